@@ -1,0 +1,103 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The node's durable memory: machines, run rights, migrations and what
+ * happened to them, in one SQLite file (WAL).
+ *
+ * Everything the handoff relies on is written with synchronous=FULL inside one
+ * transaction before the function returns: when nc_journal_set_right() says
+ * true, a power cut can't take it back. The rest (progress of a running
+ * migration) is written with synchronous=NORMAL.
+ *
+ * Thread-safe: one connection behind one lock; calls block for the disk.
+ */
+#pragma once
+
+#include "base/error.h"
+#include "base/msg.h"
+
+typedef struct NcJournal NcJournal;
+
+/*
+ * Opens or creates ${path}, takes an exclusive lock on it (a second novacrond
+ * on the same data directory gets NC_ERROR_CONFLICT), checks its integrity and
+ * brings its schema to the newest version, step by step, each step in one
+ * transaction. A file from a newer NovaCron is refused.
+ */
+NcJournal *nc_journal_open(const char *path, GError **error);
+void nc_journal_close(NcJournal *journal);
+G_DEFINE_AUTOPTR_CLEANUP_FUNC(NcJournal, nc_journal_close)
+
+/* --- run rights (design section 5) --- */
+
+typedef enum {
+  NC_RIGHT_NONE,     /* never heard of this machine */
+  NC_RIGHT_HELD,     /* this node holds the right and may run the machine */
+  NC_RIGHT_INCOMING, /* this node prepares to receive it; may not run it */
+  NC_RIGHT_RELEASED, /* this node gave it to ${peer}; may not run it */
+  NC_RIGHT_REFUSED,  /* this node declined this epoch; can never start it */
+  NC_RIGHT_COUNT
+} NcRightState;
+
+const char *nc_right_name(NcRightState state); /* "held", "incoming", ... */
+
+typedef struct {
+  char vm[64];
+  uint64_t epoch;      /* of this record; grows by one with every handoff */
+  NcRightState state;
+  char peer[64];       /* INCOMING: from; RELEASED: to; else "" */
+  char migration[64];  /* the migration that caused it; "" at definition */
+} NcRight;
+
+/* Reads the record of ${vm}; a machine without one yields NC_RIGHT_NONE, epoch 0. */
+bool nc_journal_get_right(NcJournal *journal, const char *vm, NcRight *ret, GError **error);
+
+/*
+ * Replaces the record of right->vm by ${right}, durably, if the present record
+ * is still ${expected_state} with ${expected_epoch}; else NC_ERROR_CONFLICT
+ * and nothing changed. An epoch never goes down. In the same transaction the
+ * event is appended to the migration's history.
+ */
+bool nc_journal_set_right(NcJournal *journal, const NcRight *right, NcRightState expected_state, uint64_t expected_epoch,
+                          GError **error);
+
+/* --- machines --- */
+
+/* The record is a JSON object {name, spec, runtime}; ${runtime} is what the agent needs to find the QEMU again. */
+bool nc_journal_put_machine(NcJournal *journal, const char *name, json_t *record, GError **error);
+json_t *nc_journal_get_machine(NcJournal *journal, const char *name, GError **error); /* new ref; NC_ERROR_NOT_FOUND */
+json_t *nc_journal_list_machines(NcJournal *journal, GError **error);                 /* new ref: array */
+/* Removes the machine; its run-right record stays, so that an epoch is never used twice. */
+bool nc_journal_delete_machine(NcJournal *journal, const char *name, GError **error);
+
+/* --- migrations --- */
+
+/*
+ * ${state} and ${finished} are columns (for finding unfinished ones after a
+ * crash), ${record} is the migration as a JSON object. ${durable}: fsync now.
+ */
+bool nc_journal_put_migration(NcJournal *journal, const char *id, const char *vm, const char *state, bool finished,
+                              json_t *record, bool durable, GError **error);
+json_t *nc_journal_get_migration(NcJournal *journal, const char *id, GError **error);
+/* Newest first; ${unfinished_only}; at most ${limit} (0: all). New reference: array of records. */
+json_t *nc_journal_list_migrations(NcJournal *journal, bool unfinished_only, unsigned limit, GError **error);
+
+/* Appends to the migration's history, with the wall clock's time. */
+bool nc_journal_add_event(NcJournal *journal, const char *migration, const char *event, const char *detail, bool durable,
+                          GError **error);
+/* [{at, event, detail}], oldest first. New reference. */
+json_t *nc_journal_list_events(NcJournal *journal, const char *migration, GError **error);
+
+/* --- settings and one-time tokens --- */
+
+bool nc_journal_put_value(NcJournal *journal, const char *key, const char *value, GError **error);
+char *nc_journal_get_value(NcJournal *journal, const char *key, GError **error); /* NULL without error: not there */
+
+bool nc_journal_add_token(NcJournal *journal, const char *token_id, const char *secret_sha256, const char *node_name,
+                          int64_t expires_us, GError **error);
+/*
+ * Consumes the token ${token_id} if the hash matches (compared in constant
+ * time), it has not expired at ${now_us} and was not used. One answer for
+ * every kind of failure: NC_ERROR_TRUST. ${ret_node_name}: name it was bound to, or NULL.
+ */
+bool nc_journal_use_token(NcJournal *journal, const char *token_id, const char *secret_sha256, int64_t now_us,
+                          char **ret_node_name, GError **error);
