@@ -1,0 +1,61 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * All migrations of this node, outgoing and incoming.
+ *
+ * Each migration runs in a thread of its own on each side, as sequential code
+ * (docs/decisions/003): source_migration.c and destination_migration.c. This
+ * is the register that starts them, finds them, lists them (running ones from
+ * memory, finished ones from the journal), cancels them, and picks up the
+ * unfinished ones after a restart. Thread-safe throughout.
+ */
+#pragma once
+
+#include "agent/config.h"
+#include "agent/machines.h"
+#include "agent/nodes.h"
+#include "crypto/peer.h"
+#include "store/journal.h"
+
+typedef struct NcMigrations NcMigrations;
+
+/* What migrations need of the rest of novacrond; all borrowed, all outlive the register. */
+typedef struct {
+  const NcConfig *config;
+  NcJournal *journal;
+  NcMachines *machines;
+  NcNodes *nodes;
+} NcMigrationsDeps;
+
+NcMigrations *nc_migrations_new(const NcMigrationsDeps *deps);
+
+/*
+ * Picks up what an earlier novacrond left unfinished (design section 5): call
+ * once, after nc_machines_reconcile() and before the listeners open. Migrations
+ * before release end with the machine running here; after release they go on
+ * asking the destination.
+ */
+void nc_migrations_recover(NcMigrations *migrations);
+
+/* Ends the threads; machines and unfinished handoffs stay as they are, for nc_migrations_recover(). */
+void nc_migrations_free(NcMigrations *migrations);
+
+/* The control socket's migration.* operations (docs/protocols.md section 5). New references. */
+json_t *nc_migrations_create(NcMigrations *migrations, json_t *args, GError **error);
+json_t *nc_migrations_list(NcMigrations *migrations, json_t *args, GError **error);
+json_t *nc_migrations_get(NcMigrations *migrations, json_t *args, GError **error);
+json_t *nc_migrations_cancel(NcMigrations *migrations, json_t *args, GError **error);
+json_t *nc_migrations_resolve(NcMigrations *migrations, json_t *args, GError **error);
+
+/*
+ * A mover's TCP connection whose preface named ${migration_id}: writes the one
+ * answer byte and hands ${fd} (taken in any case) to that migration's mover.
+ * false: no such incoming migration; the descriptor is closed.
+ */
+bool nc_migrations_accept_conn(NcMigrations *migrations, const char *migration_id, unsigned index, int fd, GError **error);
+
+/*
+ * Serves one migration session on an authenticated peer connection whose first
+ * message ("mig_...") was already read; returns when the session has ended.
+ * ${peer} and ${first_message} are borrowed.
+ */
+void nc_migrations_serve_peer(NcMigrations *migrations, NcPeer *peer, json_t *first_message);
