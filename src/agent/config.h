@@ -1,0 +1,71 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * novacrond's configuration: a file of `key = value` lines, `#` comments.
+ *
+ * One table (config.c) holds every key with its unit, default, bounds and help;
+ * from it come the parser, --dump-config, --sample-config and
+ * docs/novacrond.conf.sample. An unknown key or a bad value is NC_ERROR_INVALID
+ * naming file, line and key.
+ *
+ * Threads: the strings are interned and never freed, numbers fit a register,
+ * so that everybody may read the fields of the one NcConfig while
+ * nc_config_reload() replaces the values of reloadable keys.
+ */
+#pragma once
+
+#include "base/error.h"
+#include <sys/types.h>
+
+#define NC_CONFIG_MAX_BYTES (64u << 10)
+#define NC_CONFIG_DEFAULT_PATH "/etc/novacron/novacrond.conf"
+#define NC_CONFIG_MAX_UIDS 16
+
+typedef struct {
+  const char *path;    /* of the file; "" if there is none */
+  const char *node;    /* this node's name; "" in the file means: from the certificate */
+  const char *listen;  /* "host:port" */
+  const char *advertise; /* "host:port" other nodes use; "" : as in the roster */
+  const char *data_dir;
+  const char *run_dir;
+  const char *control_socket; /* never "" after loading */
+  const char *qemu_binary;
+  const char *qemu_log_dir;
+  const char *mover_binary;
+  uid_t mover_uid;
+  gid_t mover_gid;
+  uid_t control_uids[NC_CONFIG_MAX_UIDS]; /* who may use the control socket besides root and ourselves */
+  int control_uid_count;
+  int log_format; /* NcLogFormat */
+  int log_level;  /* NcLogLevel */
+  int max_downtime_ms;
+  int streams;
+  const char *compression; /* "none", "lz4", "zstd:LEVEL" */
+  int max_migrations_in;
+  int max_migrations_out;
+  int memory_reserve_mib;
+  int connect_timeout_ms;
+  int prepare_timeout_ms;
+  int peer_retry_ms;
+} NcConfig;
+
+/* Defaults, then ${path}. A missing file is NC_ERROR_NOT_FOUND. NULL on error. */
+NcConfig *nc_config_load(const char *path, GError **error);
+/* The same for a text; ${name} stands for the file in errors. */
+NcConfig *nc_config_parse(const char *name, const char *text, GError **error);
+void nc_config_free(NcConfig *config);
+G_DEFINE_AUTOPTR_CLEANUP_FUNC(NcConfig, nc_config_free)
+
+/*
+ * Reads config->path again. A broken file changes nothing. Reloadable keys take
+ * effect; ${ret_needs_restart}: names of changed ones that do not, ", "
+ * between; NULL if there are none; caller frees.
+ */
+bool nc_config_reload(NcConfig *config, char **ret_needs_restart, GError **error);
+
+/* Every key with its present value and its help, itself a valid file. Caller frees. */
+char *nc_config_dump(const NcConfig *config);
+/* Every key with its default, commented out: docs/novacrond.conf.sample. Caller frees. */
+char *nc_config_sample(void);
+
+/* Is ${text} "none", "lz4", "zstd" or "zstd:LEVEL" with a level from 1 to 19? */
+bool nc_config_compression_is_valid(const char *text);
