@@ -1,0 +1,609 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The destination's half of one migration.
+ *
+ * Its thread prepares (machine record, INCOMING on disk, QEMU waiting with -S,
+ * mover), then only listens. It starts the machine when it holds three things:
+ * the grant of the source (which stands behind the last byte, verified by
+ * SHA-256), QEMU's own word that it loaded everything (SHUT 0), and the right
+ * on disk (HELD). Whatever else happens, it refuses: it kills its QEMU, makes
+ * REFUSED durable and says so. Refusing before TAKEN is always safe: this side
+ * never ran the machine, and the source still has everything. That is why the
+ * losses of a connection may end the wait here, and never at the source.
+ */
+#include "agent/migration_peer.h"
+#include "agent/liveness.h"
+#include "base/bytes.h"
+#include "base/ident.h"
+#include "base/log.h"
+#include "qemu/machine_spec.h"
+#include "qemu/migration_qmp.h"
+#include "qemu/suitability.h"
+
+#include <string.h>
+
+/* How long it waits for the grant after the source's agent is cut off: the grant may be on its way through the movers. */
+#define NC_DEST_CUT_OFF_MS 5000
+/* After the start: how long it keeps the mover for a source that does not come back to finish. */
+#define NC_DEST_LINGER_MS 30000
+#define NC_DEST_TICK_MS 200
+
+typedef struct {
+  NcMigration *m;
+  bool granted; /* the grant for our epoch came */
+  bool shut;    /* QEMU said that it loaded everything */
+  bool loaded;  /* and its migration state says so too */
+  int64_t resume_us;
+  int64_t cut_off_since_us; /* monotonic; 0 while the source's agent is there */
+  int64_t running_since_us;
+} NcDestination;
+
+static void
+nc_destination_end_mover(NcMigration *m)
+{
+  NcMoverProcess *mover;
+  {
+    g_autoptr(GMutexLocker) guard = g_mutex_locker_new(&m->lock);
+    mover = g_steal_pointer(&m->mover);
+  }
+  nc_mover_process_free(mover);
+}
+
+/* Never starts this epoch: QEMU is killed first, then the refusal is made durable, then it is said. */
+static void
+nc_destination_refuse(NcMigration *m, const char *outcome, const GError *reason)
+{
+  g_autoptr(GError) error = NULL;
+  NcRightState from = m->state == NC_D_TAKEN ? NC_RIGHT_HELD : NC_RIGHT_INCOMING;
+
+  if (m->lease && !nc_machine_lease_kill_qemu(m->lease, &error)) {
+    /* A QEMU that can't be killed might run: then nothing may be promised. */
+    nc_log(NC_LOG_ERR, "agent", "migration %s: %s: the machine's QEMU on the destination can't be ended, so it is not refused",
+           m->id, error->message);
+    return;
+  }
+  nc_destination_end_mover(m);
+  if (!nc_migration_move_right(m, from, m->epoch, NC_RIGHT_REFUSED, m->epoch, &error)) {
+    /* INCOMING without a QEMU can't start either, and recovery will write it: saying it is true already. */
+    nc_log(NC_LOG_ERR, "agent", "migration %s: %s", m->id, error->message);
+    g_clear_error(&error);
+  }
+  nc_migration_step(m, NC_EV_REFUSE, reason->message);
+  nc_migration_tell(m, json_pack("{s:s, s:s, s:o}", "type", "mig_refused", "migration", m->id, "error", nc_error_to_json(reason)),
+                    NULL);
+  if (m->lease)
+    nc_machine_lease_end(g_steal_pointer(&m->lease), NC_LEASE_DISCARD);
+  nc_migration_finish(m, outcome, reason);
+}
+
+static bool
+nc_destination_start_mover(NcMigration *m, json_t *request, int qemu, GError **error)
+{
+  uint8_t psk[NC_MIG_PSK_BYTES];
+  const char *hex = nc_json_string(request, "psk", error);
+  if (!hex)
+    return false;
+  if (!nc_hex_decode(hex, psk, sizeof psk))
+    return nc_fail(error, NC_ERROR_PROTOCOL, "\"psk\" must be %zu hexadecimal bytes", sizeof psk);
+  NcMoverSetup setup = {
+    .is_source = false,
+    .migration = m->id,
+    .psk = psk,
+    .streams = (int)nc_json_int_or(request, "streams", 1),
+    .compression = nc_json_string_or(request, "compression", "none"),
+    .pause_budget_ms = (int)nc_json_int_or(request, "pause_budget_ms", 300),
+  };
+  NcMoverProcess *mover = nc_mover_process_start(m->deps->config, &setup, m->inbox, error);
+  memset(psk, 0, sizeof psk);
+  if (!mover)
+    return false;
+  {
+    g_autoptr(GMutexLocker) guard = g_mutex_locker_new(&m->lock);
+    m->mover = mover;
+  }
+  return nc_mover_process_send(mover, json_pack("{s:s, s:s}", "op", "qemu", "channel", "main"), qemu, error);
+}
+
+/* QEMU up to the point where it listens to its mover. */
+static bool
+nc_destination_prepare(NcMigration *m, json_t *request, GError **error)
+{
+  if (!nc_machine_lease_launch_incoming(m->lease, error))
+    return false;
+  nc_migration_watch_qemu(m);
+  NcQmp *qmp = nc_machine_lease_qmp(m->lease);
+  if (!qmp)
+    return nc_fail(error, NC_ERROR_QEMU, "QEMU ended before it could be prepared");
+  if (!nc_qemu_migration_setup_destination(qmp, error))
+    return false;
+  g_autofree char *path = g_build_filename(nc_machine_lease_run_dir(m->lease), "in.sock", NULL);
+  if (!nc_qemu_migrate_incoming(qmp, path, error))
+    return false;
+  /* The first connection is the main channel, so this is the only one ever made (reference, section 0 rule 8). */
+  nc_autofd int qemu = nc_unix_connect(path, error);
+  return qemu >= 0 && nc_destination_start_mover(m, request, qemu, error);
+}
+
+static json_t *
+nc_destination_started_message(NcDestination *d)
+{
+  NcMigration *m = d->m;
+  nc_autojson json_t *record = nc_migration_snapshot(m);
+  return json_pack("{s:s, s:s, s:I, s:I, s:s, s:I}", "type", "mig_started", "migration", m->id, "epoch", (json_int_t)m->epoch,
+                   "resume_us", (json_int_t)d->resume_us, "sha256", nc_json_string_or(record, "sha256", ""), "stream_bytes",
+                   (json_int_t)nc_json_int_or(record, "stream_bytes", 0));
+}
+
+/* QEMU emits RESUME before it answers `cont`, so it is in the queue already; anything else there is handled later. */
+static void
+nc_destination_find_resume(NcDestination *d)
+{
+  NcInboxItem *item;
+  GQueue later = G_QUEUE_INIT;
+
+  while ((item = nc_inbox_pop(d->m->inbox, 0)) != NULL) {
+    if (item->source == NC_FROM_QMP && g_strcmp0(nc_json_string_or(item->message, "event", ""), "RESUME") == 0) {
+      d->resume_us = nc_qmp_event_us(item->message);
+      nc_inbox_item_free(item);
+    } else {
+      g_queue_push_tail(&later, item);
+    }
+  }
+  while ((item = g_queue_pop_head(&later)) != NULL) {
+    nc_inbox_push(d->m->inbox, item->source, g_steal_pointer(&item->message));
+    nc_inbox_item_free(item);
+  }
+  if (d->resume_us == 0)
+    d->resume_us = nc_wall_us();
+}
+
+/* The one place where the destination takes the right: durable first, then `cont`. */
+static void
+nc_destination_take(NcDestination *d)
+{
+  NcMigration *m = d->m;
+  NcQmp *qmp = nc_machine_lease_qmp(m->lease);
+  g_autoptr(GError) error = NULL;
+
+  if (!qmp) {
+    nc_fail(&error, NC_ERROR_QEMU, "QEMU on the destination (%s) died before it could start the machine", m->deps->config->node);
+    nc_destination_refuse(m, "failed", error);
+    return;
+  }
+  if (!nc_migration_move_right(m, NC_RIGHT_INCOMING, m->epoch, NC_RIGHT_HELD, m->epoch, &error)) {
+    nc_destination_refuse(m, "failed", error);
+    return;
+  }
+  nc_migration_step(m, NC_EV_LOADED, NULL);
+  if (!nc_qemu_cont(qmp, &error)) {
+    g_prefix_error(&error, "the destination's QEMU would not start the machine: ");
+    nc_destination_refuse(m, "failed", error);
+    return;
+  }
+  nc_destination_find_resume(d);
+  nc_migration_step(m, NC_EV_CONT, NULL);
+  d->running_since_us = nc_mono_us();
+  nc_migration_tell(m, nc_destination_started_message(d), NULL);
+  if (!nc_qemu_announce_self(qmp, &error))
+    nc_migration_note(m, "warning", "the machine could not announce itself to the network: %s", error->message);
+  g_autofree char *detail = NULL;
+  bool alive = nc_liveness_check(qmp, nc_machine_lease_pid(m->lease), &detail);
+  nc_migration_note(m, alive ? "alive" : "not-alive", "%s", detail);
+  nc_migration_tell(m, json_pack("{s:s, s:s, s:b, s:s}", "type", "mig_alive", "migration", m->id, "alive", alive, "detail", detail),
+                    NULL);
+}
+
+static void
+nc_destination_done(NcDestination *d)
+{
+  NcMigration *m = d->m;
+  nc_migration_step(m, NC_EV_DONE, NULL);
+  nc_destination_end_mover(m);
+  nc_machine_lease_end(g_steal_pointer(&m->lease), NC_LEASE_ARRIVED);
+  nc_migration_finish(m, "completed", NULL);
+}
+
+static void
+nc_destination_fail(NcDestination *d, int code, const char *format, ...) G_GNUC_PRINTF(3, 4);
+
+/* What goes wrong before the start is a refusal; afterwards it is news for the log, the machine runs here. */
+static void
+nc_destination_fail(NcDestination *d, int code, const char *format, ...)
+{
+  va_list args;
+  va_start(args, format);
+  g_autofree char *text = g_strdup_vprintf(format, args);
+  va_end(args);
+  if (d->m->state == NC_D_RECEIVING || d->m->state == NC_D_GRANTED) {
+    g_autoptr(GError) error = g_error_new_literal(NC_ERROR, code, text);
+    nc_destination_refuse(d->m, code == NC_ERROR_CANCELLED ? "cancelled" : "failed", error);
+  } else {
+    nc_migration_note(d->m, "warning", "%s", text);
+  }
+}
+
+static void
+nc_destination_on_qmp(NcDestination *d, json_t *event)
+{
+  const char *name = nc_json_string_or(event, "event", "");
+  const char *status = nc_json_string_or(json_object_get(event, "data"), "status", "");
+
+  if (!event) {
+    g_autofree char *tail = nc_machine_lease_log_tail(d->m->lease);
+    nc_destination_fail(d, NC_ERROR_QEMU, "the QEMU on the destination (%s) died: %s", d->m->deps->config->node, tail);
+  } else if (g_str_equal(name, "RESUME")) {
+    d->resume_us = nc_qmp_event_us(event);
+  } else if (g_str_equal(name, "MIGRATION") && g_str_equal(status, "completed")) {
+    d->loaded = true;
+  } else if (g_str_equal(name, "MIGRATION") && g_str_equal(status, "failed")) {
+    g_autofree char *tail = nc_machine_lease_log_tail(d->m->lease);
+    nc_destination_fail(d, NC_ERROR_QEMU, "the QEMU on the destination (%s) could not load the machine: %s",
+                        d->m->deps->config->node, tail);
+  }
+}
+
+static void
+nc_destination_on_grant(NcDestination *d, json_t *event)
+{
+  if ((uint64_t)nc_json_int_or(event, "epoch", -1) != d->m->epoch) {
+    nc_destination_fail(d, NC_ERROR_PROTOCOL, "the grant is for another epoch than %" G_GUINT64_FORMAT, d->m->epoch);
+    return;
+  }
+  d->granted = nc_migration_step(d->m, NC_EV_GRANT, nc_json_string_or(event, "sha256", ""));
+}
+
+static void
+nc_destination_on_shut(NcDestination *d, json_t *event)
+{
+  int64_t status = nc_json_int_or(event, "status", -1);
+  if (status != 0) {
+    nc_destination_fail(d, NC_ERROR_QEMU, "the QEMU on the destination could not load the machine (it answered %" G_GINT64_FORMAT ")",
+                        status);
+    return;
+  }
+  d->shut = true;
+  nc_migration_set(d->m, "sha256", json_string(nc_json_string_or(event, "sha256", "")));
+  nc_migration_set(d->m, "stream_bytes", json_integer(nc_json_int_or(event, "stream_bytes", 0)));
+}
+
+static void
+nc_destination_on_mover(NcDestination *d, json_t *event)
+{
+  const char *name = nc_json_string_or(event, "ev", "");
+
+  if (!event || g_str_equal(name, "error")) {
+    if (d->granted && d->shut)
+      return; /* everything is here; the movers' connection is not needed any more */
+    g_autoptr(GError) error = NULL;
+    nc_migration_mover_error(d->m, event, &error);
+    nc_destination_fail(d, error->code, "%s", error->message);
+  } else if (g_str_equal(name, "progress")) {
+    nc_migration_take_progress(d->m, event);
+  } else if (g_str_equal(name, "ready")) {
+    nc_migration_tell(d->m, json_pack("{s:s, s:s}", "type", "mig_ready", "migration", d->m->id), NULL);
+  } else if (g_str_equal(name, "grant")) {
+    nc_destination_on_grant(d, event);
+  } else if (g_str_equal(name, "shut")) {
+    nc_destination_on_shut(d, event);
+  } else if (g_str_equal(name, "opaque")) {
+    nc_migration_note(d->m, "opaque", "%s at byte %" G_GINT64_FORMAT, nc_json_string_or(event, "reason", ""),
+                      nc_json_int_or(event, "offset", 0));
+  }
+}
+
+static void
+nc_destination_answer(NcDestination *d)
+{
+  NcMigration *m = d->m;
+  if (m->state == NC_D_RUNNING) {
+    g_autofree char *detail = NULL;
+    bool alive = nc_liveness_check(nc_machine_lease_qmp(m->lease), nc_machine_lease_pid(m->lease), &detail);
+    nc_migration_tell(m, nc_destination_started_message(d), NULL);
+    nc_migration_tell(m, json_pack("{s:s, s:s, s:b, s:s}", "type", "mig_alive", "migration", m->id, "alive", alive, "detail", detail),
+                      NULL);
+  } else {
+    nc_migration_tell(m, json_pack("{s:s, s:s}", "type", "mig_pending", "migration", m->id), NULL);
+  }
+}
+
+static void
+nc_destination_on_peer(NcDestination *d, json_t *message)
+{
+  const char *type = nc_json_string_or(message, "type", "");
+
+  if (!message) {
+    if (nc_migration_has_link(d->m))
+      return; /* the source came back on a new connection before the old one's end was read */
+    d->cut_off_since_us = nc_mono_us();
+    nc_migration_note(d->m, "cut-off", "the connection to %s is gone", d->m->peer);
+    return;
+  }
+  d->cut_off_since_us = 0;
+  if (g_str_equal(type, "mig_abort")) {
+    g_autoptr(GError) error = NULL;
+    nc_error_set_json(&error, json_object_get(message, "error"));
+    nc_destination_fail(d, error->code, "the source gave up: %s", error->message);
+  } else if (g_str_equal(type, "mig_query")) {
+    nc_destination_answer(d);
+  } else if (g_str_equal(type, "mig_finished") && d->m->state == NC_D_RUNNING) {
+    nc_destination_done(d);
+  }
+}
+
+static void
+nc_destination_check_time(NcDestination *d)
+{
+  int64_t now = nc_mono_us();
+  bool waiting = d->m->state == NC_D_RECEIVING;
+
+  if (waiting && d->cut_off_since_us && now - d->cut_off_since_us > NC_DEST_CUT_OFF_MS * INT64_C(1000))
+    nc_destination_fail(d, NC_ERROR_UNREACHABLE, "the source (%s) is cut off and had not released the machine", d->m->peer);
+  else if (d->m->state == NC_D_RUNNING && d->cut_off_since_us &&
+           now - MAX(d->cut_off_since_us, d->running_since_us) > NC_DEST_LINGER_MS * INT64_C(1000))
+    nc_destination_done(d); /* the run right answers a source that asks later */
+}
+
+static void
+nc_destination_handle(NcDestination *d, NcInboxItem *item)
+{
+  switch (item->source) {
+  case NC_FROM_QMP:
+    nc_destination_on_qmp(d, item->message);
+    break;
+  case NC_FROM_MOVER:
+    nc_destination_on_mover(d, item->message);
+    break;
+  case NC_FROM_PEER:
+    nc_destination_on_peer(d, item->message);
+    break;
+  case NC_FROM_CANCEL:
+    nc_destination_fail(d, NC_ERROR_CANCELLED, "cancelled at the destination");
+    break;
+  case NC_FROM_RESOLVE:
+  case NC_FROM_QUIT:
+    break;
+  }
+}
+
+static void
+nc_destination_loop(NcDestination *d)
+{
+  NcMigration *m = d->m;
+  while (!nc_migration_is_finished(m) && !g_atomic_int_get(&m->quitting)) {
+    g_autoptr(NcInboxItem) item = nc_inbox_pop(m->inbox, NC_DEST_TICK_MS);
+    if (item)
+      nc_destination_handle(d, item);
+    if (m->state == NC_D_GRANTED && d->shut && d->loaded)
+      nc_destination_take(d);
+    if (!nc_migration_is_finished(m))
+      nc_destination_check_time(d);
+  }
+}
+
+typedef struct {
+  NcMigration *m;
+  json_t *request;
+} NcDestinationStart;
+
+static gpointer
+nc_destination_thread(gpointer data)
+{
+  NcDestinationStart *start = data;
+  NcMigration *m = start->m;
+  NcDestination d = { .m = m };
+  g_autoptr(GError) error = NULL;
+
+  if (!nc_destination_prepare(m, start->request, &error)) {
+    g_prefix_error(&error, "the destination (%s) can't receive %s: ", m->deps->config->node, m->vm);
+    nc_destination_refuse(m, "failed", error);
+  } else {
+    nc_migration_tell(m, json_pack("{s:s, s:s}", "type", "mig_prepared", "migration", m->id), NULL);
+    nc_destination_loop(&d);
+  }
+  json_decref(start->request);
+  g_free(start);
+  if (!nc_migration_is_finished(m) && (m->state == NC_D_RECEIVING || m->state == NC_D_GRANTED)) {
+    nc_fail(&error, NC_ERROR_CANCELLED, "novacrond on the destination (%s) is stopping", m->deps->config->node);
+    nc_destination_refuse(m, "failed", error);
+  }
+  return NULL;
+}
+
+static json_t *
+nc_destination_record(const char *id, const char *vm, const char *source, const char *here, json_t *request)
+{
+  g_autofree char *now = nc_time_format(nc_wall_us());
+  return json_pack("{s:s, s:s, s:s, s:s, s:s, s:s, s:s, s:n, s:I, s:s, s:s, s:I, s:n, s:n}", "id", id, "vm", vm, "source",
+                   source, "destination", here, "role", "destination", "state", "receiving", "phase", "prepare", "outcome",
+                   "epoch", (json_int_t)nc_json_int_or(request, "epoch", 0), "created", now, "started", now, "max_downtime_ms",
+                   (json_int_t)nc_json_int_or(request, "max_downtime_ms", 0), "attention", "error");
+}
+
+/* The run right must allow it: nobody may receive what it holds, and an epoch is used once. */
+static bool
+nc_destination_claim_epoch(NcMigration *m, const NcRight *present, GError **error)
+{
+  if (present->state == NC_RIGHT_HELD || present->state == NC_RIGHT_INCOMING)
+    return nc_fail(error, NC_ERROR_CONFLICT, "the destination (%s) %s a machine named %s: destroy or rename one of them",
+                   m->deps->config->node, present->state == NC_RIGHT_HELD ? "already runs" : "is already receiving", m->vm);
+  if (present->epoch >= m->epoch)
+    return nc_fail(error, NC_ERROR_CONFLICT,
+                   "the destination (%s) knows epoch %" G_GUINT64_FORMAT " of %s, the source offers %" G_GUINT64_FORMAT
+                   ": try again, the source will choose a higher one",
+                   m->deps->config->node, present->epoch, m->vm, m->epoch);
+  return nc_migration_move_right(m, present->state, present->epoch, NC_RIGHT_INCOMING, m->epoch, error);
+}
+
+static bool
+nc_destination_check_node(const NcMigrationsDeps *deps, json_t *spec_json, GError **error)
+{
+  g_autoptr(NcMachineSpec) spec = nc_machine_spec_from_json(spec_json, error);
+  if (!spec)
+    return false;
+  uint64_t reserved = nc_machines_reserved_bytes(deps->machines) + ((uint64_t)deps->config->memory_reserve_mib << 20);
+  if (!nc_suitability_check(spec, reserved, error)) {
+    g_prefix_error(error, "the destination (%s) can't run this machine: ", deps->config->node);
+    return false;
+  }
+  return true;
+}
+
+NcMigration *
+nc_destination_migration_start(const NcMigrationsDeps *deps, const char *peer_node, json_t *message, NcPeer *peer,
+                               GError **error)
+{
+  const char *id = nc_json_string(message, "migration", error);
+  const char *vm = id ? nc_json_string(message, "vm", error) : NULL;
+  json_t *spec = json_object_get(message, "spec");
+  int64_t epoch, streams;
+  NcRight present;
+
+  if (!vm || !nc_json_int(message, "epoch", 1, INT64_MAX, &epoch, error) ||
+      !nc_json_int(message, "streams", 1, 16, &streams, error))
+    return NULL;
+  if (!nc_name_is_valid(vm) || !nc_name_is_valid(id) || !json_is_object(spec)) {
+    nc_fail(error, NC_ERROR_PROTOCOL, "the migration's id, machine name or specification is malformed");
+    return NULL;
+  }
+  if (!nc_journal_get_right(deps->journal, vm, &present, error) || !nc_destination_check_node(deps, spec, error))
+    return NULL;
+
+  NcMigration *m = nc_migration_new(deps, false, id, vm, peer_node, (uint64_t)epoch,
+                                    nc_destination_record(id, vm, peer_node, deps->config->node, message));
+  if (!nc_destination_claim_epoch(m, &present, error)) {
+    nc_migration_free(m);
+    return NULL;
+  }
+  m->lease = nc_machines_lease_incoming(deps->machines, spec, id, error);
+  if (!m->lease || !nc_migration_persist(m, true, error)) {
+    g_autoptr(GError) problem = NULL;
+    if (!nc_migration_move_right(m, NC_RIGHT_INCOMING, m->epoch, NC_RIGHT_REFUSED, m->epoch, &problem))
+      nc_log(NC_LOG_ERR, "agent", "%s", problem->message);
+    if (m->lease)
+      nc_machine_lease_end(g_steal_pointer(&m->lease), NC_LEASE_DISCARD);
+    nc_migration_free(m);
+    return NULL;
+  }
+  NcDestinationStart *start = g_new0(NcDestinationStart, 1);
+  start->m = m;
+  start->request = json_incref(message);
+  nc_migration_lend_link(m, peer);
+  nc_migration_borrow(m);
+  m->thread = g_thread_new("mig-destination", nc_destination_thread, start);
+  return m;
+}
+
+bool
+nc_destination_migration_conn(NcMigration *m, unsigned index, int fd, GError **error)
+{
+  g_autoptr(GMutexLocker) guard = g_mutex_locker_new(&m->lock);
+  if (!m->mover)
+    return nc_fail(error, NC_ERROR_CONFLICT, "migration %s has no mover here", m->id);
+  return nc_mover_process_send(m->mover, json_pack("{s:s, s:i}", "op", "conn", "index", (int)index), fd, error);
+}
+
+/* HELD: the machine is ours; whether `cont` was sent before the crash or not, it must run now. */
+static void
+nc_destination_recover_held(NcMigration *m)
+{
+  g_autoptr(GError) error = NULL;
+  m->lease = nc_machines_lease_resume(m->deps->machines, m->vm, m->id, &error);
+  NcQmp *qmp = m->lease ? nc_machine_lease_qmp(m->lease) : NULL;
+
+  if (qmp && (nc_qemu_is_running(qmp) || nc_qemu_cont(qmp, &error))) {
+    nc_qemu_announce_self(qmp, NULL);
+    m->state = NC_D_RUNNING;
+    nc_migration_step(m, NC_EV_DONE, "novacrond was restarted; the machine runs here");
+    nc_machine_lease_end(g_steal_pointer(&m->lease), NC_LEASE_ARRIVED);
+    nc_migration_finish(m, "completed", NULL);
+    return;
+  }
+  if (!error)
+    nc_fail(&error, NC_ERROR_QEMU, "%s was taken over here (%s), but its QEMU is gone", m->vm, m->deps->config->node);
+  if (m->lease)
+    nc_machine_lease_end(g_steal_pointer(&m->lease), NC_LEASE_ARRIVED);
+  m->state = NC_D_COMPLETED;
+  nc_migration_finish(m, "failed", error);
+}
+
+void
+nc_destination_migration_recover(NcMigration *m, const NcRight *right)
+{
+  g_autoptr(GError) error = NULL;
+  nc_fail(&error, NC_ERROR_INTERNAL, "novacrond on the destination (%s) was restarted in the middle", m->deps->config->node);
+
+  if (right->epoch == m->epoch && right->state == NC_RIGHT_HELD) {
+    nc_destination_recover_held(m);
+  } else if (right->epoch == m->epoch && right->state == NC_RIGHT_INCOMING) {
+    g_autoptr(GError) problem = NULL;
+    m->lease = nc_machines_lease_resume(m->deps->machines, m->vm, m->id, &problem);
+    if (!m->lease)
+      nc_log(NC_LOG_WARNING, "agent", "migration %s: %s", m->id, problem->message);
+    m->state = NC_D_RECEIVING;
+    nc_destination_refuse(m, "failed", error);
+  } else {
+    m->state = NC_D_REFUSED;
+    nc_migration_finish(m, "failed", error);
+  }
+}
+
+/* Never heard of this epoch: decline it now, durably, so that the source may go on. */
+static json_t *
+nc_destination_refuse_unknown(const NcMigrationsDeps *deps, const char *id, NcRight *right, uint64_t epoch)
+{
+  g_autoptr(GError) error = NULL;
+  NcRight refused = *right;
+  refused.epoch = epoch;
+  refused.state = NC_RIGHT_REFUSED;
+  g_strlcpy(refused.migration, id, sizeof refused.migration);
+  if (!nc_journal_set_right(deps->journal, &refused, right->state, right->epoch, &error))
+    return json_pack("{s:s, s:s, s:s}", "type", "mig_unknown", "migration", id, "detail", error->message);
+  nc_fail(&error, NC_ERROR_CONFLICT, "the destination (%s) never received epoch %" G_GUINT64_FORMAT " of %s", deps->config->node,
+          epoch, right->vm);
+  return json_pack("{s:s, s:s, s:o}", "type", "mig_refused", "migration", id, "error", nc_error_to_json(error));
+}
+
+static json_t *
+nc_destination_answer_held(const NcMigrationsDeps *deps, const char *id, const char *vm, uint64_t epoch)
+{
+  nc_autojson json_t *machine = NULL;
+  nc_autojson json_t *args = json_pack("{s:s}", "name", vm);
+  g_autoptr(GError) error = NULL;
+
+  machine = nc_machines_get(deps->machines, args, &error);
+  const char *state = machine ? nc_json_string_or(machine, "state", "") : "";
+  if (g_str_equal(state, "running"))
+    return json_pack("{s:s, s:s, s:I, s:I, s:s, s:I}", "type", "mig_started", "migration", id, "epoch", (json_int_t)epoch,
+                     "resume_us", (json_int_t)0, "sha256", "", "stream_bytes", (json_int_t)0);
+  return json_pack("{s:s, s:s, s:s}", "type", "mig_unknown", "migration", id, "detail",
+                   "the destination took the machine over, but it does not run there now");
+}
+
+json_t *
+nc_destination_answer_query(const NcMigrationsDeps *deps, const char *peer_node, json_t *message)
+{
+  const char *id = nc_json_string_or(message, "migration", "");
+  const char *vm = nc_json_string_or(message, "vm", "");
+  int64_t epoch = nc_json_int_or(message, "epoch", 0);
+  g_autoptr(GError) error = NULL;
+  NcRight right;
+
+  if (!nc_name_is_valid(vm) || !nc_name_is_valid(id) || epoch < 1 || !nc_journal_get_right(deps->journal, vm, &right, &error))
+    return json_pack("{s:s, s:s, s:s}", "type", "mig_unknown", "migration", id, "detail",
+                     error ? error->message : "malformed question");
+  if (right.epoch < (uint64_t)epoch && right.state != NC_RIGHT_HELD && right.state != NC_RIGHT_INCOMING) {
+    g_strlcpy(right.vm, vm, sizeof right.vm);
+    g_strlcpy(right.peer, "", sizeof right.peer);
+    return nc_destination_refuse_unknown(deps, id, &right, (uint64_t)epoch);
+  }
+  if (right.epoch == (uint64_t)epoch && right.state == NC_RIGHT_HELD)
+    return nc_destination_answer_held(deps, id, vm, (uint64_t)epoch);
+  if (right.epoch == (uint64_t)epoch && right.state == NC_RIGHT_REFUSED) {
+    nc_fail(&error, NC_ERROR_CONFLICT, "the destination (%s) refused it", deps->config->node);
+    return json_pack("{s:s, s:s, s:o}", "type", "mig_refused", "migration", id, "error", nc_error_to_json(error));
+  }
+  if (right.epoch == (uint64_t)epoch && right.state == NC_RIGHT_INCOMING)
+    return json_pack("{s:s, s:s}", "type", "mig_pending", "migration", id);
+  return json_pack("{s:s, s:s, s:s}", "type", "mig_unknown", "migration", id, "detail",
+                   "the machine has gone through later handoffs there");
+}

@@ -1,0 +1,294 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "agent/migration.h"
+#include "base/ident.h"
+#include "base/log.h"
+
+#include <string.h>
+
+NcMigration *
+nc_migration_new(const NcMigrationsDeps *deps, bool is_source, const char *id, const char *vm, const char *peer,
+                 uint64_t epoch, json_t *record)
+{
+  NcMigration *m = g_new0(NcMigration, 1);
+  m->deps = deps;
+  m->id = g_strdup(id);
+  m->vm = g_strdup(vm);
+  m->peer = g_strdup(peer);
+  m->is_source = is_source;
+  m->epoch = epoch;
+  m->inbox = nc_inbox_new();
+  m->state = is_source ? NC_S_PREPARING : NC_D_RECEIVING;
+  g_mutex_init(&m->lock);
+  g_mutex_init(&m->link_lock);
+  m->record = record ? record : json_object();
+  return m;
+}
+
+void
+nc_migration_free(NcMigration *m)
+{
+  if (!m)
+    return;
+  nc_migration_drop_link(m);
+  nc_mover_process_free(m->mover);
+  nc_inbox_unref(m->inbox);
+  json_decref(m->record);
+  g_mutex_clear(&m->lock);
+  g_mutex_clear(&m->link_lock);
+  g_free(m->id);
+  g_free(m->vm);
+  g_free(m->peer);
+  g_free(m);
+}
+
+void
+nc_migration_set(NcMigration *m, const char *key, json_t *value)
+{
+  g_autoptr(GMutexLocker) guard = g_mutex_locker_new(&m->lock);
+  json_object_set_new(m->record, key, value);
+}
+
+int64_t
+nc_migration_int(NcMigration *m, const char *key)
+{
+  g_autoptr(GMutexLocker) guard = g_mutex_locker_new(&m->lock);
+  return nc_json_int_or(m->record, key, 0);
+}
+
+json_t *
+nc_migration_snapshot(NcMigration *m)
+{
+  g_autoptr(GMutexLocker) guard = g_mutex_locker_new(&m->lock);
+  return json_deep_copy(m->record);
+}
+
+bool
+nc_migration_step(NcMigration *m, NcHandoffEvent event, const char *detail)
+{
+  NcHandoffState next;
+  if (!nc_handoff_step(m->state, event, &next)) {
+    nc_log(NC_LOG_WARNING, "agent", "migration %s: %s is not possible in state %s: ignored", m->id,
+           nc_handoff_event_name(event), nc_handoff_state_name(m->state));
+    return false;
+  }
+  nc_log(NC_LOG_INFO, "agent", "migration %s of %s: %s -> %s (%s)%s%s", m->id, m->vm, nc_handoff_state_name(m->state),
+         nc_handoff_state_name(next), nc_handoff_event_name(event), detail ? ": " : "", detail ? detail : "");
+  m->state = next;
+  nc_migration_set(m, "state", json_string(nc_handoff_state_name(next)));
+  nc_migration_set(m, "phase", json_string(nc_handoff_phase(next)));
+  nc_migration_note(m, nc_handoff_event_name(event), "%s", detail ? detail : "");
+  g_autoptr(GError) error = NULL;
+  /* Not durable by itself: the run right is the truth, this is the story. */
+  if (!nc_migration_persist(m, false, &error))
+    nc_log(NC_LOG_ERR, "agent", "migration %s: its record could not be written: %s", m->id, error->message);
+  return true;
+}
+
+void
+nc_migration_note(NcMigration *m, const char *event, const char *format, ...)
+{
+  va_list args;
+  va_start(args, format);
+  g_autofree char *detail = g_strdup_vprintf(format, args);
+  va_end(args);
+  g_autoptr(GError) error = NULL;
+  if (!nc_journal_add_event(m->deps->journal, m->id, event, detail, false, &error))
+    nc_log(NC_LOG_ERR, "agent", "migration %s: %s", m->id, error->message);
+}
+
+bool
+nc_migration_persist(NcMigration *m, bool durable, GError **error)
+{
+  nc_autojson json_t *record = nc_migration_snapshot(m);
+  return nc_journal_put_migration(m->deps->journal, m->id, m->vm, nc_handoff_state_name(m->state),
+                                  nc_handoff_is_final(m->state), record, durable, error);
+}
+
+void
+nc_migration_finish(NcMigration *m, const char *outcome, const GError *error)
+{
+  g_autofree char *now = nc_time_format(nc_wall_us());
+  nc_migration_set(m, "finished", json_string(now));
+  nc_migration_set(m, "outcome", json_string(outcome));
+  nc_migration_set(m, "phase", json_string(nc_handoff_phase(m->state)));
+  nc_migration_set(m, "attention", json_null());
+  if (error) {
+    nc_migration_set(m, "error", nc_error_to_json(error));
+    nc_migration_note(m, "error", "%s", error->message);
+    nc_log(NC_LOG_WARNING, "agent", "migration %s of %s %s: %s", m->id, m->vm, outcome, error->message);
+  }
+  g_autoptr(GError) problem = NULL;
+  if (!nc_migration_persist(m, true, &problem))
+    nc_log(NC_LOG_ERR, "agent", "migration %s: its end could not be written: %s", m->id, problem->message);
+  g_autoptr(GMutexLocker) guard = g_mutex_locker_new(&m->lock);
+  m->finished = true;
+}
+
+bool
+nc_migration_is_finished(NcMigration *m)
+{
+  g_autoptr(GMutexLocker) guard = g_mutex_locker_new(&m->lock);
+  return m->finished;
+}
+
+bool
+nc_migration_move_right(NcMigration *m, NcRightState from, uint64_t from_epoch, NcRightState to, uint64_t to_epoch,
+                        GError **error)
+{
+  NcRight right = { .epoch = to_epoch, .state = to };
+  g_strlcpy(right.vm, m->vm, sizeof right.vm);
+  g_strlcpy(right.migration, m->id, sizeof right.migration);
+  if (to == NC_RIGHT_INCOMING || to == NC_RIGHT_RELEASED)
+    g_strlcpy(right.peer, m->peer, sizeof right.peer);
+  if (!nc_journal_set_right(m->deps->journal, &right, from, from_epoch, error)) {
+    g_prefix_error(error, "the run right of %s could not become %s(%" G_GUINT64_FORMAT ") on the %s: ", m->vm,
+                   nc_right_name(to), to_epoch, m->is_source ? "source" : "destination");
+    return false;
+  }
+  return true;
+}
+
+static void
+nc_migration_copy_number(NcMigration *m, json_t *from, const char *source_key, const char *key)
+{
+  json_t *value = json_object_get(from, source_key);
+  if (json_is_number(value))
+    json_object_set(m->record, key, value);
+}
+
+void
+nc_migration_take_progress(NcMigration *m, json_t *progress)
+{
+  static const struct {
+    const char *from, *to;
+  } keys[] = {
+    { "stream_bytes", "stream_bytes" }, { "wire_bytes", "wire_bytes" }, { "wire_rate_bps", "wire_rate_bps" },
+    { "pages", "pages" },               { "zero_pages", "zero_pages" }, { "fill_pages", "fill_pages" },
+    { "page_bytes_in", "page_bytes_in" }, { "page_bytes_out", "page_bytes_out" }, { "rtt_us", "rtt_us" },
+    { "in_flight_bytes", "in_flight_bytes" }, { "window_bytes", "window_bytes" }, { "cpu_ms", "mover_cpu_ms" },
+    { "rss_bytes", "mover_rss_bytes" }, { "batches", "batches" },
+  };
+  g_autoptr(GMutexLocker) guard = g_mutex_locker_new(&m->lock);
+  for (size_t i = 0; i < G_N_ELEMENTS(keys); i++)
+    nc_migration_copy_number(m, progress, keys[i].from, keys[i].to);
+  int64_t stream = nc_json_int_or(m->record, "stream_bytes", 0);
+  int64_t wire = nc_json_int_or(m->record, "wire_bytes", 0);
+  if (wire > 0)
+    json_object_set_new(m->record, "ratio", json_real((double)stream / (double)wire));
+}
+
+void
+nc_migration_mover_error(NcMigration *m, json_t *event, GError **error)
+{
+  const char *side = m->is_source ? "source" : "destination";
+  if (!event) {
+    nc_fail(error, NC_ERROR_INTERNAL, "the mover on the %s (%s) ended unexpectedly", side, m->deps->config->node);
+    return;
+  }
+  nc_error_set_json(error, event);
+  g_prefix_error(error, "%s mover: ", side);
+}
+
+static gpointer
+nc_migration_link_reader(gpointer data)
+{
+  NcMigration *m = data;
+  for (;;) {
+    g_autoptr(GError) error = NULL;
+    json_t *message = nc_peer_recv(m->link, -1, &error);
+    if (!message)
+      break;
+    nc_inbox_push(m->inbox, NC_FROM_PEER, message);
+  }
+  nc_inbox_push(m->inbox, NC_FROM_PEER, NULL);
+  return NULL;
+}
+
+void
+nc_migration_attach_link(NcMigration *m, NcPeer *link)
+{
+  nc_migration_drop_link(m);
+  m->link = link;
+  m->link_reader = g_thread_new("peer-reader", nc_migration_link_reader, m);
+}
+
+void
+nc_migration_drop_link(NcMigration *m)
+{
+  if (!m->is_source || !m->link)
+    return; /* the destination's is lent by its session */
+  nc_peer_shutdown(m->link);
+  if (m->link_reader)
+    g_thread_join(g_steal_pointer(&m->link_reader));
+  g_autoptr(GMutexLocker) guard = g_mutex_locker_new(&m->link_lock);
+  g_clear_pointer(&m->link, nc_peer_free);
+}
+
+void
+nc_migration_lend_link(NcMigration *m, NcPeer *link)
+{
+  g_autoptr(GMutexLocker) guard = g_mutex_locker_new(&m->link_lock);
+  m->link = link;
+}
+
+void
+nc_migration_reclaim_link(NcMigration *m, NcPeer *link)
+{
+  g_autoptr(GMutexLocker) guard = g_mutex_locker_new(&m->link_lock);
+  if (m->link == link)
+    m->link = NULL;
+}
+
+bool
+nc_migration_has_link(NcMigration *m)
+{
+  g_autoptr(GMutexLocker) guard = g_mutex_locker_new(&m->link_lock);
+  return m->link != NULL;
+}
+
+void
+nc_migration_borrow(NcMigration *m)
+{
+  g_atomic_int_inc(&m->borrowers);
+}
+
+void
+nc_migration_return(NcMigration *m)
+{
+  g_atomic_int_add(&m->borrowers, -1);
+}
+
+bool
+nc_migration_has_borrower(NcMigration *m)
+{
+  return g_atomic_int_get(&m->borrowers) > 0;
+}
+
+bool
+nc_migration_tell(NcMigration *m, json_t *message, GError **error)
+{
+  nc_autojson json_t *owned = message;
+  g_autoptr(GMutexLocker) guard = g_mutex_locker_new(&m->link_lock);
+  if (!m->link)
+    return nc_fail(error, NC_ERROR_UNREACHABLE, "no connection to %s", m->peer);
+  return nc_peer_send(m->link, owned, error);
+}
+
+static void
+nc_migration_on_qmp(json_t *event, gpointer user_data)
+{
+  nc_inbox_push(user_data, NC_FROM_QMP, event ? json_incref(event) : NULL);
+}
+
+void
+nc_migration_watch_qemu(NcMigration *m)
+{
+  nc_machine_lease_set_event_func(m->lease, nc_migration_on_qmp, m->inbox);
+}
+
+int64_t
+nc_qmp_event_us(json_t *event)
+{
+  json_t *stamp = json_object_get(event, "timestamp");
+  return nc_json_int_or(stamp, "seconds", 0) * 1000000 + nc_json_int_or(stamp, "microseconds", 0);
+}

@@ -1,0 +1,95 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * One migration on one side: what source_migration.c and
+ * destination_migration.c have in common. Its public face is a JSON record
+ * (docs/protocols.md, end), kept in memory under a lock and written to the
+ * journal at every change of state; its thread is the only one that changes
+ * the state.
+ */
+#pragma once
+
+#include "agent/handoff.h"
+#include "agent/inbox.h"
+#include "agent/migrations.h"
+#include "agent/mover_process.h"
+
+typedef struct {
+  const NcMigrationsDeps *deps; /* borrowed */
+  char *id;
+  char *vm;
+  char *peer; /* the other node's name */
+  bool is_source;
+  uint64_t epoch; /* the one that is handed over */
+
+  NcInbox *inbox;
+  GThread *thread;
+  gint cancel_requested;   /* atomic */
+  gint quitting;           /* atomic: novacrond stops */
+  gint borrowers;          /* atomic: sessions that pump into the inbox; it is not freed before they end */
+
+  /* of the migration's own thread */
+  NcHandoffState state;
+  NcMachineLease *lease;
+  NcMoverProcess *mover;
+  GThread *link_reader; /* source: reads ${link}, which it then owns */
+
+  GMutex link_lock; /* protects link */
+  NcPeer *link;     /* session with the other agent; NULL when cut off */
+
+  GMutex lock; /* protects record, finished */
+  json_t *record;
+  bool finished;
+} NcMigration;
+
+/* ${record}: taken, the complete public object; NULL makes an empty one. */
+NcMigration *nc_migration_new(const NcMigrationsDeps *deps, bool is_source, const char *id, const char *vm, const char *peer,
+                              uint64_t epoch, json_t *record);
+void nc_migration_free(NcMigration *m);
+
+/* Setting members of the record; any thread. ${value} is taken. */
+void nc_migration_set(NcMigration *m, const char *key, json_t *value);
+int64_t nc_migration_int(NcMigration *m, const char *key);
+/* A deep copy of the record. New reference. */
+json_t *nc_migration_snapshot(NcMigration *m);
+
+/*
+ * Moves the state by ${event}, with ${detail} for the history (may be NULL).
+ * False, with a log line, if the table does not allow it: a late or repeated
+ * message, which changes nothing.
+ */
+bool nc_migration_step(NcMigration *m, NcHandoffEvent event, const char *detail);
+/* A line for the history without change of state. */
+void nc_migration_note(NcMigration *m, const char *event, const char *format, ...) G_GNUC_PRINTF(3, 4);
+/* Writes the record to the journal now. */
+bool nc_migration_persist(NcMigration *m, bool durable, GError **error);
+/* Sets outcome, error (may be NULL), finished time; persists; the thread ends after this. */
+void nc_migration_finish(NcMigration *m, const char *outcome, const GError *error);
+bool nc_migration_is_finished(NcMigration *m);
+
+/* Changes the run right durably, from ${from}/${from_epoch} to ${to}/${to_epoch}. */
+bool nc_migration_move_right(NcMigration *m, NcRightState from, uint64_t from_epoch, NcRightState to, uint64_t to_epoch,
+                             GError **error);
+
+/* The mover's progress event into the record. */
+void nc_migration_take_progress(NcMigration *m, json_t *progress);
+/* A mover's {"ev":"error"} as GError, with this node's side named. Sets *error always. */
+void nc_migration_mover_error(NcMigration *m, json_t *event, GError **error);
+
+/* Source: takes ${link} and starts its reader, whose messages arrive in the inbox; drop ends both. */
+void nc_migration_attach_link(NcMigration *m, NcPeer *link);
+void nc_migration_drop_link(NcMigration *m);
+/* Destination: the session's thread lends its connection, and takes it back before it closes it. */
+void nc_migration_lend_link(NcMigration *m, NcPeer *link);
+void nc_migration_reclaim_link(NcMigration *m, NcPeer *link);
+bool nc_migration_has_link(NcMigration *m);
+/* A session's thread that uses the migration outside the register's lock. */
+void nc_migration_borrow(NcMigration *m);
+void nc_migration_return(NcMigration *m);
+bool nc_migration_has_borrower(NcMigration *m);
+/* Sends to the other agent; ${message} taken; false if cut off. */
+bool nc_migration_tell(NcMigration *m, json_t *message, GError **error);
+
+/* Subscribes the inbox to the lease's QMP events. */
+void nc_migration_watch_qemu(NcMigration *m);
+/* Microseconds (wall clock) of a QMP event's timestamp; 0 if it has none. */
+int64_t nc_qmp_event_us(json_t *event);

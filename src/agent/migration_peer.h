@@ -1,0 +1,53 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * What two agents say to each other about one migration (docs/protocols.md
+ * section 2, messages "mig_..."). The source opens the session; if it breaks,
+ * it opens another and begins with mig_query.
+ *
+ *   source -> destination
+ *   mig_probe    {vm}                        which epoch do you know?
+ *   mig_prepare  {migration, vm, epoch, spec, psk, streams, compression,
+ *                 pause_budget_ms, max_downtime_ms}
+ *   mig_abort    {migration, error}          before release: throw it away
+ *   mig_query    {migration, vm, epoch}      what became of it?
+ *   mig_finished {migration}                 our QEMU is gone, we are done
+ *
+ *   destination -> source
+ *   mig_probed   {epoch, right}
+ *   mig_prepared {migration}                 QEMU waits, mover listens
+ *   mig_refused  {migration, error}          REFUSED(epoch) is durable
+ *   mig_started  {migration, epoch, resume_us, sha256, stream_bytes}
+ *                                            HELD(epoch) is durable, it runs
+ *   mig_alive    {migration, alive, detail}  the check after the start
+ *   mig_pending  {migration}                 answer to mig_query: not decided yet
+ *   mig_unknown  {migration, detail}         answer to mig_query: we can't tell
+ *
+ * Every answer of the destination is a statement about what is on its disk,
+ * and may be repeated.
+ */
+#pragma once
+
+#include "agent/migration.h"
+
+#define NC_MIG_PSK_BYTES 32
+
+/* Starts the thread of an outgoing migration; ${m} has its lease and record. */
+void nc_source_migration_start(NcMigration *m);
+/* The same after a restart: undoes it, or goes on asking the destination, as the run right says. */
+void nc_source_migration_recover(NcMigration *m, const NcRight *right);
+
+/*
+ * Admits an incoming migration from ${peer_node}: checks the message, the run
+ * right and this node's suitability, makes the machine's record and INCOMING
+ * durable, and starts the thread. On error nothing is left behind, and the
+ * caller answers mig_refused. ${peer} is lent to the migration, whose borrower the
+ * caller then is (nc_migration_return).
+ */
+NcMigration *nc_destination_migration_start(const NcMigrationsDeps *deps, const char *peer_node, json_t *message, NcPeer *peer,
+                                            GError **error);
+/* After a restart: what is INCOMING is refused, what is HELD is resumed. Ends with the migration finished. */
+void nc_destination_migration_recover(NcMigration *m, const NcRight *right);
+/* Answers mig_query from the run right alone, when no thread of that migration lives. New reference. */
+json_t *nc_destination_answer_query(const NcMigrationsDeps *deps, const char *peer_node, json_t *message);
+/* Hands a mover's connection to the mover. ${fd} is borrowed. */
+bool nc_destination_migration_conn(NcMigration *m, unsigned index, int fd, GError **error);

@@ -1,0 +1,488 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "agent/migrations.h"
+#include "agent/migration_peer.h"
+#include "base/ident.h"
+#include "base/log.h"
+#include "wire/batch.h"
+
+#include <unistd.h>
+
+#define NC_STREAMS_MAX 16
+
+struct NcMigrations {
+  NcMigrationsDeps deps;
+  GMutex lock;     /* protects live, quitting */
+  GPtrArray *live; /* NcMigration*; finished ones are swept by the next caller */
+  bool quitting;
+};
+
+NcMigrations *
+nc_migrations_new(const NcMigrationsDeps *deps)
+{
+  NcMigrations *ms = g_new0(NcMigrations, 1);
+  ms->deps = *deps;
+  g_mutex_init(&ms->lock);
+  ms->live = g_ptr_array_new();
+  return ms;
+}
+
+static void
+nc_migrations_join(NcMigration *m)
+{
+  if (m->thread)
+    g_thread_join(m->thread);
+  nc_migration_free(m);
+}
+
+/* Frees what has finished. */
+static void
+nc_migrations_sweep_locked(NcMigrations *ms)
+{
+  for (guint i = 0; i < ms->live->len;) {
+    NcMigration *m = ms->live->pdata[i];
+    if (nc_migration_is_finished(m) && !nc_migration_has_borrower(m)) {
+      g_ptr_array_remove_index_fast(ms->live, i);
+      nc_migrations_join(m); /* it only has its last lines to run */
+    } else {
+      i++;
+    }
+  }
+}
+
+static NcMigration *
+nc_migrations_find_locked(NcMigrations *ms, const char *id)
+{
+  for (guint i = 0; i < ms->live->len; i++) {
+    NcMigration *m = ms->live->pdata[i];
+    if (g_str_equal(m->id, id))
+      return m;
+  }
+  return NULL;
+}
+
+static unsigned
+nc_migrations_count_locked(NcMigrations *ms, bool is_source)
+{
+  unsigned count = 0;
+  for (guint i = 0; i < ms->live->len; i++) {
+    NcMigration *m = ms->live->pdata[i];
+    count += m->is_source == is_source && !nc_migration_is_finished(m);
+  }
+  return count;
+}
+
+void
+nc_migrations_free(NcMigrations *ms)
+{
+  if (!ms)
+    return;
+  g_mutex_lock(&ms->lock);
+  ms->quitting = true;
+  for (guint i = 0; i < ms->live->len; i++) {
+    NcMigration *m = ms->live->pdata[i];
+    g_atomic_int_set(&m->quitting, 1);
+    nc_inbox_push(m->inbox, NC_FROM_QUIT, NULL);
+  }
+  g_mutex_unlock(&ms->lock);
+  for (guint i = 0; i < ms->live->len; i++)
+    nc_migrations_join(ms->live->pdata[i]);
+  g_ptr_array_unref(ms->live);
+  g_mutex_clear(&ms->lock);
+  g_free(ms);
+}
+
+/* --- the control socket's operations --- */
+
+typedef struct {
+  const char *vm, *to, *compression;
+  int64_t max_downtime_ms, bandwidth_limit_bps, streams;
+} NcMigrationRequest;
+
+static bool
+nc_optional_int(json_t *args, const char *key, int64_t fallback, int64_t minimum, int64_t maximum, int64_t *ret, GError **error)
+{
+  json_t *value = json_object_get(args, key);
+  int64_t n = value && !json_is_null(value) ? json_integer_value(value) : fallback;
+  if ((value && !json_is_null(value) && !json_is_integer(value)) || n < minimum || n > maximum)
+    return nc_fail(error, NC_ERROR_INVALID, "%s must be a whole number from %" G_GINT64_FORMAT " to %" G_GINT64_FORMAT, key,
+                   minimum, maximum);
+  *ret = n;
+  return true;
+}
+
+static bool
+nc_migration_request_parse(NcMigrations *ms, json_t *args, NcMigrationRequest *ret, GError **error)
+{
+  const NcConfig *config = ms->deps.config;
+  NcBatchPolicy policy;
+
+  ret->vm = nc_json_string_or(args, "vm", NULL);
+  ret->to = nc_json_string_or(args, "to", NULL);
+  if (!nc_name_is_valid(ret->vm) || !nc_name_is_valid(ret->to))
+    return nc_fail(error, NC_ERROR_INVALID, "\"vm\" and \"to\" must be names: " NC_NAME_RULE);
+  ret->compression = nc_json_string_or(args, "compression", config->compression);
+  if (!nc_compression_parse(ret->compression, &policy, error))
+    return false;
+  return nc_optional_int(args, "max_downtime_ms", config->max_downtime_ms, 1, 2000000, &ret->max_downtime_ms, error) &&
+         nc_optional_int(args, "bandwidth_limit_bps", 0, 0, INT64_C(1) << 40, &ret->bandwidth_limit_bps, error) &&
+         nc_optional_int(args, "streams", config->streams, 1, NC_STREAMS_MAX, &ret->streams, error);
+}
+
+static json_t *
+nc_migrations_new_record(NcMigrations *ms, const char *id, const NcMigrationRequest *r, uint64_t held_epoch)
+{
+  g_autofree char *now = nc_time_format(nc_wall_us());
+  json_t *record = json_pack(
+      "{s:s, s:s, s:s, s:s, s:s, s:s, s:s, s:n, s:i, s:s, s:s, s:n}", "id", id, "vm", r->vm, "source", ms->deps.config->node,
+      "destination", r->to, "role", "source", "state", "preparing", "phase", "prepare", "outcome", "progress", 0, "created", now,
+      "started", now, "finished");
+  nc_autojson json_t *more = json_pack(
+      "{s:I, s:I, s:I, s:s, s:I, s:n, s:n, s:n, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:n, s:n, s:n, s:n, s:n}", "held_epoch",
+      (json_int_t)held_epoch, "max_downtime_ms", (json_int_t)r->max_downtime_ms, "bandwidth_limit_bps",
+      (json_int_t)r->bandwidth_limit_bps, "compression", r->compression, "streams", (json_int_t)r->streams, "total_ms",
+      "pause_ms", "qemu_downtime_ms", "ram_bytes", (json_int_t)0, "ram_total_bytes", (json_int_t)0, "ram_remaining_bytes",
+      (json_int_t)0, "wire_bytes", (json_int_t)0, "rate_bps", (json_int_t)0, "rounds", (json_int_t)0, "dirty_rate_bps",
+      (json_int_t)0, "ratio", "eta_ms", "sha256", "attention", "error");
+  json_object_update(record, more);
+  return record;
+}
+
+static bool
+nc_migrations_check_destination(NcMigrations *ms, const NcMigrationRequest *r, GError **error)
+{
+  if (g_str_equal(r->to, ms->deps.config->node))
+    return nc_fail(error, NC_ERROR_INVALID, "%s is on %s already", r->vm, r->to);
+  g_autofree char *address = nc_nodes_address(ms->deps.nodes, r->to, error);
+  return address != NULL;
+}
+
+/* A new migration with its machine leased and its record on disk, not started. */
+static NcMigration *
+nc_migrations_admit(NcMigrations *ms, const NcMigrationRequest *r, GError **error)
+{
+  NcRight right;
+  if (!nc_journal_get_right(ms->deps.journal, r->vm, &right, error))
+    return NULL;
+  g_autofree char *id = nc_id_new("m");
+  NcMachineLease *lease = nc_machines_lease(ms->deps.machines, r->vm, id, error);
+  if (!lease)
+    return NULL;
+  NcMigration *m =
+      nc_migration_new(&ms->deps, true, id, r->vm, r->to, 0, nc_migrations_new_record(ms, id, r, right.epoch));
+  m->lease = lease;
+  if (!nc_migration_persist(m, true, error)) {
+    g_prefix_error(error, "the migration can't be recorded on the source: ");
+    nc_machine_lease_end(g_steal_pointer(&m->lease), NC_LEASE_STAYS);
+    nc_migration_free(m);
+    return NULL;
+  }
+  return m;
+}
+
+json_t *
+nc_migrations_create(NcMigrations *ms, json_t *args, GError **error)
+{
+  NcMigrationRequest request;
+  if (!nc_migration_request_parse(ms, args, &request, error) || !nc_migrations_check_destination(ms, &request, error))
+    return NULL;
+
+  g_autoptr(GMutexLocker) guard = g_mutex_locker_new(&ms->lock);
+  nc_migrations_sweep_locked(ms);
+  if (ms->quitting) {
+    nc_fail(error, NC_ERROR_CONFLICT, "novacrond is stopping");
+    return NULL;
+  }
+  if (nc_migrations_count_locked(ms, true) >= (unsigned)ms->deps.config->max_migrations_out) {
+    nc_fail(error, NC_ERROR_RESOURCE, "%d migrations leave this node already (max_migrations_out): try again when one has ended",
+            ms->deps.config->max_migrations_out);
+    return NULL;
+  }
+  NcMigration *m = nc_migrations_admit(ms, &request, error);
+  if (!m)
+    return NULL;
+  g_ptr_array_add(ms->live, m);
+  json_t *answer = nc_migration_snapshot(m);
+  nc_source_migration_start(m);
+  return answer;
+}
+
+/* The record with its history; the running one's from memory. */
+static json_t *
+nc_migrations_view(NcMigrations *ms, const char *id, GError **error)
+{
+  json_t *record = NULL;
+  g_mutex_lock(&ms->lock);
+  NcMigration *m = nc_migrations_find_locked(ms, id);
+  if (m)
+    record = nc_migration_snapshot(m);
+  g_mutex_unlock(&ms->lock);
+  if (!record)
+    record = nc_journal_get_migration(ms->deps.journal, id, error);
+  if (!record)
+    return NULL;
+  json_t *events = nc_journal_list_events(ms->deps.journal, id, NULL);
+  json_object_set_new(record, "events", events ? events : json_array());
+  return record;
+}
+
+json_t *
+nc_migrations_get(NcMigrations *ms, json_t *args, GError **error)
+{
+  const char *id = nc_json_string(args, "id", error);
+  return id ? nc_migrations_view(ms, id, error) : NULL;
+}
+
+json_t *
+nc_migrations_list(NcMigrations *ms, json_t *args, GError **error)
+{
+  unsigned limit = (unsigned)CLAMP(nc_json_int_or(args, "limit", 100), 1, 1000);
+  json_t *list = nc_journal_list_migrations(ms->deps.journal, false, limit, error);
+  if (!list)
+    return NULL;
+  g_autoptr(GMutexLocker) guard = g_mutex_locker_new(&ms->lock);
+  for (size_t i = 0; i < json_array_size(list); i++) {
+    NcMigration *m = nc_migrations_find_locked(ms, nc_json_string_or(json_array_get(list, i), "id", ""));
+    if (m)
+      json_array_set_new(list, i, nc_migration_snapshot(m));
+  }
+  return list;
+}
+
+/* Runs ${action} on the live migration named in ${args}, or says what became of it. */
+static bool
+nc_migrations_with_live(NcMigrations *ms, const char *id, const char *verb, bool (*action)(NcMigration *, GError **), GError **error)
+{
+  g_autoptr(GMutexLocker) guard = g_mutex_locker_new(&ms->lock);
+  NcMigration *m = nc_migrations_find_locked(ms, id);
+  if (m && !nc_migration_is_finished(m))
+    return action(m, error);
+  nc_autojson json_t *record = nc_journal_get_migration(ms->deps.journal, id, error);
+  if (!record)
+    return false;
+  return nc_fail(error, NC_ERROR_CONFLICT, "migration %s can't be %s: it is %s", id, verb,
+                 nc_json_string_or(record, "outcome", "over"));
+}
+
+static bool
+nc_migrations_do_cancel(NcMigration *m, GError **error)
+{
+  nc_autojson json_t *record = nc_migration_snapshot(m);
+  NcHandoffState state = nc_handoff_state_from_name(nc_json_string_or(record, "state", ""));
+  if (m->is_source && !nc_handoff_may_cancel(state))
+    return nc_fail(error, NC_ERROR_CONFLICT, "migration %s can't be cancelled: %s was handed to %s already", m->id, m->vm, m->peer);
+  if (!m->is_source && state != NC_D_RECEIVING)
+    return nc_fail(error, NC_ERROR_CONFLICT, "migration %s can't be cancelled: %s was taken over already", m->id, m->vm);
+  g_atomic_int_set(&m->cancel_requested, 1);
+  nc_inbox_push(m->inbox, NC_FROM_CANCEL, NULL);
+  return true;
+}
+
+json_t *
+nc_migrations_cancel(NcMigrations *ms, json_t *args, GError **error)
+{
+  const char *id = nc_json_string(args, "id", error);
+  if (!id || !nc_migrations_with_live(ms, id, "cancelled", nc_migrations_do_cancel, error))
+    return NULL;
+  return nc_migrations_view(ms, id, error);
+}
+
+static bool
+nc_migrations_do_resolve(NcMigration *m, GError **error)
+{
+  nc_autojson json_t *record = nc_migration_snapshot(m);
+  if (!m->is_source || !json_is_string(json_object_get(record, "attention")))
+    return nc_fail(error, NC_ERROR_CONFLICT, "migration %s does not wait for a decision", m->id);
+  nc_log(NC_LOG_WARNING, "agent", "migration %s: an operator decided that %s runs here", m->id, m->vm);
+  nc_inbox_push(m->inbox, NC_FROM_RESOLVE, NULL);
+  return true;
+}
+
+json_t *
+nc_migrations_resolve(NcMigrations *ms, json_t *args, GError **error)
+{
+  const char *id = nc_json_string(args, "id", error);
+  if (!id)
+    return NULL;
+  if (!g_str_equal(nc_json_string_or(args, "action", ""), "run_here")) {
+    nc_fail(error, NC_ERROR_INVALID, "\"action\" must be \"run_here\"");
+    return NULL;
+  }
+  if (!nc_migrations_with_live(ms, id, "resolved", nc_migrations_do_resolve, error))
+    return NULL;
+  return nc_migrations_view(ms, id, error);
+}
+
+/* --- the network's side --- */
+
+bool
+nc_migrations_accept_conn(NcMigrations *ms, const char *migration_id, unsigned index, int fd, GError **error)
+{
+  nc_autofd int owned = fd;
+  static const uint8_t go_on = 0;
+
+  g_autoptr(GMutexLocker) guard = g_mutex_locker_new(&ms->lock);
+  NcMigration *m = nc_migrations_find_locked(ms, migration_id);
+  if (!m || m->is_source || nc_migration_is_finished(m))
+    return nc_fail(error, NC_ERROR_NOT_FOUND, "a mover's connection names migration %s, which does not arrive here", migration_id);
+  /* The byte first: once the mover has the descriptor, TLS starts on it. */
+  return nc_write_all(owned, &go_on, 1, error) && nc_destination_migration_conn(m, index, owned, error);
+}
+
+static void
+nc_migrations_answer_probe(NcMigrations *ms, NcPeer *peer, json_t *message)
+{
+  const char *vm = nc_json_string_or(message, "vm", "");
+  g_autoptr(GError) error = NULL;
+  NcRight right;
+  nc_autojson json_t *answer = NULL;
+
+  if (!nc_name_is_valid(vm))
+    nc_fail(&error, NC_ERROR_INVALID, "\"vm\" must be a machine's name: " NC_NAME_RULE);
+  if (!error && nc_journal_get_right(ms->deps.journal, vm, &right, &error))
+    answer = json_pack("{s:s, s:I, s:s}", "type", "mig_probed", "epoch", (json_int_t)right.epoch, "right", nc_right_name(right.state));
+  else
+    answer = json_pack("{s:s, s:o}", "type", "refused", "error", nc_error_to_json(error));
+  nc_peer_send(peer, answer, NULL);
+}
+
+static NcMigration *
+nc_migrations_admit_incoming(NcMigrations *ms, NcPeer *peer, json_t *message, GError **error)
+{
+  const NcConfig *config = ms->deps.config;
+  const char *id = nc_json_string_or(message, "migration", "");
+
+  g_autoptr(GMutexLocker) guard = g_mutex_locker_new(&ms->lock);
+  nc_migrations_sweep_locked(ms);
+  if (ms->quitting || nc_migrations_find_locked(ms, id)) {
+    nc_fail(error, NC_ERROR_CONFLICT, "%s", ms->quitting ? "the destination's novacrond is stopping" : "this migration is under way already");
+    return NULL;
+  }
+  if (nc_migrations_count_locked(ms, false) >= (unsigned)config->max_migrations_in) {
+    nc_fail(error, NC_ERROR_RESOURCE, "%d migrations arrive at the destination (%s) already (max_migrations_in): try again later",
+            config->max_migrations_in, config->node);
+    return NULL;
+  }
+  NcMigration *m = nc_destination_migration_start(&ms->deps, nc_peer_node(peer), message, peer, error);
+  if (m)
+    g_ptr_array_add(ms->live, m);
+  return m;
+}
+
+static void
+nc_migrations_refuse(NcPeer *peer, json_t *message, const GError *error)
+{
+  nc_log(NC_LOG_WARNING, "agent", "migration %s from %s is refused: %s", nc_json_string_or(message, "migration", "?"),
+         nc_peer_node(peer), error->message);
+  nc_autojson json_t *answer = json_pack("{s:s, s:s, s:o}", "type", "mig_refused", "migration",
+                                         nc_json_string_or(message, "migration", ""), "error", nc_error_to_json(error));
+  nc_peer_send(peer, answer, NULL);
+}
+
+/* The session's messages go to the migration's inbox until the connection ends. */
+static void
+nc_migrations_pump(NcMigration *m, NcPeer *peer)
+{
+  for (;;) {
+    json_t *message = nc_peer_recv(peer, -1, NULL);
+    if (!message)
+      break;
+    nc_inbox_push(m->inbox, NC_FROM_PEER, message);
+  }
+  nc_migration_reclaim_link(m, peer);
+  nc_inbox_push(m->inbox, NC_FROM_PEER, NULL);
+  nc_migration_return(m);
+}
+
+/* A source that comes back asks the living thread, or the journal. */
+static void
+nc_migrations_serve_query(NcMigrations *ms, NcPeer *peer, json_t *message)
+{
+  const char *id = nc_json_string_or(message, "migration", "");
+  g_mutex_lock(&ms->lock);
+  NcMigration *m = nc_migrations_find_locked(ms, id);
+  bool living = m && !m->is_source && !nc_migration_is_finished(m) && g_strcmp0(m->peer, nc_peer_node(peer)) == 0;
+  if (living) {
+    nc_migration_borrow(m);
+    nc_migration_lend_link(m, peer);
+    nc_inbox_push(m->inbox, NC_FROM_PEER, json_incref(message));
+  }
+  g_mutex_unlock(&ms->lock);
+  if (living) {
+    nc_migrations_pump(m, peer);
+    return;
+  }
+  nc_autojson json_t *answer = nc_destination_answer_query(&ms->deps, nc_peer_node(peer), message);
+  bool started = g_str_equal(nc_json_string_or(answer, "type", ""), "mig_started");
+  if (nc_peer_send(peer, answer, NULL) && started) {
+    nc_autojson json_t *alive = json_pack("{s:s, s:s, s:b, s:s}", "type", "mig_alive", "migration", id, "alive", 1, "detail",
+                                          "running, as its node's record says");
+    nc_peer_send(peer, alive, NULL);
+  }
+}
+
+void
+nc_migrations_serve_peer(NcMigrations *ms, NcPeer *peer, json_t *first_message)
+{
+  json_t *message = json_incref(first_message);
+
+  while (message) {
+    const char *type = nc_json_string_or(message, "type", "");
+    if (g_str_equal(type, "mig_probe")) {
+      nc_migrations_answer_probe(ms, peer, message);
+    } else if (g_str_equal(type, "mig_query")) {
+      nc_migrations_serve_query(ms, peer, message);
+    } else if (g_str_equal(type, "mig_prepare")) {
+      g_autoptr(GError) error = NULL;
+      NcMigration *m = nc_migrations_admit_incoming(ms, peer, message, &error);
+      if (m)
+        nc_migrations_pump(m, peer);
+      else
+        nc_migrations_refuse(peer, message, error);
+    }
+    json_decref(message);
+    message = nc_peer_recv(peer, -1, NULL);
+  }
+}
+
+/* --- after a restart --- */
+
+static void
+nc_migrations_recover_one(NcMigrations *ms, json_t *record)
+{
+  const char *id = nc_json_string_or(record, "id", "");
+  const char *vm = nc_json_string_or(record, "vm", "");
+  bool is_source = g_str_equal(nc_json_string_or(record, "role", ""), "source");
+  const char *peer = nc_json_string_or(record, is_source ? "destination" : "source", "");
+  g_autoptr(GError) error = NULL;
+  NcRight right;
+
+  if (!nc_journal_get_right(ms->deps.journal, vm, &right, &error)) {
+    nc_log(NC_LOG_ERR, "agent", "migration %s can't be recovered: %s", id, error->message);
+    return;
+  }
+  nc_log(NC_LOG_NOTICE, "agent", "migration %s of %s was unfinished; the run right here is %s(%" G_GUINT64_FORMAT ")", id, vm,
+         nc_right_name(right.state), right.epoch);
+  NcMigration *m = nc_migration_new(&ms->deps, is_source, id, vm, peer, (uint64_t)nc_json_int_or(record, "epoch", 0),
+                                    json_deep_copy(record));
+  if (is_source)
+    nc_source_migration_recover(m, &right);
+  else
+    nc_destination_migration_recover(m, &right);
+  g_mutex_lock(&ms->lock);
+  g_ptr_array_add(ms->live, m);
+  g_mutex_unlock(&ms->lock);
+}
+
+void
+nc_migrations_recover(NcMigrations *ms)
+{
+  g_autoptr(GError) error = NULL;
+  nc_autojson json_t *unfinished = nc_journal_list_migrations(ms->deps.journal, true, 0, &error);
+  if (!unfinished) {
+    nc_log(NC_LOG_ERR, "agent", "unfinished migrations can't be read: %s", error->message);
+    return;
+  }
+  size_t i;
+  json_t *record;
+  json_array_foreach(unfinished, i, record) nc_migrations_recover_one(ms, record);
+}

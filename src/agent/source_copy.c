@@ -1,0 +1,257 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The source's half while memory flows: watching QEMU and the mover, and the
+ * switchover with the release of the run right.
+ */
+#include "agent/source_migration.h"
+#include "base/ident.h"
+#include "base/log.h"
+#include "qemu/migration_qmp.h"
+
+#define NC_SOURCE_TICK_MS 50
+#define NC_SOURCE_POLL_US 100000
+/*
+ * What the pause holds beyond QEMU's own estimate (pending bytes / rate):
+ * QMP round trips, the journal's fsync, device state and its loading. Measured
+ * with the demo's guest; the forecast of a later version replaces it.
+ */
+#define NC_SWITCHOVER_OVERHEAD_MS 50
+
+bool
+nc_source_must_stop(NcSource *s)
+{
+  return g_atomic_int_get(&s->m->cancel_requested) || g_atomic_int_get(&s->m->quitting);
+}
+
+static void
+nc_source_fail(NcSource *s, int code, const char *format, ...) G_GNUC_PRINTF(3, 4);
+
+/* Before the release a failure undoes everything; after it, it is news, and the destination decides. */
+static void
+nc_source_fail(NcSource *s, int code, const char *format, ...)
+{
+  va_list args;
+  va_start(args, format);
+  g_autofree char *text = g_strdup_vprintf(format, args);
+  va_end(args);
+  if (nc_handoff_may_cancel(s->m->state)) {
+    g_autoptr(GError) error = g_error_new_literal(NC_ERROR, code, text);
+    nc_source_abort(s, error);
+  } else {
+    nc_migration_note(s->m, "warning", "%s", text);
+  }
+}
+
+/* Share of the pause that QEMU's estimate can't see: what is on its way already, and our own steps. */
+static int64_t
+nc_source_hidden_pause_ms(NcSource *s)
+{
+  int64_t rate = nc_migration_int(s->m, "wire_rate_bps");
+  int64_t flight = nc_migration_int(s->m, "in_flight_bytes");
+  int64_t rtt_us = MAX(nc_migration_int(s->m, "rtt_us"), s->link_rtt_us);
+  int64_t drain_ms = rate > 0 ? flight * 1000 / rate : 0;
+  return MIN(drain_ms, s->max_downtime_ms / 2) + rtt_us / 2000 + NC_SWITCHOVER_OVERHEAD_MS;
+}
+
+static void
+nc_source_adjust_downtime_limit(NcSource *s, NcQmp *qmp)
+{
+  int64_t limit = s->max_downtime_ms - nc_source_hidden_pause_ms(s);
+  limit = CLAMP(limit, MAX(s->max_downtime_ms / 10, 1), s->max_downtime_ms);
+  int64_t last = nc_migration_int(s->m, "downtime_limit_ms");
+  if (ABS(limit - last) * 20 <= last)
+    return; /* less than 5 % is noise */
+  if (nc_qemu_set_downtime_limit(qmp, (uint32_t)limit, NULL))
+    nc_migration_set(s->m, "downtime_limit_ms", json_integer(limit));
+}
+
+static void
+nc_source_record_ram(NcSource *s, const NcQemuMigrationInfo *info)
+{
+  NcMigration *m = s->m;
+  uint64_t total = info->ram_total_bytes, remaining = info->ram_remaining_bytes;
+  uint64_t moved = (info->ram_normal_pages + info->ram_duplicate_pages) * info->ram_page_size;
+  int64_t elapsed_us = nc_mono_us() - s->started_us;
+  int64_t rate = info->ram_mbps > 0 ? (int64_t)(info->ram_mbps * 1e6 / 8) : 0;
+
+  nc_migration_set(m, "ram_total_bytes", json_integer((json_int_t)total));
+  nc_migration_set(m, "ram_remaining_bytes", json_integer((json_int_t)remaining));
+  nc_migration_set(m, "ram_bytes", json_integer((json_int_t)moved));
+  nc_migration_set(m, "rounds", json_integer((json_int_t)info->dirty_sync_count));
+  nc_migration_set(m, "dirty_rate_bps", json_integer((json_int_t)(info->dirty_pages_rate * info->ram_page_size)));
+  nc_migration_set(m, "rate_bps", json_integer(rate));
+  nc_migration_set(m, "expected_downtime_ms", json_integer((json_int_t)info->expected_downtime_ms));
+  nc_migration_set(m, "elapsed_ms", json_integer(elapsed_us / 1000));
+  nc_migration_set(m, "eta_ms", rate > 0 ? json_integer((json_int_t)(remaining * 1000 / (uint64_t)rate)) : json_null());
+  if (total > 0) {
+    /* A bar that goes back would lie less about rounds than about progress: keep the best seen. */
+    int64_t percent = (int64_t)((total - MIN(remaining, total)) * 95 / total);
+    nc_migration_set(m, "progress", json_integer(MAX(percent, nc_migration_int(m, "progress"))));
+  }
+}
+
+void
+nc_source_poll_qemu(NcSource *s)
+{
+  NcQmp *qmp = nc_machine_lease_qmp(s->m->lease);
+  NcQemuMigrationInfo info = { 0 };
+
+  if (!qmp || !nc_qemu_migration_query(qmp, &info, NULL))
+    return;
+  if (info.ram_total_bytes > 0)
+    nc_source_record_ram(s, &info);
+  if (info.status == NC_QEMU_MIGRATION_COMPLETED)
+    nc_migration_set(s->m, "qemu_downtime_ms", json_integer((json_int_t)info.downtime_ms));
+  if (info.status == NC_QEMU_MIGRATION_FAILED && nc_handoff_may_cancel(s->m->state))
+    nc_source_fail(s, NC_ERROR_QEMU, "the QEMU on the source gave the migration up: %s",
+                   info.error_desc ? info.error_desc : "no reason given");
+  if (s->m->state == NC_S_COPYING)
+    nc_source_adjust_downtime_limit(s, qmp);
+  nc_qemu_migration_info_clear(&info);
+}
+
+/*
+ * The guest is stopped. QEMU is told to go on at once, and while the device
+ * state flows the right is released on disk; only then may the mover send the
+ * grant. Until the release is on disk everything can still be undone.
+ */
+static void
+nc_source_switchover(NcSource *s)
+{
+  NcMigration *m = s->m;
+  NcQmp *qmp = nc_machine_lease_qmp(m->lease);
+  g_autoptr(GError) error = NULL;
+
+  if (!nc_migration_step(m, NC_EV_GUEST_STOPPED, NULL))
+    return;
+  if (nc_source_must_stop(s))
+    nc_fail(&error, NC_ERROR_CANCELLED, "cancelled at the switchover");
+  else if (!qmp)
+    nc_fail(&error, NC_ERROR_QEMU, "the QEMU on the source died at the switchover");
+  else if (nc_qemu_migrate_continue(qmp, &error))
+    nc_migration_move_right(m, NC_RIGHT_HELD, s->held_epoch, NC_RIGHT_RELEASED, m->epoch, &error);
+  if (error) {
+    nc_source_abort(s, error);
+    return;
+  }
+  nc_migration_set(m, "stop_us", json_integer(s->stop_us));
+  nc_migration_step(m, NC_EV_RELEASE, NULL);
+  if (!m->mover || !nc_mover_process_send(m->mover, json_pack("{s:s, s:I}", "op", "grant", "epoch", (json_int_t)m->epoch), -1,
+                                          &error))
+    nc_migration_note(m, "warning", "the grant could not be handed to the mover: %s", error ? error->message : "it is gone");
+}
+
+static void
+nc_source_on_qmp(NcSource *s, json_t *event)
+{
+  const char *name = nc_json_string_or(event, "event", "");
+  const char *status = nc_json_string_or(json_object_get(event, "data"), "status", "");
+
+  if (!event) {
+    nc_source_fail(s, NC_ERROR_QEMU, "the QEMU on the source (%s) died: the machine was lost with it", s->m->deps->config->node);
+  } else if (g_str_equal(name, "STOP")) {
+    s->stop_us = nc_qmp_event_us(event);
+  } else if (g_str_equal(name, "MIGRATION") && g_str_equal(status, "pre-switchover") && s->m->state == NC_S_COPYING) {
+    nc_source_switchover(s);
+  } else if (g_str_equal(name, "MIGRATION") && g_str_equal(status, "failed")) {
+    nc_source_poll_qemu(s);
+    nc_source_fail(s, NC_ERROR_QEMU, "the QEMU on the source gave the migration up");
+  } else if (g_str_equal(name, "MIGRATION_PASS")) {
+    nc_migration_note(s->m, "round", "%" G_GINT64_FORMAT, nc_json_int_or(json_object_get(event, "data"), "pass", 0));
+  }
+}
+
+static void
+nc_source_on_shut(NcSource *s, json_t *event)
+{
+  NcMigration *m = s->m;
+  bool equal = nc_json_bool_or(event, "equal", false);
+
+  nc_migration_set(m, "sha256", json_string(nc_json_string_or(event, "sha256", "")));
+  nc_migration_set(m, "peer_sha256", json_string(nc_json_string_or(event, "peer_sha256", "")));
+  nc_migration_set(m, "sha256_equal", json_boolean(equal));
+  nc_migration_set(m, "stream_bytes", json_integer(nc_json_int_or(event, "stream_bytes", 0)));
+  if (!equal)
+    nc_migration_note(m, "corrupt", "the two ends saw different streams: sha256 %s here, %s there",
+                      nc_json_string_or(event, "sha256", "?"), nc_json_string_or(event, "peer_sha256", "?"));
+  if (nc_json_int_or(event, "status", 0) != 0)
+    nc_source_fail(s, NC_ERROR_QEMU, "the QEMU on the destination (%s) could not load the machine", m->peer);
+}
+
+static void
+nc_source_on_mover(NcSource *s, json_t *event)
+{
+  const char *name = nc_json_string_or(event, "ev", "");
+
+  if (!event || g_str_equal(name, "error")) {
+    g_autoptr(GError) error = NULL;
+    nc_migration_mover_error(s->m, event, &error);
+    nc_source_fail(s, error->code, "%s", error->message);
+  } else if (g_str_equal(name, "progress") || g_str_equal(name, "done")) {
+    nc_migration_take_progress(s->m, event);
+  } else if (g_str_equal(name, "shut")) {
+    nc_source_on_shut(s, event);
+  } else if (g_str_equal(name, "opaque")) {
+    nc_migration_note(s->m, "opaque", "%s at byte %" G_GINT64_FORMAT, nc_json_string_or(event, "reason", ""),
+                      nc_json_int_or(event, "offset", 0));
+  }
+}
+
+static void
+nc_source_on_peer(NcSource *s, json_t *message)
+{
+  const char *type = nc_json_string_or(message, "type", "");
+
+  if (!message) {
+    s->cut_off_since_us = nc_mono_us();
+    nc_source_fail(s, NC_ERROR_UNREACHABLE, "the connection to the destination's agent (%s) is gone", s->m->peer);
+  } else if (nc_handoff_may_cancel(s->m->state) && g_str_equal(type, "mig_refused")) {
+    g_autoptr(GError) error = NULL;
+    nc_error_set_json(&error, json_object_get(message, "error"));
+    nc_source_abort(s, error);
+  } else {
+    nc_source_on_verdict(s, message);
+  }
+}
+
+void
+nc_source_handle(NcSource *s, NcInboxItem *item)
+{
+  switch (item->source) {
+  case NC_FROM_QMP:
+    nc_source_on_qmp(s, item->message);
+    break;
+  case NC_FROM_MOVER:
+    nc_source_on_mover(s, item->message);
+    break;
+  case NC_FROM_PEER:
+    nc_source_on_peer(s, item->message);
+    break;
+  case NC_FROM_CANCEL:
+    nc_source_fail(s, NC_ERROR_CANCELLED, "cancelled");
+    break;
+  case NC_FROM_RESOLVE:
+    s->resolved = true;
+    break;
+  case NC_FROM_QUIT:
+    if (nc_handoff_may_cancel(s->m->state))
+      nc_source_fail(s, NC_ERROR_CANCELLED, "novacrond on the source (%s) is stopping", s->m->deps->config->node);
+    break;
+  }
+}
+
+void
+nc_source_copy(NcSource *s)
+{
+  int64_t next_poll = 0;
+
+  while (nc_handoff_may_cancel(s->m->state)) {
+    g_autoptr(NcInboxItem) item = nc_inbox_pop(s->m->inbox, NC_SOURCE_TICK_MS);
+    if (item)
+      nc_source_handle(s, item);
+    if (nc_mono_us() >= next_poll && nc_handoff_may_cancel(s->m->state)) {
+      nc_source_poll_qemu(s);
+      next_poll = nc_mono_us() + NC_SOURCE_POLL_US;
+    }
+  }
+}

@@ -1,0 +1,290 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The source's half after the release, and every way back.
+ *
+ * After RELEASED is on disk the source never resumes the machine by itself. It
+ * asks the destination until that has said one of two things, both of which
+ * are on its disk: "I run it" (then our stopped QEMU goes) or "I never will"
+ * (then we take the right back under the next epoch, on disk first, and resume
+ * what our QEMU still holds). There is no third answer and no timeout; an
+ * operator who has fenced the destination may give the second one in its place.
+ */
+#include "agent/source_migration.h"
+#include "base/ident.h"
+#include "base/log.h"
+#include "qemu/migration_qmp.h"
+
+#define NC_SOURCE_TICK_MS 50
+#define NC_QEMU_UNDO_MS 15000     /* QEMU ends a cancelled migration in well under a second */
+#define NC_QEMU_COMPLETE_MS 5000  /* from SHUT to `completed` */
+#define NC_ALIVE_MS 15000         /* for the destination's word after STARTED, before we ask again */
+#define NC_ATTENTION_US 5000000   /* cut off longer than this is shown to people */
+
+static void
+nc_source_end_mover(NcMigration *m)
+{
+  g_clear_pointer(&m->mover, nc_mover_process_free);
+}
+
+/* Ends QEMU's migration so that it resumes the guest, and sees to it that it does. */
+static bool
+nc_source_resume_guest(NcSource *s, GError **error)
+{
+  NcMigration *m = s->m;
+  NcQmp *qmp = m->lease ? nc_machine_lease_qmp(m->lease) : NULL;
+  int64_t deadline = nc_mono_us() + NC_QEMU_UNDO_MS * INT64_C(1000);
+
+  if (!qmp)
+    return nc_fail(error, NC_ERROR_QEMU, "the machine's QEMU on the source (%s) is gone: start the machine anew with `novacron vm start %s`",
+                   m->deps->config->node, m->vm);
+  nc_qemu_migrate_cancel(qmp, NULL);
+  while (nc_mono_us() < deadline && nc_qemu_migration_is_under_way(qmp))
+    g_usleep(10000);
+  nc_source_end_mover(m);
+  nc_fd_clear(&s->keeper);
+  nc_qemu_closefd(qmp, NC_KEEPER_NAME, NULL);
+  if (!s->was_running || nc_qemu_is_running(qmp))
+    return true;
+  return nc_qemu_cont(qmp, error) && nc_qemu_is_running(qmp);
+}
+
+void
+nc_source_abort(NcSource *s, const GError *reason)
+{
+  NcMigration *m = s->m;
+  bool cancelled = reason->code == NC_ERROR_CANCELLED && g_atomic_int_get(&m->cancel_requested);
+  g_autoptr(GError) problem = NULL;
+
+  nc_migration_step(m, NC_EV_ABORT, reason->message);
+  nc_migration_tell(m, json_pack("{s:s, s:s, s:o}", "type", "mig_abort", "migration", m->id, "error", nc_error_to_json(reason)),
+                    NULL);
+  bool resumed = nc_source_resume_guest(s, &problem);
+  nc_source_end_mover(m);
+  nc_fd_clear(&s->keeper);
+  nc_machine_lease_end(g_steal_pointer(&m->lease), NC_LEASE_STAYS);
+  nc_migration_step(m, cancelled ? NC_EV_UNDONE_CANCELLED : NC_EV_UNDONE_FAILED, NULL);
+  if (resumed) {
+    nc_migration_finish(m, cancelled ? "cancelled" : "failed", reason);
+  } else {
+    g_autoptr(GError) both = g_error_new(NC_ERROR, reason->code, "%s; %s", reason->message, problem->message);
+    nc_migration_finish(m, "failed", both);
+  }
+}
+
+/* The right comes back under the next epoch: durable first, then the guest. */
+static void
+nc_source_reclaim(NcSource *s, NcHandoffEvent event, const GError *reason)
+{
+  NcMigration *m = s->m;
+  g_autoptr(GError) error = NULL;
+
+  if (!nc_migration_move_right(m, NC_RIGHT_RELEASED, m->epoch, NC_RIGHT_HELD, m->epoch + 1, &error)) {
+    nc_log(NC_LOG_ERR, "agent", "migration %s: %s; trying again", m->id, error->message);
+    s->cut_off_since_us = s->cut_off_since_us ? s->cut_off_since_us : nc_mono_us();
+    return; /* the destination will be asked again, and say the same again */
+  }
+  nc_migration_step(m, event, reason->message);
+  bool resumed = nc_source_resume_guest(s, &error);
+  nc_machine_lease_end(g_steal_pointer(&m->lease), NC_LEASE_STAYS);
+  nc_migration_step(m, NC_EV_RESUMED, resumed ? NULL : error->message);
+  if (resumed) {
+    nc_migration_finish(m, "failed", reason);
+  } else {
+    g_autoptr(GError) both = g_error_new(NC_ERROR, reason->code, "%s; %s", reason->message, error->message);
+    nc_migration_finish(m, "failed", both);
+  }
+}
+
+static void
+nc_source_attention(NcSource *s, const char *format, ...) G_GNUC_PRINTF(2, 3);
+
+static void
+nc_source_attention(NcSource *s, const char *format, ...)
+{
+  NcMigration *m = s->m;
+  if (s->attention)
+    return;
+  s->attention = true;
+  va_list args;
+  va_start(args, format);
+  g_autofree char *what = g_strdup_vprintf(format, args);
+  va_end(args);
+  g_autofree char *message = g_strdup_printf(
+      "%s. %s is stopped here (%s) and may or may not run on %s; NovaCron keeps asking and will not guess. "
+      "If you have made sure that it can't run there (power off or fence %s), say: novacron resolve %s --run-here",
+      what, m->vm, m->deps->config->node, m->peer, m->peer, m->id);
+  nc_log(NC_LOG_ERR, "agent", "migration %s needs attention: %s", m->id, message);
+  nc_migration_note(m, "needs_attention", "%s", message);
+  nc_migration_set(m, "attention", json_string(message));
+  nc_migration_set(m, "phase", json_string("needs_attention"));
+  nc_migration_persist(m, false, NULL);
+}
+
+static void
+nc_source_attention_over(NcSource *s)
+{
+  if (!s->attention)
+    return;
+  s->attention = false;
+  nc_migration_set(s->m, "attention", json_null());
+  nc_migration_set(s->m, "phase", json_string(nc_handoff_phase(s->m->state)));
+}
+
+static void
+nc_source_on_started(NcSource *s, json_t *message)
+{
+  NcMigration *m = s->m;
+  int64_t resume_us = nc_json_int_or(message, "resume_us", 0);
+
+  if (m->state != NC_S_RELEASED)
+    return; /* said again */
+  nc_source_attention_over(s);
+  if (!nc_migration_step(m, NC_EV_STARTED, NULL))
+    return;
+  s->verifying_since_us = nc_mono_us();
+  nc_migration_set(m, "progress", json_integer(100));
+  if (resume_us && s->stop_us)
+    nc_migration_set(m, "pause_ms", json_real((double)(resume_us - s->clock_offset_us - s->stop_us) / 1000.0));
+  nc_migration_set(m, "destination_sha256", json_string(nc_json_string_or(message, "sha256", "")));
+  /* The handoff is decided: the source's QEMU may have its final acknowledgement. */
+  if (m->mover)
+    nc_mover_process_send(m->mover, json_pack("{s:s}", "op", "deliver_shut"), -1, NULL);
+}
+
+void
+nc_source_on_verdict(NcSource *s, json_t *message)
+{
+  NcMigration *m = s->m;
+  const char *type = nc_json_string_or(message, "type", "");
+
+  if (g_str_equal(type, "mig_started")) {
+    nc_source_on_started(s, message);
+  } else if (g_str_equal(type, "mig_refused") && m->state == NC_S_RELEASED) {
+    g_autoptr(GError) error = NULL;
+    nc_error_set_json(&error, json_object_get(message, "error"));
+    nc_source_attention_over(s);
+    nc_source_reclaim(s, NC_EV_REFUSED, error);
+  } else if (g_str_equal(type, "mig_alive") && m->state == NC_S_VERIFYING) {
+    s->alive_known = true;
+    s->alive = nc_json_bool_or(message, "alive", false);
+    nc_migration_note(m, s->alive ? "alive" : "not-alive", "%s: %s", m->peer, nc_json_string_or(message, "detail", ""));
+    if (!s->alive)
+      nc_source_attention(s, "%s was started on %s but is not alive there", m->vm, m->peer);
+  } else if (g_str_equal(type, "mig_unknown")) {
+    nc_source_attention(s, "%s can't say what became of %s: %s", m->peer, m->vm, nc_json_string_or(message, "detail", ""));
+  }
+}
+
+static void
+nc_source_reconnect(NcSource *s)
+{
+  NcMigration *m = s->m;
+  g_autoptr(GError) error = NULL;
+
+  nc_migration_drop_link(m);
+  if (!s->cut_off_since_us)
+    s->cut_off_since_us = nc_mono_us();
+  NcPeer *link = nc_nodes_connect(m->deps->nodes, m->peer, m->deps->config->connect_timeout_ms, &error);
+  if (!link) {
+    if (nc_mono_us() - s->cut_off_since_us > NC_ATTENTION_US)
+      nc_source_attention(s, "the destination %s can't be asked: %s", m->peer, error->message);
+    return;
+  }
+  nc_migration_attach_link(m, link);
+  if (nc_migration_tell(m, json_pack("{s:s, s:s, s:s, s:I}", "type", "mig_query", "migration", m->id, "vm", m->vm, "epoch",
+                                     (json_int_t)m->epoch),
+                        NULL))
+    s->cut_off_since_us = 0;
+}
+
+static void
+nc_source_finish_mover(NcSource *s)
+{
+  NcMigration *m = s->m;
+  int64_t deadline = nc_mono_us() + 2000000;
+
+  if (!m->mover || !nc_mover_process_send(m->mover, json_pack("{s:s}", "op", "finish"), -1, NULL))
+    return;
+  while (nc_mono_us() < deadline) {
+    g_autoptr(NcInboxItem) item = nc_inbox_pop(m->inbox, 100);
+    if (!item || item->source != NC_FROM_MOVER)
+      continue;
+    if (!item->message)
+      return;
+    nc_source_handle(s, item);
+    if (g_str_equal(nc_json_string_or(item->message, "ev", ""), "done"))
+      return;
+  }
+}
+
+/* The destination runs it and was seen alive: only now does our copy go. */
+static void
+nc_source_complete(NcSource *s)
+{
+  NcMigration *m = s->m;
+  g_autoptr(GError) error = NULL;
+
+  nc_source_finish_mover(s);
+  nc_source_end_mover(m);
+  if (!nc_machine_lease_kill_qemu(m->lease, &error))
+    nc_migration_note(m, "warning", "the stopped QEMU on the source could not be ended: %s", error->message);
+  nc_fd_clear(&s->keeper);
+  nc_migration_tell(m, json_pack("{s:s, s:s}", "type", "mig_finished", "migration", m->id), NULL);
+  nc_machine_lease_end(g_steal_pointer(&m->lease), NC_LEASE_GONE);
+  if (s->started_us)
+    nc_migration_set(m, "total_ms", json_integer((nc_mono_us() - s->started_us) / 1000));
+  nc_migration_set(m, "eta_ms", json_integer(0));
+  nc_migration_set(m, "ram_remaining_bytes", json_integer(0));
+  nc_migration_step(m, NC_EV_ALIVE, NULL);
+  nc_migration_finish(m, "completed", NULL);
+}
+
+/* QEMU's own figures come with its `completed`; they are worth a short wait, not more. */
+static bool
+nc_source_qemu_has_completed(NcSource *s)
+{
+  if (nc_migration_int(s->m, "qemu_downtime_ms") > 0)
+    return true;
+  nc_source_poll_qemu(s);
+  return nc_migration_int(s->m, "qemu_downtime_ms") > 0 || !s->m->mover ||
+         nc_mono_us() - s->verifying_since_us > NC_QEMU_COMPLETE_MS * INT64_C(1000);
+}
+
+static void
+nc_source_tick_released(NcSource *s, int64_t *next_retry_us)
+{
+  NcMigration *m = s->m;
+
+  if (s->resolved) {
+    g_autoptr(GError) reason = g_error_new(NC_ERROR, NC_ERROR_ATTENTION, "an operator said that %s can't run on %s", m->vm, m->peer);
+    s->resolved = false;
+    nc_source_attention_over(s);
+    nc_source_reclaim(s, NC_EV_OPERATOR, reason);
+    return;
+  }
+  bool silent = m->state == NC_S_VERIFYING && !s->alive_known &&
+                nc_mono_us() - s->verifying_since_us > NC_ALIVE_MS * INT64_C(1000);
+  bool apart = !nc_migration_has_link(m) || s->cut_off_since_us || silent;
+  bool needs_answer = m->state == NC_S_RELEASED || (m->state == NC_S_VERIFYING && !s->alive_known);
+  if (apart && needs_answer && nc_mono_us() >= *next_retry_us) {
+    nc_source_reconnect(s);
+    *next_retry_us = nc_mono_us() + (int64_t)m->deps->config->peer_retry_ms * 1000;
+  }
+  if (m->state == NC_S_VERIFYING && s->alive_known && s->alive && nc_source_qemu_has_completed(s))
+    nc_source_complete(s);
+}
+
+void
+nc_source_await_verdict(NcSource *s)
+{
+  NcMigration *m = s->m;
+  int64_t next_retry_us = 0;
+
+  while ((m->state == NC_S_RELEASED || m->state == NC_S_VERIFYING) && !g_atomic_int_get(&m->quitting)) {
+    g_autoptr(NcInboxItem) item = nc_inbox_pop(m->inbox, NC_SOURCE_TICK_MS);
+    if (item)
+      nc_source_handle(s, item);
+    if (m->state == NC_S_RELEASED || m->state == NC_S_VERIFYING)
+      nc_source_tick_released(s, &next_retry_us);
+  }
+}

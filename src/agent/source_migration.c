@@ -1,0 +1,104 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The thread of an outgoing migration: its beginning, its course, its recovery. */
+#include "agent/source_migration.h"
+#include "base/ident.h"
+#include "base/log.h"
+#include "qemu/migration_qmp.h"
+
+static NcSource *
+nc_source_new(NcMigration *m)
+{
+  nc_autojson json_t *record = nc_migration_snapshot(m);
+  NcSource *s = g_new0(NcSource, 1);
+  s->m = m;
+  s->address = nc_nodes_address(m->deps->nodes, m->peer, NULL);
+  s->max_downtime_ms = (int)nc_json_int_or(record, "max_downtime_ms", m->deps->config->max_downtime_ms);
+  s->streams = (int)nc_json_int_or(record, "streams", m->deps->config->streams);
+  s->bandwidth_limit_bps = nc_json_int_or(record, "bandwidth_limit_bps", 0);
+  s->compression = g_strdup(nc_json_string_or(record, "compression", m->deps->config->compression));
+  s->held_epoch = (uint64_t)nc_json_int_or(record, "held_epoch", 0);
+  s->was_running = nc_json_bool_or(record, "was_running", true);
+  s->clock_offset_us = nc_json_int_or(record, "clock_offset_us", 0);
+  s->stop_us = nc_json_int_or(record, "stop_us", 0);
+  s->listener = -1;
+  s->keeper = -1;
+  return s;
+}
+
+static void
+nc_source_free(NcSource *s)
+{
+  nc_fd_clear(&s->listener);
+  nc_fd_clear(&s->keeper);
+  g_free(s->address);
+  g_free(s->compression);
+  g_free(s);
+}
+
+static gpointer
+nc_source_thread(gpointer data)
+{
+  NcSource *s = data;
+  g_autoptr(GError) error = NULL;
+
+  s->started_us = nc_mono_us();
+  if (!nc_source_prepare(s, &error))
+    nc_source_abort(s, error);
+  nc_source_copy(s);
+  nc_source_await_verdict(s);
+  nc_source_free(s);
+  return NULL;
+}
+
+void
+nc_source_migration_start(NcMigration *m)
+{
+  m->thread = g_thread_new("mig-source", nc_source_thread, nc_source_new(m));
+}
+
+static gpointer
+nc_source_verdict_thread(gpointer data)
+{
+  NcSource *s = data;
+  nc_source_await_verdict(s);
+  nc_source_free(s);
+  return NULL;
+}
+
+/* The right is ours: whatever the crash left of the migration is undone, and the machine runs on here. */
+static void
+nc_source_recover_held(NcSource *s)
+{
+  g_autoptr(GError) error = NULL;
+  nc_fail(&error, NC_ERROR_INTERNAL, "novacrond on the source (%s) was restarted in the middle; %s runs on there",
+          s->m->deps->config->node, s->m->vm);
+  s->m->state = NC_S_COPYING;
+  nc_source_abort(s, error);
+  nc_source_free(s);
+}
+
+void
+nc_source_migration_recover(NcMigration *m, const NcRight *right)
+{
+  NcSource *s = nc_source_new(m);
+  g_autoptr(GError) error = NULL;
+
+  m->lease = nc_machines_lease_resume(m->deps->machines, m->vm, m->id, &error);
+  if (!m->lease) {
+    nc_log(NC_LOG_ERR, "agent", "migration %s: %s", m->id, error->message);
+    m->state = NC_S_FAILED;
+    nc_migration_finish(m, "failed", error);
+    nc_source_free(s);
+    return;
+  }
+  nc_migration_watch_qemu(m);
+  if (right->state == NC_RIGHT_RELEASED && right->epoch == m->epoch) {
+    m->state = NC_S_RELEASED;
+    nc_migration_set(m, "state", json_string(nc_handoff_state_name(m->state)));
+    nc_migration_set(m, "phase", json_string(nc_handoff_phase(m->state)));
+    nc_migration_note(m, "recovered", "novacrond was restarted after the release: asking %s", m->peer);
+    m->thread = g_thread_new("mig-verdict", nc_source_verdict_thread, s);
+  } else {
+    nc_source_recover_held(s);
+  }
+}
