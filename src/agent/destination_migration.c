@@ -166,7 +166,7 @@ nc_destination_take(NcDestination *d)
   g_autoptr(GError) error = NULL;
 
   if (!qmp) {
-    nc_fail(&error, NC_ERROR_QEMU, "QEMU on the destination (%s) died before it could start the machine", m->deps->config->node);
+    nc_fail(&error, NC_ERROR_QEMU, "QEMU on the destination (%s) died before it could start the machine", nc_nodes_self(m->deps->nodes));
     nc_destination_refuse(m, "failed", error);
     return;
   }
@@ -230,7 +230,7 @@ nc_destination_on_qmp(NcDestination *d, json_t *event)
 
   if (!event) {
     g_autofree char *tail = nc_machine_lease_log_tail(d->m->lease);
-    nc_destination_fail(d, NC_ERROR_QEMU, "the QEMU on the destination (%s) died: %s", d->m->deps->config->node, tail);
+    nc_destination_fail(d, NC_ERROR_QEMU, "the QEMU on the destination (%s) died: %s", nc_nodes_self(d->m->deps->nodes), tail);
   } else if (g_str_equal(name, "RESUME")) {
     d->resume_us = nc_qmp_event_us(event);
   } else if (g_str_equal(name, "MIGRATION") && g_str_equal(status, "completed")) {
@@ -238,7 +238,7 @@ nc_destination_on_qmp(NcDestination *d, json_t *event)
   } else if (g_str_equal(name, "MIGRATION") && g_str_equal(status, "failed")) {
     g_autofree char *tail = nc_machine_lease_log_tail(d->m->lease);
     nc_destination_fail(d, NC_ERROR_QEMU, "the QEMU on the destination (%s) could not load the machine: %s",
-                        d->m->deps->config->node, tail);
+                        nc_nodes_self(d->m->deps->nodes), tail);
   }
 }
 
@@ -394,7 +394,7 @@ nc_destination_thread(gpointer data)
   g_autoptr(GError) error = NULL;
 
   if (!nc_destination_prepare(m, start->request, &error)) {
-    g_prefix_error(&error, "the destination (%s) can't receive %s: ", m->deps->config->node, m->vm);
+    g_prefix_error(&error, "the destination (%s) can't receive %s: ", nc_nodes_self(m->deps->nodes), m->vm);
     nc_destination_refuse(m, "failed", error);
   } else {
     nc_migration_tell(m, json_pack("{s:s, s:s}", "type", "mig_prepared", "migration", m->id), NULL);
@@ -403,7 +403,7 @@ nc_destination_thread(gpointer data)
   json_decref(start->request);
   g_free(start);
   if (!nc_migration_is_finished(m) && (m->state == NC_D_RECEIVING || m->state == NC_D_GRANTED)) {
-    nc_fail(&error, NC_ERROR_CANCELLED, "novacrond on the destination (%s) is stopping", m->deps->config->node);
+    nc_fail(&error, NC_ERROR_CANCELLED, "novacrond on the destination (%s) is stopping", nc_nodes_self(m->deps->nodes));
     nc_destination_refuse(m, "failed", error);
   }
   return NULL;
@@ -425,12 +425,12 @@ nc_destination_claim_epoch(NcMigration *m, const NcRight *present, GError **erro
 {
   if (present->state == NC_RIGHT_HELD || present->state == NC_RIGHT_INCOMING)
     return nc_fail(error, NC_ERROR_CONFLICT, "the destination (%s) %s a machine named %s: destroy or rename one of them",
-                   m->deps->config->node, present->state == NC_RIGHT_HELD ? "already runs" : "is already receiving", m->vm);
+                   nc_nodes_self(m->deps->nodes), present->state == NC_RIGHT_HELD ? "already runs" : "is already receiving", m->vm);
   if (present->epoch >= m->epoch)
     return nc_fail(error, NC_ERROR_CONFLICT,
                    "the destination (%s) knows epoch %" G_GUINT64_FORMAT " of %s, the source offers %" G_GUINT64_FORMAT
                    ": try again, the source will choose a higher one",
-                   m->deps->config->node, present->epoch, m->vm, m->epoch);
+                   nc_nodes_self(m->deps->nodes), present->epoch, m->vm, m->epoch);
   return nc_migration_move_right(m, present->state, present->epoch, NC_RIGHT_INCOMING, m->epoch, error);
 }
 
@@ -442,7 +442,7 @@ nc_destination_check_node(const NcMigrationsDeps *deps, json_t *spec_json, GErro
     return false;
   uint64_t reserved = nc_machines_reserved_bytes(deps->machines) + ((uint64_t)deps->config->memory_reserve_mib << 20);
   if (!nc_suitability_check(spec, reserved, error)) {
-    g_prefix_error(error, "the destination (%s) can't run this machine: ", deps->config->node);
+    g_prefix_error(error, "the destination (%s) can't run this machine: ", nc_nodes_self(deps->nodes));
     return false;
   }
   return true;
@@ -469,7 +469,7 @@ nc_destination_migration_start(const NcMigrationsDeps *deps, const char *peer_no
     return NULL;
 
   NcMigration *m = nc_migration_new(deps, false, id, vm, peer_node, (uint64_t)epoch,
-                                    nc_destination_record(id, vm, peer_node, deps->config->node, message));
+                                    nc_destination_record(id, vm, peer_node, nc_nodes_self(deps->nodes), message));
   if (!nc_destination_claim_epoch(m, &present, error)) {
     nc_migration_free(m);
     return NULL;
@@ -519,7 +519,7 @@ nc_destination_recover_held(NcMigration *m)
     return;
   }
   if (!error)
-    nc_fail(&error, NC_ERROR_QEMU, "%s was taken over here (%s), but its QEMU is gone", m->vm, m->deps->config->node);
+    nc_fail(&error, NC_ERROR_QEMU, "%s was taken over here (%s), but its QEMU is gone", m->vm, nc_nodes_self(m->deps->nodes));
   if (m->lease)
     nc_machine_lease_end(g_steal_pointer(&m->lease), NC_LEASE_ARRIVED);
   m->state = NC_D_COMPLETED;
@@ -530,7 +530,7 @@ void
 nc_destination_migration_recover(NcMigration *m, const NcRight *right)
 {
   g_autoptr(GError) error = NULL;
-  nc_fail(&error, NC_ERROR_INTERNAL, "novacrond on the destination (%s) was restarted in the middle", m->deps->config->node);
+  nc_fail(&error, NC_ERROR_INTERNAL, "novacrond on the destination (%s) was restarted in the middle", nc_nodes_self(m->deps->nodes));
 
   if (right->epoch == m->epoch && right->state == NC_RIGHT_HELD) {
     nc_destination_recover_held(m);
@@ -558,7 +558,7 @@ nc_destination_refuse_unknown(const NcMigrationsDeps *deps, const char *id, NcRi
   g_strlcpy(refused.migration, id, sizeof refused.migration);
   if (!nc_journal_set_right(deps->journal, &refused, right->state, right->epoch, &error))
     return json_pack("{s:s, s:s, s:s}", "type", "mig_unknown", "migration", id, "detail", error->message);
-  nc_fail(&error, NC_ERROR_CONFLICT, "the destination (%s) never received epoch %" G_GUINT64_FORMAT " of %s", deps->config->node,
+  nc_fail(&error, NC_ERROR_CONFLICT, "the destination (%s) never received epoch %" G_GUINT64_FORMAT " of %s", nc_nodes_self(deps->nodes),
           epoch, right->vm);
   return json_pack("{s:s, s:s, s:o}", "type", "mig_refused", "migration", id, "error", nc_error_to_json(error));
 }
@@ -599,7 +599,7 @@ nc_destination_answer_query(const NcMigrationsDeps *deps, const char *peer_node,
   if (right.epoch == (uint64_t)epoch && right.state == NC_RIGHT_HELD)
     return nc_destination_answer_held(deps, id, vm, (uint64_t)epoch);
   if (right.epoch == (uint64_t)epoch && right.state == NC_RIGHT_REFUSED) {
-    nc_fail(&error, NC_ERROR_CONFLICT, "the destination (%s) refused it", deps->config->node);
+    nc_fail(&error, NC_ERROR_CONFLICT, "the destination (%s) refused it", nc_nodes_self(deps->nodes));
     return json_pack("{s:s, s:s, s:o}", "type", "mig_refused", "migration", id, "error", nc_error_to_json(error));
   }
   if (right.epoch == (uint64_t)epoch && right.state == NC_RIGHT_INCOMING)

@@ -31,6 +31,10 @@ nc_migration_free(NcMigration *m)
     return;
   nc_migration_drop_link(m);
   nc_mover_process_free(m->mover);
+  if (m->lease) { /* novacrond stops: the next one takes it up again */
+    nc_machine_lease_set_event_func(m->lease, NULL, NULL);
+    nc_machine_lease_abandon(m->lease);
+  }
   nc_inbox_unref(m->inbox);
   json_decref(m->record);
   g_mutex_clear(&m->lock);
@@ -182,7 +186,7 @@ nc_migration_mover_error(NcMigration *m, json_t *event, GError **error)
 {
   const char *side = m->is_source ? "source" : "destination";
   if (!event) {
-    nc_fail(error, NC_ERROR_INTERNAL, "the mover on the %s (%s) ended unexpectedly", side, m->deps->config->node);
+    nc_fail(error, NC_ERROR_INTERNAL, "the mover on the %s (%s) ended unexpectedly", side, nc_nodes_self(m->deps->nodes));
     return;
   }
   nc_error_set_json(error, event);
@@ -237,6 +241,14 @@ nc_migration_reclaim_link(NcMigration *m, NcPeer *link)
   g_autoptr(GMutexLocker) guard = g_mutex_locker_new(&m->link_lock);
   if (m->link == link)
     m->link = NULL;
+}
+
+void
+nc_migration_cut_link(NcMigration *m)
+{
+  g_autoptr(GMutexLocker) guard = g_mutex_locker_new(&m->link_lock);
+  if (m->link)
+    nc_peer_shutdown(m->link);
 }
 
 bool

@@ -82,6 +82,8 @@ void nc_migration_drop_link(NcMigration *m);
 void nc_migration_lend_link(NcMigration *m, NcPeer *link);
 void nc_migration_reclaim_link(NcMigration *m, NcPeer *link);
 bool nc_migration_has_link(NcMigration *m);
+/* Wakes whoever waits on the link; for the end of novacrond. */
+void nc_migration_cut_link(NcMigration *m);
 /* A session's thread that uses the migration outside the register's lock. */
 void nc_migration_borrow(NcMigration *m);
 void nc_migration_return(NcMigration *m);

@@ -84,8 +84,15 @@ nc_migrations_free(NcMigrations *ms)
     nc_inbox_push(m->inbox, NC_FROM_QUIT, NULL);
   }
   g_mutex_unlock(&ms->lock);
-  for (guint i = 0; i < ms->live->len; i++)
-    nc_migrations_join(ms->live->pdata[i]);
+  for (guint i = 0; i < ms->live->len; i++) {
+    NcMigration *m = ms->live->pdata[i];
+    if (m->thread)
+      g_thread_join(g_steal_pointer(&m->thread));
+    nc_migration_cut_link(m);
+    while (nc_migration_has_borrower(m)) /* its session returns now that the link is cut */
+      g_usleep(1000);
+    nc_migration_free(m);
+  }
   g_ptr_array_unref(ms->live);
   g_mutex_clear(&ms->lock);
   g_free(ms);
@@ -133,7 +140,7 @@ nc_migrations_new_record(NcMigrations *ms, const char *id, const NcMigrationRequ
 {
   g_autofree char *now = nc_time_format(nc_wall_us());
   json_t *record = json_pack(
-      "{s:s, s:s, s:s, s:s, s:s, s:s, s:s, s:n, s:i, s:s, s:s, s:n}", "id", id, "vm", r->vm, "source", ms->deps.config->node,
+      "{s:s, s:s, s:s, s:s, s:s, s:s, s:s, s:n, s:i, s:s, s:s, s:n}", "id", id, "vm", r->vm, "source", nc_nodes_self(ms->deps.nodes),
       "destination", r->to, "role", "source", "state", "preparing", "phase", "prepare", "outcome", "progress", 0, "created", now,
       "started", now, "finished");
   nc_autojson json_t *more = json_pack(
@@ -150,7 +157,7 @@ nc_migrations_new_record(NcMigrations *ms, const char *id, const NcMigrationRequ
 static bool
 nc_migrations_check_destination(NcMigrations *ms, const NcMigrationRequest *r, GError **error)
 {
-  if (g_str_equal(r->to, ms->deps.config->node))
+  if (g_str_equal(r->to, nc_nodes_self(ms->deps.nodes)))
     return nc_fail(error, NC_ERROR_INVALID, "%s is on %s already", r->vm, r->to);
   g_autofree char *address = nc_nodes_address(ms->deps.nodes, r->to, error);
   return address != NULL;
@@ -359,7 +366,7 @@ nc_migrations_admit_incoming(NcMigrations *ms, NcPeer *peer, json_t *message, GE
   }
   if (nc_migrations_count_locked(ms, false) >= (unsigned)config->max_migrations_in) {
     nc_fail(error, NC_ERROR_RESOURCE, "%d migrations arrive at the destination (%s) already (max_migrations_in): try again later",
-            config->max_migrations_in, config->node);
+            config->max_migrations_in, nc_nodes_self(ms->deps.nodes));
     return NULL;
   }
   NcMigration *m = nc_destination_migration_start(&ms->deps, nc_peer_node(peer), message, peer, error);

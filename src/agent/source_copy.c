@@ -148,7 +148,7 @@ nc_source_on_qmp(NcSource *s, json_t *event)
   const char *status = nc_json_string_or(json_object_get(event, "data"), "status", "");
 
   if (!event) {
-    nc_source_fail(s, NC_ERROR_QEMU, "the QEMU on the source (%s) died: the machine was lost with it", s->m->deps->config->node);
+    nc_source_fail(s, NC_ERROR_QEMU, "the QEMU on the source (%s) died: the machine was lost with it", nc_nodes_self(s->m->deps->nodes));
   } else if (g_str_equal(name, "STOP")) {
     s->stop_us = nc_qmp_event_us(event);
   } else if (g_str_equal(name, "MIGRATION") && g_str_equal(status, "pre-switchover") && s->m->state == NC_S_COPYING) {
@@ -235,7 +235,7 @@ nc_source_handle(NcSource *s, NcInboxItem *item)
     break;
   case NC_FROM_QUIT:
     if (nc_handoff_may_cancel(s->m->state))
-      nc_source_fail(s, NC_ERROR_CANCELLED, "novacrond on the source (%s) is stopping", s->m->deps->config->node);
+      nc_source_fail(s, NC_ERROR_CANCELLED, "novacrond on the source (%s) is stopping", nc_nodes_self(s->m->deps->nodes));
     break;
   }
 }

@@ -36,7 +36,7 @@ nc_source_resume_guest(NcSource *s, GError **error)
 
   if (!qmp)
     return nc_fail(error, NC_ERROR_QEMU, "the machine's QEMU on the source (%s) is gone: start the machine anew with `novacron vm start %s`",
-                   m->deps->config->node, m->vm);
+                   nc_nodes_self(m->deps->nodes), m->vm);
   nc_qemu_migrate_cancel(qmp, NULL);
   while (nc_mono_us() < deadline && nc_qemu_migration_is_under_way(qmp))
     g_usleep(10000);
@@ -112,7 +112,7 @@ nc_source_attention(NcSource *s, const char *format, ...)
   g_autofree char *message = g_strdup_printf(
       "%s. %s is stopped here (%s) and may or may not run on %s; NovaCron keeps asking and will not guess. "
       "If you have made sure that it can't run there (power off or fence %s), say: novacron resolve %s --run-here",
-      what, m->vm, m->deps->config->node, m->peer, m->peer, m->id);
+      what, m->vm, nc_nodes_self(m->deps->nodes), m->peer, m->peer, m->id);
   nc_log(NC_LOG_ERR, "agent", "migration %s needs attention: %s", m->id, message);
   nc_migration_note(m, "needs_attention", "%s", message);
   nc_migration_set(m, "attention", json_string(message));

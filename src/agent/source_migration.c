@@ -71,7 +71,7 @@ nc_source_recover_held(NcSource *s)
 {
   g_autoptr(GError) error = NULL;
   nc_fail(&error, NC_ERROR_INTERNAL, "novacrond on the source (%s) was restarted in the middle; %s runs on there",
-          s->m->deps->config->node, s->m->vm);
+          nc_nodes_self(s->m->deps->nodes), s->m->vm);
   s->m->state = NC_S_COPYING;
   nc_source_abort(s, error);
   nc_source_free(s);

@@ -20,15 +20,38 @@
 #define NC_CLOCK_SAMPLES 5
 #define NC_QEMU_CONNECT_MS 5000
 
+/* The next message of the destination, in slices, so that a cancel is heard meanwhile. */
+static json_t *
+nc_source_recv(NcSource *s, int timeout_ms, GError **error)
+{
+  int64_t deadline = nc_mono_us() + (int64_t)timeout_ms * 1000;
+
+  while (nc_mono_us() < deadline) {
+    g_autoptr(GError) problem = NULL;
+    if (nc_source_must_stop(s)) {
+      nc_fail(error, NC_ERROR_CANCELLED, "cancelled");
+      return NULL;
+    }
+    json_t *answer = nc_peer_recv(s->m->link, 100, &problem);
+    if (answer)
+      return answer;
+    if (!g_error_matches(problem, NC_ERROR, NC_ERROR_TIMEOUT)) {
+      g_propagate_error(error, g_steal_pointer(&problem));
+      return NULL;
+    }
+  }
+  nc_fail(error, NC_ERROR_TIMEOUT, "the destination %s did not answer within %d ms", s->m->peer, timeout_ms);
+  return NULL;
+}
+
 static json_t *
 nc_source_ask(NcSource *s, json_t *question, const char *expected_type, int timeout_ms, GError **error)
 {
-  NcPeer *link = s->m->link;
   nc_autojson json_t *owned = question;
 
-  if (!nc_peer_send(link, owned, error))
+  if (!nc_peer_send(s->m->link, owned, error))
     return NULL;
-  nc_autojson json_t *answer = nc_peer_recv(link, timeout_ms, error);
+  nc_autojson json_t *answer = nc_source_recv(s, timeout_ms, error);
   if (!answer)
     return NULL;
   const char *type = nc_json_string_or(answer, "type", "");

@@ -1,0 +1,72 @@
+# SPDX-License-Identifier: Apache-2.0
+# Two commands for a newcomer: `make demo` and `make test`. Both install what
+# they need (as root, Debian 12), build, and run. `make help` lists the rest.
+
+BUILD ?= build
+PYTEST = /usr/bin/python3 -m pytest -p no:cacheprovider
+
+.PHONY: help demo test bench acceptance build guest setup need-root unit integration sanitize tsan fuzz coverage clean install
+
+help:
+	@echo "make demo         a real Linux machine moves between two nodes, live (KEEP=1 leaves it up)"
+	@echo "make test         all tests (about 30 minutes on two cores)"
+	@echo "make bench        side by side: plain QEMU, multifd+zstd, NovaCron"
+	@echo "make acceptance   each claim, its value, its target, its verdict"
+	@echo "make build        programs only; make unit: quick tests; make integration: real QEMU"
+	@echo "make sanitize     unit and fuzz replay tests under ASan+UBSan; make tsan: the mover under TSan"
+	@echo "make fuzz         libFuzzer targets, FUZZ_SECONDS=60 each; make coverage: line coverage"
+	@echo "make install      to PREFIX (default /usr/local)"
+
+need-root:
+	@[ "$$(id -u)" = 0 ] || { echo "this needs root (network namespaces, TUN devices, QEMU taps): run it with sudo" >&2; exit 1; }
+
+setup:
+	@scripts/setup-debian.sh
+
+$(BUILD)/build.ninja: | setup
+	@meson setup $(BUILD) >/dev/null || { meson setup $(BUILD); exit 1; }
+
+build: setup $(BUILD)/build.ninja
+	@ninja -C $(BUILD) --quiet
+
+guest: build
+	@NC_BUILD=$(BUILD) tests/guest/build-guest.sh $(BUILD)/guest
+
+demo: need-root guest
+	@NC_BUILD=$(BUILD) /usr/bin/python3 scripts/demo.py $(if $(KEEP),--keep)
+
+unit: build
+	@meson test -C $(BUILD) --suite unit --suite fuzz --print-errorlogs
+
+integration: need-root guest
+	@NC_BUILD=$(BUILD) $(PYTEST) -q tests/integration
+
+test: need-root guest
+	@scripts/run-tests.sh $(BUILD)
+
+bench: need-root guest
+	@NC_BUILD=$(BUILD) /usr/bin/python3 bench/bench.py $(BENCH_ARGS)
+
+acceptance: need-root guest
+	@NC_BUILD=$(BUILD) /usr/bin/python3 scripts/acceptance.py
+
+sanitize: setup
+	@scripts/setup-debian.sh --all
+	@scripts/run-sanitized.sh
+
+tsan: setup
+	@scripts/run-tsan.sh
+
+fuzz:
+	@scripts/setup-debian.sh --all
+	@tests/fuzz/run.sh $(or $(FUZZ_SECONDS),60)
+
+coverage:
+	@scripts/setup-debian.sh --all
+	@scripts/run-coverage.sh
+
+install: build
+	@meson install -C $(BUILD)
+
+clean:
+	rm -rf build build-*
