@@ -61,11 +61,12 @@ G_DEFINE_AUTOPTR_CLEANUP_FUNC(NcRoster, nc_roster_free)
 
 /*
  * Loads roster.json and roster.sig of ${pki_dir}, and saves them. roster.sig is
- * written first, with the new signature and the one before it, a line each:
- * whatever instant a crash chooses, one of the lines fits the document.
+ * written first, with the new signature and that of ${replaced} (what is there
+ * now; NULL: nothing), a line each: whatever instant a crash chooses, one of
+ * the lines fits the document.
  */
 NcRoster *nc_roster_load(const char *pki_dir, NcCert *ca_cert, GError **error);
-bool nc_roster_save(const NcRoster *roster, const char *pki_dir, GError **error);
+bool nc_roster_save(const NcRoster *roster, const NcRoster *replaced, const char *pki_dir, GError **error);
 
 /* All borrowed from the roster. */
 const char *nc_roster_cluster(const NcRoster *roster);

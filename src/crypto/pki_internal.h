@@ -1,0 +1,36 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The insides of keys and certificates, for trust.c. Private to src/crypto.
+ */
+#pragma once
+
+#include "crypto/ossl.h"
+#include "crypto/pki.h"
+
+struct NcKey {
+  EVP_PKEY *pkey;
+};
+
+struct NcCert {
+  X509 *x509;
+  char *pem;
+  char *node; /* NULL: none */
+  char *serial;
+  char *fingerprint;
+  int64_t not_before_us;
+  int64_t not_after_us;
+  bool is_ca;
+};
+
+struct NcCa {
+  NcCert *cert;
+  NcKey *key;
+};
+
+/* Takes a reference of its own to ${x509}. NULL on error. */
+NcCert *nc_cert_from_x509(X509 *x509, GError **error);
+
+/* The name in the URI novacron:node:NAME; NULL if there is not exactly one, or an invalid one. Caller frees. */
+char *nc_x509_node(X509 *x509);
+/* Lower-case hexadecimal; NULL if it can't be had. Caller frees. */
+char *nc_x509_serial(X509 *x509);

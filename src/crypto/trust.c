@@ -1,0 +1,385 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * This node's trust, as it is now.
+ *
+ * What is read together is replaced together: one NcTrustSet, immutable, under
+ * one lock. Changes are made by one thread at a time (the second lock), and
+ * become durable before they become true.
+ */
+#include "crypto/trust.h"
+#include "base/bytes.h"
+#include "base/io.h"
+#include "crypto/pki_internal.h"
+#include "crypto/trust_internal.h"
+
+#include <string.h>
+#include <unistd.h>
+
+/* Without the roster, which changes more often. */
+typedef struct {
+  NcCert *ca_cert;
+  NcCa *ca; /* NULL: the key is elsewhere */
+  NcCert *cert;
+  SSL_CTX *context[2]; /* client, server */
+} NcTrustSet;
+
+struct NcTrust {
+  gint references;
+  char *pki_dir;
+  char *node;
+  char *cluster;
+  GMutex changing; /* held while something is changed, on disk too; taken before ${lock} */
+  GMutex lock;     /* protects the three below */
+  NcTrustSet *set;
+  NcRoster *roster;
+  bool anonymous;
+};
+
+static void
+nc_trust_set_free(NcTrustSet *set)
+{
+  if (!set)
+    return;
+  nc_cert_free(set->ca_cert);
+  nc_ca_free(set->ca);
+  nc_cert_free(set->cert);
+  SSL_CTX_free(set->context[0]);
+  SSL_CTX_free(set->context[1]);
+  g_free(set);
+}
+G_DEFINE_AUTOPTR_CLEANUP_FUNC(NcTrustSet, nc_trust_set_free)
+
+/* --- loading --- */
+
+static SSL_CTX *
+nc_trust_make_context(const NcTrustSet *set, const NcKey *key, GError **error)
+{
+  g_autoptr(SSL_CTX) context = nc_tls_context_new(error);
+
+  if (!context)
+    return NULL;
+  /* The CA goes along: a node that wants to join looks for it by its fingerprint. */
+  if (SSL_CTX_use_certificate(context, set->cert->x509) != 1 || SSL_CTX_use_PrivateKey(context, key->pkey) != 1 ||
+      SSL_CTX_add1_chain_cert(context, set->ca_cert->x509) != 1 ||
+      X509_STORE_add_cert(SSL_CTX_get_cert_store(context), set->ca_cert->x509) != 1) {
+    nc_ossl_fail(error, NC_ERROR_TRUST, "this node's certificate can't be used");
+    return NULL;
+  }
+  SSL_CTX_set_verify_depth(context, 0); /* between the CA and a node there is nobody */
+  SSL_CTX_set_cert_verify_callback(context, nc_trust_verify, NULL);
+  return g_steal_pointer(&context);
+}
+
+SSL_CTX *
+nc_trust_joining_context(GError **error)
+{
+  SSL_CTX *context = nc_tls_context_new(error);
+
+  if (context)
+    SSL_CTX_set_cert_verify_callback(context, nc_trust_verify_joining, NULL);
+  return context;
+}
+
+static bool
+nc_trust_set_check(const NcTrustSet *set, const NcKey *key, GError **error)
+{
+  if (!set->cert->node)
+    return nc_fail(error, NC_ERROR_TRUST, "the certificate names no node");
+  if (!nc_cert_fits_key(set->cert, key))
+    return nc_fail(error, NC_ERROR_TRUST, "node.key is not the key of node.crt");
+  return nc_cert_check_issuer(set->cert, set->ca_cert, error);
+}
+
+static bool
+nc_trust_set_read(NcTrustSet *set, const char *pki_dir, GError **error)
+{
+  g_autofree char *ca_path = g_build_filename(pki_dir, "ca.crt", NULL);
+  g_autofree char *ca_key_path = g_build_filename(pki_dir, "ca.key", NULL);
+  g_autofree char *cert_path = g_build_filename(pki_dir, "node.crt", NULL);
+  g_autofree char *key_path = g_build_filename(pki_dir, "node.key", NULL);
+
+  set->ca_cert = nc_cert_load(ca_path, error);
+  set->cert = set->ca_cert ? nc_cert_load(cert_path, error) : NULL;
+  g_autoptr(NcKey) key = set->cert ? nc_key_load(key_path, error) : NULL;
+  if (!key || !nc_trust_set_check(set, key, error))
+    return false;
+  if (access(ca_key_path, F_OK) == 0 && !(set->ca = nc_ca_load(pki_dir, error)))
+    return false;
+  for (int i = 0; i < 2; i++)
+    if (!(set->context[i] = nc_trust_make_context(set, key, error)))
+      return false;
+  return true;
+}
+
+static NcTrustSet *
+nc_trust_set_load(const char *pki_dir, GError **error)
+{
+  g_autoptr(NcTrustSet) set = g_new0(NcTrustSet, 1);
+
+  if (!nc_trust_set_read(set, pki_dir, error)) {
+    g_prefix_error(error, "%s: ", pki_dir);
+    return NULL;
+  }
+  return g_steal_pointer(&set);
+}
+
+NcTrust *
+nc_trust_load(const char *data_dir, GError **error)
+{
+  g_autofree char *pki_dir = nc_pki_dir(data_dir);
+
+  if (access(pki_dir, F_OK) < 0) {
+    nc_fail(error, NC_ERROR_NOT_FOUND, "this node belongs to no cluster (no %s): make one with `novacron pki init`, "
+            "or join one with `novacrond join`", pki_dir);
+    return NULL;
+  }
+  g_autoptr(NcTrustSet) set = nc_trust_set_load(pki_dir, error);
+  g_autoptr(NcRoster) roster = set ? nc_roster_load(pki_dir, set->ca_cert, error) : NULL;
+  if (!roster)
+    return NULL;
+  NcTrust *trust = g_new0(NcTrust, 1);
+  trust->references = 1;
+  g_mutex_init(&trust->changing);
+  g_mutex_init(&trust->lock);
+  trust->pki_dir = g_steal_pointer(&pki_dir);
+  trust->node = g_strdup(set->cert->node);
+  trust->cluster = g_strdup(nc_roster_cluster(roster));
+  trust->anonymous = set->ca != NULL;
+  trust->set = g_steal_pointer(&set);
+  trust->roster = g_steal_pointer(&roster);
+  return trust;
+}
+
+NcTrust *
+nc_trust_ref(NcTrust *trust)
+{
+  g_atomic_int_inc(&trust->references);
+  return trust;
+}
+
+void
+nc_trust_free(NcTrust *trust)
+{
+  if (!trust || !g_atomic_int_dec_and_test(&trust->references))
+    return;
+  nc_trust_set_free(trust->set);
+  nc_roster_free(trust->roster);
+  g_mutex_clear(&trust->changing);
+  g_mutex_clear(&trust->lock);
+  g_free(trust->pki_dir);
+  g_free(trust->node);
+  g_free(trust->cluster);
+  g_free(trust);
+}
+
+/* --- asking --- */
+
+const char *
+nc_trust_node(NcTrust *trust)
+{
+  return trust->node;
+}
+
+const char *
+nc_trust_cluster(NcTrust *trust)
+{
+  return trust->cluster;
+}
+
+bool
+nc_trust_has_ca_key(NcTrust *trust)
+{
+  g_autoptr(GMutexLocker) locker = g_mutex_locker_new(&trust->lock);
+  return trust->set->ca != NULL;
+}
+
+void
+nc_trust_ca_fingerprint(NcTrust *trust, uint8_t ret_fingerprint[32])
+{
+  g_autoptr(GMutexLocker) locker = g_mutex_locker_new(&trust->lock);
+  nc_hex_decode(trust->set->ca_cert->fingerprint, ret_fingerprint, NC_SHA256_BYTES);
+}
+
+char *
+nc_trust_ca_pem(NcTrust *trust)
+{
+  g_autoptr(GMutexLocker) locker = g_mutex_locker_new(&trust->lock);
+  return g_strdup(trust->set->ca_cert->pem);
+}
+
+int64_t
+nc_trust_expires_us(NcTrust *trust)
+{
+  g_autoptr(GMutexLocker) locker = g_mutex_locker_new(&trust->lock);
+  return trust->set->cert->not_after_us;
+}
+
+NcRoster *
+nc_trust_roster(NcTrust *trust)
+{
+  g_autoptr(GMutexLocker) locker = g_mutex_locker_new(&trust->lock);
+  return nc_roster_ref(trust->roster);
+}
+
+uint64_t
+nc_trust_roster_version(NcTrust *trust)
+{
+  g_autoptr(GMutexLocker) locker = g_mutex_locker_new(&trust->lock);
+  return nc_roster_version(trust->roster);
+}
+
+bool
+nc_trust_check_node(NcTrust *trust, const char *name, const char *serial, GError **error)
+{
+  g_autoptr(NcRoster) roster = nc_trust_roster(trust);
+  const NcRosterNode *node = nc_roster_find(roster, name);
+
+  if (!node)
+    return nc_fail(error, NC_ERROR_TRUST, "node %s is not in the cluster's roster (version %" G_GUINT64_FORMAT ")", name,
+                   nc_roster_version(roster));
+  if (strcmp(node->serial, serial) != 0)
+    return nc_fail(error, NC_ERROR_TRUST, "node %s has joined again since: its certificate %s is revoked", name, serial);
+  if (node->state != NC_NODE_JOINED)
+    return nc_fail(error, NC_ERROR_TRUST, "node %s was removed from the cluster: its certificate is revoked", name);
+  return true;
+}
+
+SSL_CTX *
+nc_trust_context(NcTrust *trust, bool server)
+{
+  g_autoptr(GMutexLocker) locker = g_mutex_locker_new(&trust->lock);
+  SSL_CTX *context = trust->set->context[server];
+
+  SSL_CTX_up_ref(context);
+  return context;
+}
+
+void
+nc_trust_allow_anonymous(NcTrust *trust, bool allow)
+{
+  g_autoptr(GMutexLocker) locker = g_mutex_locker_new(&trust->lock);
+  trust->anonymous = allow;
+}
+
+bool
+nc_trust_allows_anonymous(NcTrust *trust)
+{
+  g_autoptr(GMutexLocker) locker = g_mutex_locker_new(&trust->lock);
+  return trust->anonymous;
+}
+
+/* --- changing --- */
+
+/* Makes ${roster} (reference taken) the current one, in memory. */
+static void
+nc_trust_use_roster(NcTrust *trust, NcRoster *roster)
+{
+  g_mutex_lock(&trust->lock);
+  NcRoster *previous = trust->roster;
+  trust->roster = roster;
+  g_mutex_unlock(&trust->lock);
+  nc_roster_free(previous);
+}
+
+/* ... after the disk. With ${changing} held. */
+static bool
+nc_trust_take_roster_locked(NcTrust *trust, NcRoster *roster, GError **error)
+{
+  if (!nc_roster_save(roster, trust->roster, trust->pki_dir, error))
+    return false;
+  nc_trust_use_roster(trust, nc_roster_ref(roster));
+  return true;
+}
+
+/* May ${roster} follow what we have? *ret_newer false: there is nothing to do. */
+static bool
+nc_trust_compare_locked(NcTrust *trust, const NcRoster *roster, bool *ret_newer, GError **error)
+{
+  uint64_t ours = nc_roster_version(trust->roster), theirs = nc_roster_version(roster);
+
+  if (strcmp(nc_roster_cluster(roster), trust->cluster) != 0)
+    return nc_fail(error, NC_ERROR_TRUST, "the roster is that of cluster %s, not %s", nc_roster_cluster(roster), trust->cluster);
+  if (ours == theirs && strcmp(nc_roster_document(roster), nc_roster_document(trust->roster)) != 0)
+    return nc_fail(error, NC_ERROR_TRUST, "there are two different rosters of version %" G_GUINT64_FORMAT ", both signed: "
+                   "was the CA's directory restored from a backup?", ours);
+  *ret_newer = theirs > ours;
+  return true;
+}
+
+bool
+nc_trust_replace_roster(NcTrust *trust, const char *document, const char *signature_hex, bool *ret_replaced, GError **error)
+{
+  g_autoptr(GMutexLocker) locker = g_mutex_locker_new(&trust->changing);
+  g_autoptr(NcRoster) roster = nc_roster_parse(document, signature_hex, trust->set->ca_cert, error);
+  bool newer = false;
+
+  if (!roster || !nc_trust_compare_locked(trust, roster, &newer, error))
+    return false;
+  if (newer && !nc_trust_take_roster_locked(trust, roster, error))
+    return false;
+  if (ret_replaced)
+    *ret_replaced = newer;
+  return true;
+}
+
+static bool
+nc_trust_need_ca(NcTrust *trust, GError **error)
+{
+  return trust->set->ca || nc_fail(error, NC_ERROR_FORBIDDEN, "node %s does not hold the cluster's CA key: ask the node where the "
+                                   "cluster was made", trust->node);
+}
+
+bool
+nc_trust_remove_node(NcTrust *trust, const char *name, GError **error)
+{
+  g_autoptr(GMutexLocker) locker = g_mutex_locker_new(&trust->changing);
+
+  if (!nc_trust_need_ca(trust, error))
+    return false;
+  if (strcmp(name, trust->node) == 0)
+    return nc_fail(error, NC_ERROR_CONFLICT, "node %s holds the CA's key and can't remove itself", name);
+  g_autoptr(NcRoster) roster = nc_roster_without_node(trust->roster, name, trust->set->ca, error);
+  return roster && nc_trust_take_roster_locked(trust, roster, error);
+}
+
+bool
+nc_trust_admit(NcTrust *trust, const char *name, const char *address, const char *csr_pem, int validity_days,
+               NcCert **ret_cert, NcRoster **ret_roster, GError **error)
+{
+  g_autoptr(GMutexLocker) locker = g_mutex_locker_new(&trust->changing);
+
+  if (!nc_trust_need_ca(trust, error))
+    return false;
+  g_autoptr(NcCert) cert = nc_ca_issue(trust->set->ca, csr_pem, name, validity_days, error);
+  g_autoptr(NcRoster) roster = cert ? nc_roster_with_node(trust->roster, cert, address, false, trust->set->ca, error) : NULL;
+  if (!roster || !nc_trust_take_roster_locked(trust, roster, error))
+    return false;
+  *ret_cert = g_steal_pointer(&cert);
+  *ret_roster = g_steal_pointer(&roster);
+  return true;
+}
+
+bool
+nc_trust_reload(NcTrust *trust, GError **error)
+{
+  g_autoptr(GMutexLocker) locker = g_mutex_locker_new(&trust->changing);
+  g_autoptr(NcTrustSet) set = nc_trust_set_load(trust->pki_dir, error);
+  g_autoptr(NcRoster) roster = set ? nc_roster_load(trust->pki_dir, set->ca_cert, error) : NULL;
+  bool newer = false;
+
+  if (!roster || !nc_trust_compare_locked(trust, roster, &newer, error))
+    return false;
+  if (strcmp(set->cert->node, trust->node) != 0)
+    return nc_fail(error, NC_ERROR_TRUST, "the certificate now names node %s, not %s: restart to become another node",
+                   set->cert->node, trust->node);
+  if (strcmp(set->ca_cert->fingerprint, trust->set->ca_cert->fingerprint) != 0)
+    return nc_fail(error, NC_ERROR_TRUST, "there is another CA now: restart to join another cluster");
+  g_mutex_lock(&trust->lock);
+  NcTrustSet *previous = trust->set;
+  trust->set = g_steal_pointer(&set);
+  g_mutex_unlock(&trust->lock);
+  nc_trust_set_free(previous);
+  if (newer)
+    nc_trust_use_roster(trust, g_steal_pointer(&roster));
+  return true;
+}
