@@ -14,26 +14,26 @@
 #pragma once
 
 #include "base/error.h"
-#include <sys/types.h>
+#include <stdbool.h>
 
 #define NC_CONFIG_MAX_BYTES (64u << 10)
 #define NC_CONFIG_DEFAULT_PATH "/etc/novacron/novacrond.conf"
 #define NC_CONFIG_MAX_UIDS 16
 
 typedef struct {
-  const char *path;    /* of the file; "" if there is none */
-  const char *node;    /* this node's name; "" in the file means: from the certificate */
-  const char *listen;  /* "host:port" */
-  const char *advertise; /* "host:port" other nodes use; "" : as in the roster */
+  const char *path;      /* of the file; "" if there is none */
+  const char *node;      /* this node's name; "" until novacrond has read it from the certificate */
+  const char *listen;    /* "host:port" */
+  const char *advertise; /* "host:port" that other nodes use; "": the roster's */
   const char *data_dir;
   const char *run_dir;
-  const char *control_socket; /* never "" after loading */
+  const char *control_socket;
   const char *qemu_binary;
   const char *qemu_log_dir;
   const char *mover_binary;
-  uid_t mover_uid;
-  gid_t mover_gid;
-  uid_t control_uids[NC_CONFIG_MAX_UIDS]; /* who may use the control socket besides root and ourselves */
+  int mover_uid;
+  int mover_gid;
+  int control_uids[NC_CONFIG_MAX_UIDS]; /* who may use the control socket besides root and ourselves */
   int control_uid_count;
   int log_format; /* NcLogFormat */
   int log_level;  /* NcLogLevel */

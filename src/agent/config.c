@@ -1,0 +1,450 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "agent/config.h"
+#include "base/ident.h"
+#include "base/io.h"
+#include "base/log.h"
+#include "base/tcp.h"
+
+#include <errno.h>
+#include <grp.h>
+#include <pwd.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+typedef enum { NC_KEY_TEXT, NC_KEY_INT, NC_KEY_CHOICE, NC_KEY_USER, NC_KEY_GROUP, NC_KEY_USERS } NcKeyType;
+
+typedef struct {
+  const char *name;
+  NcKeyType type;
+  size_t offset;        /* in NcConfig */
+  const char *fallback; /* as it would stand in the file; "" for what nc_config_derive() finds out */
+  const char *unit;     /* or shape; for people */
+  int minimum, maximum;
+  bool reloadable;
+  bool (*check)(const char *value);
+  const char *const *choices; /* NC_KEY_CHOICE: names of 0, 1, 2 ...; NULL: not a value */
+  const char *help;
+} NcKey;
+
+static bool
+nc_is_name(const char *value)
+{
+  return !value[0] || nc_name_is_valid(value);
+}
+
+static bool
+nc_is_address(const char *value)
+{
+  return !value[0] || nc_tcp_address_is_valid(value);
+}
+
+static bool
+nc_is_absolute(const char *value)
+{
+  return value[0] == '/';
+}
+
+static bool
+nc_is_absolute_or_derived(const char *value)
+{
+  return !value[0] || value[0] == '/';
+}
+
+static bool
+nc_is_not_empty(const char *value)
+{
+  return value[0] != '\0';
+}
+
+static const char *const nc_log_formats[] = { [NC_LOG_TEXT] = "text", [NC_LOG_JSON] = "json" };
+static const char *const nc_log_levels[] = { [NC_LOG_ERR] = "err",
+                                             [NC_LOG_WARNING] = "warning",
+                                             [NC_LOG_NOTICE] = "notice",
+                                             [NC_LOG_INFO] = "info",
+                                             [NC_LOG_DEBUG] = "debug" };
+
+#define AT(field) offsetof(NcConfig, field)
+#define NUMBER(field, number, from, to, what, text)                                                                              \
+  { #field, NC_KEY_INT, AT(field), number, what, from, to, true, NULL, NULL, text }
+#define STRING(field, value, shape, checked, text)                                                                               \
+  { #field, NC_KEY_TEXT, AT(field), value, shape, 0, 0, false, checked, NULL, text }
+
+static const NcKey nc_keys[] = {
+  STRING(node, "", "name", nc_is_name,
+         "This node's name. Left out, it is the one in the node's certificate; given, the two must agree."),
+  STRING(listen, "0.0.0.0:7450", "host:port", nc_tcp_address_is_valid,
+         "Where other nodes' agents and movers connect to. [::]:7450 for IPv6 and IPv4."),
+  STRING(advertise, "", "host:port",
+         nc_is_address, "Where other nodes reach this one; used by `novacrond join` when --address is left out."),
+  STRING(data_dir, "/var/lib/novacron", "directory", nc_is_absolute,
+         "Keys, certificates, the roster and the journal. Only one novacrond can use it at a time."),
+  STRING(run_dir, "/run/novacron", "directory", nc_is_absolute,
+         "Sockets: the control socket and those of the machines. Short: a socket's path has at most 107 bytes."),
+  STRING(control_socket, "", "path", nc_is_absolute_or_derived,
+         "Where novacron-gate connects to. Left out: control.sock in run_dir."),
+  STRING(qemu_binary, "qemu-system-x86_64", "program", nc_is_not_empty,
+         "The QEMU that starts machines whose specification names none."),
+  STRING(qemu_log_dir, "/var/log/novacron", "directory", nc_is_absolute, "What each machine's QEMU writes: NAME.log."),
+  STRING(mover_binary, "", "program", NULL, "Left out: novacron-mover beside novacrond, or in PATH."),
+  { "mover_uid", NC_KEY_USER, AT(mover_uid), "", "user", 0, 0, false, NULL, NULL,
+    "The user that movers run as when novacrond is root. Left out: novacron if there is such a user, else nobody." },
+  { "mover_gid", NC_KEY_GROUP, AT(mover_gid), "", "group", 0, 0, false, NULL, NULL,
+    "The group that movers run as. Left out: that of mover_uid's user." },
+  { "control_users", NC_KEY_USERS, AT(control_uids), "", "users, comma-separated", 0, 0, false, NULL, NULL,
+    "Who may use the control socket, besides root and novacrond's own user. Left out: novacron-gate if there is such a user." },
+  { "log_format", NC_KEY_CHOICE, AT(log_format), "text", "text or json", NC_LOG_TEXT, NC_LOG_JSON, true, NULL, nc_log_formats,
+    "Lines for people, or one JSON object per line." },
+  { "log_level", NC_KEY_CHOICE, AT(log_level), "info", "err, warning, notice, info or debug", NC_LOG_ERR, NC_LOG_DEBUG, true, NULL,
+    nc_log_levels, "The least important messages that are written." },
+  NUMBER(max_downtime_ms, "300", 1, 2000000, "milliseconds",
+         "How long a machine may stand still at the end of a migration, unless the request says otherwise."),
+  NUMBER(streams, "2", 1, 16, "connections", "TCP connections of one migration, unless the request says otherwise."),
+  { "compression", NC_KEY_TEXT, AT(compression), "zstd:1", "none, lz4, zstd or zstd:1 to zstd:19", 0, 0, true,
+    nc_config_compression_is_valid, NULL, "How pages are coded, unless the request says otherwise." },
+  NUMBER(max_migrations_in, "5", 1, 100, "migrations", "Arriving at the same time; more are refused."),
+  NUMBER(max_migrations_out, "5", 1, 100, "migrations", "Leaving at the same time; more are refused."),
+  NUMBER(memory_reserve_mib, "256", 0, 1 << 24, "MiB",
+         "Memory that arriving machines must leave free on this node."),
+  NUMBER(connect_timeout_ms, "10000", 100, 300000, "milliseconds", "For a connection to another node, with all its greetings."),
+  NUMBER(prepare_timeout_ms, "60000", 1000, 600000, "milliseconds", "For the destination to start its QEMU."),
+  NUMBER(peer_retry_ms, "1000", 50, 60000, "milliseconds",
+         "Between two questions to a node that does not answer, while a handoff waits for its word."),
+};
+
+static void *
+nc_config_field(NcConfig *config, const NcKey *key)
+{
+  return (char *)config + key->offset;
+}
+
+bool
+nc_config_compression_is_valid(const char *text)
+{
+  char *end;
+  if (g_str_equal(text, "none") || g_str_equal(text, "lz4") || g_str_equal(text, "zstd"))
+    return true;
+  if (!g_str_has_prefix(text, "zstd:") || !g_ascii_isdigit(text[5]))
+    return false;
+  long level = strtol(text + 5, &end, 10);
+  return !*end && level >= 1 && level <= 19;
+}
+
+static bool
+nc_parse_int(const char *text, int minimum, int maximum, int *ret)
+{
+  char *end;
+  errno = 0;
+  long long n = strtoll(text, &end, 10);
+  if (errno || end == text || *end || n < minimum || n > maximum)
+    return false;
+  *ret = (int)n;
+  return true;
+}
+
+static bool
+nc_parse_user(const char *text, int *ret_uid)
+{
+  struct passwd *user = nc_parse_int(text, 0, G_MAXINT, ret_uid) ? NULL : getpwnam(text);
+  if (user)
+    *ret_uid = (int)user->pw_uid;
+  return user || nc_parse_int(text, 0, G_MAXINT, ret_uid);
+}
+
+static bool
+nc_parse_group(const char *text, int *ret_gid)
+{
+  struct group *group = nc_parse_int(text, 0, G_MAXINT, ret_gid) ? NULL : getgrnam(text);
+  if (group)
+    *ret_gid = (int)group->gr_gid;
+  return group || nc_parse_int(text, 0, G_MAXINT, ret_gid);
+}
+
+static bool
+nc_set_users(NcConfig *config, const char *text, GError **error)
+{
+  g_auto(GStrv) names = g_strsplit(text, ",", NC_CONFIG_MAX_UIDS + 1);
+  int count = 0;
+
+  for (char **name = names; *name; name++) {
+    if (count == NC_CONFIG_MAX_UIDS)
+      return nc_fail(error, NC_ERROR_INVALID, "more than %d users", NC_CONFIG_MAX_UIDS);
+    if (*g_strstrip(*name) && !nc_parse_user(*name, &config->control_uids[count++]))
+      return nc_fail(error, NC_ERROR_INVALID, "there is no user \"%s\"", *name);
+  }
+  config->control_uid_count = count;
+  return true;
+}
+
+static bool
+nc_set_choice(const NcKey *key, const char *text, int *ret)
+{
+  for (int i = key->minimum; i <= key->maximum; i++) {
+    if (g_str_equal(key->choices[i], text)) {
+      *ret = i;
+      return true;
+    }
+  }
+  return false;
+}
+
+/* ${text} as the value of ${key}; "" stands for what is derived later and is accepted where the default is "". */
+static bool
+nc_config_set(NcConfig *config, const NcKey *key, const char *text, GError **error)
+{
+  void *field = nc_config_field(config, key);
+  bool derived = !text[0] && !key->fallback[0];
+
+  switch (key->type) {
+  case NC_KEY_TEXT:
+    if (key->check && !key->check(text))
+      return nc_fail(error, NC_ERROR_INVALID, "\"%s\" is not a value: %s", text, key->unit);
+    *(const char **)field = g_intern_string(text);
+    return true;
+  case NC_KEY_INT:
+    return nc_parse_int(text, key->minimum, key->maximum, field) ||
+           nc_fail(error, NC_ERROR_INVALID, "\"%s\" is not a whole number from %d to %d (%s)", text, key->minimum, key->maximum,
+                   key->unit);
+  case NC_KEY_CHOICE:
+    return nc_set_choice(key, text, field) ||
+           nc_fail(error, NC_ERROR_INVALID, "\"%s\" is not a value: %s", text, key->unit);
+  case NC_KEY_USER:
+    *(int *)field = -1;
+    return derived || nc_parse_user(text, field) || nc_fail(error, NC_ERROR_INVALID, "there is no user \"%s\"", text);
+  case NC_KEY_GROUP:
+    *(int *)field = -1;
+    return derived || nc_parse_group(text, field) || nc_fail(error, NC_ERROR_INVALID, "there is no group \"%s\"", text);
+  case NC_KEY_USERS:
+    config->control_uid_count = -1;
+    return derived || nc_set_users(config, text, error);
+  }
+  return nc_fail(error, NC_ERROR_INTERNAL, "%s has no type", key->name);
+}
+
+/* Beside our own program; in the build tree, in the mover's directory; else by PATH. */
+static const char *
+nc_find_mover(void)
+{
+  static const char *const places[] = { "novacron-mover", "../mover/novacron-mover", "../libexec/novacron/novacron-mover" };
+  g_autofree char *self = g_file_read_link("/proc/self/exe", NULL);
+  g_autofree char *directory = g_path_get_dirname(self ? self : "/usr/sbin/novacrond");
+
+  for (size_t i = 0; i < G_N_ELEMENTS(places); i++) {
+    g_autofree char *path = g_canonicalize_filename(places[i], directory);
+    if (g_file_test(path, G_FILE_TEST_IS_EXECUTABLE))
+      return g_intern_string(path);
+  }
+  return g_intern_static_string("novacron-mover");
+}
+
+static void
+nc_config_derive(NcConfig *config)
+{
+  struct passwd *user;
+
+  if (!config->control_socket[0]) {
+    g_autofree char *path = g_build_filename(config->run_dir, "control.sock", NULL);
+    config->control_socket = g_intern_string(path);
+  }
+  if (!config->mover_binary[0])
+    config->mover_binary = nc_find_mover();
+  if (config->mover_uid < 0) {
+    user = getpwnam("novacron");
+    user = user ? user : getpwnam("nobody");
+    config->mover_uid = user ? (int)user->pw_uid : 65534;
+  }
+  if (config->mover_gid < 0) {
+    user = getpwuid((uid_t)config->mover_uid);
+    config->mover_gid = user ? (int)user->pw_gid : 65534;
+  }
+  if (config->control_uid_count < 0) {
+    user = getpwnam("novacron-gate");
+    config->control_uid_count = user ? 1 : 0;
+    config->control_uids[0] = user ? (int)user->pw_uid : 0;
+  }
+}
+
+static const NcKey *
+nc_config_find_key(const char *name)
+{
+  for (size_t i = 0; i < G_N_ELEMENTS(nc_keys); i++)
+    if (g_str_equal(nc_keys[i].name, name))
+      return &nc_keys[i];
+  return NULL;
+}
+
+static bool
+nc_config_take_line(NcConfig *config, char *line, bool seen[], GError **error)
+{
+  char *equals;
+
+  g_strstrip(line);
+  if (!line[0] || line[0] == '#')
+    return true;
+  if (!(equals = strchr(line, '=')))
+    return nc_fail(error, NC_ERROR_INVALID, "\"%.40s\" is not of the form `key = value`", line);
+  *equals = '\0';
+  const char *value = g_strstrip(equals + 1);
+  const NcKey *key = nc_config_find_key(g_strstrip(line));
+  if (!key)
+    return nc_fail(error, NC_ERROR_INVALID, "unknown key \"%.40s\" (novacrond --sample-config shows all)", line);
+  if (seen[key - nc_keys])
+    return nc_fail(error, NC_ERROR_INVALID, "%s: stands there twice", key->name);
+  seen[key - nc_keys] = true;
+  if (!nc_config_set(config, key, value, error)) {
+    g_prefix_error(error, "%s: ", key->name);
+    return false;
+  }
+  return true;
+}
+
+NcConfig *
+nc_config_parse(const char *name, const char *text, GError **error)
+{
+  g_autoptr(NcConfig) config = g_new0(NcConfig, 1);
+  bool seen[G_N_ELEMENTS(nc_keys)] = { false };
+  g_auto(GStrv) lines = g_strsplit(text, "\n", -1);
+
+  config->path = g_intern_string(name);
+  for (size_t i = 0; i < G_N_ELEMENTS(nc_keys); i++)
+    if (!nc_config_set(config, &nc_keys[i], nc_keys[i].fallback, error))
+      return NULL;
+  if (!g_utf8_validate(text, -1, NULL)) {
+    nc_fail(error, NC_ERROR_INVALID, "%s is not UTF-8 text", name);
+    return NULL;
+  }
+  for (guint i = 0; lines[i]; i++) {
+    if (!nc_config_take_line(config, lines[i], seen, error)) {
+      g_prefix_error(error, "%s:%u: ", name, i + 1);
+      return NULL;
+    }
+  }
+  nc_config_derive(config);
+  return g_steal_pointer(&config);
+}
+
+NcConfig *
+nc_config_load(const char *path, GError **error)
+{
+  size_t length;
+  g_autofree char *text = nc_file_read(path, NC_CONFIG_MAX_BYTES, &length, error);
+  if (!text)
+    return NULL;
+  if (strlen(text) != length) {
+    nc_fail(error, NC_ERROR_INVALID, "%s contains a NUL byte", path);
+    return NULL;
+  }
+  return nc_config_parse(path, text, error);
+}
+
+void
+nc_config_free(NcConfig *config)
+{
+  g_free(config);
+}
+
+static char *
+nc_config_users_text(const NcConfig *config)
+{
+  GString *text = g_string_new(NULL);
+  for (int i = 0; i < config->control_uid_count; i++)
+    g_string_append_printf(text, "%s%d", i ? "," : "", config->control_uids[i]);
+  return g_string_free(text, FALSE);
+}
+
+/* The value as it would stand in the file. Caller frees. */
+static char *
+nc_config_value_text(const NcConfig *config, const NcKey *key)
+{
+  const void *field = (const char *)config + key->offset;
+  switch (key->type) {
+  case NC_KEY_TEXT:
+    return g_strdup(*(const char *const *)field);
+  case NC_KEY_CHOICE:
+    return g_strdup(key->choices[*(const int *)field]);
+  case NC_KEY_USERS:
+    return nc_config_users_text(config);
+  default:
+    return g_strdup_printf("%d", *(const int *)field);
+  }
+}
+
+/* Other threads read meanwhile: each value changes in one store. */
+static void
+nc_config_copy_value(NcConfig *to, const NcConfig *from, const NcKey *key)
+{
+  void *field = nc_config_field(to, key);
+  const void *source = (const char *)from + key->offset;
+  if (key->type == NC_KEY_TEXT)
+    g_atomic_pointer_set((const char **)field, *(const char *const *)source);
+  else
+    g_atomic_int_set((int *)field, *(const int *)source);
+}
+
+bool
+nc_config_reload(NcConfig *config, char **ret_needs_restart, GError **error)
+{
+  g_autoptr(NcConfig) fresh = nc_config_load(config->path, error);
+  g_autoptr(GString) waiting = g_string_new(NULL);
+
+  if (!fresh)
+    return false;
+  if (!fresh->node[0])
+    fresh->node = config->node; /* filled in from the certificate */
+  for (size_t i = 0; i < G_N_ELEMENTS(nc_keys); i++) {
+    g_autofree char *before = nc_config_value_text(config, &nc_keys[i]);
+    g_autofree char *after = nc_config_value_text(fresh, &nc_keys[i]);
+    if (g_str_equal(before, after))
+      continue;
+    if (nc_keys[i].reloadable)
+      nc_config_copy_value(config, fresh, &nc_keys[i]);
+    else
+      g_string_append_printf(waiting, "%s%s", waiting->len ? ", " : "", nc_keys[i].name);
+  }
+  *ret_needs_restart = waiting->len ? g_strdup(waiting->str) : NULL;
+  return true;
+}
+
+static void
+nc_config_print_key(GString *out, const NcKey *key, const char *mark, const char *value)
+{
+  /* Help as a comment of lines below 80 columns. */
+  g_auto(GStrv) words = g_strsplit(key->help, " ", -1);
+  size_t column = 0;
+  for (char **word = words; *word; word++) {
+    if (column == 0 || column + strlen(*word) + 1 > 78) {
+      g_string_append_printf(out, "%s#", column ? "\n" : "");
+      column = 1;
+    }
+    g_string_append_printf(out, " %s", *word);
+    column += strlen(*word) + 1;
+  }
+  g_string_append_printf(out, "\n# (%s", key->unit);
+  if (key->type == NC_KEY_INT)
+    g_string_append_printf(out, ", %d to %d", key->minimum, key->maximum);
+  g_string_append_printf(out, "; %s)\n%s%s =%s%s\n\n", key->reloadable ? "takes effect on reload" : "needs a restart", mark, key->name,
+                         value[0] ? " " : "", value);
+}
+
+char *
+nc_config_dump(const NcConfig *config)
+{
+  GString *out = g_string_new(NULL);
+  g_string_append_printf(out, "# novacrond %s: the configuration in use%s%s\n\n", NC_VERSION, config->path[0] ? ", from " : "", config->path);
+  for (size_t i = 0; i < G_N_ELEMENTS(nc_keys); i++) {
+    g_autofree char *value = nc_config_value_text(config, &nc_keys[i]);
+    nc_config_print_key(out, &nc_keys[i], "", value);
+  }
+  return g_string_free(out, FALSE);
+}
+
+char *
+nc_config_sample(void)
+{
+  GString *out = g_string_new("# /etc/novacron/novacrond.conf: the configuration of a node. Lines are\n"
+                              "# `key = value`; what is commented out shows the default. See\n"
+                              "# novacrond.conf(5). Made by `novacrond --sample-config`.\n\n");
+  for (size_t i = 0; i < G_N_ELEMENTS(nc_keys); i++)
+    nc_config_print_key(out, &nc_keys[i], "#", nc_keys[i].fallback);
+  return g_string_free(out, FALSE);
+}
