@@ -14,6 +14,7 @@
 #include "agent/migration_peer.h"
 #include "agent/liveness.h"
 #include "base/bytes.h"
+#include "base/fault.h"
 #include "base/ident.h"
 #include "base/log.h"
 #include "qemu/machine_spec.h"
@@ -63,11 +64,13 @@ nc_destination_refuse(NcMigration *m, const char *outcome, const GError *reason)
     return;
   }
   nc_destination_end_mover(m);
+  nc_fault_point("destination-before-refuse");
   if (!nc_migration_move_right(m, from, m->epoch, NC_RIGHT_REFUSED, m->epoch, &error)) {
     /* INCOMING without a QEMU can't start either, and recovery will write it: saying it is true already. */
     nc_log(NC_LOG_ERR, "agent", "migration %s: %s", m->id, error->message);
     g_clear_error(&error);
   }
+  nc_fault_point("destination-after-refuse");
   nc_migration_step(m, NC_EV_REFUSE, reason->message);
   nc_migration_tell(m, json_pack("{s:s, s:s, s:o}", "type", "mig_refused", "migration", m->id, "error", nc_error_to_json(reason)),
                     NULL);
@@ -110,6 +113,7 @@ nc_destination_prepare(NcMigration *m, json_t *request, GError **error)
 {
   if (!nc_machine_lease_launch_incoming(m->lease, error))
     return false;
+  nc_fault_point("destination-prepare");
   nc_migration_watch_qemu(m);
   NcQmp *qmp = nc_machine_lease_qmp(m->lease);
   if (!qmp)
@@ -170,10 +174,12 @@ nc_destination_take(NcDestination *d)
     nc_destination_refuse(m, "failed", error);
     return;
   }
+  nc_fault_point("destination-before-take");
   if (!nc_migration_move_right(m, NC_RIGHT_INCOMING, m->epoch, NC_RIGHT_HELD, m->epoch, &error)) {
     nc_destination_refuse(m, "failed", error);
     return;
   }
+  nc_fault_point("destination-after-take");
   nc_migration_step(m, NC_EV_LOADED, NULL);
   if (!nc_qemu_cont(qmp, &error)) {
     g_prefix_error(&error, "the destination's QEMU would not start the machine: ");
@@ -181,6 +187,7 @@ nc_destination_take(NcDestination *d)
     return;
   }
   nc_destination_find_resume(d);
+  nc_fault_point("destination-after-cont");
   nc_migration_step(m, NC_EV_CONT, NULL);
   d->running_since_us = nc_mono_us();
   nc_migration_tell(m, nc_destination_started_message(d), NULL);
@@ -249,6 +256,7 @@ nc_destination_on_grant(NcDestination *d, json_t *event)
     nc_destination_fail(d, NC_ERROR_PROTOCOL, "the grant is for another epoch than %" G_GUINT64_FORMAT, d->m->epoch);
     return;
   }
+  nc_fault_point("destination-granted");
   d->granted = nc_migration_step(d->m, NC_EV_GRANT, nc_json_string_or(event, "sha256", ""));
 }
 

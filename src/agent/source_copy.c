@@ -4,6 +4,7 @@
  * switchover with the release of the run right.
  */
 #include "agent/source_migration.h"
+#include "base/fault.h"
 #include "base/ident.h"
 #include "base/log.h"
 #include "qemu/migration_qmp.h"
@@ -124,21 +125,26 @@ nc_source_switchover(NcSource *s)
 
   if (!nc_migration_step(m, NC_EV_GUEST_STOPPED, NULL))
     return;
+  nc_fault_point("source-switching");
   if (nc_source_must_stop(s))
     nc_fail(&error, NC_ERROR_CANCELLED, "cancelled at the switchover");
   else if (!qmp)
     nc_fail(&error, NC_ERROR_QEMU, "the QEMU on the source died at the switchover");
-  else if (nc_qemu_migrate_continue(qmp, &error))
+  else if (nc_qemu_migrate_continue(qmp, &error)) {
+    nc_fault_point("source-before-release");
     nc_migration_move_right(m, NC_RIGHT_HELD, s->held_epoch, NC_RIGHT_RELEASED, m->epoch, &error);
+  }
   if (error) {
     nc_source_abort(s, error);
     return;
   }
+  nc_fault_point("source-after-release");
   nc_migration_set(m, "stop_us", json_integer(s->stop_us));
   nc_migration_step(m, NC_EV_RELEASE, NULL);
   if (!m->mover || !nc_mover_process_send(m->mover, json_pack("{s:s, s:I}", "op", "grant", "epoch", (json_int_t)m->epoch), -1,
                                           &error))
     nc_migration_note(m, "warning", "the grant could not be handed to the mover: %s", error ? error->message : "it is gone");
+  nc_fault_point("source-after-grant");
 }
 
 static void

@@ -10,6 +10,7 @@
  * operator who has fenced the destination may give the second one in its place.
  */
 #include "agent/source_migration.h"
+#include "base/fault.h"
 #include "base/ident.h"
 #include "base/log.h"
 #include "qemu/migration_qmp.h"
@@ -78,11 +79,13 @@ nc_source_reclaim(NcSource *s, NcHandoffEvent event, const GError *reason)
   NcMigration *m = s->m;
   g_autoptr(GError) error = NULL;
 
+  nc_fault_point("source-before-reclaim");
   if (!nc_migration_move_right(m, NC_RIGHT_RELEASED, m->epoch, NC_RIGHT_HELD, m->epoch + 1, &error)) {
     nc_log(NC_LOG_ERR, "agent", "migration %s: %s; trying again", m->id, error->message);
     s->cut_off_since_us = s->cut_off_since_us ? s->cut_off_since_us : nc_mono_us();
     return; /* the destination will be asked again, and say the same again */
   }
+  nc_fault_point("source-after-reclaim");
   nc_migration_step(m, event, reason->message);
   bool resumed = nc_source_resume_guest(s, &error);
   nc_machine_lease_end(g_steal_pointer(&m->lease), NC_LEASE_STAYS);
@@ -142,6 +145,7 @@ nc_source_on_started(NcSource *s, json_t *message)
   if (!nc_migration_step(m, NC_EV_STARTED, NULL))
     return;
   s->verifying_since_us = nc_mono_us();
+  nc_fault_point("source-started");
   nc_migration_set(m, "progress", json_integer(100));
   if (resume_us && s->stop_us)
     nc_migration_set(m, "pause_ms", json_real((double)(resume_us - s->clock_offset_us - s->stop_us) / 1000.0));
@@ -226,9 +230,11 @@ nc_source_complete(NcSource *s)
 
   nc_source_finish_mover(s);
   nc_source_end_mover(m);
+  nc_fault_point("source-before-end");
   if (!nc_machine_lease_kill_qemu(m->lease, &error))
     nc_migration_note(m, "warning", "the stopped QEMU on the source could not be ended: %s", error->message);
   nc_fd_clear(&s->keeper);
+  nc_fault_point("source-after-end");
   nc_migration_tell(m, json_pack("{s:s, s:s}", "type", "mig_finished", "migration", m->id), NULL);
   nc_machine_lease_end(g_steal_pointer(&m->lease), NC_LEASE_GONE);
   if (s->started_us)

@@ -5,6 +5,7 @@
  */
 #include "agent/source_migration.h"
 #include "base/bytes.h"
+#include "base/fault.h"
 #include "base/ident.h"
 #include "base/log.h"
 #include "base/tcp.h"
@@ -218,6 +219,7 @@ nc_source_start_qemu(NcSource *s, GError **error)
   nc_fd_clear(&s->listener);
   if (!nc_qemu_getfd(qmp, NC_KEEPER_NAME, accepted, error))
     return false;
+  nc_fault_point("source-keeper");
   nc_migration_note(m, "keeper", "QEMU holds its peer itself");
   s->keeper = nc_fd_steal(&accepted);
   return nc_mover_process_send(m->mover, json_pack("{s:s, s:s}", "op", "qemu", "channel", "main"), s->keeper, error);
@@ -270,6 +272,7 @@ nc_source_prepare(NcSource *s, GError **error)
     return false;
   if (!nc_source_open_session(s, error) || !nc_source_choose_epoch(s, error) || !nc_random_bytes(psk, sizeof psk, error))
     return false;
+  nc_fault_point("source-prepare");
   bool ok = nc_source_ask_to_prepare(s, psk, error);
   if (ok) {
     NcPeer *link = g_steal_pointer(&m->link);
