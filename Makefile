@@ -42,7 +42,8 @@ integration: need-root guest
 	@NC_BUILD=$(BUILD) $(PYTEST) -q tests/integration
 
 test: need-root guest
-	@scripts/run-tests.sh $(BUILD)
+	@scripts/setup-debian.sh --all
+	@scripts/run-tests.py
 
 bench: need-root guest
 	@NC_BUILD=$(BUILD) /usr/bin/python3 bench/bench.py $(BENCH_ARGS)
@@ -50,20 +51,19 @@ bench: need-root guest
 acceptance: need-root guest
 	@NC_BUILD=$(BUILD) /usr/bin/python3 scripts/acceptance.py
 
-sanitize: setup
-	@scripts/setup-debian.sh --all
-	@scripts/run-sanitized.sh
+sanitize: build
+	@scripts/run-tests.py asan-units
 
-tsan: setup
-	@scripts/run-tsan.sh
+tsan: build
+	@scripts/run-tests.py tsan
 
 fuzz:
 	@scripts/setup-debian.sh --all
 	@tests/fuzz/run.sh $(or $(FUZZ_SECONDS),60)
 
-coverage:
+coverage: build
 	@scripts/setup-debian.sh --all
-	@scripts/run-coverage.sh
+	@scripts/run-tests.py asan-units coverage
 
 install: build
 	@meson install -C $(BUILD)
