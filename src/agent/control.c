@@ -1,0 +1,222 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "agent/control.h"
+#include "agent/service.h"
+#include "base/ident.h"
+#include "base/log.h"
+
+#include <errno.h>
+#include <poll.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#define NC_CONTROL_CONNECTIONS 32
+#define NC_CONTROL_WORKERS 16
+/* Requests of one connection that may be under way; then its reader waits. */
+#define NC_CONTROL_PENDING 64
+/* How long a client may leave an answer unread. */
+#define NC_CONTROL_SEND_MS 10000
+
+struct NcControl {
+  const NcConfig *config;
+  const NcControlOp *ops;
+  GThreadPool *workers;
+  NcService *service;
+};
+
+/* One connection; counted: its reader and its requests hold it. */
+typedef struct {
+  int fd;
+  GMutex lock; /* protects pending, and sending */
+  GCond less;
+  unsigned pending;
+} NcClient;
+
+typedef struct {
+  NcClient *client;
+  json_t *message;
+} NcRequest;
+
+static void
+nc_client_clear(gpointer data)
+{
+  NcClient *client = data;
+  close(client->fd);
+  g_mutex_clear(&client->lock);
+  g_cond_clear(&client->less);
+}
+
+/* Bounded in time: a client that does not read must not keep a worker. */
+static bool
+nc_client_send_bytes(int fd, const uint8_t *data, size_t length)
+{
+  int64_t deadline = nc_mono_us() + NC_CONTROL_SEND_MS * INT64_C(1000);
+
+  while (length > 0) {
+    ssize_t n = send(fd, data, length, MSG_NOSIGNAL | MSG_DONTWAIT);
+    if (n >= 0) {
+      data += n;
+      length -= (size_t)n;
+    } else if (errno == EAGAIN) {
+      struct pollfd p = { .fd = fd, .events = POLLOUT };
+      int64_t left_ms = (deadline - nc_mono_us()) / 1000;
+      if (left_ms <= 0 || poll(&p, 1, (int)left_ms) == 0)
+        return false;
+    } else if (errno != EINTR) {
+      return false;
+    }
+  }
+  return true;
+}
+
+/* ${answer} is taken. */
+static void
+nc_client_send(NcClient *client, json_t *answer)
+{
+  nc_autojson json_t *owned = answer;
+  g_autoptr(GError) error = NULL;
+  g_autoptr(GByteArray) frame = nc_msg_encode(owned, &error);
+
+  if (!frame) { /* too large */
+    nc_autojson json_t *failure = json_pack("{s:O?, s:b, s:o}", "id", json_object_get(owned, "id"), "ok", 0, "error", nc_error_to_json(error));
+    frame = nc_msg_encode(failure, NULL);
+  }
+  g_autoptr(GMutexLocker) guard = g_mutex_locker_new(&client->lock);
+  if (!frame || !nc_client_send_bytes(client->fd, frame->data, frame->len))
+    shutdown(client->fd, SHUT_RDWR); /* half an answer may be out: there is no way back */
+}
+
+static void
+nc_client_refuse(NcClient *client, json_t *id, const GError *error)
+{
+  nc_client_send(client, json_pack("{s:O?, s:b, s:o}", "id", id, "ok", 0, "error", nc_error_to_json(error)));
+}
+
+static json_t *
+nc_control_execute(NcControl *control, json_t *message, GError **error)
+{
+  json_t *identity = json_object_get(message, "identity");
+  json_t *args = json_object_get(message, "args");
+  const char *op = nc_json_string(message, "op", error);
+  const char *role = op ? nc_json_string(identity, "role", error) : NULL;
+  const NcControlOp *found = control->ops;
+
+  if (!role)
+    return NULL;
+  while (found->op && !g_str_equal(found->op, op))
+    found++;
+  if (!found->op) {
+    nc_fail(error, NC_ERROR_INVALID, "there is no operation \"%.64s\"", op);
+    return NULL;
+  }
+  if (found->changes && !g_str_equal(role, "admin")) {
+    nc_fail(error, NC_ERROR_FORBIDDEN, "%s needs the role admin; %.64s is %.16s", op, nc_json_string_or(identity, "name", "somebody"), role);
+    return NULL;
+  }
+  if (args && !json_is_object(args)) {
+    nc_fail(error, NC_ERROR_INVALID, "\"args\" must be an object");
+    return NULL;
+  }
+  nc_autojson json_t *none = json_object();
+  return found->func(found->object, args ? args : none, error);
+}
+
+static void
+nc_control_work(gpointer data, gpointer user_data)
+{
+  NcRequest *request = data;
+  NcControl *control = user_data;
+  NcClient *client = request->client;
+  json_t *id = json_object_get(request->message, "id");
+  g_autoptr(GError) error = NULL;
+  json_t *result = nc_control_execute(control, request->message, &error);
+
+  if (result) {
+    nc_client_send(client, json_pack("{s:O?, s:b, s:o}", "id", id, "ok", 1, "result", result));
+  } else {
+    nc_log(NC_LOG_INFO, "agent", "%s: %s", nc_json_string_or(request->message, "op", "?"), error->message);
+    nc_client_refuse(client, id, error);
+  }
+  g_mutex_lock(&client->lock);
+  client->pending--;
+  g_cond_signal(&client->less);
+  g_mutex_unlock(&client->lock);
+  json_decref(request->message);
+  g_atomic_rc_box_release_full(client, nc_client_clear);
+  g_free(request);
+}
+
+static bool
+nc_control_may_connect(NcControl *control, int fd, GError **error)
+{
+  struct ucred who;
+  socklen_t length = sizeof who;
+
+  if (getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &who, &length) < 0)
+    return nc_fail_errno(error, NC_ERROR_INTERNAL, errno, "SO_PEERCRED");
+  if (who.uid == 0 || who.uid == geteuid())
+    return true;
+  for (int i = 0; i < control->config->control_uid_count; i++)
+    if (who.uid == (uid_t)control->config->control_uids[i])
+      return true;
+  return nc_fail(error, NC_ERROR_FORBIDDEN,
+                 "user %u may not use the control socket: it is for novacron-gate (control_users in novacrond.conf)", (unsigned)who.uid);
+}
+
+/* The reader of one connection. */
+static void
+nc_control_serve(int fd, gpointer user_data)
+{
+  NcControl *control = user_data;
+  NcClient *client = g_atomic_rc_box_new0(NcClient);
+  g_autoptr(GError) error = NULL;
+
+  client->fd = fd;
+  g_mutex_init(&client->lock);
+  g_cond_init(&client->less);
+  bool allowed = nc_control_may_connect(control, fd, &error);
+  while (allowed) {
+    json_t *message = nc_msg_recv(fd, -1, NULL, &error);
+    if (!message)
+      break;
+    g_mutex_lock(&client->lock);
+    while (client->pending >= NC_CONTROL_PENDING)
+      g_cond_wait(&client->less, &client->lock);
+    client->pending++;
+    g_mutex_unlock(&client->lock);
+    NcRequest *request = g_new(NcRequest, 1);
+    *request = (NcRequest){ .client = g_atomic_rc_box_acquire(client), .message = message };
+    g_thread_pool_push(control->workers, request, NULL);
+  }
+  if (error->code == NC_ERROR_FORBIDDEN || error->code == NC_ERROR_PROTOCOL) {
+    nc_log(NC_LOG_WARNING, "agent", "control socket: %s", error->message);
+    nc_client_refuse(client, NULL, error);
+  }
+  shutdown(fd, SHUT_RD);
+  g_atomic_rc_box_release_full(client, nc_client_clear);
+}
+
+NcControl *
+nc_control_new(const NcConfig *config, const NcControlOp *ops, GError **error)
+{
+  /* Open to all: who may ask is decided by the peer's uid, which can be explained. */
+  int listener = nc_unix_listen(config->control_socket, 0666, error);
+  if (listener < 0)
+    return NULL;
+  NcControl *control = g_new0(NcControl, 1);
+  control->config = config;
+  control->ops = ops;
+  control->workers = g_thread_pool_new(nc_control_work, control, NC_CONTROL_WORKERS, FALSE, NULL);
+  control->service = nc_service_new("control", listener, NC_CONTROL_CONNECTIONS, nc_control_serve, control);
+  return control;
+}
+
+void
+nc_control_free(NcControl *control)
+{
+  if (!control)
+    return;
+  unlink(control->config->control_socket);
+  nc_service_free(control->service);
+  g_thread_pool_free(control->workers, FALSE, TRUE);
+  g_free(control);
+}

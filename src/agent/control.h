@@ -1,0 +1,32 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The control socket: typed requests of novacron-gate (docs/protocols.md,
+ * section 5).
+ *
+ * Who connects is known by the kernel's word (SO_PEERCRED): root, our own user
+ * and config->control_uids. A request's identity is the gate's word, checked
+ * here only for its role: a viewer changes nothing. Requests run in a pool of
+ * threads, so that several of one connection may be under way.
+ */
+#pragma once
+
+#include "agent/config.h"
+#include "base/msg.h"
+
+/* ${args} is an object, borrowed. The result, a new reference, or NULL with ${error}. */
+typedef json_t *(*NcControlFunc)(gpointer object, json_t *args, GError **error);
+
+typedef struct {
+  const char *op;
+  NcControlFunc func;
+  gpointer object;
+  bool changes; /* refused to viewers */
+} NcControlOp;
+
+typedef struct NcControl NcControl;
+
+/* Listens at config->control_socket. ${ops} (borrowed, outlives it) ends with a row without op. */
+NcControl *nc_control_new(const NcConfig *config, const NcControlOp *ops, GError **error);
+/* Waits for the requests under way. */
+void nc_control_free(NcControl *control);
+G_DEFINE_AUTOPTR_CLEANUP_FUNC(NcControl, nc_control_free)
