@@ -1,0 +1,105 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "gate/answer.h"
+#include "base/ident.h"
+#include "base/msg.h"
+
+#include <string.h>
+
+void
+nc_answer_clear(NcAnswer *answer)
+{
+  json_decref(answer->body);
+  *answer = (NcAnswer){ 0 };
+}
+
+void
+nc_answer_set_error(NcAnswer *answer, const GError *error, const char *instance)
+{
+  nc_answer_clear(answer);
+  answer->body = nc_problem_from_error(error, instance, &answer->status);
+  answer->problem = true;
+}
+
+void
+nc_answer_set_http(NcAnswer *answer, NcHttpProblem problem, const char *detail, const char *instance)
+{
+  nc_answer_clear(answer);
+  answer->body = nc_problem_from_http(problem, detail, instance, &answer->status);
+  answer->problem = true;
+  answer->close = problem == NC_HTTP_BAD_REQUEST || problem == NC_HTTP_TOO_LARGE || problem == NC_HTTP_HEADERS;
+}
+
+/* {"items":[...],"next":null}; NULL if ${result} is no list. */
+static json_t *
+nc_answer_wrap_list(json_t *result, size_t limit)
+{
+  if (!json_is_array(result))
+    return NULL;
+  json_t *items = json_array();
+  for (size_t i = 0; i < json_array_size(result) && (limit == 0 || i < limit); i++)
+    json_array_append(items, json_array_get(result, i));
+  return json_pack("{s:o, s:n}", "items", items, "next");
+}
+
+static void
+nc_answer_set_location(NcAnswer *answer, const NcRoute *route)
+{
+  const char *name = route->location ? nc_json_string_or(answer->body, route->location_key, "") : "";
+  const char *hole = name[0] && nc_name_is_valid(name) ? strstr(route->location, "%s") : NULL;
+
+  if (hole)
+    g_snprintf(answer->location, sizeof answer->location, "%.*s%s", (int)(hole - route->location), route->location, name);
+}
+
+void
+nc_answer_set_result(NcAnswer *answer, const NcRoute *route, json_t *result, size_t limit, const char *instance)
+{
+  nc_answer_clear(answer);
+  answer->body = route->list ? nc_answer_wrap_list(result, limit) : json_is_object(result) ? json_incref(result) : NULL;
+  answer->status = route->status;
+  if (!answer->body) {
+    g_autoptr(GError) error = g_error_new(NC_ERROR, NC_ERROR_PROTOCOL, "novacrond answered %s with something else than %s",
+                                          route->op, route->list ? "a list" : "an object");
+    nc_answer_set_error(answer, error, instance);
+    return;
+  }
+  nc_answer_set_location(answer, route);
+}
+
+static struct MHD_Response *
+nc_answer_make_response(const NcAnswer *answer)
+{
+  if (!answer->body)
+    return MHD_create_response_from_buffer(answer->text_bytes, (void *)answer->text, MHD_RESPMEM_PERSISTENT);
+  g_autofree char *json = json_dumps(answer->body, JSON_COMPACT);
+  if (!json)
+    return NULL;
+  g_autofree char *text = g_strconcat(json, "\n", NULL);
+  return MHD_create_response_from_buffer(strlen(text), text, MHD_RESPMEM_MUST_COPY);
+}
+
+enum MHD_Result
+nc_answer_queue(const NcAnswer *answer, struct MHD_Connection *connection, const char *request_id)
+{
+  struct MHD_Response *response = nc_answer_make_response(answer);
+
+  if (!response)
+    return MHD_NO;
+  MHD_add_response_header(response, "Content-Type", answer->problem ? NC_PROBLEM_MEDIA_TYPE : "application/json");
+  MHD_add_response_header(response, "Cache-Control", "no-store");
+  MHD_add_response_header(response, "X-Content-Type-Options", "nosniff");
+  MHD_add_response_header(response, "X-Request-Id", request_id);
+  if (answer->allow[0])
+    MHD_add_response_header(response, "Allow", answer->allow);
+  if (answer->location[0])
+    MHD_add_response_header(response, "Location", answer->location);
+  if (answer->status == 429 || answer->status == 503)
+    MHD_add_response_header(response, "Retry-After", "1");
+  if (answer->status == 401) /* RFC 9110 wants a scheme; certificates have none registered */
+    MHD_add_response_header(response, "WWW-Authenticate", "ClientCertificate realm=\"novacron\"");
+  if (answer->close)
+    MHD_add_response_header(response, "Connection", "close");
+  enum MHD_Result queued = MHD_queue_response(connection, answer->status, response);
+  MHD_destroy_response(response);
+  return queued;
+}

@@ -1,0 +1,29 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* An HTTP answer on its way out: status, JSON and the few headers we send. */
+#pragma once
+
+#include "gate/problem.h"
+#include "gate/routes.h"
+#include <microhttpd.h>
+
+typedef struct {
+  unsigned status;
+  json_t *body;         /* owned; NULL: ${text} is the body */
+  const char *text;     /* static JSON, for openapi.json */
+  size_t text_bytes;
+  bool problem;
+  bool close;           /* the connection can't be trusted to be in step any more */
+  char allow[64];       /* "" : no such header */
+  char location[128];
+} NcAnswer;
+
+void nc_answer_clear(NcAnswer *answer);
+
+/* Each replaces what was there; ${instance} as in gate/problem.h. */
+void nc_answer_set_error(NcAnswer *answer, const GError *error, const char *instance);
+void nc_answer_set_http(NcAnswer *answer, NcHttpProblem problem, const char *detail, const char *instance);
+/* novacrond's ${result} (borrowed) in the shape ${route} promises, at most ${limit} items of a list (0: all). */
+void nc_answer_set_result(NcAnswer *answer, const NcRoute *route, json_t *result, size_t limit, const char *instance);
+
+/* Gives the answer to libmicrohttpd. */
+enum MHD_Result nc_answer_queue(const NcAnswer *answer, struct MHD_Connection *connection, const char *request_id);

@@ -1,0 +1,321 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "gate/request.h"
+#include "base/ident.h"
+#include "base/log.h"
+#include "base/msg.h"
+#include "gate/answer.h"
+#include "gate/http_check.h"
+#include "gate/gate_limits.h"
+#include "gate/openapi.h"
+
+#include <arpa/inet.h>
+#include <string.h>
+
+typedef enum { NC_REQUEST_NEW, NC_REQUEST_BODY, NC_REQUEST_WAITING, NC_REQUEST_ANSWERED } NcRequestState;
+
+struct NcRequest {
+  const NcRequestContext *context;
+  struct MHD_Connection *connection;
+  NcConnection *watch;
+  NcRequestState state;
+  char *id;
+  char *instance;      /* "urn:novacron:request:ID" */
+  size_t uri_bytes;
+  int64_t begun_us;
+  char *line;          /* "GET /api/...", once the path has proved harmless */
+  NcHttpHead head;
+  NcIdentity identity;
+  bool known;          /* identity is filled */
+  NcRouteMatch match;
+  GByteArray *body;
+  size_t discarded;
+  json_t *args;
+  NcAnswer answer;
+};
+
+NcRequest *
+nc_request_new(const NcRequestContext *context, struct MHD_Connection *connection, NcConnection *watch, const char *uri)
+{
+  NcRequest *request = g_new0(NcRequest, 1);
+
+  request->context = context;
+  request->connection = connection;
+  request->watch = watch;
+  request->id = nc_id_new("req");
+  request->instance = g_strconcat("urn:novacron:request:", request->id, NULL);
+  request->uri_bytes = strlen(uri);
+  request->begun_us = nc_mono_us();
+  request->body = g_byte_array_new();
+  return request;
+}
+
+static bool
+nc_request_refuse_http(NcRequest *request, NcHttpProblem problem, const char *detail)
+{
+  nc_answer_set_http(&request->answer, problem, detail, request->instance);
+  return false;
+}
+
+static bool
+nc_request_refuse(NcRequest *request, const GError *error)
+{
+  nc_answer_set_error(&request->answer, error, request->instance);
+  return false;
+}
+
+static enum MHD_Result
+nc_request_collect_header(void *data, enum MHD_ValueKind kind, const char *name, const char *value)
+{
+  nc_http_head_add(data, name, value);
+  return MHD_YES;
+}
+
+static bool
+nc_request_check_http(NcRequest *request, const char *method, const char *path, const char *version)
+{
+  const union MHD_ConnectionInfo *size =
+    MHD_get_connection_info(request->connection, MHD_CONNECTION_INFO_REQUEST_HEADER_SIZE);
+  NcHttpProblem problem;
+  const char *detail;
+
+  request->head.method = method;
+  request->head.version = version;
+  request->head.uri_bytes = request->uri_bytes;
+  request->head.raw_bytes = size ? size->header_size : 0;
+  MHD_get_connection_values(request->connection, MHD_HEADER_KIND, nc_request_collect_header, &request->head);
+  if (!nc_http_head_check(&request->head, &problem, &detail) || !nc_http_path_check(path, &problem, &detail))
+    return nc_request_refuse_http(request, problem, detail);
+  if (request->head.content_length > NC_GATE_BODY_MAX_BYTES)
+    return nc_request_refuse_http(request, NC_HTTP_TOO_LARGE, "a body has at most 1 MiB");
+  return true;
+}
+
+/* The key under which requests are counted: an address, or a local user. Caller frees. */
+static char *
+nc_request_client(NcRequest *request)
+{
+  char text[INET6_ADDRSTRLEN] = "?";
+
+  if (!request->context->tls)
+    return g_strconcat("uid:", request->identity.name, NULL);
+  const union MHD_ConnectionInfo *info =
+    MHD_get_connection_info(request->connection, MHD_CONNECTION_INFO_CLIENT_ADDRESS);
+  const struct sockaddr *address = info ? info->client_addr : NULL;
+  if (address && address->sa_family == AF_INET)
+    inet_ntop(AF_INET, &((const struct sockaddr_in *)address)->sin_addr, text, sizeof text);
+  else if (address && address->sa_family == AF_INET6)
+    inet_ntop(AF_INET6, &((const struct sockaddr_in6 *)address)->sin6_addr, text, sizeof text);
+  return g_strdup(text);
+}
+
+static bool
+nc_request_count(NcRequest *request)
+{
+  g_autofree char *client = nc_request_client(request);
+  if (!nc_rate_take(request->context->rate, client, nc_mono_us()))
+    return nc_request_refuse_http(request, NC_HTTP_TOO_MANY, "too many requests in a short time: slow down");
+  return true;
+}
+
+static bool
+nc_request_identify(NcRequest *request)
+{
+  const NcAccess *access = request->context->deps->access;
+  g_autoptr(GError) error = NULL;
+
+  if (request->context->tls) {
+    /* Counted first: verifying a chain costs more than refusing a stranger. */
+    const union MHD_ConnectionInfo *info =
+      MHD_get_connection_info(request->connection, MHD_CONNECTION_INFO_GNUTLS_SESSION);
+    if (!nc_request_count(request))
+      return false;
+    request->known = nc_identity_from_tls(info ? info->tls_session : NULL, access, &request->identity, &error);
+  } else {
+    const union MHD_ConnectionInfo *info =
+      MHD_get_connection_info(request->connection, MHD_CONNECTION_INFO_CONNECTION_FD);
+    request->known = nc_identity_from_unix(info ? info->connect_fd : -1, access, &request->identity, &error);
+    if (request->known && !nc_request_count(request))
+      return false;
+  }
+  return request->known || nc_request_refuse(request, error);
+}
+
+static bool
+nc_request_route(NcRequest *request, const char *method, const char *path)
+{
+  switch (nc_route_find(method, path, &request->match)) {
+  case NC_ROUTE_UNKNOWN_METHOD:
+    return nc_request_refuse_http(request, NC_HTTP_NOT_IMPLEMENTED, "no resource here has that method");
+  case NC_ROUTE_NO_PATH:
+    return nc_request_refuse_http(request, NC_HTTP_NO_PATH, "there is nothing at this path; see /api/v2/openapi.json");
+  case NC_ROUTE_NO_METHOD:
+    nc_request_refuse_http(request, NC_HTTP_NO_METHOD, "this resource does not have that method; the Allow header lists its own");
+    g_strlcpy(request->answer.allow, request->match.allow, sizeof request->answer.allow);
+    return false;
+  case NC_ROUTE_FOUND:
+    break;
+  }
+  if (request->identity.role < request->match.route->role) {
+    g_autoptr(GError) error = g_error_new(NC_ERROR, NC_ERROR_FORBIDDEN, "\"%s\" may look but not change anything",
+                                          request->identity.name);
+    return nc_request_refuse(request, error);
+  }
+  return true;
+}
+
+static bool
+nc_request_begin(NcRequest *request, const char *method, const char *path, const char *version)
+{
+  NcConnections *connections = request->context->deps->connections;
+
+  nc_connections_set_deadline(connections, request->watch, NC_GATE_REQUEST_DEADLINE_MS);
+  if (!nc_request_check_http(request, method, path, version))
+    return false;
+  request->line = g_strdup_printf("%.16s %s", method, path);
+  if (!nc_request_identify(request) || !nc_request_route(request, method, path))
+    return false;
+  bool body = request->head.chunked || request->head.content_length > 0;
+  if (body && !request->head.json)
+    return nc_request_refuse_http(request, NC_HTTP_MEDIA_TYPE, "send the body as Content-Type: application/json");
+  return true;
+}
+
+static enum MHD_Result
+nc_request_queue(NcRequest *request)
+{
+  request->state = NC_REQUEST_ANSWERED;
+  nc_connections_set_deadline(request->context->deps->connections, request->watch, NC_GATE_ANSWER_DEADLINE_MS);
+  return nc_answer_queue(&request->answer, request->connection, request->id);
+}
+
+/* A chunked body has no announced length: what is too much is read and dropped for a while, so that 413 can be said. */
+static enum MHD_Result
+nc_request_take_body(NcRequest *request, const char *upload, size_t *upload_bytes)
+{
+  size_t n = *upload_bytes;
+
+  *upload_bytes = 0;
+  if (request->discarded == 0 && n <= NC_GATE_BODY_MAX_BYTES - request->body->len) {
+    g_byte_array_append(request->body, (const guint8 *)upload, (guint)n);
+    return MHD_YES;
+  }
+  request->discarded += n;
+  return request->discarded <= NC_GATE_BODY_DISCARD_BYTES ? MHD_YES : MHD_NO;
+}
+
+typedef struct {
+  NcRequest *request;
+  GError *error;
+} NcQueryScan;
+
+static enum MHD_Result
+nc_request_collect_query(void *data, enum MHD_ValueKind kind, const char *key, const char *value)
+{
+  NcQueryScan *scan = data;
+  bool ok = nc_schema_read_query(scan->request->match.route->query, key, value, scan->request->args, &scan->error);
+  return ok ? MHD_YES : MHD_NO;
+}
+
+static bool
+nc_request_read_args(NcRequest *request)
+{
+  const NcRoute *route = request->match.route;
+  g_autoptr(GError) error = NULL;
+  NcQueryScan scan = { .request = request };
+
+  if (request->discarded > 0)
+    return nc_request_refuse_http(request, NC_HTTP_TOO_LARGE, "a body has at most 1 MiB");
+  request->args = nc_schema_read_body(route->body, request->body->data, request->body->len, &error);
+  if (!request->args)
+    return nc_request_refuse(request, error);
+  MHD_get_connection_values(request->connection, MHD_GET_ARGUMENT_KIND, nc_request_collect_query, &scan);
+  if (scan.error) {
+    nc_request_refuse(request, scan.error);
+    g_error_free(scan.error);
+    return false;
+  }
+  if (request->match.key)
+    json_object_set_new(request->args, request->match.key, json_string(request->match.value));
+  return true;
+}
+
+/* In the backend's thread; the connection is suspended, so nobody else touches the request. */
+static void
+nc_request_on_answer(json_t *result, const GError *error, void *data)
+{
+  NcRequest *request = data;
+  size_t limit = (size_t)nc_json_int_or(request->args, "limit", 0);
+
+  if (result)
+    nc_answer_set_result(&request->answer, request->match.route, result, limit, request->instance);
+  else
+    nc_answer_set_error(&request->answer, error, request->instance);
+  request->state = NC_REQUEST_ANSWERED;
+  MHD_resume_connection(request->connection);
+}
+
+static enum MHD_Result
+nc_request_dispatch(NcRequest *request)
+{
+  const NcRoute *route = request->match.route;
+  g_autoptr(GError) error = NULL;
+
+  if (!nc_request_read_args(request))
+    return nc_request_queue(request);
+  if (!route->op) {
+    request->answer = (NcAnswer){ .status = 200, .text = nc_openapi_json, .text_bytes = nc_openapi_json_bytes };
+    return nc_request_queue(request);
+  }
+  nc_autojson json_t *identity = nc_identity_to_json(&request->identity);
+  request->state = NC_REQUEST_WAITING;
+  nc_connections_set_deadline(request->context->deps->connections, request->watch, 0); /* the backend has a clock */
+  MHD_suspend_connection(request->connection);
+  if (!nc_backend_call(request->context->deps->backend, route->op, identity, request->args, route->answer_ms,
+                       nc_request_on_answer, request, &error))
+    nc_request_on_answer(NULL, error, request);
+  return MHD_YES;
+}
+
+enum MHD_Result
+nc_request_step(NcRequest *request, const char *method, const char *path, const char *version, const char *upload,
+                size_t *upload_bytes)
+{
+  switch (request->state) {
+  case NC_REQUEST_NEW:
+    request->state = NC_REQUEST_BODY;
+    return nc_request_begin(request, method, path, version) ? MHD_YES : nc_request_queue(request);
+  case NC_REQUEST_BODY:
+    return *upload_bytes > 0 ? nc_request_take_body(request, upload, upload_bytes) : nc_request_dispatch(request);
+  case NC_REQUEST_ANSWERED:
+    return nc_request_queue(request);
+  case NC_REQUEST_WAITING:
+    break;
+  }
+  return MHD_NO; /* libmicrohttpd woke a suspended connection: never seen */
+}
+
+static void
+nc_request_log(const NcRequest *request)
+{
+  bool change = request->match.route && request->match.route->role == NC_ROLE_ADMIN;
+  int64_t ms = (nc_mono_us() - request->begun_us) / 1000;
+
+  nc_log(change || request->answer.problem ? NC_LOG_INFO : NC_LOG_DEBUG, "gate",
+         "%s %s: %s: %u in %" G_GINT64_FORMAT " ms (%s)", request->context->tls ? "certificate" : "uid",
+         request->known ? request->identity.name : "?", request->line ? request->line : "refused request",
+         request->answer.status, ms, request->id);
+}
+
+void
+nc_request_end(NcRequest *request)
+{
+  nc_request_log(request);
+  nc_connections_set_deadline(request->context->deps->connections, request->watch, NC_GATE_IDLE_DEADLINE_MS);
+  nc_answer_clear(&request->answer);
+  json_decref(request->args);
+  g_byte_array_unref(request->body);
+  g_free(request->line);
+  g_free(request->instance);
+  g_free(request->id);
+  g_free(request);
+}

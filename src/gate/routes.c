@@ -1,0 +1,167 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "gate/routes.h"
+#include "base/ident.h"
+#include "base/tcp.h"
+#include "gate/gate_limits.h"
+
+#include <string.h>
+
+static bool
+nc_path_is_absolute(const char *text)
+{
+  return text[0] == '/';
+}
+
+static bool
+nc_action_is_known(const char *text)
+{
+  return g_str_equal(text, "run_here");
+}
+
+#define NAME(key_, required_) \
+  { .key = (key_), .type = NC_FIELD_STRING, .required = (required_), .minimum = 1, .maximum = 63, .check = nc_name_is_valid, \
+    .rule = "a name: 1 to 63 letters, digits, '.', '_' or '-', the first a letter or digit" }
+#define INTEGER(key_, minimum_, maximum_) \
+  { .key = (key_), .type = NC_FIELD_INTEGER, .minimum = (minimum_), .maximum = (maximum_) }
+#define SCHEMA(name_, fields_, ...) \
+  { .name = (name_), .fields = (fields_), .n_fields = G_N_ELEMENTS(fields_), __VA_ARGS__ }
+
+static const NcField nc_token_fields[] = { INTEGER("ttl_s", 60, 604800), NAME("name", false) };
+static const NcSchema nc_token_schema = SCHEMA("TokenRequest", nc_token_fields, .optional = true);
+
+static const NcField nc_machine_fields[] = { NAME("name", true) };
+static const NcSchema nc_machine_schema = SCHEMA("MachineSpec", nc_machine_fields, .open = true, .wrap = "spec");
+
+static const NcField nc_stop_fields[] = { { .key = "force", .type = NC_FIELD_BOOLEAN } };
+static const NcSchema nc_stop_schema = SCHEMA("StopRequest", nc_stop_fields, .optional = true);
+
+static const NcField nc_adopt_fields[] = {
+  NAME("name", true),
+  { .key = "qmp", .type = NC_FIELD_STRING, .required = true, .minimum = 2, .maximum = 107, /* sun_path */
+    .check = nc_path_is_absolute, .rule = "the absolute path of a QMP socket" },
+};
+static const NcSchema nc_adopt_schema = SCHEMA("AdoptRequest", nc_adopt_fields);
+
+static const NcField nc_migration_fields[] = {
+  NAME("vm", true),
+  NAME("to", true),
+  INTEGER("max_downtime_ms", 1, 60000),
+  INTEGER("bandwidth_limit_bps", 0, INT64_C(1000000000000)),
+  { .key = "compression", .type = NC_FIELD_STRING, .minimum = 3, .maximum = 16, .check = nc_compression_is_valid,
+    .rule = "\"none\", \"lz4\", \"zstd\" or \"zstd:1\" to \"zstd:19\"" },
+  INTEGER("streams", 1, 16),
+};
+static const NcSchema nc_migration_schema = SCHEMA("MigrationRequest", nc_migration_fields);
+
+static const NcField nc_resolve_fields[] = {
+  { .key = "action", .type = NC_FIELD_STRING, .required = true, .minimum = 1, .maximum = 32, .check = nc_action_is_known,
+    .rule = "\"run_here\"" },
+};
+static const NcSchema nc_resolve_schema = SCHEMA("ResolveRequest", nc_resolve_fields);
+
+static const NcField nc_list_fields[] = { INTEGER("limit", 1, 1000) };
+static const NcSchema nc_list_schema = SCHEMA("", nc_list_fields);
+
+#define READ(pattern_, op_, ...) \
+  { .method = "GET", .pattern = "/api/v2/" pattern_, .op = (op_), .role = NC_ROLE_VIEWER, .status = 200, \
+    .answer_ms = NC_GATE_ANSWER_MS, __VA_ARGS__ }
+#define CHANGE(method_, pattern_, op_, status_, ...) \
+  { .method = (method_), .pattern = "/api/v2/" pattern_, .op = (op_), .role = NC_ROLE_ADMIN, .status = (status_), \
+    .answer_ms = NC_GATE_ANSWER_MS, __VA_ARGS__ }
+#define NEW_AT(what_, key_) .location = "/api/v2/" what_ "/%s", .location_key = (key_)
+
+const NcRoute nc_routes[] = {
+  READ("openapi.json", NULL),
+  READ("node", "node.info"),
+  READ("nodes", "node.list", .list = true),
+  CHANGE("POST", "nodes/tokens", "node.token", 201, .body = &nc_token_schema),
+  CHANGE("DELETE", "nodes/{name}", "node.remove", 200),
+  READ("machines", "machine.list", .list = true),
+  CHANGE("POST", "machines", "machine.define", 201, .body = &nc_machine_schema, NEW_AT("machines", "name")),
+  CHANGE("POST", "machines/adopt", "machine.adopt", 201, .body = &nc_adopt_schema, NEW_AT("machines", "name")),
+  READ("machines/{name}", "machine.get"),
+  CHANGE("DELETE", "machines/{name}", "machine.destroy", 200),
+  CHANGE("POST", "machines/{name}/start", "machine.start", 200),
+  CHANGE("POST", "machines/{name}/stop", "machine.stop", 200, .body = &nc_stop_schema),
+  READ("migrations", "migration.list", .list = true, .query = &nc_list_schema),
+  CHANGE("POST", "migrations", "migration.create", 201, .body = &nc_migration_schema, NEW_AT("migrations", "id")),
+  READ("migrations/{id}", "migration.get"),
+  CHANGE("POST", "migrations/{id}/cancel", "migration.cancel", 202),
+  CHANGE("POST", "migrations/{id}/resolve", "migration.resolve", 202, .body = &nc_resolve_schema),
+};
+const size_t nc_n_routes = G_N_ELEMENTS(nc_routes);
+
+static const char *const nc_role_names[] = { [NC_ROLE_VIEWER] = "viewer", [NC_ROLE_ADMIN] = "admin" };
+G_STATIC_ASSERT(G_N_ELEMENTS(nc_role_names) == NC_ROLE_COUNT);
+
+const char *
+nc_role_name(NcRole role)
+{
+  return role < NC_ROLE_COUNT ? nc_role_names[role] : "none";
+}
+
+/* Does ${path} fit ${pattern}? Fills key and value of ${ret} if the pattern has a parameter. */
+static bool
+nc_pattern_fits(const char *pattern, const char *path, NcRouteMatch *ret)
+{
+  const char *open = strchr(pattern, '{');
+
+  if (!open)
+    return g_str_equal(pattern, path);
+  size_t prefix = (size_t)(open - pattern);
+  if (strncmp(pattern, path, prefix) != 0)
+    return false;
+  const char *value = path + prefix, *rest = strchr(open, '}') + 1;
+  size_t length = strcspn(value, "/");
+  if (length == 0 || length >= sizeof ret->value || !g_str_equal(value + length, rest))
+    return false;
+  memcpy(ret->value, value, length);
+  ret->value[length] = '\0';
+  ret->key = g_str_has_prefix(open, "{id}") ? "id" : "name";
+  return nc_name_is_valid(ret->value);
+}
+
+static bool
+nc_method_is_known(const char *method)
+{
+  for (size_t i = 0; i < nc_n_routes; i++)
+    if (g_str_equal(nc_routes[i].method, method))
+      return true;
+  return g_str_equal(method, "PUT") || g_str_equal(method, "PATCH") || g_str_equal(method, "OPTIONS");
+}
+
+static void
+nc_allow_add(NcRouteMatch *match, const char *method)
+{
+  if (strstr(match->allow, method))
+    return;
+  if (match->allow[0])
+    g_strlcat(match->allow, ", ", sizeof match->allow);
+  g_strlcat(match->allow, g_str_equal(method, "GET") ? "GET, HEAD" : method, sizeof match->allow);
+}
+
+NcRouteVerdict
+nc_route_find(const char *method, const char *path, NcRouteMatch *ret)
+{
+  const char *wanted = g_str_equal(method, "HEAD") ? "GET" : method;
+
+  *ret = (NcRouteMatch){ 0 };
+  if (!nc_method_is_known(wanted))
+    return NC_ROUTE_UNKNOWN_METHOD;
+  for (size_t i = 0; i < nc_n_routes; i++) {
+    NcRouteMatch match = { .route = &nc_routes[i] };
+    if (!nc_pattern_fits(nc_routes[i].pattern, path, &match))
+      continue;
+    nc_allow_add(ret, nc_routes[i].method);
+    /* Literal rows have no key and win; among rows of one method there are at most one of each kind. */
+    bool better = !ret->route || (ret->key && !match.key);
+    if (g_str_equal(nc_routes[i].method, wanted) && better) {
+      memcpy(ret->value, match.value, sizeof ret->value);
+      ret->key = match.key;
+      ret->route = match.route;
+    }
+  }
+  if (ret->route)
+    return NC_ROUTE_FOUND;
+  return ret->allow[0] ? NC_ROUTE_NO_METHOD : NC_ROUTE_NO_PATH;
+}

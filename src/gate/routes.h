@@ -1,0 +1,51 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The endpoints: one table, one row each.
+ *
+ * Routing, "405 Allow", access control, validation, the conversation with
+ * novacrond and the test against docs/api/openapi.json all read this table;
+ * an endpoint that is not a row here does not exist.
+ */
+#pragma once
+
+#include "gate/schema.h"
+
+typedef enum { NC_ROLE_VIEWER, NC_ROLE_ADMIN, NC_ROLE_COUNT } NcRole;
+const char *nc_role_name(NcRole role); /* "viewer", "admin" */
+
+typedef struct {
+  const char *method;
+  const char *pattern;   /* "/api/v2/machines/{name}": at most one {parameter} */
+  const char *op;        /* novacrond's operation; NULL: the gate answers by itself */
+  const NcSchema *body;  /* NULL: none */
+  const NcSchema *query; /* NULL: none */
+  NcRole role;           /* the least that is needed */
+  unsigned status;       /* on success */
+  const char *location;  /* of what was created: "/api/v2/machines/%s" with ${location_key} of the result; NULL: nothing */
+  const char *location_key;
+  bool list;             /* the result is an array, to be wrapped as {"items":[...],"next":null} */
+  unsigned answer_ms;    /* time novacrond has */
+} NcRoute;
+
+extern const NcRoute nc_routes[];
+extern const size_t nc_n_routes;
+
+typedef enum {
+  NC_ROUTE_FOUND,
+  NC_ROUTE_NO_PATH,         /* 404 */
+  NC_ROUTE_NO_METHOD,       /* 405: the path exists */
+  NC_ROUTE_UNKNOWN_METHOD,  /* 501: no endpoint has such a method */
+} NcRouteVerdict;
+
+typedef struct {
+  const NcRoute *route;     /* if found */
+  const char *key;          /* name of the path's parameter, static; NULL: none */
+  char value[64];           /* its value, a valid name (base/ident.h) */
+  char allow[64];           /* for 405: "GET, HEAD, POST" */
+} NcRouteMatch;
+
+/*
+ * Finds the row for ${method} (HEAD counts as GET) and ${path}, which must be
+ * free of %-escapes. A literal segment wins over a {parameter}.
+ */
+NcRouteVerdict nc_route_find(const char *method, const char *path, NcRouteMatch *ret);
