@@ -1,0 +1,23 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The return path at the destination: QEMU's messages to the source, at once.
+ *
+ * One thread reads QEMU's reverse direction, finds whole messages and sends
+ * them as urgent batches of channel 2 on connection 0. In front of SHUT it states what
+ * was delivered forward (DIGEST), so that the source can compare. What is not
+ * acknowledged is bounded; beyond, QEMU waits.
+ *
+ * A message of an unknown type ends the migration: behind it nobody could say
+ * where SHUT is, and a SHUT that slips through ends the source's machine.
+ */
+#pragma once
+
+#include "mover/mover.h"
+
+NcBackSender *nc_back_sender_new(NcMover *m);
+/* Reads from ${qemu}, borrowed. Once. */
+void nc_back_sender_start(NcBackSender *b, int qemu);
+/* The peer's ACK of channel 2. Checked. Link 0's thread. */
+bool nc_back_sender_acked(NcBackSender *b, uint64_t seq, uint64_t offset, GError **error);
+/* Bytes read and their digest. Any thread. */
+void nc_back_sender_position(NcBackSender *b, uint64_t *ret_offset, uint8_t ret_digest[NC_SHA256_BYTES]);

@@ -1,0 +1,368 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "mover/control.h"
+#include "base/bytes.h"
+#include "base/ident.h"
+#include "base/log.h"
+#include "base/msg.h"
+#include "mover/back_receiver.h"
+#include "mover/back_sender.h"
+#include "mover/link.h"
+#include "mover/mover.h"
+#include "mover/sink.h"
+#include "mover/source.h"
+#include "wire/frame.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <poll.h>
+#include <stdlib.h>
+#include <sys/eventfd.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#define NC_CONTROL_DEFAULT_PAUSE_MS 300
+#define NC_CONTROL_DEFAULT_PROGRESS_MS 250
+#define NC_CONTROL_FLUSH_MS 1000 /* for the last frames to a peer, and the last bytes to QEMU */
+
+struct NcControl {
+  NcMover mover;
+  bool started;
+  bool has_qemu;
+  int64_t next_progress_us;
+};
+
+typedef struct {
+  const char *op;
+  bool needs_start; /* refused before it; the others after it */
+  bool source_only;
+  /* ${fd}: the descriptor that came along or -1; to be stolen if it is kept */
+  bool (*handle)(NcControl *c, json_t *message, int *fd, GError **error);
+} NcControlOp;
+
+NcControl *
+nc_control_new(int fd, GError **error)
+{
+  NcControl *c = g_new0(NcControl, 1);
+  NcMover *m = &c->mover;
+
+  json_object_seed(0); /* reads /dev/urandom, once */
+  m->control_fd = fd;
+  pthread_mutex_init(&m->event_lock, NULL);
+  pthread_mutex_init(&m->state_lock, NULL);
+  pthread_cond_init(&m->opened, NULL);
+  m->statm_fd = open("/proc/self/statm", O_RDONLY | O_CLOEXEC);
+  m->wake_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+  if (m->wake_fd < 0) {
+    nc_fail_errno(error, NC_ERROR_RESOURCE, errno, "eventfd");
+    g_clear_pointer(&c, nc_control_free);
+  }
+  return c;
+}
+
+void
+nc_control_free(NcControl *c)
+{
+  if (!c)
+    return;
+  nc_fd_clear(&c->mover.statm_fd);
+  nc_fd_clear(&c->mover.wake_fd);
+  g_free(c);
+}
+
+static bool
+nc_control_parse_role(json_t *message, bool *ret_is_source, GError **error)
+{
+  const char *role = nc_json_string(message, "role", error);
+  if (!role)
+    return false;
+  *ret_is_source = g_str_equal(role, "source");
+  return *ret_is_source || g_str_equal(role, "destination")
+             ? true
+             : nc_fail(error, NC_ERROR_PROTOCOL, "\"role\" must be \"source\" or \"destination\"");
+}
+
+static bool
+nc_control_parse_numbers(json_t *message, NcMoverSetup *setup, GError **error)
+{
+  int64_t streams;
+  int64_t workers = nc_json_int_or(message, "workers", 0);
+  int64_t pause = nc_json_int_or(message, "pause_budget_ms", NC_CONTROL_DEFAULT_PAUSE_MS);
+  int64_t progress = nc_json_int_or(message, "progress_ms", NC_CONTROL_DEFAULT_PROGRESS_MS);
+
+  if (!nc_json_int(message, "streams", 1, NC_MOVER_MAX_STREAMS, &streams, error))
+    return false;
+  if (workers <= 0) /* as many as there are processors */
+    workers = g_get_num_processors();
+  setup->streams = (unsigned)streams;
+  setup->workers = (unsigned)MIN(workers, NC_MOVER_MAX_WORKERS);
+  setup->pause_budget_ms = (unsigned)CLAMP(pause, 1, 600000);
+  setup->progress_ms = (unsigned)CLAMP(progress, 20, 60000);
+  return true;
+}
+
+static bool
+nc_control_parse_start(json_t *message, NcMoverSetup *setup, GError **error)
+{
+  const char *migration = nc_json_string(message, "migration", error);
+  const char *psk = migration ? nc_json_string(message, "psk", error) : NULL;
+  const char *compression = psk ? nc_json_string(message, "compression", error) : NULL;
+
+  if (!compression || !nc_control_parse_role(message, &setup->is_source, error) ||
+      !nc_control_parse_numbers(message, setup, error) || !nc_compression_parse(compression, &setup->policy, error))
+    return false;
+  if (!nc_name_is_valid(migration))
+    return nc_fail(error, NC_ERROR_PROTOCOL, "\"migration\": %s", NC_NAME_RULE);
+  if (!nc_hex_decode(psk, setup->psk, sizeof setup->psk))
+    return nc_fail(error, NC_ERROR_PROTOCOL, "\"psk\" must be %zu bytes in hexadecimal", sizeof setup->psk);
+  setup->migration = g_strdup(migration);
+  return true;
+}
+
+static bool
+nc_control_start(NcControl *c, json_t *message, int *fd, GError **error)
+{
+  NcMover *m = &c->mover;
+
+  if (!nc_control_parse_start(message, &m->setup, error))
+    return false;
+  if (m->setup.is_source) {
+    m->source = nc_source_new(m);
+    m->back_receiver = nc_back_receiver_new(m);
+  } else {
+    m->sink = nc_sink_new(m);
+    m->back_sender = nc_back_sender_new(m);
+  }
+  c->started = true;
+  c->next_progress_us = nc_mono_us();
+  return true;
+}
+
+static bool
+nc_control_is_stream_socket(int fd)
+{
+  int type = 0;
+  socklen_t length = sizeof type;
+  return fd >= 0 && getsockopt(fd, SOL_SOCKET, SO_TYPE, &type, &length) == 0 && type == SOCK_STREAM;
+}
+
+static bool
+nc_control_conn(NcControl *c, json_t *message, int *fd, GError **error)
+{
+  NcMover *m = &c->mover;
+  int64_t index;
+
+  if (!nc_json_int(message, "index", 0, m->setup.streams - 1, &index, error))
+    return false;
+  if (m->links[index] || !nc_control_is_stream_socket(*fd))
+    return nc_fail(error, NC_ERROR_PROTOCOL, "connection %d: %s", (int)index,
+                   m->links[index] ? "given twice" : "no stream socket came with it");
+  m->links[index] = nc_link_new(m, (unsigned)index, nc_fd_steal(fd));
+  nc_link_start(m->links[index]);
+  return true;
+}
+
+static bool
+nc_control_qemu(NcControl *c, json_t *message, int *fd, GError **error)
+{
+  NcMover *m = &c->mover;
+  const char *channel = nc_json_string(message, "channel", error);
+
+  if (!channel)
+    return false;
+  if (!g_str_equal(channel, "main") || c->has_qemu || !nc_control_is_stream_socket(*fd))
+    return nc_fail(error, NC_ERROR_PROTOCOL, "QEMU's channel \"%s\": %s", channel,
+                   c->has_qemu ? "given twice" : "no such channel, or no stream socket came with it");
+  c->has_qemu = true;
+  int qemu = nc_fd_steal(fd); /* stays open until the process ends: see mover.h */
+  if (m->setup.is_source) {
+    nc_back_receiver_start(m->back_receiver, qemu);
+    nc_source_start(m->source, qemu);
+  } else {
+    nc_sink_start(m->sink, qemu);
+    nc_back_sender_start(m->back_sender, qemu);
+  }
+  return true;
+}
+
+static bool
+nc_control_grant(NcControl *c, json_t *message, int *fd, GError **error)
+{
+  int64_t epoch;
+  if (!nc_json_int(message, "epoch", 1, G_MAXINT64, &epoch, error))
+    return false;
+  if (!c->has_qemu)
+    return nc_fail(error, NC_ERROR_CONFLICT, "grant before QEMU's channel");
+  nc_source_grant(c->mover.source, (uint64_t)epoch);
+  return true;
+}
+
+static bool
+nc_control_deliver_shut(NcControl *c, json_t *message, int *fd, GError **error)
+{
+  nc_back_receiver_deliver_shut(c->mover.back_receiver);
+  return true;
+}
+
+/* Waits until ${is_done}, at most NC_CONTROL_FLUSH_MS; novacrond going away still ends us at once. */
+static void
+nc_control_wait_until(NcControl *c, bool (*is_done)(NcMover *m))
+{
+  int64_t deadline_us = nc_mono_us() + NC_CONTROL_FLUSH_MS * 1000;
+
+  while (!is_done(&c->mover) && nc_mono_us() < deadline_us) {
+    struct pollfd p = { .fd = c->mover.control_fd, .events = POLLRDHUP };
+    poll(&p, 1, 2);
+    if (p.revents & (POLLRDHUP | POLLHUP | POLLERR))
+      _exit(EXIT_FAILURE);
+  }
+}
+
+static bool
+nc_control_links_are_down(NcMover *m)
+{
+  for (unsigned i = 0; i < NC_MOVER_MAX_STREAMS; i++)
+    if (m->links[i] && !nc_link_is_down(m->links[i]))
+      return false;
+  return true;
+}
+
+static bool
+nc_control_qemu_has_all(NcMover *m)
+{
+  return !m->back_receiver || nc_back_receiver_is_idle(m->back_receiver);
+}
+
+/* ${last}: the frame each connection ends with. */
+static void
+nc_control_close_links(NcControl *c, GByteArray *last)
+{
+  for (unsigned i = 0; i < NC_MOVER_MAX_STREAMS; i++)
+    if (c->mover.links[i])
+      nc_link_close_after(c->mover.links[i], last);
+  nc_control_wait_until(c, nc_control_links_are_down);
+}
+
+static bool
+nc_control_finish(NcControl *c, json_t *message, int *fd, GError **error)
+{
+  nc_control_wait_until(c, nc_control_qemu_has_all);
+  atomic_store(&c->mover.stopped, true);
+  atomic_store(&c->mover.peer_left, true); /* from here on connections may go */
+  g_autoptr(GByteArray) bye = nc_frame_encode_bye();
+  nc_control_close_links(c, bye);
+  nc_mover_emit(&c->mover, nc_mover_progress(&c->mover, "done", nc_mono_us()));
+  _exit(EXIT_SUCCESS);
+}
+
+static const NcControlOp nc_control_ops[] = {
+  { "start", false, false, nc_control_start },
+  { "conn", true, false, nc_control_conn },
+  { "qemu", true, false, nc_control_qemu },
+  { "grant", true, true, nc_control_grant },
+  { "deliver_shut", true, true, nc_control_deliver_shut },
+  { "finish", true, false, nc_control_finish },
+};
+
+static bool
+nc_control_dispatch(NcControl *c, json_t *message, int *fd, GError **error)
+{
+  const char *op = nc_json_string(message, "op", error);
+  if (!op)
+    return false;
+  for (size_t i = 0; i < G_N_ELEMENTS(nc_control_ops); i++) {
+    const NcControlOp *o = &nc_control_ops[i];
+    if (!g_str_equal(o->op, op))
+      continue;
+    if (o->needs_start != c->started)
+      return nc_fail(error, NC_ERROR_PROTOCOL, "\"%s\": %s", op, c->started ? "already started" : "not started");
+    if (o->source_only && !c->mover.setup.is_source)
+      return nc_fail(error, NC_ERROR_PROTOCOL, "\"%s\" is for the source", op);
+    return o->handle(c, message, fd, error);
+  }
+  return nc_fail(error, NC_ERROR_PROTOCOL, "unknown op \"%s\"", op);
+}
+
+static void
+nc_control_receive(NcControl *c)
+{
+  g_autoptr(GError) error = NULL;
+  nc_autofd int fd = -1;
+  nc_autojson json_t *message = nc_msg_recv(c->mover.control_fd, -1, &fd, &error);
+
+  if (!message && error->domain == NC_ERROR && error->code == NC_ERROR_IO)
+    _exit(EXIT_FAILURE); /* novacrond is gone */
+  if (!message || !nc_control_dispatch(c, message, &fd, &error)) {
+    g_prefix_error(&error, "novacrond's message: ");
+    nc_mover_fail(&c->mover, g_steal_pointer(&error));
+  }
+}
+
+/* Tells both novacrond and the peer why, then ends. */
+static void G_GNUC_NORETURN
+nc_control_die(NcControl *c, const GError *failure, bool from_peer)
+{
+  NcMover *m = &c->mover;
+  g_autoptr(GByteArray) last = from_peer ? nc_frame_encode_bye()
+                                         : nc_frame_encode_error(failure->code, failure->message);
+
+  if (from_peer || !c->started)
+    nc_mover_emit(m, json_pack("{s:s, s:s, s:s}", "ev", "error", "code", nc_error_code_name(failure->code), "message",
+                               failure->message));
+  else {
+    g_autofree char *text = g_strdup_printf("%s mover: %s", nc_mover_side(m), failure->message);
+    nc_mover_emit(m, json_pack("{s:s, s:s, s:s}", "ev", "error", "code", nc_error_code_name(failure->code), "message",
+                               text));
+  }
+  nc_control_close_links(c, last);
+  _exit(EXIT_FAILURE);
+}
+
+static void
+nc_control_check_failure(NcControl *c)
+{
+  pthread_mutex_lock(&c->mover.state_lock);
+  GError *failure = c->mover.failure; /* never changes once set */
+  bool from_peer = c->mover.failure_from_peer;
+  pthread_mutex_unlock(&c->mover.state_lock);
+  if (failure)
+    nc_control_die(c, failure, from_peer);
+}
+
+/* Milliseconds until progress is due; -1 before start. */
+static int
+nc_control_timeout(const NcControl *c)
+{
+  if (!c->started)
+    return -1;
+  int64_t left_us = c->next_progress_us - nc_mono_us();
+  return left_us <= 0 ? 0 : (int)(left_us / 1000 + 1);
+}
+
+static void
+nc_control_report(NcControl *c)
+{
+  int64_t now_us = nc_mono_us();
+  if (!c->started || now_us < c->next_progress_us)
+    return;
+  c->next_progress_us = now_us + c->mover.setup.progress_ms * 1000;
+  nc_mover_emit_if_possible(&c->mover, nc_mover_progress(&c->mover, "progress", now_us));
+}
+
+void
+nc_control_run(NcControl *c)
+{
+  for (;;) {
+    struct pollfd p[] = {
+      { .fd = c->mover.control_fd, .events = POLLIN },
+      { .fd = c->mover.wake_fd, .events = POLLIN },
+    };
+    uint64_t ignored;
+    poll(p, G_N_ELEMENTS(p), nc_control_timeout(c));
+    if (p[1].revents && read(c->mover.wake_fd, &ignored, sizeof ignored) < 0 && errno != EAGAIN)
+      nc_log(NC_LOG_WARNING, "mover", "eventfd: %s", g_strerror(errno));
+    if (p[0].revents)
+      nc_control_receive(c);
+    nc_control_check_failure(c);
+    nc_control_report(c);
+  }
+}

@@ -1,0 +1,55 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The mover's bounds in one place, each with its reason. Those of the wire itself: wire/limits.h. */
+#pragma once
+
+#include "wire/limits.h"
+
+/*
+ * Batches, and raw bytes, that may be ahead of what the destination has
+ * delivered. Equal on both sides: the source stays within, the destination refuses
+ * more. 64 MiB is what a 10 Gbit/s link of 25 ms holds at a ratio of 2.
+ */
+#define NC_MOVER_MAX_AHEAD 512u
+#define NC_MOVER_MAX_AHEAD_BYTES (64ull << 20)
+
+/* Raw batches beside one per encoder: one being read, one being written, one ready. */
+#define NC_MOVER_SPARE_BATCHES 3
+/* Of link rate x pause budget, what may wait here: together with the flight window's share it stays small. */
+#define NC_MOVER_PAUSE_SHARE 0.10
+/* Two batches of the smallest size must fit, or nothing overlaps. */
+#define NC_MOVER_MIN_UNSENT_BYTES (128u << 10)
+/* Smaller batches spend too much on their headers (100 bytes) and hashes. */
+#define NC_MOVER_MIN_BATCH_BYTES (32u << 10)
+/* A rate is measured over this time under load. */
+#define NC_MOVER_RATE_US 200000
+
+/* The reader waits this long for more before it sends a batch smaller than this. */
+#define NC_MOVER_COALESCE_MS 1
+#define NC_MOVER_COALESCE_BYTES (64u << 10)
+/* QEMU writes its last bytes without a break; with suppress-vmdesc only silence shows the end. */
+#define NC_MOVER_GRANT_IDLE_MS 100
+
+/* ACKs leave at most this often, unless this many bytes were delivered. */
+#define NC_MOVER_ACK_US 5000
+#define NC_MOVER_ACK_BYTES (256u << 10)
+/* Boundaries whose digest is kept for a GRANT or END that arrives late. */
+#define NC_MOVER_BOUNDARIES 1024u
+/* Statements that name an offset not yet delivered: GRANT (again after a new epoch) and END. */
+#define NC_MOVER_MAX_HELD 8u
+
+/* Return path: a batch of it, and what may be unacknowledged. A bitmap of 1 TiB is 32 MiB: it flows. */
+#define NC_MOVER_BACK_BATCH_BYTES (64u << 10)
+#define NC_MOVER_BACK_WINDOW_BYTES (1u << 20)
+
+/* Urgent bytes waiting in a link: the return path's window, and some statements. */
+#define NC_MOVER_URGENT_BYTES (4u << 20)
+
+/*
+ * Unsent bytes the kernel may hold per connection: enough to keep it busy while
+ * we are away, little enough that what is urgent soon leaves. On connection 0 of several
+ * it is a record's worth.
+ */
+#define NC_MOVER_NOTSENT_BYTES (128u << 10)
+#define NC_MOVER_NOTSENT_URGENT_BYTES (16u << 10)
+/* A connection that is dead for this long is lost. */
+#define NC_MOVER_TCP_DEAD_S 30

@@ -1,0 +1,528 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "mover/link.h"
+#include "base/bytes.h"
+#include "base/ident.h"
+#include "base/log.h"
+#include "crypto/psk.h"
+#include "mover/limits.h"
+#include "mover/outbox.h"
+#include "mover/session.h"
+#include "mover/source.h"
+
+#include <netinet/in.h>
+#include <netinet/tcp.h>
+#include <poll.h>
+#include <string.h>
+#include <sys/eventfd.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#define NC_LINK_CHUNK_BYTES 16384u   /* a TLS record */
+#define NC_LINK_READS_PER_TURN 64    /* then it is writing's turn: at most 1 MiB */
+#define NC_LINK_LINGER_US 500000     /* for the peer to close, after our last frame */
+#define NC_LINK_CHANNELS 3           /* control, main, return path: what may be acknowledged */
+
+/* Ends of connections that are part of the plan. */
+typedef enum {
+  NC_LINK_RUNNING,
+  NC_LINK_CLOSING, /* `last` is to be sent */
+  NC_LINK_DRAINING /* sent; nothing more goes out */
+} NcLinkPhase;
+
+typedef struct {
+  bool pending;
+  uint64_t seq;
+  uint64_t offset;
+} NcLinkAck;
+
+struct NcLink {
+  NcMover *mover;
+  unsigned index;
+  int fd; /* until the handshake takes it */
+  int wake_fd;
+  atomic_bool asleep; /* in poll(): whoever has something writes wake_fd */
+  atomic_bool down;
+
+  pthread_mutex_t lock; /* protects this group */
+  GQueue urgent;        /* of GByteArray */
+  uint64_t urgent_bytes;
+  NcLinkAck acks[NC_LINK_CHANNELS];
+  GByteArray *last; /* set once: closing */
+
+  /* all below: the thread's own */
+  NcTls *tls;
+  NcBatchDecoder *decoder;
+  NcLinkPhase phase;
+  bool has_hello; /* the peer's has come */
+  bool deaf;      /* what it says is no longer listened to: the failure is on its way */
+  int64_t deadline_us; /* for HELLO, or of lingering; 0: none */
+  short want;          /* poll events that TLS or waiting bulk asks for */
+
+  /* going out: one frame at a time, copied into one record at a time */
+  NcOutFrame frame;
+  size_t frame_done;
+  uint8_t chunk[NC_LINK_CHUNK_BYTES];
+  size_t chunk_length, chunk_done;
+  bool pong_due;
+  uint64_t pong_value;
+  int64_t next_ping_us;
+
+  /* coming in */
+  uint8_t header[NC_FRAME_HEADER_BYTES];
+  size_t header_done;
+  NcFrame in;
+  uint8_t *payload; /* NC_FRAME_PAYLOAD_MAX bytes, reused: a frame is handled before the next */
+  size_t payload_done;
+};
+
+unsigned
+nc_link_index(const NcLink *l)
+{
+  return l->index;
+}
+
+NcBatchDecoder *
+nc_link_decoder(NcLink *l)
+{
+  return l->decoder;
+}
+
+NcLink *
+nc_link_new(NcMover *m, unsigned index, int fd)
+{
+  NcLink *l = g_new0(NcLink, 1);
+
+  l->mover = m;
+  l->index = index;
+  l->fd = fd;
+  l->wake_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+  pthread_mutex_init(&l->lock, NULL);
+  g_queue_init(&l->urgent);
+  l->payload = g_malloc(NC_FRAME_PAYLOAD_MAX);
+  return l;
+}
+
+void
+nc_link_wake(NcLink *l)
+{
+  uint64_t one = 1;
+  if (atomic_exchange(&l->asleep, false) && write(l->wake_fd, &one, sizeof one) < 0)
+    return; /* it has been woken so often already that it can't count them */
+}
+
+void
+nc_link_urgent(NcLink *l, GByteArray *frame)
+{
+  pthread_mutex_lock(&l->lock);
+  bool room = l->urgent_bytes + frame->len <= NC_MOVER_URGENT_BYTES && !l->last;
+  if (room) {
+    l->urgent_bytes += frame->len;
+    g_queue_push_tail(&l->urgent, frame);
+  } else {
+    g_byte_array_unref(frame);
+  }
+  bool closing = l->last != NULL;
+  pthread_mutex_unlock(&l->lock);
+  if (room)
+    nc_link_wake(l);
+  else if (!closing) /* the senders' own windows are smaller: this is a bug, and not a reason to grow */
+    nc_mover_fail(l->mover, g_error_new(NC_ERROR, NC_ERROR_INTERNAL, "too many urgent bytes wait for connection %u", l->index));
+}
+
+void
+nc_link_ack(NcLink *l, uint8_t channel, uint64_t seq, uint64_t offset)
+{
+  pthread_mutex_lock(&l->lock);
+  l->acks[channel] = (NcLinkAck){ .pending = true, .seq = seq, .offset = offset };
+  pthread_mutex_unlock(&l->lock);
+  nc_link_wake(l);
+}
+
+void
+nc_link_close_after(NcLink *l, const GByteArray *last)
+{
+  GByteArray *copy = g_byte_array_sized_new(last->len);
+
+  g_byte_array_append(copy, last->data, last->len);
+  pthread_mutex_lock(&l->lock);
+  l->last = copy;
+  pthread_mutex_unlock(&l->lock);
+  nc_link_wake(l);
+}
+
+bool
+nc_link_is_down(NcLink *l)
+{
+  return atomic_load(&l->down);
+}
+
+/* An error that the connection survives: so that the peer can still be told. */
+static void
+nc_link_refuse(NcLink *l, GError *error)
+{
+  l->deaf = true;
+  g_prefix_error(&error, "connection %u: ", l->index);
+  nc_mover_fail(l->mover, error);
+}
+
+/* Options that fail make a connection worse, not wrong. Sockets that are not TCP (tests) have none. */
+static void
+nc_link_tune(NcLink *l)
+{
+  bool shared = l->index == 0 && l->mover->setup.streams > 1;
+  const struct {
+    int level, option, value;
+  } options[] = {
+    { IPPROTO_TCP, TCP_NODELAY, 1 },
+    { IPPROTO_TCP, TCP_NOTSENT_LOWAT, shared ? NC_MOVER_NOTSENT_URGENT_BYTES : NC_MOVER_NOTSENT_BYTES },
+    { IPPROTO_TCP, TCP_USER_TIMEOUT, NC_MOVER_TCP_DEAD_S * 1000 },
+    { SOL_SOCKET, SO_KEEPALIVE, 1 },
+    { IPPROTO_TCP, TCP_KEEPIDLE, NC_MOVER_TCP_DEAD_S / 3 },
+    { IPPROTO_TCP, TCP_KEEPINTVL, NC_MOVER_TCP_DEAD_S / 3 },
+    { IPPROTO_TCP, TCP_KEEPCNT, 2 },
+  };
+  for (size_t i = 0; i < G_N_ELEMENTS(options); i++)
+    if (setsockopt(l->fd, options[i].level, options[i].option, &options[i].value, sizeof options[i].value) < 0)
+      nc_log(NC_LOG_DEBUG, "mover", "connection %u: socket option %d: %m", l->index, options[i].option);
+}
+
+static bool
+nc_link_handshake(NcLink *l)
+{
+  GError *error = NULL;
+  NcMoverSetup *setup = &l->mover->setup;
+  int fd = l->fd;
+
+  nc_link_tune(l);
+  l->tls = setup->is_source ? nc_tls_psk_client(fd, setup->psk, setup->migration, NC_MOVER_HANDSHAKE_MS, &error)
+                            : nc_tls_psk_server(fd, setup->psk, setup->migration, NC_MOVER_HANDSHAKE_MS, &error);
+  if (l->tls) {
+    l->fd = nc_tls_fd(l->tls);
+    return true;
+  }
+  g_prefix_error(&error, "connection %u to the %s's mover: ", l->index, nc_mover_other_side(l->mover));
+  nc_mover_fail(l->mover, error);
+  return false;
+}
+
+/* Urgent frames, then latched statements. NULL: none. */
+static GByteArray *
+nc_link_pop_urgent(NcLink *l)
+{
+  GByteArray *frame;
+
+  pthread_mutex_lock(&l->lock);
+  frame = g_queue_pop_head(&l->urgent);
+  if (frame)
+    l->urgent_bytes -= frame->len;
+  for (uint8_t i = 0; !frame && i < NC_LINK_CHANNELS; i++) {
+    if (!l->acks[i].pending)
+      continue;
+    l->acks[i].pending = false;
+    frame = nc_frame_encode_ack(i, l->acks[i].seq, l->acks[i].offset);
+  }
+  if (!frame && l->last && l->phase == NC_LINK_RUNNING) {
+    frame = g_byte_array_ref(l->last);
+    l->phase = NC_LINK_CLOSING;
+  }
+  pthread_mutex_unlock(&l->lock);
+  return frame;
+}
+
+static GByteArray *
+nc_link_make_ping(NcLink *l)
+{
+  int64_t now_us = nc_mono_us();
+
+  if (l->pong_due) {
+    l->pong_due = false;
+    return nc_frame_encode_pong(l->pong_value);
+  }
+  if (l->index != 0 || !l->has_hello || now_us < l->next_ping_us)
+    return NULL;
+  l->next_ping_us = now_us + NC_MOVER_PING_US;
+  return nc_frame_encode_ping((uint64_t)now_us);
+}
+
+/* A bulk frame once begun has to be finished: begin only where the kernel takes it. */
+static bool
+nc_link_take_bulk(NcLink *l)
+{
+  struct pollfd p = { .fd = l->fd, .events = POLLOUT };
+
+  if (!l->mover->source || !atomic_load(&l->mover->open) || nc_mover_is_stopped(l->mover))
+    return false;
+  if (poll(&p, 1, 0) <= 0) {
+    l->want |= POLLOUT;
+    return false;
+  }
+  return nc_outbox_take(nc_source_outbox(l->mover->source), &l->frame);
+}
+
+/* Chooses the next frame; false if there is nothing to send. */
+static bool
+nc_link_next_frame(NcLink *l)
+{
+  l->frame_done = 0;
+  if (l->phase != NC_LINK_RUNNING)
+    return false;
+  GByteArray *frame = nc_link_pop_urgent(l);
+  if (!frame && l->phase == NC_LINK_RUNNING)
+    frame = nc_link_make_ping(l);
+  if (!frame)
+    return nc_link_take_bulk(l);
+  l->frame = (NcOutFrame){ .header = frame };
+  return true;
+}
+
+/* The frame is copied: its memory is free to go. */
+static void
+nc_link_end_frame(NcLink *l)
+{
+  if (l->frame.is_batch)
+    nc_outbox_written(nc_source_outbox(l->mover->source), &l->frame);
+  else
+    g_byte_array_unref(l->frame.header);
+  l->frame = (NcOutFrame){ 0 };
+}
+
+/* Copies what fits of ${part}, which begins ${start} bytes into the frame. */
+static void
+nc_link_copy_part(NcLink *l, const GByteArray *part, size_t start)
+{
+  if (!part || l->frame_done < start || l->frame_done >= start + part->len)
+    return;
+  size_t skip = l->frame_done - start;
+  size_t n = MIN(part->len - skip, NC_LINK_CHUNK_BYTES - l->chunk_length);
+  memcpy(l->chunk + l->chunk_length, part->data + skip, n);
+  l->chunk_length += n;
+  l->frame_done += n;
+}
+
+/* Fills the next record from as many frames as fit. */
+static void
+nc_link_fill_chunk(NcLink *l)
+{
+  l->chunk_length = l->chunk_done = 0;
+  while (l->chunk_length < NC_LINK_CHUNK_BYTES && (l->frame.header || nc_link_next_frame(l))) {
+    size_t header = l->frame.header->len;
+    size_t total = header + (l->frame.payload ? l->frame.payload->len : 0);
+    nc_link_copy_part(l, l->frame.header, 0);
+    nc_link_copy_part(l, l->frame.payload, header);
+    if (l->frame_done == total)
+      nc_link_end_frame(l);
+  }
+}
+
+/* One record at most. Returns false if the connection is broken; *moved tells whether anything happened. */
+static bool
+nc_link_write(NcLink *l, bool *moved, GError **error)
+{
+  size_t n;
+
+  if (l->chunk_done == l->chunk_length) {
+    nc_link_fill_chunk(l);
+    if (l->chunk_length == 0)
+      return true;
+  }
+  switch (nc_tls_try_write(l->tls, l->chunk + l->chunk_done, l->chunk_length - l->chunk_done, &n, error)) {
+  case NC_TLS_DONE:
+    l->chunk_done += n;
+    nc_count(&l->mover->counters.wire_bytes, n);
+    *moved = true;
+    return true;
+  case NC_TLS_WANT_READ: l->want |= POLLIN; return true;
+  case NC_TLS_WANT_WRITE: l->want |= POLLOUT; return true;
+  default: return false;
+  }
+}
+
+static bool
+nc_link_handle_frame(NcLink *l, GError **error)
+{
+  NcMover *m = l->mover;
+  uint64_t rtt_us;
+
+  if (l->phase != NC_LINK_RUNNING) /* too late for anything */
+    return true;
+  if (!l->has_hello) {
+    if (!nc_session_check_hello(m, l->index, &l->in, error))
+      return false;
+    l->has_hello = true;
+    l->deadline_us = 0;
+    nc_mover_link_ready(m, l->index, nc_tls_cipher(l->tls));
+    return true;
+  }
+  switch (l->in.type) {
+  case NC_FRAME_PING: /* latched: a peer that asks faster than it reads gets one answer */
+    l->pong_due = true;
+    l->pong_value = l->in.argument;
+    return true;
+  case NC_FRAME_PONG:
+    rtt_us = (uint64_t)nc_mono_us() - l->in.argument;
+    if (rtt_us > G_USEC_PER_SEC * 3600ull) /* not an echo of ours */
+      return nc_fail(error, NC_ERROR_PROTOCOL, "a pong that answers nothing");
+    atomic_store_explicit(&m->counters.rtt_us, rtt_us, memory_order_relaxed);
+    if (m->source)
+      nc_outbox_rtt(nc_source_outbox(m->source), rtt_us);
+    return true;
+  default: return nc_session_frame(m, l, &l->in, error);
+  }
+}
+
+/* What has come is ${n} bytes longer; handles the frame if it is whole now. */
+static bool
+nc_link_advance(NcLink *l, size_t n, GError **error)
+{
+  if (l->header_done < sizeof l->header) {
+    l->header_done += n;
+    if (l->header_done < sizeof l->header)
+      return true;
+    if (!nc_frame_decode_header(l->header, &l->in, error))
+      return false;
+    l->in.payload = l->payload;
+    l->payload_done = 0;
+  } else {
+    l->payload_done += n;
+  }
+  if (l->payload_done < l->in.payload_bytes)
+    return true;
+  l->header_done = 0;
+  return nc_link_handle_frame(l, error);
+}
+
+/* Reads towards the end of the current header or payload, no further. */
+static NcTlsResult
+nc_link_read_some(NcLink *l, size_t *n, GError **error)
+{
+  bool in_header = l->header_done < sizeof l->header;
+  uint8_t *to = in_header ? l->header + l->header_done : l->payload + l->payload_done;
+  size_t room = in_header ? sizeof l->header - l->header_done : l->in.payload_bytes - l->payload_done;
+  return nc_tls_try_read(l->tls, to, room, n, error);
+}
+
+/* The peer closed in order, without goodbye. */
+static bool
+nc_link_closed(NcLink *l, GError **error)
+{
+  return nc_fail(error, NC_ERROR_UNREACHABLE, "closed by the other side%s", l->has_hello ? "" : " before it said hello");
+}
+
+/* Returns false if the connection is broken or what came is refused. */
+static bool
+nc_link_read(NcLink *l, bool *moved, GError **error)
+{
+  for (int i = 0; i < NC_LINK_READS_PER_TURN && !l->deaf; i++) {
+    size_t n;
+    GError *refusal = NULL;
+    switch (nc_link_read_some(l, &n, error)) {
+    case NC_TLS_DONE: break;
+    case NC_TLS_WANT_READ: l->want |= POLLIN; return true;
+    case NC_TLS_WANT_WRITE: l->want |= POLLOUT; return true;
+    case NC_TLS_CLOSED: return nc_link_closed(l, error);
+    default: return false;
+    }
+    *moved = true;
+    nc_count(&l->mover->counters.wire_bytes, n);
+    if (!nc_link_advance(l, n, &refusal))
+      nc_link_refuse(l, refusal);
+  }
+  return true;
+}
+
+static int
+nc_link_timeout(const NcLink *l)
+{
+  int64_t next_us = G_MAXINT64;
+
+  if (l->deadline_us > 0)
+    next_us = l->deadline_us;
+  if (l->index == 0 && l->has_hello && l->phase == NC_LINK_RUNNING)
+    next_us = MIN(next_us, l->next_ping_us);
+  if (next_us == G_MAXINT64)
+    return -1;
+  return (int)CLAMP((next_us - nc_mono_us()) / 1000 + 1, 0, 60000);
+}
+
+static void
+nc_link_sleep(NcLink *l)
+{
+  struct pollfd p[] = { { .fd = l->fd, .events = l->want }, { .fd = l->wake_fd, .events = POLLIN } };
+  uint64_t ignored;
+
+  if (l->deaf)
+    p[0].events &= ~POLLIN;
+  if (p[0].events == 0)
+    p[0].fd = -1; /* an error there would wake us again and again */
+  poll(p, G_N_ELEMENTS(p), nc_link_timeout(l));
+  atomic_store(&l->asleep, false);
+  if (p[1].revents && read(l->wake_fd, &ignored, sizeof ignored) < 0)
+    return; /* drained by nobody else: can't happen, and would do no harm */
+}
+
+/* One turn of writing and reading; false when the connection is over, with *error unless that was the plan. */
+static bool
+nc_link_turn(NcLink *l, bool *moved, GError **error)
+{
+  l->want = 0;
+  if (!nc_link_write(l, moved, error) || !nc_link_read(l, moved, error))
+    return false;
+  if (l->deadline_us > 0 && nc_mono_us() >= l->deadline_us)
+    return l->phase == NC_LINK_RUNNING && nc_fail(error, NC_ERROR_TIMEOUT, "the other side did not say hello in time");
+  if (l->phase == NC_LINK_CLOSING && !l->frame.header && l->chunk_done == l->chunk_length) {
+    nc_tls_close_notify(l->tls);
+    shutdown(l->fd, SHUT_WR);
+    l->phase = NC_LINK_DRAINING;
+    l->deaf = false; /* read on, so that the kernel does not answer with a reset, which could overtake our last frame */
+    l->deadline_us = nc_mono_us() + NC_LINK_LINGER_US;
+  }
+  return true;
+}
+
+static void
+nc_link_loop(NcLink *l)
+{
+  GError *error = NULL;
+  bool announced = false; /* asleep was set, and nothing has moved since */
+
+  for (;;) {
+    bool moved = false;
+    if (!nc_link_turn(l, &moved, &error))
+      break;
+    if (moved) {
+      announced = false;
+    } else if (!announced) { /* one more look after others can see that we are about to sleep */
+      atomic_store(&l->asleep, true);
+      announced = true;
+    } else {
+      nc_link_sleep(l);
+      announced = false;
+    }
+  }
+  if (error && l->phase == NC_LINK_RUNNING)
+    nc_mover_lost_link(l->mover, l->index, error);
+  else
+    g_clear_error(&error);
+}
+
+static void *
+nc_link_run(void *argument)
+{
+  NcLink *l = argument;
+
+  if (nc_link_handshake(l)) {
+    l->decoder = nc_batch_decoder_new();
+    l->deadline_us = nc_mono_us() + NC_MOVER_HANDSHAKE_MS * 1000;
+    nc_link_urgent(l, nc_session_hello(l->mover, l->index));
+    nc_link_loop(l);
+    shutdown(l->fd, SHUT_RDWR); /* the peer need not wait for us; closed when the process ends */
+  }
+  atomic_store(&l->down, true);
+  return NULL;
+}
+
+void
+nc_link_start(NcLink *l)
+{
+  nc_mover_spawn("link", nc_link_run, l);
+}

@@ -1,0 +1,275 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "mover/mover.h"
+#include "base/bytes.h"
+#include "base/ident.h"
+#include "base/log.h"
+#include "base/msg.h"
+#include "mover/back_receiver.h"
+#include "mover/back_sender.h"
+#include "mover/link.h"
+#include "mover/sink.h"
+#include "mover/source.h"
+
+#include <poll.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/resource.h>
+#include <unistd.h>
+
+#define NC_MOVER_STACK_BYTES (2u << 20) /* LZ4 and jansson need the most: tens of KiB */
+#define NC_MOVER_LOSS_GRACE_US 200000   /* the reason (ERROR, BYE) may still arrive on another connection */
+
+const char *
+nc_mover_side(const NcMover *m)
+{
+  return m->setup.is_source ? "source" : "destination";
+}
+
+const char *
+nc_mover_other_side(const NcMover *m)
+{
+  return m->setup.is_source ? "destination" : "source";
+}
+
+static void
+nc_mover_emit_locked(NcMover *m, json_t *event)
+{
+  g_autoptr(GError) error = NULL;
+  if (!nc_msg_send(m->control_fd, event, -1, &error)) {
+    nc_log(NC_LOG_ERR, "mover", "novacrond is gone: %s", error->message);
+    _exit(EXIT_FAILURE);
+  }
+}
+
+void
+nc_mover_emit(NcMover *m, json_t *event)
+{
+  pthread_mutex_lock(&m->event_lock);
+  nc_mover_emit_locked(m, event);
+  pthread_mutex_unlock(&m->event_lock);
+  json_decref(event);
+}
+
+void
+nc_mover_emit_if_possible(NcMover *m, json_t *event)
+{
+  struct pollfd p = { .fd = m->control_fd, .events = POLLOUT };
+
+  pthread_mutex_lock(&m->event_lock);
+  if (poll(&p, 1, 0) > 0 && (p.revents & POLLOUT))
+    nc_mover_emit_locked(m, event);
+  pthread_mutex_unlock(&m->event_lock);
+  json_decref(event);
+}
+
+static void
+nc_mover_wake_main(NcMover *m)
+{
+  uint64_t one = 1;
+  if (write(m->wake_fd, &one, sizeof one) < 0)
+    return; /* full: it is awake already */
+}
+
+static void
+nc_mover_fail_as(NcMover *m, GError *error, bool from_peer)
+{
+  pthread_mutex_lock(&m->state_lock);
+  bool first = !m->failure && !nc_mover_is_stopped(m);
+  if (first) {
+    m->failure = error;
+    m->failure_from_peer = from_peer;
+    atomic_store(&m->stopped, true);
+  }
+  pthread_mutex_unlock(&m->state_lock);
+  nc_log(first ? NC_LOG_ERR : NC_LOG_DEBUG, "mover", "%s%s", first ? "" : "later: ", error->message);
+  if (first)
+    nc_mover_wake_main(m);
+  else
+    g_error_free(error);
+}
+
+void
+nc_mover_fail(NcMover *m, GError *error)
+{
+  nc_mover_fail_as(m, error, false);
+}
+
+void
+nc_mover_fail_from_peer(NcMover *m, int code, const char *text)
+{
+  g_autofree char *valid = g_utf8_make_valid(text, -1); /* goes into JSON */
+  nc_mover_fail_as(m, g_error_new(NC_ERROR, code, "%s mover: %s", nc_mover_other_side(m), valid), true);
+}
+
+void
+nc_mover_lost_link(NcMover *m, unsigned index, GError *error)
+{
+  if (!atomic_load(&m->peer_left))
+    g_usleep(NC_MOVER_LOSS_GRACE_US);
+  if (atomic_load(&m->peer_left)) {
+    nc_log(NC_LOG_INFO, "mover", "connection %u ended: %s", index, error->message);
+    g_error_free(error);
+    return;
+  }
+  /* Resumption goes here: reconnect, then resend from the outbox what was not acknowledged. */
+  g_prefix_error(&error, "connection %u to the %s's mover: ", index, nc_mover_other_side(m));
+  nc_mover_fail(m, error);
+}
+
+void
+nc_mover_qemu_closed(NcMover *m)
+{
+  if (!atomic_exchange(&m->qemu_gone, true))
+    nc_mover_emit(m, json_pack("{s:s, s:s}", "ev", "qemu_closed", "channel", "main"));
+}
+
+void
+nc_mover_link_ready(NcMover *m, unsigned index, const char *cipher)
+{
+  pthread_mutex_lock(&m->state_lock);
+  bool all = ++m->links_ready == m->setup.streams;
+  if (all)
+    nc_secret_clear(m->setup.psk, sizeof m->setup.psk); /* every handshake is over */
+  pthread_mutex_unlock(&m->state_lock);
+  if (!all)
+    return;
+  nc_mover_emit(m, json_pack("{s:s, s:s, s:i}", "ev", "ready", "cipher", cipher, "streams", (int)m->setup.streams));
+  pthread_mutex_lock(&m->state_lock);
+  atomic_store(&m->open, true);
+  pthread_cond_broadcast(&m->opened);
+  pthread_mutex_unlock(&m->state_lock);
+  nc_mover_wake_links(m);
+}
+
+void
+nc_mover_wait_open(NcMover *m)
+{
+  pthread_mutex_lock(&m->state_lock);
+  while (!atomic_load(&m->open))
+    pthread_cond_wait(&m->opened, &m->state_lock);
+  pthread_mutex_unlock(&m->state_lock);
+}
+
+void
+nc_mover_spawn(const char *name, void *(*run)(void *), void *argument)
+{
+  pthread_attr_t attributes;
+  pthread_t thread;
+
+  pthread_attr_init(&attributes);
+  pthread_attr_setstacksize(&attributes, NC_MOVER_STACK_BYTES);
+  pthread_attr_setdetachstate(&attributes, PTHREAD_CREATE_DETACHED);
+  int r = pthread_create(&thread, &attributes, run, argument);
+  if (r != 0) {
+    nc_log(NC_LOG_ERR, "mover", "can't start thread %s: %s", name, g_strerror(r));
+    _exit(EXIT_FAILURE);
+  }
+  pthread_attr_destroy(&attributes);
+}
+
+void
+nc_mover_wake_links(NcMover *m)
+{
+  /* Before all links are there nothing is to be sent; after that the table does not change. */
+  if (!atomic_load(&m->open))
+    return;
+  for (unsigned i = 0; i < m->setup.streams; i++)
+    nc_link_wake(m->links[i]);
+}
+
+static uint64_t
+nc_mover_rss_bytes(const NcMover *m)
+{
+  char text[128];
+  unsigned long long total, resident;
+  ssize_t n = m->statm_fd < 0 ? -1 : pread(m->statm_fd, text, sizeof text - 1, 0);
+
+  if (n <= 0)
+    return 0;
+  text[n] = '\0';
+  return sscanf(text, "%llu %llu", &total, &resident) == 2 ? resident * (uint64_t)sysconf(_SC_PAGESIZE) : 0;
+}
+
+static uint64_t
+nc_mover_cpu_ms(void)
+{
+  struct rusage usage;
+  if (getrusage(RUSAGE_SELF, &usage) < 0)
+    return 0;
+  return (uint64_t)(usage.ru_utime.tv_sec + usage.ru_stime.tv_sec) * 1000 +
+         (uint64_t)(usage.ru_utime.tv_usec + usage.ru_stime.tv_usec) / 1000;
+}
+
+/* Bytes per second that reached the other side, smoothed over a few reports. */
+static double
+nc_mover_rate(NcMover *m, int64_t now_us)
+{
+  uint64_t delivered = nc_counted(&m->counters.delivered_wire_bytes);
+  int64_t elapsed_us = now_us - m->rate_us;
+
+  if (m->rate_us > 0 && elapsed_us < 10000) /* `done` right behind a report */
+    return m->rate_bps;
+  if (m->rate_us > 0) {
+    double now_bps = (double)(delivered - m->rate_wire_bytes) * 1e6 / (double)elapsed_us;
+    m->rate_bps = m->rate_bps > 0 ? (m->rate_bps + now_bps) / 2 : now_bps;
+  }
+  m->rate_us = now_us;
+  m->rate_wire_bytes = delivered;
+  return m->rate_bps;
+}
+
+static void
+nc_mover_add_digest(json_t *object, const char *key, const uint8_t digest[NC_SHA256_BYTES])
+{
+  g_autofree char *hex = nc_hex_encode(digest, NC_SHA256_BYTES);
+  json_object_set_new(object, key, json_string(hex));
+}
+
+static void
+nc_mover_add_totals(NcMover *m, json_t *object)
+{
+  uint8_t forward[NC_SHA256_BYTES], backward[NC_SHA256_BYTES];
+  uint64_t offset;
+
+  if (m->setup.is_source) {
+    nc_source_position(m->source, &offset, forward);
+    nc_back_receiver_position(m->back_receiver, &offset, backward);
+  } else {
+    nc_sink_position(m->sink, &offset, forward);
+    nc_back_sender_position(m->back_sender, &offset, backward);
+  }
+  nc_mover_add_digest(object, "sha256", forward);
+  nc_mover_add_digest(object, "rev_sha256", backward);
+}
+
+json_t *
+nc_mover_progress(NcMover *m, const char *event, int64_t now_us)
+{
+  const struct {
+    const char *key;
+    uint64_t value;
+  } numbers[] = {
+    { "stream_bytes", nc_counted(&m->counters.stream_bytes) },
+    { "wire_bytes", nc_counted(&m->counters.wire_bytes) },
+    { "pages", nc_counted(&m->counters.pages) },
+    { "zero_pages", nc_counted(&m->counters.zero_pages) },
+    { "fill_pages", nc_counted(&m->counters.fill_pages) },
+    { "page_bytes_in", nc_counted(&m->counters.page_bytes_in) },
+    { "page_bytes_out", nc_counted(&m->counters.page_bytes_out) },
+    { "wire_rate_bps", (uint64_t)nc_mover_rate(m, now_us) },
+    { "rtt_us", nc_counted(&m->counters.rtt_us) },
+    { "in_flight_bytes", nc_counted(&m->counters.in_flight_bytes) },
+    { "window_bytes", nc_counted(&m->counters.window_bytes) },
+    { "batches", nc_counted(&m->counters.batches) },
+    { "cpu_ms", nc_mover_cpu_ms() },
+    { "rss_bytes", nc_mover_rss_bytes(m) },
+  };
+  json_t *object = json_pack("{s:s}", "ev", event);
+
+  for (size_t i = 0; i < G_N_ELEMENTS(numbers); i++)
+    json_object_set_new(object, numbers[i].key, json_integer((json_int_t)numbers[i].value));
+  if (g_str_equal(event, "done"))
+    nc_mover_add_totals(m, object);
+  return object;
+}

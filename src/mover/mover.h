@@ -1,0 +1,186 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The mover: one side of one migration. Theory of operation, and what its
+ * files share.
+ *
+ *   source       QEMU -> reader -> outbox[ encode x W ] -> link x N ==TLS==>
+ *   destination  ==TLS==> link x N [ decode, verify ] -> sink [ reorder ] -> writer -> QEMU
+ *   return path  QEMU -> back sender -> link 0 ==TLS==> link 0 -> back receiver -> QEMU
+ *
+ * Threads. The main thread talks to novacrond and to nobody else (control.c):
+ * whatever blocks on QEMU or the network, it still answers, and when
+ * descriptor 3 closes it ends the process at once. Source: one reader
+ * (source.c), W encoders (outbox.c). Destination: one writer (sink.c). Both:
+ * one thread per TLS connection (link.c), which does reading and writing, as
+ * OpenSSL's connections are not for two threads; two or one for the return path
+ * (back_sender.c, back_receiver.c).
+ *
+ * Order. A batch gets its sequence number when the reader cuts it from the
+ * stream, is encoded by any worker, leaves by any connection in sequence order,
+ * is decoded and verified by the thread of the connection it arrived on, and put in order again by
+ * the sink. The return path is one batch sequence on connection 0. What
+ * concludes the stream (GRANT, END) names an offset; the sink holds it until
+ * everything before that offset has been delivered.
+ *
+ * Urgency. Each connection writes records of at most 16 KiB; at each frame's
+ * end it looks for urgent frames first, then for its acknowledgements, then
+ * for bulk. Urgent frames travel on connection 0. A frame once begun is finished first, so
+ * with more than one connection, connection 0 lets the kernel hold less unsent
+ * bulk than the others, and an urgent frame waits for one batch at most.
+ *
+ * Bounds. Everything that a peer, QEMU or a slow link could make grow has one:
+ * raw bytes read from QEMU but not yet in TLS (outbox.h: a few batches, less on a
+ * slow link; what is behind that stays in QEMU and is what QEMU measures);
+ * unacknowledged wire bytes (wire/flight.h); batches and raw bytes ahead of the
+ * next expected one at the destination (sink.h; more is a protocol error);
+ * unacknowledged return-path bytes (back_sender.h). Acknowledgements, pings and pongs are
+ * latched, not queued.
+ *
+ * Failure. The first error wins: nc_mover_fail() keeps it and wakes the main
+ * thread, which tells novacrond, tells the peer (ERROR on every connection that
+ * lives) and exits with 1. From then on nothing is written to QEMU. QEMU
+ * closing its socket is news (qemu_closed), not a failure. QEMU's sockets are
+ * never closed or shut down by us before we exit: at the source that would
+ * resume the guest.
+ *
+ * Resumption of lost connections is not in this version: losing one is
+ * NC_ERROR_UNREACHABLE. Its place is nc_mover_lost_link(): the outbox keeps every
+ * coded batch until it is acknowledged, and the sink takes a batch by its number, from whatever
+ * connection.
+ *
+ * Locks are pthread mutexes, not GMutex: the thread sanitizer sees the former.
+ * No module takes another's lock while it holds its own, except that of the events
+ * (nc_mover_emit), which is a leaf.
+ */
+#pragma once
+
+#include "base/error.h"
+#include "crypto/digest.h"
+#include "wire/batch.h"
+#include <jansson.h>
+#include <pthread.h>
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stdint.h>
+
+#define NC_MOVER_MAX_STREAMS 16
+#define NC_MOVER_MAX_WORKERS 32
+#define NC_MOVER_HANDSHAKE_MS 10000 /* TLS and HELLO: the agents have just spoken, so the peer is there */
+#define NC_MOVER_PING_US 100000
+
+typedef struct NcLink NcLink;
+typedef struct NcSource NcSource;
+typedef struct NcSink NcSink;
+typedef struct NcBackSender NcBackSender;
+typedef struct NcBackReceiver NcBackReceiver;
+
+/* Written by the data path without locks, read for progress. */
+typedef struct {
+  _Atomic uint64_t stream_bytes; /* read from the source's QEMU / delivered to the destination's */
+  _Atomic uint64_t wire_bytes;   /* TLS payload, sent and received, all connections */
+  _Atomic uint64_t delivered_wire_bytes; /* bulk frames acknowledged / received in order */
+  _Atomic uint64_t batches;
+  _Atomic uint64_t pages, zero_pages, fill_pages;
+  _Atomic uint64_t page_bytes_in, page_bytes_out;
+  _Atomic uint64_t rtt_us;
+  _Atomic uint64_t in_flight_bytes; /* unacknowledged / waiting for their turn */
+  _Atomic uint64_t window_bytes;
+} NcCounters;
+
+/* What `start` says; fixed before there is a second thread. */
+typedef struct {
+  bool is_source;
+  char *migration;
+  uint8_t psk[32];
+  unsigned streams;
+  unsigned workers;
+  NcBatchPolicy policy;
+  unsigned pause_budget_ms;
+  unsigned progress_ms;
+} NcMoverSetup;
+
+typedef struct NcMover {
+  NcMoverSetup setup;
+  NcCounters counters;
+
+  int control_fd;
+  int wake_fd;                /* eventfd: makes the main thread look at what follows */
+  int statm_fd;               /* /proc/self/statm, -1 without /proc */
+  pthread_mutex_t event_lock; /* one message at a time on control_fd */
+
+  pthread_mutex_t state_lock; /* protects the rest of this group */
+  pthread_cond_t opened;
+  GError *failure;            /* the first one */
+  bool failure_from_peer;     /* it has told us: don't tell it back */
+  unsigned links_ready;       /* HELLO exchanged */
+
+  /* Of the main thread: what the last progress saw, for the rate. */
+  int64_t rate_us;
+  uint64_t rate_wire_bytes;
+  double rate_bps;
+
+  atomic_bool stopped;   /* failed or finishing: nothing is written to QEMU any more */
+  atomic_bool peer_left; /* it said BYE: its connections may close */
+  atomic_bool open;      /* all links are ready: bulk may flow */
+  atomic_bool qemu_gone; /* qemu_closed was reported */
+
+  /* Made by the main thread before the first link; the role's half is NULL on the other side. */
+  NcLink *links[NC_MOVER_MAX_STREAMS]; /* by index; NULL until `conn` */
+  NcSource *source;
+  NcBackReceiver *back_receiver;
+  NcSink *sink;
+  NcBackSender *back_sender;
+} NcMover;
+
+/* "source" or "destination": ours, and the other one's. */
+const char *nc_mover_side(const NcMover *m);
+const char *nc_mover_other_side(const NcMover *m);
+
+/* Sends an event to novacrond; ${event} is taken. Any thread. If novacrond is gone the process ends. */
+void nc_mover_emit(NcMover *m, json_t *event);
+/* The same, left out if novacrond does not read: for progress. */
+void nc_mover_emit_if_possible(NcMover *m, json_t *event);
+
+/* Ends the mover with ${error}, which is taken, unless it has failed before. Any thread; returns. */
+void nc_mover_fail(NcMover *m, GError *error);
+/* The peer's ERROR frame. */
+void nc_mover_fail_from_peer(NcMover *m, int code, const char *text);
+/* A TLS connection ended that should not have; ${error} is taken. Called by its own thread, may sleep. */
+void nc_mover_lost_link(NcMover *m, unsigned index, GError *error);
+/* QEMU closed its socket. Reported once. Any thread. */
+void nc_mover_qemu_closed(NcMover *m);
+/* Link ${index} has exchanged HELLO; the last one to do so opens the flow. */
+void nc_mover_link_ready(NcMover *m, unsigned index, const char *cipher);
+
+/*
+ * Starts a detached thread, named for debuggers. All of the mover's threads run
+ * until the process ends: a thread blocked on QEMU can't be joined, and need not be.
+ */
+void nc_mover_spawn(const char *name, void *(*run)(void *), void *argument);
+
+/* Blocks until all links are ready. Before, ${m}->links is the main thread's. */
+void nc_mover_wait_open(NcMover *m);
+
+/* Wakes every link that sleeps: there is bulk, or room for it. Any thread, no lock held. */
+void nc_mover_wake_links(NcMover *m);
+
+/* `progress` (or `done`): the keys of docs/protocols.md section 1. New reference. */
+json_t *nc_mover_progress(NcMover *m, const char *event, int64_t now_us);
+
+static inline bool
+nc_mover_is_stopped(NcMover *m)
+{
+  return atomic_load_explicit(&m->stopped, memory_order_acquire);
+}
+
+static inline void
+nc_count(_Atomic uint64_t *counter, uint64_t n)
+{
+  atomic_fetch_add_explicit(counter, n, memory_order_relaxed);
+}
+
+static inline uint64_t
+nc_counted(_Atomic uint64_t *counter)
+{
+  return atomic_load_explicit(counter, memory_order_relaxed);
+}

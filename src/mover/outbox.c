@@ -1,0 +1,315 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "mover/outbox.h"
+#include "base/ident.h"
+#include "mover/limits.h"
+#include "wire/flight.h"
+#include "wire/frame.h"
+
+#include <string.h>
+
+/* What becomes of one batch; index in the ring: seq % NC_MOVER_MAX_AHEAD. */
+typedef struct {
+  NcRawBatch *raw;     /* until encoded */
+  GByteArray *header;  /* from encoded until acknowledged */
+  GByteArray *payload;
+  uint64_t end_offset;
+  uint32_t raw_bytes;
+  uint32_t wire_bytes;
+  bool written; /* entirely in TLS: only then may it be acknowledged */
+} NcOutSlot;
+
+typedef struct {
+  GByteArray *frame;
+  uint64_t after_seq; /* leaves when every batch with a smaller number was taken */
+} NcConclusion;
+
+struct NcOutbox {
+  NcMover *mover;
+
+  pthread_mutex_t lock;   /* protects everything below */
+  pthread_cond_t has_raw; /* for the encoders */
+  pthread_cond_t has_room; /* for the reader */
+
+  /* acked <= taken <= submitted, claimed <= submitted <= acked + NC_MOVER_MAX_AHEAD */
+  uint64_t next_submit, next_claim, next_take, next_ack;
+  NcOutSlot ring[NC_MOVER_MAX_AHEAD];
+  GQueue conclusions; /* of NcConclusion; at most one GRANT and one END per message of novacrond */
+
+  uint64_t unsent_raw_bytes;
+  uint64_t in_flight_wire_bytes;
+  uint64_t in_flight_raw_bytes;
+  NcFlight *flight;
+
+  /* raw bytes per second, from acknowledgements */
+  uint64_t rate_acked_bytes;
+  int64_t rate_since_us;
+  double raw_rate_bps; /* 0: not known yet */
+};
+
+NcRawBatch *
+nc_raw_batch_new(uint64_t offset)
+{
+  NcRawBatch *batch = g_new0(NcRawBatch, 1);
+  batch->offset = offset;
+  batch->data = g_malloc(NC_BATCH_RAW_MAX);
+  batch->records = g_array_new(FALSE, FALSE, sizeof(NcStreamRecord));
+  return batch;
+}
+
+void
+nc_raw_batch_free(NcRawBatch *batch)
+{
+  if (!batch)
+    return;
+  g_free(batch->data);
+  g_array_unref(batch->records);
+  g_free(batch);
+}
+
+static NcOutSlot *
+nc_outbox_slot(NcOutbox *o, uint64_t seq)
+{
+  return &o->ring[seq % NC_MOVER_MAX_AHEAD];
+}
+
+/* How many raw bytes may wait for TLS. See design.md section 4, rule 4. */
+static uint64_t
+nc_outbox_unsent_limit_locked(const NcOutbox *o)
+{
+  uint64_t most = (uint64_t)(o->mover->setup.workers + NC_MOVER_SPARE_BATCHES) * NC_BATCH_RAW_TARGET;
+  if (o->raw_rate_bps <= 0)
+    return most;
+  double share = o->raw_rate_bps * o->mover->setup.pause_budget_ms / 1000 * NC_MOVER_PAUSE_SHARE;
+  return share >= (double)most ? most : MAX((uint64_t)share, NC_MOVER_MIN_UNSENT_BYTES);
+}
+
+static bool
+nc_outbox_is_full_locked(const NcOutbox *o)
+{
+  return o->unsent_raw_bytes >= nc_outbox_unsent_limit_locked(o) || o->next_submit - o->next_ack >= NC_MOVER_MAX_AHEAD;
+}
+
+uint32_t
+nc_outbox_batch_target(NcOutbox *o)
+{
+  pthread_mutex_lock(&o->lock);
+  uint64_t third = nc_outbox_unsent_limit_locked(o) / 3; /* one being read, one encoded, one written */
+  pthread_mutex_unlock(&o->lock);
+  return (uint32_t)CLAMP(third, NC_MOVER_MIN_BATCH_BYTES, NC_BATCH_RAW_TARGET);
+}
+
+void
+nc_outbox_submit(NcOutbox *o, NcRawBatch *batch)
+{
+  pthread_mutex_lock(&o->lock);
+  while (nc_outbox_is_full_locked(o))
+    pthread_cond_wait(&o->has_room, &o->lock);
+  NcOutSlot *slot = nc_outbox_slot(o, o->next_submit++);
+  *slot = (NcOutSlot){ .raw = batch, .raw_bytes = batch->length, .end_offset = batch->offset + batch->length };
+  o->unsent_raw_bytes += batch->length;
+  pthread_cond_signal(&o->has_raw);
+  pthread_mutex_unlock(&o->lock);
+}
+
+void
+nc_outbox_conclude(NcOutbox *o, GByteArray *frame)
+{
+  NcConclusion *conclusion = g_new0(NcConclusion, 1);
+
+  pthread_mutex_lock(&o->lock);
+  *conclusion = (NcConclusion){ .frame = frame, .after_seq = o->next_submit };
+  g_queue_push_tail(&o->conclusions, conclusion);
+  pthread_mutex_unlock(&o->lock);
+  nc_mover_wake_links(o->mover);
+}
+
+static void
+nc_outbox_count(NcCounters *counters, const NcBatchStats *stats)
+{
+  nc_count(&counters->batches, 1);
+  nc_count(&counters->pages, stats->pages);
+  nc_count(&counters->zero_pages, stats->zero_pages);
+  nc_count(&counters->fill_pages, stats->fill_pages);
+  nc_count(&counters->page_bytes_in, stats->page_bytes_in);
+  nc_count(&counters->page_bytes_out, stats->page_bytes_out);
+}
+
+/* Blocks until there is a batch to encode. */
+static NcRawBatch *
+nc_outbox_claim(NcOutbox *o, uint64_t *ret_seq)
+{
+  pthread_mutex_lock(&o->lock);
+  while (o->next_claim == o->next_submit)
+    pthread_cond_wait(&o->has_raw, &o->lock);
+  *ret_seq = o->next_claim++;
+  NcRawBatch *raw = g_steal_pointer(&nc_outbox_slot(o, *ret_seq)->raw);
+  pthread_mutex_unlock(&o->lock);
+  return raw;
+}
+
+static void *
+nc_outbox_encode(void *argument)
+{
+  NcOutbox *o = argument;
+  NcBatchEncoder *encoder = nc_batch_encoder_new(&o->mover->setup.policy);
+
+  for (;;) {
+    uint64_t seq;
+    NcBatchStats stats = { 0 };
+    NcRawBatch *raw = nc_outbox_claim(o, &seq);
+    GByteArray *payload = nc_batch_encode(encoder, raw->offset, raw->data, raw->length,
+                                          (const NcStreamRecord *)(void *)raw->records->data, raw->records->len, &stats);
+    GByteArray *header = nc_frame_encode_batch_header(NC_CHANNEL_MAIN, seq, payload->len);
+    nc_raw_batch_free(raw);
+    nc_outbox_count(&o->mover->counters, &stats);
+
+    pthread_mutex_lock(&o->lock);
+    NcOutSlot *slot = nc_outbox_slot(o, seq);
+    slot->payload = payload;
+    slot->header = header;
+    slot->wire_bytes = header->len + payload->len;
+    bool is_next = seq == o->next_take;
+    pthread_mutex_unlock(&o->lock);
+    if (is_next) /* the others wait for this one anyway */
+      nc_mover_wake_links(o->mover);
+  }
+  return NULL;
+}
+
+static bool
+nc_outbox_take_conclusion_locked(NcOutbox *o, NcOutFrame *ret)
+{
+  NcConclusion *first = g_queue_peek_head(&o->conclusions);
+  if (!first || o->next_take < first->after_seq)
+    return false;
+  g_queue_pop_head(&o->conclusions);
+  *ret = (NcOutFrame){ .header = first->frame, .is_batch = false };
+  g_free(first);
+  return true;
+}
+
+/* The window is asked with something in flight only: a batch larger than it must be able to pass. */
+static bool
+nc_outbox_window_has_room_locked(const NcOutbox *o, const NcOutSlot *slot)
+{
+  if (o->in_flight_wire_bytes == 0)
+    return true;
+  return o->in_flight_wire_bytes + slot->wire_bytes <= nc_flight_window(o->flight) &&
+         o->in_flight_raw_bytes + slot->raw_bytes <= NC_MOVER_MAX_AHEAD_BYTES;
+}
+
+bool
+nc_outbox_take(NcOutbox *o, NcOutFrame *ret)
+{
+  pthread_mutex_lock(&o->lock);
+  bool found = nc_outbox_take_conclusion_locked(o, ret);
+  NcOutSlot *slot = nc_outbox_slot(o, o->next_take);
+  if (!found && o->next_take < o->next_submit && slot->payload && nc_outbox_window_has_room_locked(o, slot)) {
+    *ret = (NcOutFrame){ .header = slot->header, .payload = slot->payload, .seq = o->next_take++, .is_batch = true };
+    if (o->in_flight_wire_bytes == 0) { /* only what happens under load is a rate */
+      o->rate_acked_bytes = 0;
+      o->rate_since_us = nc_mono_us();
+    }
+    o->in_flight_wire_bytes += slot->wire_bytes;
+    o->in_flight_raw_bytes += slot->raw_bytes;
+    found = true;
+  }
+  atomic_store_explicit(&o->mover->counters.in_flight_bytes, o->in_flight_wire_bytes, memory_order_relaxed);
+  pthread_mutex_unlock(&o->lock);
+  return found;
+}
+
+void
+nc_outbox_written(NcOutbox *o, const NcOutFrame *frame)
+{
+  pthread_mutex_lock(&o->lock);
+  NcOutSlot *slot = nc_outbox_slot(o, frame->seq);
+  slot->written = true;
+  o->unsent_raw_bytes -= slot->raw_bytes;
+  pthread_cond_signal(&o->has_room);
+  pthread_mutex_unlock(&o->lock);
+}
+
+static void
+nc_outbox_measure_locked(NcOutbox *o, uint64_t raw_bytes, int64_t now_us)
+{
+  o->rate_acked_bytes += raw_bytes;
+  int64_t elapsed_us = now_us - o->rate_since_us;
+  if (elapsed_us < NC_MOVER_RATE_US)
+    return;
+  double bps = (double)o->rate_acked_bytes * 1e6 / (double)elapsed_us;
+  /* A pause of QEMU's own must not shrink the bound: forget slowly, learn at once. */
+  o->raw_rate_bps = bps > o->raw_rate_bps ? bps : o->raw_rate_bps * 0.9 + bps * 0.1;
+  o->rate_acked_bytes = 0;
+  o->rate_since_us = now_us;
+}
+
+/* Shape was the frame's check; this is the meaning: only what was entirely sent can have been delivered. */
+static bool
+nc_outbox_check_ack_locked(NcOutbox *o, uint64_t seq, uint64_t offset, GError **error)
+{
+  if (seq < o->next_ack || seq >= o->next_take)
+    return nc_fail(error, NC_ERROR_PROTOCOL, "acknowledged batch %" G_GUINT64_FORMAT " is not under way", seq);
+  for (uint64_t i = o->next_ack; i <= seq; i++) /* at most NC_MOVER_MAX_AHEAD */
+    if (!nc_outbox_slot(o, i)->written)
+      return nc_fail(error, NC_ERROR_PROTOCOL, "batch %" G_GUINT64_FORMAT " was acknowledged before it was sent", i);
+  if (nc_outbox_slot(o, seq)->end_offset != offset)
+    return nc_fail(error, NC_ERROR_PROTOCOL, "batch %" G_GUINT64_FORMAT " was acknowledged with a wrong offset", seq);
+  return true;
+}
+
+bool
+nc_outbox_acked(NcOutbox *o, uint64_t seq, uint64_t offset, GError **error)
+{
+  uint64_t wire = 0, raw = 0;
+  int64_t now_us = nc_mono_us();
+
+  pthread_mutex_lock(&o->lock);
+  bool ok = nc_outbox_check_ack_locked(o, seq, offset, error);
+  for (; ok && o->next_ack <= seq; o->next_ack++) {
+    NcOutSlot *slot = nc_outbox_slot(o, o->next_ack);
+    wire += slot->wire_bytes;
+    raw += slot->raw_bytes;
+    g_byte_array_unref(slot->header);
+    g_byte_array_unref(slot->payload);
+    *slot = (NcOutSlot){ 0 };
+  }
+  o->in_flight_wire_bytes -= wire;
+  o->in_flight_raw_bytes -= raw;
+  if (ok) {
+    nc_flight_acked(o->flight, wire, o->in_flight_wire_bytes, (uint64_t)now_us);
+    nc_outbox_measure_locked(o, raw, now_us);
+    atomic_store_explicit(&o->mover->counters.window_bytes, nc_flight_window(o->flight), memory_order_relaxed);
+  }
+  pthread_cond_signal(&o->has_room);
+  pthread_mutex_unlock(&o->lock);
+  nc_count(&o->mover->counters.delivered_wire_bytes, wire);
+  if (ok)
+    nc_mover_wake_links(o->mover);
+  return ok;
+}
+
+void
+nc_outbox_rtt(NcOutbox *o, uint64_t rtt_us)
+{
+  pthread_mutex_lock(&o->lock);
+  nc_flight_rtt(o->flight, rtt_us, (uint64_t)nc_mono_us());
+  pthread_mutex_unlock(&o->lock);
+}
+
+NcOutbox *
+nc_outbox_new(NcMover *m)
+{
+  NcOutbox *o = g_new0(NcOutbox, 1);
+
+  o->mover = m;
+  pthread_mutex_init(&o->lock, NULL);
+  pthread_cond_init(&o->has_raw, NULL);
+  pthread_cond_init(&o->has_room, NULL);
+  g_queue_init(&o->conclusions);
+  o->flight = nc_flight_new(m->setup.pause_budget_ms);
+  o->rate_since_us = nc_mono_us();
+  for (unsigned i = 0; i < m->setup.workers; i++)
+    nc_mover_spawn("encode", nc_outbox_encode, o);
+  return o;
+}

@@ -1,0 +1,64 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The source's batches between the reader and the connections.
+ *
+ * The reader submits raw batches in stream order; W encoder threads hash and
+ * code them in any order; the links take coded frames in sequence order, as far
+ * as the flight window allows, and report when a frame is entirely in TLS. A
+ * frame is kept until it is acknowledged: a later version resends from here.
+ *
+ * Two bounds, both part of QEMU's pause (mover.h):
+ *   unsent    raw bytes submitted and not yet entirely in TLS: a few batches,
+ *             and less where 10 % of the pause budget at the measured rate is
+ *             less. nc_outbox_submit() blocks on it.
+ *   in flight wire bytes taken and not acknowledged: wire/flight.h; besides,
+ *             never more batches or raw bytes than the destination accepts.
+ */
+#pragma once
+
+#include "mover/mover.h"
+#include "qemu/stream.h"
+
+typedef struct NcOutbox NcOutbox;
+
+/* A piece of QEMU's stream, cut at a record's end. */
+typedef struct {
+  uint64_t offset; /* of its first byte in the stream */
+  uint32_t length;
+  uint8_t *data;   /* owned */
+  GArray *records; /* of NcStreamRecord, relative to data; owned */
+} NcRawBatch;
+
+NcRawBatch *nc_raw_batch_new(uint64_t offset);
+void nc_raw_batch_free(NcRawBatch *batch); /* NULL is fine */
+
+/*
+ * A frame to write. A batch's bytes belong to the outbox and stay until they are
+ * acknowledged, hence until written; any other frame is the taker's.
+ */
+typedef struct {
+  GByteArray *header;  /* or the whole frame */
+  GByteArray *payload; /* NULL: none */
+  uint64_t seq;        /* of a batch */
+  bool is_batch;
+} NcOutFrame;
+
+/* Starts ${m}->setup.workers encoders. Lives as long as the process. */
+NcOutbox *nc_outbox_new(NcMover *m);
+
+/* Takes ${batch}. Blocks while too much is unsent. One thread: the reader. */
+void nc_outbox_submit(NcOutbox *o, NcRawBatch *batch);
+/* Bytes a batch should have now: smaller on a slow link. */
+uint32_t nc_outbox_batch_target(NcOutbox *o);
+/* ${frame} (taken) leaves behind everything submitted so far: GRANT, END. The reader's thread. */
+void nc_outbox_conclude(NcOutbox *o, GByteArray *frame);
+
+/* The next frame in order, if there is one and the window has room. Any link's thread. */
+bool nc_outbox_take(NcOutbox *o, NcOutFrame *ret);
+/* The batch ${frame} is entirely written. */
+void nc_outbox_written(NcOutbox *o, const NcOutFrame *frame);
+
+/* The peer's ACK: everything up to batch ${seq}, which ends at ${offset}, was delivered. Checked. */
+bool nc_outbox_acked(NcOutbox *o, uint64_t seq, uint64_t offset, GError **error);
+/* A round trip measured by PING. */
+void nc_outbox_rtt(NcOutbox *o, uint64_t rtt_us);

@@ -1,0 +1,126 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "mover/session.h"
+#include "base/log.h"
+#include "mover/back_receiver.h"
+#include "mover/back_sender.h"
+#include "mover/link.h"
+#include "mover/sink.h"
+#include "mover/source.h"
+
+typedef enum { NC_AT_SOURCE = 1, NC_AT_DESTINATION = 2, NC_AT_BOTH = 3 } NcSessionSide;
+
+typedef struct {
+  NcFrameType type;
+  uint8_t channel;
+  NcSessionSide side; /* where it may arrive */
+  bool (*handle)(NcMover *m, NcLink *link, const NcFrame *frame, GError **error);
+} NcSessionRule;
+
+static bool
+nc_session_batch(NcMover *m, NcLink *link, const NcFrame *frame, GError **error)
+{
+  return nc_sink_batch(m->sink, nc_link_decoder(link), frame->argument, frame->payload, frame->payload_bytes, error);
+}
+
+static bool
+nc_session_back_batch(NcMover *m, NcLink *link, const NcFrame *frame, GError **error)
+{
+  return nc_back_receiver_batch(m->back_receiver, nc_link_decoder(link), frame->argument, frame->payload,
+                                frame->payload_bytes, error);
+}
+
+static bool
+nc_session_ack(NcMover *m, NcLink *link, const NcFrame *frame, GError **error)
+{
+  NcFrameAck ack;
+  return nc_frame_check_ack(frame, &ack, error) &&
+         nc_outbox_acked(nc_source_outbox(m->source), ack.seq, ack.offset, error);
+}
+
+static bool
+nc_session_back_ack(NcMover *m, NcLink *link, const NcFrame *frame, GError **error)
+{
+  NcFrameAck ack;
+  return nc_frame_check_ack(frame, &ack, error) && nc_back_sender_acked(m->back_sender, ack.seq, ack.offset, error);
+}
+
+static bool
+nc_session_grant(NcMover *m, NcLink *link, const NcFrame *frame, GError **error)
+{
+  NcFrameGrant grant;
+  return nc_frame_check_grant(frame, &grant, error) && nc_sink_grant(m->sink, &grant, error);
+}
+
+static bool
+nc_session_digest(NcMover *m, NcLink *link, const NcFrame *frame, GError **error)
+{
+  NcFrameDigest digest;
+  if (!nc_frame_check_digest(frame, &digest, error))
+    return false;
+  nc_back_receiver_digest(m->back_receiver, &digest);
+  return true;
+}
+
+static bool
+nc_session_end(NcMover *m, NcLink *link, const NcFrame *frame, GError **error)
+{
+  NcFrameEnd end;
+  return nc_frame_check_end(frame, &end, error) && nc_sink_end(m->sink, &end, error);
+}
+
+/* The destination's QEMU has closed its reverse direction. novacrond there says what it means. */
+static bool
+nc_session_back_end(NcMover *m, NcLink *link, const NcFrame *frame, GError **error)
+{
+  NcFrameEnd end;
+  if (!nc_frame_check_end(frame, &end, error))
+    return false;
+  nc_log(NC_LOG_INFO, "mover", "the destination's QEMU has closed after %" G_GUINT64_FORMAT " bytes", end.offset);
+  return true;
+}
+
+static bool
+nc_session_error(NcMover *m, NcLink *link, const NcFrame *frame, GError **error)
+{
+  NcFrameError report;
+  if (!nc_frame_check_error(frame, &report, error))
+    return false;
+  nc_mover_fail_from_peer(m, report.code, report.text);
+  return true;
+}
+
+static bool
+nc_session_bye(NcMover *m, NcLink *link, const NcFrame *frame, GError **error)
+{
+  if (!nc_frame_check_bye(frame, error))
+    return false;
+  atomic_store(&m->peer_left, true);
+  return true;
+}
+
+static const NcSessionRule nc_session_rules[] = {
+  { NC_FRAME_BATCH, NC_CHANNEL_MAIN, NC_AT_DESTINATION, nc_session_batch },
+  { NC_FRAME_BATCH, NC_CHANNEL_RETURN, NC_AT_SOURCE, nc_session_back_batch },
+  { NC_FRAME_ACK, NC_CHANNEL_MAIN, NC_AT_SOURCE, nc_session_ack },
+  { NC_FRAME_ACK, NC_CHANNEL_RETURN, NC_AT_DESTINATION, nc_session_back_ack },
+  { NC_FRAME_GRANT, NC_CHANNEL_MAIN, NC_AT_DESTINATION, nc_session_grant },
+  { NC_FRAME_DIGEST, NC_CHANNEL_MAIN, NC_AT_SOURCE, nc_session_digest },
+  { NC_FRAME_END, NC_CHANNEL_MAIN, NC_AT_DESTINATION, nc_session_end },
+  { NC_FRAME_END, NC_CHANNEL_RETURN, NC_AT_SOURCE, nc_session_back_end },
+  { NC_FRAME_ERROR, NC_CHANNEL_CONTROL, NC_AT_BOTH, nc_session_error },
+  { NC_FRAME_BYE, NC_CHANNEL_CONTROL, NC_AT_BOTH, nc_session_bye },
+};
+
+bool
+nc_session_frame(NcMover *m, NcLink *link, const NcFrame *frame, GError **error)
+{
+  NcSessionSide here = m->setup.is_source ? NC_AT_SOURCE : NC_AT_DESTINATION;
+
+  for (size_t i = 0; i < G_N_ELEMENTS(nc_session_rules); i++) {
+    const NcSessionRule *rule = &nc_session_rules[i];
+    if (rule->type == frame->type && rule->channel == frame->channel && (rule->side & here))
+      return rule->handle(m, link, frame, error);
+  }
+  return nc_fail(error, NC_ERROR_PROTOCOL, "a frame of type %u for channel %u has no place at the %s", frame->type,
+                 frame->channel, nc_mover_side(m));
+}

@@ -1,0 +1,372 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "mover/sink.h"
+#include "base/bytes.h"
+#include "base/ident.h"
+#include "base/io.h"
+#include "base/log.h"
+#include "mover/limits.h"
+#include "mover/link.h"
+
+#include <errno.h>
+#include <string.h>
+#include <time.h>
+
+typedef struct {
+  GByteArray *raw; /* NULL: not here yet */
+  uint64_t offset;
+  uint32_t wire_bytes;
+} NcSinkSlot;
+
+/* Where the stream was after a batch, for statements that name it later. */
+typedef struct {
+  uint64_t offset;
+  uint8_t sha256[NC_SHA256_BYTES];
+} NcBoundary;
+
+/* A GRANT (epoch > 0) or END waiting for its offset. */
+typedef struct {
+  uint64_t epoch;
+  uint64_t offset;
+  uint8_t sha256[NC_SHA256_BYTES];
+} NcHeld;
+
+struct NcSink {
+  NcMover *mover;
+  int qemu;
+
+  pthread_mutex_t lock;    /* protects everything below */
+  pthread_cond_t has_next; /* the next batch is here, or a statement; for the writer */
+
+  NcSinkSlot ring[NC_MOVER_MAX_AHEAD]; /* by seq % NC_MOVER_MAX_AHEAD */
+  uint64_t next_seq;                   /* to deliver */
+  uint64_t held_raw_bytes, held_wire_bytes;
+
+  uint64_t offset; /* hashed and being written, or written */
+  NcSha256 *sha;
+  NcBoundary boundaries[NC_MOVER_BOUNDARIES]; /* ring; [0] is the stream's beginning at first */
+  uint64_t boundary_count;
+  NcHeld held[NC_MOVER_MAX_HELD];
+  unsigned held_count;
+};
+
+static void
+nc_sink_note_boundary_locked(NcSink *s)
+{
+  NcBoundary *b = &s->boundaries[s->boundary_count++ % NC_MOVER_BOUNDARIES];
+  b->offset = s->offset;
+  nc_sha256_snapshot(s->sha, b->sha256);
+}
+
+NcSink *
+nc_sink_new(NcMover *m)
+{
+  NcSink *s = g_new0(NcSink, 1);
+  pthread_condattr_t monotonic;
+
+  s->mover = m;
+  s->qemu = -1;
+  s->sha = nc_sha256_new();
+  pthread_mutex_init(&s->lock, NULL);
+  pthread_condattr_init(&monotonic);
+  pthread_condattr_setclock(&monotonic, CLOCK_MONOTONIC);
+  pthread_cond_init(&s->has_next, &monotonic);
+  pthread_condattr_destroy(&monotonic);
+  nc_sink_note_boundary_locked(s); /* a stream may end before its first byte */
+  return s;
+}
+
+/* Before any work is spent on it: may this batch be here? */
+static bool
+nc_sink_expects(NcSink *s, uint64_t seq, GError **error)
+{
+  pthread_mutex_lock(&s->lock);
+  bool ahead = seq >= s->next_seq && seq - s->next_seq < NC_MOVER_MAX_AHEAD;
+  bool fresh = ahead && !s->ring[seq % NC_MOVER_MAX_AHEAD].raw;
+  bool room = s->held_raw_bytes <= NC_MOVER_MAX_AHEAD_BYTES;
+  pthread_mutex_unlock(&s->lock);
+  if (!ahead)
+    return nc_fail(error, NC_ERROR_PROTOCOL, "batch %" G_GUINT64_FORMAT " is out of the window", seq);
+  if (!fresh)
+    return nc_fail(error, NC_ERROR_PROTOCOL, "batch %" G_GUINT64_FORMAT " arrived twice", seq);
+  return room ? true : nc_fail(error, NC_ERROR_PROTOCOL, "more bytes under way than the window allows");
+}
+
+static bool
+nc_sink_store(NcSink *s, uint64_t seq, const NcSinkSlot *batch, GError **error)
+{
+  pthread_mutex_lock(&s->lock);
+  NcSinkSlot *slot = &s->ring[seq % NC_MOVER_MAX_AHEAD];
+  bool fresh = seq >= s->next_seq && !slot->raw; /* another connection may have brought the same meanwhile */
+  if (fresh) {
+    *slot = *batch;
+    s->held_raw_bytes += batch->raw->len;
+    s->held_wire_bytes += batch->wire_bytes;
+    atomic_store_explicit(&s->mover->counters.in_flight_bytes, s->held_wire_bytes, memory_order_relaxed);
+    if (seq == s->next_seq)
+      pthread_cond_signal(&s->has_next);
+  }
+  pthread_mutex_unlock(&s->lock);
+  return fresh ? true : nc_fail(error, NC_ERROR_PROTOCOL, "batch %" G_GUINT64_FORMAT " arrived twice", seq);
+}
+
+bool
+nc_sink_batch(NcSink *s, NcBatchDecoder *decoder, uint64_t seq, const uint8_t *payload, size_t length_bytes,
+              GError **error)
+{
+  if (!nc_sink_expects(s, seq, error))
+    return false;
+  g_autoptr(GByteArray) raw = g_byte_array_sized_new(NC_BATCH_RAW_TARGET);
+  NcSinkSlot batch = { .raw = raw, .wire_bytes = (uint32_t)(NC_FRAME_HEADER_BYTES + length_bytes) };
+  if (!nc_batch_decode(decoder, payload, length_bytes, raw, &batch.offset, error)) {
+    g_prefix_error(error, "batch %" G_GUINT64_FORMAT ": ", seq);
+    return false;
+  }
+  if (raw->len == 0)
+    return nc_fail(error, NC_ERROR_PROTOCOL, "batch %" G_GUINT64_FORMAT " is empty", seq);
+  if (!nc_sink_store(s, seq, &batch, error))
+    return false;
+  g_steal_pointer(&raw);
+  return true;
+}
+
+static const NcBoundary *
+nc_sink_find_boundary_locked(const NcSink *s, uint64_t offset)
+{
+  uint64_t kept = MIN(s->boundary_count, NC_MOVER_BOUNDARIES);
+  for (uint64_t i = 1; i <= kept; i++) {
+    const NcBoundary *b = &s->boundaries[(s->boundary_count - i) % NC_MOVER_BOUNDARIES];
+    if (b->offset == offset)
+      return b;
+  }
+  return NULL;
+}
+
+static bool
+nc_sink_check_held_locked(const NcSink *s, const NcHeld *held, GError **error)
+{
+  const char *name = held->epoch > 0 ? "the grant" : "the end";
+  const NcBoundary *b = nc_sink_find_boundary_locked(s, held->offset);
+
+  if (!b)
+    return nc_fail(error, NC_ERROR_PROTOCOL, "%s names byte %" G_GUINT64_FORMAT ", where no batch ended", name,
+                   held->offset);
+  if (!nc_constant_time_equal(b->sha256, held->sha256, sizeof held->sha256))
+    return nc_fail(error, NC_ERROR_CORRUPT, "%s: the %" G_GUINT64_FORMAT " bytes delivered are not those that were sent",
+                   name, held->offset);
+  return true;
+}
+
+static void
+nc_sink_report_grant(NcSink *s, const NcHeld *grant)
+{
+  g_autofree char *hex = nc_hex_encode(grant->sha256, sizeof grant->sha256);
+  nc_mover_emit(s->mover, json_pack("{s:s, s:I, s:I, s:s}", "ev", "grant", "epoch", (json_int_t)grant->epoch, "offset",
+                                    (json_int_t)grant->offset, "sha256", hex));
+}
+
+/* Takes one statement whose time has come. */
+static bool
+nc_sink_pop_held_locked(NcSink *s, uint64_t delivered, NcHeld *ret)
+{
+  for (unsigned i = 0; i < s->held_count; i++) {
+    if (s->held[i].offset > delivered)
+      continue;
+    *ret = s->held[i];
+    s->held_count--;
+    memmove(&s->held[i], &s->held[i + 1], (s->held_count - i) * sizeof s->held[0]);
+    return true;
+  }
+  return false;
+}
+
+/* The writer's, between two batches: everything up to s->offset is with QEMU. */
+static void
+nc_sink_settle(NcSink *s)
+{
+  for (;;) {
+    NcHeld held;
+    GError *error = NULL;
+    pthread_mutex_lock(&s->lock);
+    bool found = nc_sink_pop_held_locked(s, s->offset, &held);
+    bool ok = found && nc_sink_check_held_locked(s, &held, &error);
+    pthread_mutex_unlock(&s->lock);
+    if (!found)
+      return;
+    if (!ok)
+      nc_mover_fail(s->mover, error);
+    else if (held.epoch > 0 && !nc_mover_is_stopped(s->mover))
+      nc_sink_report_grant(s, &held);
+  }
+}
+
+static bool
+nc_sink_hold(NcSink *s, const NcHeld *statement, GError **error)
+{
+  pthread_mutex_lock(&s->lock);
+  bool room = s->held_count < NC_MOVER_MAX_HELD;
+  if (room)
+    s->held[s->held_count++] = *statement;
+  pthread_cond_signal(&s->has_next); /* it may concern what is delivered already */
+  pthread_mutex_unlock(&s->lock);
+  return room ? true : nc_fail(error, NC_ERROR_PROTOCOL, "too many statements about bytes that have not come");
+}
+
+bool
+nc_sink_grant(NcSink *s, const NcFrameGrant *grant, GError **error)
+{
+  NcHeld held = { .epoch = grant->epoch, .offset = grant->offset };
+  if (grant->epoch == 0 || grant->epoch > G_MAXINT64)
+    return nc_fail(error, NC_ERROR_PROTOCOL, "a grant of epoch %" G_GUINT64_FORMAT, grant->epoch);
+  memcpy(held.sha256, grant->sha256, sizeof held.sha256);
+  return nc_sink_hold(s, &held, error);
+}
+
+bool
+nc_sink_end(NcSink *s, const NcFrameEnd *end, GError **error)
+{
+  NcHeld held = { .epoch = 0, .offset = end->offset };
+  memcpy(held.sha256, end->sha256, sizeof held.sha256);
+  return nc_sink_hold(s, &held, error);
+}
+
+void
+nc_sink_position(NcSink *s, uint64_t *ret_offset, uint8_t ret_digest[NC_SHA256_BYTES])
+{
+  pthread_mutex_lock(&s->lock);
+  *ret_offset = s->offset;
+  nc_sha256_snapshot(s->sha, ret_digest);
+  pthread_mutex_unlock(&s->lock);
+}
+
+/* What the writer has delivered but not acknowledged. */
+typedef struct {
+  uint64_t seq;    /* the last one */
+  uint64_t offset; /* behind it */
+  uint32_t bytes;
+  int64_t last_us; /* when an ACK was sent */
+} NcSinkAck;
+
+static void
+nc_sink_acknowledge(NcSink *s, NcSinkAck *ack, int64_t now_us)
+{
+  nc_link_ack(s->mover->links[0], NC_CHANNEL_MAIN, ack->seq, ack->offset);
+  ack->bytes = 0;
+  ack->last_us = now_us;
+}
+
+/* Waits for has_next, or until an ACK is due; true if it is due. */
+static bool
+nc_sink_wait_locked(NcSink *s, const NcSinkAck *ack)
+{
+  if (ack->bytes == 0) {
+    pthread_cond_wait(&s->has_next, &s->lock);
+    return false;
+  }
+  int64_t due_us = ack->last_us + NC_MOVER_ACK_US;
+  struct timespec due = { .tv_sec = due_us / G_USEC_PER_SEC, .tv_nsec = due_us % G_USEC_PER_SEC * 1000 };
+  return pthread_cond_timedwait(&s->has_next, &s->lock, &due) == ETIMEDOUT;
+}
+
+static bool
+nc_sink_has_work_locked(const NcSink *s)
+{
+  for (unsigned i = 0; i < s->held_count; i++)
+    if (s->held[i].offset <= s->offset)
+      return true;
+  return s->ring[s->next_seq % NC_MOVER_MAX_AHEAD].raw != NULL;
+}
+
+/* The next batch, or NULL when there is something else to look at. Counts it as delivered: see nc_sink_position. */
+static GByteArray *
+nc_sink_next(NcSink *s, NcSinkAck *ack, GError **error)
+{
+  pthread_mutex_lock(&s->lock);
+  NcSinkSlot *slot = &s->ring[s->next_seq % NC_MOVER_MAX_AHEAD];
+  GByteArray *raw = slot->raw;
+  if (raw && slot->offset != s->offset) {
+    nc_fail(error, NC_ERROR_PROTOCOL, "batch %" G_GUINT64_FORMAT " is for byte %" G_GUINT64_FORMAT " and not %" G_GUINT64_FORMAT,
+            s->next_seq, slot->offset, s->offset);
+    raw = NULL;
+  }
+  if (raw) {
+    /*
+     * Before the write: QEMU may answer its last byte with SHUT before write()
+     * returns here, and the statement about it must cover that byte.
+     */
+    nc_sha256_update(s->sha, raw->data, raw->len);
+    s->offset += raw->len;
+    nc_sink_note_boundary_locked(s);
+    s->held_raw_bytes -= raw->len;
+    s->held_wire_bytes -= slot->wire_bytes;
+    nc_count(&s->mover->counters.delivered_wire_bytes, slot->wire_bytes);
+    *slot = (NcSinkSlot){ 0 };
+    ack->seq = s->next_seq++;
+    ack->offset = s->offset;
+    ack->bytes += raw->len;
+  }
+  pthread_mutex_unlock(&s->lock);
+  return raw;
+}
+
+/* Sleeps until there is something to do; acknowledges meanwhile when that is due. */
+static void
+nc_sink_await_work(NcSink *s, NcSinkAck *ack)
+{
+  pthread_mutex_lock(&s->lock);
+  while (!nc_sink_has_work_locked(s)) {
+    if (!nc_sink_wait_locked(s, ack))
+      continue;
+    pthread_mutex_unlock(&s->lock);
+    nc_sink_acknowledge(s, ack, nc_mono_us());
+    pthread_mutex_lock(&s->lock);
+  }
+  pthread_mutex_unlock(&s->lock);
+}
+
+/* False: QEMU is gone, which is news and no failure; what still comes has no receiver. */
+static bool
+nc_sink_deliver(NcSink *s, GByteArray *raw)
+{
+  g_autoptr(GError) error = NULL;
+  if (nc_write_all(s->qemu, raw->data, raw->len, &error)) {
+    nc_count(&s->mover->counters.stream_bytes, raw->len);
+    nc_count(&s->mover->counters.batches, 1);
+    return true;
+  }
+  nc_log(NC_LOG_INFO, "mover", "QEMU takes nothing any more: %s", error->message);
+  nc_mover_qemu_closed(s->mover);
+  return false;
+}
+
+static void *
+nc_sink_run(void *argument)
+{
+  NcSink *s = argument;
+  NcSinkAck ack = { 0 };
+
+  nc_mover_wait_open(s->mover); /* batches may be here before the last connection is; ACKs need the first */
+  for (;;) {
+    g_autoptr(GError) error = NULL;
+    nc_sink_await_work(s, &ack);
+    nc_sink_settle(s);
+    if (nc_mover_is_stopped(s->mover))
+      return NULL;
+    g_autoptr(GByteArray) raw = nc_sink_next(s, &ack, &error);
+    if (error)
+      nc_mover_fail(s->mover, g_steal_pointer(&error));
+    if (!raw)
+      continue;
+    if (!nc_sink_deliver(s, raw))
+      return NULL;
+    int64_t now_us = nc_mono_us();
+    if (ack.bytes >= NC_MOVER_ACK_BYTES || now_us - ack.last_us >= NC_MOVER_ACK_US)
+      nc_sink_acknowledge(s, &ack, now_us);
+  }
+}
+
+void
+nc_sink_start(NcSink *s, int qemu)
+{
+  s->qemu = qemu; /* the writer's, which does not run before */
+  nc_mover_spawn("writer", nc_sink_run, s);
+}

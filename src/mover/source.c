@@ -1,0 +1,242 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "mover/source.h"
+#include "base/ident.h"
+#include "base/log.h"
+#include "mover/limits.h"
+#include "wire/frame.h"
+
+#include <errno.h>
+#include <poll.h>
+#include <string.h>
+#include <sys/eventfd.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+struct NcSource {
+  NcMover *mover;
+  NcOutbox *outbox;
+  int qemu;
+  int wake_fd; /* eventfd: a grant was asked for */
+  _Atomic uint64_t wanted_epoch; /* 0: none */
+
+  /* the reader's */
+  NcStreamParser *parser;
+  NcRawBatch *batch;  /* being filled */
+  uint32_t filled;    /* bytes in it */
+  uint32_t complete;  /* of those, up to the end of the last whole record */
+  bool opaque_told;
+  int64_t silent_since_us; /* 0: not silent */
+
+  pthread_mutex_t lock; /* protects sha and offset: what was read */
+  NcSha256 *sha;
+  uint64_t offset;
+};
+
+NcSource *
+nc_source_new(NcMover *m)
+{
+  NcSource *s = g_new0(NcSource, 1);
+
+  s->mover = m;
+  s->outbox = nc_outbox_new(m);
+  s->parser = nc_stream_parser_new();
+  s->batch = nc_raw_batch_new(0);
+  s->sha = nc_sha256_new();
+  s->qemu = -1;
+  pthread_mutex_init(&s->lock, NULL);
+  s->wake_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+  return s;
+}
+
+NcOutbox *
+nc_source_outbox(NcSource *s)
+{
+  return s->outbox;
+}
+
+void
+nc_source_position(NcSource *s, uint64_t *ret_offset, uint8_t ret_digest[NC_SHA256_BYTES])
+{
+  pthread_mutex_lock(&s->lock);
+  *ret_offset = s->offset;
+  nc_sha256_snapshot(s->sha, ret_digest);
+  pthread_mutex_unlock(&s->lock);
+}
+
+/* Everything that came from QEMU counts, also the head of a record that is not complete yet. */
+static void
+nc_source_count(NcSource *s, const uint8_t *data, size_t length)
+{
+  pthread_mutex_lock(&s->lock);
+  nc_sha256_update(s->sha, data, length);
+  s->offset += length;
+  pthread_mutex_unlock(&s->lock);
+  nc_count(&s->mover->counters.stream_bytes, length);
+}
+
+/* Hands the complete part to the outbox, which may block; the rest begins the next batch. */
+static void
+nc_source_cut(NcSource *s)
+{
+  NcRawBatch *full = s->batch;
+  uint32_t rest = s->filled - s->complete;
+
+  if (s->complete == 0)
+    return;
+  s->batch = nc_raw_batch_new(full->offset + s->complete);
+  memcpy(s->batch->data, full->data + s->complete, rest);
+  full->length = s->complete;
+  s->filled = rest;
+  s->complete = 0;
+  nc_outbox_submit(s->outbox, full);
+}
+
+static void
+nc_source_report_opaque(NcSource *s)
+{
+  uint64_t offset;
+  const char *reason;
+
+  if (s->opaque_told || !nc_stream_parser_is_opaque(s->parser, &offset, &reason))
+    return;
+  s->opaque_told = true;
+  nc_mover_emit(s->mover, json_pack("{s:s, s:I, s:s}", "ev", "opaque", "offset", (json_int_t)offset, "reason", reason));
+}
+
+static void
+nc_source_scan(NcSource *s)
+{
+  GArray *records = s->batch->records;
+  guint before = records->len;
+  size_t consumed =
+      nc_stream_parser_scan(s->parser, s->batch->data + s->complete, s->filled - s->complete, records);
+
+  for (guint i = before; i < records->len; i++) /* relative to what was given, so far */
+    g_array_index(records, NcStreamRecord, i).start += s->complete;
+  s->complete += (uint32_t)consumed;
+  nc_source_report_opaque(s);
+}
+
+/* Receives what is there, up to the batch's size. Returns recv()'s result. */
+static ssize_t
+nc_source_receive(NcSource *s, uint32_t target)
+{
+  /* A rest of an incomplete record may have grown to the target: room for the record is always left. */
+  uint32_t room = MAX(target, s->filled + NC_STREAM_RECORD_MAX) - s->filled;
+  ssize_t n = recv(s->qemu, s->batch->data + s->filled, MIN(room, NC_BATCH_RAW_MAX - s->filled), MSG_DONTWAIT);
+
+  if (n > 0) {
+    nc_source_count(s, s->batch->data + s->filled, (size_t)n);
+    s->filled += (uint32_t)n;
+    nc_source_scan(s);
+    s->silent_since_us = 0;
+  }
+  return n;
+}
+
+static void
+nc_source_send_grant(NcSource *s, uint64_t epoch)
+{
+  NcFrameGrant grant = { .epoch = epoch };
+
+  nc_source_position(s, &grant.offset, grant.sha256);
+  nc_outbox_conclude(s->outbox, nc_frame_encode_grant(&grant));
+  nc_log(NC_LOG_INFO, "mover", "run right %" G_GUINT64_FORMAT " granted behind byte %" G_GUINT64_FORMAT, epoch, grant.offset);
+  atomic_store(&s->wanted_epoch, 0);
+}
+
+/* Called when the socket has nothing more; returns how long to wait at most, or -1. */
+static int
+nc_source_consider_grant(NcSource *s)
+{
+  uint64_t epoch = atomic_load(&s->wanted_epoch);
+  int64_t now_us = nc_mono_us();
+
+  if (s->silent_since_us == 0)
+    s->silent_since_us = now_us;
+  if (epoch == 0 || s->filled > 0) /* a record's head: more must come */
+    return -1;
+  int64_t silent_ms = (now_us - s->silent_since_us) / 1000;
+  if (!nc_stream_parser_at_tail(s->parser) && silent_ms < NC_MOVER_GRANT_IDLE_MS)
+    return (int)(NC_MOVER_GRANT_IDLE_MS - silent_ms + 1);
+  nc_source_send_grant(s, epoch);
+  return -1;
+}
+
+static void
+nc_source_poll(NcSource *s, int timeout_ms)
+{
+  struct pollfd p[] = { { .fd = s->qemu, .events = POLLIN }, { .fd = s->wake_fd, .events = POLLIN } };
+  uint64_t ignored;
+
+  poll(p, G_N_ELEMENTS(p), timeout_ms);
+  if (p[1].revents && read(s->wake_fd, &ignored, sizeof ignored) < 0)
+    return; /* somebody else's wake-up was drained with it: nothing is lost */
+}
+
+/* The socket is empty: send what is complete, after a moment if that is little. */
+static void
+nc_source_idle(NcSource *s, bool *waited)
+{
+  bool patient = !*waited && s->complete > 0 && s->complete < NC_MOVER_COALESCE_BYTES &&
+                 atomic_load(&s->wanted_epoch) == 0;
+  if (patient) {
+    *waited = true;
+    nc_source_poll(s, NC_MOVER_COALESCE_MS);
+    return;
+  }
+  nc_source_cut(s);
+  nc_source_poll(s, nc_source_consider_grant(s));
+}
+
+static void
+nc_source_conclude(NcSource *s)
+{
+  NcFrameEnd end = { 0 };
+
+  s->complete = s->filled; /* a torn record is the stream's last piece all the same */
+  nc_source_cut(s);
+  nc_source_position(s, &end.offset, end.sha256);
+  nc_outbox_conclude(s->outbox, nc_frame_encode_end(NC_CHANNEL_MAIN, &end));
+  nc_mover_qemu_closed(s->mover);
+}
+
+static void *
+nc_source_run(void *argument)
+{
+  NcSource *s = argument;
+  bool waited = false; /* for more, with this batch */
+
+  for (;;) {
+    uint32_t target = nc_outbox_batch_target(s->outbox);
+    if (s->complete >= target) {
+      nc_source_cut(s);
+      waited = false;
+    }
+    ssize_t n = nc_source_receive(s, target);
+    if (n == 0 || (n < 0 && errno != EAGAIN && errno != EINTR)) /* a reset is an end like any other */
+      break;
+    if (n < 0) {
+      nc_source_idle(s, &waited);
+      waited = waited && s->complete > 0;
+    }
+  }
+  nc_source_conclude(s);
+  return NULL;
+}
+
+void
+nc_source_start(NcSource *s, int qemu)
+{
+  s->qemu = qemu;
+  nc_mover_spawn("reader", nc_source_run, s);
+}
+
+void
+nc_source_grant(NcSource *s, uint64_t epoch)
+{
+  uint64_t one = 1;
+  atomic_store(&s->wanted_epoch, epoch);
+  if (write(s->wake_fd, &one, sizeof one) < 0)
+    return; /* awake already */
+}

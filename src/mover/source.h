@@ -1,0 +1,31 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The source's reader: QEMU's stream into batches.
+ *
+ * One thread receives straight into the current batch, lets the parser find
+ * the records, and cuts the batch when it is full or when the socket has
+ * nothing more: then, if it is small, after one more millisecond. Whatever is
+ * complete never waits longer; QEMU may be waiting for its effect. An
+ * incomplete record at the end moves on to the next batch.
+ *
+ * There is nothing to tune on QEMU's socket: what a UNIX socket holds is the
+ * sender's SO_SNDBUF, QEMU's own.
+ */
+#pragma once
+
+#include "mover/outbox.h"
+
+/* Starts the encoders. Lives as long as the process. */
+NcSource *nc_source_new(NcMover *m);
+/* Reads from ${qemu}, borrowed. Once. */
+void nc_source_start(NcSource *s, int qemu);
+/*
+ * RELEASED(${epoch}) is durable: when the stream has come to its end (it is
+ * silent, and ends with EOF and the machine's description, or has been silent
+ * for NC_MOVER_GRANT_IDLE_MS), GRANT goes behind its last byte. Any thread.
+ */
+void nc_source_grant(NcSource *s, uint64_t epoch);
+/* Where the links get their bulk from. */
+NcOutbox *nc_source_outbox(NcSource *s);
+/* Bytes read so far and their digest, at the same instant. Any thread. */
+void nc_source_position(NcSource *s, uint64_t *ret_offset, uint8_t ret_digest[NC_SHA256_BYTES]);
