@@ -68,6 +68,8 @@ nc_store_explain(X509_STORE_CTX *store, NcTls *tls)
   case X509_V_ERR_UNABLE_TO_VERIFY_LEAF_SIGNATURE:
   case X509_V_ERR_CERT_SIGNATURE_FAILURE:
     nc_tls_refuse(tls, "the peer's certificate was issued by an unknown CA: it belongs to another cluster");
+    /* A CA of the same name fails by its signature, for which the alert would be "decrypt error". */
+    X509_STORE_CTX_set_error(store, X509_V_ERR_UNABLE_TO_GET_ISSUER_CERT_LOCALLY);
     break;
   default:
     nc_tls_refuse(tls, "%s is not acceptable: %s", whose, X509_verify_cert_error_string(problem));

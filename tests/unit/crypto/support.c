@@ -148,25 +148,21 @@ t_bad_x509(const NcCa *ca, const TBadCert *bad, EVP_PKEY *key)
 }
 
 void
-t_forge(const char *ca_dir, const char *data_dir, const TBadCert *bad)
+t_forge(const char *ca_dir, const TBadCert *bad, NcCert **ret_cert, NcKey **ret_key)
 {
   g_autoptr(GError) error = NULL;
-  g_autofree char *ca_pki = nc_pki_dir(ca_dir), *pki = nc_pki_dir(data_dir);
-  g_autofree char *key_path = g_build_filename(pki, "node.key", NULL);
-  g_autoptr(NcCa) ca = nc_ca_load(ca_pki, &error);
+  g_autofree char *pki = nc_pki_dir(ca_dir);
+  g_autoptr(NcCa) ca = nc_ca_load(pki, &error);
   g_assert_no_error(error);
-  g_autoptr(NcKey) key = nc_key_new(NULL);
-  g_autoptr(X509) x509 = t_bad_x509(ca, bad, key->pkey);
-  g_autoptr(NcCert) cert = nc_cert_from_x509(x509, &error);
+  *ret_key = nc_key_new(NULL);
+  g_autoptr(X509) x509 = t_bad_x509(ca, bad, (*ret_key)->pkey);
+  *ret_cert = nc_cert_from_x509(x509, &error);
   g_assert_no_error(error);
-
-  t_write(data_dir, "node.crt", nc_cert_pem(cert));
-  g_assert_true(nc_key_save(key, key_path, NULL));
   if (bad->unlisted || !bad->node)
     return;
-  g_autoptr(NcRoster) roster = nc_roster_load(ca_pki, ca->cert, &error);
+  g_autoptr(NcRoster) roster = nc_roster_load(pki, ca->cert, &error);
   g_assert_no_error(error);
-  g_autoptr(NcRoster) next = nc_roster_with_node(roster, cert, "127.0.0.1:7452", true, ca, &error);
+  g_autoptr(NcRoster) next = nc_roster_with_node(roster, *ret_cert, "127.0.0.1:7452", true, ca, &error);
   g_assert_no_error(error);
-  g_assert_true(nc_roster_save(next, roster, ca_pki, NULL));
+  g_assert_true(nc_roster_save(next, roster, pki, NULL));
 }

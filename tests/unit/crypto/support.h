@@ -35,10 +35,10 @@ typedef struct {
 } TBadCert;
 
 /*
- * Writes node.key and node.crt of ${bad}, issued by the CA in ${ca_dir}, into
- * ${data_dir}/pki, and puts it into the CA's roster on disk (all but unlisted).
+ * Makes what ${bad} says, issued by the CA in ${ca_dir}, and puts it into that
+ * CA's roster on disk (all but unlisted).
  */
-void t_forge(const char *ca_dir, const char *data_dir, const TBadCert *bad);
+void t_forge(const char *ca_dir, const TBadCert *bad, NcCert **ret_cert, NcKey **ret_key);
 
 #define t_assert_contains(text, part)                                                                                      \
   do {                                                                                                                     \
