@@ -1,0 +1,299 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The test guest's load, which verifies itself: it dirties pages at a set rate,
+ * checks every page against what it must hold, beats on a serial port every
+ * 2 ms, and serves a counter over TCP. A page update lost on the way is an error
+ * it can name: each page carries its number, its generation and a checksum, and
+ * the generations expected are kept apart from the pages.
+ */
+#define _GNU_SOURCE
+#include <arpa/inet.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <pthread.h>
+#include <signal.h>
+#include <stdatomic.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/socket.h>
+#include <termios.h>
+#include <time.h>
+#include <unistd.h>
+
+#define PAGE 4096
+#define WORDS (PAGE / 8)
+#define BEAT_NS 2000000
+#define PORT 7000
+
+enum pattern { TEXT, RANDOM, SPARSE };
+
+static struct {
+  size_t pages;       /* working set */
+  size_t fill_pages;  /* written once */
+  uint64_t rate;      /* bytes dirtied per second */
+  enum pattern pattern;
+  uint64_t *memory, *fill;
+  uint32_t *generation; /* expected, per page of the working set */
+  atomic_ulong errors, verified, written, beats;
+  struct timespec start;
+} load;
+
+static uint64_t
+mix(uint64_t x)
+{
+  x ^= x >> 30;
+  x *= 0xbf58476d1ce4e5b9ull;
+  x ^= x >> 27;
+  x *= 0x94d049bb133111ebull;
+  return x ^ x >> 31;
+}
+
+static const char *const words[] = { "server", "request", "GET", "/index.html", "HTTP/1.1", "200", "time=",  "status", "INFO",
+                                     "user",   "session", "cache", "miss", "hit", "connect", "closed", "error", "retry" };
+
+/* Text-like content that depends on page and generation only. */
+static void
+write_text(char *at, size_t length, uint64_t seed)
+{
+  size_t n = 0;
+  for (uint64_t i = 0; n < length; i++) {
+    uint64_t r = mix(seed + i);
+    char piece[64];
+    int k = snprintf(piece, sizeof piece, "%s %s%u ", words[r % 18], words[(r >> 8) % 18], (unsigned)(r >> 16 & 0xfff));
+    size_t take = (size_t)k < length - n ? (size_t)k : length - n;
+    memcpy(at + n, piece, take);
+    n += take;
+  }
+}
+
+static void
+make_page(uint64_t *page, uint64_t number, uint64_t generation, enum pattern pattern)
+{
+  uint64_t seed = mix(number * 1000003 + (pattern == SPARSE ? 0 : generation));
+  if (pattern == TEXT)
+    write_text((char *)(page + 3), PAGE - 24, seed);
+  else if (pattern == RANDOM)
+    for (int i = 3; i < WORDS; i++)
+      page[i] = mix(seed + (uint64_t)i);
+  else {
+    if (generation == 0)
+      write_text((char *)(page + 3), PAGE - 24, seed);
+    for (int i = 0; i < 8; i++)
+      page[3 + (seed + (uint64_t)i * 61) % (WORDS - 3)] = mix(generation + (uint64_t)i);
+  }
+  page[0] = number;
+  page[1] = generation;
+  uint64_t sum = 0;
+  for (int i = 3; i < WORDS; i++)
+    sum = (sum << 1 | sum >> 63) ^ page[i];
+  page[2] = sum;
+}
+
+static void
+check_page(const uint64_t *page, uint64_t number, uint64_t generation, const char *where)
+{
+  uint64_t sum = 0;
+  for (int i = 3; i < WORDS; i++)
+    sum = (sum << 1 | sum >> 63) ^ page[i];
+  if (page[0] != number || page[1] != generation || page[2] != sum) {
+    if (atomic_fetch_add(&load.errors, 1) < 20)
+      printf("NCLOAD ERROR %s page %llu: number %llu generation %llu (must be %llu) checksum %s\n", where,
+             (unsigned long long)number, (unsigned long long)page[0], (unsigned long long)page[1],
+             (unsigned long long)generation, page[2] == sum ? "ok" : "wrong");
+  }
+  atomic_fetch_add(&load.verified, 1);
+}
+
+static double
+seconds_since(const struct timespec *t)
+{
+  struct timespec now;
+  clock_gettime(CLOCK_MONOTONIC, &now);
+  return (double)(now.tv_sec - t->tv_sec) + (double)(now.tv_nsec - t->tv_nsec) / 1e9;
+}
+
+/* Dirties at the set rate in 10 ms slices, and checks some pages in each. */
+static void *
+work(void *unused)
+{
+  (void)unused;
+  uint64_t turn = 0, done = 0, checked = 0;
+  struct timespec begin;
+  clock_gettime(CLOCK_MONOTONIC, &begin);
+  double debt_base = 0;
+  for (;;) {
+    double due = (seconds_since(&begin) - debt_base) * (double)load.rate / PAGE - (double)done;
+    if (due > (double)load.rate / PAGE / 5) { /* after a pause it does not catch up */
+      debt_base = seconds_since(&begin) - (double)done * PAGE / (double)(load.rate ? load.rate : 1);
+      due = 0;
+    }
+    for (; due >= 1; due--, done++) {
+      uint64_t n = mix(turn++) % load.pages;
+      uint64_t *page = load.memory + n * WORDS;
+      check_page(page, n, load.generation[n], "before writing");
+      make_page(page, n, ++load.generation[n], load.pattern);
+      atomic_fetch_add(&load.written, 1);
+    }
+    for (int i = 0; i < 64; i++, checked++) {
+      uint64_t n = checked % load.pages;
+      check_page(load.memory + n * WORDS, n, load.generation[n], "working set");
+    }
+    for (int i = 0; load.fill_pages && i < 16; i++) {
+      uint64_t n = (checked / 4 + (uint64_t)i) % load.fill_pages;
+      check_page(load.fill + n * WORDS, n, 0, "fill");
+    }
+    usleep(10000);
+  }
+  return NULL;
+}
+
+static void *
+beat(void *unused)
+{
+  (void)unused;
+  int fd = open("/dev/ttyS1", O_WRONLY | O_NOCTTY);
+  struct termios raw;
+  if (fd >= 0 && tcgetattr(fd, &raw) == 0) {
+    cfmakeraw(&raw);
+    cfsetspeed(&raw, B115200);
+    tcsetattr(fd, TCSANOW, &raw);
+  }
+  struct timespec next;
+  clock_gettime(CLOCK_MONOTONIC, &next);
+  for (unsigned long n = 0; fd >= 0; n++) {
+    char line[32];
+    int k = snprintf(line, sizeof line, "B %lu\n", n);
+    if (write(fd, line, (size_t)k) != k)
+      usleep(1000);
+    atomic_store(&load.beats, n);
+    struct timespec now;
+    next.tv_nsec += BEAT_NS;
+    if (next.tv_nsec >= 1000000000) {
+      next.tv_nsec -= 1000000000;
+      next.tv_sec++;
+    }
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    if (now.tv_sec > next.tv_sec || (now.tv_sec == next.tv_sec && now.tv_nsec > next.tv_nsec))
+      next = now; /* missed ticks are skipped, not made up */
+    clock_nanosleep(CLOCK_MONOTONIC, TIMER_ABSTIME, &next, NULL);
+  }
+  return NULL;
+}
+
+static int
+stat_line(char *out, size_t size)
+{
+  return snprintf(out, size,
+                  "{\"errors\":%lu,\"pages_verified\":%lu,\"pages_written\":%lu,\"beats\":%lu,\"uptime\":%.3f,"
+                  "\"working_set_pages\":%zu,\"fill_pages\":%zu}\n",
+                  atomic_load(&load.errors), atomic_load(&load.verified), atomic_load(&load.written), atomic_load(&load.beats),
+                  seconds_since(&load.start), load.pages, load.fill_pages);
+}
+
+static void *
+serve(void *argument)
+{
+  int fd = (int)(intptr_t)argument;
+  char line[512];
+  for (unsigned long counter = 0;; counter++) {
+    char in[64];
+    ssize_t n = recv(fd, in, sizeof in, MSG_DONTWAIT);
+    if (n == 0 || (n < 0 && errno != EAGAIN && errno != EINTR))
+      break;
+    int k = n > 0 && memmem(in, (size_t)n, "stat", 4)
+                ? stat_line(line, sizeof line)
+                : snprintf(line, sizeof line, "%lu %lu %lu\n", counter, atomic_load(&load.errors), atomic_load(&load.verified));
+    if (send(fd, line, (size_t)k, MSG_NOSIGNAL) != k)
+      break;
+    usleep(10000);
+  }
+  close(fd);
+  return NULL;
+}
+
+static void *
+listen_tcp(void *unused)
+{
+  (void)unused;
+  struct sockaddr_in address = { .sin_family = AF_INET, .sin_port = htons(PORT) };
+  int one = 1, fd = socket(AF_INET, SOCK_STREAM, 0);
+  setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &one, sizeof one);
+  if (bind(fd, (struct sockaddr *)&address, sizeof address) < 0 || listen(fd, 8) < 0) {
+    perror("NCLOAD listen");
+    return NULL;
+  }
+  for (;;) {
+    int client = accept(fd, NULL, NULL);
+    pthread_t thread;
+    if (client >= 0 && pthread_create(&thread, NULL, serve, (void *)(intptr_t)client) == 0)
+      pthread_detach(thread);
+    else if (client >= 0)
+      close(client);
+  }
+}
+
+/* The value of ${key} ("nc.ws=") on the kernel's command line, or ${fallback}. */
+static const char *
+parameter(const char *cmdline, const char *key, const char *fallback)
+{
+  static char values[8][64];
+  static int used;
+  const char *at = strstr(cmdline, key);
+  if (!at)
+    return fallback;
+  char *out = values[used++ % 8];
+  snprintf(out, 64, "%.*s", (int)strcspn(at + strlen(key), " \n"), at + strlen(key));
+  return out;
+}
+
+static uint64_t *
+allocate(size_t pages)
+{
+  void *memory = mmap(NULL, pages * PAGE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+  if (memory == MAP_FAILED) {
+    perror("NCLOAD mmap");
+    exit(1);
+  }
+  return memory;
+}
+
+int
+main(void)
+{
+  char cmdline[4096] = "";
+  FILE *file = fopen("/proc/cmdline", "r");
+  if (!file || !fgets(cmdline, sizeof cmdline, file))
+    perror("NCLOAD cmdline");
+  signal(SIGPIPE, SIG_IGN);
+  setvbuf(stdout, NULL, _IOLBF, 0);
+  clock_gettime(CLOCK_MONOTONIC, &load.start);
+
+  const char *pattern = parameter(cmdline, "nc.pattern=", "text");
+  load.pattern = strcmp(pattern, "random") == 0 ? RANDOM : strcmp(pattern, "sparse") == 0 ? SPARSE : TEXT;
+  load.pages = (size_t)atol(parameter(cmdline, "nc.ws=", "64")) * 256;
+  load.fill_pages = (size_t)atol(parameter(cmdline, "nc.fill=", "0")) * 256;
+  load.rate = (uint64_t)(atof(parameter(cmdline, "nc.rate=", "5")) * 1048576);
+  load.memory = allocate(load.pages);
+  load.generation = calloc(load.pages, sizeof *load.generation);
+  for (size_t i = 0; i < load.pages; i++)
+    make_page(load.memory + i * WORDS, i, 0, load.pattern);
+  if (load.fill_pages) {
+    load.fill = allocate(load.fill_pages);
+    for (size_t i = 0; i < load.fill_pages; i++)
+      make_page(load.fill + i * WORDS, i, 0, TEXT);
+  }
+
+  pthread_t threads[3];
+  pthread_create(&threads[0], NULL, work, NULL);
+  pthread_create(&threads[1], NULL, beat, NULL);
+  pthread_create(&threads[2], NULL, listen_tcp, NULL);
+  printf("NCLOAD READY\n");
+  for (;;) {
+    sleep(1);
+    printf("NCLOAD errors=%lu verified=%lu written=%lu beats=%lu\n", atomic_load(&load.errors), atomic_load(&load.verified),
+           atomic_load(&load.written), atomic_load(&load.beats));
+  }
+}
