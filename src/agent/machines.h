@@ -36,13 +36,15 @@ G_DEFINE_AUTOPTR_CLEANUP_FUNC(NcMachines, nc_machines_free)
 /*
  * Once at start: reads the journal, finds the QEMUs of an earlier novacrond
  * again by pid, start time and QMP, and notes which are gone. Machines that a
- * migration had leased stay untouched for nc_machines_lease_resume().
+ * migration had leased stay untouched for nc_machines_lease_resume(). From
+ * here on a thread of this module notices QEMUs that die silently and
+ * reconnects broken QMP connections.
  */
 bool nc_machines_reconcile(NcMachines *machines, GError **error);
 /* After nc_migrations_recover(): leased machines that no migration claimed go back to themselves. */
 void nc_machines_release_orphans(NcMachines *machines);
-/* From a timer (about every second): notices QEMUs that died silently, reconnects broken QMP connections. */
-void nc_machines_tick(NcMachines *machines);
+/* novacrond ends: operations that wait for a guest return at once with NC_ERROR_CANCELLED. */
+void nc_machines_stop_waiting(NcMachines *machines);
 
 /*
  * The control socket's machine.* operations (docs/protocols.md section 5): a

@@ -1,0 +1,197 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "agent/daemon.h"
+#include "agent/control.h"
+#include "agent/machines.h"
+#include "agent/migrations.h"
+#include "agent/nodes.h"
+#include "agent/server.h"
+#include "base/ident.h"
+#include "base/io.h"
+#include "base/log.h"
+
+#include <glib-unix.h>
+#include <signal.h>
+#include <systemd/sd-daemon.h>
+
+typedef struct {
+  NcConfig *config; /* borrowed */
+  GMainLoop *loop;
+  NcJournal *journal;
+  NcNodes *nodes;
+  NcMachines *machines;
+  NcMigrations *migrations;
+  NcServer *server;
+  NcControl *control;
+} NcDaemon;
+
+/* The table of the control socket wants one type for all. */
+#define NC_OP(name, type, func)                                                                                                  \
+  static json_t *nc_op_##name(gpointer object, json_t *args, GError **error)                                                     \
+  {                                                                                                                              \
+    return func((type *)object, args, error);                                                                                    \
+  }
+
+NC_OP(node_info, NcNodes, nc_nodes_info)
+NC_OP(node_list, NcNodes, nc_nodes_list)
+NC_OP(node_token, NcNodes, nc_nodes_token)
+NC_OP(node_remove, NcNodes, nc_nodes_remove)
+NC_OP(machine_define, NcMachines, nc_machines_define)
+NC_OP(machine_list, NcMachines, nc_machines_list)
+NC_OP(machine_get, NcMachines, nc_machines_get)
+NC_OP(machine_start, NcMachines, nc_machines_start)
+NC_OP(machine_stop, NcMachines, nc_machines_stop)
+NC_OP(machine_destroy, NcMachines, nc_machines_destroy)
+NC_OP(machine_adopt, NcMachines, nc_machines_adopt)
+NC_OP(migration_create, NcMigrations, nc_migrations_create)
+NC_OP(migration_list, NcMigrations, nc_migrations_list)
+NC_OP(migration_get, NcMigrations, nc_migrations_get)
+NC_OP(migration_cancel, NcMigrations, nc_migrations_cancel)
+NC_OP(migration_resolve, NcMigrations, nc_migrations_resolve)
+
+#define NC_DAEMON_OPS 17 /* with the row that ends the table */
+
+static void
+nc_daemon_fill_ops(const NcDaemon *d, NcControlOp ops[NC_DAEMON_OPS])
+{
+  const NcControlOp table[NC_DAEMON_OPS] = {
+    { "node.info", nc_op_node_info, d->nodes, false },
+    { "node.list", nc_op_node_list, d->nodes, false },
+    { "node.token", nc_op_node_token, d->nodes, true },
+    { "node.remove", nc_op_node_remove, d->nodes, true },
+    { "machine.define", nc_op_machine_define, d->machines, true },
+    { "machine.list", nc_op_machine_list, d->machines, false },
+    { "machine.get", nc_op_machine_get, d->machines, false },
+    { "machine.start", nc_op_machine_start, d->machines, true },
+    { "machine.stop", nc_op_machine_stop, d->machines, true },
+    { "machine.destroy", nc_op_machine_destroy, d->machines, true },
+    { "machine.adopt", nc_op_machine_adopt, d->machines, true },
+    { "migration.create", nc_op_migration_create, d->migrations, true },
+    { "migration.list", nc_op_migration_list, d->migrations, false },
+    { "migration.get", nc_op_migration_get, d->migrations, false },
+    { "migration.cancel", nc_op_migration_cancel, d->migrations, true },
+    { "migration.resolve", nc_op_migration_resolve, d->migrations, true },
+    { NULL, NULL, NULL, false },
+  };
+  for (size_t i = 0; i < G_N_ELEMENTS(table); i++)
+    ops[i] = table[i];
+}
+
+static gboolean
+nc_daemon_on_stop(gpointer data)
+{
+  NcDaemon *d = data;
+  nc_log(NC_LOG_NOTICE, "agent", "novacrond stops; the machines of this node run on");
+  sd_notify(0, "STOPPING=1");
+  g_main_loop_quit(d->loop);
+  return G_SOURCE_CONTINUE;
+}
+
+static gboolean
+nc_daemon_on_reload(gpointer data)
+{
+  NcDaemon *d = data;
+  g_autofree char *waiting = NULL;
+  g_autoptr(GError) error = NULL;
+
+  sd_notifyf(0, "RELOADING=1\nMONOTONIC_USEC=%" G_GINT64_FORMAT, nc_mono_us());
+  if (!nc_config_reload(d->config, &waiting, &error)) {
+    nc_log(NC_LOG_ERR, "agent", "reload: %s; the configuration stays as it was", error->message);
+  } else {
+    nc_log_init("novacrond", (NcLogFormat)d->config->log_format, (NcLogLevel)d->config->log_level);
+    nc_log(NC_LOG_NOTICE, "agent", "configuration reloaded from %s", d->config->path);
+  }
+  if (waiting)
+    nc_log(NC_LOG_WARNING, "agent", "reload: changed, but needs a restart of novacrond: %s", waiting);
+  g_clear_error(&error);
+  if (!nc_nodes_reload(d->nodes, &error))
+    nc_log(NC_LOG_ERR, "agent", "reload: %s; the certificate and roster in use stay as they were", error->message);
+  sd_notify(0, "READY=1");
+  return G_SOURCE_CONTINUE;
+}
+
+static gboolean
+nc_daemon_on_watchdog(gpointer data)
+{
+  sd_notify(0, "WATCHDOG=1");
+  return G_SOURCE_CONTINUE;
+}
+
+static bool
+nc_daemon_make_directories(const NcConfig *config, GError **error)
+{
+  return nc_mkdir_p(config->data_dir, 0700, error) && nc_mkdir_p(config->run_dir, 0755, error) &&
+         nc_mkdir_p(config->qemu_log_dir, 0750, error);
+}
+
+/* What is on disk and what runs on this node, before anybody is let in. */
+static bool
+nc_daemon_load(NcDaemon *d, GError **error)
+{
+  g_autofree char *path = g_build_filename(d->config->data_dir, "journal.db", NULL);
+
+  if (!nc_daemon_make_directories(d->config, error) || !(d->journal = nc_journal_open(path, error)))
+    return false;
+  if (!(d->nodes = nc_nodes_new(d->config, d->journal, error))) {
+    if (error && g_error_matches(*error, NC_ERROR, NC_ERROR_NOT_FOUND))
+      g_prefix_error(error, "run `novacron pki init` for a new cluster, or `novacrond join` to join one: ");
+    return false;
+  }
+  d->config->node = g_intern_string(nc_nodes_self(d->nodes));
+  if (!(d->machines = nc_machines_new(d->config, d->journal, error)) || !nc_machines_reconcile(d->machines, error))
+    return false;
+  const NcMigrationsDeps deps = { .config = d->config, .journal = d->journal, .machines = d->machines, .nodes = d->nodes };
+  d->migrations = nc_migrations_new(&deps);
+  return true;
+}
+
+static void
+nc_daemon_unload(NcDaemon *d)
+{
+  if (d->machines)
+    nc_machines_stop_waiting(d->machines);
+  nc_control_free(d->control);
+  nc_server_free(d->server);
+  nc_migrations_free(d->migrations);
+  nc_machines_free(d->machines);
+  nc_nodes_free(d->nodes);
+  nc_journal_close(d->journal);
+}
+
+static void
+nc_daemon_loop(NcDaemon *d)
+{
+  uint64_t watchdog_us = 0;
+
+  d->loop = g_main_loop_new(NULL, FALSE);
+  g_unix_signal_add(SIGTERM, nc_daemon_on_stop, d);
+  g_unix_signal_add(SIGINT, nc_daemon_on_stop, d);
+  g_unix_signal_add(SIGHUP, nc_daemon_on_reload, d);
+  if (sd_watchdog_enabled(0, &watchdog_us) > 0)
+    g_timeout_add((guint)MAX(watchdog_us / 3000, 100), nc_daemon_on_watchdog, NULL);
+  nc_log(NC_LOG_NOTICE, "agent", "novacrond %s: node %s of cluster %s, listening on %s", NC_VERSION, d->config->node,
+         nc_trust_cluster(nc_nodes_trust(d->nodes)), d->config->listen);
+  sd_notify(0, "READY=1");
+  g_main_loop_run(d->loop);
+  g_main_loop_unref(d->loop);
+}
+
+bool
+nc_daemon_run(NcConfig *config, GError **error)
+{
+  NcDaemon d = { .config = config };
+  NcControlOp ops[NC_DAEMON_OPS];
+  bool ok = nc_daemon_load(&d, error);
+
+  signal(SIGPIPE, SIG_IGN);
+  if (ok) {
+    /* Recovery before the port: who asks about an unfinished migration must find it. */
+    nc_daemon_fill_ops(&d, ops);
+    nc_migrations_recover(d.migrations);
+    nc_machines_release_orphans(d.machines);
+    ok = (d.server = nc_server_new(config, d.nodes, d.migrations, error)) && (d.control = nc_control_new(config, ops, error));
+  }
+  if (ok)
+    nc_daemon_loop(&d);
+  nc_daemon_unload(&d);
+  return ok;
+}

@@ -1,0 +1,194 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "agent/server.h"
+#include "agent/service.h"
+#include "base/bytes.h"
+#include "base/log.h"
+#include "base/tcp.h"
+
+#include <errno.h>
+#include <poll.h>
+#include <sys/socket.h>
+
+/* Sessions of migrations (at most 100), their successors after a cut, and strangers who have 10 s to prove themselves. */
+#define NC_SERVER_CONNECTIONS 256
+/* From connecting to the end of TLS and hello. */
+#define NC_SERVER_GREETING_MS 10000
+/* A known node that says nothing. */
+#define NC_SERVER_IDLE_MS 120000
+
+/* docs/protocols.md, section 4 */
+#define NC_PREFACE_BYTES 32
+#define NC_PREFACE_VERSION 1
+#define NC_PREFACE_ID_BYTES 24
+
+struct NcServer {
+  const NcConfig *config;
+  NcNodes *nodes;
+  NcMigrations *migrations;
+  NcService *service;
+};
+
+/* Waits until ${bytes} can be read at once, so that drop by drop is no way to stay. */
+static bool
+nc_await_bytes(int fd, int bytes, int timeout_ms, GError **error)
+{
+  struct pollfd p = { .fd = fd, .events = POLLIN };
+
+  if (setsockopt(fd, SOL_SOCKET, SO_RCVLOWAT, &bytes, sizeof bytes) < 0)
+    return nc_fail_errno(error, NC_ERROR_INTERNAL, errno, "SO_RCVLOWAT");
+  int ready = poll(&p, 1, timeout_ms);
+  return ready > 0 || nc_fail(error, NC_ERROR_TIMEOUT, "it sent nothing for %d ms", timeout_ms);
+}
+
+static bool
+nc_is_preface(int fd, bool *ret_preface, GError **error)
+{
+  char first;
+  static const int one = 1;
+
+  if (!nc_await_bytes(fd, 1, NC_SERVER_GREETING_MS, error))
+    return false;
+  ssize_t n = recv(fd, &first, 1, MSG_PEEK | MSG_DONTWAIT);
+  if (n != 1)
+    return nc_fail(error, NC_ERROR_IO, "closed before the first byte");
+  *ret_preface = first == 'N'; /* TLS begins with 0x16; all 32 bytes are checked when they are here */
+  if (*ret_preface && (!nc_await_bytes(fd, NC_PREFACE_BYTES, NC_SERVER_GREETING_MS, error) ||
+                       setsockopt(fd, SOL_SOCKET, SO_RCVLOWAT, &one, sizeof one) < 0))
+    return false;
+  return true;
+}
+
+/* Reads the preface and hands ${fd} (taken) to the migration it names. */
+static bool
+nc_server_take_mover(NcServer *server, int fd, GError **error)
+{
+  nc_autofd int owned = fd;
+  uint8_t bytes[NC_PREFACE_BYTES];
+  char id[NC_PREFACE_ID_BYTES + 1] = "";
+
+  if (!nc_read_all(owned, bytes, sizeof bytes, NC_SERVER_GREETING_MS, error))
+    return false;
+  if (memcmp(bytes, "NCW1", 4) != 0 || nc_be16(bytes + 4) != NC_PREFACE_VERSION)
+    return nc_fail(error, NC_ERROR_PROTOCOL, "neither TLS nor a mover of this version of NovaCron");
+  memcpy(id, bytes + 8, NC_PREFACE_ID_BYTES);
+  return nc_migrations_accept_conn(server->migrations, id, nc_be16(bytes + 6), nc_fd_steal(&owned), error);
+}
+
+static bool
+nc_server_answer(NcPeer *peer, json_t *answer, const GError *problem, GError **error)
+{
+  nc_autojson json_t *message = answer;
+  if (problem)
+    message = json_pack("{s:s, s:o}", "type", "refused", "error", nc_error_to_json(problem));
+  return nc_peer_send(peer, message, error);
+}
+
+/* A connection without certificate may join, and nothing else. */
+static bool
+nc_server_serve_anonymous(NcServer *server, NcPeer *peer, GError **error)
+{
+  nc_autojson json_t *message = nc_peer_recv(peer, NC_SERVER_GREETING_MS, error);
+  g_autoptr(GError) problem = NULL;
+  json_t *joined = NULL;
+
+  if (!message)
+    return false;
+  if (g_str_equal(nc_json_string_or(message, "type", ""), "join"))
+    joined = nc_nodes_join(server->nodes, message, &problem);
+  else
+    nc_fail(&problem, NC_ERROR_UNAUTHENTICATED, "without a certificate a node may only join");
+  if (problem)
+    nc_log(NC_LOG_WARNING, "agent", "%s: %s", nc_peer_address(peer), problem->message);
+  return nc_server_answer(peer, joined, problem, error);
+}
+
+/* One message of a known node. False ends the connection. */
+static bool
+nc_server_handle(NcServer *server, NcPeer *peer, json_t *message, GError **error)
+{
+  const char *type = nc_json_string_or(message, "type", "");
+  g_autoptr(GError) problem = NULL;
+
+  /* It may have been removed since it connected. */
+  if (!nc_peer_check_trusted(peer, &problem)) {
+    nc_server_answer(peer, NULL, problem, NULL);
+    g_propagate_error(error, g_steal_pointer(&problem));
+    return false;
+  }
+  if (g_str_has_prefix(type, "mig_")) {
+    nc_migrations_serve_peer(server->migrations, peer, message);
+    return false; /* it has read until the end */
+  }
+  json_t *answer = nc_nodes_answer(server->nodes, peer, message, &problem);
+  if (!answer && !problem)
+    nc_fail(&problem, NC_ERROR_PROTOCOL, "\"%.32s\" is not a message between nodes", type);
+  return nc_server_answer(peer, answer, problem, error) && !problem;
+}
+
+static bool
+nc_server_serve_peer(NcServer *server, NcPeer *peer, GError **error)
+{
+  if (!nc_peer_node(peer))
+    return nc_server_serve_anonymous(server, peer, error);
+  if (!nc_nodes_hello_server(server->nodes, peer, NULL, NC_SERVER_GREETING_MS, error))
+    return false;
+  for (;;) {
+    nc_autojson json_t *message = nc_peer_recv(peer, NC_SERVER_IDLE_MS, error);
+    if (!message || !nc_server_handle(server, peer, message, error))
+      return false;
+  }
+}
+
+static void
+nc_server_serve(int fd, gpointer user_data)
+{
+  NcServer *server = user_data;
+  nc_autofd int owned = fd;
+  g_autofree char *address = nc_tcp_peer_address(fd);
+  g_autoptr(GError) error = NULL;
+  bool is_mover;
+
+  if (!nc_tcp_tune(owned, &error) || !nc_is_preface(owned, &is_mover, &error)) {
+    nc_log(NC_LOG_INFO, "agent", "connection from %s: %s", address, error ? error->message : "closed");
+    return;
+  }
+  if (is_mover) {
+    if (!nc_server_take_mover(server, nc_fd_steal(&owned), &error))
+      nc_log(NC_LOG_WARNING, "agent", "connection from %s: %s", address, error->message);
+    return;
+  }
+  g_autoptr(NcPeer) peer = nc_peer_accept(nc_nodes_trust(server->nodes), nc_fd_steal(&owned), NC_SERVER_GREETING_MS, &error);
+  if (!peer) {
+    nc_log(NC_LOG_WARNING, "agent", "connection from %s refused: %s", address, error->message);
+    return;
+  }
+  nc_server_serve_peer(server, peer, &error);
+  if (error && error->code != NC_ERROR_IO)
+    nc_log(NC_LOG_INFO, "agent", "connection from %s (%s) ended: %s", address, nc_peer_node(peer) ? nc_peer_node(peer) : "no certificate",
+           error->message);
+}
+
+NcServer *
+nc_server_new(const NcConfig *config, NcNodes *nodes, NcMigrations *migrations, GError **error)
+{
+  int listener = nc_tcp_listen(config->listen, error);
+  if (listener < 0) {
+    g_prefix_error(error, "`listen` in %s: ", config->path);
+    return NULL;
+  }
+  NcServer *server = g_new0(NcServer, 1);
+  server->config = config;
+  server->nodes = nodes;
+  server->migrations = migrations;
+  server->service = nc_service_new("nodes", listener, NC_SERVER_CONNECTIONS, nc_server_serve, server);
+  return server;
+}
+
+void
+nc_server_free(NcServer *server)
+{
+  if (!server)
+    return;
+  nc_service_free(server->service);
+  g_free(server);
+}

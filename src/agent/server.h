@@ -1,0 +1,16 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The TCP port of a node: other agents (TLS), movers (a preface of 32 bytes),
+ * and nodes that want to join (TLS without certificate).
+ */
+#pragma once
+
+#include "agent/migrations.h"
+
+typedef struct NcServer NcServer;
+
+/* Listens at config->listen; all borrowed, outlive it. */
+NcServer *nc_server_new(const NcConfig *config, NcNodes *nodes, NcMigrations *migrations, GError **error);
+/* Shuts all connections down and waits for their threads. */
+void nc_server_free(NcServer *server);
+G_DEFINE_AUTOPTR_CLEANUP_FUNC(NcServer, nc_server_free)
