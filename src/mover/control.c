@@ -26,6 +26,7 @@
 
 struct NcControl {
   NcMover mover;
+  unsigned processors; /* asking later would open a file */
   bool started;
   bool has_qemu;
   int64_t next_progress_us;
@@ -45,6 +46,7 @@ nc_control_new(int fd, GError **error)
   NcControl *c = g_new0(NcControl, 1);
   NcMover *m = &c->mover;
 
+  c->processors = g_get_num_processors();
   json_object_seed(0); /* reads /dev/urandom, once */
   m->control_fd = fd;
   pthread_mutex_init(&m->event_lock, NULL);
@@ -82,7 +84,7 @@ nc_control_parse_role(json_t *message, bool *ret_is_source, GError **error)
 }
 
 static bool
-nc_control_parse_numbers(json_t *message, NcMoverSetup *setup, GError **error)
+nc_control_parse_numbers(json_t *message, unsigned processors, NcMoverSetup *setup, GError **error)
 {
   int64_t streams;
   int64_t workers = nc_json_int_or(message, "workers", 0);
@@ -92,7 +94,7 @@ nc_control_parse_numbers(json_t *message, NcMoverSetup *setup, GError **error)
   if (!nc_json_int(message, "streams", 1, NC_MOVER_MAX_STREAMS, &streams, error))
     return false;
   if (workers <= 0) /* as many as there are processors */
-    workers = g_get_num_processors();
+    workers = processors;
   setup->streams = (unsigned)streams;
   setup->workers = (unsigned)MIN(workers, NC_MOVER_MAX_WORKERS);
   setup->pause_budget_ms = (unsigned)CLAMP(pause, 1, 600000);
@@ -101,14 +103,14 @@ nc_control_parse_numbers(json_t *message, NcMoverSetup *setup, GError **error)
 }
 
 static bool
-nc_control_parse_start(json_t *message, NcMoverSetup *setup, GError **error)
+nc_control_parse_start(json_t *message, unsigned processors, NcMoverSetup *setup, GError **error)
 {
   const char *migration = nc_json_string(message, "migration", error);
   const char *psk = migration ? nc_json_string(message, "psk", error) : NULL;
   const char *compression = psk ? nc_json_string(message, "compression", error) : NULL;
 
   if (!compression || !nc_control_parse_role(message, &setup->is_source, error) ||
-      !nc_control_parse_numbers(message, setup, error) || !nc_compression_parse(compression, &setup->policy, error))
+      !nc_control_parse_numbers(message, processors, setup, error) || !nc_compression_parse(compression, &setup->policy, error))
     return false;
   if (!nc_name_is_valid(migration))
     return nc_fail(error, NC_ERROR_PROTOCOL, "\"migration\": %s", NC_NAME_RULE);
@@ -123,7 +125,7 @@ nc_control_start(NcControl *c, json_t *message, int *fd, GError **error)
 {
   NcMover *m = &c->mover;
 
-  if (!nc_control_parse_start(message, &m->setup, error))
+  if (!nc_control_parse_start(message, c->processors, &m->setup, error))
     return false;
   if (m->setup.is_source) {
     m->source = nc_source_new(m);

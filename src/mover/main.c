@@ -5,6 +5,7 @@
 #include "mover/control.h"
 #include "mover/sandbox.h"
 
+#include <errno.h>
 #include <getopt.h>
 #include <malloc.h>
 #include <signal.h>
@@ -119,6 +120,16 @@ nc_mover_tune_malloc(void)
 #endif
 }
 
+/* GLib keeps the texts of errors it was asked for; translating one opens files. */
+static void
+nc_mover_load_error_texts(void)
+{
+  const char *volatile text; /* the compiler believes that asking has no effect */
+  for (int errnum = 1; errnum <= EHWPOISON; errnum++)
+    text = g_strerror(errnum);
+  (void)text;
+}
+
 static NcControl *
 nc_mover_prepare(const NcMoverOptions *options, GError **error)
 {
@@ -129,6 +140,7 @@ nc_mover_prepare(const NcMoverOptions *options, GError **error)
   g_autoptr(NcControl) control = nc_control_new(NC_SANDBOX_LAST_FD, error);
   if (!control || !nc_tls_preload(error))
     return NULL;
+  nc_mover_load_error_texts();
   if (!nc_sandbox_demote(options->uid, options->gid, !options->no_sandbox, error))
     return NULL;
   if (!options->no_sandbox && !nc_sandbox_seal(error))

@@ -3,6 +3,7 @@
 #include "base/log.h"
 #include "mover/back_receiver.h"
 #include "mover/back_sender.h"
+#include "mover/limits.h"
 #include "mover/link.h"
 #include "mover/sink.h"
 #include "mover/source.h"
@@ -95,6 +96,34 @@ nc_session_bye(NcMover *m, NcLink *link, const NcFrame *frame, GError **error)
   if (!nc_frame_check_bye(frame, error))
     return false;
   atomic_store(&m->peer_left, true);
+  return true;
+}
+
+GByteArray *
+nc_session_hello(const NcMover *m, unsigned index)
+{
+  const NcFrameHello hello = {
+    .connection = (uint16_t)index,
+    .streams = (uint16_t)m->setup.streams,
+    .role = m->setup.is_source ? NC_ROLE_SOURCE : NC_ROLE_DESTINATION,
+    .window_batches = NC_MOVER_MAX_AHEAD,
+    .window_bytes = NC_MOVER_MAX_AHEAD_BYTES,
+  };
+  return nc_frame_encode_hello(&hello);
+}
+
+bool
+nc_session_check_hello(const NcMover *m, unsigned index, const NcFrame *frame, GError **error)
+{
+  NcFrameHello hello;
+
+  if (!nc_frame_check_hello(frame, &hello, error))
+    return false;
+  if (hello.role != (m->setup.is_source ? NC_ROLE_DESTINATION : NC_ROLE_SOURCE))
+    return nc_fail(error, NC_ERROR_PROTOCOL, "the other mover is a %s, too", nc_mover_side(m));
+  if (hello.connection != index || hello.streams != m->setup.streams)
+    return nc_fail(error, NC_ERROR_PROTOCOL, "the other mover calls this connection %u of %u", hello.connection,
+                   hello.streams);
   return true;
 }
 
