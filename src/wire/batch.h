@@ -1,0 +1,110 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Coding of a batch: a contiguous piece of a channel, in fewer bytes.
+ *
+ * The encoder is told where in the piece the page records are
+ * (qemu/stream.h) and takes it apart into two sections that compress well on
+ * their own: `meta`, a list of operations that rebuild the piece in order, and
+ * `bulk`, the contents of those pages that stand for themselves. Where records
+ * are is a hint and no more: an operation is only used where it reproduces
+ * the bytes that are there, all other bytes are literal, and the SHA-256 of
+ * the piece travels with it. Without records, everything is literal.
+ *
+ * Payload, big-endian:
+ *
+ *   u64 offset of the piece in the channel
+ *   u32 its raw length, 1 to NC_BATCH_RAW_MAX
+ *   32 bytes: SHA-256 of the raw bytes
+ *   u8 codec | u8 level (as a signed byte; for people) | u16 flags: 1 meta is coded, 2 bulk is coded
+ *   u32 length of meta here | u32 length of meta | u32 length of bulk
+ *   meta, then bulk to the end
+ *
+ * A section is coded only if that makes it smaller. Operations, with counts as
+ * LEB128 varints:
+ *
+ *   1 LITERAL  n, n bytes
+ *   2 PAGES    u64 word, n, segments for n pages. A run of page records, each
+ *              a header word and a page; the word grows by 4096 from one to
+ *              the next.
+ *   3 ZEROS    u64 word, n. The same with zero records: word and one byte 0.
+ *   4 PAGE     one page without header: a segment without count. (A header that
+ *              names its block is a LITERAL before it.)
+ *
+ * A segment is u8 class, count (but not with PAGE), then by class:
+ *
+ *   1 BULK       the next pages of bulk
+ *   2 FILL       u64: each page is filled with these 8 bytes
+ *   3 REFERENCE, 4 DELTA: reserved for pages the receiver has already
+ *
+ * Nothing refers to another batch: each can be decoded alone, by any thread, in any order.
+ *
+ * The offset is not part of the digest; a receiver compares it with where its
+ * channel stands before it delivers.
+ */
+#pragma once
+
+#include "base/error.h"
+#include "qemu/stream.h"
+#include "wire/codec.h"
+#include "wire/limits.h"
+
+#include <glib.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+typedef struct {
+  NcCodecId codec;
+  int level; /* of zstd; 0 otherwise */
+} NcBatchPolicy;
+
+/*
+ * "none", "lz4", "zstd" (level NC_ZSTD_LEVEL_DEFAULT) or "zstd:LEVEL" with a level from
+ * NC_ZSTD_LEVEL_MIN to NC_ZSTD_LEVEL_MAX except 0. Anything else: false with NC_ERROR_INVALID, *ret not touched.
+ */
+bool nc_compression_parse(const char *text, NcBatchPolicy *ret, GError **error);
+
+/* What one batch held. */
+typedef struct {
+  uint32_t pages;          /* page records, fill pages included, zero records not */
+  uint32_t zero_pages;     /* zero records */
+  uint32_t fill_pages;     /* page records filled with a repeated pattern of 8 bytes */
+  uint64_t page_bytes_in;  /* pages x 4096 */
+  uint64_t page_bytes_out; /* what these became: patterns, and bulk as coded */
+} NcBatchStats;
+
+/* Both belong to one thread at a time: they keep compressors and buffers between batches. */
+typedef struct NcBatchEncoder NcBatchEncoder;
+typedef struct NcBatchDecoder NcBatchDecoder;
+
+/* Copies ${policy}, whose level must be one that nc_compression_parse() gives. */
+NcBatchEncoder *nc_batch_encoder_new(const NcBatchPolicy *policy);
+void nc_batch_encoder_free(NcBatchEncoder *e); /* NULL is fine */
+G_DEFINE_AUTOPTR_CLEANUP_FUNC(NcBatchEncoder, nc_batch_encoder_free)
+
+/* For the batches that follow: what is scarce may change during a migration. */
+void nc_batch_encoder_set_policy(NcBatchEncoder *e, const NcBatchPolicy *policy);
+
+/*
+ * Payload of a BATCH frame for the ${raw_len} (1 to NC_BATCH_RAW_MAX) bytes at
+ * ${raw}, which begin at byte ${stream_offset} of their channel. ${records},
+ * in order, `start` relative to ${raw}; NULL with 0 for none. New array, never longer than
+ * raw_len + NC_BATCH_HEADER_BYTES + NC_BATCH_SLACK_BYTES. *stats, if not NULL, is overwritten. Does not fail.
+ */
+GByteArray *nc_batch_encode(NcBatchEncoder *e, uint64_t stream_offset, const uint8_t *raw, uint32_t raw_len,
+                            const NcStreamRecord *records, size_t n_records, NcBatchStats *stats);
+
+NcBatchDecoder *nc_batch_decoder_new(void);
+void nc_batch_decoder_free(NcBatchDecoder *d); /* NULL is fine */
+G_DEFINE_AUTOPTR_CLEANUP_FUNC(NcBatchDecoder, nc_batch_decoder_free)
+
+/*
+ * The raw bytes that the ${len} bytes at ${payload} stand for, compared with
+ * their SHA-256. On success they replace what is in ${ret_raw}, 1 to
+ * NC_BATCH_RAW_MAX of them, and *ret_stream_offset is where they begin; offset
+ * and end are below 2^63. On failure ${ret_raw} is empty and *ret_stream_offset not
+ * touched: NC_ERROR_PROTOCOL, or NC_ERROR_CORRUPT if all is well formed but the
+ * digest differs. Memory: at most twice NC_BATCH_RAW_MAX, whatever the peer says.
+ */
+bool nc_batch_decode(NcBatchDecoder *d, const uint8_t *payload, size_t len, GByteArray *ret_raw,
+                     uint64_t *ret_stream_offset, GError **error);

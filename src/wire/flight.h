@@ -1,0 +1,61 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * How many wire bytes may be unacknowledged: enough to keep the link busy, and
+ * little enough that the machine's pause stays short.
+ *
+ * Theory. QEMU decides to switch over from the rate at its own socket; whatever
+ * is in flight then is pause it has not counted (design.md, section 4).
+ * So, the window in steady state is
+ *
+ *   BDP + max(min(BDP, 10 % of rate x pause budget), rate x 5 ms) + 256 KiB
+ *
+ * where BDP is delivery rate x minimum RTT. The second term finds out whether
+ * the link has become faster: more in flight, more delivered. It is never less
+ * than what is delivered while a receiver collects acknowledgements (5 ms), or on
+ * short paths a smaller window would cause the lower rate it was computed
+ * from. 256 KiB is the granularity: a batch counts until it is delivered whole. In
+ * all, from 256 KiB (4 MiB where the RTT is below a millisecond: there our own
+ * threads are what takes time) to 64 MiB.
+ *
+ * The rate is the highest of the samples of the last 2 s (10 RTTs if that is
+ * longer). A sample is what was delivered in one round, from an acknowledgement
+ * until everything that was in flight at that moment is acknowledged. A round in which
+ * the window did not bind, or nothing was in flight in between, tells what the
+ * sender had to send, not what the link can do: it only counts if it is higher than
+ * what is known. So a pause of QEMU's does not shrink the window.
+ *
+ * The minimum RTT is that of the last 10 s. Our own queue hides it; so, if nothing near it
+ * was seen for 10 s, the window is drained to half a BDP for some 0.3 s and the
+ * smallest RTT meanwhile is the new minimum (as BBR does).
+ *
+ * Start-up: from 1 MiB, the window doubles with each round that bound it, as
+ * long as the rate grows by a quarter at least, but not beyond 2 BDP + 256 KiB;
+ * three rounds without growth end it.
+ *
+ * Pure computation without I/O, clock or lock: one thread at a time; all times are the
+ * caller's CLOCK_MONOTONIC in microseconds, never going backwards.
+ */
+#pragma once
+
+#include "wire/limits.h"
+
+#include <glib.h>
+#include <stdbool.h>
+#include <stdint.h>
+
+typedef struct NcFlight NcFlight;
+
+NcFlight *nc_flight_new(unsigned pause_budget_ms);
+void nc_flight_free(NcFlight *f); /* NULL is fine */
+G_DEFINE_AUTOPTR_CLEANUP_FUNC(NcFlight, nc_flight_free)
+
+/* ${bytes} wire bytes more are acknowledged, ${in_flight_bytes} still are not. */
+void nc_flight_acked(NcFlight *f, uint64_t bytes, uint64_t in_flight_bytes, uint64_t now_us);
+/* A PONG came: its round trip took ${rtt_us}. */
+void nc_flight_rtt(NcFlight *f, uint64_t rtt_us, uint64_t now_us);
+
+/* Wire bytes that may be unacknowledged now. */
+uint64_t nc_flight_window(const NcFlight *f);
+/* For progress: wire bytes per second, 0 while unknown; microseconds, 0 while unknown. */
+double nc_flight_rate(const NcFlight *f);
+uint64_t nc_flight_min_rtt_us(const NcFlight *f);

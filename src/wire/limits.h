@@ -1,0 +1,42 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The wire's bounds in one place, each with its reason. */
+#pragma once
+
+/*
+ * Raw bytes (of QEMU's stream) in one batch. The target is what one core codes
+ * in a few milliseconds, and at 1 Gbit/s a batch of it is on its way in two. The
+ * maximum leaves room for a piece that can't be cut where one would like to.
+ */
+#define NC_BATCH_RAW_TARGET (256u << 10)
+#define NC_BATCH_RAW_MAX (512u << 10)
+/* A batch that does not compress is its raw bytes and this header (batch.h), and a few bytes of operations. */
+#define NC_BATCH_HEADER_BYTES 60u
+/* What the coded form may have more than the raw bytes, both before and after compression: never more than one operation. */
+#define NC_BATCH_SLACK_BYTES 16u
+
+#define NC_FRAME_HEADER_BYTES 16u
+/* The largest batch, and room for what later versions put before it. A receiver needs one buffer of this per connection. */
+#define NC_FRAME_PAYLOAD_MAX (NC_BATCH_RAW_MAX + (64u << 10))
+/* Text of an ERROR frame: two lines in a journal. */
+#define NC_FRAME_ERROR_TEXT_MAX 512u
+/* Name of an error's code; the longest today has 15. */
+#define NC_FRAME_ERROR_NAME_MAX 32u
+/* A HELLO of a later version may be longer than ours; we read our part of it. */
+#define NC_FRAME_HELLO_MAX 256u
+/* Connections of one migration: index and count are below this in any version. */
+#define NC_FRAME_STREAMS_MAX 256u
+
+/* Levels of zstd we offer. Above 9, one core is slower than 100 Mbit/s; below -5, lz4 does better. */
+#define NC_ZSTD_LEVEL_MIN (-5)
+#define NC_ZSTD_LEVEL_MAX 9
+#define NC_ZSTD_LEVEL_DEFAULT 1
+
+/* The flight window (flight.h), wire bytes. */
+#define NC_FLIGHT_MIN_BYTES (256ull << 10)       /* one batch can be on its way while the next is being coded */
+#define NC_FLIGHT_MIN_LOCAL_BYTES (4ull << 20)   /* RTT below NC_FLIGHT_LOCAL_RTT_US: threads take longer than the link */
+#define NC_FLIGHT_MAX_BYTES (64ull << 20)        /* 10 Gbit/s at 25 ms, doubled; and the memory a migration may cost */
+#define NC_FLIGHT_START_BYTES (1ull << 20)       /* 10 ms at 1 Gbit/s: the first guess */
+#define NC_FLIGHT_DRAIN_BYTES (64ull << 10)      /* least window while the minimum RTT is measured anew */
+#define NC_FLIGHT_LOCAL_RTT_US 1000u
+#define NC_FLIGHT_PAUSE_SHARE 0.10               /* of link rate x pause budget, what may queue beyond the BDP */
+#define NC_FLIGHT_ACK_DELAY_US 5000u             /* a receiver collects acknowledgements for as long as this */

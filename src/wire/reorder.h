@@ -1,0 +1,43 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Batches in sequence again: items come in any order and leave in order.
+ *
+ * Bounded by a number of items and a number of bytes ahead of the next
+ * expected one. What does not fit is refused and stays the caller's, never
+ * kept "just in case": a peer that keeps to the limits of its HELLO is never
+ * refused. Two refusals are different news: a duplicate is harmless (after a
+ * connection was lost, batches are sent again), too far ahead is a peer that
+ * does not keep the rules. No lock: the caller's.
+ */
+#pragma once
+
+#include <glib.h>
+#include <stdbool.h>
+#include <stdint.h>
+
+typedef struct NcReorder NcReorder;
+
+typedef enum {
+  NC_REORDER_TAKEN,     /* the item is now the reorder's */
+  NC_REORDER_DUPLICATE, /* delivered already, or waiting here */
+  NC_REORDER_TOO_FAR,   /* beyond the number or the bytes that may wait */
+} NcReorderVerdict;
+
+/* ${capacity} items at most (at least 1), ${limit_bytes} of them together; what waits at the end is freed by ${free_item}. */
+NcReorder *nc_reorder_new(uint32_t capacity, uint64_t limit_bytes, GDestroyNotify free_item);
+void nc_reorder_free(NcReorder *r); /* NULL is fine */
+G_DEFINE_AUTOPTR_CLEANUP_FUNC(NcReorder, nc_reorder_free)
+
+/*
+ * What would nc_reorder_put() say? For asking before work is spent on a batch. The next
+ * expected item is never refused for its bytes: refusing it would stop everything.
+ */
+NcReorderVerdict nc_reorder_judge(const NcReorder *r, uint64_t seq, uint64_t bytes);
+/* ${item} (not NULL) is taken only with NC_REORDER_TAKEN. ${bytes} counts against the limit while it waits. */
+NcReorderVerdict nc_reorder_put(NcReorder *r, uint64_t seq, gpointer item, uint64_t bytes);
+/* The next item in sequence, now the caller's, or NULL if it is not here yet. */
+gpointer nc_reorder_take(NcReorder *r);
+
+uint64_t nc_reorder_next_seq(const NcReorder *r); /* the number the next nc_reorder_take() gives */
+uint32_t nc_reorder_count(const NcReorder *r);    /* items waiting */
+uint64_t nc_reorder_bytes(const NcReorder *r);    /* bytes of these */
