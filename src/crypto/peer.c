@@ -10,6 +10,7 @@
  */
 #include "crypto/peer.h"
 #include "base/bytes.h"
+#include "crypto/lock.h"
 #include "crypto/pki_internal.h"
 #include "crypto/trust_internal.h"
 
@@ -29,8 +30,8 @@ struct NcPeer {
   char *whom; /* for errors: "host-b (10.0.0.2:7450)" */
   size_t limit_bytes;
   gint ended; /* atomic: nc_peer_shutdown() was called */
-  GMutex sending;
-  GMutex lock; /* protects ${tls} */
+  pthread_mutex_t sending;
+  pthread_mutex_t lock; /* protects ${tls} */
   NcTls *tls;
   GByteArray *inbox; /* the receiver's: the message that is coming in, header first */
 };
@@ -54,8 +55,8 @@ nc_peer_new(NcTls *tls, NcTrust *trust, const char *address)
 {
   NcPeer *peer = g_new0(NcPeer, 1);
 
-  g_mutex_init(&peer->sending);
-  g_mutex_init(&peer->lock);
+  pthread_mutex_init(&peer->sending, NULL);
+  pthread_mutex_init(&peer->lock, NULL);
   peer->tls = tls;
   peer->trust = trust ? nc_trust_ref(trust) : NULL;
   peer->address = g_strdup(address);
@@ -201,9 +202,9 @@ nc_peer_send_bytes(NcPeer *peer, const uint8_t *data, size_t length, GError **er
   while (length > 0) {
     GError *failure = NULL;
     size_t n = 0;
-    g_mutex_lock(&peer->lock);
+    pthread_mutex_lock(&peer->lock);
     NcTlsResult result = nc_tls_try_write(peer->tls, data, length, &n, &failure);
-    g_mutex_unlock(&peer->lock);
+    pthread_mutex_unlock(&peer->lock);
     if (result == NC_TLS_FAILED)
       return nc_peer_fail(peer, failure, error);
     if (result == NC_TLS_DONE) {
@@ -224,7 +225,7 @@ nc_peer_send(NcPeer *peer, json_t *message, GError **error)
 
   if (!frame)
     return false;
-  g_autoptr(GMutexLocker) locker = g_mutex_locker_new(&peer->sending);
+  nc_hold(&peer->sending);
   return !nc_peer_ended(peer, error) && nc_peer_send_bytes(peer, frame->data, frame->len, error);
 }
 
@@ -254,9 +255,9 @@ nc_peer_read_some(NcPeer *peer, size_t most, GError **error)
   GError *failure = NULL;
   size_t n = 0;
 
-  g_mutex_lock(&peer->lock);
+  pthread_mutex_lock(&peer->lock);
   NcTlsResult result = nc_tls_try_read(peer->tls, chunk, MIN(most, sizeof chunk), &n, &failure);
-  g_mutex_unlock(&peer->lock);
+  pthread_mutex_unlock(&peer->lock);
   if (result == NC_TLS_DONE)
     g_byte_array_append(peer->inbox, chunk, (guint)n);
   else if (result == NC_TLS_FAILED)
@@ -326,10 +327,10 @@ nc_peer_shutdown(NcPeer *peer)
 {
   if (g_atomic_int_exchange(&peer->ended, 1))
     return;
-  g_mutex_lock(&peer->lock);
+  pthread_mutex_lock(&peer->lock);
   nc_tls_close_notify(peer->tls);
   shutdown(nc_tls_fd(peer->tls), SHUT_RDWR);
-  g_mutex_unlock(&peer->lock);
+  pthread_mutex_unlock(&peer->lock);
 }
 
 /* Closing with unread bytes would make the kernel throw away what we sent last. */
@@ -352,8 +353,8 @@ nc_peer_free(NcPeer *peer)
   nc_peer_drain(peer);
   nc_tls_free(peer->tls);
   nc_trust_free(peer->trust);
-  g_mutex_clear(&peer->sending);
-  g_mutex_clear(&peer->lock);
+  pthread_mutex_destroy(&peer->sending);
+  pthread_mutex_destroy(&peer->lock);
   g_byte_array_unref(peer->inbox);
   g_free(peer->node);
   g_free(peer->serial);

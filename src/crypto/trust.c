@@ -9,6 +9,7 @@
 #include "crypto/trust.h"
 #include "base/bytes.h"
 #include "base/io.h"
+#include "crypto/lock.h"
 #include "crypto/pki_internal.h"
 #include "crypto/trust_internal.h"
 
@@ -28,8 +29,8 @@ struct NcTrust {
   char *pki_dir;
   char *node;
   char *cluster;
-  GMutex changing; /* held while something is changed, on disk too; taken before ${lock} */
-  GMutex lock;     /* protects the three below */
+  pthread_mutex_t changing; /* held while something is changed, on disk too; taken before ${lock} */
+  pthread_mutex_t lock;     /* protects the three below */
   NcTrustSet *set;
   NcRoster *roster;
   bool anonymous;
@@ -139,8 +140,8 @@ nc_trust_load(const char *data_dir, GError **error)
     return NULL;
   NcTrust *trust = g_new0(NcTrust, 1);
   trust->references = 1;
-  g_mutex_init(&trust->changing);
-  g_mutex_init(&trust->lock);
+  pthread_mutex_init(&trust->changing, NULL);
+  pthread_mutex_init(&trust->lock, NULL);
   trust->pki_dir = g_steal_pointer(&pki_dir);
   trust->node = g_strdup(set->cert->node);
   trust->cluster = g_strdup(nc_roster_cluster(roster));
@@ -164,8 +165,8 @@ nc_trust_free(NcTrust *trust)
     return;
   nc_trust_set_free(trust->set);
   nc_roster_free(trust->roster);
-  g_mutex_clear(&trust->changing);
-  g_mutex_clear(&trust->lock);
+  pthread_mutex_destroy(&trust->changing);
+  pthread_mutex_destroy(&trust->lock);
   g_free(trust->pki_dir);
   g_free(trust->node);
   g_free(trust->cluster);
@@ -189,42 +190,42 @@ nc_trust_cluster(NcTrust *trust)
 bool
 nc_trust_has_ca_key(NcTrust *trust)
 {
-  g_autoptr(GMutexLocker) locker = g_mutex_locker_new(&trust->lock);
+  nc_hold(&trust->lock);
   return trust->set->ca != NULL;
 }
 
 void
 nc_trust_ca_fingerprint(NcTrust *trust, uint8_t ret_fingerprint[32])
 {
-  g_autoptr(GMutexLocker) locker = g_mutex_locker_new(&trust->lock);
+  nc_hold(&trust->lock);
   nc_hex_decode(trust->set->ca_cert->fingerprint, ret_fingerprint, NC_SHA256_BYTES);
 }
 
 char *
 nc_trust_ca_pem(NcTrust *trust)
 {
-  g_autoptr(GMutexLocker) locker = g_mutex_locker_new(&trust->lock);
+  nc_hold(&trust->lock);
   return g_strdup(trust->set->ca_cert->pem);
 }
 
 int64_t
 nc_trust_expires_us(NcTrust *trust)
 {
-  g_autoptr(GMutexLocker) locker = g_mutex_locker_new(&trust->lock);
+  nc_hold(&trust->lock);
   return trust->set->cert->not_after_us;
 }
 
 NcRoster *
 nc_trust_roster(NcTrust *trust)
 {
-  g_autoptr(GMutexLocker) locker = g_mutex_locker_new(&trust->lock);
+  nc_hold(&trust->lock);
   return nc_roster_ref(trust->roster);
 }
 
 uint64_t
 nc_trust_roster_version(NcTrust *trust)
 {
-  g_autoptr(GMutexLocker) locker = g_mutex_locker_new(&trust->lock);
+  nc_hold(&trust->lock);
   return nc_roster_version(trust->roster);
 }
 
@@ -247,7 +248,7 @@ nc_trust_check_node(NcTrust *trust, const char *name, const char *serial, GError
 SSL_CTX *
 nc_trust_context(NcTrust *trust, bool server)
 {
-  g_autoptr(GMutexLocker) locker = g_mutex_locker_new(&trust->lock);
+  nc_hold(&trust->lock);
   SSL_CTX *context = trust->set->context[server];
 
   SSL_CTX_up_ref(context);
@@ -257,14 +258,14 @@ nc_trust_context(NcTrust *trust, bool server)
 void
 nc_trust_allow_anonymous(NcTrust *trust, bool allow)
 {
-  g_autoptr(GMutexLocker) locker = g_mutex_locker_new(&trust->lock);
+  nc_hold(&trust->lock);
   trust->anonymous = allow;
 }
 
 bool
 nc_trust_allows_anonymous(NcTrust *trust)
 {
-  g_autoptr(GMutexLocker) locker = g_mutex_locker_new(&trust->lock);
+  nc_hold(&trust->lock);
   return trust->anonymous;
 }
 
@@ -274,10 +275,10 @@ nc_trust_allows_anonymous(NcTrust *trust)
 static void
 nc_trust_use_roster(NcTrust *trust, NcRoster *roster)
 {
-  g_mutex_lock(&trust->lock);
+  pthread_mutex_lock(&trust->lock);
   NcRoster *previous = trust->roster;
   trust->roster = roster;
-  g_mutex_unlock(&trust->lock);
+  pthread_mutex_unlock(&trust->lock);
   nc_roster_free(previous);
 }
 
@@ -309,7 +310,7 @@ nc_trust_compare_locked(NcTrust *trust, const NcRoster *roster, bool *ret_newer,
 bool
 nc_trust_replace_roster(NcTrust *trust, const char *document, const char *signature_hex, bool *ret_replaced, GError **error)
 {
-  g_autoptr(GMutexLocker) locker = g_mutex_locker_new(&trust->changing);
+  nc_hold(&trust->changing);
   g_autoptr(NcRoster) roster = nc_roster_parse(document, signature_hex, trust->set->ca_cert, error);
   bool newer = false;
 
@@ -332,7 +333,7 @@ nc_trust_need_ca(NcTrust *trust, GError **error)
 bool
 nc_trust_remove_node(NcTrust *trust, const char *name, GError **error)
 {
-  g_autoptr(GMutexLocker) locker = g_mutex_locker_new(&trust->changing);
+  nc_hold(&trust->changing);
 
   if (!nc_trust_need_ca(trust, error))
     return false;
@@ -346,7 +347,7 @@ bool
 nc_trust_admit(NcTrust *trust, const char *name, const char *address, const char *csr_pem, int validity_days,
                NcCert **ret_cert, NcRoster **ret_roster, GError **error)
 {
-  g_autoptr(GMutexLocker) locker = g_mutex_locker_new(&trust->changing);
+  nc_hold(&trust->changing);
 
   if (!nc_trust_need_ca(trust, error))
     return false;
@@ -362,7 +363,7 @@ nc_trust_admit(NcTrust *trust, const char *name, const char *address, const char
 bool
 nc_trust_reload(NcTrust *trust, GError **error)
 {
-  g_autoptr(GMutexLocker) locker = g_mutex_locker_new(&trust->changing);
+  nc_hold(&trust->changing);
   g_autoptr(NcTrustSet) set = nc_trust_set_load(trust->pki_dir, error);
   g_autoptr(NcRoster) roster = set ? nc_roster_load(trust->pki_dir, set->ca_cert, error) : NULL;
   bool newer = false;
@@ -374,10 +375,10 @@ nc_trust_reload(NcTrust *trust, GError **error)
                    set->cert->node, trust->node);
   if (strcmp(set->ca_cert->fingerprint, trust->set->ca_cert->fingerprint) != 0)
     return nc_fail(error, NC_ERROR_TRUST, "there is another CA now: restart to join another cluster");
-  g_mutex_lock(&trust->lock);
+  pthread_mutex_lock(&trust->lock);
   NcTrustSet *previous = trust->set;
   trust->set = g_steal_pointer(&set);
-  g_mutex_unlock(&trust->lock);
+  pthread_mutex_unlock(&trust->lock);
   nc_trust_set_free(previous);
   if (newer)
     nc_trust_use_roster(trust, g_steal_pointer(&roster));

@@ -9,6 +9,13 @@
 #include <sys/socket.h>
 #include <time.h>
 
+void
+t_init(int *argc, char ***argv)
+{
+  g_test_init(argc, argv, NULL);
+  g_error_free(g_error_new_literal(NC_ERROR, NC_ERROR_INTERNAL, "first"));
+}
+
 char *
 t_dir(void)
 {

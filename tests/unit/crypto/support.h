@@ -11,6 +11,12 @@
 
 #define T_LIMIT_MS 5000
 
+/*
+ * g_test_init(), and one GError: GLib sets up its error domains at the first,
+ * which ThreadSanitizer, blind to GLib's locks, would call a race among threads.
+ */
+void t_init(int *argc, char ***argv);
+
 /* A new directory, removed with everything in it by t_remove_dir(), which also frees the name. */
 char *t_dir(void);
 void t_remove_dir(char *dir);

@@ -304,7 +304,7 @@ bent_requests(void)
 int
 main(int argc, char **argv)
 {
-  g_test_init(&argc, &argv, NULL);
+  t_init(&argc, &argv);
   g_test_add_func("/join/token_lets_a_node_in", token_lets_a_node_in);
   g_test_add_func("/join/dishonest_answers_are_refused", dishonest_answers_are_refused);
   g_test_add_func("/join/wrong_secret_is_refused_by_the_cluster", wrong_secret_is_refused_by_the_cluster);

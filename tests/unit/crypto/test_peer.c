@@ -411,7 +411,7 @@ shapes_of_addresses(void)
 int
 main(int argc, char **argv)
 {
-  g_test_init(&argc, &argv, NULL);
+  t_init(&argc, &argv);
   g_test_add_func("/peer/members_talk", members_talk);
   g_test_add_func("/peer/last_words_arrive_although_nobody_reads_ours", last_words_arrive_although_nobody_reads_ours);
   g_test_add_func("/peer/all_threads_at_once_both_ways", all_threads_at_once_both_ways);

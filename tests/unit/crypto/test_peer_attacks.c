@@ -405,7 +405,7 @@ oversize_message(void)
 int
 main(int argc, char **argv)
 {
-  g_test_init(&argc, &argv, NULL);
+  t_init(&argc, &argv);
   for (size_t i = 0; i < G_N_ELEMENTS(attack); i++) {
     g_autofree char *path = g_strdup_printf("/peer/attack/%s", attack[i].name);
     g_test_add_data_func(path, &attack[i], bad_certificate);

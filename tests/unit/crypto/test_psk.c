@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Two movers and a key: who gets in, who does not, and what both sides are told. */
+#include "support.h"
 #include "base/io.h"
 #include "crypto/digest.h"
 #include "crypto/psk.h"
@@ -254,7 +255,7 @@ preload_twice(void)
 int
 main(int argc, char **argv)
 {
-  g_test_init(&argc, &argv, NULL);
+  t_init(&argc, &argv);
   g_test_add_func("/psk/preload_twice", preload_twice);
   g_test_add_func("/psk/the_key_opens", the_key_opens);
   for (size_t i = 0; i < G_N_ELEMENTS(refusal); i++) {
