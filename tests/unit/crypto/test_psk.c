@@ -5,7 +5,7 @@
 #include "crypto/digest.h"
 #include "crypto/psk.h"
 
-#include <poll.h>
+#include <seccomp.h>
 #include <string.h>
 #include <sys/socket.h>
 #include <unistd.h>
@@ -252,6 +252,66 @@ preload_twice(void)
   }
 }
 
+/* --- as the mover does it: nothing can be opened any more --- */
+
+static gpointer
+meet_and_echo(gpointer unused)
+{
+  Side server = { .key = good_key, .identity = "mig-1", .timeout_ms = LIMIT_MS }, client = server;
+
+  meet(&server, &client);
+  if (server.tls && client.tls)
+    echo(client.tls, server.tls);
+  bool met = server.tls && client.tls;
+  part(&server);
+  part(&client);
+  return GINT_TO_POINTER(met);
+}
+
+/* A refusal has texts to load, too. */
+static bool
+refuse_in_the_sandbox(void)
+{
+  Side server = { .key = good_key, .identity = "mig-1", .timeout_ms = LIMIT_MS }, client = server;
+
+  client.key = other_key;
+  meet(&server, &client);
+  bool refused = !server.tls && !client.tls && server.error && client.error;
+  part(&server);
+  part(&client);
+  return refused;
+}
+
+static bool
+forbid_opening(void)
+{
+  static const int forbidden[] = { SCMP_SYS(open), SCMP_SYS(openat), SCMP_SYS(openat2), SCMP_SYS(stat), SCMP_SYS(newfstatat),
+                                   SCMP_SYS(access), SCMP_SYS(faccessat), SCMP_SYS(readlink) };
+  scmp_filter_ctx filter = seccomp_init(SCMP_ACT_ALLOW);
+  bool ok = filter != NULL;
+
+  for (size_t i = 0; ok && i < G_N_ELEMENTS(forbidden); i++)
+    ok = seccomp_rule_add(filter, SCMP_ACT_KILL_PROCESS, forbidden[i], 0) == 0;
+  ok = ok && seccomp_load(filter) == 0;
+  seccomp_release(filter);
+  return ok;
+}
+
+static void
+nothing_is_opened_after_preload(void)
+{
+  if (g_test_subprocess()) {
+    g_autoptr(GError) error = NULL;
+    g_assert_true(nc_tls_preload(&error));
+    if (!forbid_opening())
+      _exit(77);
+    bool met = GPOINTER_TO_INT(g_thread_join(g_thread_new("mover", meet_and_echo, NULL)));
+    _exit(met && refuse_in_the_sandbox() ? 0 : 1);
+  }
+  g_test_trap_subprocess(NULL, 30 * G_USEC_PER_SEC, 0);
+  g_test_trap_assert_passed();
+}
+
 int
 main(int argc, char **argv)
 {
@@ -268,5 +328,8 @@ main(int argc, char **argv)
   g_test_add_func("/psk/cut_is_not_an_orderly_end", cut_is_not_an_orderly_end);
   g_test_add_func("/psk/altered_record_is_found", altered_record_is_found);
   g_test_add_func("/psk/poll_loop_both_ways", poll_loop_both_ways);
+#if !defined(__SANITIZE_ADDRESS__) && !defined(__SANITIZE_THREAD__) /* a sanitizer opens files of its own */
+  g_test_add_func("/psk/nothing_is_opened_after_preload", nothing_is_opened_after_preload);
+#endif
   return g_test_run();
 }
