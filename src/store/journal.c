@@ -104,7 +104,7 @@ static bool
 nc_journal_append_record(sqlite3_stmt *row, gpointer data, GError **error)
 {
   json_t *record = nc_journal_parse(row, 0, error);
-  return record && json_array_append_new(data, record) == 0;
+  return record && (json_array_append_new(data, record) == 0 || nc_fail(error, NC_ERROR_INTERNAL, "out of memory"));
 }
 
 static json_t *
@@ -213,6 +213,20 @@ nc_journal_set_right(NcJournal *journal, const NcRight *right, NcRightState expe
   return nc_db_end(journal->db, nc_journal_swap_right_locked(journal, right, expected_state, expected_epoch, error), error);
 }
 
+static bool
+nc_journal_append_name(sqlite3_stmt *row, gpointer data, GError **error)
+{
+  return json_array_append_new(data, json_string(nc_db_column(row, 0))) == 0 ||
+         nc_fail(error, NC_ERROR_CORRUPT, "a name in this node's journal is not readable");
+}
+
+json_t *
+nc_journal_list_rights(NcJournal *journal, NcRightState state, GError **error)
+{
+  const NcDbValue values[] = { NC_TEXT(nc_right_name(state)) };
+  return nc_journal_read_list(journal, "SELECT vm FROM run_right WHERE state=?1 ORDER BY vm", values, 1, nc_journal_append_name, error);
+}
+
 /* --- machines --- */
 
 bool
@@ -303,7 +317,7 @@ nc_journal_append_event(sqlite3_stmt *row, gpointer data, GError **error)
   json_t *event = json_pack("{s:s, s:s, s:s}", "at", at, "event", nc_db_column(row, 1), "detail", nc_db_column(row, 2));
   if (!event)
     return nc_fail(error, NC_ERROR_CORRUPT, "an event in this node's journal is not readable");
-  return json_array_append_new(data, event) == 0;
+  return json_array_append_new(data, event) == 0 || nc_fail(error, NC_ERROR_INTERNAL, "out of memory");
 }
 
 json_t *

@@ -60,6 +60,9 @@ bool nc_journal_get_right(NcJournal *journal, const char *vm, NcRight *ret, GErr
 bool nc_journal_set_right(NcJournal *journal, const NcRight *right, NcRightState expected_state, uint64_t expected_epoch,
                           GError **error);
 
+/* Names of the machines whose record is ${state}. New reference: array of strings. */
+json_t *nc_journal_list_rights(NcJournal *journal, NcRightState state, GError **error);
+
 /* --- machines --- */
 
 /* The record is a JSON object {name, spec, runtime}; ${runtime} is what the agent needs to find the QEMU again. */

@@ -86,6 +86,10 @@ right_survives_reopening(Fixture *f, gconstpointer data)
   g_assert_cmpuint(right.epoch, ==, 2);
   g_assert_cmpstr(right.peer, ==, "b");
   g_assert_cmpstr(right.migration, ==, "mig-1");
+  nc_autojson json_t *released = nc_journal_list_rights(f->journal, NC_RIGHT_RELEASED, NULL);
+  nc_autojson json_t *held = nc_journal_list_rights(f->journal, NC_RIGHT_HELD, NULL);
+  g_assert_cmpstr(json_string_value(json_array_get(released, 0)), ==, "web1");
+  g_assert_cmpuint(json_array_size(held), ==, 0);
   nc_autojson json_t *events = nc_journal_list_events(f->journal, "mig-1", NULL);
   g_assert_nonnull(events); /* events without a migration's record are pruned at opening */
 }
