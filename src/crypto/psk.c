@@ -142,7 +142,7 @@ nc_tls_preload(GError **error)
 
   nc_random_bytes(key, sizeof key);
   nc_sha256(key, sizeof key, digest);
-  g_autofree char *reason = nc_ossl_reason(); /* error texts, too */
+  g_free(nc_ossl_reason()); /* error texts, too */
   if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair) < 0)
     return nc_fail_errno(error, NC_ERROR_INTERNAL, errno, "socketpair");
   g_autoptr(NcTls) server = nc_psk_new(pair[0], &psk, true, error);
