@@ -1,0 +1,70 @@
+#!/bin/sh
+# SPDX-License-Identifier: Apache-2.0
+# Fuzzes every target for SECONDS each: tests/fuzz/run.sh SECONDS [TARGET...]
+#
+# Builds with clang, address and undefined-behaviour sanitizers in build-fuzz
+# (NC_FUZZ_BUILD). New inputs are collected there, not in the committed corpus;
+# streams recorded by tests/fixtures/make-streams.py are used as further seeds
+# if NC_STREAMS (default: build-fuzz/streams) has any. Exit status 0 only if no
+# target failed; what broke one is left in build-fuzz/findings/TARGET/.
+set -eu
+
+seconds=${1:?usage: tests/fuzz/run.sh SECONDS [TARGET...]}
+shift
+case $seconds in '' | *[!0-9]*) echo "run.sh: SECONDS is a number" >&2; exit 2 ;; esac
+top=$(cd "$(dirname "$0")/../.." && pwd)
+build=${NC_FUZZ_BUILD:-$top/build-fuzz}
+streams=${NC_STREAMS:-$build/streams}
+
+if [ ! -f "$build/build.ninja" ]; then
+  CC=clang meson setup "$build" "$top" -Dfuzz=true -Db_sanitize=address,undefined -Db_lundef=false \
+    -Dc_args=-fsanitize=fuzzer-no-link >"$build.log" 2>&1 || {
+    cat "$build.log" >&2
+    exit 2
+  }
+  rm -f "$build.log"
+fi
+targets=${*:-$(cd "$top/tests/fuzz" && ls fuzz_*.c | sed 's/\.c$//')}
+
+# A recorded stream becomes a seed with the target's two leading bytes: main channel, pieces of 256 bytes.
+# Only its beginning: what is behind holds nothing but more pages.
+make_seeds() {
+  mkdir -p "$build/seeds/$1"
+  [ "$1" = fuzz_stream ] || return 0
+  for file in "$streams"/*.fwd; do
+    [ -f "$file" ] || continue
+    { printf '\000\377'; head -c 65536 "$file"; } >"$build/seeds/$1/$(basename "$file")"
+  done
+}
+
+# Undefined behaviour is a finding, not a remark.
+export UBSAN_OPTIONS="${UBSAN_OPTIONS:-halt_on_error=1:print_stacktrace=1}"
+
+passed=0
+failed=0
+for target in $targets; do
+  # A target whose directory is not part of this build is not a failure, but is said.
+  if ! ninja -C "$build" -t query "tests/fuzz/$target" >/dev/null 2>&1; then
+    echo "$target: not built here, left out"
+    continue
+  fi
+  if ! ninja -C "$build" "tests/fuzz/$target" >"$build/$target.log" 2>&1; then
+    cat "$build/$target.log"
+    failed=$((failed + 1))
+    continue
+  fi
+  make_seeds "$target"
+  mkdir -p "$build/corpus/$target" "$build/findings/$target" "$top/tests/fuzz/corpus/$target"
+  if "$build/tests/fuzz/$target" -max_total_time="$seconds" -timeout=10 -rss_limit_mb=2048 -max_len=70000 \
+    -print_final_stats=1 -artifact_prefix="$build/findings/$target/" \
+    "$build/corpus/$target" "$top/tests/fuzz/corpus/$target" "$build/seeds/$target" >"$build/$target.log" 2>&1; then
+    passed=$((passed + 1))
+    echo "$target: $(sed -n 's/^stat::number_of_executed_units: *//p' "$build/$target.log") inputs"
+  else
+    failed=$((failed + 1))
+    tail -40 "$build/$target.log"
+    echo "$target: FAILED, see $build/findings/$target"
+  fi
+done
+echo "$passed passed, $failed failed"
+[ "$failed" -eq 0 ]
