@@ -47,7 +47,8 @@ nc_control_new(int fd, GError **error)
   NcMover *m = &c->mover;
 
   c->processors = g_get_num_processors();
-  json_object_seed(0); /* reads /dev/urandom, once */
+  json_object_seed(0);                                        /* reads /dev/urandom, once */
+  g_error_free(g_error_new_literal(NC_ERROR, NC_ERROR_IO, "")); /* registers the domain while there is one thread */
   m->control_fd = fd;
   pthread_mutex_init(&m->event_lock, NULL);
   pthread_mutex_init(&m->state_lock, NULL);

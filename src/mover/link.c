@@ -338,10 +338,24 @@ nc_link_write(NcLink *l, bool *moved, GError **error)
 }
 
 static bool
+nc_link_take_pong(NcLink *l, GError **error)
+{
+  uint64_t sent_us, now_us = (uint64_t)nc_mono_us();
+
+  if (!nc_frame_check_pong(&l->in, &sent_us, error))
+    return false;
+  if (sent_us > now_us || now_us - sent_us > G_USEC_PER_SEC * 3600ull)
+    return nc_fail(error, NC_ERROR_PROTOCOL, "a pong that answers no ping of ours");
+  atomic_store_explicit(&l->mover->counters.rtt_us, now_us - sent_us, memory_order_relaxed);
+  if (l->mover->source)
+    nc_outbox_rtt(nc_source_outbox(l->mover->source), now_us - sent_us);
+  return true;
+}
+
+static bool
 nc_link_handle_frame(NcLink *l, GError **error)
 {
   NcMover *m = l->mover;
-  uint64_t rtt_us;
 
   if (l->phase != NC_LINK_RUNNING) /* too late for anything */
     return true;
@@ -356,16 +370,8 @@ nc_link_handle_frame(NcLink *l, GError **error)
   switch (l->in.type) {
   case NC_FRAME_PING: /* latched: a peer that asks faster than it reads gets one answer */
     l->pong_due = true;
-    l->pong_value = l->in.argument;
-    return true;
-  case NC_FRAME_PONG:
-    rtt_us = (uint64_t)nc_mono_us() - l->in.argument;
-    if (rtt_us > G_USEC_PER_SEC * 3600ull) /* not an echo of ours */
-      return nc_fail(error, NC_ERROR_PROTOCOL, "a pong that answers nothing");
-    atomic_store_explicit(&m->counters.rtt_us, rtt_us, memory_order_relaxed);
-    if (m->source)
-      nc_outbox_rtt(nc_source_outbox(m->source), rtt_us);
-    return true;
+    return nc_frame_check_ping(&l->in, &l->pong_value, error);
+  case NC_FRAME_PONG: return nc_link_take_pong(l, error);
   default: return nc_session_frame(m, l, &l->in, error);
   }
 }

@@ -38,6 +38,7 @@ struct NcOutbox {
   uint64_t unsent_raw_bytes;
   uint64_t in_flight_wire_bytes;
   uint64_t in_flight_raw_bytes;
+  uint64_t ahead_batches, ahead_bytes; /* the most the destination accepts unacknowledged */
   NcFlight *flight;
 
   /* raw bytes per second, from acknowledgements */
@@ -195,7 +196,7 @@ nc_outbox_window_has_room_locked(const NcOutbox *o, const NcOutSlot *slot)
   if (o->in_flight_wire_bytes == 0)
     return true;
   return o->in_flight_wire_bytes + slot->wire_bytes <= nc_flight_window(o->flight) &&
-         o->in_flight_raw_bytes + slot->raw_bytes <= NC_MOVER_MAX_AHEAD_BYTES;
+         o->in_flight_raw_bytes + slot->raw_bytes <= o->ahead_bytes && o->next_take - o->next_ack < o->ahead_batches;
 }
 
 bool
@@ -297,6 +298,15 @@ nc_outbox_rtt(NcOutbox *o, uint64_t rtt_us)
   pthread_mutex_unlock(&o->lock);
 }
 
+void
+nc_outbox_limit(NcOutbox *o, uint32_t batches, uint64_t raw_bytes)
+{
+  pthread_mutex_lock(&o->lock);
+  o->ahead_batches = MIN(o->ahead_batches, batches);
+  o->ahead_bytes = MIN(o->ahead_bytes, raw_bytes);
+  pthread_mutex_unlock(&o->lock);
+}
+
 NcOutbox *
 nc_outbox_new(NcMover *m)
 {
@@ -307,6 +317,8 @@ nc_outbox_new(NcMover *m)
   pthread_cond_init(&o->has_raw, NULL);
   pthread_cond_init(&o->has_room, NULL);
   g_queue_init(&o->conclusions);
+  o->ahead_batches = NC_MOVER_MAX_AHEAD;
+  o->ahead_bytes = NC_MOVER_MAX_AHEAD_BYTES;
   o->flight = nc_flight_new(m->setup.pause_budget_ms);
   o->rate_since_us = nc_mono_us();
   for (unsigned i = 0; i < m->setup.workers; i++)

@@ -46,6 +46,9 @@ typedef struct {
 /* Starts ${m}->setup.workers encoders. Lives as long as the process. */
 NcOutbox *nc_outbox_new(NcMover *m);
 
+/* What the destination accepts ahead of its last ACK. Any thread; the smallest counts. */
+void nc_outbox_limit(NcOutbox *o, uint32_t batches, uint64_t raw_bytes);
+
 /* Takes ${batch}. Blocks while too much is unsent. One thread: the reader. */
 void nc_outbox_submit(NcOutbox *o, NcRawBatch *batch);
 /* Bytes a batch should have now: smaller on a slow link. */

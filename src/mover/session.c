@@ -103,28 +103,42 @@ GByteArray *
 nc_session_hello(const NcMover *m, unsigned index)
 {
   const NcFrameHello hello = {
-    .connection = (uint16_t)index,
+    .version = NC_WIRE_VERSION,
+    .lowest_version = NC_WIRE_LOWEST_VERSION,
+    .index = (uint16_t)index,
     .streams = (uint16_t)m->setup.streams,
-    .role = m->setup.is_source ? NC_ROLE_SOURCE : NC_ROLE_DESTINATION,
-    .window_batches = NC_MOVER_MAX_AHEAD,
-    .window_bytes = NC_MOVER_MAX_AHEAD_BYTES,
+    .role = m->setup.is_source ? NC_WIRE_ROLE_SOURCE : NC_WIRE_ROLE_DESTINATION,
+    .batch_raw_max = NC_BATCH_RAW_MAX,
+    .ahead_batches = NC_MOVER_MAX_AHEAD,
+    .ahead_bytes = NC_MOVER_MAX_AHEAD_BYTES,
   };
   return nc_frame_encode_hello(&hello);
 }
 
+/* A side that accepts less than we must be able to send can't be served; less than we would like is fine. */
+static bool
+nc_session_take_limits(NcMover *m, const NcFrameHello *hello, GError **error)
+{
+  if (hello->batch_raw_max < NC_BATCH_RAW_MAX || hello->ahead_batches < 1)
+    return nc_fail(error, NC_ERROR_PROTOCOL, "the other mover accepts batches of %u bytes, %u at a time: too little",
+                   hello->batch_raw_max, hello->ahead_batches);
+  if (m->source)
+    nc_outbox_limit(nc_source_outbox(m->source), hello->ahead_batches, hello->ahead_bytes);
+  return true;
+}
+
 bool
-nc_session_check_hello(const NcMover *m, unsigned index, const NcFrame *frame, GError **error)
+nc_session_check_hello(NcMover *m, unsigned index, const NcFrame *frame, GError **error)
 {
   NcFrameHello hello;
 
-  if (!nc_frame_check_hello(frame, &hello, error))
+  if (!nc_frame_check_hello(frame, &hello, error) || nc_frame_hello_version(&hello, error) == 0)
     return false;
-  if (hello.role != (m->setup.is_source ? NC_ROLE_DESTINATION : NC_ROLE_SOURCE))
+  if (hello.role != (m->setup.is_source ? NC_WIRE_ROLE_DESTINATION : NC_WIRE_ROLE_SOURCE))
     return nc_fail(error, NC_ERROR_PROTOCOL, "the other mover is a %s, too", nc_mover_side(m));
-  if (hello.connection != index || hello.streams != m->setup.streams)
-    return nc_fail(error, NC_ERROR_PROTOCOL, "the other mover calls this connection %u of %u", hello.connection,
-                   hello.streams);
-  return true;
+  if (hello.index != index || hello.streams != m->setup.streams)
+    return nc_fail(error, NC_ERROR_PROTOCOL, "the other mover calls this connection %u of %u", hello.index, hello.streams);
+  return nc_session_take_limits(m, &hello, error);
 }
 
 static const NcSessionRule nc_session_rules[] = {

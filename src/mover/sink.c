@@ -6,16 +6,26 @@
 #include "base/log.h"
 #include "mover/limits.h"
 #include "mover/link.h"
+#include "wire/reorder.h"
 
 #include <errno.h>
 #include <string.h>
 #include <time.h>
 
+/* Verified, waiting for its turn. */
 typedef struct {
-  GByteArray *raw; /* NULL: not here yet */
-  uint64_t offset;
+  GByteArray *raw;
+  uint64_t offset; /* where the peer says it belongs */
   uint32_t wire_bytes;
-} NcSinkSlot;
+} NcSinkBatch;
+
+static void
+nc_sink_batch_free(NcSinkBatch *batch)
+{
+  g_byte_array_unref(batch->raw);
+  g_free(batch);
+}
+G_DEFINE_AUTOPTR_CLEANUP_FUNC(NcSinkBatch, nc_sink_batch_free)
 
 /* Where the stream was after a batch, for statements that name it later. */
 typedef struct {
@@ -35,11 +45,11 @@ struct NcSink {
   int qemu;
 
   pthread_mutex_t lock;    /* protects everything below */
-  pthread_cond_t has_next; /* the next batch is here, or a statement; for the writer */
+  pthread_cond_t has_news; /* the next batch is here, or a statement; for the writer */
 
-  NcSinkSlot ring[NC_MOVER_MAX_AHEAD]; /* by seq % NC_MOVER_MAX_AHEAD */
-  uint64_t next_seq;                   /* to deliver */
-  uint64_t held_raw_bytes, held_wire_bytes;
+  NcReorder *waiting;        /* of NcSinkBatch */
+  NcSinkBatch *next;         /* taken from there, to be delivered; NULL: not here */
+  uint64_t waiting_wire_bytes;
 
   uint64_t offset; /* hashed and being written, or written */
   NcSha256 *sha;
@@ -66,66 +76,60 @@ nc_sink_new(NcMover *m)
   s->mover = m;
   s->qemu = -1;
   s->sha = nc_sha256_new();
+  s->waiting = nc_reorder_new(NC_MOVER_MAX_AHEAD, NC_MOVER_MAX_AHEAD_BYTES, (GDestroyNotify)nc_sink_batch_free);
   pthread_mutex_init(&s->lock, NULL);
   pthread_condattr_init(&monotonic);
   pthread_condattr_setclock(&monotonic, CLOCK_MONOTONIC);
-  pthread_cond_init(&s->has_next, &monotonic);
+  pthread_cond_init(&s->has_news, &monotonic);
   pthread_condattr_destroy(&monotonic);
   nc_sink_note_boundary_locked(s); /* a stream may end before its first byte */
   return s;
 }
 
-/* Before any work is spent on it: may this batch be here? */
 static bool
-nc_sink_expects(NcSink *s, uint64_t seq, GError **error)
+nc_sink_explain(NcReorderVerdict verdict, uint64_t seq, GError **error)
 {
-  pthread_mutex_lock(&s->lock);
-  bool ahead = seq >= s->next_seq && seq - s->next_seq < NC_MOVER_MAX_AHEAD;
-  bool fresh = ahead && !s->ring[seq % NC_MOVER_MAX_AHEAD].raw;
-  bool room = s->held_raw_bytes <= NC_MOVER_MAX_AHEAD_BYTES;
-  pthread_mutex_unlock(&s->lock);
-  if (!ahead)
-    return nc_fail(error, NC_ERROR_PROTOCOL, "batch %" G_GUINT64_FORMAT " is out of the window", seq);
-  if (!fresh)
-    return nc_fail(error, NC_ERROR_PROTOCOL, "batch %" G_GUINT64_FORMAT " arrived twice", seq);
-  return room ? true : nc_fail(error, NC_ERROR_PROTOCOL, "more bytes under way than the window allows");
+  if (verdict == NC_REORDER_TAKEN)
+    return true;
+  /* Without resumption nothing is ever sent twice. */
+  return nc_fail(error, NC_ERROR_PROTOCOL, "batch %" G_GUINT64_FORMAT " %s", seq,
+                 verdict == NC_REORDER_DUPLICATE ? "arrived twice" : "is farther ahead than agreed");
 }
 
 static bool
-nc_sink_store(NcSink *s, uint64_t seq, const NcSinkSlot *batch, GError **error)
+nc_sink_store(NcSink *s, uint64_t seq, NcSinkBatch *batch, GError **error)
 {
   pthread_mutex_lock(&s->lock);
-  NcSinkSlot *slot = &s->ring[seq % NC_MOVER_MAX_AHEAD];
-  bool fresh = seq >= s->next_seq && !slot->raw; /* another connection may have brought the same meanwhile */
-  if (fresh) {
-    *slot = *batch;
-    s->held_raw_bytes += batch->raw->len;
-    s->held_wire_bytes += batch->wire_bytes;
-    atomic_store_explicit(&s->mover->counters.in_flight_bytes, s->held_wire_bytes, memory_order_relaxed);
-    if (seq == s->next_seq)
-      pthread_cond_signal(&s->has_next);
+  NcReorderVerdict verdict = nc_reorder_put(s->waiting, seq, batch, batch->raw->len);
+  if (verdict == NC_REORDER_TAKEN) {
+    s->waiting_wire_bytes += batch->wire_bytes;
+    atomic_store_explicit(&s->mover->counters.in_flight_bytes, s->waiting_wire_bytes, memory_order_relaxed);
+    if (seq == nc_reorder_next_seq(s->waiting))
+      pthread_cond_signal(&s->has_news);
   }
   pthread_mutex_unlock(&s->lock);
-  return fresh ? true : nc_fail(error, NC_ERROR_PROTOCOL, "batch %" G_GUINT64_FORMAT " arrived twice", seq);
+  return nc_sink_explain(verdict, seq, error);
 }
 
 bool
 nc_sink_batch(NcSink *s, NcBatchDecoder *decoder, uint64_t seq, const uint8_t *payload, size_t length_bytes,
               GError **error)
 {
-  if (!nc_sink_expects(s, seq, error))
+  pthread_mutex_lock(&s->lock); /* before any work is spent on it; the next byte is the least it can hold */
+  NcReorderVerdict verdict = nc_reorder_judge(s->waiting, seq, 1);
+  pthread_mutex_unlock(&s->lock);
+  if (!nc_sink_explain(verdict, seq, error))
     return false;
-  g_autoptr(GByteArray) raw = g_byte_array_sized_new(NC_BATCH_RAW_TARGET);
-  NcSinkSlot batch = { .raw = raw, .wire_bytes = (uint32_t)(NC_FRAME_HEADER_BYTES + length_bytes) };
-  if (!nc_batch_decode(decoder, payload, length_bytes, raw, &batch.offset, error)) {
+  g_autoptr(NcSinkBatch) batch = g_new0(NcSinkBatch, 1);
+  batch->raw = g_byte_array_sized_new(NC_BATCH_RAW_TARGET);
+  batch->wire_bytes = (uint32_t)(NC_FRAME_HEADER_BYTES + length_bytes);
+  if (!nc_batch_decode(decoder, payload, length_bytes, batch->raw, &batch->offset, error)) {
     g_prefix_error(error, "batch %" G_GUINT64_FORMAT ": ", seq);
     return false;
   }
-  if (raw->len == 0)
-    return nc_fail(error, NC_ERROR_PROTOCOL, "batch %" G_GUINT64_FORMAT " is empty", seq);
-  if (!nc_sink_store(s, seq, &batch, error))
+  if (!nc_sink_store(s, seq, batch, error))
     return false;
-  g_steal_pointer(&raw);
+  g_steal_pointer(&batch);
   return true;
 }
 
@@ -206,7 +210,7 @@ nc_sink_hold(NcSink *s, const NcHeld *statement, GError **error)
   bool room = s->held_count < NC_MOVER_MAX_HELD;
   if (room)
     s->held[s->held_count++] = *statement;
-  pthread_cond_signal(&s->has_next); /* it may concern what is delivered already */
+  pthread_cond_signal(&s->has_news); /* it may concern what is delivered already */
   pthread_mutex_unlock(&s->lock);
   return room ? true : nc_fail(error, NC_ERROR_PROTOCOL, "too many statements about bytes that have not come");
 }
@@ -254,56 +258,64 @@ nc_sink_acknowledge(NcSink *s, NcSinkAck *ack, int64_t now_us)
   ack->last_us = now_us;
 }
 
-/* Waits for has_next, or until an ACK is due; true if it is due. */
+/* Waits for has_news, or until an ACK is due; true if it is due. */
 static bool
 nc_sink_wait_locked(NcSink *s, const NcSinkAck *ack)
 {
   if (ack->bytes == 0) {
-    pthread_cond_wait(&s->has_next, &s->lock);
+    pthread_cond_wait(&s->has_news, &s->lock);
     return false;
   }
   int64_t due_us = ack->last_us + NC_MOVER_ACK_US;
   struct timespec due = { .tv_sec = due_us / G_USEC_PER_SEC, .tv_nsec = due_us % G_USEC_PER_SEC * 1000 };
-  return pthread_cond_timedwait(&s->has_next, &s->lock, &due) == ETIMEDOUT;
+  return pthread_cond_timedwait(&s->has_news, &s->lock, &due) == ETIMEDOUT;
 }
 
 static bool
-nc_sink_has_work_locked(const NcSink *s)
+nc_sink_has_work_locked(NcSink *s)
 {
+  if (!s->next)
+    s->next = nc_reorder_take(s->waiting);
   for (unsigned i = 0; i < s->held_count; i++)
     if (s->held[i].offset <= s->offset)
       return true;
-  return s->ring[s->next_seq % NC_MOVER_MAX_AHEAD].raw != NULL;
+  return s->next != NULL;
 }
 
-/* The next batch, or NULL when there is something else to look at. Counts it as delivered: see nc_sink_position. */
+/* Accounts for the next batch as delivered (see nc_sink_position) and takes it; NULL if there is none or it does not fit. */
 static GByteArray *
-nc_sink_next(NcSink *s, NcSinkAck *ack, GError **error)
+nc_sink_take_locked(NcSink *s, NcSinkAck *ack, GError **error)
+{
+  g_autoptr(NcSinkBatch) batch = g_steal_pointer(&s->next);
+
+  if (!batch)
+    return NULL;
+  ack->seq = nc_reorder_next_seq(s->waiting) - 1;
+  if (batch->offset != s->offset) {
+    nc_fail(error, NC_ERROR_PROTOCOL,
+            "batch %" G_GUINT64_FORMAT " is for byte %" G_GUINT64_FORMAT " and not %" G_GUINT64_FORMAT, ack->seq,
+            batch->offset, s->offset);
+    return NULL;
+  }
+  /*
+   * Before the write: QEMU may answer its last byte with SHUT before write()
+   * returns here, and the statement about it must cover that byte.
+   */
+  nc_sha256_update(s->sha, batch->raw->data, batch->raw->len);
+  s->offset += batch->raw->len;
+  nc_sink_note_boundary_locked(s);
+  s->waiting_wire_bytes -= batch->wire_bytes;
+  nc_count(&s->mover->counters.delivered_wire_bytes, batch->wire_bytes);
+  ack->offset = s->offset;
+  ack->bytes += batch->raw->len;
+  return g_byte_array_ref(batch->raw);
+}
+
+static GByteArray *
+nc_sink_take(NcSink *s, NcSinkAck *ack, GError **error)
 {
   pthread_mutex_lock(&s->lock);
-  NcSinkSlot *slot = &s->ring[s->next_seq % NC_MOVER_MAX_AHEAD];
-  GByteArray *raw = slot->raw;
-  if (raw && slot->offset != s->offset) {
-    nc_fail(error, NC_ERROR_PROTOCOL, "batch %" G_GUINT64_FORMAT " is for byte %" G_GUINT64_FORMAT " and not %" G_GUINT64_FORMAT,
-            s->next_seq, slot->offset, s->offset);
-    raw = NULL;
-  }
-  if (raw) {
-    /*
-     * Before the write: QEMU may answer its last byte with SHUT before write()
-     * returns here, and the statement about it must cover that byte.
-     */
-    nc_sha256_update(s->sha, raw->data, raw->len);
-    s->offset += raw->len;
-    nc_sink_note_boundary_locked(s);
-    s->held_raw_bytes -= raw->len;
-    s->held_wire_bytes -= slot->wire_bytes;
-    nc_count(&s->mover->counters.delivered_wire_bytes, slot->wire_bytes);
-    *slot = (NcSinkSlot){ 0 };
-    ack->seq = s->next_seq++;
-    ack->offset = s->offset;
-    ack->bytes += raw->len;
-  }
+  GByteArray *raw = nc_sink_take_locked(s, ack, error);
   pthread_mutex_unlock(&s->lock);
   return raw;
 }
@@ -351,7 +363,7 @@ nc_sink_run(void *argument)
     nc_sink_settle(s);
     if (nc_mover_is_stopped(s->mover))
       return NULL;
-    g_autoptr(GByteArray) raw = nc_sink_next(s, &ack, &error);
+    g_autoptr(GByteArray) raw = nc_sink_take(s, &ack, &error);
     if (error)
       nc_mover_fail(s->mover, g_steal_pointer(&error));
     if (!raw)

@@ -5,7 +5,7 @@
  * Links hand in decoded and verified batches in any order; one writer thread
  * delivers them in sequence, with blocking writes, keeps the running digest
  * and acknowledges. What is ahead of the next expected batch is bounded in
- * number and bytes (mover/limits.h): more is refused, not stored.
+ * number and bytes (wire/reorder.h, as our HELLO said): more is refused, not stored.
  *
  * GRANT and END name an offset and the digest there. They are held until
  * everything before that offset was delivered, then compared with the

@@ -25,7 +25,7 @@ struct NcSource {
   uint32_t filled;    /* bytes in it */
   uint32_t complete;  /* of those, up to the end of the last whole record */
   bool opaque_told;
-  int64_t silent_since_us; /* 0: not silent */
+  int64_t silent_since_us; /* while a grant is wanted; 0: not silent */
 
   pthread_mutex_t lock; /* protects sha and offset: what was read */
   NcSha256 *sha;
@@ -150,12 +150,17 @@ static int
 nc_source_consider_grant(NcSource *s)
 {
   uint64_t epoch = atomic_load(&s->wanted_epoch);
-  int64_t now_us = nc_mono_us();
 
+  if (epoch == 0) {
+    s->silent_since_us = 0; /* silence before the question says nothing */
+    return -1;
+  }
+  /* The head of a record, or no device state yet: more must come, however long it takes. */
+  if (s->filled > 0 || !(s->opaque_told || nc_stream_parser_at_tail(s->parser)))
+    return -1;
+  int64_t now_us = nc_mono_us();
   if (s->silent_since_us == 0)
     s->silent_since_us = now_us;
-  if (epoch == 0 || s->filled > 0) /* a record's head: more must come */
-    return -1;
   int64_t silent_ms = (now_us - s->silent_since_us) / 1000;
   if (!nc_stream_parser_at_tail(s->parser) && silent_ms < NC_MOVER_GRANT_IDLE_MS)
     return (int)(NC_MOVER_GRANT_IDLE_MS - silent_ms + 1);

@@ -21,8 +21,9 @@ NcSource *nc_source_new(NcMover *m);
 void nc_source_start(NcSource *s, int qemu);
 /*
  * RELEASED(${epoch}) is durable: when the stream has come to its end (it is
- * silent, and ends with EOF and the machine's description, or has been silent
- * for NC_MOVER_GRANT_IDLE_MS), GRANT goes behind its last byte. Any thread.
+ * silent, and ends with EOF and the machine's description; or it has reached
+ * device state and is silent for NC_MOVER_GRANT_IDLE_MS), GRANT goes behind its
+ * last byte. Any thread.
  */
 void nc_source_grant(NcSource *s, uint64_t epoch);
 /* Where the links get their bulk from. */

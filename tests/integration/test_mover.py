@@ -112,7 +112,8 @@ class Mover:
         self.control, theirs = socket.socketpair()
         with open(self.log_path, "wb") as log:
             self.process = subprocess.Popen([str(MOVER), *options], pass_fds=(3,), stderr=log,
-                                            preexec_fn=lambda: os.dup2(theirs.fileno(), 3))
+                                            preexec_fn=lambda: os.dup2(theirs.fileno(), 3),
+                                            env={**os.environ, "G_SLICE": "always-malloc"})  # the thread sanitizer
         theirs.close()
         self.events, self.changed, self.ended = [], threading.Condition(), False
         self.reader = threading.Thread(target=self._read, daemon=True)
@@ -394,6 +395,21 @@ def test_grant_waits_until_qemu_has_taken_everything(pairs):
     time.sleep(0.5)  # the destination's QEMU reads nothing
     assert not pair.destination.got("grant")
     assert read_exactly(pair.qemu_destination, len(stream)) == stream
+    assert pair.destination.wait("grant")["offset"] == len(stream)
+
+
+def test_grant_asked_for_too_early_waits_for_device_state(pairs):
+    pair = pairs().ready()
+    stream = make_stream(300)
+    pair.source.send({"op": "grant", "epoch": 3})
+    time.sleep(0.3)
+    cut = stream.index(b"\x05timer") - 5  # all of RAM, nothing of the devices
+    push(pair.qemu_source, stream[:cut])
+    read_exactly(pair.qemu_destination, cut)
+    time.sleep(0.3)
+    assert not pair.destination.got("grant")
+    push(pair.qemu_source, stream[cut:])
+    read_exactly(pair.qemu_destination, len(stream) - cut)
     assert pair.destination.wait("grant")["offset"] == len(stream)
 
 
