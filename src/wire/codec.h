@@ -34,7 +34,7 @@ typedef struct {
   int level_min, level_max, level_default;
   NcCodecContext *(*context_new)(void);       /* may return NULL: it needs none */
   void (*context_free)(NcCodecContext *context); /* NULL is fine */
-  /* Returns the length of the coded form; 0 if it does not fit in ${room}. Deterministic in no way. */
+  /* Returns the length of the coded form; 0 if there is none that fits in ${room}. */
   size_t (*encode)(NcCodecContext *context, int level, const uint8_t *from, size_t length, uint8_t *to, size_t room);
   /* True if ${from} is the coded form of exactly ${want} bytes, now at ${to}. Writes nothing beyond them. */
   bool (*decode)(NcCodecContext *context, const uint8_t *from, size_t length, uint8_t *to, size_t want);

@@ -1,0 +1,313 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Batches on their way in. Everything here came from a peer: counts are
+ * compared with what is left (of the input, and of the raw length that the
+ * header, itself checked against our limit, promised) before they are used.
+ */
+#include "base/bytes.h"
+#include "wire/batch_format.h"
+
+struct NcBatchDecoder {
+  NcCodecContext *contexts[NC_CODEC_COUNT]; /* made at first use */
+  bool has_context[NC_CODEC_COUNT];
+  uint8_t *sections; /* meta, then bulk, decompressed: NC_BATCH_RAW_MAX + NC_BATCH_SLACK_BYTES */
+};
+
+/* Sections being read, and the raw bytes they become. */
+typedef struct {
+  NcReader meta, bulk;
+  uint8_t *at, *end;
+} NcBatchRebuild;
+
+NcBatchDecoder *
+nc_batch_decoder_new(void)
+{
+  NcBatchDecoder *d = g_new0(NcBatchDecoder, 1);
+  d->sections = g_malloc(NC_BATCH_RAW_MAX + NC_BATCH_SLACK_BYTES);
+  return d;
+}
+
+void
+nc_batch_decoder_free(NcBatchDecoder *d)
+{
+  if (!d)
+    return;
+  for (unsigned i = 0; i < NC_CODEC_COUNT; i++)
+    nc_codec_by_id(i)->context_free(d->contexts[i]);
+  g_free(d->sections);
+  g_free(d);
+}
+
+static NcCodecContext *
+nc_batch_decoder_context(NcBatchDecoder *d, const NcCodec *codec)
+{
+  if (!d->has_context[codec->id]) {
+    d->contexts[codec->id] = codec->context_new();
+    d->has_context[codec->id] = true;
+  }
+  return d->contexts[codec->id];
+}
+
+static bool
+nc_batch_read_header(NcReader *r, NcBatchHeader *ret, GError **error)
+{
+  uint8_t level;
+
+  if (!nc_reader_u64(r, &ret->stream_offset) || !nc_reader_u32(r, &ret->raw_len) ||
+      !nc_reader_copy(r, ret->sha256, sizeof ret->sha256) || !nc_reader_u8(r, &ret->codec) || !nc_reader_u8(r, &level) ||
+      !nc_reader_u16(r, &ret->flags) || !nc_reader_u32(r, &ret->meta_len) || !nc_reader_u32(r, &ret->meta_raw_len) ||
+      !nc_reader_u32(r, &ret->bulk_raw_len))
+    return nc_fail(error, NC_ERROR_PROTOCOL, "a batch shorter than its header");
+  ret->level = (int8_t)level;
+  return true;
+}
+
+static bool
+nc_batch_check_coding(const NcBatchHeader *h, GError **error)
+{
+  const NcCodec *codec = nc_codec_by_id(h->codec);
+
+  if (!codec)
+    return nc_fail(error, NC_ERROR_PROTOCOL, "a batch of unknown codec %u", h->codec);
+  if (h->flags & ~NC_BATCH_FLAGS)
+    return nc_fail(error, NC_ERROR_PROTOCOL, "a batch with unknown flags 0x%x", h->flags);
+  if ((codec == &nc_codec_none) != (h->flags == 0))
+    return nc_fail(error, NC_ERROR_PROTOCOL, "a batch of codec %s with flags 0x%x", codec->name, h->flags);
+  if (h->level < codec->level_min || h->level > codec->level_max)
+    return nc_fail(error, NC_ERROR_PROTOCOL, "a batch of codec %s with level %d", codec->name, h->level);
+  return true;
+}
+
+/* ${left}: bytes of the payload behind the header. */
+static bool
+nc_batch_check_lengths(const NcBatchHeader *h, size_t left, GError **error)
+{
+  if (h->raw_len == 0 || h->raw_len > NC_BATCH_RAW_MAX)
+    return nc_fail(error, NC_ERROR_PROTOCOL, "a batch of %u bytes", h->raw_len);
+  if (h->stream_offset > (uint64_t)G_MAXINT64 - h->raw_len)
+    return nc_fail(error, NC_ERROR_PROTOCOL, "a batch beyond the end of any stream");
+  if (h->bulk_raw_len > h->raw_len || h->bulk_raw_len % NC_BATCH_PAGE_BYTES != 0 || h->meta_raw_len == 0 ||
+      h->meta_raw_len > h->raw_len - h->bulk_raw_len + NC_BATCH_SLACK_BYTES)
+    return nc_fail(error, NC_ERROR_PROTOCOL, "a batch of %u bytes with sections of %u and %u", h->raw_len,
+                   h->meta_raw_len, h->bulk_raw_len);
+  if (h->meta_len > left)
+    return nc_fail(error, NC_ERROR_PROTOCOL, "a batch shorter than its first section");
+  return true;
+}
+
+/* Coded sections are smaller than plain ones, plain ones as long as they are. */
+static bool
+nc_batch_check_section(size_t here, size_t plain, bool is_coded, GError **error)
+{
+  if (is_coded ? here < plain : here == plain)
+    return true;
+  return nc_fail(error, NC_ERROR_PROTOCOL, "a %s section of %zu bytes in %zu", is_coded ? "coded" : "plain", plain, here);
+}
+
+static bool
+nc_batch_check_header(const NcBatchHeader *h, size_t left, GError **error)
+{
+  return nc_batch_check_coding(h, error) && nc_batch_check_lengths(h, left, error) &&
+         nc_batch_check_section(h->meta_len, h->meta_raw_len, h->flags & NC_BATCH_FLAG_META_CODED, error) &&
+         nc_batch_check_section(left - h->meta_len, h->bulk_raw_len, h->flags & NC_BATCH_FLAG_BULK_CODED, error);
+}
+
+/* A reader of the plain section; the input's own bytes if it is not coded, else ${room}, which has ${plain} bytes. */
+static bool
+nc_batch_open_section(NcBatchDecoder *d, const NcBatchHeader *h, const uint8_t *coded, size_t here, size_t plain,
+                      uint8_t *room, NcReader *ret, GError **error)
+{
+  const NcCodec *codec = nc_codec_by_id(h->codec);
+
+  if (here == plain) {
+    *ret = nc_reader(coded, plain);
+    return true;
+  }
+  if (!codec->decode(nc_batch_decoder_context(d, codec), coded, here, room, plain))
+    return nc_fail(error, NC_ERROR_PROTOCOL, "a section that is not %u bytes of %s", (unsigned)plain, codec->name);
+  *ret = nc_reader(room, plain);
+  return true;
+}
+
+static bool
+nc_batch_malformed(GError **error, const char *what)
+{
+  return nc_fail(error, NC_ERROR_PROTOCOL, "a batch with %s", what);
+}
+
+/* Where ${n} pieces of ${each} bytes can be written, or NULL: there is less left to rebuild, or there are none. */
+static uint8_t *
+nc_batch_claim(NcBatchRebuild *b, uint64_t n, size_t each)
+{
+  size_t left = (size_t)(b->end - b->at);
+  uint8_t *to = b->at;
+
+  if (n == 0 || n > left / each)
+    return NULL;
+  b->at += (size_t)n * each;
+  return to;
+}
+
+static bool
+nc_batch_do_literal(NcBatchRebuild *b, GError **error)
+{
+  uint64_t n;
+
+  if (!nc_reader_varint(&b->meta, &n))
+    return nc_batch_malformed(error, "an unreadable literal");
+  uint8_t *to = n <= nc_reader_left(&b->meta) ? nc_batch_claim(b, n, 1) : NULL;
+  return (to && nc_reader_copy(&b->meta, to, (size_t)n)) || nc_batch_malformed(error, "a literal of wrong length");
+}
+
+static void
+nc_batch_fill(uint8_t *page, const uint8_t *pattern)
+{
+  for (size_t i = 0; i < NC_BATCH_PAGE_BYTES; i += 8)
+    memcpy(page + i, pattern, 8);
+}
+
+/* The contents of ${n} pages of class ${class}, to ${to} and every ${step} bytes from there. */
+static bool
+nc_batch_do_content(NcBatchRebuild *b, unsigned class, uint64_t n, uint8_t *to, size_t step, GError **error)
+{
+  const uint8_t *from;
+
+  switch (class) {
+  case NC_BATCH_CLASS_BULK:
+    for (; n > 0; n--, to += step)
+      if (!nc_reader_copy(&b->bulk, to, NC_BATCH_PAGE_BYTES))
+        return nc_batch_malformed(error, "more pages than it brings");
+    return true;
+  case NC_BATCH_CLASS_FILL:
+    from = nc_reader_take(&b->meta, 8);
+    if (!from)
+      return nc_batch_malformed(error, "an unreadable pattern");
+    for (; n > 0; n--, to += step)
+      nc_batch_fill(to, from);
+    return true;
+  default: return nc_batch_malformed(error, "a page of unknown class");
+  }
+}
+
+/* Header words of a run. */
+static void
+nc_batch_fill_words(uint8_t *to, uint64_t word, uint64_t n, size_t step)
+{
+  for (; n > 0; n--, to += step, word += NC_BATCH_PAGE_BYTES)
+    nc_store_be64(to, word);
+}
+
+static bool
+nc_batch_do_pages(NcBatchRebuild *b, GError **error)
+{
+  uint64_t word, n;
+
+  if (!nc_reader_u64(&b->meta, &word) || !nc_reader_varint(&b->meta, &n))
+    return nc_batch_malformed(error, "an unreadable run of pages");
+  uint8_t *to = nc_batch_claim(b, n, NC_BATCH_PAGE_RECORD_BYTES);
+  if (!to)
+    return nc_batch_malformed(error, "a run of pages of wrong length");
+  nc_batch_fill_words(to, word, n, NC_BATCH_PAGE_RECORD_BYTES);
+  while (n > 0) {
+    uint8_t class;
+    uint64_t part;
+    if (!nc_reader_u8(&b->meta, &class) || !nc_reader_varint(&b->meta, &part) || part == 0 || part > n)
+      return nc_batch_malformed(error, "an unreadable segment");
+    if (!nc_batch_do_content(b, class, part, to + NC_BATCH_WORD_BYTES, NC_BATCH_PAGE_RECORD_BYTES, error))
+      return false;
+    to += part * NC_BATCH_PAGE_RECORD_BYTES;
+    n -= part;
+  }
+  return true;
+}
+
+static bool
+nc_batch_do_zeros(NcBatchRebuild *b, GError **error)
+{
+  uint64_t word, n;
+
+  if (!nc_reader_u64(&b->meta, &word) || !nc_reader_varint(&b->meta, &n))
+    return nc_batch_malformed(error, "an unreadable run of zero pages");
+  uint8_t *to = nc_batch_claim(b, n, NC_BATCH_ZERO_RECORD_BYTES);
+  if (!to)
+    return nc_batch_malformed(error, "a run of zero pages of wrong length");
+  memset(to, 0, (size_t)n * NC_BATCH_ZERO_RECORD_BYTES);
+  nc_batch_fill_words(to, word, n, NC_BATCH_ZERO_RECORD_BYTES);
+  return true;
+}
+
+static bool
+nc_batch_do_page(NcBatchRebuild *b, GError **error)
+{
+  uint8_t class;
+  uint8_t *to = nc_reader_u8(&b->meta, &class) ? nc_batch_claim(b, 1, NC_BATCH_PAGE_BYTES) : NULL;
+
+  if (!to)
+    return nc_batch_malformed(error, "a page that does not fit");
+  return nc_batch_do_content(b, class, 1, to, NC_BATCH_PAGE_BYTES, error);
+}
+
+/* Each operation reads at least a byte of meta and writes at least one, so there is an end. */
+static bool
+nc_batch_rebuild(NcBatchRebuild *b, GError **error)
+{
+  static bool (*const operations[])(NcBatchRebuild *, GError **) = {
+    [NC_BATCH_OP_LITERAL] = nc_batch_do_literal,
+    [NC_BATCH_OP_PAGES] = nc_batch_do_pages,
+    [NC_BATCH_OP_ZEROS] = nc_batch_do_zeros,
+    [NC_BATCH_OP_PAGE] = nc_batch_do_page,
+  };
+  uint8_t op;
+
+  while (nc_reader_u8(&b->meta, &op)) {
+    if (op >= G_N_ELEMENTS(operations) || !operations[op])
+      return nc_batch_malformed(error, "an unknown operation");
+    if (!operations[op](b, error))
+      return false;
+  }
+  if (nc_reader_left(&b->bulk) > 0 || b->at != b->end)
+    return nc_batch_malformed(error, "operations that do not add up");
+  return true;
+}
+
+/* Everything but cleaning up ${raw} after a failure. */
+static bool
+nc_batch_decode_into(NcBatchDecoder *d, NcReader *r, GByteArray *raw, NcBatchHeader *h, GError **error)
+{
+  NcBatchRebuild b;
+  uint8_t digest[NC_SHA256_BYTES];
+
+  if (!nc_batch_read_header(r, h, error) || !nc_batch_check_header(h, nc_reader_left(r), error))
+    return false;
+  const uint8_t *meta = nc_reader_take(r, h->meta_len);
+  size_t bulk_len = nc_reader_left(r);
+  const uint8_t *bulk = nc_reader_take(r, bulk_len);
+  if (!nc_batch_open_section(d, h, meta, h->meta_len, h->meta_raw_len, d->sections, &b.meta, error) ||
+      !nc_batch_open_section(d, h, bulk, bulk_len, h->bulk_raw_len, d->sections + h->meta_raw_len, &b.bulk, error))
+    return false;
+  g_byte_array_set_size(raw, h->raw_len);
+  b.at = raw->data;
+  b.end = raw->data + raw->len;
+  if (!nc_batch_rebuild(&b, error))
+    return false;
+  nc_sha256(raw->data, raw->len, digest);
+  if (memcmp(digest, h->sha256, sizeof digest) != 0)
+    return nc_fail(error, NC_ERROR_CORRUPT, "%u bytes at %" G_GUINT64_FORMAT " do not have the SHA-256 they were sent with",
+                   h->raw_len, h->stream_offset);
+  return true;
+}
+
+bool
+nc_batch_decode(NcBatchDecoder *d, const uint8_t *payload, size_t len, GByteArray *ret_raw, uint64_t *ret_stream_offset,
+                GError **error)
+{
+  NcReader r = nc_reader(payload, len);
+  NcBatchHeader h;
+
+  if (!nc_batch_decode_into(d, &r, ret_raw, &h, error)) {
+    g_byte_array_set_size(ret_raw, 0);
+    return false;
+  }
+  *ret_stream_offset = h.stream_offset;
+  return true;
+}
