@@ -8,7 +8,9 @@ here=$(cd "$(dirname "$0")" && pwd)
 mkdir -p "$1"
 out=$(cd "$1" && pwd)
 die() { echo "build-guest: $*" >&2; exit 1; }
-[ -x /bin/busybox ] || die "busybox-static is missing: apt-get install busybox-static"
+for tool in busybox:busybox-static cpio:cpio gcc:gcc dpkg-deb:dpkg xz:xz-utils; do
+  command -v "${tool%:*}" >/dev/null || die "${tool%:*} is missing: apt-get install ${tool#*:}"
+done
 
 newest=0
 for f in "$here"/*; do [ ! -e "$out/initrd.img" ] || [ ! "$f" -nt "$out/initrd.img" ] || newest=1; done
@@ -30,16 +32,16 @@ cp "$out"/kernel/boot/vmlinuz-* "$out/vmlinuz"
 
 root="$out/root"
 mkdir -p "$root/bin" "$root/proc" "$root/sys" "$root/dev" "$root/modules"
-cp /bin/busybox "$root/bin/busybox"
+cp "$(command -v busybox)" "$root/bin/busybox"
 ln -s busybox "$root/bin/sh"
 cp "$here/init" "$root/init"
 chmod 755 "$root/init"
-gcc -static -O2 -Wall -Wextra -Werror -pthread "$here/ncload.c" -o "$root/ncload" || die "ncload does not build"
+gcc -static -std=gnu11 -D_GNU_SOURCE -O2 -Wall -Wextra -Werror -pthread "$here/ncload.c" -o "$root/ncload" || die "ncload does not build"
 # In the order in which they depend on each other.
 : >"$root/modules.list"
-for m in virtio virtio_ring virtio_pci_legacy_dev virtio_pci_modern_dev virtio_pci failover net_failover virtio_net; do
+for m in virtio_ring virtio virtio_pci_legacy_dev virtio_pci_modern_dev virtio_pci failover net_failover virtio_net; do
   file=$(find "$out/kernel/lib/modules" -name "$m.ko*" | head -1)
-  [ -n "$file" ] || continue
+  [ -n "$file" ] || continue # built into the kernel
   case "$file" in
     *.xz) xz -dc "$file" >"$root/modules/$m.ko" ;;
     *) cp "$file" "$root/modules/$m.ko" ;;

@@ -12,7 +12,6 @@
  * Limits: an offloaded packet is lost or kept as a whole (the probability is that
  * of losing any of its segments); no reordering, no corruption.
  */
-#define _GNU_SOURCE
 #include <arpa/inet.h>
 #include <errno.h>
 #include <fcntl.h>
@@ -32,7 +31,6 @@
 #include <string.h>
 #include <sys/epoll.h>
 #include <sys/ioctl.h>
-#include <sys/prctl.h>
 #include <sys/signalfd.h>
 #include <sys/socket.h>
 #include <sys/timerfd.h>
@@ -41,12 +39,14 @@
 #include <unistd.h>
 
 #define PACKET_MAX (sizeof(struct virtio_net_hdr) + 65536)
-#define SEGMENT_HEADERS 78 /* IP, TCP with timestamps, Ethernet with preamble and gap */
+#define ETHERNET_OVERHEAD 38 /* header, checksum, preamble and gap of each segment */
+#define TX_QUEUE_LEN 4096    /* packets the kernel keeps for us while we are not scheduled */
 #define RING 65536         /* packets per direction; a power of two */
 #define BATCH 64           /* packets read before timers are looked at again */
 
 struct packet {
-  int64_t due_ns; /* when it reaches the other side */
+  int64_t sent_ns; /* when its last bit is on the wire; the delay comes on top */
+  double wire_bytes;
   uint32_t length;
   uint8_t data[];
 };
@@ -129,6 +129,17 @@ parse_delay(const char *text, int64_t *ns)
 }
 
 static bool
+parse_percent(const char *text, double *share)
+{
+  char *end;
+  double value = strtod(text, &end);
+  if (end == text || (*end && strcmp(end, "%") != 0) || !(value >= 0 && value <= 100))
+    return false;
+  *share = value / 100;
+  return true;
+}
+
+static bool
 parse_bytes(const char *text, int64_t *bytes)
 {
   char *end;
@@ -138,22 +149,36 @@ parse_bytes(const char *text, int64_t *bytes)
   return end != text && factor > 0 && *bytes > 0;
 }
 
+/* IP and TCP header, which each segment of an offloaded packet would carry; hdr_len is the kernel's hint. */
+static uint32_t
+headers_of(const struct packet *p)
+{
+  const struct virtio_net_hdr *header = (const void *)p->data;
+  return header->hdr_len >= 40 && header->hdr_len <= 140 ? header->hdr_len : 52;
+}
+
 static uint32_t
 segments_of(const struct packet *p)
 {
   const struct virtio_net_hdr *header = (const void *)p->data;
-  uint32_t payload = p->length - (uint32_t)sizeof *header;
-  if (header->gso_type == VIRTIO_NET_HDR_GSO_NONE || header->gso_size == 0)
+  uint32_t payload = p->length - (uint32_t)sizeof *header, headers = headers_of(p);
+  if (header->gso_type == VIRTIO_NET_HDR_GSO_NONE || header->gso_size == 0 || payload <= headers)
     return 1;
-  uint32_t body = payload > header->hdr_len ? payload - header->hdr_len : payload;
-  return (body + header->gso_size - 1) / header->gso_size;
+  return (payload - headers + header->gso_size - 1) / header->gso_size;
+}
+
+static int64_t
+transmit_ns(const struct packet *p)
+{
+  return wan.rate_bps > 0 ? (int64_t)(p->wire_bytes * 8e9 / wan.rate_bps) : 0;
 }
 
 static bool
-direction_accept(struct direction *d, const struct packet *p, int64_t now, double *ret_wire_bytes)
+direction_accept(struct direction *d, struct packet *p, int64_t now)
 {
   uint32_t segments = segments_of(p);
-  *ret_wire_bytes = (double)(p->length - sizeof(struct virtio_net_hdr)) + (double)segments * SEGMENT_HEADERS - 40;
+  p->wire_bytes = (double)(p->length - sizeof(struct virtio_net_hdr)) + ETHERNET_OVERHEAD +
+                  (double)(segments - 1) * (ETHERNET_OVERHEAD + headers_of(p));
   if (wan.down) {
     d->dropped_down++;
     return false;
@@ -163,7 +188,7 @@ direction_accept(struct direction *d, const struct packet *p, int64_t now, doubl
     return false;
   }
   double backlog = wan.rate_bps > 0 && d->free_ns > now ? (double)(d->free_ns - now) * wan.rate_bps / 8e9 : 0;
-  if (backlog + *ret_wire_bytes > (double)wan.queue_bytes + 65536 || d->tail - d->head == RING) {
+  if (backlog + p->wire_bytes > (double)wan.queue_bytes + 65536 || d->tail - d->head == RING) {
     d->dropped_queue++;
     return false;
   }
@@ -181,19 +206,31 @@ direction_read(struct direction *d)
     if (n <= (ssize_t)sizeof(struct virtio_net_hdr))
       return;
     int64_t now = now_ns();
-    double wire_bytes;
     spare->length = (uint32_t)n;
-    if (!direction_accept(d, spare, now, &wire_bytes))
+    if (!direction_accept(d, spare, now))
       continue;
-    d->free_ns = (d->free_ns > now ? d->free_ns : now) + (wan.rate_bps > 0 ? (int64_t)(wire_bytes * 8e9 / wan.rate_bps) : 0);
-    spare->due_ns = d->free_ns + wan.delay_ns;
+    d->free_ns = (d->free_ns > now ? d->free_ns : now) + transmit_ns(spare);
+    spare->sent_ns = d->free_ns;
     d->packets++;
     d->bytes += (uint64_t)n - sizeof(struct virtio_net_hdr);
-    d->wire_bytes += (uint64_t)wire_bytes;
+    d->wire_bytes += (uint64_t)spare->wire_bytes;
     struct packet *kept = realloc(spare, sizeof *spare + (size_t)n);
     d->ring[d->tail++ % RING] = kept ? kept : spare;
     spare = NULL;
   }
+}
+
+/* After a change of rate: what is queued leaves at the new one, so that a link once slow does not stay blocked. */
+static void
+direction_reschedule(struct direction *d, int64_t now)
+{
+  int64_t free_ns = now;
+  for (uint32_t i = d->head; i != d->tail; i++) {
+    struct packet *p = d->ring[i % RING];
+    if (p->sent_ns > now)
+      p->sent_ns = free_ns += transmit_ns(p);
+  }
+  d->free_ns = free_ns;
 }
 
 /* Delivers what is due; returns when the next one is, or INT64_MAX. */
@@ -202,8 +239,8 @@ direction_deliver(struct direction *d, int64_t now)
 {
   while (d->head != d->tail) {
     struct packet *p = d->ring[d->head % RING];
-    if (p->due_ns > now)
-      return p->due_ns;
+    if (p->sent_ns + wan.delay_ns > now)
+      return p->sent_ns + wan.delay_ns;
     if (wan.down)
       d->dropped_down++;
     else if (write(d->out, p->data, p->length) < 0)
@@ -240,6 +277,9 @@ configure(const char *name, const char *address, int mtu)
   request.ifr_mtu = mtu;
   if (ioctl(s, SIOCSIFMTU, &request) < 0)
     die("%s: can't set mtu: %s", name, strerror(errno));
+  request.ifr_qlen = TX_QUEUE_LEN;
+  if (ioctl(s, SIOCSIFTXQLEN, &request) < 0)
+    die("%s: can't set queue length: %s", name, strerror(errno));
   if (ioctl(s, SIOCGIFFLAGS, &request) < 0)
     die("%s: %s", name, strerror(errno));
   request.ifr_flags |= IFF_UP | IFF_RUNNING;
@@ -295,15 +335,14 @@ obey(int client, char *line)
     wan.down = line[0] == 'd';
   } else if (strcmp(line, "rate") == 0) {
     ok = parse_rate(argument, &wan.rate_bps);
+    direction_reschedule(&wan.ab, now_ns());
+    direction_reschedule(&wan.ba, now_ns());
   } else if (strcmp(line, "delay") == 0) {
     ok = parse_delay(argument, &wan.delay_ns);
   } else if (strcmp(line, "queue") == 0) {
     ok = parse_bytes(argument, &wan.queue_bytes);
   } else if (strcmp(line, "loss") == 0) {
-    double percent = atof(argument);
-    ok = percent >= 0 && percent <= 100;
-    if (ok)
-      wan.loss = percent / 100;
+    ok = parse_percent(argument, &wan.loss);
   } else if (strcmp(line, "stats") == 0) {
     char *at = reply, *end = reply + sizeof reply;
     at += snprintf(at, (size_t)(end - at), "{");
@@ -360,16 +399,16 @@ usage(FILE *to)
               "  --rate RATE        e.g. 100mbit, 1gbit; 0: no limit (default)\n"
               "  --delay MS         one way, e.g. 10ms (default 0)\n"
               "  --loss PERCENT     per segment (default 0)\n"
-              "  --queue BYTES      e.g. 512k, 4m (default: 50 ms at the rate, at least 256k)\n"
+              "  --queue BYTES      e.g. 512k, 4m (default: the larger of 50 ms and one round trip at the rate, at least 256k)\n"
               "  --seed N           of the loss (default 42)\n"
               "  --mtu BYTES        (default 1500)\n"
               "  --control PATH     UNIX socket for: down, up, rate R, delay D, queue Q, loss P, stats\n"
-              "  --die-with-parent  end when the process that started it ends\n"
+              "  --die-with-parent  end when standard input closes\n"
               "It prints \"ready\" when both devices are up and runs until SIGTERM.\n");
 }
 
 static void
-loop(int listener)
+loop(int listener, bool die_with_parent)
 {
   int ep = epoll_create1(EPOLL_CLOEXEC), timer = timerfd_create(CLOCK_MONOTONIC, TFD_NONBLOCK | TFD_CLOEXEC);
   sigset_t mask;
@@ -378,11 +417,11 @@ loop(int listener)
   sigaddset(&mask, SIGINT);
   sigprocmask(SIG_BLOCK, &mask, NULL);
   int quit = signalfd(-1, &mask, SFD_CLOEXEC);
-  int fds[] = { wan.ab.in, wan.ba.in, timer, quit, listener };
+  int fds[] = { wan.ab.in, wan.ba.in, timer, quit, listener, die_with_parent ? STDIN_FILENO : -1 };
   for (size_t i = 0; i < sizeof fds / sizeof *fds; i++) {
     struct epoll_event event = { .events = EPOLLIN, .data.fd = fds[i] };
     if (fds[i] >= 0 && epoll_ctl(ep, EPOLL_CTL_ADD, fds[i], &event) < 0)
-      die("epoll: %s", strerror(errno));
+      die("%s", fds[i] == STDIN_FILENO ? "--die-with-parent needs a pipe or a terminal as standard input" : strerror(errno));
   }
   for (;;) {
     struct epoll_event events[8];
@@ -390,6 +429,9 @@ loop(int listener)
     for (int i = 0; i < n; i++) {
       int fd = events[i].data.fd;
       uint64_t expirations;
+      char ignored[64];
+      if ((fd == wan.ab.in || fd == wan.ba.in) && (events[i].events & (EPOLLERR | EPOLLHUP)))
+        die("a device is gone (its namespace was deleted?)");
       if (fd == wan.ab.in)
         direction_read(&wan.ab);
       else if (fd == wan.ba.in)
@@ -398,7 +440,7 @@ loop(int listener)
         (void)!read(timer, &expirations, sizeof expirations);
       else if (fd == listener)
         control(listener);
-      else if (fd == quit)
+      else if (fd == quit || (fd == STDIN_FILENO && read(fd, ignored, sizeof ignored) <= 0))
         return;
     }
     int64_t now = now_ns(), next = direction_deliver(&wan.ab, now), other = direction_deliver(&wan.ba, now);
@@ -423,7 +465,7 @@ main(int argc, char **argv)
   };
   const char *a = NULL, *b = NULL, *addr_a = "10.99.0.1/24", *addr_b = "10.99.0.2/24", *path = NULL, *dev = "wan0";
   int mtu = 1500, c;
-  bool ok = true;
+  bool ok = true, die_with_parent = false;
   while ((c = getopt_long(argc, argv, "", options, NULL)) != -1) {
     switch (c) {
     case 'a': a = optarg; break;
@@ -432,24 +474,24 @@ main(int argc, char **argv)
     case 'B': addr_b = optarg; break;
     case 'r': ok &= parse_rate(optarg, &wan.rate_bps); break;
     case 'd': ok &= parse_delay(optarg, &wan.delay_ns); break;
-    case 'l': wan.loss = atof(optarg) / 100; break;
+    case 'l': ok &= parse_percent(optarg, &wan.loss); break;
     case 'q': ok &= parse_bytes(optarg, &wan.queue_bytes); break;
     case 's': wan.random = strtoull(optarg, NULL, 10) | 1; break;
     case 'm': mtu = atoi(optarg); break;
     case 'c': path = optarg; break;
     case 'n': dev = optarg; break;
-    case 'p': prctl(PR_SET_PDEATHSIG, SIGTERM); break;
+    case 'p': die_with_parent = true; break;
     case 'h': usage(stdout); return 0;
     default: usage(stderr); return 2;
     }
   }
-  if (!a || !b || optind != argc || !ok || wan.loss < 0 || wan.loss > 1 || mtu < 576 || mtu > 65535) {
+  if (!a || !b || optind != argc || !ok || mtu < 576 || mtu > 65535) {
     usage(stderr);
     return 2;
   }
   if (!wan.queue_bytes) {
-    double fifty_ms = wan.rate_bps / 8 * 0.05;
-    wan.queue_bytes = fifty_ms > 262144 ? (int64_t)fifty_ms : 262144;
+    double wait_s = fmax(0.05, (double)wan.delay_ns * 2 / 1e9);
+    wan.queue_bytes = (int64_t)fmax(262144, wan.rate_bps / 8 * wait_s);
     if (wan.rate_bps == 0)
       wan.queue_bytes = INT64_C(64) << 20;
   }
@@ -459,7 +501,7 @@ main(int argc, char **argv)
   wan.ba = (struct direction){ .in = fd_b, .out = fd_a, .name = "ba" };
   printf("ready\n");
   fflush(stdout);
-  loop(listener);
+  loop(listener, die_with_parent);
   if (path)
     unlink(path);
   return 0;
