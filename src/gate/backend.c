@@ -141,13 +141,14 @@ static bool
 nc_backend_deliver(NcBackend *backend, json_t *answer, GError **error)
 {
   int64_t id;
-  gpointer key = NULL;
   g_autofree NcPending *pending = NULL;
 
   if (!nc_json_int(answer, "id", 1, G_MAXINT64, &id, error))
     return false;
   g_mutex_lock(&backend->lock);
-  g_hash_table_steal_extended(backend->pending, &id, &key, (gpointer *)&pending); /* the key lives inside of the value */
+  pending = g_hash_table_lookup(backend->pending, &id);
+  if (pending)
+    g_hash_table_steal(backend->pending, &id);
   g_mutex_unlock(&backend->lock);
   if (!pending)
     return true;

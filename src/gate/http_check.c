@@ -39,6 +39,8 @@ nc_http_head_add(NcHttpHead *head, const char *name, const char *value)
     value = "";
   head->headers++;
   head->shown_bytes += strlen(name) + strlen(value) + strlen(": \r\n");
+  for (const char *c = name; *c; c++) /* "Content-Length : 5" is another header to some and the same to others */
+    head->bad_value |= !g_ascii_isalnum(*c) && !strchr("!#$%&'*+-.^_`|~", *c);
   for (const char *c = value; *c; c++)
     head->bad_value |= ((unsigned char)*c < 0x20 && *c != '\t') || *c == 0x7f;
   if (g_ascii_strcasecmp(name, "Host") == 0) {
@@ -73,7 +75,7 @@ nc_http_head_find_fault(const NcHttpHead *head)
   if (head->content_types > 1)
     return "there must be at most one Content-Type";
   if (head->bad_value)
-    return "a header holds control characters";
+    return "a header holds characters that do not belong there";
   /* More bytes came than are shown to us: something hides behind a NUL, a fold or padding. */
   if (head->raw_bytes > line + head->shown_bytes + strlen("\r\n"))
     return "a header holds NUL bytes, folded lines or needless blanks";
