@@ -4,7 +4,7 @@
 #include "agent/machines.h"
 #include "agent/migrations.h"
 #include "agent/nodes.h"
-#include "agent/server.h"
+#include "agent/peer_server.h"
 #include "base/ident.h"
 #include "base/io.h"
 #include "base/log.h"
@@ -20,7 +20,7 @@ typedef struct {
   NcNodes *nodes;
   NcMachines *machines;
   NcMigrations *migrations;
-  NcServer *server;
+  NcPeerServer *server;
   NcControl *control;
 } NcDaemon;
 
@@ -150,7 +150,7 @@ nc_daemon_unload(NcDaemon *d)
   if (d->machines)
     nc_machines_stop_waiting(d->machines);
   nc_control_free(d->control);
-  nc_server_free(d->server);
+  nc_peer_server_free(d->server);
   nc_migrations_free(d->migrations);
   nc_machines_free(d->machines);
   nc_nodes_free(d->nodes);
@@ -188,7 +188,7 @@ nc_daemon_run(NcConfig *config, GError **error)
     nc_daemon_fill_ops(&d, ops);
     nc_migrations_recover(d.migrations);
     nc_machines_release_orphans(d.machines);
-    ok = (d.server = nc_server_new(config, d.nodes, d.migrations, error)) && (d.control = nc_control_new(config, ops, error));
+    ok = (d.server = nc_peer_server_new(config, d.nodes, d.migrations, error)) && (d.control = nc_control_new(config, ops, error));
   }
   if (ok)
     nc_daemon_loop(&d);

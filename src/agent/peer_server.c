@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-#include "agent/server.h"
+#include "agent/peer_server.h"
 #include "agent/service.h"
 #include "base/bytes.h"
 #include "base/log.h"
@@ -21,7 +21,7 @@
 #define NC_PREFACE_VERSION 1
 #define NC_PREFACE_ID_BYTES 24
 
-struct NcServer {
+struct NcPeerServer {
   const NcConfig *config;
   NcNodes *nodes;
   NcMigrations *migrations;
@@ -60,7 +60,7 @@ nc_is_preface(int fd, bool *ret_preface, GError **error)
 
 /* Reads the preface and hands ${fd} (taken) to the migration it names. */
 static bool
-nc_server_take_mover(NcServer *server, int fd, GError **error)
+nc_peer_server_take_mover(NcPeerServer *server, int fd, GError **error)
 {
   nc_autofd int owned = fd;
   uint8_t bytes[NC_PREFACE_BYTES];
@@ -75,7 +75,7 @@ nc_server_take_mover(NcServer *server, int fd, GError **error)
 }
 
 static bool
-nc_server_answer(NcPeer *peer, json_t *answer, const GError *problem, GError **error)
+nc_peer_server_answer(NcPeer *peer, json_t *answer, const GError *problem, GError **error)
 {
   nc_autojson json_t *message = answer;
   if (problem)
@@ -85,7 +85,7 @@ nc_server_answer(NcPeer *peer, json_t *answer, const GError *problem, GError **e
 
 /* A connection without certificate may join, and nothing else. */
 static bool
-nc_server_serve_anonymous(NcServer *server, NcPeer *peer, GError **error)
+nc_peer_server_serve_anonymous(NcPeerServer *server, NcPeer *peer, GError **error)
 {
   nc_autojson json_t *message = nc_peer_recv(peer, NC_SERVER_GREETING_MS, error);
   g_autoptr(GError) problem = NULL;
@@ -99,19 +99,19 @@ nc_server_serve_anonymous(NcServer *server, NcPeer *peer, GError **error)
     nc_fail(&problem, NC_ERROR_UNAUTHENTICATED, "without a certificate a node may only join");
   if (problem)
     nc_log(NC_LOG_WARNING, "agent", "%s: %s", nc_peer_address(peer), problem->message);
-  return nc_server_answer(peer, joined, problem, error);
+  return nc_peer_server_answer(peer, joined, problem, error);
 }
 
 /* One message of a known node. False ends the connection. */
 static bool
-nc_server_handle(NcServer *server, NcPeer *peer, json_t *message, GError **error)
+nc_peer_server_handle(NcPeerServer *server, NcPeer *peer, json_t *message, GError **error)
 {
   const char *type = nc_json_string_or(message, "type", "");
   g_autoptr(GError) problem = NULL;
 
   /* It may have been removed since it connected. */
   if (!nc_peer_check_trusted(peer, &problem)) {
-    nc_server_answer(peer, NULL, problem, NULL);
+    nc_peer_server_answer(peer, NULL, problem, NULL);
     g_propagate_error(error, g_steal_pointer(&problem));
     return false;
   }
@@ -122,27 +122,27 @@ nc_server_handle(NcServer *server, NcPeer *peer, json_t *message, GError **error
   json_t *answer = nc_nodes_answer(server->nodes, peer, message, &problem);
   if (!answer && !problem)
     nc_fail(&problem, NC_ERROR_PROTOCOL, "\"%.32s\" is not a message between nodes", type);
-  return nc_server_answer(peer, answer, problem, error) && !problem;
+  return nc_peer_server_answer(peer, answer, problem, error) && !problem;
 }
 
 static bool
-nc_server_serve_peer(NcServer *server, NcPeer *peer, GError **error)
+nc_peer_server_serve_peer(NcPeerServer *server, NcPeer *peer, GError **error)
 {
   if (!nc_peer_node(peer))
-    return nc_server_serve_anonymous(server, peer, error);
+    return nc_peer_server_serve_anonymous(server, peer, error);
   if (!nc_nodes_hello_server(server->nodes, peer, NULL, NC_SERVER_GREETING_MS, error))
     return false;
   for (;;) {
     nc_autojson json_t *message = nc_peer_recv(peer, NC_SERVER_IDLE_MS, error);
-    if (!message || !nc_server_handle(server, peer, message, error))
+    if (!message || !nc_peer_server_handle(server, peer, message, error))
       return false;
   }
 }
 
 static void
-nc_server_serve(int fd, gpointer user_data)
+nc_peer_server_serve(int fd, gpointer user_data)
 {
-  NcServer *server = user_data;
+  NcPeerServer *server = user_data;
   nc_autofd int owned = fd;
   g_autofree char *address = nc_tcp_peer_address(fd);
   g_autoptr(GError) error = NULL;
@@ -153,7 +153,7 @@ nc_server_serve(int fd, gpointer user_data)
     return;
   }
   if (is_mover) {
-    if (!nc_server_take_mover(server, nc_fd_steal(&owned), &error))
+    if (!nc_peer_server_take_mover(server, nc_fd_steal(&owned), &error))
       nc_log(NC_LOG_WARNING, "agent", "connection from %s: %s", address, error->message);
     return;
   }
@@ -162,30 +162,30 @@ nc_server_serve(int fd, gpointer user_data)
     nc_log(NC_LOG_WARNING, "agent", "connection from %s refused: %s", address, error->message);
     return;
   }
-  nc_server_serve_peer(server, peer, &error);
+  nc_peer_server_serve_peer(server, peer, &error);
   if (error && error->code != NC_ERROR_IO)
     nc_log(NC_LOG_INFO, "agent", "connection from %s (%s) ended: %s", address, nc_peer_node(peer) ? nc_peer_node(peer) : "no certificate",
            error->message);
 }
 
-NcServer *
-nc_server_new(const NcConfig *config, NcNodes *nodes, NcMigrations *migrations, GError **error)
+NcPeerServer *
+nc_peer_server_new(const NcConfig *config, NcNodes *nodes, NcMigrations *migrations, GError **error)
 {
   int listener = nc_tcp_listen(config->listen, error);
   if (listener < 0) {
     g_prefix_error(error, "`listen` in %s: ", config->path);
     return NULL;
   }
-  NcServer *server = g_new0(NcServer, 1);
+  NcPeerServer *server = g_new0(NcPeerServer, 1);
   server->config = config;
   server->nodes = nodes;
   server->migrations = migrations;
-  server->service = nc_service_new("nodes", listener, NC_SERVER_CONNECTIONS, nc_server_serve, server);
+  server->service = nc_service_new("nodes", listener, NC_SERVER_CONNECTIONS, nc_peer_server_serve, server);
   return server;
 }
 
 void
-nc_server_free(NcServer *server)
+nc_peer_server_free(NcPeerServer *server)
 {
   if (!server)
     return;

@@ -7,10 +7,10 @@
 
 #include "agent/migrations.h"
 
-typedef struct NcServer NcServer;
+typedef struct NcPeerServer NcPeerServer;
 
 /* Listens at config->listen; all borrowed, outlive it. */
-NcServer *nc_server_new(const NcConfig *config, NcNodes *nodes, NcMigrations *migrations, GError **error);
+NcPeerServer *nc_peer_server_new(const NcConfig *config, NcNodes *nodes, NcMigrations *migrations, GError **error);
 /* Shuts all connections down and waits for their threads. */
-void nc_server_free(NcServer *server);
-G_DEFINE_AUTOPTR_CLEANUP_FUNC(NcServer, nc_server_free)
+void nc_peer_server_free(NcPeerServer *server);
+G_DEFINE_AUTOPTR_CLEANUP_FUNC(NcPeerServer, nc_peer_server_free)
