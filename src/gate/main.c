@@ -86,7 +86,7 @@ nc_gate_start(NcGate *gate, const NcGateOptions *options, GError **error)
 {
   NcServerTls tls = { gate->certificate, gate->key, gate->client_ca };
 
-  gate->backend = nc_backend_new(options->control_socket, error);
+  gate->backend = nc_backend_new(options->control, error);
   if (!gate->backend)
     return false;
   gate->connections = nc_connections_new();

@@ -21,7 +21,7 @@ static const NcGateOption nc_gate_options[] = {
   OPTION("socket", socket, "/run/novacron/api.sock", "PATH",
          "UNIX socket for local clients; \"none\": no socket (default /run/novacron/api.sock)"),
   OPTION("socket-group", socket_group, NULL, "GROUP", "owner of the UNIX socket; its members are admins"),
-  OPTION("control-socket", control_socket, "/run/novacron/control.sock", "PATH",
+  OPTION("control", control, "/run/novacron/control.sock", "PATH",
          "novacrond's socket (default /run/novacron/control.sock)"),
   OPTION("tls-cert", tls_cert, NULL, "FILE", "PEM certificate chain for HTTPS; without it there is no HTTPS"),
   OPTION("tls-key", tls_key, NULL, "FILE", "PEM key for HTTPS"),
@@ -38,10 +38,14 @@ nc_gate_option_field(NcGateOptions *options, const NcGateOption *option)
   return (char **)(void *)((char *)options + option->offset);
 }
 
+typedef struct {
+  int no_https, no_seccomp, show_version;
+} NcGateFlags;
+
 static GOptionContext *
-nc_gate_options_context(NcGateOptions *options, int *no_seccomp, int *show_version)
+nc_gate_options_context(NcGateOptions *options, NcGateFlags *flags)
 {
-  GOptionEntry rows[G_N_ELEMENTS(nc_gate_options) + 4] = { 0 };
+  GOptionEntry rows[G_N_ELEMENTS(nc_gate_options) + 5] = { 0 };
   size_t n = 0;
 
   for (; n < G_N_ELEMENTS(nc_gate_options); n++)
@@ -51,9 +55,11 @@ nc_gate_options_context(NcGateOptions *options, int *no_seccomp, int *show_versi
   rows[n++] = (GOptionEntry){ .long_name = "config", .arg = G_OPTION_ARG_FILENAME, .arg_data = &options->config,
                               .description = "file with the same keys in [gate] (default " NC_GATE_CONFIG_DEFAULT ")",
                               .arg_description = "FILE" };
-  rows[n++] = (GOptionEntry){ .long_name = "no-seccomp", .arg = G_OPTION_ARG_NONE, .arg_data = no_seccomp,
+  rows[n++] = (GOptionEntry){ .long_name = "no-https", .arg = G_OPTION_ARG_NONE, .arg_data = &flags->no_https,
+                              .description = "the same as --listen none" };
+  rows[n++] = (GOptionEntry){ .long_name = "no-seccomp", .arg = G_OPTION_ARG_NONE, .arg_data = &flags->no_seccomp,
                               .description = "run without the system-call filter (debugging only)" };
-  rows[n++] = (GOptionEntry){ .long_name = "version", .arg = G_OPTION_ARG_NONE, .arg_data = show_version,
+  rows[n++] = (GOptionEntry){ .long_name = "version", .arg = G_OPTION_ARG_NONE, .arg_data = &flags->show_version,
                               .description = "print the version" };
   GOptionContext *context = g_option_context_new("- the network's face of NovaCron");
   g_option_context_add_main_entries(context, rows, NULL); /* copies the rows */
@@ -124,8 +130,8 @@ nc_gate_options_read(int argc, char **argv, GError **error)
 {
   g_autoptr(NcGateOptions) options = g_new0(NcGateOptions, 1);
   g_autoptr(GError) problem = NULL;
-  int no_seccomp = 0, show_version = 0;
-  g_autoptr(GOptionContext) context = nc_gate_options_context(options, &no_seccomp, &show_version);
+  NcGateFlags flags = { 0 };
+  g_autoptr(GOptionContext) context = nc_gate_options_context(options, &flags);
 
   if (!g_option_context_parse(context, &argc, &argv, &problem)) {
     nc_fail(error, NC_ERROR_INVALID, "%s", problem->message);
@@ -135,8 +141,12 @@ nc_gate_options_read(int argc, char **argv, GError **error)
     nc_fail(error, NC_ERROR_INVALID, "unexpected argument \"%s\"", argv[1]);
     return NULL;
   }
-  options->no_seccomp = no_seccomp;
-  options->show_version = show_version;
+  options->no_seccomp = flags.no_seccomp;
+  options->show_version = flags.show_version;
+  if (flags.no_https) {
+    g_free(options->listen);
+    options->listen = g_strdup("none");
+  }
   if (!nc_gate_options_read_file(options, error) || !nc_gate_options_finish(options, error))
     return NULL;
   return g_steal_pointer(&options);

@@ -11,7 +11,7 @@ typedef struct {
   char *listen;         /* "host:port" for HTTPS; "none": no HTTPS */
   char *socket;         /* path of the API's UNIX socket; "none": no such socket */
   char *socket_group;   /* its members are admins; NULL: only root and the gate's own user */
-  char *control_socket; /* novacrond's */
+  char *control;        /* novacrond's socket */
   char *tls_cert;       /* PEM files; NULL: no HTTPS */
   char *tls_key;
   char *client_ca;      /* NULL: nobody can authenticate over HTTPS */
