@@ -50,6 +50,7 @@ nc_back_receiver_position(NcBackReceiver *b, uint64_t *ret_offset, uint8_t ret_d
   pthread_mutex_unlock(&b->lock);
 }
 
+/* Takes ${raw} on success. */
 static bool
 nc_back_receiver_store(NcBackReceiver *b, uint64_t seq, uint64_t offset, GByteArray *raw, GError **error)
 {
@@ -61,7 +62,7 @@ nc_back_receiver_store(NcBackReceiver *b, uint64_t seq, uint64_t offset, GByteAr
     b->offset += raw->len;
     b->queued_bytes += raw->len;
     nc_sha256_update(b->sha, raw->data, raw->len);
-    g_queue_push_tail(&b->queue, g_byte_array_ref(raw));
+    g_queue_push_tail(&b->queue, raw);
     pthread_cond_signal(&b->has_news);
   }
   pthread_mutex_unlock(&b->lock);
@@ -81,7 +82,10 @@ nc_back_receiver_batch(NcBackReceiver *b, NcBatchDecoder *decoder, uint64_t seq,
     g_prefix_error(error, "return-path batch %" G_GUINT64_FORMAT ": ", seq);
     return false;
   }
-  return nc_back_receiver_store(b, seq, offset, raw, error);
+  if (!nc_back_receiver_store(b, seq, offset, raw, error))
+    return false;
+  g_steal_pointer(&raw); /* handed over, not shared */
+  return true;
 }
 
 void

@@ -22,7 +22,7 @@ typedef struct {
 static void
 nc_sink_batch_free(NcSinkBatch *batch)
 {
-  g_byte_array_unref(batch->raw);
+  g_clear_pointer(&batch->raw, g_byte_array_unref);
   g_free(batch);
 }
 G_DEFINE_AUTOPTR_CLEANUP_FUNC(NcSinkBatch, nc_sink_batch_free)
@@ -308,7 +308,7 @@ nc_sink_take_locked(NcSink *s, NcSinkAck *ack, GError **error)
   nc_count(&s->mover->counters.delivered_wire_bytes, batch->wire_bytes);
   ack->offset = s->offset;
   ack->bytes += batch->raw->len;
-  return g_byte_array_ref(batch->raw);
+  return g_steal_pointer(&batch->raw);
 }
 
 static GByteArray *
