@@ -78,7 +78,9 @@ class TcpClient(threading.Thread):
         return self.stat
 
     def longest_gap_ms(self, since=0.0):
-        return max((length * 1000 for end, length in self.gaps if end >= since), default=0.0)
+        """Of the silences that ended after `since`, or last still."""
+        still = (time.monotonic() - self.last) * 1000
+        return max([length * 1000 for end, length in list(self.gaps) if end >= since] + [still if still > 50 else 0.0])
 
     def close(self):
         self.stopping = True
@@ -92,9 +94,10 @@ class Heartbeat(threading.Thread):
     def __init__(self):
         super().__init__(daemon=True)
         self.times = []
+        self.first, self.last = {}, {}  # of each path: the beats' first and last time
         self.stopping = False
         self._lock = threading.Lock()
-        self._sockets = []
+        self._sockets = {}
         self.start()
 
     def add(self, path):
@@ -112,13 +115,13 @@ class Heartbeat(threading.Thread):
                 continue
             s.setblocking(False)
             with self._lock:
-                self._sockets.append(s)
+                self._sockets[s] = path
             return
 
     def run(self):
         while not self.stopping:
             with self._lock:
-                sockets = list(self._sockets)
+                sockets = dict(self._sockets)
             ready = select.select(sockets, [], [], 0.05)[0] if sockets else (time.sleep(0.01), [])[1]
             now = time.monotonic()
             for s in ready:
@@ -128,10 +131,18 @@ class Heartbeat(threading.Thread):
                     data = b""
                 if not data:
                     with self._lock:
-                        self._sockets.remove(s)
+                        del self._sockets[s]
                     s.close()
                 elif b"B" in data:
                     self.times.append(now)
+                    self.first.setdefault(sockets[s], now)
+                    self.last[sockets[s]] = now
+
+    def pause_ms(self, source, destination):
+        """From the last beat at one path to the first at the other; None before that. For a first move between the two."""
+        if source not in self.last or destination not in self.first:
+            return None
+        return (self.first[destination] - self.last[source]) * 1000
 
     def longest_gap_ms(self, since=0.0, until=float("inf")):
         seen = [t for t in self.times if since <= t <= until]
@@ -140,6 +151,8 @@ class Heartbeat(threading.Thread):
     def close(self):
         self.stopping = True
         self.join(2)
+        for s in self._sockets:
+            s.close()
 
 
 class QmpObserver:
@@ -188,6 +201,7 @@ class RunnerObserver(threading.Thread):
         self.samples = 0
         self.double = 0
         self.none = 0
+        self._answers = {}
         self.stopping = False
         self._lock = threading.Lock()
         self._paths = {}
@@ -197,11 +211,17 @@ class RunnerObserver(threading.Thread):
         with self._lock:
             self._paths.setdefault(path, None)
 
+    def answers(self, path):
+        """How often this QEMU said what it does: an observer that heard nothing proves nothing."""
+        return self._answers.get(path, 0)
+
     def _runs(self, path):
         try:
             if self._paths[path] is None:
                 self._paths[path] = QmpObserver(path)
-            return self._paths[path].is_running()
+            running = self._paths[path].is_running()
+            self._answers[path] = self._answers.get(path, 0) + 1
+            return running
         except (OSError, RuntimeError, ValueError):
             self._paths[path] = None
             return False

@@ -107,11 +107,15 @@ class Netns:
 
     def connect(self, address, timeout=5):
         """A TCP connection made inside this namespace."""
-        original = os.open("/proc/self/ns/net", os.O_RDONLY)
+        return self.within(lambda: socket.create_connection(address, timeout))
+
+    def within(self, action):
+        """What action() returns, with this thread in this namespace meanwhile."""
+        original = os.open("/proc/thread-self/ns/net", os.O_RDONLY)
         target = os.open(f"/run/netns/{self.name}", os.O_RDONLY)
         try:
             setns(target)
-            return socket.create_connection(address, timeout)
+            return action()
         finally:
             setns(original)
             os.close(target)
@@ -141,7 +145,7 @@ class Wan:
                    "--loss", str(loss), "--control", self.control, "--die-with-parent"]
         if queue:
             command += ["--queue", queue]
-        self.process = bed.popen(command, stdout=subprocess.PIPE, text=True)
+        self.process = bed.popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
         if self.process.stdout.readline() != "ready\n":
             raise RuntimeError("ncwan did not start")
 
