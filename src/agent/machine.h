@@ -41,6 +41,8 @@ typedef struct {
   NcGuestState guest;
   bool qmp_lost;        /* the connection ended and was not replaced yet */
   int64_t qmp_lost_us;  /* monotonic */
+  bool death_told;      /* the lease knows that this process is gone */
+  bool settling;        /* it is being started or ended on purpose: the keeper looks away */
 
   GMutex qmp_lock;   /* protects qmp's replacement */
   NcQmp *qmp;
@@ -102,8 +104,10 @@ bool nc_machine_connect(NcMachine *m, int timeout_ms, GError **error);
 void nc_machine_find_qemu(NcMachine *m);
 /* TERM, KILL, until it is gone. True if there was none. */
 bool nc_machine_kill(NcMachine *m, GError **error);
-/* The process is gone: clears the runtime, cleans up what belonged to it. Does not save. */
+/* The process is gone: clears the runtime, cleans up what belonged to it, except its logs. Does not save. */
 void nc_machine_clear_runtime(NcMachine *m);
+/* Removes the files in run_dir, and the directory if nothing is left: sockets, with ${logs_too} everything. */
+void nc_machine_empty_run_dir(NcMachine *m, bool logs_too);
 bool nc_machine_qemu_lives(NcMachine *m);
 /* Borrowed; NULL if there is no usable connection. */
 NcQmp *nc_machine_qmp(NcMachine *m);

@@ -19,7 +19,7 @@ nc_machine_new(NcMachines *owner, const char *name, json_t *spec)
   NcMachine *m = g_new0(NcMachine, 1);
   m->owner = owner;
   m->name = g_strdup(name);
-  m->run_dir = g_build_filename(owner->config->run_dir, "vm", name, NULL);
+  m->run_dir = g_build_filename(owner->config->run_dir, "machines", name, NULL);
   m->refs = 1;
   m->spec = json_incref(spec);
   m->old_qmp = g_ptr_array_new_with_free_func((GDestroyNotify)nc_qmp_free);
@@ -235,6 +235,7 @@ nc_machine_forget(NcMachine *m, GError **error)
 
   if (!nc_journal_delete_machine(m->owner->journal, m->name, error))
     return false;
+  nc_machine_empty_run_dir(m, true);
   g_autoptr(GMutexLocker) guard = g_mutex_locker_new(&m->owner->lock);
   m->present = false;
   if (g_hash_table_lookup(m->owner->table, m->name) == m)
