@@ -5,7 +5,8 @@
 #define NC_FLIGHT_RATE_BUCKETS 10
 #define NC_FLIGHT_RATE_WINDOW_US 2000000u
 #define NC_FLIGHT_RATE_WINDOW_RTTS 10
-#define NC_FLIGHT_MIN_ROUND_US 1000u /* shorter rounds measure the scheduler */
+/* Acknowledgements come in lumps; in a shorter round a lump more or less is too much of the result. */
+#define NC_FLIGHT_MIN_ROUND_US (4 * NC_FLIGHT_ACK_DELAY_US)
 #define NC_FLIGHT_RTT_WINDOW_US 10000000u
 #define NC_FLIGHT_DRAIN_US 200000u        /* and two RTTs more: two pings at least find an empty queue */
 #define NC_FLIGHT_DRAIN_MAX_US 5000000u   /* pings may have got lost */

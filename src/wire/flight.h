@@ -19,7 +19,7 @@
  *
  * The rate is the highest of the samples of the last 2 s (10 RTTs if that is
  * longer). A sample is what was delivered in one round, from an acknowledgement
- * until everything that was in flight at that moment is acknowledged. A round in which
+ * until everything that was in flight at that moment is acknowledged (and at least 20 ms). A round in which
  * the window did not bind, or nothing was in flight in between, tells what the
  * sender had to send, not what the link can do: it only counts if it is higher than
  * what is known. So a pause of QEMU's does not shrink the window.
