@@ -1,0 +1,268 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "qemu/migration_qmp.h"
+
+#include <string.h>
+
+#define NC_QMP_QUICK_MS 10000
+/* QEMU refuses 0 on some versions, and its default is 128 MiB/s: one exabyte per second is "none". */
+#define NC_NO_BANDWIDTH_LIMIT (INT64_C(1) << 60)
+
+static const char *const nc_status_names[] = {
+  [NC_QEMU_MIGRATION_NONE] = "none",
+  [NC_QEMU_MIGRATION_SETUP] = "setup",
+  [NC_QEMU_MIGRATION_ACTIVE] = "active",
+  [NC_QEMU_MIGRATION_PRE_SWITCHOVER] = "pre-switchover",
+  [NC_QEMU_MIGRATION_DEVICE] = "device",
+  [NC_QEMU_MIGRATION_POSTCOPY] = "postcopy-active",
+  [NC_QEMU_MIGRATION_COMPLETED] = "completed",
+  [NC_QEMU_MIGRATION_FAILED] = "failed",
+  [NC_QEMU_MIGRATION_CANCELLING] = "cancelling",
+  [NC_QEMU_MIGRATION_CANCELLED] = "cancelled",
+  [NC_QEMU_MIGRATION_OTHER] = NULL,
+};
+G_STATIC_ASSERT(G_N_ELEMENTS(nc_status_names) == NC_QEMU_MIGRATION_STATUS_COUNT);
+
+typedef enum { NC_CAP_REQUIRED, NC_CAP_WANTED, NC_CAP_OFF } NcCapUse;
+
+/*
+ * Each capability that this version has an opinion about. Those not listed stay
+ * as they are: a machine that was set up for, say, x-ignore-shared needs it.
+ */
+static const struct {
+  const char *name;
+  NcCapUse use;
+} nc_capabilities[] = {
+  { "events", NC_CAP_REQUIRED },
+  { "return-path", NC_CAP_REQUIRED },           /* without it the source would not wait for the destination */
+  { "pause-before-switchover", NC_CAP_REQUIRED }, /* the release happens there */
+  { "late-block-activate", NC_CAP_WANTED },     /* implied, and gone, in newer QEMUs */
+  { "xbzrle", NC_CAP_OFF },
+  { "multifd", NC_CAP_OFF },
+  { "compress", NC_CAP_OFF },
+  { "postcopy-ram", NC_CAP_OFF },
+  { "postcopy-preempt", NC_CAP_OFF },
+  { "background-snapshot", NC_CAP_OFF },
+  { "block", NC_CAP_OFF },
+  { "x-colo", NC_CAP_OFF },
+  { "release-ram", NC_CAP_OFF }, /* the source's RAM is what a reclaim resumes from */
+  { "zero-copy-send", NC_CAP_OFF },
+  { "auto-converge", NC_CAP_OFF },
+  { "mapped-ram", NC_CAP_OFF },
+};
+
+static json_t *
+nc_find_capability(json_t *offered, const char *name)
+{
+  size_t i;
+  json_t *entry;
+  json_array_foreach(offered, i, entry)
+  {
+    if (g_str_equal(nc_json_string_or(entry, "capability", ""), name))
+      return entry;
+  }
+  return NULL;
+}
+
+/* The changes that ${offered} needs; new reference, NULL with *error if something required is missing. */
+static json_t *
+nc_plan_capabilities(json_t *offered, GError **error)
+{
+  json_t *changes = json_array();
+  g_autoptr(GString) missing = g_string_new(NULL);
+
+  for (size_t i = 0; i < G_N_ELEMENTS(nc_capabilities); i++) {
+    const char *name = nc_capabilities[i].name;
+    json_t *entry = nc_find_capability(offered, name);
+    bool on = nc_capabilities[i].use != NC_CAP_OFF;
+    if (!entry && nc_capabilities[i].use == NC_CAP_REQUIRED)
+      g_string_append_printf(missing, "%s%s", missing->len ? ", " : "", name);
+    if (entry && nc_json_bool_or(entry, "state", false) != on)
+      json_array_append_new(changes, json_pack("{s:s, s:b}", "capability", name, "state", on));
+  }
+  if (missing->len == 0)
+    return changes;
+  json_decref(changes);
+  nc_fail(error, NC_ERROR_QEMU, "this QEMU lacks migration capabilities: %s (7.2 or newer is needed)", missing->str);
+  return NULL;
+}
+
+static bool
+nc_setup_capabilities(NcQmp *qmp, GError **error)
+{
+  nc_autojson json_t *offered = nc_qmp_call(qmp, "query-migrate-capabilities", NULL, -1, NC_QMP_QUICK_MS, error);
+  if (!offered)
+    return false;
+  json_t *changes = nc_plan_capabilities(offered, error);
+  if (!changes)
+    return false;
+  if (json_array_size(changes) == 0) {
+    json_decref(changes);
+    return true;
+  }
+  return nc_qmp_do(qmp, "migrate-set-capabilities", json_pack("{s:o}", "capabilities", changes), error);
+}
+
+bool
+nc_qemu_migration_setup_source(NcQmp *qmp, const NcQemuMigrationParams *params, GError **error)
+{
+  json_int_t bandwidth = params->max_bandwidth_bps ? (json_int_t)params->max_bandwidth_bps : NC_NO_BANDWIDTH_LIMIT;
+  return nc_setup_capabilities(qmp, error) &&
+         nc_qmp_do(qmp, "migrate-set-parameters",
+                   json_pack("{s:I, s:I}", "max-bandwidth", bandwidth, "downtime-limit", (json_int_t)params->downtime_limit_ms),
+                   error);
+}
+
+bool
+nc_qemu_migration_setup_destination(NcQmp *qmp, GError **error)
+{
+  return nc_setup_capabilities(qmp, error);
+}
+
+static NcQemuMigrationStatus
+nc_status_from_name(const char *name)
+{
+  if (g_str_has_prefix(name, "postcopy"))
+    return NC_QEMU_MIGRATION_POSTCOPY;
+  for (int i = 0; i < NC_QEMU_MIGRATION_STATUS_COUNT; i++)
+    if (nc_status_names[i] && g_str_equal(nc_status_names[i], name))
+      return (NcQemuMigrationStatus)i;
+  return NC_QEMU_MIGRATION_OTHER;
+}
+
+static uint64_t
+nc_unsigned(json_t *object, const char *key)
+{
+  int64_t n = nc_json_int_or(object, key, 0);
+  return n > 0 ? (uint64_t)n : 0;
+}
+
+static char *
+nc_join_strings(json_t *array)
+{
+  g_autoptr(GString) text = g_string_new(NULL);
+  size_t i;
+  json_t *entry;
+  json_array_foreach(array, i, entry)
+  {
+    if (json_is_string(entry))
+      g_string_append_printf(text, "%s%s", text->len ? "; " : "", json_string_value(entry));
+  }
+  return text->len ? g_strdup(text->str) : NULL;
+}
+
+bool
+nc_qemu_migration_query(NcQmp *qmp, NcQemuMigrationInfo *ret, GError **error)
+{
+  nc_autojson json_t *answer = nc_qmp_call(qmp, "query-migrate", NULL, -1, NC_QMP_QUICK_MS, error);
+  if (!answer)
+    return false;
+  json_t *ram = json_object_get(answer, "ram");
+  *ret = (NcQemuMigrationInfo){
+    .status = nc_status_from_name(nc_json_string_or(answer, "status", "none")),
+    .error_desc = g_strdup(nc_json_string_or(answer, "error-desc", NULL)),
+    .blocked_reasons = nc_join_strings(json_object_get(answer, "blocked-reasons")),
+    .total_ms = nc_unsigned(answer, "total-time"),
+    .downtime_ms = nc_unsigned(answer, "downtime"),
+    .expected_downtime_ms = nc_unsigned(answer, "expected-downtime"),
+    .ram_total_bytes = nc_unsigned(ram, "total"),
+    .ram_remaining_bytes = nc_unsigned(ram, "remaining"),
+    .ram_transferred_bytes = nc_unsigned(ram, "transferred"),
+    .ram_normal_pages = nc_unsigned(ram, "normal"),
+    .ram_duplicate_pages = nc_unsigned(ram, "duplicate"),
+    .ram_page_size = nc_unsigned(ram, "page-size"),
+    .dirty_sync_count = nc_unsigned(ram, "dirty-sync-count"),
+    .dirty_pages_rate = nc_unsigned(ram, "dirty-pages-rate"),
+    .ram_mbps = json_number_value(json_object_get(ram, "mbps")),
+  };
+  return true;
+}
+
+void
+nc_qemu_migration_info_clear(NcQemuMigrationInfo *info)
+{
+  g_clear_pointer(&info->error_desc, g_free);
+  g_clear_pointer(&info->blocked_reasons, g_free);
+}
+
+bool
+nc_qemu_migration_is_under_way(NcQmp *qmp)
+{
+  NcQemuMigrationInfo info;
+  if (!nc_qemu_migration_query(qmp, &info, NULL))
+    return false;
+  nc_qemu_migration_info_clear(&info);
+  switch (info.status) {
+  case NC_QEMU_MIGRATION_NONE:
+  case NC_QEMU_MIGRATION_COMPLETED:
+  case NC_QEMU_MIGRATION_FAILED:
+  case NC_QEMU_MIGRATION_CANCELLED:
+    return false;
+  default:
+    return true;
+  }
+}
+
+bool
+nc_qemu_migrate(NcQmp *qmp, const char *path, GError **error)
+{
+  g_autofree char *uri = g_strdup_printf("unix:%s", path);
+  return nc_qmp_do(qmp, "migrate", json_pack("{s:s}", "uri", uri), error);
+}
+
+bool
+nc_qemu_migrate_incoming(NcQmp *qmp, const char *path, GError **error)
+{
+  g_autofree char *uri = g_strdup_printf("unix:%s", path);
+  return nc_qmp_do(qmp, "migrate-incoming", json_pack("{s:s}", "uri", uri), error);
+}
+
+bool
+nc_qemu_migrate_cancel(NcQmp *qmp, GError **error)
+{
+  return nc_qmp_do(qmp, "migrate_cancel", NULL, error);
+}
+
+bool
+nc_qemu_migrate_continue(NcQmp *qmp, GError **error)
+{
+  return nc_qmp_do(qmp, "migrate-continue", json_pack("{s:s}", "state", "pre-switchover"), error);
+}
+
+bool
+nc_qemu_set_downtime_limit(NcQmp *qmp, uint32_t limit_ms, GError **error)
+{
+  return nc_qmp_do(qmp, "migrate-set-parameters", json_pack("{s:I}", "downtime-limit", (json_int_t)limit_ms), error);
+}
+
+bool
+nc_qemu_cont(NcQmp *qmp, GError **error)
+{
+  return nc_qmp_do(qmp, "cont", NULL, error);
+}
+
+bool
+nc_qemu_is_running(NcQmp *qmp)
+{
+  nc_autojson json_t *answer = nc_qmp_call(qmp, "query-status", NULL, -1, NC_QMP_QUICK_MS, NULL);
+  return nc_json_bool_or(answer, "running", false);
+}
+
+bool
+nc_qemu_announce_self(NcQmp *qmp, GError **error)
+{
+  return nc_qmp_do(qmp, "announce-self", json_pack("{s:i, s:i, s:i, s:i}", "initial", 50, "max", 550, "rounds", 5, "step", 100),
+                   error);
+}
+
+bool
+nc_qemu_getfd(NcQmp *qmp, const char *name, int fd, GError **error)
+{
+  nc_autojson json_t *answer = nc_qmp_call(qmp, "getfd", json_pack("{s:s}", "fdname", name), fd, NC_QMP_QUICK_MS, error);
+  return answer != NULL;
+}
+
+bool
+nc_qemu_closefd(NcQmp *qmp, const char *name, GError **error)
+{
+  return nc_qmp_do(qmp, "closefd", json_pack("{s:s}", "fdname", name), error);
+}

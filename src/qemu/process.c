@@ -1,0 +1,256 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "qemu/process.h"
+#include "base/ident.h"
+#include "base/io.h"
+
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <poll.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#define NC_LOG_TAIL_BYTES 2048
+#define NC_LOG_TAIL_LINES 4
+#define NC_KILL_WAIT_MS 10000 /* for the kernel to take a killed process apart */
+
+static int
+nc_pidfd_open(pid_t pid)
+{
+  return (int)syscall(SYS_pidfd_open, pid, 0);
+}
+
+/* State letter and start time from /proc/PID/stat; the name in parentheses may hold anything. */
+static bool
+nc_read_stat(pid_t pid, char *ret_state, uint64_t *ret_start_time)
+{
+  g_autofree char *path = g_strdup_printf("/proc/%d/stat", (int)pid);
+  g_autofree char *text = nc_file_read(path, 4096, NULL, NULL);
+  const char *rest = text ? strrchr(text, ')') : NULL;
+  if (!rest)
+    return false;
+  g_auto(GStrv) fields = g_strsplit(rest + 2, " ", -1);
+  if (g_strv_length(fields) < 20)
+    return false;
+  *ret_state = fields[0][0];
+  *ret_start_time = g_ascii_strtoull(fields[19], NULL, 10);
+  return true;
+}
+
+bool
+nc_qemu_process_start_time(pid_t pid, uint64_t *ret_start_time)
+{
+  char state;
+  return nc_read_stat(pid, &state, ret_start_time);
+}
+
+bool
+nc_qemu_process_is_alive(pid_t pid, uint64_t start_time)
+{
+  char state;
+  uint64_t start;
+  return pid > 0 && nc_read_stat(pid, &state, &start) && start == start_time && state != 'Z' && state != 'X';
+}
+
+char *
+nc_qemu_log_tail(const char *log_path)
+{
+  nc_autofd int fd = open(log_path, O_RDONLY | O_CLOEXEC);
+  char text[NC_LOG_TAIL_BYTES + 1];
+  off_t size = fd < 0 ? 0 : lseek(fd, 0, SEEK_END);
+  ssize_t n = fd < 0 ? 0 : pread(fd, text, NC_LOG_TAIL_BYTES, MAX(size - NC_LOG_TAIL_BYTES, 0));
+
+  text[MAX(n, 0)] = '\0';
+  g_autofree char *valid = g_utf8_make_valid(text, -1);
+  g_auto(GStrv) lines = g_strsplit(g_strstrip(valid), "\n", -1);
+  guint count = g_strv_length(lines);
+  return g_strjoinv("; ", lines + (count > NC_LOG_TAIL_LINES ? count - NC_LOG_TAIL_LINES : 0));
+}
+
+/* In the child, between fork and exec: async-signal-safe calls only. */
+static void G_GNUC_NORETURN
+nc_exec_child(char *const *argv, int log)
+{
+  int null = open("/dev/null", O_RDONLY);
+  sigset_t none;
+  sigemptyset(&none);
+  sigprocmask(SIG_SETMASK, &none, NULL);
+  signal(SIGPIPE, SIG_DFL);
+  setsid();
+  dup2(null, 0);
+  dup2(log, 1);
+  dup2(log, 2);
+  syscall(SYS_close_range, 3u, ~0u, 0u);
+  execvp(argv[0], argv);
+  static const char complaint[] = "can't execute the QEMU binary\n";
+  if (write(2, complaint, sizeof complaint - 1) < 0)
+    _exit(126);
+  _exit(127);
+}
+
+/*
+ * A grandchild, so that it belongs to init and leaves no zombie with us; its pid
+ * comes back through a pipe.
+ */
+static pid_t
+nc_fork_twice(char *const *argv, int log, GError **error)
+{
+  int pipes[2];
+  pid_t pid = 0;
+
+  if (pipe2(pipes, O_CLOEXEC) < 0) {
+    nc_fail_errno(error, NC_ERROR_RESOURCE, errno, "pipe");
+    return 0;
+  }
+  nc_autofd int in = pipes[0];
+  nc_autofd int out = pipes[1];
+  pid_t middle = fork();
+  if (middle < 0) {
+    nc_fail_errno(error, NC_ERROR_RESOURCE, errno, "fork");
+    return 0;
+  }
+  if (middle == 0) {
+    pid_t child = fork();
+    if (child == 0)
+      nc_exec_child(argv, log);
+    _exit(child < 0 || write(out, &child, sizeof child) != sizeof child);
+  }
+  nc_fd_clear(&out);
+  bool told = nc_read_all(in, &pid, sizeof pid, 5000, error);
+  while (waitpid(middle, NULL, 0) < 0 && errno == EINTR)
+    ;
+  return told ? pid : 0;
+}
+
+static bool
+nc_socket_exists(const char *path)
+{
+  struct stat st;
+  return stat(path, &st) == 0 && S_ISSOCK(st.st_mode);
+}
+
+bool
+nc_qemu_process_start(char *const *argv, const char *qmp_path, const char *log_path, int timeout_ms, NcQemuProcess *ret,
+                      GError **error)
+{
+  nc_autofd int log = open(log_path, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0640);
+  if (log < 0)
+    return nc_fail_errno(error, NC_ERROR_IO, errno, "can't open QEMU's log %s", log_path);
+  unlink(qmp_path);
+  NcQemuProcess process = { .pid = nc_fork_twice(argv, log, error) };
+  if (process.pid == 0)
+    return false;
+  bool known = nc_qemu_process_start_time(process.pid, &process.start_time);
+  int64_t deadline = nc_mono_us() + (int64_t)timeout_ms * 1000;
+  while (known && nc_qemu_process_is_alive(process.pid, process.start_time) && nc_mono_us() < deadline) {
+    if (nc_socket_exists(qmp_path)) {
+      *ret = process;
+      return true;
+    }
+    g_usleep(5000);
+  }
+  bool late = known && nc_qemu_process_is_alive(process.pid, process.start_time);
+  if (late)
+    nc_qemu_process_kill(process.pid, process.start_time, 0, NULL);
+  g_autofree char *tail = nc_qemu_log_tail(log_path);
+  return nc_fail(error, NC_ERROR_QEMU, "%s %s: %s (log: %s)", argv[0], late ? "did not come up in time" : "ended at once",
+                 tail[0] ? tail : "it wrote nothing", log_path);
+}
+
+static bool
+nc_await_exit(int pidfd, int timeout_ms)
+{
+  struct pollfd p = { .fd = pidfd, .events = POLLIN };
+  int n;
+  do
+    n = poll(&p, 1, timeout_ms);
+  while (n < 0 && errno == EINTR);
+  return n > 0;
+}
+
+bool
+nc_qemu_process_kill(pid_t pid, uint64_t start_time, int term_ms, GError **error)
+{
+  nc_autofd int pidfd = pid > 0 ? nc_pidfd_open(pid) : -1;
+  /* After the descriptor is open the pid can't change its meaning: now ask whether it is the right one. */
+  if (pidfd < 0 || !nc_qemu_process_is_alive(pid, start_time))
+    return true;
+  if (term_ms > 0) {
+    syscall(SYS_pidfd_send_signal, pidfd, SIGTERM, NULL, 0);
+    if (nc_await_exit(pidfd, term_ms))
+      return true;
+  }
+  if (syscall(SYS_pidfd_send_signal, pidfd, SIGKILL, NULL, 0) < 0 && errno != ESRCH)
+    return nc_fail_errno(error, NC_ERROR_QEMU, errno, "QEMU (process %d) can't be killed", (int)pid);
+  return nc_await_exit(pidfd, NC_KILL_WAIT_MS) ||
+         nc_fail(error, NC_ERROR_QEMU, "QEMU (process %d) does not die (stuck in the kernel?)", (int)pid);
+}
+
+pid_t
+nc_qemu_process_behind_socket(const char *path, GError **error)
+{
+  nc_autofd int fd = nc_unix_connect(path, error);
+  struct ucred who;
+  socklen_t length = sizeof who;
+  if (fd < 0)
+    return 0;
+  if (getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &who, &length) < 0) {
+    nc_fail_errno(error, NC_ERROR_IO, errno, "%s", path);
+    return 0;
+  }
+  return who.pid;
+}
+
+char **
+nc_qemu_process_command_line(pid_t pid, GError **error)
+{
+  g_autofree char *path = g_strdup_printf("/proc/%d/cmdline", (int)pid);
+  size_t length;
+  g_autofree char *text = nc_file_read(path, 1u << 20, &length, error);
+  if (!text)
+    return NULL;
+  GPtrArray *words = g_ptr_array_new();
+  for (size_t at = 0; at < length; at += strlen(text + at) + 1)
+    g_ptr_array_add(words, g_strdup(text + at));
+  g_ptr_array_add(words, NULL);
+  return (char **)g_ptr_array_free(words, FALSE);
+}
+
+int
+nc_qemu_process_find_socket_fd(pid_t pid, uint64_t inode)
+{
+  g_autofree char *directory = g_strdup_printf("/proc/%d/fd", (int)pid);
+  g_autofree char *wanted = g_strdup_printf("socket:[%" G_GUINT64_FORMAT "]", inode);
+  DIR *dir = opendir(directory);
+  int found = -1;
+  struct dirent *entry;
+
+  while (dir && found < 0 && (entry = readdir(dir)) != NULL) {
+    char target[64];
+    ssize_t n = readlinkat(dirfd(dir), entry->d_name, target, sizeof target - 1);
+    if (n > 0) {
+      target[n] = '\0';
+      if (g_str_equal(target, wanted))
+        found = atoi(entry->d_name);
+    }
+  }
+  if (dir)
+    closedir(dir);
+  return found;
+}
+
+int
+nc_qemu_process_take_fd(pid_t pid, int fd, GError **error)
+{
+  nc_autofd int pidfd = nc_pidfd_open(pid);
+  int taken = pidfd < 0 ? -1 : (int)syscall(SYS_pidfd_getfd, pidfd, fd, 0);
+  if (taken < 0)
+    nc_fail_errno(error, NC_ERROR_QEMU, errno, "can't take descriptor %d out of process %d", fd, (int)pid);
+  return taken;
+}

@@ -1,0 +1,107 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "qemu/tap.h"
+#include "base/io.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <linux/if_tun.h>
+#include <linux/sockios.h>
+#include <net/if.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+static bool
+nc_ifname_set(struct ifreq *request, const char *ifname, GError **error)
+{
+  *request = (struct ifreq){ 0 };
+  if (ifname[0] == '\0' || strlen(ifname) >= IFNAMSIZ)
+    return nc_fail(error, NC_ERROR_INVALID, "\"%s\" is no network device's name (1 to %d characters)", ifname, IFNAMSIZ - 1);
+  g_strlcpy(request->ifr_name, ifname, IFNAMSIZ);
+  return true;
+}
+
+bool
+nc_bridge_exists(const char *bridge)
+{
+  /* SIOCBRADDIF of index 0 is EINVAL on a bridge and EOPNOTSUPP on anything else; sysfs may show another namespace. */
+  struct ifreq request;
+  nc_autofd int control = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+  if (control < 0 || !nc_ifname_set(&request, bridge, NULL))
+    return false;
+  return ioctl(control, SIOCBRADDIF, &request) < 0 && errno == EINVAL;
+}
+
+static bool
+nc_tap_make_persistent(const char *ifname, GError **error)
+{
+  struct ifreq request;
+  nc_autofd int fd = open("/dev/net/tun", O_RDWR | O_CLOEXEC);
+  if (fd < 0)
+    return nc_fail_errno(error, NC_ERROR_RESOURCE, errno, "/dev/net/tun");
+  if (!nc_ifname_set(&request, ifname, error))
+    return false;
+  request.ifr_flags = IFF_TAP | IFF_NO_PI | IFF_VNET_HDR;
+  if (ioctl(fd, TUNSETIFF, &request) < 0 || ioctl(fd, TUNSETPERSIST, 1) < 0)
+    return nc_fail_errno(error, NC_ERROR_RESOURCE, errno, "can't make the tap %s", ifname);
+  return true;
+}
+
+static bool
+nc_tap_add_to_bridge(int control, const char *ifname, const char *bridge, GError **error)
+{
+  struct ifreq request;
+  if (!nc_ifname_set(&request, bridge, error))
+    return false;
+  request.ifr_ifindex = (int)if_nametoindex(ifname);
+  if (ioctl(control, SIOCBRADDIF, &request) == 0 || errno == EBUSY) /* busy: it is in one already */
+    return true;
+  int problem = errno;
+  if (if_nametoindex(bridge) == 0)
+    return nc_fail(error, NC_ERROR_UNSUITABLE, "there is no bridge %s on this node", bridge);
+  return nc_fail_errno(error, NC_ERROR_UNSUITABLE, problem, "the tap %s can't be added to %s", ifname, bridge);
+}
+
+static bool
+nc_tap_bring_up(int control, const char *ifname, GError **error)
+{
+  struct ifreq request;
+  if (!nc_ifname_set(&request, ifname, error))
+    return false;
+  if (ioctl(control, SIOCGIFFLAGS, &request) == 0) {
+    request.ifr_flags |= IFF_UP;
+    if (ioctl(control, SIOCSIFFLAGS, &request) == 0)
+      return true;
+  }
+  return nc_fail_errno(error, NC_ERROR_RESOURCE, errno, "can't bring the tap %s up", ifname);
+}
+
+bool
+nc_tap_create(const char *ifname, const char *bridge, GError **error)
+{
+  nc_autofd int control = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+  if (control < 0)
+    return nc_fail_errno(error, NC_ERROR_RESOURCE, errno, "socket");
+  if (!nc_tap_make_persistent(ifname, error))
+    return false;
+  if ((!bridge || nc_tap_add_to_bridge(control, ifname, bridge, error)) && nc_tap_bring_up(control, ifname, error))
+    return true;
+  nc_tap_delete(ifname, NULL);
+  return false;
+}
+
+bool
+nc_tap_delete(const char *ifname, GError **error)
+{
+  struct ifreq request;
+  nc_autofd int fd = open("/dev/net/tun", O_RDWR | O_CLOEXEC);
+  if (if_nametoindex(ifname) == 0)
+    return true;
+  if (fd < 0 || !nc_ifname_set(&request, ifname, error))
+    return false;
+  request.ifr_flags = IFF_TAP | IFF_NO_PI | IFF_VNET_HDR;
+  if (ioctl(fd, TUNSETIFF, &request) < 0 || ioctl(fd, TUNSETPERSIST, 0) < 0)
+    return nc_fail_errno(error, NC_ERROR_RESOURCE, errno, "can't remove the tap %s", ifname);
+  return true;
+}
