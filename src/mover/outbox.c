@@ -282,10 +282,11 @@ nc_outbox_acked(NcOutbox *o, uint64_t seq, uint64_t offset, GError **error)
     nc_outbox_measure_locked(o, raw, now_us);
     atomic_store_explicit(&o->mover->counters.window_bytes, nc_flight_window(o->flight), memory_order_relaxed);
   }
+  bool waiting = nc_outbox_slot(o, o->next_take)->payload != NULL; /* for the window, perhaps */
   pthread_cond_signal(&o->has_room);
   pthread_mutex_unlock(&o->lock);
   nc_count(&o->mover->counters.delivered_wire_bytes, wire);
-  if (ok)
+  if (ok && waiting)
     nc_mover_wake_links(o->mover);
   return ok;
 }
