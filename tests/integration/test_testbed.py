@@ -1,8 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """The test bed itself: if plain QEMU can't move the guest unhurt here, no other result counts."""
 
+import mmap
 import os
 import socket
+import struct
 import subprocess
 import sys
 import time
@@ -11,8 +13,9 @@ import pytest
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "lib"))
 from nctest.cluster import guest_spec  # noqa: E402
-from nctest.net import BUILD, Bed, Wan, wait_for  # noqa: E402
-from nctest.plain_qemu import PlainPair  # noqa: E402
+from nctest.guest import TcpClient  # noqa: E402
+from nctest.net import BUILD, Bed, Topology, Wan, wait_for  # noqa: E402
+from nctest.plain_qemu import PlainPair, PlainQemu  # noqa: E402
 
 NCWAN = os.path.join(BUILD, "tests/net/ncwan")
 GUEST = os.path.join(BUILD, "guest/initrd.img")
@@ -50,6 +53,52 @@ def test_plain_qemu_moves_the_guest_unhurt(name):
         assert 0 < result["pause_ms"] <= result["longest_gap_ms"] + 1
         assert result["wire_bytes"] > 1 << 20
         print({**result, "tcp_gap_ms": client.longest_gap_ms(), "samples": observer.samples})
+
+
+PAGE = 4096
+
+
+def is_load_page(page, pages):
+    """A page of ncload's working set: number, generation, checksum of the rest."""
+    number, generation, checksum = struct.unpack_from("<3Q", page)
+    if number >= pages or not 0 < generation < 1 << 20:
+        return False
+    total = 0
+    for word in struct.unpack_from(f"<{PAGE // 8 - 3}Q", page, 24):
+        total = ((total << 1 | total >> 63) & (1 << 64) - 1) ^ word
+    return total == checksum
+
+
+def put_back_an_old_page(memory, pages):
+    """What a migration that loses an update does: a page, whole and sound, of an earlier generation."""
+    at = next(o for o in range(0, len(memory) - PAGE, PAGE) if is_load_page(memory[o:o + PAGE], pages))
+    old = memory[at:at + PAGE]
+    wait_for(lambda: memory[at:at + 16] != old[:16], 60, "the page to be written again")
+    time.sleep(0.5)  # the guest is done writing it, and not so soon at it again
+    memory[at:at + PAGE] = old
+
+
+def flip_a_bit(memory, pages):
+    at = next(o for o in range(0, len(memory) - PAGE, PAGE) if is_load_page(memory[o:o + PAGE], pages))
+    memory[at + 2000] ^= 1
+
+
+@needs_guest
+@pytest.mark.parametrize("damage", [put_back_an_old_page, flip_a_bit])
+def test_guest_notices(damage):
+    """Without this, "0 errors" anywhere would mean nothing."""
+    spec = guest_spec(memory_mib=128, ws=4, rate=0.25)
+    with Bed() as bed:
+        net = Topology(bed, emulated=False)
+        path = os.path.join(bed.dir, "ram")
+        PlainQemu(bed, net.a, "a", spec, memory_file=path).wait_ready()
+        client = TcpClient(net.client)
+        bed.on_close(client.close)
+        wait_for(lambda: client.ask()["pages_written"] > 500, 60, "the guest to write")
+        assert client.errors == 0
+        with open(path, "r+b") as file, mmap.mmap(file.fileno(), 0) as memory:
+            damage(memory, 4 * 256)
+        wait_for(lambda: client.ask()["errors"] > 0, 30, "the guest to notice")
 
 
 @pytest.fixture

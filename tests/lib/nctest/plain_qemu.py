@@ -21,9 +21,9 @@ ENDED = ("completed", "failed", "cancelled")
 
 
 class PlainQemu:
-    """One QEMU with the machine of ${spec}, in a host's namespace."""
+    """One QEMU with the machine of ${spec}, in a host's namespace; its memory in `memory_file`, if given."""
 
-    def __init__(self, bed, netns, name, spec, *more):
+    def __init__(self, bed, netns, name, spec, *more, memory_file=None):
         self.name = name
         base = os.path.join(bed.dir, name)
         self.console, self.log = f"{base}.console", f"{base}.log"
@@ -31,10 +31,11 @@ class PlainQemu:
         netns.ip("tuntap", "add", "tap0", "mode", "tap")
         netns.ip("link", "set", "tap0", "master", "br0", "up")
         kib = spec["memory_mib"] * 1024 + spec["memory_extra_kib"]
+        backend = f"memory-backend-file,mem-path={memory_file},share=on" if memory_file else "memory-backend-ram"
         command = [
             "qemu-system-x86_64", "-nodefaults", "-no-user-config", "-display", "none", "-accel", "tcg", "-cpu", spec["cpu"],
             "-machine", f"{spec['machine']},memory-backend=ram0", "-m", f"size={kib}K", "-smp", str(spec["vcpus"]),
-            "-object", f"memory-backend-ram,id=ram0,size={kib}K,prealloc=on", "-kernel", spec["kernel"],
+            "-object", f"{backend},id=ram0,size={kib}K,prealloc=on", "-kernel", spec["kernel"],
             "-initrd", spec["initrd"], "-append", spec["cmdline"],
             "-chardev", f"file,id=c0,path={self.console}", "-serial", "chardev:c0",
             "-chardev", f"socket,id=c1,path={self.beat_path},server=on,wait=off", "-serial", "chardev:c1",
