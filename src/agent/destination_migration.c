@@ -17,6 +17,7 @@
 #include "base/fault.h"
 #include "base/ident.h"
 #include "base/log.h"
+#include "crypto/digest.h"
 #include "qemu/machine_spec.h"
 #include "qemu/migration_qmp.h"
 #include "qemu/suitability.h"
@@ -97,7 +98,7 @@ nc_destination_start_mover(NcMigration *m, json_t *request, int qemu, GError **e
     .pause_budget_ms = (int)nc_json_int_or(request, "pause_budget_ms", 300),
   };
   NcMoverProcess *mover = nc_mover_process_start(m->deps->config, &setup, m->inbox, error);
-  memset(psk, 0, sizeof psk);
+  nc_secret_clear(psk, sizeof psk);
   if (!mover)
     return false;
   {
@@ -449,7 +450,7 @@ nc_destination_check_node(const NcMigrationsDeps *deps, json_t *spec_json, GErro
   if (!spec)
     return false;
   uint64_t reserved = nc_machines_reserved_bytes(deps->machines) + ((uint64_t)deps->config->memory_reserve_mib << 20);
-  if (!nc_suitability_check(spec, reserved, error)) {
+  if (!nc_suitability_check(spec, deps->config->qemu_binary, reserved, error)) {
     g_prefix_error(error, "the destination (%s) can't run this machine: ", nc_nodes_self(deps->nodes));
     return false;
   }

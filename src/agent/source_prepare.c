@@ -270,8 +270,9 @@ nc_source_prepare(NcSource *s, GError **error)
                                    .downtime_limit_ms = (uint32_t)s->max_downtime_ms };
   if (!nc_qemu_migration_setup_source(qmp, &params, error))
     return false;
-  if (!nc_source_open_session(s, error) || !nc_source_choose_epoch(s, error) || !nc_random_bytes(psk, sizeof psk, error))
+  if (!nc_source_open_session(s, error) || !nc_source_choose_epoch(s, error))
     return false;
+  nc_random_bytes(psk, sizeof psk);
   nc_fault_point("source-prepare");
   bool ok = nc_source_ask_to_prepare(s, psk, error);
   if (ok) {
@@ -279,6 +280,6 @@ nc_source_prepare(NcSource *s, GError **error)
     nc_migration_attach_link(m, link);
     ok = nc_source_start_movers(s, psk, error);
   }
-  memset(psk, 0, sizeof psk);
+  nc_secret_clear(psk, sizeof psk);
   return ok && nc_source_start_qemu(s, error) && nc_migration_step(m, NC_EV_DEST_READY, NULL);
 }
