@@ -1,0 +1,120 @@
+#!/usr/bin/python3
+# SPDX-License-Identifier: Apache-2.0
+"""Writes the seeds of fuzz_frame and fuzz_batch: one of each thing that is accepted, and some that are not.
+
+Deterministic; run it again after a change of the formats (src/wire/frame.h, src/wire/batch.h)."""
+import hashlib
+import pathlib
+import struct
+
+HERE = pathlib.Path(__file__).parent / "corpus"
+PAGE = 4096
+
+
+def frame(kind, channel, argument, payload=b"", flags=0):
+    return struct.pack(">IBBHQ", len(payload), kind, channel, flags, argument) + payload
+
+
+def hello(version=1, lowest=1, index=0, streams=4, role=1, extra=b""):
+    return frame(1, 0, 0, struct.pack(">4sHHHHBBHIIQ", b"NCW1", version, lowest, index, streams, role, 0, 0, 512 << 10, 512,
+                                      64 << 20) + extra)
+
+
+def frames():
+    sha = hashlib.sha256(b"").digest()
+    batch = struct.pack(">QI32sBBHIII", 0, 3, hashlib.sha256(b"abc").digest(), 0, 0, 0, 5, 5, 0) + b"\x01\x03abc"
+    session = [hello(), frame(2, 1, 0, batch), frame(3, 1, 0, struct.pack(">Q", 3)), frame(4, 0, 123456), frame(5, 0, 123456),
+               frame(6, 1, 7, struct.pack(">Q", 3) + sha), frame(7, 1, 3, sha), frame(8, 1, 3, sha),
+               frame(9, 0, 0, b"\x07timeoutnobody answered"), frame(10, 0, 0)]
+    names = ["hello", "batch", "ack", "ping", "pong", "grant", "digest", "end", "error", "bye"]
+    yield from zip(names, session)
+    yield "session", b"".join(session)
+    yield "hello_destination", hello(index=3, role=2)
+    yield "hello_later", hello(version=3, extra=b"more to come")
+    yield "hello_too_new", hello(version=3, lowest=2)
+    yield "error_unknown_code", frame(9, 0, 0, b"\x03newsomething new")
+    yield "ack_return", frame(3, 2, 99, struct.pack(">Q", 1 << 40))
+    yield "bad_flags", frame(4, 0, 1, flags=1)
+    yield "bad_long_ping", frame(4, 0, 1, b"x" * 100)
+    yield "cut", frame(6, 1, 7, struct.pack(">Q", 3) + sha)[:40]
+
+
+def payload(raw, meta, bulk=b"", codec=0, level=0, meta_coded=None, bulk_coded=None):
+    flags = (1 if meta_coded else 0) | (2 if bulk_coded else 0)
+    here = meta_coded or meta
+    head = struct.pack(">QI32sBbHIII", 4096, len(raw), hashlib.sha256(raw).digest(), codec, level, flags, len(here), len(meta),
+                       len(bulk))
+    return b"\0" + head + here + (bulk_coded or bulk)
+
+
+def varint(n):
+    out = b""
+    while n >= 0x80:
+        out += bytes([n & 0x7f | 0x80])
+        n >>= 7
+    return out + bytes([n])
+
+
+def literal(data):
+    return b"\x01" + varint(len(data)) + data
+
+
+def lz4_run(byte, n):
+    """An LZ4 block: one literal, a match of distance 1, five literals at the end."""
+    match = n - 6
+    rest = match - 4 - 15
+    return b"\x1f" + byte + b"\x01\x00" + b"\xff" * (rest // 255) + bytes([rest % 255]) + b"\x50" + byte * 5
+
+
+def zstd_run(byte, n):
+    """A Zstandard frame: single segment, size in four bytes, one block of repeated bytes."""
+    return struct.pack("<IBI", 0xFD2FB528, 0xA0, n) + struct.pack("<I", 1 | 1 << 1 | n << 3)[:3] + byte
+
+
+def words(first, n):
+    return [struct.pack(">Q", first + i * PAGE) for i in range(n)]
+
+
+def payloads():
+    page = bytes(range(256)) * 16
+    named = struct.pack(">Q", 0x08) + b"\x06pc.ram"
+    yield "literal", payload(b"abc", literal(b"abc"))
+    yield "pages", payload(b"".join(w + page for w in words(0x28, 2)), b"\x02" + words(0x28, 1)[0] + b"\x02\x01\x02", page * 2)
+    yield "fill", payload(b"".join(w + b"\x2a" * PAGE for w in words(0x28, 3)),
+                          b"\x02" + words(0x28, 1)[0] + b"\x03\x02\x03" + b"\x2a" * 8)
+    yield "mixed", payload(words(0x28, 1)[0] + page + words(0x1028, 1)[0] + b"\x07" * PAGE,
+                           b"\x02" + words(0x28, 1)[0] + b"\x02\x01\x01\x02\x01" + b"\x07" * 8, page)
+    yield "zeros", payload(b"".join(w + b"\0" for w in words(0x22, 200)), b"\x03" + words(0x22, 1)[0] + varint(200))
+    yield "named", payload(named + page, literal(named) + b"\x04\x01", page)
+    yield "named_fill", payload(named + b"\0" * PAGE, literal(named) + b"\x04\x02" + b"\0" * 8)
+    for codec, level, run in ((1, 0, lz4_run), (2, 1, zstd_run)):
+        name = ("lz4", "zstd")[codec - 1]
+        page_of_ones = b"\x01" * PAGE
+        yield name + "_bulk", payload(named + page_of_ones, literal(named) + b"\x04\x01", page_of_ones, codec, level,
+                                      bulk_coded=run(b"\x01", PAGE))
+        # Each literal is of one byte: 01 01 01, 86 times.
+        meta = b"\x01" * 258
+        yield name + "_meta", payload(b"\x01" * 86, meta, b"", codec, level, meta_coded=run(b"\x01", 258))
+    yield "bad_class", payload(b"\0" * 4104, b"\x02" + b"\0" * 8 + b"\x01\x03\x01")
+    yield "bad_count", payload(b"\0" * 27, b"\x03" + b"\0" * 8 + b"\xff\xff\xff\xff\xff\xff\xff\xff\x7f")
+    yield "bad_length", payload(b"", literal(b"abc"))
+
+
+def round_trips():
+    """Mode 1: how, where and what to damage, records, bytes that are stretched."""
+    for how, name in enumerate(("none", "lz4", "zstd", "zstd_fast")):
+        records = b"".join(struct.pack(">BHB", kind, start, lie)
+                           for kind, start, lie in ((0, 0, 0), (0, 4104, 0), (1, 8208, 0), (0x87, 8217, 0), (0, 100, 0), (0, 12400, 255)))
+        yield "stream_" + name, b"\x01" + bytes([how | 63 << 2]) + b"\x00\x50\x01\x06" + records + bytes(range(256))
+    yield "stream_short", b"\x01\x00\x00\x2c\xff\x00x"
+
+
+def main():
+    for target, seeds in (("fuzz_frame", frames()), ("fuzz_batch", [*payloads(), *round_trips()])):
+        (HERE / target).mkdir(parents=True, exist_ok=True)
+        for name, data in seeds:
+            (HERE / target / name).write_bytes(data)
+
+
+if __name__ == "__main__":
+    main()
