@@ -45,10 +45,10 @@ static const NcSchema nc_adopt_schema = SCHEMA("AdoptRequest", nc_adopt_fields);
 static const NcField nc_migration_fields[] = {
   NAME("vm", true),
   NAME("to", true),
-  INTEGER("max_downtime_ms", 1, 60000),
+  INTEGER("max_downtime_ms", 1, 2000000) /* QEMU takes no more */,
   INTEGER("bandwidth_limit_bps", 0, INT64_C(1000000000000)),
   { .key = "compression", .type = NC_FIELD_STRING, .minimum = 3, .maximum = 16, .check = nc_compression_is_valid,
-    .rule = "\"none\", \"lz4\", \"zstd\" or \"zstd:1\" to \"zstd:19\"" },
+    .rule = "\"none\", \"lz4\", \"zstd\" or \"zstd:LEVEL\" with a level from -5 to 9 except 0" },
   INTEGER("streams", 1, 16),
 };
 static const NcSchema nc_migration_schema = SCHEMA("MigrationRequest", nc_migration_fields);

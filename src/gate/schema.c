@@ -12,11 +12,10 @@ nc_compression_is_valid(const char *text)
     return true;
   if (!g_str_has_prefix(text, "zstd:"))
     return false;
-  const char *digits = text + strlen("zstd:");
-  size_t length = strspn(digits, "0123456789");
-  if (length < 1 || length > 2 || digits[length] != '\0' || digits[0] == '0')
-    return false;
-  return g_ascii_strtoll(digits, NULL, 10) <= 19;
+  const char *level = text + strlen("zstd:");
+  bool fast = level[0] == '-';
+  char digit = level[fast];
+  return digit >= '1' && digit <= (fast ? '5' : '9') && level[fast + 1] == '\0'; /* NC_ZSTD_LEVEL_MIN and _MAX of the wire */
 }
 
 /*

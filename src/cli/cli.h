@@ -1,0 +1,76 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * What all subcommands share: the global options, the table of subcommands,
+ * and reading a subcommand's own options.
+ */
+#pragma once
+
+#include "base/error.h"
+#include "base/msg.h"
+#include <glib.h>
+#include <stdbool.h>
+
+#define NC_CLI_SOCKET_DEFAULT "/run/novacron/api.sock"
+
+typedef struct {
+  char *socket; /* the gate's UNIX socket; used unless ${url} is set */
+  char *url;    /* "https://host:port" */
+  char *cert, *key, *cacert; /* PEM files for ${url} */
+  int json;     /* one JSON object on standard output instead of text */
+  int status;   /* the exit status of a command that did what it was asked (`migrate --wait` reports an outcome) */
+} NcCli;
+
+typedef struct NcCommand NcCommand;
+
+/* Does it; arguments without the subcommand's words. false with an error: main() prints it and chooses the status. */
+typedef bool (*NcCommandFunc)(NcCli *cli, const NcCommand *command, int argc, char **argv, GError **error);
+
+struct NcCommand {
+  const char *name;      /* "vm define" */
+  const char *arguments; /* "FILE", for usage; "" */
+  int min_arguments, max_arguments;
+  NcCommandFunc run;
+  const char *summary;   /* one line */
+  const char *help;      /* examples and what else is worth saying */
+};
+
+/* The table, ended by a row without a name. */
+extern const NcCommand nc_commands[];
+
+/*
+ * Reads options of ${command} (${options}: its own, NULL-terminated table or
+ * NULL) together with the global ones, which may stand anywhere, and checks
+ * the number of arguments. --help prints and exits 0. On return *argv holds
+ * the arguments alone, *argc their number. NC_ERROR_INVALID on misuse.
+ */
+bool nc_cli_parse(NcCli *cli, const NcCommand *command, const GOptionEntry *options, int *argc, char ***argv,
+                  GError **error);
+
+/* Reads global options that stand before the subcommand; *argc and *argv then begin at the subcommand. */
+bool nc_cli_parse_global(NcCli *cli, int *argc, char ***argv, bool *ret_help, bool *ret_version, GError **error);
+
+/* Prints ${object} (borrowed) as one line of JSON. */
+void nc_cli_print_json(json_t *object);
+
+/* Name rule of base/ident.h as an error for a command line's ${what}: "machine", "node", "migration". */
+bool nc_cli_check_name(const char *what, const char *name, GError **error);
+
+/* One function per row of the table, in cmd_*.c. */
+bool nc_cmd_pki_init(NcCli *, const NcCommand *, int, char **, GError **);
+bool nc_cmd_node_list(NcCli *, const NcCommand *, int, char **, GError **);
+bool nc_cmd_node_info(NcCli *, const NcCommand *, int, char **, GError **);
+bool nc_cmd_node_token(NcCli *, const NcCommand *, int, char **, GError **);
+bool nc_cmd_node_remove(NcCli *, const NcCommand *, int, char **, GError **);
+bool nc_cmd_vm_define(NcCli *, const NcCommand *, int, char **, GError **);
+bool nc_cmd_vm_list(NcCli *, const NcCommand *, int, char **, GError **);
+bool nc_cmd_vm_show(NcCli *, const NcCommand *, int, char **, GError **);
+bool nc_cmd_vm_start(NcCli *, const NcCommand *, int, char **, GError **);
+bool nc_cmd_vm_stop(NcCli *, const NcCommand *, int, char **, GError **);
+bool nc_cmd_vm_destroy(NcCli *, const NcCommand *, int, char **, GError **);
+bool nc_cmd_vm_adopt(NcCli *, const NcCommand *, int, char **, GError **);
+bool nc_cmd_migrate(NcCli *, const NcCommand *, int, char **, GError **);
+bool nc_cmd_status(NcCli *, const NcCommand *, int, char **, GError **);
+bool nc_cmd_cancel(NcCli *, const NcCommand *, int, char **, GError **);
+bool nc_cmd_resolve(NcCli *, const NcCommand *, int, char **, GError **);
+bool nc_cmd_version(NcCli *, const NcCommand *, int, char **, GError **);
+bool nc_cmd_help(NcCli *, const NcCommand *, int, char **, GError **);

@@ -1,0 +1,180 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "cli/client.h"
+
+#include <curl/curl.h>
+#include <errno.h>
+#include <string.h>
+
+#define NC_CLIENT_ANSWER_MAX_BYTES (8u << 20) /* twice what novacrond can send */
+#define NC_CLIENT_CONNECT_S 10L
+#define NC_CLIENT_TOTAL_S 200L /* stopping a guest may take 180 s at the gate */
+
+G_DEFINE_AUTOPTR_CLEANUP_FUNC(CURL, curl_easy_cleanup)
+
+typedef struct {
+  GByteArray *body;
+  char problem[CURL_ERROR_SIZE];
+  long status;
+} NcAnswer;
+
+bool
+nc_client_init(GError **error)
+{
+  CURLcode failed = curl_global_init(CURL_GLOBAL_DEFAULT);
+  return failed == CURLE_OK || nc_fail(error, NC_ERROR_INTERNAL, "libcurl does not start: %s", curl_easy_strerror(failed));
+}
+
+static size_t
+nc_client_on_data(char *data, size_t size, size_t n, void *user)
+{
+  NcAnswer *answer = user;
+
+  if (answer->body->len + size * n > NC_CLIENT_ANSWER_MAX_BYTES)
+    return 0;
+  g_byte_array_append(answer->body, (const guint8 *)data, (guint)(size * n));
+  return size * n;
+}
+
+static bool
+nc_client_fail_socket(const NcCli *cli, long os_error, GError **error)
+{
+  if (os_error == EACCES || os_error == EPERM)
+    return nc_fail(error, NC_ERROR_FORBIDDEN, "you may not use NovaCron's socket %s: be root or join its group (ls -l %s)",
+                   cli->socket, cli->socket);
+  return nc_fail(error, NC_ERROR_UNREACHABLE,
+                 "can't reach NovaCron at %s: is novacrond (and novacron-gate) running? (systemctl status novacron-gate)",
+                 cli->socket);
+}
+
+static bool
+nc_client_fail(const NcCli *cli, CURL *curl, CURLcode failed, const NcAnswer *answer, GError **error)
+{
+  const char *text = answer->problem[0] ? answer->problem : curl_easy_strerror(failed);
+  const char *where = cli->url ? cli->url : cli->socket;
+  long os_error = 0;
+
+  curl_easy_getinfo(curl, CURLINFO_OS_ERRNO, &os_error);
+  switch (failed) {
+  case CURLE_COULDNT_CONNECT:
+  case CURLE_COULDNT_RESOLVE_HOST:
+    if (!cli->url)
+      return nc_client_fail_socket(cli, os_error, error);
+    return nc_fail(error, NC_ERROR_UNREACHABLE, "can't reach NovaCron at %s: %s", where, text);
+  case CURLE_OPERATION_TIMEDOUT:
+    return nc_fail(error, NC_ERROR_TIMEOUT, "NovaCron at %s did not answer in time: look at the result before repeating", where);
+  case CURLE_PEER_FAILED_VERIFICATION:
+    return nc_fail(error, NC_ERROR_TRUST, "%s is not the NovaCron you trust: %s (is --cacert the cluster's CA?)", where, text);
+  case CURLE_SSL_CERTPROBLEM:
+  case CURLE_SSL_CACERT_BADFILE:
+  case CURLE_SSL_CONNECT_ERROR:
+    return nc_fail(error, NC_ERROR_TRUST, "no trusted connection to %s: %s", where, text);
+  case CURLE_WRITE_ERROR:
+    return nc_fail(error, NC_ERROR_PROTOCOL, "the answer of %s is too large", where);
+  default:
+    return nc_fail(error, NC_ERROR_UNREACHABLE, "the connection to NovaCron at %s broke: %s", where, text);
+  }
+}
+
+static void
+nc_client_setup(CURL *curl, const NcCli *cli, const char *method, const char *url, NcAnswer *answer)
+{
+  curl_easy_setopt(curl, CURLOPT_URL, url);
+  curl_easy_setopt(curl, CURLOPT_PROTOCOLS_STR, cli->url ? "https" : "http");
+  curl_easy_setopt(curl, CURLOPT_PROXY, ""); /* the environment's proxy has no business here */
+  curl_easy_setopt(curl, CURLOPT_NOSIGNAL, 1L);
+  curl_easy_setopt(curl, CURLOPT_CONNECTTIMEOUT, NC_CLIENT_CONNECT_S);
+  curl_easy_setopt(curl, CURLOPT_TIMEOUT, NC_CLIENT_TOTAL_S);
+  curl_easy_setopt(curl, CURLOPT_CUSTOMREQUEST, method);
+  curl_easy_setopt(curl, CURLOPT_ERRORBUFFER, answer->problem);
+  curl_easy_setopt(curl, CURLOPT_WRITEFUNCTION, nc_client_on_data);
+  curl_easy_setopt(curl, CURLOPT_WRITEDATA, answer);
+  curl_easy_setopt(curl, CURLOPT_USERAGENT, "novacron/" NC_VERSION);
+  if (!cli->url) {
+    curl_easy_setopt(curl, CURLOPT_UNIX_SOCKET_PATH, cli->socket);
+    return;
+  }
+  curl_easy_setopt(curl, CURLOPT_SSLVERSION, (long)CURL_SSLVERSION_TLSv1_3);
+  if (cli->cacert)
+    curl_easy_setopt(curl, CURLOPT_CAINFO, cli->cacert);
+  if (cli->cert)
+    curl_easy_setopt(curl, CURLOPT_SSLCERT, cli->cert);
+  if (cli->key)
+    curl_easy_setopt(curl, CURLOPT_SSLKEY, cli->key);
+}
+
+static bool
+nc_client_perform(const NcCli *cli, const char *method, const char *url, const char *body, NcAnswer *answer, GError **error)
+{
+  g_autoptr(CURL) curl = curl_easy_init();
+  struct curl_slist *headers = NULL;
+
+  if (!curl)
+    return nc_fail(error, NC_ERROR_INTERNAL, "libcurl does not start");
+  nc_client_setup(curl, cli, method, url, answer);
+  if (body) {
+    headers = curl_slist_append(headers, "Content-Type: application/json");
+    headers = curl_slist_append(headers, "Expect:");
+    curl_easy_setopt(curl, CURLOPT_HTTPHEADER, headers);
+    curl_easy_setopt(curl, CURLOPT_POSTFIELDS, body);
+  }
+  CURLcode failed = curl_easy_perform(curl);
+  curl_slist_free_all(headers);
+  if (failed != CURLE_OK)
+    return nc_client_fail(cli, curl, failed, answer, error);
+  curl_easy_getinfo(curl, CURLINFO_RESPONSE_CODE, &answer->status);
+  return true;
+}
+
+/* Problems of HTTP itself have codes of their own; to the caller they are one of ours. */
+static int
+nc_client_error_code(const char *code, long status)
+{
+  int known = nc_error_code_from_name(code);
+
+  if (known != NC_ERROR_INTERNAL || status >= 500)
+    return known;
+  return status == 404 ? NC_ERROR_NOT_FOUND : status == 429 ? NC_ERROR_RESOURCE : NC_ERROR_INVALID;
+}
+
+static json_t *
+nc_client_read_answer(const NcCli *cli, const NcAnswer *answer, GError **error)
+{
+  const char *where = cli->url ? cli->url : cli->socket;
+  json_t *object = json_loadb((const char *)answer->body->data, answer->body->len, JSON_REJECT_DUPLICATES, NULL);
+
+  if (!json_is_object(object)) {
+    json_decref(object);
+    nc_fail(error, NC_ERROR_PROTOCOL, "what answers at %s (HTTP status %ld) is not NovaCron's API", where, answer->status);
+    return NULL;
+  }
+  if (answer->status >= 200 && answer->status < 300)
+    return object;
+  int code = nc_client_error_code(nc_json_string_or(object, "code", ""), answer->status);
+  nc_fail(error, code, "%s", nc_json_string_or(object, "detail", "NovaCron refused without saying why"));
+  json_decref(object);
+  return NULL;
+}
+
+json_t *
+nc_client_call(const NcCli *cli, const char *method, const char *path, json_t *body, GError **error)
+{
+  g_autofree char *text = body ? json_dumps(body, JSON_COMPACT) : NULL;
+  g_autofree char *url = g_strconcat(cli->url ? cli->url : "http://localhost", path, NULL);
+  g_autoptr(GByteArray) data = g_byte_array_new();
+  NcAnswer answer = { .body = data };
+
+  if (!nc_client_perform(cli, method, url, text, &answer, error))
+    return NULL;
+  return nc_client_read_answer(cli, &answer, error);
+}
+
+json_t *
+nc_client_callf(const NcCli *cli, const char *method, json_t *body, GError **error, const char *format, ...)
+{
+  va_list args;
+
+  va_start(args, format);
+  g_autofree char *path = g_strdup_vprintf(format, args);
+  va_end(args);
+  return nc_client_call(cli, method, path, body, error);
+}

@@ -1,0 +1,53 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The table of subcommands: what exists, and what --help says about it. */
+#include "cli/cli.h"
+
+const NcCommand nc_commands[] = {
+  { "migrate", "NAME", 1, 1, nc_cmd_migrate, "Move a running machine to another node.",
+    "Examples:\n"
+    "  novacron migrate web1 --to host-b --wait\n"
+    "  novacron migrate web1 --to host-b --bandwidth-limit 50MB/s --compression zstd:3\n"
+    "  novacron migrate web1 --to host-b --wait --json >result.json\n\n"
+    "Exit status with --wait: 0 completed, 9 cancelled, 11 needs attention, else as\n"
+    "in novacron(1). Interrupting --wait (Ctrl-C) does not stop the migration." },
+  { "status", "[ID]", 0, 1, nc_cmd_status, "Show all migrations, or all about one.",
+    "Examples:\n  novacron status\n  novacron status m-0t7bgtw5nn95j48m\n  novacron status --json" },
+  { "cancel", "ID", 1, 1, nc_cmd_cancel, "Stop a migration; the machine stays where it is.",
+    "Example:\n  novacron cancel m-0t7bgtw5nn95j48m\n\n"
+    "Possible until the run right has been handed over." },
+  { "resolve", "ID", 1, 1, nc_cmd_resolve, "Decide a migration that needs attention.",
+    "Example:\n  novacron resolve m-0t7bgtw5nn95j48m --run-here\n\n"
+    "Make sure FIRST that the machine does not and can not run on the other node:\n"
+    "switch that node off or cut it from the machine's disks and networks. Two\n"
+    "running copies of a machine destroy its disks." },
+  { "vm define", "FILE", 1, 1, nc_cmd_vm_define, "Define a machine from a machine file.",
+    "Example:\n  novacron vm define /etc/novacron/machines/web1.conf\n\n"
+    "The file's format is in novacron(1), MACHINE FILE. A file that begins with \"{\"\n"
+    "is read as JSON." },
+  { "vm list", "", 0, 0, nc_cmd_vm_list, "List this node's machines.", "Example:\n  novacron vm list" },
+  { "vm show", "NAME", 1, 1, nc_cmd_vm_show, "Show a machine.", "Example:\n  novacron vm show web1" },
+  { "vm start", "NAME", 1, 1, nc_cmd_vm_start, "Start a machine.", "Example:\n  novacron vm start web1" },
+  { "vm stop", "NAME", 1, 1, nc_cmd_vm_stop, "Shut a machine down.",
+    "Examples:\n  novacron vm stop web1\n  novacron vm stop web1 --force\n\n"
+    "Without --force the guest's power button is pressed and it has time to end." },
+  { "vm destroy", "NAME", 1, 1, nc_cmd_vm_destroy, "Forget a stopped machine; its disks are not touched.",
+    "Example:\n  novacron vm destroy web1" },
+  { "vm adopt", "NAME", 1, 1, nc_cmd_vm_adopt, "Take over a running QEMU that somebody else started.",
+    "Example:\n  novacron vm adopt web1 --qmp /run/vm/web1.qmp" },
+  { "node list", "", 0, 0, nc_cmd_node_list, "List the nodes of the cluster.", "Example:\n  novacron node list" },
+  { "node info", "", 0, 0, nc_cmd_node_info, "Show this node.", "Example:\n  novacron node info" },
+  { "node token", "", 0, 0, nc_cmd_node_token, "Make a one-time token for a new node.",
+    "Examples:\n  novacron node token\n  novacron node token --name host-c --ttl 15min\n\n"
+    "On the new node: novacrond join --token TOKEN --to HOST:PORT --name NAME --address HOST:PORT" },
+  { "node remove", "NAME", 1, 1, nc_cmd_node_remove, "Remove a node: its certificate is refused from now on.",
+    "Example:\n  novacron node remove host-c\n\nIts machines are not touched." },
+  { "pki init", "", 0, 0, nc_cmd_pki_init, "Make a new cluster on this node.",
+    "Example:\n  novacron pki init --name host-a --address 192.0.2.1:7450\n\n"
+    "Makes the cluster's CA, this node's key and certificate, and the list of nodes.\n"
+    "--dir is where they go; its last part must be \"pki\", else a directory pki is\n"
+    "made below it. Nothing is overwritten." },
+  { "version", "", 0, 0, nc_cmd_version, "Print the version.", "Example:\n  novacron version" },
+  { "help", "[COMMAND]", 0, 2, nc_cmd_help, "List the commands, or explain one.",
+    "Examples:\n  novacron help\n  novacron help vm define" },
+  { 0 },
+};

@@ -1,0 +1,170 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "cli/migration_view.h"
+#include "cli/table.h"
+#include "cli/units.h"
+
+#include <stdio.h>
+#include <string.h>
+
+/* Integers and reals alike; ${fallback} if the key is missing or null. */
+static double
+nc_number_or(json_t *object, const char *key, double fallback)
+{
+  json_t *value = json_object_get(object, key);
+  return json_is_number(value) ? json_number_value(value) : fallback;
+}
+
+static bool
+nc_has_number(json_t *object, const char *key)
+{
+  return json_is_number(json_object_get(object, key));
+}
+
+static const char *
+nc_migration_phase(json_t *migration)
+{
+  return nc_json_string_or(migration, "phase", "?");
+}
+
+bool
+nc_migration_needs_attention(json_t *migration)
+{
+  return g_str_equal(nc_migration_phase(migration), "needs_attention");
+}
+
+bool
+nc_migration_has_ended(json_t *migration)
+{
+  return json_is_string(json_object_get(migration, "outcome"));
+}
+
+int
+nc_migration_exit_status(json_t *migration)
+{
+  const char *outcome = nc_json_string_or(migration, "outcome", "");
+  json_t *error = json_object_get(migration, "error");
+
+  if (g_str_equal(outcome, "completed"))
+    return 0;
+  if (g_str_equal(outcome, "cancelled"))
+    return nc_error_exit_status(NC_ERROR_CANCELLED);
+  if (outcome[0] == '\0' && nc_migration_needs_attention(migration))
+    return nc_error_exit_status(NC_ERROR_ATTENTION);
+  const char *code = nc_json_string_or(error, "code", "qemu"); /* a failure that does not say why: 10 */
+  return nc_error_exit_status(nc_error_code_from_name(code));
+}
+
+char *
+nc_migration_reason(json_t *migration)
+{
+  json_t *error = json_object_get(migration, "error");
+  return nc_text_clean(nc_json_string_or(error, "message", "the reason is not recorded"));
+}
+
+char *
+nc_migration_title(json_t *migration)
+{
+  g_autofree char *raw = g_strdup_printf("%s, %s -> %s", nc_json_string_or(migration, "vm", "?"),
+                                         nc_json_string_or(migration, "source", "?"),
+                                         nc_json_string_or(migration, "destination", "?"));
+  return nc_text_clean(raw);
+}
+
+char *
+nc_migration_progress(json_t *migration)
+{
+  GString *line = g_string_new(NULL);
+  g_autofree char *phase = nc_text_clean(nc_migration_phase(migration));
+  double rate = nc_number_or(migration, "rate_bps", 0), left = nc_number_or(migration, "ram_remaining_bytes", 0);
+
+  g_string_append_printf(line, "%-12.15s %3.0f %%", phase, nc_number_or(migration, "progress", 0));
+  if (rate > 0) {
+    g_autofree char *text = nc_format_rate(rate);
+    g_string_append_printf(line, "  %s", text);
+  }
+  if (nc_has_number(migration, "ratio"))
+    g_string_append_printf(line, "  ratio %.1f", nc_number_or(migration, "ratio", 0));
+  if (left > 0) {
+    g_autofree char *text = nc_format_bytes((int64_t)left);
+    g_string_append_printf(line, "  %s left", text);
+  }
+  if (nc_has_number(migration, "eta_ms")) {
+    g_autofree char *text = nc_format_ms(nc_number_or(migration, "eta_ms", 0));
+    g_string_append_printf(line, "  ETA %s", text);
+  }
+  return g_string_free(line, FALSE);
+}
+
+static void
+nc_migration_print_pause(json_t *migration)
+{
+  g_autofree char *pause = nc_format_ms(nc_number_or(migration, "pause_ms", 0));
+  g_autofree char *qemu = nc_format_ms(nc_number_or(migration, "qemu_downtime_ms", 0));
+  g_autofree char *limit = nc_format_ms(nc_number_or(migration, "max_downtime_ms", 0));
+
+  if (nc_has_number(migration, "pause_ms"))
+    nc_print_fact("pause", "%s (limit %s; QEMU's own figure: %s)", pause, limit,
+                  nc_has_number(migration, "qemu_downtime_ms") ? qemu : "none");
+}
+
+void
+nc_migration_print_summary(json_t *migration)
+{
+  g_autofree char *total = nc_format_ms(nc_number_or(migration, "total_ms", 0));
+  g_autofree char *ram = nc_format_bytes((int64_t)nc_number_or(migration, "ram_bytes", 0));
+  g_autofree char *wire = nc_format_bytes((int64_t)nc_number_or(migration, "wire_bytes", 0));
+  json_t *equal = json_object_get(migration, "sha256_equal");
+
+  if (nc_has_number(migration, "total_ms"))
+    nc_print_fact("total", "%s", total);
+  nc_migration_print_pause(migration);
+  nc_print_fact("memory", "%s in %d rounds", ram, (int)nc_number_or(migration, "rounds", 0));
+  if (nc_has_number(migration, "ratio"))
+    nc_print_fact("wire", "%s (ratio %.1f)", wire, nc_number_or(migration, "ratio", 0));
+  else
+    nc_print_fact("wire", "%s", wire);
+  if (json_is_boolean(equal))
+    nc_print_fact("SHA-256", "%s %s", json_is_true(equal) ? "equal on both sides:" : "DIFFERS between the two sides:",
+                  nc_json_string_or(migration, "sha256", "?"));
+}
+
+static void
+nc_migration_print_events(json_t *migration)
+{
+  size_t i;
+  json_t *event, *events = json_object_get(migration, "events");
+
+  if (json_array_size(events) > 0)
+    puts("history (UTC)");
+  json_array_foreach (events, i, event) {
+    const char *at = nc_json_string_or(event, "at", "");
+    const char *clock = strchr(at, 'T') ? strchr(at, 'T') + 1 : at; /* the day is that of "begun" */
+    const char *detail = nc_json_string_or(event, "detail", "");
+    g_autofree char *time = g_strndup(clock, 12);
+    nc_print_fact(time, "%s%s%s", nc_json_string_or(event, "event", "?"), detail[0] ? ": " : "", detail);
+  }
+}
+
+void
+nc_migration_print_story(json_t *migration)
+{
+  g_autofree char *id = nc_text_clean(nc_json_string_or(migration, "id", "?"));
+  g_autofree char *title = nc_migration_title(migration);
+  g_autofree char *progress = nc_migration_progress(migration);
+  const char *attention = nc_json_string_or(migration, "attention", NULL);
+
+  printf("%s: %s\n", id, title);
+  nc_print_fact("begun", "%s", nc_json_string_or(migration, "started", "not yet"));
+  if (nc_migration_has_ended(migration))
+    nc_print_fact("ended", "%s, %s", nc_json_string_or(migration, "finished", "?"), nc_json_string_or(migration, "outcome", "?"));
+  else
+    nc_print_fact("now", "%s", progress);
+  if (json_is_object(json_object_get(migration, "error"))) {
+    g_autofree char *reason = nc_migration_reason(migration);
+    nc_print_fact("reason", "%s", reason);
+  }
+  if (attention)
+    nc_print_fact("ATTENTION", "%s", attention);
+  nc_migration_print_summary(migration);
+  nc_migration_print_events(migration);
+}
