@@ -291,21 +291,27 @@ class Cluster:
         return source.wait_migration(m["id"], timeout) if wait else m
 
     def runs_where(self, vm):
-        """Names of the nodes whose QEMU runs the guest, by asking the QEMUs themselves."""
-        found = []
-        for node in (self.a, self.b):
-            try:
-                observer = watch.QmpObserver(os.path.join(node.machine_dir(vm), "observer.sock"), timeout=10)
-            except OSError:
-                continue
-            try:
-                if observer.is_running():
-                    found.append(node.name)
-            except (OSError, RuntimeError):
-                pass
-            finally:
-                observer.close()
-        return found
+        """Names of the nodes whose QEMU runs the guest, by asking the QEMUs themselves.
+
+        A QMP socket serves one client at a time, so a running observer is asked instead.
+        """
+        paths = {os.path.join(node.machine_dir(vm), "observer.sock"): node.name for node in (self.a, self.b)}
+        if self.observer:
+            return [paths[p] for p in self.observer.fresh_sample()]
+        return [name for path, name in paths.items() if self._runs(path)]
+
+    @staticmethod
+    def _runs(path):
+        try:
+            observer = watch.QmpObserver(path, timeout=10)
+        except OSError:
+            return False
+        try:
+            return observer.is_running()
+        except (OSError, RuntimeError):
+            return False
+        finally:
+            observer.close()
 
     def assert_healthy(self, vm, node, client=None):
         """The guest runs on ${node} and nowhere else, gets somewhere, and found no error in its memory."""

@@ -201,6 +201,7 @@ class RunnerObserver(threading.Thread):
         self.samples = 0
         self.double = 0
         self.none = 0
+        self.last = []
         self._answers = {}
         self.stopping = False
         self._lock = threading.Lock()
@@ -214,6 +215,15 @@ class RunnerObserver(threading.Thread):
     def answers(self, path):
         """How often this QEMU said what it does: an observer that heard nothing proves nothing."""
         return self._answers.get(path, 0)
+
+    def fresh_sample(self, timeout=30):
+        """Paths of the QEMUs that ran in a sample that began after this call."""
+        goal, end = self.samples + 2, time.monotonic() + timeout
+        while self.samples < goal and time.monotonic() < end:
+            time.sleep(self.interval)
+        if self.samples < goal:
+            raise TimeoutError("the observer has stopped looking")
+        return list(self.last)
 
     def _runs(self, path):
         try:
@@ -234,6 +244,7 @@ class RunnerObserver(threading.Thread):
             if len(running) > 1 and self._runs(running[0]):
                 self.double += 1
             self.none += not running
+            self.last = running
             self.samples += 1
             time.sleep(self.interval)
 
