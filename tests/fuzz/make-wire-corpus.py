@@ -59,16 +59,18 @@ def literal(data):
     return b"\x01" + varint(len(data)) + data
 
 
-def lz4_run(byte, n):
-    """An LZ4 block: one literal, a match of distance 1, five literals at the end."""
-    match = n - 6
-    rest = match - 4 - 15
-    return b"\x1f" + byte + b"\x01\x00" + b"\xff" * (rest // 255) + bytes([rest % 255]) + b"\x50" + byte * 5
+def lz4_run(head, byte, n):
+    """An LZ4 block: head and one byte as literals, a match of distance 1, five literals at the end; n bytes behind head."""
+    rest = n - 6 - 4 - 15
+    return (bytes([(len(head) + 1) << 4 | 15]) + head + byte + b"\x01\x00" + b"\xff" * (rest // 255) + bytes([rest % 255]) +
+            b"\x50" + byte * 5)
 
 
-def zstd_run(byte, n):
-    """A Zstandard frame: single segment, size in four bytes, one block of repeated bytes."""
-    return struct.pack("<IBI", 0xFD2FB528, 0xA0, n) + struct.pack("<I", 1 | 1 << 1 | n << 3)[:3] + byte
+def zstd_run(head, byte, n):
+    """A Zstandard frame: single segment, size in four bytes, a plain block if there is a head, a block of repeated bytes."""
+    plain = struct.pack("<I", len(head) << 3)[:3] + head if head else b""
+    return (struct.pack("<IBI", 0xFD2FB528, 0xA0, len(head) + n) + plain +
+            struct.pack("<I", 1 | 1 << 1 | n << 3)[:3] + byte)
 
 
 def words(first, n):
@@ -91,10 +93,9 @@ def payloads():
         name = ("lz4", "zstd")[codec - 1]
         page_of_ones = b"\x01" * PAGE
         yield name + "_bulk", payload(named + page_of_ones, literal(named) + b"\x04\x01", page_of_ones, codec, level,
-                                      bulk_coded=run(b"\x01", PAGE))
-        # Each literal is of one byte: 01 01 01, 86 times.
-        meta = b"\x01" * 258
-        yield name + "_meta", payload(b"\x01" * 86, meta, b"", codec, level, meta_coded=run(b"\x01", 258))
+                                      bulk_coded=run(b"", b"\x01", PAGE))
+        ones = b"\x01" * 300
+        yield name + "_meta", payload(ones, literal(ones), b"", codec, level, meta_coded=run(literal(ones)[:3], b"\x01", 300))
     yield "bad_class", payload(b"\0" * 4104, b"\x02" + b"\0" * 8 + b"\x01\x03\x01")
     yield "bad_count", payload(b"\0" * 27, b"\x03" + b"\0" * 8 + b"\xff\xff\xff\xff\xff\xff\xff\xff\x7f")
     yield "bad_length", payload(b"", literal(b"abc"))

@@ -434,7 +434,8 @@ test_operations_that_are_refused(void)
     g_byte_array_set_size(meta, (guint)strlen(cases[i].meta) / 2);
     g_assert_true(nc_hex_decode(cases[i].meta, meta->data, meta->len));
     g_byte_array_set_size(bulk, cases[i].bulk_pages * PAGE);
-    memset(bulk->data, 0, bulk->len);
+    if (bulk->len > 0)
+      memset(bulk->data, 0, bulk->len);
     g_autoptr(GByteArray) payload = forge(meta, bulk, cases[i].raw_len, wrong);
     g_assert_false(nc_batch_decode(d, payload->data, payload->len, back, &offset, &error));
     if (!g_error_matches(error, NC_ERROR, cases[i].good ? NC_ERROR_CORRUPT : NC_ERROR_PROTOCOL))
