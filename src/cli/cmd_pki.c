@@ -59,7 +59,7 @@ nc_cmd_pki_init(NcCli *cli, const NcCommand *command, int argc, char **argv, GEr
   }
   printf("%s is the first node of a new cluster; its keys are in %s.\n"
          "Keep %s/ca.key safe: whoever has it can add nodes.\n"
-         "Next: systemctl start novacron; then \"novacron node token\" for each further node.\n",
+         "Next: systemctl start novacrond; then \"novacron node token\" for each further node.\n",
          name, pki, pki);
   return true;
 }

@@ -3,7 +3,7 @@
 #include "cli/cli.h"
 
 const NcCommand nc_commands[] = {
-  { "migrate", "NAME", 1, 1, nc_cmd_migrate, "Move a running machine to another node.",
+  { "migrate", "NAME --to NODE", 1, 1, nc_cmd_migrate, "Move a running machine to another node.",
     "Examples:\n"
     "  novacron migrate web1 --to host-b --wait\n"
     "  novacron migrate web1 --to host-b --bandwidth-limit 50MB/s --compression zstd:3\n"
@@ -15,7 +15,7 @@ const NcCommand nc_commands[] = {
   { "cancel", "ID", 1, 1, nc_cmd_cancel, "Stop a migration; the machine stays where it is.",
     "Example:\n  novacron cancel m-0t7bgtw5nn95j48m\n\n"
     "Possible until the run right has been handed over." },
-  { "resolve", "ID", 1, 1, nc_cmd_resolve, "Decide a migration that needs attention.",
+  { "resolve", "ID --run-here", 1, 1, nc_cmd_resolve, "Decide a migration that needs attention.",
     "Example:\n  novacron resolve m-0t7bgtw5nn95j48m --run-here\n\n"
     "Make sure FIRST that the machine does not and can not run on the other node:\n"
     "switch that node off or cut it from the machine's disks and networks. Two\n"
@@ -32,7 +32,7 @@ const NcCommand nc_commands[] = {
     "Without --force the guest's power button is pressed and it has time to end." },
   { "vm destroy", "NAME", 1, 1, nc_cmd_vm_destroy, "Forget a stopped machine; its disks are not touched.",
     "Example:\n  novacron vm destroy web1" },
-  { "vm adopt", "NAME", 1, 1, nc_cmd_vm_adopt, "Take over a running QEMU that somebody else started.",
+  { "vm adopt", "NAME --qmp PATH", 1, 1, nc_cmd_vm_adopt, "Take over a running QEMU that somebody else started.",
     "Example:\n  novacron vm adopt web1 --qmp /run/vm/web1.qmp" },
   { "node list", "", 0, 0, nc_cmd_node_list, "List the nodes of the cluster.", "Example:\n  novacron node list" },
   { "node info", "", 0, 0, nc_cmd_node_info, "Show this node.", "Example:\n  novacron node info" },
@@ -41,7 +41,7 @@ const NcCommand nc_commands[] = {
     "On the new node: novacrond join --token TOKEN --to HOST:PORT --name NAME --address HOST:PORT" },
   { "node remove", "NAME", 1, 1, nc_cmd_node_remove, "Remove a node: its certificate is refused from now on.",
     "Example:\n  novacron node remove host-c\n\nIts machines are not touched." },
-  { "pki init", "", 0, 0, nc_cmd_pki_init, "Make a new cluster on this node.",
+  { "pki init", "--name NODE --address HOST:PORT", 0, 0, nc_cmd_pki_init, "Make a new cluster on this node.",
     "Example:\n  novacron pki init --name host-a --address 192.0.2.1:7450\n\n"
     "Makes the cluster's CA, this node's key and certificate, and the list of nodes.\n"
     "--dir is where they go; its last part must be \"pki\", else a directory pki is\n"

@@ -43,10 +43,9 @@ nc_print_commands(const char *group)
   for (const NcCommand *command = nc_commands; command->name; command++) {
     if (prefix && !g_str_has_prefix(command->name, prefix))
       continue;
-    g_autofree char *usage = g_strjoin(" ", command->name, command->arguments, NULL);
     if (n++ == 0)
       puts("Commands:");
-    printf("  %-20s %s\n", usage, command->summary);
+    printf("  %-12s %s\n", command->name, command->summary);
   }
   return n;
 }

@@ -107,7 +107,7 @@ nc_backend_connect(NcBackend *backend)
   if (backend->socket >= 0 && nc_fd_set_nonblocking(backend->socket, true, &error))
     return;
   g_autofree char *why =
-    g_strdup_printf("the gate can't reach novacrond on this node: is it running? (systemctl status novacron) %s",
+    g_strdup_printf("the gate can't reach novacrond on this node: is it running? (systemctl status novacrond): %s",
                     error->message);
   nc_backend_disconnect(backend, why);
 }
@@ -229,6 +229,7 @@ nc_backend_read(NcBackend *backend)
   g_byte_array_append(backend->incoming, buffer, (guint)n);
   for (bool more = true; more;)
     if (!nc_backend_take_message(backend, &more, &error)) {
+      g_prefix_error(&error, "novacrond's answer does not make sense, and the connection to it is given up: ");
       nc_backend_disconnect(backend, error->message);
       return;
     }

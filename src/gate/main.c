@@ -13,11 +13,14 @@
 #include <signal.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/un.h>
 #include <systemd/sd-daemon.h>
 #include <time.h>
 #include <unistd.h>
 
-#define NC_GATE_TICK_MS 500       /* how late a deadline may be noticed */
+#define NC_GATE_TICK_MS 500          /* how late a deadline may be noticed */
 #define NC_GATE_PEM_MAX_BYTES 262144 /* a chain of a dozen certificates is 20 KiB */
 
 typedef struct {
@@ -63,6 +66,22 @@ nc_gate_read_access(const NcGateOptions *options, NcAccess *access, GError **err
   return true;
 }
 
+/* With a socket from systemd the group stands in the unit (SocketGroup=), that is, on the file. */
+static void
+nc_gate_find_group(NcGate *gate)
+{
+  struct sockaddr_un address = { 0 };
+  socklen_t length = sizeof address - 1;
+  struct stat status;
+
+  if (gate->access.has_group || gate->listeners.local < 0 ||
+      getsockname(gate->listeners.local, (struct sockaddr *)&address, &length) < 0 ||
+      stat(address.sun_path, &status) < 0 || status.st_gid == 0)
+    return;
+  gate->access.group = status.st_gid;
+  gate->access.has_group = true;
+}
+
 /* Everything that needs files, names or rights. */
 static bool
 nc_gate_prepare(NcGate *gate, const NcGateOptions *options, GError **error)
@@ -75,6 +94,7 @@ nc_gate_prepare(NcGate *gate, const NcGateOptions *options, GError **error)
     return false;
   if (options->user && !nc_sandbox_drop_user(options->user, error))
     return false;
+  nc_gate_find_group(gate);
   gate->access.own_uid = geteuid();
   if (gate->access.own_uid == 0)
     nc_log(NC_LOG_WARNING, "gate", "running as root: give --user a user of its own");

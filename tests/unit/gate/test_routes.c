@@ -1,0 +1,97 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The route table finds what exists, and says properly what does not. */
+#include "gate/routes.h"
+
+typedef struct {
+  const char *method, *path;
+  NcRouteVerdict verdict;
+  const char *op;    /* if found */
+  const char *value; /* of the path's parameter */
+  const char *allow; /* for 405 */
+} Case;
+
+static const Case cases[] = {
+  { "GET", "/api/v2/node", NC_ROUTE_FOUND, "node.info" },
+  { "HEAD", "/api/v2/node", NC_ROUTE_FOUND, "node.info" },
+  { "GET", "/api/v2/machines", NC_ROUTE_FOUND, "machine.list" },
+  { "POST", "/api/v2/machines", NC_ROUTE_FOUND, "machine.define" },
+  { "GET", "/api/v2/machines/web1", NC_ROUTE_FOUND, "machine.get", "web1" },
+  { "DELETE", "/api/v2/machines/web1", NC_ROUTE_FOUND, "machine.destroy", "web1" },
+  { "POST", "/api/v2/machines/web1/start", NC_ROUTE_FOUND, "machine.start", "web1" },
+  { "POST", "/api/v2/machines/adopt", NC_ROUTE_FOUND, "machine.adopt" },
+  { "POST", "/api/v2/machines/adopt/start", NC_ROUTE_FOUND, "machine.start", "adopt" },
+  { "GET", "/api/v2/machines/adopt", NC_ROUTE_FOUND, "machine.get", "adopt" },
+  { "POST", "/api/v2/migrations/m-1/cancel", NC_ROUTE_FOUND, "migration.cancel", "m-1" },
+  { "DELETE", "/api/v2/nodes/tokens", NC_ROUTE_FOUND, "node.remove", "tokens" },
+  { "PUT", "/api/v2/machines", NC_ROUTE_NO_METHOD, .allow = "GET, HEAD, POST" },
+  { "POST", "/api/v2/machines/web1", NC_ROUTE_NO_METHOD, .allow = "GET, HEAD, DELETE" },
+  { "GET", "/api/v2/machines/web1/start", NC_ROUTE_NO_METHOD, .allow = "POST" },
+  { "OPTIONS", "/api/v2/node", NC_ROUTE_NO_METHOD, .allow = "GET, HEAD" },
+  { "GET", "/", NC_ROUTE_NO_PATH },
+  { "GET", "", NC_ROUTE_NO_PATH },
+  { "GET", "/api/v2", NC_ROUTE_NO_PATH },
+  { "GET", "/api/v2/node/", NC_ROUTE_NO_PATH },
+  { "GET", "/api/v2/nodes/", NC_ROUTE_NO_PATH },
+  { "GET", "/api/v2/machines/", NC_ROUTE_NO_PATH },
+  { "GET", "/api/v2/machines/..", NC_ROUTE_NO_PATH },
+  { "GET", "/api/v2/machines/-x", NC_ROUTE_NO_PATH },
+  { "GET", "/api/v2/machines/a%2fb", NC_ROUTE_NO_PATH },
+  { "GET", "/api/v2/machines/a/b", NC_ROUTE_NO_PATH },
+  { "POST", "/api/v2/machines/a/start/", NC_ROUTE_NO_PATH },
+  { "GET", "/API/v2/node", NC_ROUTE_NO_PATH },
+  { "BREW", "/api/v2/node", NC_ROUTE_UNKNOWN_METHOD },
+  { "get", "/api/v2/node", NC_ROUTE_UNKNOWN_METHOD },
+  { "", "/api/v2/node", NC_ROUTE_UNKNOWN_METHOD },
+};
+
+static void
+test_find(void)
+{
+  for (size_t i = 0; i < G_N_ELEMENTS(cases); i++) {
+    const Case *c = &cases[i];
+    NcRouteMatch match;
+    g_test_message("%s %s", c->method, c->path);
+    g_assert_cmpint(nc_route_find(c->method, c->path, &match), ==, c->verdict);
+    if (c->verdict == NC_ROUTE_FOUND) {
+      g_assert_cmpstr(match.route->op, ==, c->op);
+      g_assert_cmpstr(match.value, ==, c->value ? c->value : "");
+      g_assert_true((match.key != NULL) == (c->value != NULL));
+    }
+    if (c->allow)
+      g_assert_cmpstr(match.allow, ==, c->allow);
+  }
+}
+
+static void
+test_name_length(void)
+{
+  for (size_t length = 62; length <= 65; length++) {
+    g_autofree char *name = g_strnfill(length, 'a');
+    g_autofree char *path = g_strconcat("/api/v2/machines/", name, NULL);
+    NcRouteMatch match;
+    g_assert_cmpint(nc_route_find("GET", path, &match), ==, length <= 63 ? NC_ROUTE_FOUND : NC_ROUTE_NO_PATH);
+    if (length <= 63)
+      g_assert_cmpstr(match.value, ==, name);
+  }
+}
+
+/* Whoever may only look must find no row that changes something. */
+static void
+test_roles(void)
+{
+  for (size_t i = 0; i < nc_n_routes; i++) {
+    bool reads = g_str_equal(nc_routes[i].method, "GET");
+    g_assert_cmpint(nc_routes[i].role, ==, reads ? NC_ROLE_VIEWER : NC_ROLE_ADMIN);
+    g_assert_true(!reads || !nc_routes[i].body);
+  }
+}
+
+int
+main(int argc, char **argv)
+{
+  g_test_init(&argc, &argv, NULL);
+  g_test_add_func("/gate/routes/find", test_find);
+  g_test_add_func("/gate/routes/name_length", test_name_length);
+  g_test_add_func("/gate/routes/roles", test_roles);
+  return g_test_run();
+}
