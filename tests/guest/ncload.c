@@ -240,17 +240,24 @@ serve(void *argument)
   return NULL;
 }
 
-static void *
-listen_tcp(void *unused)
+/* Before the guest calls itself ready, so that nobody is refused after that. */
+static int
+listen_tcp(void)
 {
-  (void)unused;
   struct sockaddr_in address = { .sin_family = AF_INET, .sin_port = htons(PORT) };
   int one = 1, fd = socket(AF_INET, SOCK_STREAM, 0);
   setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &one, sizeof one);
   if (bind(fd, (struct sockaddr *)&address, sizeof address) < 0 || listen(fd, 8) < 0) {
     perror("NCLOAD listen");
-    return NULL;
+    exit(1);
   }
+  return fd;
+}
+
+static void *
+accept_clients(void *argument)
+{
+  int fd = (int)(intptr_t)argument;
   for (;;) {
     int client = accept(fd, NULL, NULL);
     pthread_t thread;
@@ -259,6 +266,7 @@ listen_tcp(void *unused)
     else if (client >= 0)
       close(client);
   }
+  return NULL;
 }
 
 /* The value of ${key} ("nc.ws=") on the kernel's command line, or ${fallback}. */
@@ -313,10 +321,11 @@ main(void)
       make_page(load.fill + i * WORDS, i, 0, TEXT);
   }
 
+  int listener = listen_tcp();
   pthread_t threads[3];
   pthread_create(&threads[0], NULL, work, NULL);
   pthread_create(&threads[1], NULL, beat, NULL);
-  pthread_create(&threads[2], NULL, listen_tcp, NULL);
+  pthread_create(&threads[2], NULL, accept_clients, (void *)(intptr_t)listener);
   printf("NCLOAD READY\n");
   for (;;) {
     sleep(1);
