@@ -78,7 +78,10 @@ add_record(Piece *p, uint64_t offset, Kind kind)
   uint8_t page[NC_STREAM_PAGE_BYTES] = { 0 };
   uint32_t body = kind == ZERO ? 1 : NC_STREAM_PAGE_BYTES;
   uint64_t word = GUINT64_TO_BE(offset | (kind == ZERO ? 0x22 : 0x28));
-  NcStreamRecord rec = { .start = p->raw->len, .header_bytes = 8, .length = 8 + body, .page_offset = offset,
+  NcStreamRecord rec = { .start = p->raw->len,
+                         .header_bytes = 8,
+                         .length = 8 + body,
+                         .page_offset = offset,
                          .kind = kind == ZERO ? NC_RECORD_ZERO : NC_RECORD_PAGE };
 
   if (kind != ZERO)
@@ -148,8 +151,8 @@ measure(const char *compression, const char *kind, Piece *pieces, double seconds
     ok = nc_batch_decode(d, c->data, c->len, raw, &offset, NULL) && ok;
     back_bytes += raw->len;
   }
-  printf("%-8s %-9s %8.0f %8.0f %7.2f\n", compression, kind, encode_rate, (double)back_bytes / (double)(now_us - start_us),
-         (double)in_all / (double)out);
+  printf("%-8s %-9s %8.0f %8.0f %7.2f\n", compression, kind, encode_rate,
+         (double)back_bytes / (double)(now_us - start_us), (double)in_all / (double)out);
   for (int i = 0; i < BATCHES; i++)
     g_byte_array_unref(coded[i]);
   return ok;
@@ -158,7 +161,8 @@ measure(const char *compression, const char *kind, Piece *pieces, double seconds
 int
 main(int argc, char **argv)
 {
-  static const char *const compressions[] = { "none", "lz4", "zstd:-5", "zstd:-1", "zstd:1", "zstd:3", "zstd:6", "zstd:9" };
+  static const char *const compressions[] = { "none",   "lz4",    "zstd:-5", "zstd:-1",
+                                              "zstd:1", "zstd:3", "zstd:6",  "zstd:9" };
   static const char *const kinds[] = { "text", "integers", "random", "fill", "zero", "mix" };
   double seconds = argc > 1 ? g_ascii_strtod(argv[1], NULL) : 0.5;
   bool ok = true;

@@ -54,9 +54,9 @@ nc_batch_read_header(NcReader *r, NcBatchHeader *ret, GError **error)
   uint8_t level;
 
   if (!nc_reader_u64(r, &ret->stream_offset) || !nc_reader_u32(r, &ret->raw_len) ||
-      !nc_reader_copy(r, ret->sha256, sizeof ret->sha256) || !nc_reader_u8(r, &ret->codec) || !nc_reader_u8(r, &level) ||
-      !nc_reader_u16(r, &ret->flags) || !nc_reader_u32(r, &ret->meta_len) || !nc_reader_u32(r, &ret->meta_raw_len) ||
-      !nc_reader_u32(r, &ret->bulk_raw_len))
+      !nc_reader_copy(r, ret->sha256, sizeof ret->sha256) || !nc_reader_u8(r, &ret->codec) ||
+      !nc_reader_u8(r, &level) || !nc_reader_u16(r, &ret->flags) || !nc_reader_u32(r, &ret->meta_len) ||
+      !nc_reader_u32(r, &ret->meta_raw_len) || !nc_reader_u32(r, &ret->bulk_raw_len))
     return nc_fail(error, NC_ERROR_PROTOCOL, "a batch shorter than its header");
   ret->level = (int8_t)level;
   return true;
@@ -101,7 +101,8 @@ nc_batch_check_section(size_t here, size_t plain, bool is_coded, GError **error)
 {
   if (is_coded ? here < plain : here == plain)
     return true;
-  return nc_fail(error, NC_ERROR_PROTOCOL, "a %s section of %zu bytes in %zu", is_coded ? "coded" : "plain", plain, here);
+  return nc_fail(error, NC_ERROR_PROTOCOL, "a %s section of %zu bytes in %zu", is_coded ? "coded" : "plain", plain,
+                 here);
 }
 
 static bool
@@ -185,7 +186,8 @@ nc_batch_do_content(NcBatchRebuild *b, unsigned class, uint64_t n, uint8_t *to, 
     for (; n > 0; n--, to += step)
       nc_batch_fill(to, from);
     return true;
-  default: return nc_batch_malformed(error, "a page of unknown class");
+  default:
+    return nc_batch_malformed(error, "a page of unknown class");
   }
 }
 
@@ -292,8 +294,9 @@ nc_batch_decode_into(NcBatchDecoder *d, NcReader *r, GByteArray *raw, NcBatchHea
     return false;
   nc_sha256(raw->data, raw->len, digest);
   if (memcmp(digest, h->sha256, sizeof digest) != 0)
-    return nc_fail(error, NC_ERROR_CORRUPT, "%u bytes at %" G_GUINT64_FORMAT " do not have the SHA-256 they were sent with",
-                   h->raw_len, h->stream_offset);
+    return nc_fail(error, NC_ERROR_CORRUPT,
+                   "%u bytes at %" G_GUINT64_FORMAT " do not have the SHA-256 they were sent with", h->raw_len,
+                   h->stream_offset);
   return true;
 }
 

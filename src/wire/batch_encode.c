@@ -99,7 +99,7 @@ nc_batch_plan_content(NcBatchPlan *p, const uint8_t *page, bool is_fill)
     g_byte_array_append(p->encoder->bulk, page, NC_BATCH_PAGE_BYTES);
 }
 
-/* One segment: the pages at ${page}, one record apart, that are of one class (and pattern); returns how many of ${most}. */
+/* One segment: the pages at ${page}, one record apart, of one class (and pattern). Returns how many of ${most}. */
 static uint32_t
 nc_batch_plan_segment(NcBatchPlan *p, const uint8_t *page, uint32_t most)
 {

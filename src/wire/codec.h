@@ -32,7 +32,7 @@ typedef struct {
   const char *name;
   /* Bounds of `level`; equal if there is nothing to choose. */
   int level_min, level_max, level_default;
-  NcCodecContext *(*context_new)(void);       /* may return NULL: it needs none */
+  NcCodecContext *(*context_new)(void);          /* may return NULL: it needs none */
   void (*context_free)(NcCodecContext *context); /* NULL is fine */
   /* Returns the length of the coded form; 0 if there is none that fits in ${room}. */
   size_t (*encode)(NcCodecContext *context, int level, const uint8_t *from, size_t length, uint8_t *to, size_t room);

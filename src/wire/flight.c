@@ -8,8 +8,8 @@
 /* Acknowledgements come in lumps; in a shorter round a lump more or less is too much of the result. */
 #define NC_FLIGHT_MIN_ROUND_US (4 * NC_FLIGHT_ACK_DELAY_US)
 #define NC_FLIGHT_RTT_WINDOW_US 10000000u
-#define NC_FLIGHT_DRAIN_US 200000u        /* and two RTTs more: two pings at least find an empty queue */
-#define NC_FLIGHT_DRAIN_MAX_US 5000000u   /* pings may have got lost */
+#define NC_FLIGHT_DRAIN_US 200000u      /* and two RTTs more: two pings at least find an empty queue */
+#define NC_FLIGHT_DRAIN_MAX_US 5000000u /* pings may have got lost */
 #define NC_FLIGHT_DRAIN_SAMPLES 2
 #define NC_FLIGHT_GROWTH 1.25
 #define NC_FLIGHT_FLAT_ROUNDS 3
@@ -120,11 +120,11 @@ nc_flight_target(const NcFlight *f, double most_extra_s)
 static void
 nc_flight_set_window(NcFlight *f, double bytes)
 {
-  uint64_t least = f->min_rtt_us < NC_FLIGHT_LOCAL_RTT_US && f->min_rtt_us > 0 ? NC_FLIGHT_MIN_LOCAL_BYTES
-                                                                               : NC_FLIGHT_MIN_BYTES;
+  uint64_t least =
+      f->min_rtt_us < NC_FLIGHT_LOCAL_RTT_US && f->min_rtt_us > 0 ? NC_FLIGHT_MIN_LOCAL_BYTES : NC_FLIGHT_MIN_BYTES;
   if (f->is_draining)
-    f->window = (uint64_t)CLAMP(nc_flight_rate(f) * (double)f->min_rtt_us / 2e6, NC_FLIGHT_DRAIN_BYTES,
-                                NC_FLIGHT_MAX_BYTES);
+    f->window =
+        (uint64_t)CLAMP(nc_flight_rate(f) * (double)f->min_rtt_us / 2e6, NC_FLIGHT_DRAIN_BYTES, NC_FLIGHT_MAX_BYTES);
   else
     f->window = (uint64_t)CLAMP(bytes, (double)least, (double)NC_FLIGHT_MAX_BYTES);
 }

@@ -222,7 +222,8 @@ static bool
 nc_frame_check_type(const NcFrame *frame, NcFrameType type, GError **error)
 {
   if (frame->type != type)
-    return nc_fail(error, NC_ERROR_PROTOCOL, "a frame of type %u where %s is due", frame->type, nc_frame_shapes[type].name);
+    return nc_fail(error, NC_ERROR_PROTOCOL, "a frame of type %u where %s is due", frame->type,
+                   nc_frame_shapes[type].name);
   return nc_frame_check_shape(frame, error);
 }
 
@@ -231,7 +232,8 @@ nc_frame_check_offset(const NcFrame *frame, uint64_t offset, GError **error)
 {
   if (offset <= G_MAXINT64)
     return true;
-  return nc_fail(error, NC_ERROR_PROTOCOL, "%s with offset %" G_GUINT64_FORMAT, nc_frame_shapes[frame->type].name, offset);
+  return nc_fail(error, NC_ERROR_PROTOCOL, "%s with offset %" G_GUINT64_FORMAT, nc_frame_shapes[frame->type].name,
+                 offset);
 }
 
 /* The fields of version 1; what a later version appends is not looked at. */
@@ -245,9 +247,9 @@ nc_frame_read_hello(const NcFrame *frame, NcFrameHello *ret, GError **error)
 
   if (!nc_reader_u32(&r, &magic) || magic != NC_FRAME_MAGIC)
     return nc_fail(error, NC_ERROR_PROTOCOL, "HELLO without our magic: not a mover");
-  if (!nc_reader_u16(&r, &ret->version) || !nc_reader_u16(&r, &ret->lowest_version) || !nc_reader_u16(&r, &ret->index) ||
-      !nc_reader_u16(&r, &ret->streams) || !nc_reader_u8(&r, &role) || !nc_reader_u8(&r, &reserved8) ||
-      !nc_reader_u16(&r, &reserved16) || !nc_reader_u32(&r, &ret->batch_raw_max) ||
+  if (!nc_reader_u16(&r, &ret->version) || !nc_reader_u16(&r, &ret->lowest_version) ||
+      !nc_reader_u16(&r, &ret->index) || !nc_reader_u16(&r, &ret->streams) || !nc_reader_u8(&r, &role) ||
+      !nc_reader_u8(&r, &reserved8) || !nc_reader_u16(&r, &reserved16) || !nc_reader_u32(&r, &ret->batch_raw_max) ||
       !nc_reader_u32(&r, &ret->ahead_batches) || !nc_reader_u64(&r, &ret->ahead_bytes))
     return nc_fail(error, NC_ERROR_PROTOCOL, "HELLO is too short");
   ret->role = role;

@@ -146,7 +146,7 @@ typedef struct {
 } NcFrameEnd;
 
 typedef struct {
-  int code; /* NcErrorCode; a name we don't know is NC_ERROR_INTERNAL */
+  int code;                               /* NcErrorCode; a name we don't know is NC_ERROR_INTERNAL */
   char text[NC_FRAME_ERROR_TEXT_MAX + 1]; /* UTF-8 without control characters */
 } NcFrameError;
 

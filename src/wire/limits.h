@@ -11,11 +11,11 @@
 #define NC_BATCH_RAW_MAX (512u << 10)
 /* A batch that does not compress is its raw bytes and this header (batch.h), and a few bytes of operations. */
 #define NC_BATCH_HEADER_BYTES 60u
-/* What the coded form may have more than the raw bytes, both before and after compression: never more than one operation. */
+/* What the coded form may have more than the raw bytes, before and after compression: one operation at most. */
 #define NC_BATCH_SLACK_BYTES 16u
 
 #define NC_FRAME_HEADER_BYTES 16u
-/* The largest batch, and room for what later versions put before it. A receiver needs one buffer of this per connection. */
+/* The largest batch, and room for what later versions put before it. A receiver has one such buffer per connection. */
 #define NC_FRAME_PAYLOAD_MAX (NC_BATCH_RAW_MAX + (64u << 10))
 /* Text of an ERROR frame: two lines in a journal. */
 #define NC_FRAME_ERROR_TEXT_MAX 512u
@@ -32,11 +32,11 @@
 #define NC_ZSTD_LEVEL_DEFAULT 1
 
 /* The flight window (flight.h), wire bytes. */
-#define NC_FLIGHT_MIN_BYTES (256ull << 10)       /* one batch can be on its way while the next is being coded */
-#define NC_FLIGHT_MIN_LOCAL_BYTES (4ull << 20)   /* RTT below NC_FLIGHT_LOCAL_RTT_US: threads take longer than the link */
-#define NC_FLIGHT_MAX_BYTES (64ull << 20)        /* 10 Gbit/s at 25 ms, doubled; and the memory a migration may cost */
-#define NC_FLIGHT_START_BYTES (1ull << 20)       /* 10 ms at 1 Gbit/s: the first guess */
-#define NC_FLIGHT_DRAIN_BYTES (64ull << 10)      /* least window while the minimum RTT is measured anew */
+#define NC_FLIGHT_MIN_BYTES (256ull << 10)     /* one batch can be on its way while the next is being coded */
+#define NC_FLIGHT_MIN_LOCAL_BYTES (4ull << 20) /* RTT below NC_FLIGHT_LOCAL_RTT_US: threads take longer than it */
+#define NC_FLIGHT_MAX_BYTES (64ull << 20)      /* 10 Gbit/s at 25 ms, doubled; and the memory a migration may cost */
+#define NC_FLIGHT_START_BYTES (1ull << 20)     /* 10 ms at 1 Gbit/s: the first guess */
+#define NC_FLIGHT_DRAIN_BYTES (64ull << 10)    /* least window while the minimum RTT is measured anew */
 #define NC_FLIGHT_LOCAL_RTT_US 1000u
-#define NC_FLIGHT_PAUSE_SHARE 0.10               /* of link rate x pause budget, what may queue beyond the BDP */
-#define NC_FLIGHT_ACK_DELAY_US 5000u             /* a receiver collects acknowledgements for as long as this */
+#define NC_FLIGHT_PAUSE_SHARE 0.10   /* of link rate x pause budget, what may queue beyond the BDP */
+#define NC_FLIGHT_ACK_DELAY_US 5000u /* a receiver collects acknowledgements for as long as this */

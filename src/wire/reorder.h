@@ -23,7 +23,7 @@ typedef enum {
   NC_REORDER_TOO_FAR,   /* beyond the number or the bytes that may wait */
 } NcReorderVerdict;
 
-/* ${capacity} items at most (at least 1), ${limit_bytes} of them together; what waits at the end is freed by ${free_item}. */
+/* ${capacity} items at most (at least 1), of ${limit_bytes} together; ${free_item} frees what waits at the end. */
 NcReorder *nc_reorder_new(uint32_t capacity, uint64_t limit_bytes, GDestroyNotify free_item);
 void nc_reorder_free(NcReorder *r); /* NULL is fine */
 G_DEFINE_AUTOPTR_CLEANUP_FUNC(NcReorder, nc_reorder_free)

@@ -24,7 +24,7 @@ typedef struct {
 } Queue;
 
 typedef struct {
-  double rate; /* bytes per second */
+  double rate;       /* bytes per second */
   uint64_t delay_us; /* one way */
   uint64_t batch_bytes, decode_us;
   uint64_t busy_us, idle_us; /* the application sends for so long, then nothing for so long; 0: always sends */
@@ -97,8 +97,7 @@ sim_ping(Sim *s)
 static void
 sim_send(Sim *s)
 {
-  while (sim_has_data(s) &&
-         (s->in_flight == 0 || s->in_flight + s->batch_bytes <= nc_flight_window(s->flight))) {
+  while (sim_has_data(s) && (s->in_flight == 0 || s->in_flight + s->batch_bytes <= nc_flight_window(s->flight))) {
     s->free_at_us = MAX(s->free_at_us, (double)s->now_us) + (double)s->batch_bytes * 1e6 / s->rate;
     push(&s->arrivals, (uint64_t)s->free_at_us + s->delay_us + s->decode_us, s->batch_bytes);
     s->in_flight += s->batch_bytes;
@@ -186,8 +185,8 @@ check_link(double mbit, double rtt_ms, uint64_t batch_bytes, unsigned rtts)
   sim_run_ms(s, 1000);
   sim_measure(s);
   sim_run_ms(s, 40000);
-  g_test_message("window up to %" G_GUINT64_FORMAT ", %.1f %% used, queue up to %" G_GUINT64_FORMAT " us", s->max_window,
-                 100 * sim_utilisation(s), s->max_queue_us);
+  g_test_message("window up to %" G_GUINT64_FORMAT ", %.1f %% used, queue up to %" G_GUINT64_FORMAT " us",
+                 s->max_window, 100 * sim_utilisation(s), s->max_queue_us);
   g_assert_cmpuint(s->max_window, <=, 2 * sim_bdp(s) * 11 / 10 + NC_FLIGHT_MIN_BYTES);
   g_assert_cmpfloat(sim_utilisation(s), >, 0.95);
   sim_free(s);
@@ -226,7 +225,8 @@ check_short_path(double mbit, double rtt_ms, double utilisation, uint64_t most_q
   sim_run_ms(s, 1000);
   sim_measure(s);
   sim_run_ms(s, 40000);
-  g_test_message("%g Mbit/s, %g ms: window up to %" G_GUINT64_FORMAT ", %.1f %% used, queue up to %" G_GUINT64_FORMAT " us",
+  g_test_message("%g Mbit/s, %g ms: window up to %" G_GUINT64_FORMAT ", %.1f %% used, queue up to %" G_GUINT64_FORMAT
+                 " us",
                  mbit, rtt_ms, s->max_window, 100 * sim_utilisation(s), s->max_queue_us);
   g_assert_cmpfloat(sim_utilisation(s), >, utilisation);
   g_assert_cmpuint(s->max_queue_us, <, most_queue_us);

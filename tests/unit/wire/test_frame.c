@@ -21,8 +21,14 @@ frame_of(const GByteArray *bytes)
 static NcFrameHello
 good_hello(void)
 {
-  return (NcFrameHello){ .version = 1, .lowest_version = 1, .index = 2, .streams = 4, .role = NC_WIRE_ROLE_DESTINATION,
-                         .batch_raw_max = NC_BATCH_RAW_MAX, .ahead_batches = 512, .ahead_bytes = 64ull << 20 };
+  return (NcFrameHello){ .version = 1,
+                         .lowest_version = 1,
+                         .index = 2,
+                         .streams = 4,
+                         .role = NC_WIRE_ROLE_DESTINATION,
+                         .batch_raw_max = NC_BATCH_RAW_MAX,
+                         .ahead_batches = 512,
+                         .ahead_bytes = 64ull << 20 };
 }
 
 static void
@@ -283,19 +289,22 @@ test_error_frames_that_are_refused(void)
     const char *payload;
     size_t length;
   } cases[] = {
-    { "\0x", 2 },             /* no name */
-    { "\5abc", 4 },           /* name longer than the frame */
-    { "\41" "0123456789012345678901234567890123", 34 }, /* name of 33 */
-    { "\3a\0c", 4 },          /* NUL in the name */
-    { "\2io\033[2J", 7 },     /* a terminal's command */
-    { "\2io\xff", 4 },        /* not UTF-8 */
-    { "\2ioa\0b", 6 },        /* NUL in the text */
+    { "\0x", 2 },   /* no name */
+    { "\5abc", 4 }, /* name longer than the frame */
+    { "\41"
+      "0123456789012345678901234567890123",
+      34 },               /* name of 33 */
+    { "\3a\0c", 4 },      /* NUL in the name */
+    { "\2io\033[2J", 7 }, /* a terminal's command */
+    { "\2io\xff", 4 },    /* not UTF-8 */
+    { "\2ioa\0b", 6 },    /* NUL in the text */
   };
 
   for (size_t i = 0; i < G_N_ELEMENTS(cases); i++) {
     g_autoptr(GError) error = NULL;
     NcFrameError back;
-    NcFrame frame = { .type = NC_FRAME_ERROR, .payload = (const uint8_t *)cases[i].payload,
+    NcFrame frame = { .type = NC_FRAME_ERROR,
+                      .payload = (const uint8_t *)cases[i].payload,
                       .payload_bytes = (uint32_t)cases[i].length };
     g_assert_false(nc_frame_check_error(&frame, &back, &error));
     g_assert_error(error, NC_ERROR, NC_ERROR_PROTOCOL);
