@@ -80,13 +80,13 @@ bad(GError **error, const char *what, unsigned type, uint64_t number)
   return NC_RETURN_BAD;
 }
 
-/* Whether the counted name fills the rest of the payload, as it must. */
+/* Whether the counted name fills the rest of the payload, as it must. The table's minimum leaves it a character. */
 static bool
 name_fits(NcReader payload)
 {
   uint8_t length;
 
-  return nc_reader_u8(&payload, &length) && length > 0 && nc_reader_left(&payload) == length;
+  return nc_reader_u8(&payload, &length) && nc_reader_left(&payload) == length;
 }
 
 static NcReturnOutcome

@@ -388,7 +388,7 @@ static void
 test_nothing_is_held_back(void)
 {
   static const char *const complete[] = {
-    SETUP, PART, NAMED_PAGE, NEXT_PAGE, NEXT_ZERO, EOS, FOOTER, PART, EOS, FOOTER, END, EOS, FOOTER, "04 ", "00 ", "00 ",
+    MACHINE, RETURN_PATH, ADVISE, RAM_START, RAM_LIST, EOS, FOOTER, PART, NAMED_PAGE, NEXT_PAGE, NEXT_ZERO, EOS, FOOTER, PART, EOS, FOOTER, END, EOS, FOOTER, "04 ", "00 ", "00 ",
   };
   g_autoptr(GString) text = g_string_new(NULL);
   Run run;
@@ -489,6 +489,21 @@ test_reconnect(void)
   assert_opaque(&run, length_of("08 0009 0000 " PART), "without a block"); /* the name is to be said again */
   nc_stream_parser_reconnect(run.p);
   assert_opaque(&run, length_of("08 0009 0000 " PART), "without a block");
+  run_clear(&run);
+}
+
+/* A package that was cut is not waited for on the next connection. */
+static void
+test_reconnect_after_a_cut_package(void)
+{
+  g_autoptr(GByteArray) second = bytes("08 000a 0003 02 'm0' 08 0009 0000 " PART "0000000000001008 02 'm0' @ ");
+  Run run;
+
+  run_whole(&run, nc_stream_parser_new(), SETUP "08 0007 0004 00010000 08 0004 0000 ");
+  nc_stream_parser_reconnect(run.p);
+  run.consumed = 0;
+  run_until(&run, second, second->len);
+  g_assert_cmpuint(run.records->len, ==, 1);
   run_clear(&run);
 }
 
@@ -623,6 +638,7 @@ main(int argc, char **argv)
   g_test_add_func("/qemu/stream/ignore_shared", test_ignore_shared);
   g_test_add_func("/qemu/stream/huge_pages", test_huge_pages);
   g_test_add_func("/qemu/stream/reconnect", test_reconnect);
+  g_test_add_func("/qemu/stream/reconnect_after_a_cut_package", test_reconnect_after_a_cut_package);
   g_test_add_func("/qemu/stream/recovery_without_a_past", test_recovery_without_a_past);
   g_test_add_func("/qemu/stream/preempt", test_preempt);
   g_test_add_func("/qemu/stream/too_many_blocks", test_too_many_blocks);
