@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+/* The return path at the source: messages out of verified batches, and SHUT in our hands. */
 #include "mover/back_receiver.h"
 #include "base/bytes.h"
 #include "base/io.h"
@@ -17,7 +18,7 @@ struct NcBackReceiver {
   pthread_cond_t has_news; /* bytes, or permission; for the thread */
   GQueue queue;            /* of GByteArray, verified, in order */
   uint64_t queued_bytes;
-  bool busy;       /* the thread is writing to QEMU */
+  bool busy; /* the thread is writing to QEMU */
   bool shut_allowed;
   bool has_digest; /* the destination has said what it delivered */
   NcFrameDigest digest;
@@ -131,10 +132,9 @@ nc_back_receiver_report_shut(NcBackReceiver *b, uint32_t status, GError **error)
   bool equal = offset == peer.offset && nc_constant_time_equal(sha256, peer.sha256, sizeof sha256);
   g_autofree char *hex = nc_hex_encode(sha256, sizeof sha256);
   g_autofree char *peer_hex = nc_hex_encode(peer.sha256, sizeof peer.sha256);
-  nc_mover_emit(b->mover,
-                json_pack("{s:s, s:I, s:I, s:s, s:I, s:s, s:b}", "ev", "shut", "status", (json_int_t)status,
-                          "stream_bytes", (json_int_t)offset, "sha256", hex, "peer_stream_bytes",
-                          (json_int_t)peer.offset, "peer_sha256", peer_hex, "equal", (int)equal));
+  nc_mover_emit(b->mover, json_pack("{s:s, s:I, s:I, s:s, s:I, s:s, s:b}", "ev", "shut", "status", (json_int_t)status,
+                                    "stream_bytes", (json_int_t)offset, "sha256", hex, "peer_stream_bytes",
+                                    (json_int_t)peer.offset, "peer_sha256", peer_hex, "equal", (int)equal));
   return true;
 }
 

@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+/* The return path at the destination: QEMU's messages into urgent batches. */
 #include "mover/back_sender.h"
 #include "base/bytes.h"
 #include "base/log.h"
@@ -74,8 +75,7 @@ nc_back_sender_send(NcBackSender *b, const uint8_t *data, size_t length)
     uint64_t seq, offset;
     NcBatchStats ignored;
     nc_back_sender_reserve(b, data + done, n, &seq, &offset);
-    g_autoptr(GByteArray) payload =
-        nc_batch_encode(b->encoder, offset, data + done, (uint32_t)n, NULL, 0, &ignored);
+    g_autoptr(GByteArray) payload = nc_batch_encode(b->encoder, offset, data + done, (uint32_t)n, NULL, 0, &ignored);
     GByteArray *frame = nc_frame_encode_batch_header(NC_CHANNEL_RETURN, seq, payload->len);
     g_byte_array_append(frame, payload->data, payload->len);
     nc_link_urgent(b->mover->links[0], frame);
@@ -165,6 +165,7 @@ nc_back_sender_acked(NcBackSender *b, uint64_t seq, uint64_t offset, GError **er
   }
   pthread_mutex_unlock(&b->lock);
   if (!under_way || !fits)
-    return nc_fail(error, NC_ERROR_PROTOCOL, "acknowledged return-path batch %" G_GUINT64_FORMAT " is not under way", seq);
+    return nc_fail(error, NC_ERROR_PROTOCOL, "acknowledged return-path batch %" G_GUINT64_FORMAT " is not under way",
+                   seq);
   return true;
 }

@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+/* novacrond's messages one by one, and how the mover ends. */
 #include "mover/control.h"
 #include "base/bytes.h"
 #include "base/ident.h"
@@ -47,7 +48,7 @@ nc_control_new(int fd, GError **error)
   NcMover *m = &c->mover;
 
   c->processors = g_get_num_processors();
-  json_object_seed(0);                                        /* reads /dev/urandom, once */
+  json_object_seed(0);                                          /* reads /dev/urandom, once */
   g_error_free(g_error_new_literal(NC_ERROR, NC_ERROR_IO, "")); /* registers the domain while there is one thread */
   m->control_fd = fd;
   pthread_mutex_init(&m->event_lock, NULL);
@@ -111,7 +112,8 @@ nc_control_parse_start(json_t *message, unsigned processors, NcMoverSetup *setup
   const char *compression = psk ? nc_json_string(message, "compression", error) : NULL;
 
   if (!compression || !nc_control_parse_role(message, &setup->is_source, error) ||
-      !nc_control_parse_numbers(message, processors, setup, error) || !nc_compression_parse(compression, &setup->policy, error))
+      !nc_control_parse_numbers(message, processors, setup, error) ||
+      !nc_compression_parse(compression, &setup->policy, error))
     return false;
   if (!nc_name_is_valid(migration))
     return nc_fail(error, NC_ERROR_PROTOCOL, "\"migration\": %s", NC_NAME_RULE);
@@ -305,16 +307,16 @@ static void G_GNUC_NORETURN
 nc_control_die(NcControl *c, const GError *failure, bool from_peer)
 {
   NcMover *m = &c->mover;
-  g_autoptr(GByteArray) last = from_peer ? nc_frame_encode_bye()
-                                         : nc_frame_encode_error(failure->code, failure->message);
+  g_autoptr(GByteArray) last =
+      from_peer ? nc_frame_encode_bye() : nc_frame_encode_error(failure->code, failure->message);
 
   if (from_peer || !c->started)
     nc_mover_emit(m, json_pack("{s:s, s:s, s:s}", "ev", "error", "code", nc_error_code_name(failure->code), "message",
                                failure->message));
   else {
     g_autofree char *text = g_strdup_printf("%s mover: %s", nc_mover_side(m), failure->message);
-    nc_mover_emit(m, json_pack("{s:s, s:s, s:s}", "ev", "error", "code", nc_error_code_name(failure->code), "message",
-                               text));
+    nc_mover_emit(
+        m, json_pack("{s:s, s:s, s:s}", "ev", "error", "code", nc_error_code_name(failure->code), "message", text));
   }
   nc_control_close_links(c, last);
   _exit(EXIT_FAILURE);

@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+/* The poll loop of one TLS connection: which frame is next, and what has come. */
 #include "mover/link.h"
 #include "base/bytes.h"
 #include "base/ident.h"
@@ -17,10 +18,10 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
-#define NC_LINK_CHUNK_BYTES 16384u   /* a TLS record */
-#define NC_LINK_READS_PER_TURN 64    /* then it is writing's turn: at most 1 MiB */
-#define NC_LINK_LINGER_US 500000     /* for the peer to close, after our last frame */
-#define NC_LINK_CHANNELS 3           /* control, main, return path: what may be acknowledged */
+#define NC_LINK_CHUNK_BYTES 16384u /* a TLS record */
+#define NC_LINK_READS_PER_TURN 64  /* then it is writing's turn: at most 1 MiB */
+#define NC_LINK_LINGER_US 500000   /* for the peer to close, after our last frame */
+#define NC_LINK_CHANNELS 3         /* control, main, return path: what may be acknowledged */
 
 /* Ends of connections that are part of the plan. */
 typedef enum {
@@ -53,8 +54,8 @@ struct NcLink {
   NcTls *tls;
   NcBatchDecoder *decoder;
   NcLinkPhase phase;
-  bool has_hello; /* the peer's has come */
-  bool deaf;      /* what it says is no longer listened to: the failure is on its way */
+  bool has_hello;      /* the peer's has come */
+  bool deaf;           /* what it says is no longer listened to: the failure is on its way */
   int64_t deadline_us; /* for HELLO, or of lingering; 0: none */
   short want;          /* poll events that TLS or waiting bulk asks for */
 
@@ -126,7 +127,8 @@ nc_link_urgent(NcLink *l, GByteArray *frame)
   if (room)
     nc_link_wake(l);
   else if (!closing) /* the senders' own windows are smaller: this is a bug, and not a reason to grow */
-    nc_mover_fail(l->mover, g_error_new(NC_ERROR, NC_ERROR_INTERNAL, "too many urgent bytes wait for connection %u", l->index));
+    nc_mover_fail(l->mover,
+                  g_error_new(NC_ERROR, NC_ERROR_INTERNAL, "too many urgent bytes wait for connection %u", l->index));
 }
 
 void
@@ -331,9 +333,14 @@ nc_link_write(NcLink *l, bool *moved, GError **error)
     nc_count(&l->mover->counters.wire_bytes, n);
     *moved = true;
     return true;
-  case NC_TLS_WANT_READ: l->want |= POLLIN; return true;
-  case NC_TLS_WANT_WRITE: l->want |= POLLOUT; return true;
-  default: return false;
+  case NC_TLS_WANT_READ:
+    l->want |= POLLIN;
+    return true;
+  case NC_TLS_WANT_WRITE:
+    l->want |= POLLOUT;
+    return true;
+  default:
+    return false;
   }
 }
 
@@ -371,8 +378,10 @@ nc_link_handle_frame(NcLink *l, GError **error)
   case NC_FRAME_PING: /* latched: a peer that asks faster than it reads gets one answer */
     l->pong_due = true;
     return nc_frame_check_ping(&l->in, &l->pong_value, error);
-  case NC_FRAME_PONG: return nc_link_take_pong(l, error);
-  default: return nc_session_frame(m, l, &l->in, error);
+  case NC_FRAME_PONG:
+    return nc_link_take_pong(l, error);
+  default:
+    return nc_session_frame(m, l, &l->in, error);
   }
 }
 
@@ -411,7 +420,8 @@ nc_link_read_some(NcLink *l, size_t *n, GError **error)
 static bool
 nc_link_closed(NcLink *l, GError **error)
 {
-  return nc_fail(error, NC_ERROR_UNREACHABLE, "closed by the other side%s", l->has_hello ? "" : " before it said hello");
+  return nc_fail(error, NC_ERROR_UNREACHABLE, "closed by the other side%s",
+                 l->has_hello ? "" : " before it said hello");
 }
 
 /* Returns false if the connection is broken or what came is refused. */
@@ -422,11 +432,18 @@ nc_link_read(NcLink *l, bool *moved, GError **error)
     size_t n;
     GError *refusal = NULL;
     switch (nc_link_read_some(l, &n, error)) {
-    case NC_TLS_DONE: break;
-    case NC_TLS_WANT_READ: l->want |= POLLIN; return true;
-    case NC_TLS_WANT_WRITE: l->want |= POLLOUT; return true;
-    case NC_TLS_CLOSED: return nc_link_closed(l, error);
-    default: return false;
+    case NC_TLS_DONE:
+      break;
+    case NC_TLS_WANT_READ:
+      l->want |= POLLIN;
+      return true;
+    case NC_TLS_WANT_WRITE:
+      l->want |= POLLOUT;
+      return true;
+    case NC_TLS_CLOSED:
+      return nc_link_closed(l, error);
+    default:
+      return false;
     }
     *moved = true;
     nc_count(&l->mover->counters.wire_bytes, n);

@@ -21,24 +21,31 @@ typedef struct {
   NcLogLevel log_level;
 } NcMoverOptions;
 
-static const char nc_mover_usage[] =
-    "Usage: novacron-mover [OPTION]...\n"
-    "Carries the bytes of one live migration on one side, between QEMU and the\n"
-    "mover of the other node. novacrond starts it, with a socket as descriptor 3;\n"
-    "there is nothing to gain from starting it by hand.\n"
-    "\n"
-    "      --uid N           become user N (number; as root)\n"
-    "      --gid N           become group N (number; as root)\n"
-    "      --log-format F    text or json (standard error)\n"
-    "      --log-level L     err, warning, notice, info or debug\n"
-    "      --no-sandbox      keep privileges and system calls: for debugging only\n"
-    "      --help            print this\n"
-    "      --version         print the version\n"
-    "\n"
-    "Exit status: 0 after an orderly end, 1 after an error (reported to novacrond\n"
-    "first) or when novacrond went away, 2 for wrong usage.\n";
+static const char nc_mover_usage[] = "Usage: novacron-mover [OPTION]...\n"
+                                     "Carries the bytes of one live migration on one side, between QEMU and the\n"
+                                     "mover of the other node. novacrond starts it, with a socket as descriptor 3;\n"
+                                     "there is nothing to gain from starting it by hand.\n"
+                                     "\n"
+                                     "      --uid N           become user N (number; as root)\n"
+                                     "      --gid N           become group N (number; as root)\n"
+                                     "      --log-format F    text or json (standard error)\n"
+                                     "      --log-level L     err, warning, notice, info or debug\n"
+                                     "      --no-sandbox      keep privileges and system calls: for debugging only\n"
+                                     "      --help            print this\n"
+                                     "      --version         print the version\n"
+                                     "\n"
+                                     "Exit status: 0 after an orderly end, 1 after an error (reported to novacrond\n"
+                                     "first) or when novacrond went away, 2 for wrong usage.\n";
 
-enum { NC_OPT_UID = 256, NC_OPT_GID, NC_OPT_LOG_FORMAT, NC_OPT_LOG_LEVEL, NC_OPT_NO_SANDBOX, NC_OPT_HELP, NC_OPT_VERSION };
+enum {
+  NC_OPT_UID = 256,
+  NC_OPT_GID,
+  NC_OPT_LOG_FORMAT,
+  NC_OPT_LOG_LEVEL,
+  NC_OPT_NO_SANDBOX,
+  NC_OPT_HELP,
+  NC_OPT_VERSION
+};
 
 static const struct option nc_mover_long_options[] = {
   { "uid", required_argument, NULL, NC_OPT_UID },
@@ -90,14 +97,30 @@ nc_mover_parse_options(int argc, char **argv, NcMoverOptions *ret)
   while ((choice = getopt_long(argc, argv, "", nc_mover_long_options, NULL)) != -1) {
     bool ok = true;
     switch (choice) {
-    case NC_OPT_UID: ok = nc_mover_parse_id(optarg, &ret->uid); break;
-    case NC_OPT_GID: ok = nc_mover_parse_id(optarg, &ret->gid); break;
-    case NC_OPT_LOG_FORMAT: ok = nc_mover_parse_format(optarg, &ret->log_format); break;
-    case NC_OPT_LOG_LEVEL: ok = nc_mover_parse_level(optarg, &ret->log_level); break;
-    case NC_OPT_NO_SANDBOX: ret->no_sandbox = true; break;
-    case NC_OPT_HELP: fputs(nc_mover_usage, stdout); exit(EXIT_SUCCESS);
-    case NC_OPT_VERSION: puts("novacron-mover " NC_VERSION); exit(EXIT_SUCCESS);
-    default: fputs("Try 'novacron-mover --help'.\n", stderr); exit(2);
+    case NC_OPT_UID:
+      ok = nc_mover_parse_id(optarg, &ret->uid);
+      break;
+    case NC_OPT_GID:
+      ok = nc_mover_parse_id(optarg, &ret->gid);
+      break;
+    case NC_OPT_LOG_FORMAT:
+      ok = nc_mover_parse_format(optarg, &ret->log_format);
+      break;
+    case NC_OPT_LOG_LEVEL:
+      ok = nc_mover_parse_level(optarg, &ret->log_level);
+      break;
+    case NC_OPT_NO_SANDBOX:
+      ret->no_sandbox = true;
+      break;
+    case NC_OPT_HELP:
+      fputs(nc_mover_usage, stdout);
+      exit(EXIT_SUCCESS);
+    case NC_OPT_VERSION:
+      puts("novacron-mover " NC_VERSION);
+      exit(EXIT_SUCCESS);
+    default:
+      fputs("Try 'novacron-mover --help'.\n", stderr);
+      exit(2);
     }
     if (!ok) {
       fprintf(stderr, "novacron-mover: bad value '%s'\n", optarg);
@@ -152,7 +175,10 @@ int
 main(int argc, char **argv)
 {
   NcMoverOptions options = {
-    .uid = NC_SANDBOX_KEEP_ID, .gid = NC_SANDBOX_KEEP_ID, .log_format = NC_LOG_TEXT, .log_level = NC_LOG_INFO,
+    .uid = NC_SANDBOX_KEEP_ID,
+    .gid = NC_SANDBOX_KEEP_ID,
+    .log_format = NC_LOG_TEXT,
+    .log_level = NC_LOG_INFO,
   };
   g_autoptr(GError) error = NULL;
 

@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+/* What the mover's threads share: events, the first failure, progress. */
 #include "mover/mover.h"
 #include "base/bytes.h"
 #include "base/ident.h"

@@ -76,8 +76,8 @@ typedef struct NcBackReceiver NcBackReceiver;
 
 /* Written by the data path without locks, read for progress. */
 typedef struct {
-  _Atomic uint64_t stream_bytes; /* read from the source's QEMU / delivered to the destination's */
-  _Atomic uint64_t wire_bytes;   /* TLS payload, sent and received, all connections */
+  _Atomic uint64_t stream_bytes;         /* read from the source's QEMU / delivered to the destination's */
+  _Atomic uint64_t wire_bytes;           /* TLS payload, sent and received, all connections */
   _Atomic uint64_t delivered_wire_bytes; /* bulk frames acknowledged / received in order */
   _Atomic uint64_t batches;
   _Atomic uint64_t pages, zero_pages, fill_pages;
@@ -110,9 +110,9 @@ typedef struct NcMover {
 
   pthread_mutex_t state_lock; /* protects the rest of this group */
   pthread_cond_t opened;
-  GError *failure;            /* the first one */
-  bool failure_from_peer;     /* it has told us: don't tell it back */
-  unsigned links_ready;       /* HELLO exchanged */
+  GError *failure;        /* the first one */
+  bool failure_from_peer; /* it has told us: don't tell it back */
+  unsigned links_ready;   /* HELLO exchanged */
 
   /* Of the main thread: what the last progress saw, for the rate. */
   int64_t rate_us;

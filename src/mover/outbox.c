@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+/* Batches from submitted to acknowledged: a ring of slots, the encoders, and the two bounds. */
 #include "mover/outbox.h"
 #include "base/ident.h"
 #include "mover/limits.h"
@@ -9,8 +10,8 @@
 
 /* What becomes of one batch; index in the ring: seq % NC_MOVER_MAX_AHEAD. */
 typedef struct {
-  NcRawBatch *raw;     /* until encoded */
-  GByteArray *header;  /* from encoded until acknowledged */
+  NcRawBatch *raw;    /* until encoded */
+  GByteArray *header; /* from encoded until acknowledged */
   GByteArray *payload;
   uint64_t end_offset;
   uint32_t raw_bytes;
@@ -26,8 +27,8 @@ typedef struct {
 struct NcOutbox {
   NcMover *mover;
 
-  pthread_mutex_t lock;   /* protects everything below */
-  pthread_cond_t has_raw; /* for the encoders */
+  pthread_mutex_t lock;    /* protects everything below */
+  pthread_cond_t has_raw;  /* for the encoders */
   pthread_cond_t has_room; /* for the reader */
 
   /* acked <= taken <= submitted, claimed <= submitted <= acked + NC_MOVER_MAX_AHEAD */
@@ -158,8 +159,9 @@ nc_outbox_encode(void *argument)
     uint64_t seq;
     NcBatchStats stats = { 0 };
     NcRawBatch *raw = nc_outbox_claim(o, &seq);
-    GByteArray *payload = nc_batch_encode(encoder, raw->offset, raw->data, raw->length,
-                                          (const NcStreamRecord *)(void *)raw->records->data, raw->records->len, &stats);
+    GByteArray *payload =
+        nc_batch_encode(encoder, raw->offset, raw->data, raw->length,
+                        (const NcStreamRecord *)(void *)raw->records->data, raw->records->len, &stats);
     GByteArray *header = nc_frame_encode_batch_header(NC_CHANNEL_MAIN, seq, payload->len);
     nc_raw_batch_free(raw);
     nc_outbox_count(&o->mover->counters, &stats);

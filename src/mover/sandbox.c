@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+/* The system calls behind the three stages. */
 #include "mover/sandbox.h"
 #include "base/io.h"
 
@@ -118,19 +119,51 @@ nc_sandbox_demote(uid_t uid, gid_t gid, bool confine, GError **error)
 /* Allowed whatever their arguments are; grouped by who needs them. */
 static const int nc_sandbox_calls[] = {
   /* descriptors we hold: QEMU's socket, TLS, novacrond, eventfds, standard error */
-  SCMP_SYS(read), SCMP_SYS(write), SCMP_SYS(pread64), SCMP_SYS(recvfrom), SCMP_SYS(recvmsg), SCMP_SYS(sendto),
-  SCMP_SYS(sendmsg), SCMP_SYS(poll), SCMP_SYS(ppoll), SCMP_SYS(close), SCMP_SYS(shutdown), SCMP_SYS(eventfd2),
-  SCMP_SYS(getsockopt), SCMP_SYS(setsockopt), SCMP_SYS(getpeername), SCMP_SYS(getsockname), SCMP_SYS(fstat),
+  SCMP_SYS(read),
+  SCMP_SYS(write),
+  SCMP_SYS(pread64),
+  SCMP_SYS(recvfrom),
+  SCMP_SYS(recvmsg),
+  SCMP_SYS(sendto),
+  SCMP_SYS(sendmsg),
+  SCMP_SYS(poll),
+  SCMP_SYS(ppoll),
+  SCMP_SYS(close),
+  SCMP_SYS(shutdown),
+  SCMP_SYS(eventfd2),
+  SCMP_SYS(getsockopt),
+  SCMP_SYS(setsockopt),
+  SCMP_SYS(getpeername),
+  SCMP_SYS(getsockname),
+  SCMP_SYS(fstat),
   /* malloc, and the stacks of threads (mmap and mprotect: below) */
-  SCMP_SYS(brk), SCMP_SYS(munmap), SCMP_SYS(mremap), SCMP_SYS(madvise),
+  SCMP_SYS(brk),
+  SCMP_SYS(munmap),
+  SCMP_SYS(mremap),
+  SCMP_SYS(madvise),
   /* pthreads (clone: below) */
-  SCMP_SYS(futex), SCMP_SYS(set_robust_list), SCMP_SYS(rseq), SCMP_SYS(sched_yield), SCMP_SYS(sched_getaffinity),
-  SCMP_SYS(gettid), SCMP_SYS(getpid), SCMP_SYS(rt_sigprocmask), SCMP_SYS(restart_syscall),
+  SCMP_SYS(futex),
+  SCMP_SYS(set_robust_list),
+  SCMP_SYS(rseq),
+  SCMP_SYS(sched_yield),
+  SCMP_SYS(sched_getaffinity),
+  SCMP_SYS(gettid),
+  SCMP_SYS(getpid),
+  SCMP_SYS(rt_sigprocmask),
+  SCMP_SYS(restart_syscall),
   /* abort() and its signal */
-  SCMP_SYS(tgkill), SCMP_SYS(rt_sigaction), SCMP_SYS(rt_sigreturn), SCMP_SYS(exit), SCMP_SYS(exit_group),
+  SCMP_SYS(tgkill),
+  SCMP_SYS(rt_sigaction),
+  SCMP_SYS(rt_sigreturn),
+  SCMP_SYS(exit),
+  SCMP_SYS(exit_group),
   /* time (where the vDSO can't tell), randomness, our own use of the processor */
-  SCMP_SYS(clock_gettime), SCMP_SYS(gettimeofday), SCMP_SYS(nanosleep), SCMP_SYS(clock_nanosleep),
-  SCMP_SYS(getrandom), SCMP_SYS(getrusage),
+  SCMP_SYS(clock_gettime),
+  SCMP_SYS(gettimeofday),
+  SCMP_SYS(nanosleep),
+  SCMP_SYS(clock_nanosleep),
+  SCMP_SYS(getrandom),
+  SCMP_SYS(getrusage),
 };
 
 /* Each rule of one call is an alternative. */
@@ -167,5 +200,6 @@ nc_sandbox_seal(GError **error)
   if (r == 0)
     r = seccomp_load(filter);
   seccomp_release(filter);
-  return r == 0 ? true : nc_fail(error, NC_ERROR_INTERNAL, "the seccomp filter was refused: is CONFIG_SECCOMP_FILTER on?");
+  return r == 0 ? true
+                : nc_fail(error, NC_ERROR_INTERNAL, "the seccomp filter was refused: is CONFIG_SECCOMP_FILTER on?");
 }

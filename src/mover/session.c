@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+/* The table of frames: where each may arrive, and who takes it. */
 #include "mover/session.h"
 #include "base/log.h"
 #include "mover/back_receiver.h"
@@ -137,7 +138,8 @@ nc_session_check_hello(NcMover *m, unsigned index, const NcFrame *frame, GError 
   if (hello.role != (m->setup.is_source ? NC_WIRE_ROLE_DESTINATION : NC_WIRE_ROLE_SOURCE))
     return nc_fail(error, NC_ERROR_PROTOCOL, "the other mover is a %s, too", nc_mover_side(m));
   if (hello.index != index || hello.streams != m->setup.streams)
-    return nc_fail(error, NC_ERROR_PROTOCOL, "the other mover calls this connection %u of %u", hello.index, hello.streams);
+    return nc_fail(error, NC_ERROR_PROTOCOL, "the other mover calls this connection %u of %u", hello.index,
+                   hello.streams);
   return nc_session_take_limits(m, &hello, error);
 }
 

@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+/* Verified batches into QEMU, in order; statements about offsets when their time has come. */
 #include "mover/sink.h"
 #include "base/bytes.h"
 #include "base/ident.h"
@@ -47,8 +48,8 @@ struct NcSink {
   pthread_mutex_t lock;    /* protects everything below */
   pthread_cond_t has_news; /* the next batch is here, or a statement; for the writer */
 
-  NcReorder *waiting;        /* of NcSinkBatch */
-  NcSinkBatch *next;         /* taken from there, to be delivered; NULL: not here */
+  NcReorder *waiting; /* of NcSinkBatch */
+  NcSinkBatch *next;  /* taken from there, to be delivered; NULL: not here */
   uint64_t waiting_wire_bytes;
 
   uint64_t offset; /* hashed and being written, or written */
@@ -155,8 +156,8 @@ nc_sink_check_held_locked(const NcSink *s, const NcHeld *held, GError **error)
     return nc_fail(error, NC_ERROR_PROTOCOL, "%s names byte %" G_GUINT64_FORMAT ", where no batch ended", name,
                    held->offset);
   if (!nc_constant_time_equal(b->sha256, held->sha256, sizeof held->sha256))
-    return nc_fail(error, NC_ERROR_CORRUPT, "%s: the %" G_GUINT64_FORMAT " bytes delivered are not those that were sent",
-                   name, held->offset);
+    return nc_fail(error, NC_ERROR_CORRUPT,
+                   "%s: the %" G_GUINT64_FORMAT " bytes delivered are not those that were sent", name, held->offset);
   return true;
 }
 
@@ -282,7 +283,8 @@ nc_sink_has_work_locked(NcSink *s)
   return s->next != NULL;
 }
 
-/* Accounts for the next batch as delivered (see nc_sink_position) and takes it; NULL if there is none or it does not fit. */
+/* Accounts for the next batch as delivered (see nc_sink_position) and takes it; NULL if there is none or it does not
+ * fit. */
 static GByteArray *
 nc_sink_take_locked(NcSink *s, NcSinkAck *ack, GError **error)
 {

@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+/* The reader thread: receiving, cutting, and finding the end of the stream. */
 #include "mover/source.h"
 #include "base/ident.h"
 #include "base/log.h"
@@ -16,14 +17,14 @@ struct NcSource {
   NcMover *mover;
   NcOutbox *outbox;
   int qemu;
-  int wake_fd; /* eventfd: a grant was asked for */
+  int wake_fd;                   /* eventfd: a grant was asked for */
   _Atomic uint64_t wanted_epoch; /* 0: none */
 
   /* the reader's */
   NcStreamParser *parser;
-  NcRawBatch *batch;  /* being filled */
-  uint32_t filled;    /* bytes in it */
-  uint32_t complete;  /* of those, up to the end of the last whole record */
+  NcRawBatch *batch; /* being filled */
+  uint32_t filled;   /* bytes in it */
+  uint32_t complete; /* of those, up to the end of the last whole record */
   bool opaque_told;
   int64_t silent_since_us; /* while a grant is wanted; 0: not silent */
 
@@ -108,8 +109,7 @@ nc_source_scan(NcSource *s)
 {
   GArray *records = s->batch->records;
   guint before = records->len;
-  size_t consumed =
-      nc_stream_parser_scan(s->parser, s->batch->data + s->complete, s->filled - s->complete, records);
+  size_t consumed = nc_stream_parser_scan(s->parser, s->batch->data + s->complete, s->filled - s->complete, records);
 
   for (guint i = before; i < records->len; i++) /* relative to what was given, so far */
     g_array_index(records, NcStreamRecord, i).start += s->complete;
@@ -141,7 +141,8 @@ nc_source_send_grant(NcSource *s, uint64_t epoch)
 
   nc_source_position(s, &grant.offset, grant.sha256);
   nc_outbox_conclude(s->outbox, nc_frame_encode_grant(&grant));
-  nc_log(NC_LOG_INFO, "mover", "run right %" G_GUINT64_FORMAT " granted behind byte %" G_GUINT64_FORMAT, epoch, grant.offset);
+  nc_log(NC_LOG_INFO, "mover", "run right %" G_GUINT64_FORMAT " granted behind byte %" G_GUINT64_FORMAT, epoch,
+         grant.offset);
   atomic_store(&s->wanted_epoch, 0);
 }
 
@@ -183,8 +184,8 @@ nc_source_poll(NcSource *s, int timeout_ms)
 static void
 nc_source_idle(NcSource *s, bool *waited)
 {
-  bool patient = !*waited && s->complete > 0 && s->complete < NC_MOVER_COALESCE_BYTES &&
-                 atomic_load(&s->wanted_epoch) == 0;
+  bool patient =
+      !*waited && s->complete > 0 && s->complete < NC_MOVER_COALESCE_BYTES && atomic_load(&s->wanted_epoch) == 0;
   if (patient) {
     *waited = true;
     nc_source_poll(s, NC_MOVER_COALESCE_MS);

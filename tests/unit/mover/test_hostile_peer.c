@@ -98,8 +98,10 @@ open_scene(Scene *s, bool at_source, void (*spoil)(NcFrameHello *))
   g_autofree char *psk = nc_hex_encode(key, sizeof key);
 
   spawn_mover(s);
-  tell(s, json_pack("{s:s, s:s, s:s, s:s, s:i, s:s}", "op", "start", "role", at_source ? "source" : "destination",
-                    "migration", "mig-1", "psk", psk, "streams", 1, "compression", "none"), -1);
+  tell(s,
+       json_pack("{s:s, s:s, s:s, s:s, s:i, s:s}", "op", "start", "role", at_source ? "source" : "destination",
+                 "migration", "mig-1", "psk", psk, "streams", 1, "compression", "none"),
+       -1);
   tcp_pair(tcp);
   tell(s, json_pack("{s:s, s:i}", "op", "conn", "index", 0), tcp[1]);
   close(tcp[1]);
@@ -113,9 +115,13 @@ open_scene(Scene *s, bool at_source, void (*spoil)(NcFrameHello *))
   s->encoder = nc_batch_encoder_new(&plain);
 
   NcFrameHello hello = {
-    .version = NC_WIRE_VERSION, .lowest_version = NC_WIRE_LOWEST_VERSION, .streams = 1,
+    .version = NC_WIRE_VERSION,
+    .lowest_version = NC_WIRE_LOWEST_VERSION,
+    .streams = 1,
     .role = at_source ? NC_WIRE_ROLE_DESTINATION : NC_WIRE_ROLE_SOURCE,
-    .batch_raw_max = NC_BATCH_RAW_MAX, .ahead_batches = 512, .ahead_bytes = 64 << 20,
+    .batch_raw_max = NC_BATCH_RAW_MAX,
+    .ahead_batches = 512,
+    .ahead_bytes = 64 << 20,
   };
   if (spoil)
     spoil(&hello);
@@ -310,8 +316,13 @@ unknown_frame(Scene *s)
 static void
 hello_again(Scene *s)
 {
-  NcFrameHello hello = { .version = 1, .lowest_version = 1, .streams = 1, .role = NC_WIRE_ROLE_SOURCE,
-                         .batch_raw_max = NC_BATCH_RAW_MAX, .ahead_batches = 1, .ahead_bytes = 1 << 20 };
+  NcFrameHello hello = { .version = 1,
+                         .lowest_version = 1,
+                         .streams = 1,
+                         .role = NC_WIRE_ROLE_SOURCE,
+                         .batch_raw_max = NC_BATCH_RAW_MAX,
+                         .ahead_batches = 1,
+                         .ahead_bytes = 1 << 20 };
   send_frame(s, nc_frame_encode_hello(&hello));
 }
 
@@ -557,7 +568,8 @@ main(int argc, char **argv)
   signal(SIGPIPE, SIG_IGN);
   g_test_init(&argc, &argv, NULL);
   for (size_t i = 0; i < G_N_ELEMENTS(attacks); i++) {
-    g_autofree char *path = g_strdup_printf("/mover/%s/%s", attacks[i].at_source ? "source" : "destination", attacks[i].name);
+    g_autofree char *path =
+        g_strdup_printf("/mover/%s/%s", attacks[i].at_source ? "source" : "destination", attacks[i].name);
     g_test_add_data_func(path, &attacks[i], test_attack);
   }
   g_test_add_func("/mover/hello-that-does-not-fit", test_hello_that_does_not_fit);
