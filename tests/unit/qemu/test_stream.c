@@ -381,6 +381,8 @@ test_ignore_shared(void)
   run_clear(&run);
 }
 
+#define HUGE_ADVISE "08 0003 0010 0000000000201000 0000000000001000 "
+
 /* With huge pages somewhere, only the blocks that have them say so. */
 static void
 test_huge_pages(void)
@@ -388,7 +390,7 @@ test_huge_pages(void)
   Run run;
 
   run_whole(&run, nc_stream_parser_new(),
-            MACHINE "08 0003 0010 0000000000201000 0000000000001000 " RAM_START
+            MACHINE HUGE_ADVISE RAM_START
             "0000000000603004 02 'm0' 0000000000003000 04 'dimm' 0000000000400000 0000000000200000 "
             "02 'm2' 0000000000200000 " EOS FOOTER PART NAMED_PAGE);
   g_assert_cmpuint(nc_stream_parser_block_count(run.p), ==, 3);
@@ -397,9 +399,9 @@ test_huge_pages(void)
   g_assert_cmpuint(nc_stream_parser_block(run.p, 2)->page_size, ==, 4096);
   g_assert_cmpuint(run.records->len, ==, 1);
   run_clear(&run);
-  run_whole(&run, nc_stream_parser_new(), MACHINE "08 0003 0010 0000000000201000 0000000000001000 " RAM_START
+  run_whole(&run, nc_stream_parser_new(), MACHINE HUGE_ADVISE RAM_START
             "0000000000003004 02 'm0' 0000000000003000 0000000000003000 " EOS);
-  assert_opaque(&run, length_of(MACHINE "08 0003 0010 0000000000201000 0000000000001000 " RAM_START "0000000000003004 "),
+  assert_opaque(&run, length_of(MACHINE HUGE_ADVISE RAM_START "0000000000003004 "),
                 "pages of 12288");
   run_clear(&run);
 }
