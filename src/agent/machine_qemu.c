@@ -17,6 +17,7 @@
 #define NC_CONNECT_TIMEOUT_MS 5000
 #define NC_RECONNECT_TIMEOUT_MS 1000
 #define NC_QUERY_TIMEOUT_MS 5000
+#define NC_EXPLAIN_MS 1000
 #define NC_KILL_TERM_MS 10000
 /* A QMP connection ends just before its QEMU: this long it may take to be gone before we try to reconnect. */
 #define NC_DYING_US 1000000
@@ -401,14 +402,30 @@ nc_machine_fix_type(NcMachine *m, NcMachineSpec *spec, GError **error)
   return true;
 }
 
+/* QEMU opens its QMP socket before it looks at the devices; what it then says about them is in its log. */
+static void
+nc_machine_explain_end(NcMachine *m, GError **error)
+{
+  for (int waited_ms = 0; nc_machine_qemu_lives(m) && waited_ms < NC_EXPLAIN_MS; waited_ms += 20)
+    g_usleep(20000);
+  if (nc_machine_qemu_lives(m))
+    return;
+  g_autofree char *tail = nc_machine_log_tail(m);
+  g_clear_error(error);
+  nc_fail(error, NC_ERROR_QEMU, "the QEMU of %s ended at its start on node %s: %s", m->name, m->owner->config->node, tail);
+}
+
 static bool
 nc_machine_bring_up(NcMachine *m, NcMachineSpec *spec, bool incoming, GError **error)
 {
   /* The record before the rest: a QEMU of ours is never unknown for longer than this takes. */
-  bool ok = nc_machine_spawn(m, spec, incoming, error) && nc_machine_save(m, error) && nc_machine_connect(m, NC_CONNECT_TIMEOUT_MS, error);
-  if (ok && !spec->adopted_argv)
-    ok = nc_machine_fix_type(m, spec, error) && nc_machine_save(m, error);
-  return ok;
+  if (!nc_machine_spawn(m, spec, incoming, error) || !nc_machine_save(m, error))
+    return false;
+  if (!nc_machine_connect(m, NC_CONNECT_TIMEOUT_MS, error) || (!spec->adopted_argv && !nc_machine_fix_type(m, spec, error))) {
+    nc_machine_explain_end(m, error);
+    return false;
+  }
+  return nc_machine_save(m, error);
 }
 
 bool

@@ -146,7 +146,7 @@ nc_peer_server_serve(int fd, gpointer user_data)
   nc_autofd int owned = fd;
   g_autofree char *address = nc_tcp_peer_address(fd);
   g_autoptr(GError) error = NULL;
-  bool is_mover;
+  bool is_mover = false;
 
   if (!nc_tcp_tune(owned, &error) || !nc_is_preface(owned, &is_mover, &error)) {
     nc_log(NC_LOG_INFO, "agent", "connection from %s: %s", address, error ? error->message : "closed");

@@ -18,6 +18,7 @@ import socket
 import sqlite3
 import struct
 import subprocess
+import tempfile
 import time
 
 import pytest
@@ -178,8 +179,7 @@ class Node:
 
 
 @pytest.fixture
-def directory(tmp_path_factory):
-    import tempfile
+def directory():
     path = pathlib.Path(tempfile.mkdtemp(prefix="ncd-", dir="/tmp"))  # short: sockets live in it
     yield path
     shutil.rmtree(path, ignore_errors=True)
@@ -457,7 +457,7 @@ def test_requests_of_one_connection_overtake_each_other(node):
     c.send(request("machine.stop", id=1, name="web1", timeout_ms=2000))
     c.send(request("node.info", id=2))
     assert c.receive()["id"] == 2
-    assert c.receive() ["id"] == 1
+    assert c.receive()["id"] == 1
     c.close()
 
 
@@ -478,7 +478,8 @@ def test_stranger_is_refused_by_uid(node):
 
 
 @pytest.mark.parametrize("noise", [b"\0\0\0\0", b"\xff\xff\xff\xff", struct.pack(">I", 5) + b"[1,2]", struct.pack(">I", 4) + b"\xff\xfe{}",
-                                   struct.pack(">I", 200000) + b"[" * 200000, b"GET / HTTP/1.1\r\n\r\n"])
+                                   struct.pack(">I", 200000) + b"[" * 200000, b"GET / HTTP/1.1\r\n\r\n"],
+                         ids=["empty", "huge", "array", "not-utf8", "nested", "http"])
 def test_noise_on_the_control_socket(node, noise):
     c = Connection(node.control)
     c.s.sendall(noise)
@@ -685,7 +686,8 @@ def test_removed_node_is_refused_on_both_sides(make_node):
 
 
 @pytest.mark.parametrize("noise", [b"", b"G", b"GET / HTTP/1.1\r\n\r\n", b"N", b"NCW1" + b"\0" * 28, b"NCW1\0\1\0\0" + b"m-unknown".ljust(24, b"\0"),
-                                   b"\x16\x03\x01\xff\xff" + b"\xff" * 64])
+                                   b"\x16\x03\x01\xff\xff" + b"\xff" * 64],
+                         ids=["nothing", "one-byte", "http", "half-preface", "no-version", "unknown-migration", "broken-tls"])
 def test_noise_on_the_port(node, noise):
     with socket.create_connection(("127.0.0.1", node.port)) as s:
         s.sendall(noise)
