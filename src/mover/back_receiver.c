@@ -122,6 +122,7 @@ nc_back_receiver_report_shut(NcBackReceiver *b, uint32_t status, GError **error)
   uint8_t sha256[NC_SHA256_BYTES];
   uint64_t offset;
 
+  atomic_store(&b->mover->shut_passed, true);
   nc_source_position(b->mover->source, &offset, sha256);
   pthread_mutex_lock(&b->lock);
   bool stated = b->has_digest;

@@ -89,6 +89,7 @@ nc_back_sender_announce_shut(NcBackSender *b, const NcReturnMessage *shut)
 {
   NcFrameDigest digest = { 0 };
 
+  atomic_store(&b->mover->shut_passed, true);
   nc_sink_position(b->mover->sink, &digest.offset, digest.sha256);
   nc_link_urgent(b->mover->links[0], nc_frame_encode_digest(NC_CHANNEL_MAIN, &digest));
   g_autofree char *hex = nc_hex_encode(digest.sha256, sizeof digest.sha256);

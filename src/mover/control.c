@@ -17,6 +17,7 @@
 #include <fcntl.h>
 #include <poll.h>
 #include <stdlib.h>
+#include <string.h>
 #include <sys/eventfd.h>
 #include <sys/socket.h>
 #include <unistd.h>
@@ -119,6 +120,7 @@ nc_control_parse_start(json_t *message, unsigned processors, NcMoverSetup *setup
     return nc_fail(error, NC_ERROR_PROTOCOL, "\"migration\": %s", NC_NAME_RULE);
   if (!nc_hex_decode(psk, setup->psk, sizeof setup->psk))
     return nc_fail(error, NC_ERROR_PROTOCOL, "\"psk\" must be %zu bytes in hexadecimal", sizeof setup->psk);
+  nc_secret_clear((char *)psk, strlen(psk)); /* the message is ours */
   setup->migration = g_strdup(migration);
   return true;
 }

@@ -119,10 +119,11 @@ typedef struct NcMover {
   uint64_t rate_wire_bytes;
   double rate_bps;
 
-  atomic_bool stopped;   /* failed or finishing: nothing is written to QEMU any more */
-  atomic_bool peer_left; /* it said BYE: its connections may close */
-  atomic_bool open;      /* all links are ready: bulk may flow */
-  atomic_bool qemu_gone; /* qemu_closed was reported */
+  atomic_bool stopped;     /* failed or finishing: nothing is written to QEMU any more */
+  atomic_bool peer_left;   /* it said BYE: its connections may close */
+  atomic_bool shut_passed; /* QEMU's SHUT was read or received: the peer may leave */
+  atomic_bool open;        /* all links are ready: bulk may flow */
+  atomic_bool qemu_gone;   /* qemu_closed was reported */
 
   /* Made by the main thread before the first link; the role's half is NULL on the other side. */
   NcLink *links[NC_MOVER_MAX_STREAMS]; /* by index; NULL until `conn` */

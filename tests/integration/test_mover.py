@@ -549,6 +549,18 @@ def test_killed_peer_is_unreachable(pairs, victim):
     assert left.exit_status() == 1
 
 
+@pytest.mark.parametrize("leaver", ["source", "destination"])
+def test_a_peer_that_finishes_early_is_missed(pairs, leaver):
+    pair = pairs(streams=2).ready()
+    move(pair, make_stream(200))
+    gone, left = (pair.source, pair.destination) if leaver == "source" else (pair.destination, pair.source)
+    gone.send({"op": "finish"})
+    gone.wait("done")
+    error = left.wait("error")
+    assert error["code"] == "unreachable" and f"the {leaver}'s mover has left" in error["message"], error
+    assert left.exit_status() == 1
+
+
 class Proxy:
     """Carries a TCP connection, and alters one byte of what the source sends."""
 
