@@ -137,11 +137,12 @@ nc_daemon_load(NcDaemon *d, GError **error)
     return false;
   }
   d->config->node = g_intern_string(nc_nodes_self(d->nodes));
-  if (!(d->machines = nc_machines_new(d->config, d->journal, error)) || !nc_machines_reconcile(d->machines, error))
+  if (!(d->machines = nc_machines_new(d->config, d->journal, error)))
     return false;
   const NcMigrationsDeps deps = { .config = d->config, .journal = d->journal, .machines = d->machines, .nodes = d->nodes };
   d->migrations = nc_migrations_new(&deps);
-  return true;
+  nc_migrations_unblock(d->migrations); /* or reconciling would wait for QEMUs that can't answer */
+  return nc_machines_reconcile(d->machines, error);
 }
 
 static void

@@ -31,6 +31,7 @@ nc_migration_free(NcMigration *m)
     return;
   nc_migration_drop_link(m);
   nc_mover_process_free(m->mover);
+  nc_keeper_free(m->keeper);
   if (m->lease) { /* novacrond stops: the next one takes it up again */
     nc_machine_lease_set_event_func(m->lease, NULL, NULL);
     nc_machine_lease_abandon(m->lease);

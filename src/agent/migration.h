@@ -10,6 +10,7 @@
 
 #include "agent/handoff.h"
 #include "agent/inbox.h"
+#include "agent/keeper.h"
 #include "agent/migrations.h"
 #include "agent/mover_process.h"
 
@@ -31,6 +32,7 @@ typedef struct {
   NcHandoffState state;
   NcMachineLease *lease;
   NcMoverProcess *mover;
+  NcKeeper *keeper;     /* source, after a restart: taken back from QEMU, drained */
   GThread *link_reader; /* source: reads ${link}, which it then owns */
 
   GMutex link_lock; /* protects link */

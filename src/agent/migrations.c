@@ -3,6 +3,7 @@
 #include "agent/migration_peer.h"
 #include "base/ident.h"
 #include "base/log.h"
+#include "qemu/process.h"
 #include "wire/batch.h"
 
 #include <unistd.h>
@@ -12,6 +13,7 @@
 struct NcMigrations {
   NcMigrationsDeps deps;
   GMutex lock;     /* protects live, quitting */
+  GHashTable *keepers; /* id -> NcKeeper*, between unblock and recover; of the starting thread */
   GPtrArray *live; /* NcMigration*; finished ones are swept by the next caller */
   bool quitting;
 };
@@ -23,6 +25,7 @@ nc_migrations_new(const NcMigrationsDeps *deps)
   ms->deps = *deps;
   g_mutex_init(&ms->lock);
   ms->live = g_ptr_array_new();
+  ms->keepers = g_hash_table_new_full(g_str_hash, g_str_equal, g_free, (GDestroyNotify)nc_keeper_free);
   return ms;
 }
 
@@ -94,6 +97,7 @@ nc_migrations_free(NcMigrations *ms)
     nc_migration_free(m);
   }
   g_ptr_array_unref(ms->live);
+  g_hash_table_unref(ms->keepers);
   g_mutex_clear(&ms->lock);
   g_free(ms);
 }
@@ -454,6 +458,38 @@ nc_migrations_serve_peer(NcMigrations *ms, NcPeer *peer, json_t *first_message)
 /* --- after a restart --- */
 
 static void
+nc_migrations_unblock_one(NcMigrations *ms, json_t *record)
+{
+  const char *id = nc_json_string_or(record, "id", "");
+  int64_t inode = nc_json_int_or(record, "keeper_inode", 0);
+  g_autoptr(GError) error = NULL;
+
+  if (inode <= 0 || !g_str_equal(nc_json_string_or(record, "role", ""), "source"))
+    return;
+  nc_autojson json_t *machine = nc_journal_get_machine(ms->deps.journal, nc_json_string_or(record, "vm", ""), &error);
+  json_t *runtime = json_object_get(machine, "runtime");
+  pid_t pid = (pid_t)nc_json_int_or(runtime, "pid", 0);
+  if (!nc_qemu_process_is_alive(pid, (uint64_t)nc_json_int_or(runtime, "pid_start", 0)))
+    return;
+  NcKeeper *keeper = nc_keeper_take(pid, (uint64_t)inode, &error);
+  if (!keeper) {
+    nc_log(NC_LOG_WARNING, "agent", "migration %s: %s", id, error->message);
+    return;
+  }
+  nc_keeper_drain(keeper);
+  g_hash_table_insert(ms->keepers, g_strdup(id), keeper);
+}
+
+void
+nc_migrations_unblock(NcMigrations *ms)
+{
+  nc_autojson json_t *unfinished = nc_journal_list_migrations(ms->deps.journal, true, 0, NULL);
+  size_t i;
+  json_t *record;
+  json_array_foreach(unfinished, i, record) nc_migrations_unblock_one(ms, record);
+}
+
+static void
 nc_migrations_recover_one(NcMigrations *ms, json_t *record)
 {
   const char *id = nc_json_string_or(record, "id", "");
@@ -471,6 +507,7 @@ nc_migrations_recover_one(NcMigrations *ms, json_t *record)
          nc_right_name(right.state), right.epoch);
   NcMigration *m = nc_migration_new(&ms->deps, is_source, id, vm, peer, (uint64_t)nc_json_int_or(record, "epoch", 0),
                                     json_deep_copy(record));
+  g_hash_table_steal_extended(ms->keepers, id, NULL, (gpointer *)&m->keeper);
   if (is_source)
     nc_source_migration_recover(m, &right);
   else

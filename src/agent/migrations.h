@@ -29,6 +29,13 @@ typedef struct {
 NcMigrations *nc_migrations_new(const NcMigrationsDeps *deps);
 
 /*
+ * Before nc_machines_reconcile(): takes QEMUs' migration sockets back and drains
+ * them (agent/keeper.h), so that QEMUs that an earlier novacrond left in their
+ * last phase answer QMP again.
+ */
+void nc_migrations_unblock(NcMigrations *migrations);
+
+/*
  * Picks up what an earlier novacrond left unfinished (design section 5): call
  * once, after nc_machines_reconcile() and before the listeners open. Migrations
  * before release end with the machine running here; after release they go on

@@ -193,6 +193,8 @@ nc_source_on_mover(NcSource *s, json_t *event)
     g_autoptr(GError) error = NULL;
     nc_migration_mover_error(s->m, event, &error);
     nc_source_fail(s, error->code, "%s", error->message);
+    if (!event && s->keeper)
+      nc_keeper_drain(s->keeper); /* nobody else reads any more */
   } else if (g_str_equal(name, "progress") || g_str_equal(name, "done")) {
     nc_migration_take_progress(s->m, event);
   } else if (g_str_equal(name, "shut")) {

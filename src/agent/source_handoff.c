@@ -38,11 +38,13 @@ nc_source_resume_guest(NcSource *s, GError **error)
   if (!qmp)
     return nc_fail(error, NC_ERROR_QEMU, "the machine's QEMU on the source (%s) is gone: start the machine anew with `novacron vm start %s`",
                    nc_nodes_self(m->deps->nodes), m->vm);
+  nc_source_end_mover(m);
+  if (s->keeper)
+    nc_keeper_drain(s->keeper); /* or a QEMU in its last phase would not hear us */
   nc_qemu_migrate_cancel(qmp, NULL);
   while (nc_mono_us() < deadline && nc_qemu_migration_is_under_way(qmp))
     g_usleep(10000);
-  nc_source_end_mover(m);
-  nc_fd_clear(&s->keeper);
+  g_clear_pointer(&s->keeper, nc_keeper_free);
   nc_qemu_closefd(qmp, NC_KEEPER_NAME, NULL);
   if (!s->was_running || nc_qemu_is_running(qmp))
     return true;
@@ -61,7 +63,7 @@ nc_source_abort(NcSource *s, const GError *reason)
                     NULL);
   bool resumed = nc_source_resume_guest(s, &problem);
   nc_source_end_mover(m);
-  nc_fd_clear(&s->keeper);
+  g_clear_pointer(&s->keeper, nc_keeper_free);
   nc_machine_lease_end(g_steal_pointer(&m->lease), NC_LEASE_STAYS);
   nc_migration_step(m, cancelled ? NC_EV_UNDONE_CANCELLED : NC_EV_UNDONE_FAILED, NULL);
   if (resumed) {
@@ -233,7 +235,7 @@ nc_source_complete(NcSource *s)
   nc_fault_point("source-before-end");
   if (!nc_machine_lease_kill_qemu(m->lease, &error))
     nc_migration_note(m, "warning", "the stopped QEMU on the source could not be ended: %s", error->message);
-  nc_fd_clear(&s->keeper);
+  g_clear_pointer(&s->keeper, nc_keeper_free);
   nc_fault_point("source-after-end");
   nc_migration_tell(m, json_pack("{s:s, s:s}", "type", "mig_finished", "migration", m->id), NULL);
   nc_machine_lease_end(g_steal_pointer(&m->lease), NC_LEASE_GONE);

@@ -5,6 +5,8 @@
 #include "base/log.h"
 #include "qemu/migration_qmp.h"
 
+#define NC_QMP_RECOVER_MS 15000
+
 static NcSource *
 nc_source_new(NcMigration *m)
 {
@@ -21,7 +23,6 @@ nc_source_new(NcMigration *m)
   s->clock_offset_us = nc_json_int_or(record, "clock_offset_us", 0);
   s->stop_us = nc_json_int_or(record, "stop_us", 0);
   s->listener = -1;
-  s->keeper = -1;
   return s;
 }
 
@@ -29,7 +30,7 @@ static void
 nc_source_free(NcSource *s)
 {
   nc_fd_clear(&s->listener);
-  nc_fd_clear(&s->keeper);
+  nc_keeper_free(s->keeper);
   g_free(s->address);
   g_free(s->compression);
   g_free(s);
@@ -77,12 +78,23 @@ nc_source_recover_held(NcSource *s)
   nc_source_free(s);
 }
 
+/* A QEMU that was blocked answers soon after its socket is drained; the machines' timer is not running yet. */
+static void
+nc_source_await_qmp(NcMigration *m)
+{
+  int64_t deadline = nc_mono_us() + NC_QMP_RECOVER_MS * INT64_C(1000);
+  while (!nc_machine_lease_qmp(m->lease) && nc_machine_lease_is_alive(m->lease) && nc_mono_us() < deadline) {
+    g_usleep(100000);
+  }
+}
+
 void
 nc_source_migration_recover(NcMigration *m, const NcRight *right)
 {
   NcSource *s = nc_source_new(m);
   g_autoptr(GError) error = NULL;
 
+  s->keeper = g_steal_pointer(&m->keeper);
   m->lease = nc_machines_lease_resume(m->deps->machines, m->vm, m->id, &error);
   if (!m->lease) {
     nc_log(NC_LOG_ERR, "agent", "migration %s: %s", m->id, error->message);
@@ -91,6 +103,7 @@ nc_source_migration_recover(NcMigration *m, const NcRight *right)
     nc_source_free(s);
     return;
   }
+  nc_source_await_qmp(m);
   nc_migration_watch_qemu(m);
   if (right->state == NC_RIGHT_RELEASED && right->epoch == m->epoch) {
     m->state = NC_S_RELEASED;

@@ -6,6 +6,7 @@
  */
 #pragma once
 
+#include "agent/keeper.h"
 #include "agent/migration_peer.h"
 
 /* The name under which QEMU keeps the duplicate of our end of its migration socket (design section 5). */
@@ -22,7 +23,7 @@ typedef struct {
   uint64_t held_epoch;  /* the epoch under which we hold the right */
   bool was_running;     /* a paused machine arrives paused, and stays paused if it comes back */
   int listener;         /* QEMU connects here; -1 */
-  int keeper;           /* our own duplicate of the accepted socket; -1 */
+  NcKeeper *keeper;     /* our own duplicate of the accepted socket; NULL */
 
   int64_t started_us;      /* monotonic */
   int64_t clock_offset_us; /* destination's clock minus ours */

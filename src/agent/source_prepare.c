@@ -53,8 +53,10 @@ nc_source_ask(NcSource *s, json_t *question, const char *expected_type, int time
   if (!nc_peer_send(s->m->link, owned, error))
     return NULL;
   nc_autojson json_t *answer = nc_source_recv(s, timeout_ms, error);
-  if (!answer)
+  if (!answer) {
+    g_prefix_error(error, "waiting for the destination's %s: ", expected_type);
     return NULL;
+  }
   const char *type = nc_json_string_or(answer, "type", "");
   if (g_str_equal(type, expected_type))
     return g_steal_pointer(&answer);
@@ -221,8 +223,13 @@ nc_source_start_qemu(NcSource *s, GError **error)
     return false;
   nc_fault_point("source-keeper");
   nc_migration_note(m, "keeper", "QEMU holds its peer itself");
-  s->keeper = nc_fd_steal(&accepted);
-  return nc_mover_process_send(m->mover, json_pack("{s:s, s:s}", "op", "qemu", "channel", "main"), s->keeper, error);
+  s->keeper = nc_keeper_new(accepted, error);
+  if (!s->keeper)
+    return false;
+  /* A later novacrond finds the descriptor in QEMU by this. */
+  nc_migration_set(m, "keeper_inode", json_integer((json_int_t)nc_keeper_inode(s->keeper)));
+  return nc_migration_persist(m, false, error) &&
+         nc_mover_process_send(m->mover, json_pack("{s:s, s:s}", "op", "qemu", "channel", "main"), accepted, error);
 }
 
 static bool

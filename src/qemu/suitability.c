@@ -1,0 +1,152 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "qemu/suitability.h"
+#include "base/io.h"
+#include "qemu/command_line.h"
+#include "qemu/tap.h"
+
+#include <errno.h>
+#include <string.h>
+#include <unistd.h>
+
+static void nc_complain(GString *complaints, const char *format, ...) G_GNUC_PRINTF(2, 3);
+
+static void
+nc_complain(GString *complaints, const char *format, ...)
+{
+  va_list args;
+  va_start(args, format);
+  if (complaints->len)
+    g_string_append(complaints, "; ");
+  g_string_append_vprintf(complaints, format, args);
+  va_end(args);
+}
+
+/* What `${binary} ${option} help` prints; NULL if it can't be run. Caller frees. */
+static char *
+nc_ask_qemu(const char *binary, const char *option)
+{
+  const char *argv[] = { binary, option, "help", NULL };
+  char *out = NULL;
+  int status = 0;
+  if (!g_spawn_sync(NULL, (char **)argv, NULL, G_SPAWN_SEARCH_PATH | G_SPAWN_STDERR_TO_DEV_NULL, NULL, NULL, &out, NULL, &status,
+                    NULL) ||
+      !g_spawn_check_wait_status(status, NULL))
+    g_clear_pointer(&out, g_free);
+  return out;
+}
+
+/* Is ${word} one of the words that begin a line of ${help} (after an "x86 " in older lists)? */
+static bool
+nc_help_lists(const char *help, const char *word)
+{
+  g_auto(GStrv) lines = g_strsplit(help, "\n", -1);
+  for (char **line = lines; *line; line++) {
+    g_auto(GStrv) words = g_strsplit_set(g_strstrip(*line), " \t", 3);
+    if (words[0] && (g_str_equal(words[0], word) || (words[1] && g_str_equal(words[0], "x86") && g_str_equal(words[1], word))))
+      return true;
+  }
+  return false;
+}
+
+/* "host,+avx" -> "host" */
+static char *
+nc_first_word(const char *option)
+{
+  return g_strndup(option, strcspn(option, ","));
+}
+
+static void
+nc_check_qemu(const NcMachineSpec *spec, const char *binary, GString *complaints)
+{
+  g_autofree char *found = g_find_program_in_path(binary);
+  if (!found || access(found, X_OK) != 0) {
+    nc_complain(complaints, "there is no QEMU %s", binary);
+    return;
+  }
+  if (spec->adopted_argv)
+    return; /* its arguments are its own; QEMU itself will judge them */
+  g_autofree char *machines = nc_ask_qemu(binary, "-machine");
+  g_autofree char *machine = nc_first_word(spec->machine);
+  if (!machines)
+    nc_complain(complaints, "%s can't be executed", binary);
+  else if (!nc_help_lists(machines, machine))
+    nc_complain(complaints, "%s does not know machine type %s", binary, machine);
+  g_autofree char *cpus = nc_ask_qemu(binary, "-cpu");
+  g_autofree char *cpu = nc_first_word(spec->cpu);
+  if (cpus && !nc_help_lists(cpus, cpu))
+    nc_complain(complaints, "%s does not know CPU model %s", binary, cpu);
+  if (g_str_equal(spec->accel, "kvm") && access("/dev/kvm", R_OK | W_OK) != 0)
+    nc_complain(complaints, "the machine needs KVM and /dev/kvm can't be opened");
+}
+
+static void
+nc_check_cpu_flags(const NcMachineSpec *spec, GString *complaints)
+{
+  /* Under TCG QEMU emulates what it lists; with KVM a flag asked for with '+' must be in the host's CPU. */
+  if (!g_str_equal(nc_qemu_accel_of(spec), "kvm"))
+    return;
+  g_autofree char *cpuinfo = nc_file_read("/proc/cpuinfo", 16u << 20, NULL, NULL);
+  const char *flags = cpuinfo ? strstr(cpuinfo, "\nflags") : NULL;
+  g_autofree char *line = flags ? g_strndup(flags + 1, strcspn(flags + 1, "\n")) : NULL;
+  g_auto(GStrv) have = g_strsplit(line ? line : "", " ", -1);
+  g_auto(GStrv) want = g_strsplit(spec->cpu, ",", -1);
+  for (char **flag = want; *flag; flag++)
+    if ((*flag)[0] == '+' && line && !g_strv_contains((const char *const *)have, *flag + 1))
+      nc_complain(complaints, "the CPU has no %s", *flag + 1);
+}
+
+static void
+nc_check_file(const char *what, const char *path, bool writable, GString *complaints)
+{
+  if (path && access(path, writable ? R_OK | W_OK : R_OK) != 0)
+    nc_complain(complaints, "%s %s: %s", what, path, g_strerror(errno));
+}
+
+static void
+nc_check_devices(const NcMachineSpec *spec, GString *complaints)
+{
+  nc_check_file("kernel", spec->kernel, false, complaints);
+  nc_check_file("initrd", spec->initrd, false, complaints);
+  nc_check_file("firmware", spec->firmware, false, complaints);
+  for (guint i = 0; i < spec->disks->len; i++) {
+    const NcDiskSpec *disk = spec->disks->pdata[i];
+    nc_check_file("disk", disk->path, !disk->readonly, complaints);
+  }
+  for (guint i = 0; i < spec->nics->len; i++) {
+    const NcNicSpec *nic = spec->nics->pdata[i];
+    if (nic->bridge && !nc_bridge_exists(nic->bridge))
+      nc_complain(complaints, "there is no bridge %s", nic->bridge);
+  }
+}
+
+/* MemAvailable, in bytes (proc(5)); UINT64_MAX if the kernel does not say. */
+static uint64_t
+nc_available_bytes(void)
+{
+  g_autofree char *text = nc_file_read("/proc/meminfo", 65536, NULL, NULL);
+  const char *line = text ? strstr(text, "MemAvailable:") : NULL;
+  return line ? g_ascii_strtoull(line + strlen("MemAvailable:"), NULL, 10) << 10 : UINT64_MAX;
+}
+
+static void
+nc_check_memory(const NcMachineSpec *spec, uint64_t reserved_bytes, GString *complaints)
+{
+  uint64_t need = nc_machine_spec_memory_bytes(spec), available = nc_available_bytes();
+  uint64_t left = available > reserved_bytes ? available - reserved_bytes : 0;
+  if (need > left)
+    nc_complain(complaints,
+                "not enough memory: it needs %" G_GUINT64_FORMAT " MiB, %" G_GUINT64_FORMAT " MiB are available and %" G_GUINT64_FORMAT
+                " MiB of them reserved",
+                need >> 20, available >> 20, reserved_bytes >> 20);
+}
+
+bool
+nc_suitability_check(const NcMachineSpec *spec, const char *node_binary, uint64_t reserved_bytes, GError **error)
+{
+  g_autoptr(GString) complaints = g_string_new(NULL);
+  nc_check_qemu(spec, nc_qemu_binary_of(spec, node_binary), complaints);
+  nc_check_cpu_flags(spec, complaints);
+  nc_check_devices(spec, complaints);
+  nc_check_memory(spec, reserved_bytes, complaints);
+  return complaints->len == 0 || nc_fail(error, NC_ERROR_UNSUITABLE, "%s", complaints->str);
+}
