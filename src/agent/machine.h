@@ -42,7 +42,7 @@ typedef struct {
   bool qmp_lost;        /* the connection ended and was not replaced yet */
   int64_t qmp_lost_us;  /* monotonic */
   bool death_told;      /* the lease knows that this process is gone */
-  bool settling;        /* it is being started or ended on purpose: the keeper looks away */
+  bool settling;        /* it is being started or ended on purpose: the watcher looks away */
 
   GMutex qmp_lock;   /* protects qmp's replacement */
   NcQmp *qmp;
@@ -62,7 +62,8 @@ struct NcMachines {
   GCond changed;     /* something that somebody waits for */
   GHashTable *table; /* name -> NcMachine* (a reference) */
   bool quitting;
-  GThread *keeper;
+  GThread *watcher;
+  GMutex watching; /* one look at all machines at a time: two would both connect to a lost QEMU */
 };
 
 /* --- machines.c --- */
@@ -119,5 +120,5 @@ void nc_machine_drop_old_qmp(NcMachine *m);
 char *nc_machine_log_tail(NcMachine *m);
 /* Bytes of the guest's memory that are promised but not resident. */
 uint64_t nc_machine_missing_bytes(NcMachine *m);
-/* The keeper's look at one machine: dead process, lost connection. */
+/* The watcher's look at one machine: dead process, lost connection. */
 void nc_machine_check(NcMachine *m);

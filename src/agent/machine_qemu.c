@@ -49,7 +49,7 @@ nc_machine_on_event(json_t *event, gpointer data)
 {
   NcMachine *m = data;
 
-  /* The end of a connection is not yet the end of QEMU: the keeper finds out, and tells. */
+  /* The end of a connection is not yet the end of QEMU: the watcher finds out, and tells. */
   if (event)
     nc_machine_forward(m, event);
   g_autoptr(GMutexLocker) guard = g_mutex_locker_new(&m->owner->lock);
@@ -285,7 +285,7 @@ nc_machine_clear_runtime(NcMachine *m)
     nc_machine_clean_up(m);
 }
 
-/* Otherwise the keeper would connect to a QEMU that is being connected to, or report a death that is wanted. */
+/* Otherwise the watcher would connect to a QEMU that is being connected to, or report a death that is wanted. */
 static void
 nc_machine_set_settling(NcMachine *m, bool settling)
 {
@@ -453,7 +453,7 @@ nc_machine_launch(NcMachine *m, bool incoming, GError **error)
 
 /* --- looking after --- */
 
-/* True if the machine is nobody's at the moment: the keeper has it then, until nc_machine_release(). */
+/* True if the machine is nobody's at the moment: the watcher has it then, until nc_machine_release(). */
 static bool
 nc_machine_try_take(NcMachine *m)
 {

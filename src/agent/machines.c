@@ -6,8 +6,8 @@
 
 #include <string.h>
 
-/* How often the keeper looks without being woken. */
-#define NC_KEEPER_PERIOD_US 1000000
+/* How often the watcher looks without being woken. */
+#define NC_WATCH_PERIOD_US 1000000
 /* More machines than a host can run; a runaway script gets an answer. */
 #define NC_MACHINES_MAX 4096
 
@@ -71,7 +71,7 @@ nc_machine_save(NcMachine *m, GError **error)
   {
     g_autoptr(GMutexLocker) guard = g_mutex_locker_new(&m->owner->lock);
     if (!m->present)
-      return true; /* the keeper was late: a deleted machine does not come back */
+      return true; /* the watcher was late: a deleted machine does not come back */
     record = nc_machine_record_locked(m);
   }
   return nc_journal_put_machine(m->owner->journal, m->name, record, error);
@@ -311,13 +311,22 @@ nc_machines_reserved_bytes(NcMachines *machines)
 
 /* --- life --- */
 
+void
+nc_machines_tick(NcMachines *machines)
+{
+  g_autoptr(GPtrArray) all = nc_machines_snapshot(machines);
+  g_autoptr(GMutexLocker) one_at_a_time = g_mutex_locker_new(&machines->watching);
+  for (guint i = 0; i < all->len; i++)
+    nc_machine_check(all->pdata[i]);
+}
+
 static gpointer
-nc_machines_keeper(gpointer data)
+nc_machines_watcher(gpointer data)
 {
   NcMachines *machines = data;
 
   for (;;) {
-    gint64 until = g_get_monotonic_time() + NC_KEEPER_PERIOD_US;
+    gint64 until = g_get_monotonic_time() + NC_WATCH_PERIOD_US;
     g_mutex_lock(&machines->lock);
     if (!machines->quitting)
       g_cond_wait_until(&machines->changed, &machines->lock, until);
@@ -325,9 +334,7 @@ nc_machines_keeper(gpointer data)
     g_mutex_unlock(&machines->lock);
     if (quitting)
       return NULL;
-    g_autoptr(GPtrArray) all = nc_machines_snapshot(machines);
-    for (guint i = 0; i < all->len; i++)
-      nc_machine_check(all->pdata[i]);
+    nc_machines_tick(machines);
   }
 }
 
@@ -338,6 +345,7 @@ nc_machines_new(const NcConfig *config, NcJournal *journal, GError **error)
   machines->config = config;
   machines->journal = journal;
   g_mutex_init(&machines->lock);
+  g_mutex_init(&machines->watching);
   g_cond_init(&machines->changed);
   machines->table = g_hash_table_new_full(g_str_hash, g_str_equal, NULL, (GDestroyNotify)nc_machine_unref);
   return machines;
@@ -357,10 +365,11 @@ nc_machines_free(NcMachines *machines)
   if (!machines)
     return;
   nc_machines_stop_waiting(machines);
-  if (machines->keeper)
-    g_thread_join(machines->keeper);
+  if (machines->watcher)
+    g_thread_join(machines->watcher);
   g_hash_table_unref(machines->table);
   g_cond_clear(&machines->changed);
+  g_mutex_clear(&machines->watching);
   g_mutex_clear(&machines->lock);
   g_free(machines);
 }
@@ -387,6 +396,6 @@ nc_machines_reconcile(NcMachines *machines, GError **error)
     nc_log(NC_LOG_NOTICE, "agent", "machine %s: %s%s%s", m->name, nc_machine_state_locked(m), m->lease_id ? ", leased by migration " : "",
            m->lease_id ? m->lease_id : "");
   }
-  machines->keeper = g_thread_new("machines", nc_machines_keeper, machines);
+  machines->watcher = g_thread_new("machines", nc_machines_watcher, machines);
   return true;
 }

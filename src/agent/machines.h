@@ -43,6 +43,8 @@ G_DEFINE_AUTOPTR_CLEANUP_FUNC(NcMachines, nc_machines_free)
 bool nc_machines_reconcile(NcMachines *machines, GError **error);
 /* After nc_migrations_recover(): leased machines that no migration claimed go back to themselves. */
 void nc_machines_release_orphans(NcMachines *machines);
+/* The same look now, in the caller's thread: for one that waits for a machine's QMP. */
+void nc_machines_tick(NcMachines *machines);
 /* novacrond ends: operations that wait for a guest return at once with NC_ERROR_CANCELLED. */
 void nc_machines_stop_waiting(NcMachines *machines);
 

@@ -27,6 +27,17 @@ typedef struct {
   char *token, *token_file, *to, *name, *address;
 } NcOptions;
 
+static void
+nc_options_clear(NcOptions *o)
+{
+  g_free(o->config_path);
+  g_free(o->token);
+  g_free(o->token_file);
+  g_free(o->to);
+  g_free(o->name);
+  g_free(o->address);
+}
+
 static int
 nc_fail_exit(const char *doing, const GError *error)
 {
@@ -122,6 +133,27 @@ nc_run(const NcOptions *o, bool join)
   return nc_daemon_run(config, &error) ? 0 : nc_fail_exit("", error);
 }
 
+static int
+nc_choose(const NcOptions *o, int argc, char **argv)
+{
+  bool join = argc == 2 && g_str_equal(argv[1], "join");
+
+  if (argc > 1 && !join) {
+    fprintf(stderr, "novacrond: unexpected argument \"%s\" (novacrond --help)\n", argv[1]);
+    return 2;
+  }
+  if (o->version) {
+    printf("novacrond %s\n", NC_VERSION);
+    return 0;
+  }
+  if (o->sample) {
+    g_autofree char *text = nc_config_sample();
+    fputs(text, stdout);
+    return 0;
+  }
+  return nc_run(o, join);
+}
+
 int
 main(int argc, char **argv)
 {
@@ -129,21 +161,7 @@ main(int argc, char **argv)
   g_autoptr(GError) error = NULL;
 
   setlocale(LC_CTYPE, "");
-  if (!nc_parse_options(&o, &argc, &argv, &error))
-    return nc_fail_exit("", error);
-  bool join = argc == 2 && g_str_equal(argv[1], "join");
-  if (argc > 1 && !join) {
-    fprintf(stderr, "novacrond: unexpected argument \"%s\" (novacrond --help)\n", argv[1]);
-    return 2;
-  }
-  if (o.version) {
-    printf("novacrond %s\n", NC_VERSION);
-    return 0;
-  }
-  if (o.sample) {
-    g_autofree char *text = nc_config_sample();
-    fputs(text, stdout);
-    return 0;
-  }
-  return nc_run(&o, join);
+  int status = nc_parse_options(&o, &argc, &argv, &error) ? nc_choose(&o, argc, argv) : nc_fail_exit("", error);
+  nc_options_clear(&o);
+  return status;
 }

@@ -114,6 +114,31 @@ sample_is_the_documented_one(void)
   g_assert_no_error(error);
 }
 
+/* Every key of the sample has its entry in the manual, with its default. */
+static void
+manual_knows_every_key(void)
+{
+  g_autofree char *path = g_test_build_filename(G_TEST_DIST, "docs", "man", "novacrond.conf.5.scd", NULL);
+  g_autofree char *manual = NULL;
+  g_autofree char *sample = nc_config_sample();
+  g_auto(GStrv) lines = g_strsplit(sample, "\n", -1);
+
+  g_assert_true(g_file_get_contents(path, &manual, NULL, NULL));
+  for (char **line = lines; *line; line++) {
+    char *equals = strchr(*line, '=');
+    if ((*line)[0] != '#' || (*line)[1] == ' ' || !equals)
+      continue;
+    g_autofree char *key = g_strstrip(g_strndup(*line + 1, (gsize)(equals - *line - 1)));
+    g_autofree char *heading = g_strdup_printf("*%s* = ", key);
+    g_autofree char *fallback = g_strdup_printf("(default *%s*)", g_strstrip(equals + 1));
+    char *entry = strstr(manual, heading);
+    g_test_message("%s", key);
+    g_assert_nonnull(entry);
+    if (equals[1])
+      g_assert_true(strstr(entry, fallback) && strstr(entry, fallback) < strchr(entry, '\n'));
+  }
+}
+
 static void
 reload_takes_what_it_can(void)
 {
@@ -164,6 +189,7 @@ main(int argc, char **argv)
   g_test_add_func("/config/refusals_name_file_line_and_key", refusals_name_file_line_and_key);
   g_test_add_func("/config/dump_reads_back_the_same", dump_reads_back_the_same);
   g_test_add_func("/config/sample_is_the_documented_one", sample_is_the_documented_one);
+  g_test_add_func("/config/manual_knows_every_key", manual_knows_every_key);
   g_test_add_func("/config/reload_takes_what_it_can", reload_takes_what_it_can);
   g_test_add_func("/config/missing_file_is_not_found", missing_file_is_not_found);
   return g_test_run();
