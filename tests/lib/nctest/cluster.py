@@ -296,8 +296,8 @@ class Cluster:
         A QMP socket serves one client at a time, so a running observer is asked instead.
         """
         paths = {os.path.join(node.machine_dir(vm), "observer.sock"): node.name for node in (self.a, self.b)}
-        if self.observer:
-            return [paths[p] for p in self.observer.fresh_sample()]
+        if self.observer and self.observer.watches(paths):
+            return [paths[p] for p in self.observer.fresh_sample() if p in paths]
         return [name for path, name in paths.items() if self._runs(path)]
 
     @staticmethod

@@ -212,6 +212,9 @@ class RunnerObserver(threading.Thread):
         with self._lock:
             self._paths.setdefault(path, None)
 
+    def watches(self, paths):
+        return any(p in self._paths for p in paths)
+
     def answers(self, path):
         """How often this QEMU said what it does: an observer that heard nothing proves nothing."""
         return self._answers.get(path, 0)
