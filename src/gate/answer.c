@@ -26,7 +26,7 @@ nc_answer_set_http(NcAnswer *answer, NcHttpProblem problem, const char *detail, 
   nc_answer_clear(answer);
   answer->body = nc_problem_from_http(problem, detail, instance, &answer->status);
   answer->problem = true;
-  answer->close = problem == NC_HTTP_BAD_REQUEST || problem == NC_HTTP_TOO_LARGE || problem == NC_HTTP_HEADERS;
+  answer->close = problem == NC_HTTP_BAD_REQUEST || problem == NC_HTTP_HEADERS;
 }
 
 /* {"items":[...],"next":null}; NULL if ${result} is no list. */

@@ -21,6 +21,7 @@
 #include <unistd.h>
 
 #define NC_GATE_TICK_MS 500          /* how late a deadline may be noticed */
+#define NC_GATE_FAREWELL_MS 100      /* a local answer takes 1 */
 #define NC_GATE_PEM_MAX_BYTES 262144 /* a chain of a dozen certificates is 20 KiB */
 
 typedef struct {
@@ -148,8 +149,10 @@ nc_gate_run(NcGate *gate, const sigset_t *signals)
 static void
 nc_gate_stop(NcGate *gate)
 {
-  if (gate->backend)
+  if (gate->backend) {
     nc_backend_stop(gate->backend);
+    g_usleep(NC_GATE_FAREWELL_MS * 1000); /* the servers' threads tell those who waited */
+  }
   nc_server_free(gate->local);
   nc_server_free(gate->https);
   nc_backend_free(gate->backend);

@@ -85,8 +85,11 @@ nc_request_check_http(NcRequest *request, const char *method, const char *path, 
   MHD_get_connection_values(request->connection, MHD_HEADER_KIND, nc_request_collect_header, &request->head);
   if (!nc_http_head_check(&request->head, &problem, &detail) || !nc_http_path_check(path, &problem, &detail))
     return nc_request_refuse_http(request, problem, detail);
-  if (request->head.content_length > NC_GATE_BODY_MAX_BYTES)
-    return nc_request_refuse_http(request, NC_HTTP_TOO_LARGE, "a body has at most 1 MiB");
+  if (request->head.content_length > NC_GATE_BODY_MAX_BYTES) {
+    nc_request_refuse_http(request, NC_HTTP_TOO_LARGE, "a body has at most 1 MiB");
+    request->answer.close = request->head.content_length > NC_GATE_BODY_DISCARD_BYTES;
+    return false;
+  }
   return true;
 }
 
@@ -188,14 +191,17 @@ nc_request_queue(NcRequest *request)
   return nc_answer_queue(&request->answer, request->connection, request->id);
 }
 
-/* A chunked body has no announced length: what is too much is read and dropped for a while, so that 413 can be said. */
+/*
+ * What is refused already, or too much, is read and dropped for a while: a
+ * client that is still sending would not see the answer before a reset.
+ */
 static enum MHD_Result
 nc_request_take_body(NcRequest *request, const char *upload, size_t *upload_bytes)
 {
   size_t n = *upload_bytes;
 
   *upload_bytes = 0;
-  if (request->discarded == 0 && n <= NC_GATE_BODY_MAX_BYTES - request->body->len) {
+  if (!request->answer.body && request->discarded == 0 && n <= NC_GATE_BODY_MAX_BYTES - request->body->len) {
     g_byte_array_append(request->body, (const guint8 *)upload, (guint)n);
     return MHD_YES;
   }
@@ -260,7 +266,7 @@ nc_request_dispatch(NcRequest *request)
   const NcRoute *route = request->match.route;
   g_autoptr(GError) error = NULL;
 
-  if (!nc_request_read_args(request))
+  if (request->answer.body || !nc_request_read_args(request))
     return nc_request_queue(request);
   if (!route->op) {
     request->answer = (NcAnswer){ .status = 200, .text = nc_openapi_json, .text_bytes = nc_openapi_json_bytes };
@@ -283,7 +289,10 @@ nc_request_step(NcRequest *request, const char *method, const char *path, const 
   switch (request->state) {
   case NC_REQUEST_NEW:
     request->state = NC_REQUEST_BODY;
-    return nc_request_begin(request, method, path, version) ? MHD_YES : nc_request_queue(request);
+    /* An answer now would end the connection: right for one that is not in step, a waste for all others. */
+    if (!nc_request_begin(request, method, path, version) && request->answer.close)
+      return nc_request_queue(request);
+    return MHD_YES;
   case NC_REQUEST_BODY:
     return *upload_bytes > 0 ? nc_request_take_body(request, upload, upload_bytes) : nc_request_dispatch(request);
   case NC_REQUEST_ANSWERED:

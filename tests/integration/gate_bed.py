@@ -1,0 +1,198 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A gate over a novacrond that only talks, keys for TLS, and raw HTTP."""
+
+import http.client
+import json
+import os
+import signal
+import socket
+import ssl
+import subprocess
+import time
+
+from fake_novacrond import FakeNovacrond, Refusal
+from nctest.net import BUILD
+
+GATE = os.path.join(BUILD, "src/gate/novacron-gate")
+CLI = os.path.join(BUILD, "src/cli/novacron")
+
+MACHINE = {"name": "web1", "state": "running", "pid": 4711, "memory_mib": 2048, "vcpus": 2, "epoch": 3, "right": "held",
+           "holder": "host-a", "adopted": False, "migration": None, "spec": {"name": "web1", "vcpus": 2}}
+MIGRATION = {
+    "id": "m-0t7bd31dsw67hqqr", "vm": "web1", "source": "host-a", "destination": "host-b", "role": "source", "state": "copying",
+    "phase": "memory_copy", "outcome": None, "progress": 43, "created": "2026-01-02T03:04:05.678Z",
+    "started": "2026-01-02T03:04:05.700Z", "finished": None, "total_ms": None, "pause_ms": None, "qemu_downtime_ms": None,
+    "ram_bytes": 1 << 28, "ram_total_bytes": 1 << 29, "ram_remaining_bytes": 1 << 28, "wire_bytes": 1 << 26, "rate_bps": 112300000,
+    "ratio": 4.0, "eta_ms": 12000, "rounds": 1, "dirty_rate_bps": 5000000, "expected_downtime_ms": 120, "sha256": None,
+    "sha256_equal": None, "max_downtime_ms": 300, "attention": None, "error": None,
+    "events": [{"at": "2026-01-02T03:04:05.700Z", "event": "started", "detail": ""}]}
+COMPLETED = {**MIGRATION, "state": "done", "phase": "completed", "outcome": "completed", "progress": 100,
+             "finished": "2026-01-02T03:04:14.100Z", "total_ms": 8400, "pause_ms": 212, "qemu_downtime_ms": 180, "rounds": 4,
+             "sha256": "ab" * 32, "sha256_equal": True,
+             "events": MIGRATION["events"] + [{"at": "2026-01-02T03:04:13.900Z", "event": "released", "detail": "epoch 4 " + "x " * 60}]}
+NODE = {"name": "host-a", "address": "192.0.2.1:7450", "version": "0.1.0", "qemu_version": "7.2.0", "cpus": 2, "memory_bytes": 8 << 30,
+        "memory_available_bytes": 6 << 30, "ca": True, "roster_version": 2}
+ENTRY = {"name": "host-b", "address": "192.0.2.2:7450", "state": "joined", "serial": "0a", "expires": "2027-01-02T03:04:05.678Z",
+         "local": False}
+
+
+def named(thing):
+    def get(args):
+        if args.get("name") == "nobody" or args.get("id") == "m-nobody":
+            raise Refusal("not_found", f"there is no such thing as {args} on this node")
+        return thing
+    return get
+
+
+HANDLERS = {
+    "node.info": lambda args: NODE, "node.list": lambda args: [{**ENTRY, "name": "host-a", "local": True}, ENTRY],
+    "node.token": lambda args: {"token": "nc1.id.secret.ca", "expires": "2026-01-02T04:04:05.678Z"}, "node.remove": named(ENTRY),
+    "machine.define": lambda args: {**MACHINE, "name": args["spec"]["name"], "state": "stopped"}, "machine.list": lambda args: [MACHINE],
+    "machine.get": named(MACHINE), "machine.start": named(MACHINE), "machine.stop": named({**MACHINE, "state": "stopped"}),
+    "machine.destroy": named(MACHINE), "machine.adopt": lambda args: {**MACHINE, "name": args["name"], "adopted": True},
+    "migration.create": lambda args: MIGRATION, "migration.list": lambda args: [COMPLETED, MIGRATION],
+    "migration.get": named(COMPLETED), "migration.cancel": named(MIGRATION), "migration.resolve": named(MIGRATION),
+}
+
+
+class Bed:
+    """One gate, its novacrond, and what clients need."""
+
+    def __init__(self, directory, *options, handlers=None):
+        self.dir = str(directory)
+        self.socket = os.path.join(self.dir, "api.sock")
+        self.control = os.path.join(self.dir, "control.sock")
+        self.config = os.path.join(self.dir, "gate.conf")
+        with open(self.config, "w", encoding="ascii") as f:
+            f.write("[gate]\nlog-format = text\n")
+        self.daemon = FakeNovacrond(self.control, {**HANDLERS, **(handlers or {})}).start()
+        self.log = open(os.path.join(self.dir, "gate.log"), "w+")
+        self.gate = subprocess.Popen([GATE, "--config", self.config, "--socket", self.socket, "--control", self.control,
+                                      "--log-level", "debug", *options], stderr=self.log)
+        self.wait_up()
+
+    def wait_up(self):
+        for _ in range(200):
+            assert self.gate.poll() is None, self.log_text()
+            try:
+                with socket.socket(socket.AF_UNIX) as s:
+                    s.connect(self.socket)
+                return
+            except OSError:
+                time.sleep(0.05)
+        raise TimeoutError("the gate does not listen")
+
+    def log_text(self):
+        self.log.seek(0)
+        return self.log.read()
+
+    def close(self):
+        """Ends the gate; it must end by itself and in order."""
+        self.gate.send_signal(signal.SIGTERM)
+        status = self.gate.wait(20)
+        self.daemon.stop()
+        text = self.log_text()
+        self.log.close()
+        assert status == 0, text
+
+    def raw(self, data, timeout=30):
+        """Sends bytes, returns all that comes back until the other side closes or is silent."""
+        with socket.socket(socket.AF_UNIX) as s:
+            s.settimeout(timeout)
+            s.connect(self.socket)
+            got = b""
+            try:
+                s.sendall(data)
+                s.shutdown(socket.SHUT_WR)
+                while True:
+                    part = s.recv(65536)
+                    if not part:
+                        break
+                    got += part
+            except (BrokenPipeError, ConnectionResetError):
+                pass
+        return got
+
+    def call(self, method, path, body=None, headers=None):
+        return exchange(UnixConnection(self.socket), method, path, body, headers)
+
+    def cli(self, *arguments, **more):
+        return subprocess.run([CLI, "--socket", self.socket, *arguments], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+                              timeout=60, **more)
+
+
+class UnixConnection(http.client.HTTPConnection):
+    def __init__(self, path):
+        super().__init__("localhost", timeout=30)
+        self.unix_path = path
+
+    def connect(self):
+        self.sock = socket.socket(socket.AF_UNIX)
+        self.sock.settimeout(self.timeout)
+        self.sock.connect(self.unix_path)
+
+
+class Answer:
+    def __init__(self, response):
+        self.status = response.status
+        self.headers = response.headers
+        self.text = response.read().decode()
+        self.json = json.loads(self.text) if self.text else None
+
+
+def exchange(connection, method, path, body=None, headers=None):
+    data = json.dumps(body).encode() if body is not None and not isinstance(body, bytes) else body
+    headers = dict(headers or {})
+    if data is not None:
+        headers.setdefault("Content-Type", "application/json")
+    connection.request(method, path, data, headers)
+    answer = Answer(connection.getresponse())
+    connection.close()
+    return answer
+
+
+class Keys:
+    """A CA, a server's key and clients' keys, by openssl."""
+
+    def __init__(self, directory):
+        self.dir = str(directory)
+        self.ca = self.make_ca("ca")
+        self.server = self.issue("ca", "server", "subjectAltName=IP:127.0.0.1,DNS:localhost\nextendedKeyUsage=serverAuth")
+
+    def path(self, name):
+        return os.path.join(self.dir, name)
+
+    def openssl(self, *arguments):
+        subprocess.run(["openssl", *arguments], check=True, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
+
+    def new_key(self, name):
+        self.openssl("ecparam", "-name", "prime256v1", "-genkey", "-noout", "-out", self.path(name + ".key"))
+
+    def make_ca(self, name):
+        self.new_key(name)
+        self.openssl("req", "-x509", "-new", "-key", self.path(name + ".key"), "-subj", f"/CN={name}", "-days", "30",
+                     "-out", self.path(name + ".crt"))
+        return self.path(name + ".crt")
+
+    def issue(self, ca, name, extensions="extendedKeyUsage=clientAuth", days="30", subject=None):
+        self.new_key(name)
+        with open(self.path(name + ".ext"), "w", encoding="ascii") as f:
+            f.write(extensions + "\n")
+        self.openssl("req", "-new", "-key", self.path(name + ".key"), "-subj", subject or f"/CN={name}", "-out", self.path(name + ".csr"))
+        self.openssl("x509", "-req", "-in", self.path(name + ".csr"), "-CA", self.path(ca + ".crt"), "-CAkey", self.path(ca + ".key"),
+                     "-CAcreateserial", "-days", days, "-extfile", self.path(name + ".ext"), "-out", self.path(name + ".crt"))
+        return self.path(name + ".crt"), self.path(name + ".key")
+
+
+def tls_context(keys, client=None, version=ssl.TLSVersion.TLSv1_3):
+    context = ssl.create_default_context(cafile=keys.ca)
+    context.minimum_version = context.maximum_version = version
+    if client:
+        context.load_cert_chain(*client)
+    return context
+
+
+def free_port():
+    with socket.socket() as s:
+        s.bind(("127.0.0.1", 0))
+        return s.getsockname()[1]

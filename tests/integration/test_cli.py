@@ -1,0 +1,316 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The command line over a gate and a scripted novacrond: text, JSON, exit statuses, progress."""
+
+import json
+import os
+import pty
+import re
+import select
+import shutil
+import signal
+import subprocess
+import time
+
+import pytest
+
+from fake_novacrond import Refusal
+from gate_bed import CLI, COMPLETED, MIGRATION, Bed
+from nctest.net import ROOT
+
+COMMANDS = ["migrate", "status", "cancel", "resolve", "vm define", "vm list", "vm show", "vm start", "vm stop", "vm destroy", "vm adopt",
+            "node list", "node info", "node token", "node remove", "pki init", "version", "help"]
+
+
+@pytest.fixture(scope="module")
+def bed(tmp_path_factory):
+    b = Bed(tmp_path_factory.mktemp("gate"), "--no-https")
+    yield b
+    b.close()
+
+
+@pytest.fixture
+def course(bed):
+    """Lets migration.get show one state after the other, the last for ever."""
+    before = bed.daemon.handlers["migration.get"]
+
+    def play(*states):
+        states = list(states)
+
+        def get(args):
+            state = states.pop(0) if len(states) > 1 else states[0]
+            if isinstance(state, Exception):
+                raise state
+            return state
+        bed.daemon.handlers["migration.get"] = get
+    yield play
+    bed.daemon.handlers["migration.get"] = before
+
+
+def fits(text):
+    return all(len(line) <= 80 for line in text.splitlines())
+
+
+# --- help ---
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_help_has_examples(command):
+    out = subprocess.run([CLI, *command.split(), "--help"], stdout=subprocess.PIPE, text=True, timeout=20)
+    assert out.returncode == 0 and f"novacron {command}" in out.stdout and "Example" in out.stdout
+    same = subprocess.run([CLI, "help", *command.split()], stdout=subprocess.PIPE, text=True, timeout=20)
+    assert same.returncode == 0 and same.stdout == out.stdout
+
+
+def test_overview_lists_every_command(bed):
+    out = bed.cli("--help")
+    assert out.returncode == 0 and fits(out.stdout)
+    listed = re.findall(r"^  ([a-z]+(?: [a-z]+)?)  +[A-Z]", out.stdout, re.M)
+    assert listed == COMMANDS
+
+
+def test_manual_describes_every_command_option_and_status():
+    text = open(os.path.join(ROOT, "docs/man/novacron.1.scd"), encoding="utf-8").read()
+    plain = text.replace("\\", "").replace("*", "").replace("_", "")
+    for command in COMMANDS:
+        assert command in plain, command
+        out = subprocess.run([CLI, *command.split(), "--help-all"], stdout=subprocess.PIPE, text=True, timeout=20).stdout
+        for option in re.findall(r"^  (?:-\w, )?--([a-z-]+)", out, re.M):
+            assert option in ("help", "help-all", "help-global") or f"--{option}" in plain, option
+    for status in ("0", "1", "2", "3", "4", "5", "6", "7", "8", "9", "10", "11", "130"):
+        assert re.search(rf"^\*{status}\*", text, re.M), status
+
+
+@pytest.mark.skipif(not shutil.which("scdoc"), reason="scdoc is not installed")
+@pytest.mark.parametrize("page", ["novacron.1.scd", "novacron-gate.8.scd"])
+def test_manuals_are_valid(page):
+    with open(os.path.join(ROOT, "docs/man", page), encoding="utf-8") as f:
+        subprocess.run(["scdoc"], stdin=f, stdout=subprocess.DEVNULL, check=True)
+
+
+@pytest.mark.parametrize("arguments,word", [
+    ([], "command is missing"), (["bogus"], "bogus"), (["vm"], "needs one of these"), (["vm", "bogus"], "vm bogus"),
+    (["migrate"], "usage"), (["migrate", "web1"], "--to"), (["migrate", "a/b", "--to", "c"], "a/b"), (["migrate", "a", "b", "--to", "c"], "too many"),
+    (["migrate", "a", "--to", "b", "--bogus"], "--bogus"), (["migrate", "a", "--to", "b", "--bandwidth-limit", "fast"], "not a rate"),
+    (["migrate", "a", "--to", "b", "--streams", "x"], "streams"), (["migrate", "a", "--to", "b", "--streams", "99"], "streams"),
+    (["migrate", "a", "--to", "b", "--compression", "gzip"], "compression"), (["resolve", "m-1"], "--run-here"), (["cancel"], "usage"),
+    (["vm", "adopt", "a"], "--qmp"), (["vm", "show", ".."], ".."), (["pki", "init"], "--name"),
+    (["pki", "init", "--name", "a", "--address", "nowhere"], "nowhere"), (["node", "token", "--ttl", "soon"], "not a duration"),
+    (["node", "token", "--ttl", "1s"], "ttl_s"), (["vm", "list", "extra"], "too many"), (["help", "bogus"], "bogus"),
+])
+def test_misuse_exits_2(bed, arguments, word):
+    out = bed.cli(*arguments)
+    assert out.returncode == 2 and word in out.stderr, out.stderr
+
+
+# --- reaching NovaCron ---
+
+def test_nobody_there(tmp_path):
+    out = subprocess.run([CLI, "--socket", str(tmp_path / "s"), "vm", "list"], stderr=subprocess.PIPE, text=True, timeout=20)
+    assert out.returncode == 8
+    assert out.stderr == (f"novacron: can't reach NovaCron at {tmp_path}/s: is novacrond (and novacron-gate) running? "
+                          "(systemctl status novacron-gate)\n")
+
+
+def test_socket_from_the_environment(bed):
+    out = subprocess.run([CLI, "vm", "list"], stdout=subprocess.PIPE, text=True, timeout=20, env={"NOVACRON_SOCKET": bed.socket})
+    assert out.returncode == 0 and "web1" in out.stdout
+
+
+def test_global_options_stand_anywhere(bed):
+    for arguments in (["--json", "vm", "list"], ["vm", "list", "--json"], ["vm", "--json", "list"]):
+        out = bed.cli(*arguments)
+        assert (out.returncode == 0) == (arguments != ["vm", "--json", "list"])
+
+
+@pytest.mark.parametrize("code,status", [("not_found", 4), ("exists", 5), ("conflict", 5), ("unsuitable", 6), ("resource", 7),
+                                         ("unreachable", 8), ("timeout", 8), ("trust", 3), ("forbidden", 3), ("qemu", 10), ("internal", 1),
+                                         ("needs_attention", 11)])
+def test_exit_status_of_refusals(bed, code, status):
+    def refuse(args):
+        raise Refusal(code, "the destination (host-b) has no bridge br0: create it\x1b[31m")
+    before, bed.daemon.handlers["machine.start"] = bed.daemon.handlers["machine.start"], refuse
+    try:
+        out = bed.cli("vm", "start", "web1")
+    finally:
+        bed.daemon.handlers["machine.start"] = before
+    assert out.returncode == status
+    assert out.stderr == "novacron: the destination (host-b) has no bridge br0: create it?[31m\n" and out.stdout == ""
+
+
+# --- commands ---
+
+@pytest.mark.parametrize("arguments,words", [
+    (["vm", "list"], ["web1", "running", "2.0 GiB", "held"]), (["vm", "show", "web1"], ["process 4711", "epoch 3", '"vcpus": 2']),
+    (["vm", "start", "web1"], ["web1: running"]), (["vm", "stop", "web1"], ["web1: stopped"]), (["vm", "destroy", "web1"], ["forgotten"]),
+    (["vm", "adopt", "web1", "--qmp", "q.sock"], ["web1: running"]), (["node", "list"], ["host-a", "joined (here)", "2027-01-02"]),
+    (["node", "info"], ["host-a", "7.2.0", "8.0 GiB"]), (["node", "remove", "host-b"], ["no longer part"]),
+    (["node", "token", "--ttl", "15min", "--name", "host-c"], ["nc1.id.secret.ca"]), (["status"], ["memory_copy", "completed", "43 %"]),
+    (["status", "m-1"], ["released: epoch 4", "pause", "212 ms", "03:04:13.900", "equal on both sides"]),
+    (["cancel", "m-1"], ["web1 stays on host-a"]), (["resolve", "m-1", "--run-here"], ["resumes web1"]), (["version"], ["novacron 0."]),
+])
+def test_text_and_json(bed, arguments, words):
+    out = bed.cli(*arguments)
+    assert out.returncode == 0, out.stderr
+    for word in words:
+        assert word in out.stdout, out.stdout
+    assert fits(out.stdout), out.stdout
+    out = bed.cli(*arguments, "--json")
+    assert out.returncode == 0 and len(out.stdout.splitlines()) == 1 and isinstance(json.loads(out.stdout), dict)
+
+
+def test_requests_say_what_was_asked(bed):
+    bed.cli("node", "token", "--ttl", "15min", "--name", "host-c")
+    assert bed.daemon.last("node.token")["args"] == {"ttl_s": 900, "name": "host-c"}
+    bed.cli("vm", "stop", "web1", "--force")
+    assert bed.daemon.last("machine.stop")["args"] == {"name": "web1", "force": True}
+    bed.cli("vm", "adopt", "a", "--qmp", "q.sock", cwd="/tmp")
+    assert bed.daemon.last("machine.adopt")["args"] == {"name": "a", "qmp": "/tmp/q.sock"}
+    bed.cli("migrate", "web1", "--to", "host-b", "--max-downtime", "100", "--bandwidth-limit", "800Mbit", "--compression", "zstd:3",
+            "--streams", "4")
+    assert bed.daemon.last("migration.create")["args"] == {"vm": "web1", "to": "host-b", "max_downtime_ms": 100, "streams": 4,
+                                                          "bandwidth_limit_bps": 100000000, "compression": "zstd:3"}
+    bed.cli("migrate", "web1", "--to", "host-b")
+    assert bed.daemon.last("migration.create")["args"] == {"vm": "web1", "to": "host-b"}
+
+
+def test_tables_fit_whatever_the_names(bed):
+    long = {**MIGRATION, "vm": "v" * 63, "source": "s" * 63, "destination": "d" * 63, "phase": "needs_attention"}
+    before, bed.daemon.handlers["migration.list"] = bed.daemon.handlers["migration.list"], lambda args: [long]
+    try:
+        out = bed.cli("status")
+    finally:
+        bed.daemon.handlers["migration.list"] = before
+    assert fits(out.stdout) and MIGRATION["id"] in out.stdout and "needs_attention" in out.stdout and "vvv~" in out.stdout
+
+
+def test_empty_lists(bed):
+    for op, arguments in (("machine.list", ["vm", "list"]), ("migration.list", ["status"])):
+        before, bed.daemon.handlers[op] = bed.daemon.handlers[op], lambda args: []
+        out = bed.cli(*arguments)
+        bed.daemon.handlers[op] = before
+        assert out.returncode == 0 and out.stdout.startswith("No m")
+
+
+def test_define_reads_machine_files(bed, tmp_path):
+    conf = tmp_path / "web1.conf"
+    conf.write_text("[machine]\nname = web1\nvcpus = 2\nmemory_mib = 64\n[disk root]\npath = /srv/web1.qcow2\n")
+    out = bed.cli("vm", "define", str(conf))
+    assert out.returncode == 0 and "vm start web1" in out.stdout, out.stderr
+    spec = bed.daemon.last("machine.define")["args"]["spec"]
+    assert spec["name"] == "web1" and spec["vcpus"] == 2 and spec["disks"][0]["path"] == "/srv/web1.qcow2"
+    as_json = tmp_path / "web2.json"
+    as_json.write_text('{"name": "web2", "vcpus": 1}')
+    assert bed.cli("vm", "define", str(as_json)).returncode == 0
+    assert bed.daemon.last("machine.define")["args"]["spec"] == {"name": "web2", "vcpus": 1}
+    conf.write_text("[machine]\nname = web1\ncolour = red\n")
+    out = bed.cli("vm", "define", str(conf))
+    assert out.returncode == 2 and "colour" in out.stderr and "web1.conf" in out.stderr
+    out = bed.cli("vm", "define", str(tmp_path / "nothing"))
+    assert out.returncode != 0 and "nothing" in out.stderr
+
+
+def test_pki_init(tmp_path):
+    def run(*more):
+        return subprocess.run([CLI, "pki", "init", "--dir", str(tmp_path / "d/pki"), "--name", "host-a", "--address", "192.0.2.1:7450", *more],
+                              stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, timeout=20)
+    out = run("--json")
+    assert out.returncode == 0 and json.loads(out.stdout)["name"] == "host-a"
+    assert sorted(os.listdir(tmp_path / "d/pki")) == ["ca.crt", "ca.key", "node.crt", "node.key", "roster.json", "roster.sig"]
+    assert run().returncode == 5
+
+
+# --- migrate ---
+
+def test_migrate_without_waiting(bed):
+    out = bed.cli("migrate", "web1", "--to", "host-b")
+    assert out.returncode == 0 and f"novacron status {MIGRATION['id']}" in out.stdout
+
+
+def test_wait_shows_the_cost(bed, course):
+    course(MIGRATION, MIGRATION, COMPLETED)
+    out = bed.cli("migrate", "web1", "--to", "host-b", "--wait")
+    assert out.returncode == 0
+    assert "web1 now runs on host-b." in out.stdout and "212 ms (limit 300 ms; QEMU's own figure: 180 ms)" in out.stdout
+    assert "memory_copy   43 %  112.3 MB/s  ratio 4.0  256.0 MiB left  ETA 12.0 s" in out.stderr
+    assert "\r" not in out.stderr and "\x1b" not in out.stderr
+    assert fits(out.stdout) and fits(out.stderr)
+
+
+def test_plain_lines_come_every_two_seconds(bed, course):
+    course(*[MIGRATION] * 20, COMPLETED)
+    begin = time.monotonic()
+    out = bed.cli("migrate", "web1", "--to", "host-b", "--wait")
+    lines = out.stderr.count("memory_copy")
+    assert 2 <= lines <= 1 + (time.monotonic() - begin) / 2
+
+
+def test_wait_json_is_one_object(bed, course):
+    course(MIGRATION, COMPLETED)
+    out = bed.cli("migrate", "web1", "--to", "host-b", "--wait", "--json")
+    assert out.returncode == 0 and len(out.stdout.splitlines()) == 1
+    result = json.loads(out.stdout)
+    for key in "id outcome phase total_ms pause_ms qemu_downtime_ms ram_bytes wire_bytes rounds sha256".split():
+        assert key in result
+    assert result["outcome"] == "completed" and "events" not in result
+
+
+@pytest.mark.parametrize("end,status,word", [
+    ({"outcome": "cancelled", "phase": "cancelled"}, 9, "runs where it was"),
+    ({"outcome": "failed", "phase": "failed", "error": {"code": "corrupt", "message": "SHA-256 differs on the destination"}}, 10, "SHA-256 differs"),
+    ({"outcome": "failed", "phase": "failed", "error": {"code": "unsuitable", "message": "no bridge br0 on the destination"}}, 6, "no bridge"),
+    ({"outcome": "failed", "phase": "failed", "error": None}, 10, "failed"),
+    ({"phase": "needs_attention", "attention": "host-b does not answer: novacron resolve m-1 --run-here"}, 11, "resolve m-1 --run-here"),
+])
+def test_exit_status_of_outcomes(bed, course, end, status, word):
+    course(MIGRATION, {**MIGRATION, **end})
+    out = bed.cli("migrate", "web1", "--to", "host-b", "--wait", "--json")
+    assert out.returncode == status and word in out.stderr
+    assert json.loads(out.stdout)["phase"] == end["phase"]
+
+
+def test_waiting_survives_a_restart_of_novacrond(bed, course):
+    course(MIGRATION, Refusal("unreachable", "novacrond is away"), Refusal("timeout", "slow"), MIGRATION, COMPLETED)
+    out = bed.cli("migrate", "web1", "--to", "host-b", "--wait")
+    assert out.returncode == 0, out.stderr
+
+
+def test_waiting_ends_when_the_migration_is_unknown(bed, course):
+    course(MIGRATION, Refusal("not_found", "no migration m-1 on this node"))
+    out = bed.cli("migrate", "web1", "--to", "host-b", "--wait")
+    assert out.returncode == 4 and "no migration m-1" in out.stderr
+
+
+def test_interrupting_says_how_to_go_on(bed, course):
+    course(MIGRATION)
+    process = subprocess.Popen([CLI, "--socket", bed.socket, "migrate", "web1", "--to", "host-b", "--wait"], stdout=subprocess.PIPE,
+                               stderr=subprocess.PIPE, text=True)
+    time.sleep(1)
+    process.send_signal(signal.SIGINT)
+    out, err = process.communicate(timeout=10)
+    assert process.returncode == 130
+    assert "the migration goes on" in err and f"novacron cancel {MIGRATION['id']}" in err and out == ""
+
+
+def test_terminal_gets_one_line_redrawn(bed, course):
+    course(*[{**MIGRATION, "progress": p} for p in (10, 20, 30)], COMPLETED)
+    terminal, child = pty.openpty()
+    process = subprocess.Popen([CLI, "--socket", bed.socket, "migrate", "web1", "--to", "host-b", "--wait"], stdout=subprocess.PIPE,
+                               stderr=child, text=True)
+    os.close(child)
+    shown = b""
+    while process.poll() is None or select.select([terminal], [], [], 0.2)[0]:
+        if select.select([terminal], [], [], 0.2)[0]:
+            try:
+                shown += os.read(terminal, 4096)
+            except OSError:
+                break
+    process.communicate(timeout=10)
+    os.close(terminal)
+    assert process.returncode == 0
+    assert shown.count(b"\r") >= 4 and b"\x1b[K" in shown and b"30 %" in shown
+    assert shown.count(b"\n") == 1  # the title; progress stays on its line and is wiped at the end
+
+
+def test_output_that_can_not_be_written(bed):
+    with open("/dev/full", "w", encoding="ascii") as full:
+        out = subprocess.run([CLI, "--socket", bed.socket, "vm", "list"], stdout=full, stderr=subprocess.PIPE, text=True, timeout=20)
+    assert out.returncode == 10 and "could not be written" in out.stderr

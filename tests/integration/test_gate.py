@@ -1,0 +1,459 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The gate over HTTP: endpoints, hostile requests, problems, and the OpenAPI document."""
+
+import json
+import os
+import socket
+import threading
+import time
+
+import jsonschema
+import pytest
+
+from fake_novacrond import Refusal
+from gate_bed import COMPLETED, MACHINE, MIGRATION, Bed
+
+SPEC = {"name": "web1", "vcpus": 2, "memory_mib": 2048}
+HEAD = b"GET /api/v2/node HTTP/1.1\r\n"
+
+
+@pytest.fixture(scope="module")
+def bed(tmp_path_factory):
+    b = Bed(tmp_path_factory.mktemp("gate"), "--no-https")
+    yield b
+    b.close()
+
+
+@pytest.fixture(scope="module")
+def document(bed):
+    return bed.call("GET", "/api/v2/openapi.json").json
+
+
+def schema(document, name):
+    return {"$ref": f"#/components/schemas/{name}", "components": document["components"]}
+
+
+def is_problem(document, answer, status, code):
+    assert answer.status == status, answer.text
+    assert answer.headers["Content-Type"] == "application/problem+json"
+    jsonschema.validate(answer.json, schema(document, "Problem"))
+    assert answer.json["status"] == status and answer.json["code"] == code
+    assert answer.json["instance"].endswith(answer.headers["X-Request-Id"])
+    return answer.json["detail"]
+
+
+def raw_status(answer):
+    return int(answer.split(b" ", 2)[1]) if answer else 0
+
+
+# method, path, body, status, operation, args novacrond must get, Location
+ENDPOINTS = [
+    ("GET", "/api/v2/node", None, 200, "node.info", {}, None),
+    ("GET", "/api/v2/nodes", None, 200, "node.list", {}, None),
+    ("POST", "/api/v2/nodes/tokens", None, 201, "node.token", {}, None),
+    ("POST", "/api/v2/nodes/tokens", {"ttl_s": 60, "name": "host-c"}, 201, "node.token", {"ttl_s": 60, "name": "host-c"}, None),
+    ("DELETE", "/api/v2/nodes/host-b", None, 200, "node.remove", {"name": "host-b"}, None),
+    ("GET", "/api/v2/machines", None, 200, "machine.list", {}, None),
+    ("POST", "/api/v2/machines", SPEC, 201, "machine.define", {"spec": SPEC}, "/api/v2/machines/web1"),
+    ("POST", "/api/v2/machines/adopt", {"name": "a", "qmp": "/q"}, 201, "machine.adopt", {"name": "a", "qmp": "/q"}, "/api/v2/machines/a"),
+    ("GET", "/api/v2/machines/web1", None, 200, "machine.get", {"name": "web1"}, None),
+    ("DELETE", "/api/v2/machines/web1", None, 200, "machine.destroy", {"name": "web1"}, None),
+    ("POST", "/api/v2/machines/web1/start", None, 200, "machine.start", {"name": "web1"}, None),
+    ("POST", "/api/v2/machines/web1/stop", None, 200, "machine.stop", {"name": "web1"}, None),
+    ("POST", "/api/v2/machines/web1/stop", {"force": True}, 200, "machine.stop", {"name": "web1", "force": True}, None),
+    ("GET", "/api/v2/migrations", None, 200, "migration.list", {}, None),
+    ("GET", "/api/v2/migrations?limit=1", None, 200, "migration.list", {"limit": 1}, None),
+    ("POST", "/api/v2/migrations", {"vm": "web1", "to": "host-b", "streams": 4, "compression": "lz4", "max_downtime_ms": 100,
+                                    "bandwidth_limit_bps": 5}, 201, "migration.create",
+     {"vm": "web1", "to": "host-b", "streams": 4, "compression": "lz4", "max_downtime_ms": 100, "bandwidth_limit_bps": 5},
+     "/api/v2/migrations/" + MIGRATION["id"]),
+    ("GET", "/api/v2/migrations/m-1", None, 200, "migration.get", {"id": "m-1"}, None),
+    ("POST", "/api/v2/migrations/m-1/cancel", None, 202, "migration.cancel", {"id": "m-1"}, None),
+    ("POST", "/api/v2/migrations/m-1/resolve", {"action": "run_here"}, 202, "migration.resolve", {"id": "m-1", "action": "run_here"}, None),
+]
+
+
+@pytest.mark.parametrize("method,path,body,status,op,args,location", ENDPOINTS, ids=[f"{e[0]} {e[1]}" for e in ENDPOINTS])
+def test_endpoint(bed, document, method, path, body, status, op, args, location):
+    answer = bed.call(method, path, body)
+    assert answer.status == status, answer.text
+    assert answer.headers["Location"] == location
+    request = bed.daemon.last(op)
+    assert request["args"] == args
+    assert request["identity"] == {"kind": "uid", "name": str(os.getuid()), "role": "admin"}
+    pattern = next(p for p in document["paths"] if method.lower() in document["paths"][p] and
+                   document["paths"][p][method.lower()]["operationId"] == op)
+    content = document["paths"][pattern][method.lower()]["responses"][str(status)]["content"]["application/json"]
+    jsonschema.validate(answer.json, {**content["schema"], "components": document["components"]})
+
+
+def test_limit_cuts_the_list(bed):
+    assert bed.call("GET", "/api/v2/migrations?limit=1").json == {"items": [COMPLETED], "next": None}
+    assert len(bed.call("GET", "/api/v2/migrations").json["items"]) == 2
+
+
+def test_head_is_get_without_body(bed):
+    answer = bed.call("HEAD", "/api/v2/node")
+    assert answer.status == 200 and answer.text == "" and int(answer.headers["Content-Length"]) > 10
+
+
+def test_headers_of_every_answer(bed):
+    answer = bed.call("GET", "/api/v2/node")
+    assert answer.headers["Content-Type"] == "application/json"
+    assert answer.headers["Cache-Control"] == "no-store" and answer.headers["X-Content-Type-Options"] == "nosniff"
+
+
+def test_openapi_document(document):
+    assert document["openapi"].startswith("3.1")
+    jsonschema.Draft202012Validator.check_schema({"$defs": document["components"]["schemas"]})
+    operations = [o for item in document["paths"].values() for o in item.values()]
+    assert len({o["operationId"] for o in operations}) == len(operations)
+    for operation in operations:
+        assert operation["summary"] and "default" in operation["responses"]
+        assert any(status.startswith("2") for status in operation["responses"])
+    text = json.dumps(document)
+    for reference in {part.split('"')[0] for part in text.split('"$ref": "#/')[1:]}:
+        node = document
+        for key in reference.split("/"):
+            node = node[key]
+    for name, described in document["components"]["schemas"].items():
+        for key, value in described.get("properties", {}).items():
+            assert "description" in value or "$ref" in value or "items" in value or "oneOf" in value, f"{name}.{key}"
+    for key in ("id vm source destination role state phase outcome progress created started finished total_ms pause_ms qemu_downtime_ms "
+                "ram_bytes ram_total_bytes ram_remaining_bytes wire_bytes rate_bps ratio eta_ms rounds dirty_rate_bps "
+                "expected_downtime_ms sha256 sha256_equal max_downtime_ms attention error events").split():
+        assert key in document["components"]["schemas"]["Migration"]["properties"], key
+
+
+def test_every_documented_route_is_answered(bed, document):
+    for path, item in document["paths"].items():
+        for method, operation in item.items():
+            body = None
+            if "requestBody" in operation:
+                name = operation["requestBody"]["content"]["application/json"]["schema"]["$ref"].rsplit("/", 1)[1]
+                body = {"MigrationRequest": {"vm": "a", "to": "b"}, "MachineSpec": SPEC, "AdoptRequest": {"name": "a", "qmp": "/q"},
+                        "ResolveRequest": {"action": "run_here"}}.get(name, {})
+                jsonschema.validate(body, schema(document, name))
+            answer = bed.call(method.upper(), path.replace("{name}", "x").replace("{id}", "x"), body)
+            assert str(answer.status) in operation["responses"], f"{method} {path}: {answer.status}"
+
+
+# --- refusals ---
+
+def test_errors_of_novacrond_keep_their_code(bed, document):
+    assert "no such thing" in is_problem(document, bed.call("GET", "/api/v2/machines/nobody"), 404, "not_found")
+
+
+@pytest.mark.parametrize("code,status", [("conflict", 409), ("exists", 409), ("unsuitable", 422), ("resource", 503), ("unreachable", 502),
+                                         ("timeout", 504), ("trust", 502), ("internal", 500), ("qemu", 500), ("needs_attention", 409)])
+def test_statuses(bed, document, code, status):
+    def refuse(args):
+        raise Refusal(code, "because \u00e4 \u0007")
+    bed.daemon.handlers["machine.start"], before = refuse, bed.daemon.handlers["machine.start"]
+    try:
+        is_problem(document, bed.call("POST", "/api/v2/machines/web1/start"), status, code)
+    finally:
+        bed.daemon.handlers["machine.start"] = before
+
+
+def test_no_path_no_method(bed, document):
+    is_problem(document, bed.call("GET", "/"), 404, "not_found")
+    is_problem(document, bed.call("GET", "/api/v2/nothing"), 404, "not_found")
+    answer = bed.call("PUT", "/api/v2/machines", {})
+    is_problem(document, answer, 405, "method_not_allowed")
+    assert answer.headers["Allow"] == "GET, HEAD, POST"
+    is_problem(document, bed.call("BREW", "/api/v2/node"), 501, "not_implemented")
+
+
+@pytest.mark.parametrize("body,word", [
+    (b"", "needs a JSON body"), (b"{", "not valid JSON"), (b"[1]", "must be a JSON object"), (b'{"vm":"a"}', '"to" is missing'),
+    (b'{"vm":"a","to":"b","x":1}', 'unknown key "x"'), (b'{"vm":7,"to":"b"}', '"vm" must be a string'),
+    (b'{"vm":"a/b","to":"b"}', '"vm" must be a name'), (b'{"vm":"a","to":"b","streams":"4"}', '"streams"'),
+    (b'{"vm":"a","to":"b","streams":1e9}', '"streams"'), (b'{"vm":"a","to":"b","max_downtime_ms":-1}', '"max_downtime_ms"'),
+    (b'{"vm":"a","vm":"b","to":"b"}', "duplicate"), (b'{"vm":"\xff","to":"b"}', "not valid JSON"),
+    (b'{"a":' + b"[" * 500000 + b"]" * 500000 + b"}", "nested more than 16"), (b'{"a":[' + b"0," * 200000 + b"0]}", "more than 10000 values"),
+    (b'{"vm":"a\\u0000","to":"b"}', "not valid JSON"),
+])
+def test_bad_bodies_name_what_is_wrong(bed, document, body, word):
+    detail = is_problem(document, bed.call("POST", "/api/v2/migrations", body), 400, "invalid")
+    assert word in detail
+
+
+def test_body_where_none_belongs(bed, document):
+    assert "takes no body" in is_problem(document, bed.call("POST", "/api/v2/machines/web1/start", {"a": 1}), 400, "invalid")
+
+
+@pytest.mark.parametrize("query", ["limit=0", "limit=1001", "limit=x", "limit", "limit=", "limit=1&limit=2", "cursor=1", "%6cimit=1"])
+def test_bad_queries(bed, document, query):
+    is_problem(document, bed.call("GET", "/api/v2/migrations?" + query), 400, "invalid")
+
+
+@pytest.mark.parametrize("kind", ["text/plain", "application/x-www-form-urlencoded", "multipart/form-data", "application/jsonp"])
+def test_only_json_bodies(bed, document, kind):
+    answer = bed.call("POST", "/api/v2/migrations", b'{"vm":"a","to":"b"}', {"Content-Type": kind})
+    is_problem(document, answer, 415, "unsupported_media_type")
+
+
+@pytest.mark.parametrize("path", ["/api/v2/machines/../node", "/api/v2/machines/%2e%2e/node", "/api/v2/machines/a%2Fb", "/api/v2//node",
+                                  "/api/v2/./node", "/api/v2/machines/a%00b", "/api/v2/machines/\\..\\x"])
+def test_path_tricks(bed, document, path):
+    is_problem(document, bed.call("GET", path), 400, "bad_request")
+
+
+def test_long_path(bed, document):
+    is_problem(document, bed.call("GET", "/" + "a" * 600), 414, "uri_too_long")
+
+
+HOSTILE = {
+    "two_hosts": HEAD + b"Host: a\r\nHost: b\r\n\r\n",
+    "no_host": HEAD + b"\r\n",
+    "nul_in_value": HEAD + b"Host: a\0b\r\n\r\n",
+    "nul_hides_a_header": HEAD + b"Host: a\r\nX: y\0Content-Length: 5\r\n\r\n",
+    "nul_in_name": HEAD + b"Host: a\r\nX\0Y: z\r\n\r\n",
+    "nul_in_path": b"GET /api/v2/node\0x HTTP/1.1\r\nHost: a\r\n\r\n",
+    "folded_line": HEAD + b"Host: a\r\nX: y\r\n z\r\n\r\n",
+    "blank_before_colon": HEAD + b"Host: a\r\nX : y\r\n\r\n",
+    "no_colon": HEAD + b"Host: a\r\nX\r\n\r\n",
+    "control_character": HEAD + b"Host: a\r\nX: \x01\r\n\r\n",
+    "length_and_chunked": b"POST /api/v2/migrations HTTP/1.1\r\nHost: a\r\nContent-Type: application/json\r\nContent-Length: 5\r\n"
+                          b"Transfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
+    "two_lengths": b"POST /api/v2/migrations HTTP/1.1\r\nHost: a\r\nContent-Length: 2\r\nContent-Length: 3\r\n\r\n{}",
+    "negative_length": b"POST /api/v2/migrations HTTP/1.1\r\nHost: a\r\nContent-Length: -1\r\n\r\n{}",
+    "gzip_coding": b"POST /api/v2/migrations HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: gzip\r\n\r\n{}",
+    "two_codings": b"POST /api/v2/migrations HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
+    "bad_chunk": b"POST /api/v2/migrations HTTP/1.1\r\nHost: a\r\nContent-Type: application/json\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n",
+    "version": b"GET /api/v2/node HTTP/3.7\r\nHost: a\r\n\r\n",
+    "no_version": b"GET /api/v2/node\r\n\r\n",
+    "garbage": bytes(range(256)) * 8,
+    "tls_on_http": b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03" + b"\0" * 200,
+    "too_many_headers": HEAD + b"Host: a\r\n" + b"X: y\r\n" * 100 + b"\r\n",
+    "huge_header": HEAD + b"Host: a\r\nX: " + b"y" * 200000 + b"\r\n\r\n",
+    "huge_request_line": b"GET /" + b"a" * 200000 + b" HTTP/1.1\r\nHost: a\r\n\r\n",
+}
+
+
+@pytest.mark.parametrize("name", HOSTILE)
+def test_hostile_http_gets_nowhere(bed, name):
+    before = len(bed.daemon.requests)
+    status = raw_status(bed.raw(HOSTILE[name]))
+    assert status == 0 or 400 <= status < 506, status
+    assert len(bed.daemon.requests) == before
+    assert bed.call("GET", "/api/v2/node").status == 200
+
+
+def test_refused_request_does_not_leave_a_second_one_behind(bed):
+    """What follows a contradictory request on the same connection must not be taken for another request."""
+    before = len(bed.daemon.requests)
+    answer = bed.raw(HOSTILE["length_and_chunked"] + b"POST /api/v2/machines/web1/start HTTP/1.1\r\nHost: a\r\n\r\n")
+    assert answer.count(b"HTTP/1.1 ") == 1 and len(bed.daemon.requests) == before
+
+
+def test_body_too_large(bed, document):
+    is_problem(document, bed.call("POST", "/api/v2/machines", b"{" + b" " * (1 << 20) + b"}"), 413, "too_large")
+
+
+def test_chunked_body_too_large(bed):
+    chunk = b"10000\r\n" + b" " * 65536 + b"\r\n"
+    head = b"POST /api/v2/machines HTTP/1.1\r\nHost: a\r\nContent-Type: application/json\r\nTransfer-Encoding: chunked\r\n\r\n"
+    assert raw_status(bed.raw(head + chunk * 20 + b"0\r\n\r\n")) == 413
+    assert raw_status(bed.raw(head + chunk * 200)) in (0, 413)
+    assert bed.call("GET", "/api/v2/node").status == 200
+
+
+def test_chunked_body_is_read(bed):
+    body = b'{"vm":"a","to":"b"}'
+    answer = bed.raw(b"POST /api/v2/migrations HTTP/1.1\r\nHost: a\r\nContent-Type: application/json\r\nConnection: close\r\n"
+                     b"Transfer-Encoding: chunked\r\n\r\n5\r\n" + body[:5] + b"\r\n%x\r\n" % len(body[5:]) + body[5:] + b"\r\n0\r\n\r\n")
+    assert raw_status(answer) == 201
+
+
+def test_keep_alive_and_pipelining(bed):
+    answer = bed.raw((HEAD + b"Host: a\r\n\r\n") * 5)
+    assert answer.count(b"HTTP/1.1 200") == 5
+
+
+def test_slow_client_is_cut_off(bed):
+    """One byte a second keeps libmicrohttpd's time-out happy for ever, but not ours."""
+    with socket.socket(socket.AF_UNIX) as s:
+        s.settimeout(1)
+        s.connect(bed.socket)
+        begin = time.monotonic()
+        s.sendall(HEAD + b"Host: a\r\nX: ")
+        cut = None
+        while time.monotonic() - begin < 40:
+            try:
+                s.sendall(b"y")
+                if s.recv(1000) == b"":
+                    cut = time.monotonic() - begin
+                    break
+            except socket.timeout:
+                continue
+            except OSError:
+                cut = time.monotonic() - begin
+                break
+        assert cut is not None and 5 < cut < 25, cut
+    assert bed.call("GET", "/api/v2/node").status == 200
+
+
+# --- many, slow, broken ---
+
+@pytest.fixture
+def own_bed(tmp_path):
+    beds = []
+
+    def make(*options, **more):
+        beds.append(Bed(tmp_path, "--no-https", *options, **more))
+        return beds[-1]
+    yield make
+    for b in beds:
+        b.close()
+
+
+def test_one_slow_answer_holds_nobody_up(own_bed):
+    release = threading.Event()
+
+    def wait(args):
+        release.wait(20)
+        return MACHINE
+    bed = own_bed(handlers={"machine.start": wait})
+    answers = []
+    thread = threading.Thread(target=lambda: answers.append(bed.call("POST", "/api/v2/machines/web1/start").status))
+    thread.start()
+    time.sleep(0.3)
+    begin = time.monotonic()
+    assert bed.call("GET", "/api/v2/node").status == 200
+    assert time.monotonic() - begin < 2
+    release.set()
+    thread.join(20)
+    assert answers == [200]
+
+
+def test_client_that_leaves_while_waiting(own_bed):
+    release = threading.Event()
+
+    def wait(args):
+        release.wait(20)
+        return MACHINE
+    bed = own_bed(handlers={"machine.start": wait})
+    for _ in range(10):
+        with socket.socket(socket.AF_UNIX) as s:
+            s.connect(bed.socket)
+            s.sendall(b"POST /api/v2/machines/web1/start HTTP/1.1\r\nHost: a\r\n\r\n")
+            time.sleep(0.05)
+    release.set()
+    time.sleep(0.5)
+    assert bed.call("GET", "/api/v2/node").status == 200
+
+
+def test_stopping_with_requests_under_way(own_bed):
+    bed = own_bed(handlers={"machine.start": lambda args: time.sleep(30) or MACHINE})
+    answers = []
+    threads = [threading.Thread(target=lambda: answers.append(bed.call("POST", "/api/v2/machines/web1/start").status)) for _ in range(5)]
+    for t in threads:
+        t.start()
+    time.sleep(0.5)
+    bed.gate.terminate()
+    assert bed.gate.wait(10) == 0
+    for t in threads:
+        t.join(10)
+    assert answers == [502] * 5
+
+
+def test_novacrond_away_and_back(own_bed, document, tmp_path):
+    bed = own_bed()
+    assert bed.call("GET", "/api/v2/node").status == 200
+    bed.daemon.stop()
+    detail = is_problem(document, bed.call("GET", "/api/v2/node"), 502, "unreachable")
+    assert "is it running?" in detail
+    os.unlink(bed.control)
+    bed.daemon.start()
+    assert bed.call("GET", "/api/v2/node").status == 200
+
+
+@pytest.mark.parametrize("answer", [b"[]", b"{", b'{"id":1}', b"\xff\xfe", b'{"id":"x","ok":true}'])
+def test_novacrond_talks_nonsense(own_bed, document, answer):
+    bed = own_bed(handlers={"node.info": lambda args: answer})
+    result = bed.call("GET", "/api/v2/node")
+    assert result.status in (500, 502), result.text
+    assert bed.call("GET", "/api/v2/nodes").status == 200
+
+
+def test_wrong_shape_of_result(own_bed, document):
+    bed = own_bed(handlers={"machine.list": lambda args: {"not": "a list"}, "machine.get": lambda args: ["a", "list"]})
+    is_problem(document, bed.call("GET", "/api/v2/machines"), 502, "protocol")
+    is_problem(document, bed.call("GET", "/api/v2/machines/web1"), 502, "protocol")
+
+
+def test_too_many_requests(own_bed, document):
+    bed = own_bed()
+    got = bed.raw((HEAD + b"Host: a\r\n\r\n") * 3000, timeout=60)
+    assert got.count(b"HTTP/1.1 200") >= 1000 and got.count(b"HTTP/1.1 429") > 100
+    assert b"Retry-After: 1" in got
+    time.sleep(1)
+    assert bed.call("GET", "/api/v2/node").status == 200
+
+
+def test_many_connections(own_bed):
+    bed = own_bed()
+    connections = []
+    for _ in range(400):
+        s = socket.socket(socket.AF_UNIX)
+        s.settimeout(5)
+        try:
+            s.connect(bed.socket)
+        except OSError:
+            break
+        connections.append(s)
+    for s in connections:
+        s.close()
+    time.sleep(0.5)
+    assert bed.call("GET", "/api/v2/node").status == 200
+
+
+def test_stranger_is_refused(own_bed, document, tmp_path):
+    """Another user who gets at the socket in spite of its mode."""
+    if os.getuid() != 0:
+        pytest.skip("needs root to be somebody else")
+    bed = own_bed()
+    os.chmod(bed.socket, 0o777)
+    os.chmod(tmp_path, 0o755)
+    for parent in tmp_path.parents:
+        if str(parent).startswith("/tmp/"):
+            os.chmod(parent, 0o755)
+    pid = os.fork()
+    if pid == 0:
+        try:
+            os.setgroups([])
+            os.setresgid(65534, 65534, 65534)
+            os.setresuid(65534, 65534, 65534)
+            answer = bed.call("GET", "/api/v2/node")
+            os._exit(0 if answer.status == 403 and answer.json["code"] == "forbidden" else 1)
+        except BaseException:
+            os._exit(2)
+    assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
+    assert [r for r in bed.daemon.requests if r["identity"]["name"] == "65534"] == []
+
+
+def test_second_gate_does_not_take_the_socket(bed):
+    import subprocess
+    from gate_bed import GATE
+    out = subprocess.run([GATE, "--config", bed.config, "--no-https", "--socket", bed.socket, "--control", bed.control],
+                         stderr=subprocess.PIPE, text=True, timeout=20)
+    assert out.returncode == 5 and "second novacron-gate" in out.stderr
+    assert bed.call("GET", "/api/v2/node").status == 200
+
+
+def test_socket_mode(bed):
+    assert os.stat(bed.socket).st_mode & 0o777 == 0o660
+
+
+def test_sandbox_is_on(bed):
+    status = open(f"/proc/{bed.gate.pid}/status", encoding="ascii").read()
+    assert "NoNewPrivs:\t1" in status and "Seccomp:\t2" in status
+
+
+def test_message_of_the_maximum_size(own_bed):
+    """A list close to the limit of the conversation arrives whole."""
+    machines = [{**MACHINE, "name": f"m{i}", "spec": {"pad": "x" * 3000}} for i in range(1000)]
+    bed = own_bed(handlers={"machine.list": lambda args: machines})
+    assert len(bed.call("GET", "/api/v2/machines").json["items"]) == 1000
