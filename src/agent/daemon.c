@@ -163,17 +163,23 @@ nc_daemon_loop(NcDaemon *d)
 {
   uint64_t watchdog_us = 0;
 
-  d->loop = g_main_loop_new(NULL, FALSE);
-  g_unix_signal_add(SIGTERM, nc_daemon_on_stop, d);
-  g_unix_signal_add(SIGINT, nc_daemon_on_stop, d);
-  g_unix_signal_add(SIGHUP, nc_daemon_on_reload, d);
   if (sd_watchdog_enabled(0, &watchdog_us) > 0)
     g_timeout_add((guint)MAX(watchdog_us / 3000, 100), nc_daemon_on_watchdog, NULL);
   nc_log(NC_LOG_NOTICE, "agent", "novacrond %s: node %s of cluster %s, listening on %s", NC_VERSION, d->config->node,
          nc_trust_cluster(nc_nodes_trust(d->nodes)), d->config->listen);
   sd_notify(0, "READY=1");
   g_main_loop_run(d->loop);
-  g_main_loop_unref(d->loop);
+}
+
+/* Before anything else: a signal during the start must not end us in the middle of it. It is handled when the loop runs. */
+static void
+nc_daemon_catch_signals(NcDaemon *d)
+{
+  d->loop = g_main_loop_new(NULL, FALSE);
+  g_unix_signal_add(SIGTERM, nc_daemon_on_stop, d);
+  g_unix_signal_add(SIGINT, nc_daemon_on_stop, d);
+  g_unix_signal_add(SIGHUP, nc_daemon_on_reload, d);
+  signal(SIGPIPE, SIG_IGN);
 }
 
 bool
@@ -181,9 +187,9 @@ nc_daemon_run(NcConfig *config, GError **error)
 {
   NcDaemon d = { .config = config };
   NcControlOp ops[NC_DAEMON_OPS];
-  bool ok = nc_daemon_load(&d, error);
 
-  signal(SIGPIPE, SIG_IGN);
+  nc_daemon_catch_signals(&d);
+  bool ok = nc_daemon_load(&d, error);
   if (ok) {
     /* Recovery before the port: who asks about an unfinished migration must find it. */
     nc_daemon_fill_ops(&d, ops);
@@ -194,5 +200,6 @@ nc_daemon_run(NcConfig *config, GError **error)
   if (ok)
     nc_daemon_loop(&d);
   nc_daemon_unload(&d);
+  g_main_loop_unref(d.loop);
   return ok;
 }
