@@ -92,8 +92,8 @@ class Connection:
         return json.loads(self.exactly(struct.unpack(">I", self.exactly(4))[0]))
 
 
-def request(op, id=1, role="admin", **args):
-    return {"id": id, "op": op, "identity": {"kind": "uid", "name": "tester", "role": role}, "args": args}
+def request(op, number=1, role="admin", **args):
+    return {"id": number, "op": op, "identity": {"kind": "uid", "name": "tester", "role": role}, "args": args}
 
 
 class Node:
@@ -454,8 +454,8 @@ def test_adoption_is_refused_with_a_reason(node, foreign_qemu, directory):
 def test_requests_of_one_connection_overtake_each_other(node):
     started(node)
     c = Connection(node.control)
-    c.send(request("machine.stop", id=1, name="web1", timeout_ms=2000))
-    c.send(request("node.info", id=2))
+    c.send(request("machine.stop", number=1, name="web1", timeout_ms=2000))
+    c.send(request("node.info", number=2))
     assert c.receive()["id"] == 2
     assert c.receive()["id"] == 1
     c.close()
