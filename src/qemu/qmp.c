@@ -10,6 +10,7 @@
 #include <unistd.h>
 
 #define NC_QMP_DEFAULT_MS 10000
+#define NC_QMP_REFUSED_MS 500
 
 struct NcQmp {
   int socket;
@@ -160,10 +161,28 @@ nc_json_unref_any(gpointer json)
   json_decref(json);
 }
 
+/* A QEMU that is starting has its socket's file before it listens: a refusal is worth a few more attempts. */
+static int
+nc_qmp_dial(const char *path, int timeout_ms, GError **error)
+{
+  int64_t deadline = nc_mono_us() + (int64_t)MIN(timeout_ms, NC_QMP_REFUSED_MS) * 1000;
+  for (;;) {
+    g_autoptr(GError) problem = NULL;
+    int fd = nc_unix_connect(path, &problem);
+    if (fd >= 0)
+      return fd;
+    if (nc_mono_us() >= deadline || !g_file_test(path, G_FILE_TEST_EXISTS)) {
+      g_propagate_error(error, g_steal_pointer(&problem));
+      return -1;
+    }
+    g_usleep(10000);
+  }
+}
+
 NcQmp *
 nc_qmp_connect(const char *path, int timeout_ms, GError **error)
 {
-  nc_autofd int fd = nc_unix_connect(path, error);
+  nc_autofd int fd = nc_qmp_dial(path, timeout_ms, error);
   if (fd < 0)
     return NULL;
   NcQmp *qmp = g_new0(NcQmp, 1);

@@ -359,13 +359,13 @@ def test_journal_disk_full(cluster):
     c.a.settings["data_dir"] = small
     c.a.write_config()
     c.a.start()
-    with open(os.path.join(small, "filler"), "wb") as f:
-        try:
-            while True:
-                f.write(b"x" * 4096)
-                f.flush()
-        except OSError:
+    filler = os.open(os.path.join(small, "filler"), os.O_WRONLY | os.O_CREAT)
+    try:
+        while os.write(filler, b"x" * 4096):
             pass
+    except OSError:
+        pass
+    os.close(filler)
     outcome = None
     try:
         m = c.a.wait_migration(c.a.call("migration.create", vm=VM, to="host-b")["id"])
