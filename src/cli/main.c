@@ -148,14 +148,15 @@ main(int argc, char **argv)
     g_autofree char *text = nc_text_clean(error->message);
     fprintf(stderr, "novacron: %s\n", text);
   }
+  int status = ok ? cli.status : nc_error_exit_status(error->domain == NC_ERROR ? error->code : NC_ERROR_INTERNAL);
   if (fflush(stdout) != 0 && ok) {
     fprintf(stderr, "novacron: the output could not be written\n");
-    return nc_error_exit_status(NC_ERROR_IO);
+    status = nc_error_exit_status(NC_ERROR_IO);
   }
   g_free(cli.socket);
   g_free(cli.url);
   g_free(cli.cert);
   g_free(cli.key);
   g_free(cli.cacert);
-  return ok ? cli.status : nc_error_exit_status(error->domain == NC_ERROR ? error->code : NC_ERROR_INTERNAL);
+  return status;
 }
