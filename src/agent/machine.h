@@ -15,6 +15,8 @@
 #pragma once
 
 #include "agent/machines.h"
+#include "qemu/machine_spec.h"
+#include "qemu/machine_spec.h"
 
 typedef enum { NC_GUEST_UNKNOWN, NC_GUEST_RUNNING, NC_GUEST_PAUSED } NcGuestState;
 
@@ -33,7 +35,7 @@ typedef struct {
   bool force_stop;      /* the stop that is under way must not wait any longer */
   char *lease_id;       /* migration */
   bool lease_held;      /* an NcMachineLease exists (else: only in the journal) */
-  bool adopted;
+  bool adopted;         /* somebody else started its QEMU, and made what that needs */
   bool present;         /* in the list: false once it was deleted */
   pid_t pid;            /* 0: no QEMU */
   uint64_t pid_start;
@@ -95,10 +97,26 @@ const char *nc_machine_arg_name(json_t *args, GError **error);
 /* A reference to the present specification. */
 json_t *nc_machine_get_spec(NcMachine *m);
 
+/* --- machine_ops.c --- */
+
+/* A new machine that is not in the list yet, busy with ${what} (static). */
+NcMachine *nc_machine_new_busy(NcMachines *machines, const NcMachineSpec *spec, const char *what);
+/* Into the list and the journal, with the run right; ${take}: see nc_machines_define(). On error it is in neither. */
+bool nc_machines_add(NcMachines *machines, NcMachine *m, bool take, GError **error);
+
+/* --- machine_ops.c --- */
+
+/* A machine that is acquired for ${what} (static) and not in the list yet; ended by nc_machine_release(). */
+NcMachine *nc_machine_new_busy(NcMachines *machines, const NcMachineSpec *spec, const char *what);
+/* Defines it: into the list and the journal, with the right to run it (${take}: see nc_machines_define()). */
+bool nc_machines_add(NcMachines *machines, NcMachine *m, bool take, GError **error);
+
 /* --- machine_qemu.c: all with the machine acquired or leased --- */
 
 /* Starts QEMU (${incoming}: waiting for a migration) and connects. On error none is left. Saves the record. */
 bool nc_machine_launch(NcMachine *m, bool incoming, GError **error);
+/* From now on ${pid} is the machine's QEMU; ${qmp_path} NULL: there is none. Does not connect, does not save. */
+void nc_machine_set_process(NcMachine *m, pid_t pid, uint64_t start, const char *qmp_path);
 /* Connects QMP of the process in the record and reads the guest's state. */
 bool nc_machine_connect(NcMachine *m, int timeout_ms, GError **error);
 /* After a restart: finds the machine's process again, or notes that it is gone. */

@@ -63,7 +63,7 @@ nc_machine_must_hold_right(NcMachine *m, GError **error)
 /* --- define and destroy --- */
 
 /* Puts ${m} (busy) into the list, the right on disk first: a record without right can't start, the reverse is harmless. */
-static bool
+bool
 nc_machines_add(NcMachines *machines, NcMachine *m, bool take, GError **error)
 {
   g_autoptr(GError) problem = NULL;
@@ -83,7 +83,7 @@ nc_machines_add(NcMachines *machines, NcMachine *m, bool take, GError **error)
   return false;
 }
 
-static NcMachine *
+NcMachine *
 nc_machine_new_busy(NcMachines *machines, const NcMachineSpec *spec, const char *what)
 {
   nc_autojson json_t *json = nc_machine_spec_to_json(spec);
