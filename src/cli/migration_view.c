@@ -120,7 +120,7 @@ nc_migration_print_summary(json_t *migration)
   nc_migration_print_pause(migration);
   nc_print_fact("memory", "%s in %d rounds", ram, (int)nc_number_or(migration, "rounds", 0));
   if (nc_has_number(migration, "ratio"))
-    nc_print_fact("wire", "%s (ratio %.1f)", wire, nc_number_or(migration, "ratio", 0));
+    nc_print_fact("wire", "%s (QEMU's stream shrunk to 1/%.1f)", wire, nc_number_or(migration, "ratio", 0));
   else
     nc_print_fact("wire", "%s", wire);
   if (json_is_boolean(equal))

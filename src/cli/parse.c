@@ -116,7 +116,7 @@ nc_cli_parse(NcCli *cli, const NcCommand *command, const GOptionEntry *options, 
 void
 nc_cli_print_json(json_t *object)
 {
-  g_autofree char *text = json_dumps(object, JSON_COMPACT);
+  g_autofree char *text = json_dumps(object, JSON_COMPACT | JSON_REAL_PRECISION(10));
   puts(text ? text : "null");
 }
 

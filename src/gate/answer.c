@@ -71,7 +71,7 @@ nc_answer_make_response(const NcAnswer *answer)
 {
   if (!answer->body)
     return MHD_create_response_from_buffer(answer->text_bytes, (void *)answer->text, MHD_RESPMEM_PERSISTENT);
-  g_autofree char *json = json_dumps(answer->body, JSON_COMPACT);
+  g_autofree char *json = json_dumps(answer->body, JSON_COMPACT | JSON_REAL_PRECISION(10));
   if (!json)
     return NULL;
   g_autofree char *text = g_strconcat(json, "\n", NULL);

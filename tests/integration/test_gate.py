@@ -1,17 +1,21 @@
 # SPDX-License-Identifier: Apache-2.0
 """The gate over HTTP: endpoints, hostile requests, problems, and the OpenAPI document."""
 
+import grp
 import json
 import os
+import pwd
 import socket
+import subprocess
+import sys
 import threading
 import time
 
 import jsonschema
 import pytest
 
-from fake_novacrond import Refusal
-from gate_bed import COMPLETED, MACHINE, MIGRATION, Bed
+from fake_novacrond import FakeNovacrond, Refusal
+from gate_bed import COMPLETED, GATE, HANDLERS, MACHINE, MIGRATION, Bed, UnixConnection, exchange
 
 SPEC = {"name": "web1", "vcpus": 2, "memory_mib": 2048}
 HEAD = b"GET /api/v2/node HTTP/1.1\r\n"
@@ -434,9 +438,47 @@ def test_stranger_is_refused(own_bed, document, tmp_path):
     assert [r for r in bed.daemon.requests if r["identity"]["name"] == "65534"] == []
 
 
+@pytest.mark.skipif(os.getuid() != 0, reason="needs root to become somebody else")
+def test_root_becomes_the_user_it_is_told(tmp_path):
+    os.chmod(tmp_path, 0o755)
+    b = Bed(tmp_path, "--no-https", "--user", "nobody", "--socket-group", "nogroup")
+    try:
+        os.chmod(b.control, 0o666)
+        for parent in tmp_path.parents:
+            if str(parent).startswith("/tmp/"):
+                os.chmod(parent, 0o755)
+        assert b.call("GET", "/api/v2/node").status == 200
+        status = open(f"/proc/{b.gate.pid}/status", encoding="ascii").read()
+        uid = str(pwd.getpwnam("nobody").pw_uid)
+        assert status.split("Uid:")[1].split()[:4] == [uid] * 4
+        assert int(status.split("CapEff:")[1].split()[0], 16) == 0 and int(status.split("CapPrm:")[1].split()[0], 16) == 0
+        assert grp.getgrgid(os.stat(b.socket).st_gid).gr_name == "nogroup"
+    finally:
+        b.close()
+
+
+def test_socket_from_systemd(tmp_path):
+    """As systemd does it: descriptor 3 listens, LISTEN_FDS says so; --socket is not opened."""
+    config = tmp_path / "gate.conf"
+    config.write_text(f"[gate]\nsocket = {tmp_path}/other.sock\ncontrol = {tmp_path}/control.sock\n")
+    daemon = FakeNovacrond(tmp_path / "control.sock", HANDLERS).start()
+    listener = socket.socket(socket.AF_UNIX)
+    listener.bind(str(tmp_path / "api.sock"))
+    listener.listen()
+    start = ("import os, sys; os.dup2(int(sys.argv[1]), 3); os.environ.update(LISTEN_FDS='1', LISTEN_PID=str(os.getpid())); "
+             "os.execv(sys.argv[2], sys.argv[2:])")
+    gate = subprocess.Popen([sys.executable, "-c", start, str(listener.fileno()), GATE, "--config", str(config)],
+                            pass_fds=[listener.fileno()], stderr=subprocess.DEVNULL)
+    try:
+        assert exchange(UnixConnection(str(tmp_path / "api.sock")), "GET", "/api/v2/node").status == 200
+        assert not (tmp_path / "other.sock").exists()
+    finally:
+        gate.terminate()
+        assert gate.wait(20) == 0
+        daemon.stop()
+
+
 def test_second_gate_does_not_take_the_socket(bed):
-    import subprocess
-    from gate_bed import GATE
     out = subprocess.run([GATE, "--config", bed.config, "--no-https", "--socket", bed.socket, "--control", bed.control],
                          stderr=subprocess.PIPE, text=True, timeout=20)
     assert out.returncode == 5 and "second novacron-gate" in out.stderr
