@@ -2,11 +2,12 @@
 """A real guest moves between two nodes: the good days, and cancel."""
 
 import json
-import time
+import os
 
 import pytest
 from nctest.cluster import Cluster, Refused, guest_spec
-from nctest.guest import TcpClient
+from nctest.guest import QmpObserver, TcpClient
+from nctest.net import wait_for
 
 
 @pytest.fixture(scope="module")
@@ -103,9 +104,6 @@ def test_paused_machine_arrives_paused(cluster):
     """A machine that did not run does not begin to by being moved."""
     spec = guest_spec("idle1", memory_mib=128, ws=8, rate=0, nic=False)
     cluster.boot(cluster.a, spec)
-    from nctest.guest import QmpObserver
-    import os
-
     qmp = QmpObserver(os.path.join(cluster.a.machine_dir("idle1"), "observer.sock"))
     qmp.command("stop")
     qmp.close()
@@ -113,6 +111,30 @@ def test_paused_machine_arrives_paused(cluster):
     assert m["outcome"] == "completed", m["error"]
     assert cluster.runs_where("idle1") == []
     assert cluster.b.state("idle1") == "paused"
+
+
+def test_adopted_machine_moves(cluster):
+    """A QEMU that somebody else started, with sockets of its own, is taken over and moved."""
+    bed, spec = cluster.bed, guest_spec("legacy", memory_mib=128, ws=8, rate=1, nic=False)
+    kib = spec["memory_mib"] * 1024 + 8
+    path = os.path.join(bed.dir, "foreign.qmp")
+    process = bed.popen(
+        ["qemu-system-x86_64", "-nodefaults", "-display", "none", "-accel", "tcg", "-M", "pc,memory-backend=r", "-m", f"size={kib}K",
+         "-object", f"memory-backend-ram,id=r,size={kib}K", "-kernel", spec["kernel"], "-initrd", spec["initrd"],
+         "-append", spec["cmdline"], "-serial", f"file:{bed.dir}/legacy.console",
+         "-serial", f"unix:{bed.dir}/legacy.beat,server=on,wait=off", "-qmp", f"unix:{path},server=on,wait=off"], cluster.a.netns)
+    console = os.path.join(bed.dir, "legacy.console")
+    wait_for(lambda: os.path.exists(console) and "NCLOAD READY" in open(console, errors="replace").read(), 60, "the guest to boot")
+    machine = cluster.a.call("machine.adopt", name="legacy", qmp=path)
+    assert machine["adopted"] and machine["pid"] == process.pid and machine["spec"]["machine"].startswith("pc-i440fx-")
+    m = cluster.migrate("legacy", cluster.a)
+    assert m["outcome"] == "completed" and m["sha256_equal"], m["error"]
+    assert process.wait(10) is not None, "the source's QEMU must be gone"
+    assert cluster.b.state("legacy") == "running"
+    moved = os.path.join(cluster.b.machine_dir("legacy"), "legacy.console")
+    before = len(open(moved).read())
+    wait_for(lambda: len(open(moved).read()) > before, 20, "the guest to write on its console at the destination")
+    assert " errors=0 " in open(moved).read()
 
 
 def test_cli_waits_and_prints_one_object(cluster):
