@@ -113,6 +113,8 @@ bool nc_machines_add(NcMachines *machines, NcMachine *m, bool take, GError **err
 
 /* --- machine_qemu.c: all with the machine acquired or leased --- */
 
+/* The directory of its sockets, accessible to its QEMU. */
+bool nc_machine_make_run_dir(NcMachine *m, GError **error);
 /* Starts QEMU (${incoming}: waiting for a migration) and connects. On error none is left. Saves the record. */
 bool nc_machine_launch(NcMachine *m, bool incoming, GError **error);
 /* From now on ${pid} is the machine's QEMU; ${qmp_path} NULL: there is none. Does not connect, does not save. */

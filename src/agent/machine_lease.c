@@ -55,7 +55,7 @@ nc_machine_check_leasable(NcMachine *m, GError **error)
   if (!nc_machine_qmp(m))
     return nc_fail(error, NC_ERROR_QEMU, "the QEMU of %s on node %s (process %d) does not answer on its QMP socket", m->name,
                    m->owner->config->node, (int)m->pid);
-  return true;
+  return nc_machine_make_run_dir(m, error); /* an adopted one has none before */
 }
 
 /* Marks the lease; ${m} is acquired, or not in the list yet. */

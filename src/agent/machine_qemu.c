@@ -10,7 +10,9 @@
 #include "qemu/tap.h"
 
 #include <glib/gstdio.h>
+#include <errno.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #define NC_LAUNCH_TIMEOUT_MS 30000
@@ -165,7 +167,7 @@ nc_machine_qemu_lives(NcMachine *m)
   return pid > 0 && nc_qemu_process_is_alive(pid, start);
 }
 
-static void
+void
 nc_machine_set_process(NcMachine *m, pid_t pid, uint64_t start, const char *qmp_path)
 {
   g_autoptr(GMutexLocker) guard = g_mutex_locker_new(&m->owner->lock);
@@ -259,7 +261,7 @@ nc_machine_remove_taps(NcMachine *m, const NcMachineSpec *spec)
   }
 }
 
-/* What novacrond made for the machine's QEMU; an adopted one came with its own. */
+/* What novacrond made for the machine's QEMU. */
 static void
 nc_machine_clean_up(NcMachine *m)
 {
@@ -274,14 +276,15 @@ nc_machine_clean_up(NcMachine *m)
 void
 nc_machine_clear_runtime(NcMachine *m)
 {
-  bool had_one;
+  bool ours;
   {
     g_autoptr(GMutexLocker) guard = g_mutex_locker_new(&m->owner->lock);
-    had_one = m->pid != 0 || m->qmp_path != NULL;
+    ours = (m->pid != 0 || m->qmp_path != NULL) && !m->adopted;
+    m->adopted = false; /* the next QEMU of this machine is started here */
   }
   nc_machine_replace_qmp(m, NULL);
   nc_machine_set_process(m, 0, 0, NULL);
-  if (had_one)
+  if (ours)
     nc_machine_clean_up(m);
 }
 
@@ -359,6 +362,22 @@ nc_machine_make_taps(const NcMachineSpec *spec, GError **error)
   return true;
 }
 
+bool
+nc_machine_make_run_dir(NcMachine *m, GError **error)
+{
+  g_autofree char *parent = g_path_get_dirname(m->run_dir);
+  g_autofree char *proc = g_strdup_printf("/proc/%d", (int)m->pid);
+  struct stat process;
+
+  /* Others may pass through the parent: an adopted QEMU may run as another user. */
+  if (!nc_mkdir_p(parent, 0755, error) || !nc_mkdir_p(m->run_dir, 0700, error))
+    return false;
+  if (m->adopted && stat(proc, &process) == 0 && chown(m->run_dir, process.st_uid, process.st_gid) < 0)
+    return nc_fail_errno(error, NC_ERROR_IO, errno, "can't give %s to user %u, who runs the QEMU of %s", m->run_dir,
+                         (unsigned)process.st_uid, m->name);
+  return true;
+}
+
 static bool
 nc_machine_spawn(NcMachine *m, const NcMachineSpec *spec, bool incoming, GError **error)
 {
@@ -369,7 +388,7 @@ nc_machine_spawn(NcMachine *m, const NcMachineSpec *spec, bool incoming, GError 
   g_auto(GStrv) argv = nc_qemu_command_line(spec, &launch, error);
   NcQemuProcess process;
 
-  if (!argv || !nc_mkdir_p(m->run_dir, 0700, error) || !nc_machine_make_taps(spec, error))
+  if (!argv || !nc_machine_make_run_dir(m, error) || !nc_machine_make_taps(spec, error))
     return false;
   g_unlink(qmp_path); /* of one that was killed: its appearance is the sign that QEMU is up */
   if (!nc_qemu_process_start(argv, qmp_path, log_path, NC_LAUNCH_TIMEOUT_MS, &process, error))

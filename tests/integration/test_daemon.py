@@ -441,12 +441,33 @@ def test_foreign_qemu_is_adopted(node, foreign_qemu):
     assert node.state("legacy") == "stopped"
 
 
+@pytest.mark.skipif(not (BUILD / "src/mover/novacron-mover").exists(), reason="novacron-mover is not built")
+def test_adopted_machine_moves_away_and_is_started_anew(make_node, foreign_qemu):
+    process, path = foreign_qemu
+    a, b = make_node("host-a").start(), make_node("host-b", pki=False)
+    assert join(b, a.call("node.token")["token"], a).returncode == 0
+    b.start()
+    a.call("machine.adopt", name="legacy", qmp=str(path))
+    id = a.call("migration.create", vm="legacy", to="host-b")["id"]
+    migration = wait_for(lambda: (m := a.call("migration.get", id=id))["outcome"] and m, 60, "the migration to end")
+    assert migration["outcome"] == "completed", migration["error"]
+    assert process.wait(10) is not None
+    here, there = a.call("machine.get", name="legacy"), b.call("machine.get", name="legacy")
+    assert (here["state"], here["moved_to"], here["right"]) == ("moved", "host-b", "released")
+    assert (there["state"], there["right"], there["epoch"], there["adopted"]) == ("running", "held", 2, False)
+    b.call("machine.stop", name="legacy", force=True)
+    assert b.call("machine.start", name="legacy")["state"] == "running"
+
+
 def test_adoption_is_refused_with_a_reason(node, foreign_qemu, directory):
     _, path = foreign_qemu
     assert "nowhere.sock" in node.refuses("unreachable", "machine.adopt", name="x", qmp=str(directory / "nowhere.sock"))
     node.call("machine.define", spec=tiny("legacy"))
     node.refuses("exists", "machine.adopt", name="legacy", qmp=str(path))
     node.refuses("protocol", "machine.adopt", name="legacy")
+    node.refuses("invalid", "machine.adopt", name="y", qmp="relative.sock")
+    node.call("machine.adopt", name="mine", qmp=str(path))
+    assert "mine" in node.refuses("exists", "machine.adopt", name="again", qmp=str(path))
 
 
 # --- the control socket -------------------------------------------------------------------------------------------
