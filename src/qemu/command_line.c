@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+/* A table would hide the order, and the order is what gives both sides the same PCI addresses. */
 #include "qemu/command_line.h"
 #include "base/io.h"
 

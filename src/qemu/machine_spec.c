@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+/* One table of keys per section drives the file, the JSON form, bounds and defaults alike. */
 #include "qemu/machine_spec.h"
 #include "base/ident.h"
 #include "base/io.h"

@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+/* What QEMUs of different versions offer, reduced to what a migration of ours needs. */
 #include "qemu/migration_qmp.h"
 
 #include <string.h>

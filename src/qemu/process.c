@@ -1,7 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+/* fork, /proc and pidfds: everything about a QEMU that is a process and no QMP. */
 #include "qemu/process.h"
 #include "base/ident.h"
 #include "base/io.h"
+#include "qemu/dial.h"
 
 #include <dirent.h>
 #include <errno.h>
@@ -195,7 +197,7 @@ nc_qemu_process_kill(pid_t pid, uint64_t start_time, int term_ms, GError **error
 pid_t
 nc_qemu_process_behind_socket(const char *path, GError **error)
 {
-  nc_autofd int fd = nc_unix_connect(path, error);
+  nc_autofd int fd = nc_qemu_dial(path, NC_DIAL_REFUSED_MS, error);
   struct ucred who;
   socklen_t length = sizeof who;
   if (fd < 0)

@@ -1,7 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+/* One reader thread turns the socket into replies for those who wait and events for the callback. */
 #include "qemu/qmp.h"
 #include "base/ident.h"
 #include "base/log.h"
+#include "qemu/dial.h"
 #include "qemu/qmp_parse.h"
 
 #include <errno.h>
@@ -10,7 +12,7 @@
 #include <unistd.h>
 
 #define NC_QMP_DEFAULT_MS 10000
-#define NC_QMP_REFUSED_MS 500
+#define NC_QMP_GREETING_MAX 65536u
 
 struct NcQmp {
   int socket;
@@ -119,13 +121,20 @@ static bool
 nc_qmp_greet(NcQmp *qmp, int timeout_ms, bool *ret_oob, GError **error)
 {
   g_autoptr(GByteArray) line = g_byte_array_new();
+  int64_t deadline = nc_mono_us() + (int64_t)timeout_ms * 1000;
   char c = 0;
 
   while (c != '\n') {
-    if (!nc_read_all(qmp->socket, &c, 1, timeout_ms, error))
+    int left_ms = (int)MAX((deadline - nc_mono_us()) / 1000, 0);
+    if (!nc_read_all(qmp->socket, &c, 1, left_ms, error)) {
+      if (g_error_matches(*error, NC_ERROR, NC_ERROR_TIMEOUT)) {
+        g_clear_error(error);
+        nc_fail(error, NC_ERROR_TIMEOUT, "no greeting within %d ms: QEMU hangs, or somebody else is connected", timeout_ms);
+      }
       return false;
+    }
     g_byte_array_append(line, (const uint8_t *)&c, 1);
-    if (line->len > 65536)
+    if (line->len > NC_QMP_GREETING_MAX)
       return nc_fail(error, NC_ERROR_PROTOCOL, "QEMU's greeting does not end");
   }
   nc_autojson json_t *greeting = nc_msg_decode(line->data, line->len, error);
@@ -161,28 +170,10 @@ nc_json_unref_any(gpointer json)
   json_decref(json);
 }
 
-/* A QEMU that is starting has its socket's file before it listens: a refusal is worth a few more attempts. */
-static int
-nc_qmp_dial(const char *path, int timeout_ms, GError **error)
-{
-  int64_t deadline = nc_mono_us() + (int64_t)MIN(timeout_ms, NC_QMP_REFUSED_MS) * 1000;
-  for (;;) {
-    g_autoptr(GError) problem = NULL;
-    int fd = nc_unix_connect(path, &problem);
-    if (fd >= 0)
-      return fd;
-    if (nc_mono_us() >= deadline || !g_file_test(path, G_FILE_TEST_EXISTS)) {
-      g_propagate_error(error, g_steal_pointer(&problem));
-      return -1;
-    }
-    g_usleep(10000);
-  }
-}
-
 NcQmp *
 nc_qmp_connect(const char *path, int timeout_ms, GError **error)
 {
-  nc_autofd int fd = nc_qmp_dial(path, timeout_ms, error);
+  nc_autofd int fd = nc_qemu_dial(path, timeout_ms, error);
   if (fd < 0)
     return NULL;
   NcQmp *qmp = g_new0(NcQmp, 1);
@@ -195,12 +186,13 @@ nc_qmp_connect(const char *path, int timeout_ms, GError **error)
   g_mutex_init(&qmp->lock);
   g_mutex_init(&qmp->event_lock);
   g_cond_init(&qmp->changed);
-  if (nc_qmp_greet(qmp, timeout_ms, &oob, error)) {
+  g_autoptr(GError) problem = NULL; /* ours: what it is decides about its text */
+  if (nc_qmp_greet(qmp, timeout_ms, &oob, &problem)) {
     qmp->reader = g_thread_new("qmp-reader", nc_qmp_reader, qmp);
-    if (nc_qmp_negotiate(qmp, oob, timeout_ms, error))
+    if (nc_qmp_negotiate(qmp, oob, timeout_ms, &problem))
       return qmp;
   }
-  g_prefix_error(error, "QMP at %s: ", path);
+  g_propagate_prefixed_error(error, g_steal_pointer(&problem), "QMP at %s: ", path);
   nc_qmp_free(qmp);
   return NULL;
 }
@@ -322,4 +314,12 @@ void
 nc_qmp_version(NcQmp *qmp, int ret_version[3])
 {
   memcpy(ret_version, qmp->version, sizeof qmp->version);
+}
+
+pid_t
+nc_qmp_peer_pid(NcQmp *qmp)
+{
+  struct ucred who;
+  socklen_t length = sizeof who;
+  return getsockopt(qmp->socket, SOL_SOCKET, SO_PEERCRED, &who, &length) < 0 ? 0 : who.pid;
 }

@@ -13,6 +13,7 @@
 
 #include "base/error.h"
 #include "base/msg.h"
+#include <sys/types.h>
 
 #define NC_QMP_LINE_MAX (8u << 20) /* query-qmp-schema of 10.x is under 1 MiB */
 
@@ -21,13 +22,17 @@ typedef struct NcQmp NcQmp;
 /* ${event} is one QMP event object (borrowed), NULL when the connection ended. Called on the reader thread. */
 typedef void (*NcQmpEventFunc)(json_t *event, gpointer user_data);
 
-/* Connects to the UNIX socket ${path}, negotiates capabilities (out-of-band if offered). */
+/*
+ * Connects to the UNIX socket ${path}, negotiates capabilities (out-of-band if
+ * offered). QEMU serves one client at a time: NC_ERROR_TIMEOUT if there is
+ * another, NC_ERROR_UNREACHABLE if nobody listens.
+ */
 NcQmp *nc_qmp_connect(const char *path, int timeout_ms, GError **error);
 /* Waits for the reader thread; no callback runs after it returned. Not to be called from the callback. */
 void nc_qmp_free(NcQmp *qmp);
 G_DEFINE_AUTOPTR_CLEANUP_FUNC(NcQmp, nc_qmp_free)
 
-/* Replaces the event callback (NULL: none). After it returns the previous one runs no more. */
+/* Replaces the event callback (NULL: none). After it returns the previous one runs no more. Not to be called from the callback. */
 void nc_qmp_set_event_func(NcQmp *qmp, NcQmpEventFunc func, gpointer user_data);
 
 /*
@@ -43,3 +48,5 @@ bool nc_qmp_do(NcQmp *qmp, const char *command, json_t *arguments, GError **erro
 bool nc_qmp_is_alive(NcQmp *qmp);
 /* QEMU's version from the greeting, e.g. 7,2,22. */
 void nc_qmp_version(NcQmp *qmp, int ret_version[3]);
+/* The process that made the listening socket: QEMU, unless somebody handed it a descriptor. 0 if unknown. */
+pid_t nc_qmp_peer_pid(NcQmp *qmp);

@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+/* Kept apart from the socket, so that it can be fuzzed. */
 #include "qemu/qmp_parse.h"
 #include "qemu/qmp.h"
 

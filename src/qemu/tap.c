@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+/* By ioctls on /dev/net/tun and a control socket: no helper program, no dependency. */
 #include "qemu/tap.h"
 #include "base/io.h"
 
@@ -83,11 +84,13 @@ nc_tap_create(const char *ifname, const char *bridge, GError **error)
   nc_autofd int control = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0);
   if (control < 0)
     return nc_fail_errno(error, NC_ERROR_RESOURCE, errno, "socket");
+  bool was_there = if_nametoindex(ifname) != 0;
   if (!nc_tap_make_persistent(ifname, error))
     return false;
   if ((!bridge || nc_tap_add_to_bridge(control, ifname, bridge, error)) && nc_tap_bring_up(control, ifname, error))
     return true;
-  nc_tap_delete(ifname, NULL);
+  if (!was_there)
+    nc_tap_delete(ifname, NULL);
   return false;
 }
 
@@ -95,10 +98,12 @@ bool
 nc_tap_delete(const char *ifname, GError **error)
 {
   struct ifreq request;
-  nc_autofd int fd = open("/dev/net/tun", O_RDWR | O_CLOEXEC);
   if (if_nametoindex(ifname) == 0)
     return true;
-  if (fd < 0 || !nc_ifname_set(&request, ifname, error))
+  nc_autofd int fd = open("/dev/net/tun", O_RDWR | O_CLOEXEC);
+  if (fd < 0)
+    return nc_fail_errno(error, NC_ERROR_RESOURCE, errno, "/dev/net/tun");
+  if (!nc_ifname_set(&request, ifname, error))
     return false;
   request.ifr_flags = IFF_TAP | IFF_NO_PI | IFF_VNET_HDR;
   if (ioctl(fd, TUNSETIFF, &request) < 0 || ioctl(fd, TUNSETPERSIST, 0) < 0)
