@@ -251,80 +251,6 @@ nc_spec_add_device(NcMachineSpec *spec, size_t kind, GError **error)
   return device;
 }
 
-/* --- what holds between fields --- */
-
-static bool
-nc_spec_check_names(const NcMachineSpec *spec, GError **error)
-{
-  for (size_t kind = 0; kind < G_N_ELEMENTS(nc_device_kinds); kind++) {
-    g_autoptr(GHashTable) seen = g_hash_table_new(g_str_hash, g_str_equal);
-    GPtrArray *list = nc_spec_list(spec, kind);
-    for (guint i = 0; i < list->len; i++) {
-      char *name = *(char **)list->pdata[i]; /* the first field of each kind */
-      if (!name)
-        return nc_fail(error, NC_ERROR_INVALID, "%s: number %u has no name", nc_device_kinds[kind].array, i + 1);
-      if (!g_hash_table_add(seen, name))
-        return nc_fail(error, NC_ERROR_INVALID, "%s: two are named %s", nc_device_kinds[kind].array, name);
-    }
-  }
-  return true;
-}
-
-static bool
-nc_mac_is_valid(const char *mac)
-{
-  for (int i = 0; i < 17; i++)
-    if (i % 3 == 2 ? mac[i] != ':' : !g_ascii_isxdigit(mac[i]))
-      return false;
-  return true;
-}
-
-/* FNV-1a: a stable name is all that is wanted of it. */
-static uint32_t
-nc_stable_hash(const char *a, const char *b)
-{
-  uint32_t hash = 2166136261u;
-  for (const char *c = a; *c; c++)
-    hash = (hash ^ (uint8_t)*c) * 16777619u;
-  hash = (hash ^ '/') * 16777619u;
-  for (const char *c = b; *c; c++)
-    hash = (hash ^ (uint8_t)*c) * 16777619u;
-  return hash;
-}
-
-static bool
-nc_spec_complete_nic(const NcMachineSpec *spec, NcNicSpec *nic, GError **error)
-{
-  uint32_t hash = nc_stable_hash(spec->name, nic->name);
-  if (!nic->mac)
-    nic->mac = g_strdup_printf("52:54:00:%02x:%02x:%02x", hash >> 16 & 0xff, hash >> 8 & 0xff, hash & 0xff);
-  if (!nic->tap)
-    nic->tap = g_strdup_printf("nct%08x", hash);
-  if (!nc_mac_is_valid(nic->mac))
-    return nc_fail(error, NC_ERROR_INVALID, "mac: \"%s\" is not of the form 52:54:00:12:34:56", nic->mac);
-  return true;
-}
-
-static bool
-nc_spec_complete(NcMachineSpec *spec, GError **error)
-{
-  if (!spec->name)
-    return nc_fail(error, NC_ERROR_INVALID, "name: is missing");
-  if (spec->memory_extra_kib % 4)
-    return nc_fail(error, NC_ERROR_INVALID, "memory_extra_kib: must be a multiple of 4");
-  if ((spec->initrd || spec->cmdline) && !spec->kernel)
-    return nc_fail(error, NC_ERROR_INVALID, "initrd, cmdline: only with kernel");
-  if (!nc_spec_check_names(spec, error))
-    return false;
-  for (guint i = 0; i < spec->disks->len; i++)
-    if (!((NcDiskSpec *)spec->disks->pdata[i])->path)
-      return nc_fail(error, NC_ERROR_INVALID, "path: is missing in disk %s", ((NcDiskSpec *)spec->disks->pdata[i])->name);
-  for (guint i = 0; i < spec->nics->len; i++)
-    if (!nc_spec_complete_nic(spec, spec->nics->pdata[i], error))
-      return false;
-  return true;
-}
-
 /* --- JSON --- */
 
 static bool
@@ -387,7 +313,7 @@ nc_machine_spec_from_json(json_t *json, GError **error)
   if (argv && !json_is_null(argv) && !nc_spec_set(&adopted, spec, argv, error))
     return NULL;
   json_object_del(plain, "adopted_argv");
-  if (!nc_spec_fill(nc_machine_keys, spec, plain, "", error) || !nc_spec_complete(spec, error))
+  if (!nc_spec_fill(nc_machine_keys, spec, plain, "", error) || !nc_machine_spec_complete(spec, error))
     return NULL;
   return g_steal_pointer(&spec);
 }
@@ -528,7 +454,7 @@ nc_machine_spec_parse(const char *name, const char *text, GError **error)
       return NULL;
     }
   }
-  if (!nc_spec_complete(spec, error)) {
+  if (!nc_machine_spec_complete(spec, error)) {
     g_prefix_error(error, "%s: ", name);
     return NULL;
   }

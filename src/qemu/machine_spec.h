@@ -15,6 +15,7 @@
 #include <stdint.h>
 
 #define NC_SPEC_DEVICES_MAX 32 /* of each kind: what fits on one PCI bus beside the rest */
+#define NC_SPEC_DISK_NAME_MAX 29 /* QEMU's node names have at most 31 characters, ours begin with "f-" */
 #define NC_SPEC_FILE_MAX (256u << 10)
 
 typedef struct {
@@ -37,7 +38,7 @@ typedef struct {
 
 typedef struct {
   char *name;
-  char *kind; /* "unix": socket RUN_DIR/NAME.sock; "file": RUN_DIR/NAME.log */
+  char *kind; /* "unix": socket RUN_DIR/NAME.sock; "file": RUN_DIR/NAME.log. Not named like a socket of ours */
 } NcSerialSpec;
 
 typedef struct {
@@ -49,7 +50,7 @@ typedef struct {
   char *cpu;
   char *accel; /* "auto", "kvm", "tcg" */
   char *firmware, *kernel, *initrd, *cmdline; /* NULL: none */
-  char *uuid;        /* NULL: none */
+  char *uuid;        /* derived from the name if not given; NULL for an adopted machine */
   char *qemu_binary; /* NULL: the node's */
   char **qemu_args;  /* raw arguments, appended; NULL-terminated, never NULL */
   bool observer_qmp; /* a second QMP socket RUN_DIR/observer.sock */
@@ -64,6 +65,8 @@ NcMachineSpec *nc_machine_spec_parse(const char *name, const char *text, GError 
 NcMachineSpec *nc_machine_spec_from_json(json_t *json, GError **error);
 /* New reference; what from_json() takes, with every default spelled out. */
 json_t *nc_machine_spec_to_json(const NcMachineSpec *spec);
+/* Checks what holds between fields and derives UUID, MACs and taps that were left out; the functions above do it. */
+bool nc_machine_spec_complete(NcMachineSpec *spec, GError **error);
 void nc_machine_spec_free(NcMachineSpec *spec);
 G_DEFINE_AUTOPTR_CLEANUP_FUNC(NcMachineSpec, nc_machine_spec_free)
 
