@@ -32,6 +32,7 @@
 
 typedef struct {
   NcMigration *m;
+  bool running; /* a machine that is paused at the source arrives paused */
   bool granted; /* the grant for our epoch came */
   bool shut;    /* QEMU said that it loaded everything */
   bool loaded;  /* and its migration state says so too */
@@ -162,6 +163,16 @@ nc_destination_find_resume(NcDestination *d)
     d->resume_us = nc_wall_us();
 }
 
+static bool
+nc_destination_is_alive(NcDestination *d, char **ret_detail)
+{
+  NcQmp *qmp = nc_machine_lease_qmp(d->m->lease);
+  if (d->running)
+    return nc_liveness_check(qmp, nc_machine_lease_pid(d->m->lease), ret_detail);
+  *ret_detail = g_strdup("paused, as it was at the source");
+  return qmp && nc_qmp_is_alive(qmp);
+}
+
 /* The one place where the destination takes the right: durable first, then `cont`. */
 static void
 nc_destination_take(NcDestination *d)
@@ -182,20 +193,20 @@ nc_destination_take(NcDestination *d)
   }
   nc_fault_point("destination-after-take");
   nc_migration_step(m, NC_EV_LOADED, NULL);
-  if (!nc_qemu_cont(qmp, &error)) {
+  if (d->running && !nc_qemu_cont(qmp, &error)) {
     g_prefix_error(&error, "the destination's QEMU would not start the machine: ");
     nc_destination_refuse(m, "failed", error);
     return;
   }
   nc_destination_find_resume(d);
   nc_fault_point("destination-after-cont");
-  nc_migration_step(m, NC_EV_CONT, NULL);
+  nc_migration_step(m, NC_EV_CONT, d->running ? NULL : "paused, as it was at the source");
   d->running_since_us = nc_mono_us();
   nc_migration_tell(m, nc_destination_started_message(d), NULL);
   if (!nc_qemu_announce_self(qmp, &error))
     nc_migration_note(m, "warning", "the machine could not announce itself to the network: %s", error->message);
   g_autofree char *detail = NULL;
-  bool alive = nc_liveness_check(qmp, nc_machine_lease_pid(m->lease), &detail);
+  bool alive = nc_destination_is_alive(d, &detail);
   nc_migration_note(m, alive ? "alive" : "not-alive", "%s", detail);
   nc_migration_tell(m, json_pack("{s:s, s:s, s:b, s:s}", "type", "mig_alive", "migration", m->id, "alive", alive, "detail", detail),
                     NULL);
@@ -306,7 +317,7 @@ nc_destination_answer(NcDestination *d)
   NcMigration *m = d->m;
   if (m->state == NC_D_RUNNING) {
     g_autofree char *detail = NULL;
-    bool alive = nc_liveness_check(nc_machine_lease_qmp(m->lease), nc_machine_lease_pid(m->lease), &detail);
+    bool alive = nc_destination_is_alive(d, &detail);
     nc_migration_tell(m, nc_destination_started_message(d), NULL);
     nc_migration_tell(m, json_pack("{s:s, s:s, s:b, s:s}", "type", "mig_alive", "migration", m->id, "alive", alive, "detail", detail),
                       NULL);
@@ -399,7 +410,7 @@ nc_destination_thread(gpointer data)
 {
   NcDestinationStart *start = data;
   NcMigration *m = start->m;
-  NcDestination d = { .m = m };
+  NcDestination d = { .m = m, .running = nc_json_bool_or(start->request, "running", true) };
   g_autoptr(GError) error = NULL;
 
   if (!nc_destination_prepare(m, start->request, &error)) {
@@ -479,6 +490,7 @@ nc_destination_migration_start(const NcMigrationsDeps *deps, const char *peer_no
 
   NcMigration *m = nc_migration_new(deps, false, id, vm, peer_node, (uint64_t)epoch,
                                     nc_destination_record(id, vm, peer_node, nc_nodes_self(deps->nodes), message));
+  nc_migration_set(m, "was_running", json_boolean(nc_json_bool_or(message, "running", true)));
   if (!nc_destination_claim_epoch(m, &present, error)) {
     nc_migration_free(m);
     return NULL;
@@ -519,7 +531,9 @@ nc_destination_recover_held(NcMigration *m)
   m->lease = nc_machines_lease_resume(m->deps->machines, m->vm, m->id, &error);
   NcQmp *qmp = m->lease ? nc_machine_lease_qmp(m->lease) : NULL;
 
-  if (qmp && (nc_qemu_is_running(qmp) || nc_qemu_cont(qmp, &error))) {
+  nc_autojson json_t *record = nc_migration_snapshot(m);
+  bool paused = !nc_json_bool_or(record, "was_running", true);
+  if (qmp && (paused || nc_qemu_is_running(qmp) || nc_qemu_cont(qmp, &error))) {
     nc_qemu_announce_self(qmp, NULL);
     m->state = NC_D_RUNNING;
     nc_migration_step(m, NC_EV_DONE, "novacrond was restarted; the machine runs here");
@@ -581,7 +595,7 @@ nc_destination_answer_held(const NcMigrationsDeps *deps, const char *id, const c
 
   machine = nc_machines_get(deps->machines, args, &error);
   const char *state = machine ? nc_json_string_or(machine, "state", "") : "";
-  if (g_str_equal(state, "running"))
+  if (g_str_equal(state, "running") || g_str_equal(state, "paused"))
     return json_pack("{s:s, s:s, s:I, s:I, s:s, s:I}", "type", "mig_started", "migration", id, "epoch", (json_int_t)epoch,
                      "resume_us", (json_int_t)0, "sha256", "", "stream_bytes", (json_int_t)0);
   return json_pack("{s:s, s:s, s:s}", "type", "mig_unknown", "migration", id, "detail",

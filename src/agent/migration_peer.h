@@ -6,8 +6,8 @@
  *
  *   source -> destination
  *   mig_probe    {vm}                        which epoch do you know?
- *   mig_prepare  {migration, vm, epoch, spec, psk, streams, compression,
- *                 pause_budget_ms, max_downtime_ms}
+ *   mig_prepare  {migration, vm, running, epoch, spec, psk, streams,
+ *                 compression, pause_budget_ms, max_downtime_ms}
  *   mig_abort    {migration, error}          before release: throw it away
  *   mig_query    {migration, vm, epoch}      what became of it?
  *   mig_finished {migration}                 our QEMU is gone, we are done

@@ -111,8 +111,8 @@ nc_source_ask_to_prepare(NcSource *s, const uint8_t psk[NC_MIG_PSK_BYTES], GErro
   NcMigration *m = s->m;
   g_autofree char *hex = nc_hex_encode(psk, NC_MIG_PSK_BYTES);
   json_t *request =
-      json_pack("{s:s, s:s, s:s, s:I, s:O, s:s, s:i, s:s, s:i, s:i}", "type", "mig_prepare", "migration", m->id, "vm", m->vm,
-                "epoch", (json_int_t)m->epoch, "spec", nc_machine_lease_spec(m->lease), "psk", hex, "streams", s->streams,
+      json_pack("{s:s, s:s, s:s, s:b, s:I, s:O, s:s, s:i, s:s, s:i, s:i}", "type", "mig_prepare", "migration", m->id, "vm", m->vm,
+                "running", s->was_running, "epoch", (json_int_t)m->epoch, "spec", nc_machine_lease_spec(m->lease), "psk", hex, "streams", s->streams,
                 "compression", s->compression, "pause_budget_ms", s->max_downtime_ms, "max_downtime_ms", s->max_downtime_ms);
   nc_autojson json_t *answer = nc_source_ask(s, request, "mig_prepared", m->deps->config->prepare_timeout_ms, error);
   return answer != NULL;
