@@ -13,11 +13,11 @@
 #define NC_CLI_SOCKET_DEFAULT "/run/novacron/api.sock"
 
 typedef struct {
-  char *socket; /* the gate's UNIX socket; used unless ${url} is set */
-  char *url;    /* "https://host:port" */
+  char *socket;              /* the gate's UNIX socket; used unless ${url} is set */
+  char *url;                 /* "https://host:port" */
   char *cert, *key, *cacert; /* PEM files for ${url} */
-  int json;     /* one JSON object on standard output instead of text */
-  int status;   /* the exit status of a command that did what it was asked (`migrate --wait` reports an outcome) */
+  int json;                  /* one JSON object on standard output instead of text */
+  int status; /* the exit status of a command that did what it was asked (`migrate --wait` reports an outcome) */
 } NcCli;
 
 typedef struct NcCommand NcCommand;
@@ -30,8 +30,8 @@ struct NcCommand {
   const char *arguments; /* "FILE", for usage; "" */
   int min_arguments, max_arguments;
   NcCommandFunc run;
-  const char *summary;   /* one line */
-  const char *help;      /* examples and what else is worth saying */
+  const char *summary; /* one line */
+  const char *help;    /* examples and what else is worth saying */
 };
 
 /* The table, ended by a row without a name. */

@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+/* Requests by libcurl, and what its failures mean to people. */
 #include "cli/client.h"
 
 #include <curl/curl.h>
@@ -21,7 +22,8 @@ bool
 nc_client_init(GError **error)
 {
   CURLcode failed = curl_global_init(CURL_GLOBAL_DEFAULT);
-  return failed == CURLE_OK || nc_fail(error, NC_ERROR_INTERNAL, "libcurl does not start: %s", curl_easy_strerror(failed));
+  return failed == CURLE_OK ||
+         nc_fail(error, NC_ERROR_INTERNAL, "libcurl does not start: %s", curl_easy_strerror(failed));
 }
 
 static size_t
@@ -39,11 +41,13 @@ static bool
 nc_client_fail_socket(const NcCli *cli, long os_error, GError **error)
 {
   if (os_error == EACCES || os_error == EPERM)
-    return nc_fail(error, NC_ERROR_FORBIDDEN, "you may not use NovaCron's socket %s: be root or join its group (ls -l %s)",
-                   cli->socket, cli->socket);
-  return nc_fail(error, NC_ERROR_UNREACHABLE,
-                 "can't reach NovaCron at %s: is novacrond (and novacron-gate) running? (systemctl status novacron-gate)",
-                 cli->socket);
+    return nc_fail(error, NC_ERROR_FORBIDDEN,
+                   "you may not use NovaCron's socket %s: be root or join its group (ls -l %s)", cli->socket,
+                   cli->socket);
+  return nc_fail(
+      error, NC_ERROR_UNREACHABLE,
+      "can't reach NovaCron at %s: is novacrond (and novacron-gate) running? (systemctl status novacron-gate)",
+      cli->socket);
 }
 
 static bool
@@ -61,9 +65,11 @@ nc_client_fail(const NcCli *cli, CURL *curl, CURLcode failed, const NcAnswer *an
       return nc_client_fail_socket(cli, os_error, error);
     return nc_fail(error, NC_ERROR_UNREACHABLE, "can't reach NovaCron at %s: %s", where, text);
   case CURLE_OPERATION_TIMEDOUT:
-    return nc_fail(error, NC_ERROR_TIMEOUT, "NovaCron at %s did not answer in time: look at the result before repeating", where);
+    return nc_fail(error, NC_ERROR_TIMEOUT,
+                   "NovaCron at %s did not answer in time: look at the result before repeating", where);
   case CURLE_PEER_FAILED_VERIFICATION:
-    return nc_fail(error, NC_ERROR_TRUST, "%s is not the NovaCron you trust: %s (is --cacert the cluster's CA?)", where, text);
+    return nc_fail(error, NC_ERROR_TRUST, "%s is not the NovaCron you trust: %s (is --cacert the cluster's CA?)", where,
+                   text);
   case CURLE_SSL_CERTPROBLEM:
   case CURLE_SSL_CACERT_BADFILE:
   case CURLE_SSL_CONNECT_ERROR:
@@ -103,7 +109,8 @@ nc_client_setup(CURL *curl, const NcCli *cli, const char *method, const char *ur
 }
 
 static bool
-nc_client_perform(const NcCli *cli, const char *method, const char *url, const char *body, NcAnswer *answer, GError **error)
+nc_client_perform(const NcCli *cli, const char *method, const char *url, const char *body, NcAnswer *answer,
+                  GError **error)
 {
   g_autoptr(CURL) curl = curl_easy_init();
   struct curl_slist *headers = NULL;
@@ -144,7 +151,8 @@ nc_client_read_answer(const NcCli *cli, const NcAnswer *answer, GError **error)
 
   if (!json_is_object(object)) {
     json_decref(object);
-    nc_fail(error, NC_ERROR_PROTOCOL, "what answers at %s (HTTP status %ld) is not NovaCron's API", where, answer->status);
+    nc_fail(error, NC_ERROR_PROTOCOL, "what answers at %s (HTTP status %ld) is not NovaCron's API", where,
+            answer->status);
     return NULL;
   }
   if (answer->status >= 200 && answer->status < 300)

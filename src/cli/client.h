@@ -16,4 +16,4 @@ json_t *nc_client_call(const NcCli *cli, const char *method, const char *path, j
 
 /* The same with a path made as by printf. */
 json_t *nc_client_callf(const NcCli *cli, const char *method, json_t *body, GError **error, const char *format, ...)
-  G_GNUC_PRINTF(5, 6);
+    G_GNUC_PRINTF(5, 6);

@@ -18,8 +18,9 @@ typedef struct {
 
 /* The keys of a result, in the order people read them; those novacrond did not send are null. */
 static const char *const nc_result_keys[] = {
-  "id", "vm", "source", "destination", "outcome", "phase", "total_ms", "pause_ms", "qemu_downtime_ms", "max_downtime_ms",
-  "ram_bytes", "wire_bytes", "ratio", "rounds", "sha256", "sha256_equal", "attention", "error",
+  "id",       "vm",       "source",           "destination",     "outcome",   "phase",
+  "total_ms", "pause_ms", "qemu_downtime_ms", "max_downtime_ms", "ram_bytes", "wire_bytes",
+  "ratio",    "rounds",   "sha256",           "sha256_equal",    "attention", "error",
 };
 
 static json_t *
@@ -32,9 +33,7 @@ nc_migrate_result(json_t *migration)
     value = json_object_get(migration, nc_result_keys[i]);
     json_object_set(result, nc_result_keys[i], value ? value : json_null());
   }
-  json_object_foreach (migration, key, value)
-    if (!g_str_equal(key, "events"))
-      json_object_set(result, key, value);
+  json_object_foreach(migration, key, value) if (!g_str_equal(key, "events")) json_object_set(result, key, value);
   return result;
 }
 
@@ -102,8 +101,9 @@ nc_migrate_wait(NcCli *cli, const char *id, GError **error)
   nc_autojson json_t *migration = nc_follow(cli, id, &interrupted, &problem);
 
   if (!migration && interrupted) {
-    fprintf(stderr, "novacron: the migration goes on.\n  look at it:  novacron status %s\n  stop it:     novacron cancel %s\n", id,
-            id);
+    fprintf(stderr,
+            "novacron: the migration goes on.\n  look at it:  novacron status %s\n  stop it:     novacron cancel %s\n",
+            id, id);
     cli->status = NC_EXIT_INTERRUPTED;
     return true;
   }
@@ -156,8 +156,8 @@ nc_cmd_migrate(NcCli *cli, const NcCommand *command, int argc, char **argv, GErr
   const GOptionEntry entries[] = {
     { "to", 0, 0, G_OPTION_ARG_STRING, &options.to, "node to move it to", "NODE" },
     { "wait", 0, 0, G_OPTION_ARG_NONE, &options.wait, "stay until it has ended, showing progress", NULL },
-    { "max-downtime", 0, 0, G_OPTION_ARG_INT, &options.max_downtime_ms, "longest pause, milliseconds (default: the node's, 300)",
-      "MS" },
+    { "max-downtime", 0, 0, G_OPTION_ARG_INT, &options.max_downtime_ms,
+      "longest pause, milliseconds (default: the node's, 300)", "MS" },
     { "bandwidth-limit", 0, 0, G_OPTION_ARG_STRING, &options.bandwidth,
       "most it may send: 50MB/s, 800Mbit (default 0: no limit)", "RATE" },
     { "compression", 0, 0, G_OPTION_ARG_STRING, &options.compression,

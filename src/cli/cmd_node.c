@@ -7,7 +7,10 @@
 #include <stdio.h>
 
 static const NcColumn nc_node_columns[] = {
-  { .title = "NAME", .shrink = true }, { .title = "STATE" }, { .title = "ADDRESS", .shrink = true }, { .title = "EXPIRES" },
+  { .title = "NAME", .shrink = true },
+  { .title = "STATE" },
+  { .title = "ADDRESS", .shrink = true },
+  { .title = "EXPIRES" },
 };
 
 bool
@@ -26,11 +29,13 @@ nc_cmd_node_list(NcCli *cli, const NcCommand *command, int argc, char **argv, GE
     return true;
   }
   g_autoptr(NcTable) table = nc_table_new(nc_node_columns, G_N_ELEMENTS(nc_node_columns));
-  json_array_foreach (json_object_get(list, "items"), i, node) {
+  json_array_foreach(json_object_get(list, "items"), i, node)
+  {
     g_autofree char *state =
-      g_strconcat(nc_json_string_or(node, "state", ""), nc_json_bool_or(node, "local", false) ? " (here)" : "", NULL);
+        g_strconcat(nc_json_string_or(node, "state", ""), nc_json_bool_or(node, "local", false) ? " (here)" : "", NULL);
     g_autofree char *expires = g_strndup(nc_json_string_or(node, "expires", ""), 10); /* the day */
-    const char *cells[] = { nc_json_string_or(node, "name", ""), state, nc_json_string_or(node, "address", ""), expires };
+    const char *cells[] = { nc_json_string_or(node, "name", ""), state, nc_json_string_or(node, "address", ""),
+                            expires };
     nc_table_add(table, cells);
   }
   nc_table_print(table, "No nodes.");
@@ -58,7 +63,8 @@ nc_cmd_node_info(NcCli *cli, const NcCommand *command, int argc, char **argv, GE
   nc_print_fact("QEMU", "%s", nc_json_string_or(node, "qemu_version", "none found"));
   nc_print_fact("CPUs", "%d", (int)nc_json_int_or(node, "cpus", 0));
   nc_print_fact("memory", "%s, %s available", memory, available);
-  nc_print_fact("cluster CA", "%s", nc_json_bool_or(node, "ca", false) ? "its key is here" : "its key is on another node");
+  nc_print_fact("cluster CA", "%s",
+                nc_json_bool_or(node, "ca", false) ? "its key is here" : "its key is on another node");
   nc_print_fact("node list", "version %d", (int)nc_json_int_or(node, "roster_version", 0));
   return true;
 }
@@ -91,7 +97,9 @@ nc_cmd_node_token(NcCli *cli, const NcCommand *command, int argc, char **argv, G
   g_autofree char *token = nc_text_clean(nc_json_string_or(made, "token", ""));
   g_autofree char *expires = nc_text_clean(nc_json_string_or(made, "expires", "?"));
   puts(token);
-  fprintf(stderr, "good once, until %s; on the new node:\n  novacrond join --token TOKEN --to HOST:PORT --name %s --address HOST:PORT\n",
+  fprintf(stderr,
+          "good once, until %s; on the new node:\n  novacrond join --token TOKEN --to HOST:PORT --name %s --address "
+          "HOST:PORT\n",
           expires, name ? name : "NAME");
   return true;
 }

@@ -20,11 +20,13 @@ static bool
 nc_pki_check(const char *name, const char *address, int days, GError **error)
 {
   if (!name || !address)
-    return nc_fail(error, NC_ERROR_INVALID, "--name NODE and --address HOST:PORT are needed (see novacron pki init --help)");
+    return nc_fail(error, NC_ERROR_INVALID,
+                   "--name NODE and --address HOST:PORT are needed (see novacron pki init --help)");
   if (!nc_cli_check_name("node", name, error))
     return false;
   if (!nc_tcp_address_is_valid(address))
-    return nc_fail(error, NC_ERROR_INVALID, "\"%s\" is not an address other nodes can connect to: write HOST:PORT, like 192.0.2.1:7450",
+    return nc_fail(error, NC_ERROR_INVALID,
+                   "\"%s\" is not an address other nodes can connect to: write HOST:PORT, like 192.0.2.1:7450",
                    address);
   if (days < 0 || days > NC_PKI_CA_DAYS)
     return nc_fail(error, NC_ERROR_INVALID, "--days must be from 1 to %d", NC_PKI_CA_DAYS);
@@ -39,7 +41,8 @@ nc_cmd_pki_init(NcCli *cli, const NcCommand *command, int argc, char **argv, GEr
   const GOptionEntry options[] = {
     { "name", 0, 0, G_OPTION_ARG_STRING, &name, "this node's name", "NODE" },
     { "address", 0, 0, G_OPTION_ARG_STRING, &address, "where other nodes reach its novacrond", "HOST:PORT" },
-    { "dir", 0, 0, G_OPTION_ARG_FILENAME, &dir, "where keys and certificates go (default " NC_PKI_DIR_DEFAULT ")", "DIR" },
+    { "dir", 0, 0, G_OPTION_ARG_FILENAME, &dir, "where keys and certificates go (default " NC_PKI_DIR_DEFAULT ")",
+      "DIR" },
     { "cluster", 0, 0, G_OPTION_ARG_STRING, &cluster, "the cluster's name (default novacron)", "NAME" },
     { "days", 0, 0, G_OPTION_ARG_INT, &days, "life of the node's certificate (default 825)", "N" },
     { NULL },

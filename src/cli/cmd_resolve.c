@@ -17,8 +17,9 @@ nc_cmd_resolve(NcCli *cli, const NcCommand *command, int argc, char **argv, GErr
   if (!nc_cli_parse(cli, command, options, &argc, &argv, error) || !nc_cli_check_name("migration", argv[0], error))
     return false;
   if (!run_here)
-    return nc_fail(error, NC_ERROR_INVALID,
-                   "say --run-here, after making sure that the machine can't run on the other node (see novacron resolve --help)");
+    return nc_fail(
+        error, NC_ERROR_INVALID,
+        "say --run-here, after making sure that the machine can't run on the other node (see novacron resolve --help)");
   nc_autojson json_t *body = json_pack("{s:s}", "action", "run_here");
   nc_autojson json_t *migration = nc_client_callf(cli, "POST", body, error, "/api/v2/migrations/%s/resolve", argv[0]);
   if (!migration)

@@ -20,7 +20,8 @@ nc_status_print_list(json_t *list)
   json_t *migration;
   g_autoptr(NcTable) table = nc_table_new(nc_status_columns, G_N_ELEMENTS(nc_status_columns));
 
-  json_array_foreach (json_object_get(list, "items"), i, migration) {
+  json_array_foreach(json_object_get(list, "items"), i, migration)
+  {
     json_t *progress = json_object_get(migration, "progress");
     g_autofree char *done = g_strdup_printf("%.0f %%", json_number_value(progress));
     const char *cells[] = { nc_json_string_or(migration, "id", ""),     nc_json_string_or(migration, "vm", ""),

@@ -7,12 +7,9 @@
 #include <stdio.h>
 
 static const NcColumn nc_vm_columns[] = {
-  { .title = "NAME", .shrink = true },
-  { .title = "STATE" },
-  { .title = "MEMORY", .right = true },
-  { .title = "CPUS", .right = true },
-  { .title = "RUN RIGHT", .shrink = true },
-  { .title = "MIGRATION", .shrink = true },
+  { .title = "NAME", .shrink = true },      { .title = "STATE" },
+  { .title = "MEMORY", .right = true },     { .title = "CPUS", .right = true },
+  { .title = "RUN RIGHT", .shrink = true }, { .title = "MIGRATION", .shrink = true },
 };
 
 /* "held", "released to host-b" */
@@ -46,11 +43,14 @@ nc_cmd_vm_list(NcCli *cli, const NcCommand *command, int argc, char **argv, GErr
     return true;
   }
   g_autoptr(NcTable) table = nc_table_new(nc_vm_columns, G_N_ELEMENTS(nc_vm_columns));
-  json_array_foreach (json_object_get(list, "items"), i, machine) {
+  json_array_foreach(json_object_get(list, "items"), i, machine)
+  {
     g_autofree char *memory = nc_vm_memory(machine), *right = nc_vm_right(machine);
     g_autofree char *cpus = g_strdup_printf("%d", (int)nc_json_int_or(machine, "vcpus", 0));
-    const char *cells[] = { nc_json_string_or(machine, "name", ""), nc_json_string_or(machine, "state", ""), memory, cpus, right,
-                            nc_json_string_or(machine, "migration", "") };
+    const char *cells[] = {
+      nc_json_string_or(machine, "name", ""),     nc_json_string_or(machine, "state", ""), memory, cpus, right,
+      nc_json_string_or(machine, "migration", "")
+    };
     nc_table_add(table, cells);
   }
   nc_table_print(table, "No machines on this node.");

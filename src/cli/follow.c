@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+/* The polling loop of --wait, and drawing its line. */
 #include "cli/follow.h"
 #include "base/ident.h"
 #include "cli/client.h"
@@ -11,8 +12,9 @@
 #include <unistd.h>
 
 #define NC_FOLLOW_POLL_MS 250
-#define NC_FOLLOW_LINE_US 2000000       /* between plain lines */
-#define NC_FOLLOW_SILENCE_US 300000000  /* how long NovaCron may be away: an upgrade with reboot of the service takes seconds */
+#define NC_FOLLOW_LINE_US 2000000 /* between plain lines */
+#define NC_FOLLOW_SILENCE_US                                                                                           \
+  300000000 /* how long NovaCron may be away: an upgrade with reboot of the service takes seconds */
 
 typedef struct {
   const NcCli *cli;
@@ -64,8 +66,8 @@ nc_follow_end_line(const NcFollow *follow)
 static bool
 nc_follow_is_passing(const GError *error)
 {
-  return error->domain == NC_ERROR && (error->code == NC_ERROR_UNREACHABLE || error->code == NC_ERROR_TIMEOUT ||
-                                       error->code == NC_ERROR_RESOURCE);
+  return error->domain == NC_ERROR &&
+         (error->code == NC_ERROR_UNREACHABLE || error->code == NC_ERROR_TIMEOUT || error->code == NC_ERROR_RESOURCE);
 }
 
 /* false: give up. */
@@ -102,7 +104,7 @@ nc_follow_loop(NcFollow *follow, GError **error)
   while (!nc_follow_interrupted) {
     g_autoptr(GError) problem = NULL;
     nc_autojson json_t *migration =
-      nc_client_callf(follow->cli, "GET", NULL, &problem, "/api/v2/migrations/%s", follow->id);
+        nc_client_callf(follow->cli, "GET", NULL, &problem, "/api/v2/migrations/%s", follow->id);
     if (migration) {
       g_autofree char *line = nc_migration_progress(migration);
       follow->silent_since_us = 0;

@@ -107,8 +107,8 @@ nc_run_unknown(int argc, char **argv, GError **error)
   bool asked = argc > 1 && (g_str_equal(argv[1], "--help") || g_str_equal(argv[1], "-h"));
   if ((argc == 1 || asked) && nc_print_commands(argv[0]) > 0)
     return asked || nc_fail(error, NC_ERROR_INVALID, "\"novacron %s\" needs one of these words", argv[0]);
-  return nc_fail(error, NC_ERROR_INVALID, "there is no command \"%s%s%s\" (see novacron help)", argv[0], argc > 1 ? " " : "",
-                 argc > 1 ? argv[1] : "");
+  return nc_fail(error, NC_ERROR_INVALID, "there is no command \"%s%s%s\" (see novacron help)", argv[0],
+                 argc > 1 ? " " : "", argc > 1 ? argv[1] : "");
 }
 
 static bool

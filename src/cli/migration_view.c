@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+/* Choosing and wording what people want to know of a migration. */
 #include "cli/migration_view.h"
 #include "cli/table.h"
 #include "cli/units.h"
@@ -64,9 +65,9 @@ nc_migration_reason(json_t *migration)
 char *
 nc_migration_title(json_t *migration)
 {
-  g_autofree char *raw = g_strdup_printf("%s, %s -> %s", nc_json_string_or(migration, "vm", "?"),
-                                         nc_json_string_or(migration, "source", "?"),
-                                         nc_json_string_or(migration, "destination", "?"));
+  g_autofree char *raw =
+      g_strdup_printf("%s, %s -> %s", nc_json_string_or(migration, "vm", "?"),
+                      nc_json_string_or(migration, "source", "?"), nc_json_string_or(migration, "destination", "?"));
   return nc_text_clean(raw);
 }
 
@@ -136,7 +137,8 @@ nc_migration_print_events(json_t *migration)
 
   if (json_array_size(events) > 0)
     puts("history (UTC)");
-  json_array_foreach (events, i, event) {
+  json_array_foreach(events, i, event)
+  {
     const char *at = nc_json_string_or(event, "at", "");
     const char *clock = strchr(at, 'T') ? strchr(at, 'T') + 1 : at; /* the day is that of "begun" */
     const char *detail = nc_json_string_or(event, "detail", "");
@@ -156,7 +158,8 @@ nc_migration_print_story(json_t *migration)
   printf("%s: %s\n", id, title);
   nc_print_fact("begun", "%s", nc_json_string_or(migration, "started", "not yet"));
   if (nc_migration_has_ended(migration))
-    nc_print_fact("ended", "%s, %s", nc_json_string_or(migration, "finished", "?"), nc_json_string_or(migration, "outcome", "?"));
+    nc_print_fact("ended", "%s, %s", nc_json_string_or(migration, "finished", "?"),
+                  nc_json_string_or(migration, "outcome", "?"));
   else
     nc_print_fact("now", "%s", progress);
   if (json_is_object(json_object_get(migration, "error"))) {

@@ -11,12 +11,13 @@ static void
 nc_cli_global_entries(NcCli *cli, GOptionEntry ret[7])
 {
   const GOptionEntry entries[7] = {
-    { "socket", 0, 0, G_OPTION_ARG_FILENAME, &cli->socket, "API socket (default $NOVACRON_SOCKET or " NC_CLI_SOCKET_DEFAULT ")",
-      "PATH" },
+    { "socket", 0, 0, G_OPTION_ARG_FILENAME, &cli->socket,
+      "API socket (default $NOVACRON_SOCKET or " NC_CLI_SOCKET_DEFAULT ")", "PATH" },
     { "url", 0, 0, G_OPTION_ARG_STRING, &cli->url, "talk HTTPS to another node instead", "https://HOST:PORT" },
     { "cert", 0, 0, G_OPTION_ARG_FILENAME, &cli->cert, "client certificate for --url (PEM)", "FILE" },
     { "key", 0, 0, G_OPTION_ARG_FILENAME, &cli->key, "its key (PEM)", "FILE" },
-    { "cacert", 0, 0, G_OPTION_ARG_FILENAME, &cli->cacert, "the CA the other node's certificate must come from (PEM)", "FILE" },
+    { "cacert", 0, 0, G_OPTION_ARG_FILENAME, &cli->cacert, "the CA the other node's certificate must come from (PEM)",
+      "FILE" },
     { "json", 0, 0, G_OPTION_ARG_NONE, &cli->json, "print one JSON object, stable for scripts", NULL },
     { NULL },
   };
@@ -32,7 +33,8 @@ nc_cli_finish_global(NcCli *cli, GError **error)
   if (!cli->socket)
     cli->socket = g_strdup(environment && environment[0] ? environment : NC_CLI_SOCKET_DEFAULT);
   if (cli->url && !g_str_has_prefix(cli->url, "https://"))
-    return nc_fail(error, NC_ERROR_INVALID, "--url must begin with https://: NovaCron speaks nothing else over the network");
+    return nc_fail(error, NC_ERROR_INVALID,
+                   "--url must begin with https://: NovaCron speaks nothing else over the network");
   while (cli->url && g_str_has_suffix(cli->url, "/"))
     cli->url[strlen(cli->url) - 1] = '\0';
   return true;
@@ -78,11 +80,11 @@ static bool
 nc_cli_check_count(const NcCommand *command, int argc, GError **error)
 {
   if (argc < command->min_arguments)
-    return nc_fail(error, NC_ERROR_INVALID, "usage: novacron %s %s (see novacron %s --help)", command->name, command->arguments,
-                   command->name);
+    return nc_fail(error, NC_ERROR_INVALID, "usage: novacron %s %s (see novacron %s --help)", command->name,
+                   command->arguments, command->name);
   if (argc > command->max_arguments)
-    return nc_fail(error, NC_ERROR_INVALID, "too many arguments for \"novacron %s\" (see novacron %s --help)", command->name,
-                   command->name);
+    return nc_fail(error, NC_ERROR_INVALID, "too many arguments for \"novacron %s\" (see novacron %s --help)",
+                   command->name, command->name);
   return true;
 }
 
@@ -123,5 +125,6 @@ nc_cli_print_json(json_t *object)
 bool
 nc_cli_check_name(const char *what, const char *name, GError **error)
 {
-  return nc_name_is_valid(name) || nc_fail(error, NC_ERROR_INVALID, "\"%s\" can't be a %s: %s", name, what, NC_NAME_RULE);
+  return nc_name_is_valid(name) ||
+         nc_fail(error, NC_ERROR_INVALID, "\"%s\" can't be a %s: %s", name, what, NC_NAME_RULE);
 }

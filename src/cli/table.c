@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+/* Measuring, cutting and aligning text. */
 #include "cli/table.h"
 
 #include <stdio.h>
@@ -78,7 +79,8 @@ nc_table_measure(const NcTable *table, size_t *widths)
   for (; total > NC_COLUMNS + 2; total--) {
     size_t widest = table->n_columns;
     for (size_t i = 0; i < table->n_columns; i++)
-      if (table->columns[i].shrink && widths[i] > NC_CELL_MIN && (widest == table->n_columns || widths[i] > widths[widest]))
+      if (table->columns[i].shrink && widths[i] > NC_CELL_MIN &&
+          (widest == table->n_columns || widths[i] > widths[widest]))
         widest = i;
     if (widest == table->n_columns)
       return;

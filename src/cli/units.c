@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+/* Scales, suffixes and their factors. */
 #include "cli/units.h"
 
 #include <math.h>
@@ -79,16 +80,18 @@ bool
 nc_parse_rate(const char *text, int64_t *ret_bytes_per_s, GError **error)
 {
   static const NcUnit units[] = {
-    { "", 1 }, { "B/s", 1 }, { "k", 1e3 }, { "kB/s", 1e3 }, { "M", 1e6 }, { "MB/s", 1e6 }, { "G", 1e9 }, { "GB/s", 1e9 },
-    { "Ki", 1024 }, { "KiB/s", 1024 }, { "Mi", 1048576 }, { "MiB/s", 1048576 }, { "Gi", 1073741824 },
-    { "GiB/s", 1073741824 }, { "bit", 0.125 }, { "kbit", 125 }, { "Mbit", 125e3 }, { "Gbit", 125e6 }, { "bit/s", 0.125 },
-    { "kbit/s", 125 }, { "Mbit/s", 125e3 }, { "Gbit/s", 125e6 },
+    { "", 1 },           { "B/s", 1 },         { "k", 1e3 },         { "kB/s", 1e3 },         { "M", 1e6 },
+    { "MB/s", 1e6 },     { "G", 1e9 },         { "GB/s", 1e9 },      { "Ki", 1024 },          { "KiB/s", 1024 },
+    { "Mi", 1048576 },   { "MiB/s", 1048576 }, { "Gi", 1073741824 }, { "GiB/s", 1073741824 }, { "bit", 0.125 },
+    { "kbit", 125 },     { "Mbit", 125e3 },    { "Gbit", 125e6 },    { "bit/s", 0.125 },      { "kbit/s", 125 },
+    { "Mbit/s", 125e3 }, { "Gbit/s", 125e6 },
   };
   double rate = nc_parse_with_unit(text, units, G_N_ELEMENTS(units));
 
   if (isnan(rate) || rate > 1e12)
     return nc_fail(error, NC_ERROR_INVALID,
-                   "\"%s\" is not a rate: write 0 (no limit), 50M or 50MB/s (bytes per second) or 800Mbit (bits)", text);
+                   "\"%s\" is not a rate: write 0 (no limit), 50M or 50MB/s (bytes per second) or 800Mbit (bits)",
+                   text);
   *ret_bytes_per_s = (int64_t)(rate + 0.5);
   return true;
 }

@@ -5,9 +5,9 @@
 #include "base/error.h"
 #include <stdint.h>
 
-char *nc_format_bytes(int64_t bytes);       /* "312.4 MiB" */
-char *nc_format_rate(double bytes_per_s);   /* "112.3 MB/s" */
-char *nc_format_ms(double ms);              /* "312 ms", "4.2 s", "3 min 05 s", "2 h 03 min" */
+char *nc_format_bytes(int64_t bytes);     /* "312.4 MiB" */
+char *nc_format_rate(double bytes_per_s); /* "112.3 MB/s" */
+char *nc_format_ms(double ms);            /* "312 ms", "4.2 s", "3 min 05 s", "2 h 03 min" */
 
 /*
  * A rate as people write it, to bytes per second: "0" (no limit), "50M",

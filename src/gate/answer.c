@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+/* Building answers and giving them to libmicrohttpd. */
 #include "gate/answer.h"
 #include "base/ident.h"
 #include "base/msg.h"
@@ -48,7 +49,8 @@ nc_answer_set_location(NcAnswer *answer, const NcRoute *route)
   const char *hole = name[0] && nc_name_is_valid(name) ? strstr(route->location, "%s") : NULL;
 
   if (hole)
-    g_snprintf(answer->location, sizeof answer->location, "%.*s%s", (int)(hole - route->location), route->location, name);
+    g_snprintf(answer->location, sizeof answer->location, "%.*s%s", (int)(hole - route->location), route->location,
+               name);
 }
 
 void
@@ -58,8 +60,9 @@ nc_answer_set_result(NcAnswer *answer, const NcRoute *route, json_t *result, siz
   answer->body = route->list ? nc_answer_wrap_list(result, limit) : json_is_object(result) ? json_incref(result) : NULL;
   answer->status = route->status;
   if (!answer->body) {
-    g_autoptr(GError) error = g_error_new(NC_ERROR, NC_ERROR_PROTOCOL, "novacrond answered %s with something else than %s",
-                                          route->op, route->list ? "a list" : "an object");
+    g_autoptr(GError) error =
+        g_error_new(NC_ERROR, NC_ERROR_PROTOCOL, "novacrond answered %s with something else than %s", route->op,
+                    route->list ? "a list" : "an object");
     nc_answer_set_error(answer, error, instance);
     return;
   }

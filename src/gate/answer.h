@@ -8,12 +8,12 @@
 
 typedef struct {
   unsigned status;
-  json_t *body;         /* owned; NULL: ${text} is the body */
-  const char *text;     /* static JSON, for openapi.json */
+  json_t *body;     /* owned; NULL: ${text} is the body */
+  const char *text; /* static JSON, for openapi.json */
   size_t text_bytes;
   bool problem;
-  bool close;           /* the connection can't be trusted to be in step any more */
-  char allow[64];       /* "" : no such header */
+  bool close;     /* the connection can't be trusted to be in step any more */
+  char allow[64]; /* "" : no such header */
   char location[128];
 } NcAnswer;
 

@@ -30,11 +30,11 @@ struct NcBackend {
   int wake; /* eventfd */
   GThread *thread;
 
-  GMutex lock;          /* guards what follows */
-  GHashTable *pending;  /* &id -> NcPending */
+  GMutex lock;         /* guards what follows */
+  GHashTable *pending; /* &id -> NcPending */
   GByteArray *outgoing;
   int64_t last_id;
-  int64_t sent_id;      /* requests up to this one were (at least in part) written to the socket */
+  int64_t sent_id; /* requests up to this one were (at least in part) written to the socket */
   bool stopping;
 
   /* the thread's own */
@@ -106,9 +106,8 @@ nc_backend_connect(NcBackend *backend)
   backend->socket = nc_unix_connect(backend->path, &error);
   if (backend->socket >= 0 && nc_fd_set_nonblocking(backend->socket, true, &error))
     return;
-  g_autofree char *why =
-    g_strdup_printf("the gate can't reach novacrond on this node: is it running? (systemctl status novacrond): %s",
-                    error->message);
+  g_autofree char *why = g_strdup_printf(
+      "the gate can't reach novacrond on this node: is it running? (systemctl status novacrond): %s", error->message);
   nc_backend_disconnect(backend, why);
 }
 
@@ -254,8 +253,9 @@ nc_backend_step(NcBackend *backend)
     nc_backend_read(backend);
   if (backend->socket >= 0 && (fds[1].revents & POLLOUT))
     nc_backend_write(backend);
-  nc_backend_fail_expired(backend, nc_mono_us(), NC_ERROR_TIMEOUT,
-                          "novacrond did not answer in time; the request may still be carried out: look before repeating it");
+  nc_backend_fail_expired(
+      backend, nc_mono_us(), NC_ERROR_TIMEOUT,
+      "novacrond did not answer in time; the request may still be carried out: look before repeating it");
 }
 
 static gpointer
@@ -316,8 +316,8 @@ nc_backend_enqueue_locked(NcBackend *backend, json_t *request, NcPending *pendin
 }
 
 bool
-nc_backend_call(NcBackend *backend, const char *op, json_t *identity, json_t *args, unsigned answer_ms, NcBackendFunc func,
-                void *data, GError **error)
+nc_backend_call(NcBackend *backend, const char *op, json_t *identity, json_t *args, unsigned answer_ms,
+                NcBackendFunc func, void *data, GError **error)
 {
   nc_autojson json_t *request = json_pack("{s:s, s:O, s:O}", "op", op, "identity", identity, "args", args);
   NcPending *pending = g_new0(NcPending, 1);

@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+/* The set of open connections, each with the time at which it ends. */
 #include "gate/connections.h"
 #include "base/ident.h"
 

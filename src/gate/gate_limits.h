@@ -3,31 +3,33 @@
 #pragma once
 
 /* One request. */
-#define NC_GATE_BODY_MAX_BYTES (1u << 20)    /* the largest real body, a machine file, is under 64 KiB */
-#define NC_GATE_BODY_DISCARD_BYTES (3u << 20) /* beyond the limit we listen this long, so that the client reads our 413 */
-#define NC_GATE_JSON_DEPTH 16                /* a machine's spec nests 4 deep */
-#define NC_GATE_JSON_VALUES 10000            /* values in one body: 64 disks of 10 keys are 640 */
-#define NC_GATE_HEADERS 64                   /* browsers send about 20 */
-#define NC_GATE_HEADER_BYTES 16384           /* request line and headers together, as most servers have it */
-#define NC_GATE_PATH_BYTES 512               /* the longest route with the longest name is under 100 */
+#define NC_GATE_BODY_MAX_BYTES (1u << 20) /* the largest real body, a machine file, is under 64 KiB */
+#define NC_GATE_BODY_DISCARD_BYTES                                                                                     \
+  (3u << 20)                       /* beyond the limit we listen this long, so that the client reads our 413 */
+#define NC_GATE_JSON_DEPTH 16      /* a machine's spec nests 4 deep */
+#define NC_GATE_JSON_VALUES 10000  /* values in one body: 64 disks of 10 keys are 640 */
+#define NC_GATE_HEADERS 64         /* browsers send about 20 */
+#define NC_GATE_HEADER_BYTES 16384 /* request line and headers together, as most servers have it */
+#define NC_GATE_PATH_BYTES 512     /* the longest route with the longest name is under 100 */
 
 /* One connection. */
 #define NC_GATE_CONNECTION_MEMORY (32u << 10) /* libmicrohttpd's pool: headers, and a window for the body */
-#define NC_GATE_REQUEST_DEADLINE_MS 15000     /* from connecting (or the last answer's end) to a whole request, TLS included */
-#define NC_GATE_IDLE_DEADLINE_MS 60000        /* a kept-alive connection between requests */
-#define NC_GATE_ANSWER_DEADLINE_MS 30000      /* for the client to take our answer */
-#define NC_GATE_INACTIVITY_S 15               /* libmicrohttpd's own: no byte at all */
+#define NC_GATE_REQUEST_DEADLINE_MS                                                                                    \
+  15000                                /* from connecting (or the last answer's end) to a whole request, TLS included */
+#define NC_GATE_IDLE_DEADLINE_MS 60000 /* a kept-alive connection between requests */
+#define NC_GATE_ANSWER_DEADLINE_MS 30000 /* for the client to take our answer */
+#define NC_GATE_INACTIVITY_S 15          /* libmicrohttpd's own: no byte at all */
 
 /* All clients. */
-#define NC_GATE_CONNECTIONS 256        /* 32 KiB each: 8 MiB */
-#define NC_GATE_CONNECTIONS_PER_IP 32  /* a browser opens 6 */
-#define NC_GATE_PENDING 128            /* requests that wait for novacrond */
+#define NC_GATE_CONNECTIONS 256          /* 32 KiB each: 8 MiB */
+#define NC_GATE_CONNECTIONS_PER_IP 32    /* a browser opens 6 */
+#define NC_GATE_PENDING 128              /* requests that wait for novacrond */
 #define NC_GATE_BACKEND_QUEUE (8u << 20) /* bytes novacrond has not read yet */
-#define NC_GATE_RATE_PER_S 50          /* requests per remote client; `migrate --wait` makes 4 */
-#define NC_GATE_RATE_BURST 200         /* a dashboard's start, a script's loop */
-#define NC_GATE_LOCAL_RATE_PER_S 200   /* per local user: 50 `migrate --wait` at once */
+#define NC_GATE_RATE_PER_S 50            /* requests per remote client; `migrate --wait` makes 4 */
+#define NC_GATE_RATE_BURST 200           /* a dashboard's start, a script's loop */
+#define NC_GATE_LOCAL_RATE_PER_S 200     /* per local user: 50 `migrate --wait` at once */
 #define NC_GATE_LOCAL_RATE_BURST 1000
-#define NC_GATE_RATE_CLIENTS 1024      /* clients remembered; the stalest makes room */
+#define NC_GATE_RATE_CLIENTS 1024 /* clients remembered; the stalest makes room */
 
 /* Time novacrond has for an answer. */
 #define NC_GATE_ANSWER_MS 30000

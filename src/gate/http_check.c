@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+/* The rules by which a request is proper HTTP for us. */
 #include "gate/http_check.h"
 #include "gate/gate_limits.h"
 

@@ -15,12 +15,12 @@
 
 typedef struct {
   const char *method;
-  const char *version;     /* "HTTP/1.1" */
-  size_t uri_bytes;        /* path and query as received */
-  size_t raw_bytes;        /* request line and headers as received, with the final empty line; 0: unknown */
+  const char *version; /* "HTTP/1.1" */
+  size_t uri_bytes;    /* path and query as received */
+  size_t raw_bytes;    /* request line and headers as received, with the final empty line; 0: unknown */
   /* filled by nc_http_head_add() */
   unsigned headers, hosts, lengths, codings, content_types;
-  size_t shown_bytes;      /* of the header lines, as far as libmicrohttpd shows them */
+  size_t shown_bytes; /* of the header lines, as far as libmicrohttpd shows them */
   bool chunked, bad_coding, bad_value, json;
   unsigned long long content_length;
   bool bad_length;

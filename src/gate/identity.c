@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+/* Peer credentials and client certificates turned into a name and a role. */
 #include "gate/identity.h"
 #include "base/ident.h"
 
@@ -48,13 +49,15 @@ nc_identity_from_unix(int fd, const NcAccess *access, NcIdentity *ret, GError **
 static bool
 nc_certificate_check(gnutls_session_t session, GError **error)
 {
-  gnutls_typed_vdata_st purpose = { .type = GNUTLS_DT_KEY_PURPOSE_OID, .data = (unsigned char *)GNUTLS_KP_TLS_WWW_CLIENT };
+  gnutls_typed_vdata_st purpose = { .type = GNUTLS_DT_KEY_PURPOSE_OID,
+                                    .data = (unsigned char *)GNUTLS_KP_TLS_WWW_CLIENT };
   unsigned status = 0;
   gnutls_datum_t text = { 0 };
 
   int failed = gnutls_certificate_verify_peers(session, &purpose, 1, &status);
   if (failed < 0)
-    return nc_fail(error, NC_ERROR_UNAUTHENTICATED, "the client certificate can't be verified: %s", gnutls_strerror(failed));
+    return nc_fail(error, NC_ERROR_UNAUTHENTICATED, "the client certificate can't be verified: %s",
+                   gnutls_strerror(failed));
   if (status == 0)
     return true;
   failed = gnutls_certificate_verification_status_print(status, GNUTLS_CRT_X509, &text, 0);
@@ -77,7 +80,8 @@ nc_certificate_get_name(gnutls_session_t session, char ret_name[64], GError **er
       gnutls_x509_crt_import(certificate, &chain[0], GNUTLS_X509_FMT_DER) < 0 ||
       gnutls_x509_crt_get_dn_by_oid(certificate, GNUTLS_OID_X520_COMMON_NAME, 0, 0, name, &length) < 0 ||
       strlen(name) != length || !nc_name_is_valid(name))
-    return nc_fail(error, NC_ERROR_UNAUTHENTICATED, "the client certificate's common name is not a name: %s", NC_NAME_RULE);
+    return nc_fail(error, NC_ERROR_UNAUTHENTICATED, "the client certificate's common name is not a name: %s",
+                   NC_NAME_RULE);
   g_strlcpy(ret_name, name, 64);
   return true;
 }

@@ -20,10 +20,10 @@ typedef struct {
 
 /* Who may do what; fixed after start. */
 typedef struct {
-  uid_t own_uid;       /* the gate's own, after dropping privileges */
+  uid_t own_uid; /* the gate's own, after dropping privileges */
   bool has_group;
-  gid_t group;         /* members are admins on the UNIX socket */
-  char **admins;       /* NULL-terminated names of certificates with the role admin; may be NULL */
+  gid_t group;   /* members are admins on the UNIX socket */
+  char **admins; /* NULL-terminated names of certificates with the role admin; may be NULL */
 } NcAccess;
 
 /*

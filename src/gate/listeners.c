@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+/* Taking systemd's sockets or opening our own. */
 #include "gate/listeners.h"
 #include "base/io.h"
 #include "base/log.h"
@@ -17,11 +18,13 @@ nc_listeners_take(NcListeners *listeners, int n, GError **error)
   for (int i = 0; i < n; i++) {
     int fd = SD_LISTEN_FDS_START + i;
     bool local = sd_is_socket(fd, AF_UNIX, SOCK_STREAM, 1) > 0;
-    bool https = !local && (sd_is_socket(fd, AF_INET, SOCK_STREAM, 1) > 0 || sd_is_socket(fd, AF_INET6, SOCK_STREAM, 1) > 0);
+    bool https =
+        !local && (sd_is_socket(fd, AF_INET, SOCK_STREAM, 1) > 0 || sd_is_socket(fd, AF_INET6, SOCK_STREAM, 1) > 0);
     int *slot = local ? &listeners->local : https ? &listeners->https : NULL;
     if (!slot || *slot >= 0)
-      return nc_fail(error, NC_ERROR_INVALID,
-                     "systemd passed descriptor %d, which is not the one UNIX or the one TCP socket the gate listens on", fd);
+      return nc_fail(
+          error, NC_ERROR_INVALID,
+          "systemd passed descriptor %d, which is not the one UNIX or the one TCP socket the gate listens on", fd);
     *slot = fd;
   }
   return true;
@@ -80,9 +83,11 @@ static bool
 nc_listeners_check(const NcGateOptions *options, const NcListeners *listeners, GError **error)
 {
   if (listeners->https >= 0 && !options->tls_cert)
-    return nc_fail(error, NC_ERROR_INVALID, "a TCP socket was passed, but there is no tls-cert: HTTP is never spoken over TCP");
+    return nc_fail(error, NC_ERROR_INVALID,
+                   "a TCP socket was passed, but there is no tls-cert: HTTP is never spoken over TCP");
   if (listeners->local < 0 && listeners->https < 0)
-    return nc_fail(error, NC_ERROR_INVALID, "nothing to listen on: neither a socket nor listen with tls-cert and tls-key");
+    return nc_fail(error, NC_ERROR_INVALID,
+                   "nothing to listen on: neither a socket nor listen with tls-cert and tls-key");
   return true;
 }
 
@@ -91,7 +96,8 @@ nc_listeners_open(const NcGateOptions *options, NcListeners *ret, GError **error
 {
   NcListeners listeners = { -1, -1 };
   int passed = sd_listen_fds(1);
-  bool ok = passed > 0 ? nc_listeners_take(&listeners, passed, error) : nc_listeners_open_own(options, &listeners, error);
+  bool ok =
+      passed > 0 ? nc_listeners_take(&listeners, passed, error) : nc_listeners_open_own(options, &listeners, error);
 
   if (!ok || !nc_listeners_check(options, &listeners, error)) {
     nc_fd_clear(&listeners.local);

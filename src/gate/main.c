@@ -61,7 +61,8 @@ nc_gate_read_access(const NcGateOptions *options, NcAccess *access, GError **err
     return true;
   struct group *entry = getgrnam(options->socket_group);
   if (!entry)
-    return nc_fail(error, NC_ERROR_INVALID, "socket-group: there is no group \"%s\" on this node", options->socket_group);
+    return nc_fail(error, NC_ERROR_INVALID, "socket-group: there is no group \"%s\" on this node",
+                   options->socket_group);
   access->group = entry->gr_gid;
   access->has_group = true;
   return true;
@@ -145,7 +146,8 @@ nc_gate_run(NcGate *gate, const sigset_t *signals)
   sd_notify(0, "STOPPING=1");
 }
 
-/* Also after half a start. The backend goes first: what it fails wakes the suspended connections the servers wait for. */
+/* Also after half a start. The backend goes first: what it fails wakes the suspended connections the servers wait for.
+ */
 static void
 nc_gate_stop(NcGate *gate)
 {

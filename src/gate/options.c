@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+/* The table of options, read from two places. */
 #include "gate/options.h"
 #include "base/log.h"
 
@@ -13,8 +14,10 @@ typedef struct {
   const char *help;
 } NcGateOption;
 
-#define OPTION(name_, field_, fallback_, argument_, help_) \
-  { (name_), offsetof(NcGateOptions, field_), (fallback_), (argument_), (help_) }
+#define OPTION(name_, field_, fallback_, argument_, help_)                                                             \
+  {                                                                                                                    \
+    (name_), offsetof(NcGateOptions, field_), (fallback_), (argument_), (help_)                                        \
+  }
 
 static const NcGateOption nc_gate_options[] = {
   OPTION("listen", listen, "127.0.0.1:7443", "HOST:PORT", "HTTPS address; \"none\": no HTTPS (default 127.0.0.1:7443)"),
@@ -26,7 +29,8 @@ static const NcGateOption nc_gate_options[] = {
   OPTION("tls-cert", tls_cert, NULL, "FILE", "PEM certificate chain for HTTPS; without it there is no HTTPS"),
   OPTION("tls-key", tls_key, NULL, "FILE", "PEM key for HTTPS"),
   OPTION("client-ca", client_ca, NULL, "FILE", "PEM certificate of the CA whose client certificates are accepted"),
-  OPTION("admins", admins, NULL, "NAME,...", "names (CN) of client certificates that may change things; others may look"),
+  OPTION("admins", admins, NULL, "NAME,...",
+         "names (CN) of client certificates that may change things; others may look"),
   OPTION("user", user, NULL, "USER", "run as this user"),
   OPTION("log-level", log_level, "info", "LEVEL", "err, warning, notice, info or debug (default info)"),
   OPTION("log-format", log_format, "text", "FORMAT", "text or json (default text)"),
@@ -49,17 +53,27 @@ nc_gate_options_context(NcGateOptions *options, NcGateFlags *flags)
   size_t n = 0;
 
   for (; n < G_N_ELEMENTS(nc_gate_options); n++)
-    rows[n] = (GOptionEntry){ .long_name = nc_gate_options[n].name, .arg = G_OPTION_ARG_STRING,
+    rows[n] = (GOptionEntry){ .long_name = nc_gate_options[n].name,
+                              .arg = G_OPTION_ARG_STRING,
                               .arg_data = nc_gate_option_field(options, &nc_gate_options[n]),
-                              .description = nc_gate_options[n].help, .arg_description = nc_gate_options[n].argument };
-  rows[n++] = (GOptionEntry){ .long_name = "config", .arg = G_OPTION_ARG_FILENAME, .arg_data = &options->config,
+                              .description = nc_gate_options[n].help,
+                              .arg_description = nc_gate_options[n].argument };
+  rows[n++] = (GOptionEntry){ .long_name = "config",
+                              .arg = G_OPTION_ARG_FILENAME,
+                              .arg_data = &options->config,
                               .description = "file with the same keys in [gate] (default " NC_GATE_CONFIG_DEFAULT ")",
                               .arg_description = "FILE" };
-  rows[n++] = (GOptionEntry){ .long_name = "no-https", .arg = G_OPTION_ARG_NONE, .arg_data = &flags->no_https,
+  rows[n++] = (GOptionEntry){ .long_name = "no-https",
+                              .arg = G_OPTION_ARG_NONE,
+                              .arg_data = &flags->no_https,
                               .description = "the same as --listen none" };
-  rows[n++] = (GOptionEntry){ .long_name = "no-seccomp", .arg = G_OPTION_ARG_NONE, .arg_data = &flags->no_seccomp,
+  rows[n++] = (GOptionEntry){ .long_name = "no-seccomp",
+                              .arg = G_OPTION_ARG_NONE,
+                              .arg_data = &flags->no_seccomp,
                               .description = "run without the system-call filter (debugging only)" };
-  rows[n++] = (GOptionEntry){ .long_name = "version", .arg = G_OPTION_ARG_NONE, .arg_data = &flags->show_version,
+  rows[n++] = (GOptionEntry){ .long_name = "version",
+                              .arg = G_OPTION_ARG_NONE,
+                              .arg_data = &flags->show_version,
                               .description = "print the version" };
   GOptionContext *context = g_option_context_new("- the network's face of NovaCron");
   g_option_context_add_main_entries(context, rows, NULL); /* copies the rows */

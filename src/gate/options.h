@@ -8,15 +8,15 @@
 #define NC_GATE_CONFIG_DEFAULT "/etc/novacron/gate.conf"
 
 typedef struct {
-  char *listen;         /* "host:port" for HTTPS; "none": no HTTPS */
-  char *socket;         /* path of the API's UNIX socket; "none": no such socket */
-  char *socket_group;   /* its members are admins; NULL: only root and the gate's own user */
-  char *control;        /* novacrond's socket */
-  char *tls_cert;       /* PEM files; NULL: no HTTPS */
+  char *listen;       /* "host:port" for HTTPS; "none": no HTTPS */
+  char *socket;       /* path of the API's UNIX socket; "none": no such socket */
+  char *socket_group; /* its members are admins; NULL: only root and the gate's own user */
+  char *control;      /* novacrond's socket */
+  char *tls_cert;     /* PEM files; NULL: no HTTPS */
   char *tls_key;
-  char *client_ca;      /* NULL: nobody can authenticate over HTTPS */
-  char *admins;         /* comma-separated names of client certificates */
-  char *user;           /* run as; NULL: stay who we are */
+  char *client_ca; /* NULL: nobody can authenticate over HTTPS */
+  char *admins;    /* comma-separated names of client certificates */
+  char *user;      /* run as; NULL: stay who we are */
   char *log_level;
   char *log_format;
   char *config;

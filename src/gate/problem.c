@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+/* The wording of problems: a title per code. */
 #include "gate/problem.h"
 
 static const struct {
@@ -46,14 +47,15 @@ nc_problem_new(unsigned status, const char *code, const char *title, const char 
   g_autofree char *type = g_strconcat("urn:novacron:problem:", code, NULL);
   g_autofree char *text = g_utf8_make_valid(detail, -1); /* json_pack refuses anything else */
 
-  return json_pack("{s:s, s:s, s:i, s:s, s:s, s:s}", "type", type, "title", title, "status", (int)status, "detail", text,
-                   "code", code, "instance", instance);
+  return json_pack("{s:s, s:s, s:i, s:s, s:s, s:s}", "type", type, "title", title, "status", (int)status, "detail",
+                   text, "code", code, "instance", instance);
 }
 
 json_t *
 nc_problem_from_error(const GError *error, const char *instance, unsigned *ret_status)
 {
-  int code = error->domain == NC_ERROR && error->code >= 0 && error->code < NC_ERROR_COUNT ? error->code : NC_ERROR_INTERNAL;
+  int code =
+      error->domain == NC_ERROR && error->code >= 0 && error->code < NC_ERROR_COUNT ? error->code : NC_ERROR_INTERNAL;
 
   *ret_status = (unsigned)nc_error_http_status(code);
   return nc_problem_new(*ret_status, nc_error_code_name(code), nc_error_titles[code], error->message, instance);

@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+/* Token buckets in a bounded hash table. */
 #include "gate/rate.h"
 
 typedef struct {

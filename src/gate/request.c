@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+/* The life of one request; its states are in the header. */
 #include "gate/request.h"
 #include "base/ident.h"
 #include "base/log.h"
@@ -19,13 +20,13 @@ struct NcRequest {
   NcConnection *watch;
   NcRequestState state;
   char *id;
-  char *instance;      /* "urn:novacron:request:ID" */
+  char *instance; /* "urn:novacron:request:ID" */
   size_t uri_bytes;
   int64_t begun_us;
-  char *line;          /* "GET /api/...", once the path has proved harmless */
+  char *line; /* "GET /api/...", once the path has proved harmless */
   NcHttpHead head;
   NcIdentity identity;
-  bool known;          /* identity is filled */
+  bool known; /* identity is filled */
   NcRouteMatch match;
   GByteArray *body;
   size_t discarded;
@@ -74,7 +75,7 @@ static bool
 nc_request_check_http(NcRequest *request, const char *method, const char *path, const char *version)
 {
   const union MHD_ConnectionInfo *size =
-    MHD_get_connection_info(request->connection, MHD_CONNECTION_INFO_REQUEST_HEADER_SIZE);
+      MHD_get_connection_info(request->connection, MHD_CONNECTION_INFO_REQUEST_HEADER_SIZE);
   NcHttpProblem problem;
   const char *detail;
 
@@ -102,7 +103,7 @@ nc_request_client(NcRequest *request)
   if (!request->context->tls)
     return g_strconcat("uid:", request->identity.name, NULL);
   const union MHD_ConnectionInfo *info =
-    MHD_get_connection_info(request->connection, MHD_CONNECTION_INFO_CLIENT_ADDRESS);
+      MHD_get_connection_info(request->connection, MHD_CONNECTION_INFO_CLIENT_ADDRESS);
   const struct sockaddr *address = info ? info->client_addr : NULL;
   if (address && address->sa_family == AF_INET)
     inet_ntop(AF_INET, &((const struct sockaddr_in *)address)->sin_addr, text, sizeof text);
@@ -129,13 +130,13 @@ nc_request_identify(NcRequest *request)
   if (request->context->tls) {
     /* Counted first: verifying a chain costs more than refusing a stranger. */
     const union MHD_ConnectionInfo *info =
-      MHD_get_connection_info(request->connection, MHD_CONNECTION_INFO_GNUTLS_SESSION);
+        MHD_get_connection_info(request->connection, MHD_CONNECTION_INFO_GNUTLS_SESSION);
     if (!nc_request_count(request))
       return false;
     request->known = nc_identity_from_tls(info ? info->tls_session : NULL, access, &request->identity, &error);
   } else {
     const union MHD_ConnectionInfo *info =
-      MHD_get_connection_info(request->connection, MHD_CONNECTION_INFO_CONNECTION_FD);
+        MHD_get_connection_info(request->connection, MHD_CONNECTION_INFO_CONNECTION_FD);
     request->known = nc_identity_from_unix(info ? info->connect_fd : -1, access, &request->identity, &error);
     if (request->known && !nc_request_count(request))
       return false;
@@ -152,15 +153,16 @@ nc_request_route(NcRequest *request, const char *method, const char *path)
   case NC_ROUTE_NO_PATH:
     return nc_request_refuse_http(request, NC_HTTP_NO_PATH, "there is nothing at this path; see /api/v2/openapi.json");
   case NC_ROUTE_NO_METHOD:
-    nc_request_refuse_http(request, NC_HTTP_NO_METHOD, "this resource does not have that method; the Allow header lists its own");
+    nc_request_refuse_http(request, NC_HTTP_NO_METHOD,
+                           "this resource does not have that method; the Allow header lists its own");
     g_strlcpy(request->answer.allow, request->match.allow, sizeof request->answer.allow);
     return false;
   case NC_ROUTE_FOUND:
     break;
   }
   if (request->identity.role < request->match.route->role) {
-    g_autoptr(GError) error = g_error_new(NC_ERROR, NC_ERROR_FORBIDDEN, "\"%s\" may look but not change anything",
-                                          request->identity.name);
+    g_autoptr(GError) error =
+        g_error_new(NC_ERROR, NC_ERROR_FORBIDDEN, "\"%s\" may look but not change anything", request->identity.name);
     return nc_request_refuse(request, error);
   }
   return true;

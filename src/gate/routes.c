@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+/* The table of endpoints, and finding a row in it. */
 #include "gate/routes.h"
 #include "base/ident.h"
-#include "base/tcp.h"
 #include "gate/gate_limits.h"
 
 #include <string.h>
@@ -18,13 +18,19 @@ nc_action_is_known(const char *text)
   return g_str_equal(text, "run_here");
 }
 
-#define NAME(key_, required_) \
-  { .key = (key_), .type = NC_FIELD_STRING, .required = (required_), .minimum = 1, .maximum = 63, .check = nc_name_is_valid, \
-    .rule = "a name: 1 to 63 letters, digits, '.', '_' or '-', the first a letter or digit" }
-#define INTEGER(key_, minimum_, maximum_) \
-  { .key = (key_), .type = NC_FIELD_INTEGER, .minimum = (minimum_), .maximum = (maximum_) }
-#define SCHEMA(name_, fields_, ...) \
-  { .name = (name_), .fields = (fields_), .n_fields = G_N_ELEMENTS(fields_), __VA_ARGS__ }
+#define NAME(key_, required_)                                                                                          \
+  {                                                                                                                    \
+    .key = (key_), .type = NC_FIELD_STRING, .required = (required_), .minimum = 1, .maximum = 63,                      \
+    .check = nc_name_is_valid, .rule = "a name: 1 to 63 letters, digits, '.', '_' or '-', the first a letter or digit" \
+  }
+#define INTEGER(key_, minimum_, maximum_)                                                                              \
+  {                                                                                                                    \
+    .key = (key_), .type = NC_FIELD_INTEGER, .minimum = (minimum_), .maximum = (maximum_)                              \
+  }
+#define SCHEMA(name_, fields_, ...)                                                                                    \
+  {                                                                                                                    \
+    .name = (name_), .fields = (fields_), .n_fields = G_N_ELEMENTS(fields_), __VA_ARGS__                               \
+  }
 
 static const NcField nc_token_fields[] = { INTEGER("ttl_s", 60, 604800), NAME("name", false) };
 static const NcSchema nc_token_schema = SCHEMA("TokenRequest", nc_token_fields, .optional = true);
@@ -37,24 +43,38 @@ static const NcSchema nc_stop_schema = SCHEMA("StopRequest", nc_stop_fields, .op
 
 static const NcField nc_adopt_fields[] = {
   NAME("name", true),
-  { .key = "qmp", .type = NC_FIELD_STRING, .required = true, .minimum = 2, .maximum = 107, /* sun_path */
-    .check = nc_path_is_absolute, .rule = "the absolute path of a QMP socket" },
+  { .key = "qmp",
+    .type = NC_FIELD_STRING,
+    .required = true,
+    .minimum = 2,
+    .maximum = 107, /* sun_path */
+    .check = nc_path_is_absolute,
+    .rule = "the absolute path of a QMP socket" },
 };
 static const NcSchema nc_adopt_schema = SCHEMA("AdoptRequest", nc_adopt_fields);
 
 static const NcField nc_migration_fields[] = {
   NAME("vm", true),
   NAME("to", true),
-  INTEGER("max_downtime_ms", 1, 2000000) /* QEMU takes no more */,
+  INTEGER("max_downtime_ms", 1, 2000000), /* QEMU takes no more */
   INTEGER("bandwidth_limit_bps", 0, INT64_C(1000000000000)),
-  { .key = "compression", .type = NC_FIELD_STRING, .minimum = 3, .maximum = 16, .check = nc_compression_is_valid,
+  { .key = "compression",
+    .type = NC_FIELD_STRING,
+    .minimum = 3,
+    .maximum = 16,
+    .check = nc_compression_is_valid,
     .rule = "\"none\", \"lz4\", \"zstd\" or \"zstd:LEVEL\" with a level from -5 to 9 except 0" },
   INTEGER("streams", 1, 16),
 };
 static const NcSchema nc_migration_schema = SCHEMA("MigrationRequest", nc_migration_fields);
 
 static const NcField nc_resolve_fields[] = {
-  { .key = "action", .type = NC_FIELD_STRING, .required = true, .minimum = 1, .maximum = 32, .check = nc_action_is_known,
+  { .key = "action",
+    .type = NC_FIELD_STRING,
+    .required = true,
+    .minimum = 1,
+    .maximum = 32,
+    .check = nc_action_is_known,
     .rule = "\"run_here\"" },
 };
 static const NcSchema nc_resolve_schema = SCHEMA("ResolveRequest", nc_resolve_fields);
@@ -62,12 +82,18 @@ static const NcSchema nc_resolve_schema = SCHEMA("ResolveRequest", nc_resolve_fi
 static const NcField nc_list_fields[] = { INTEGER("limit", 1, 1000) };
 static const NcSchema nc_list_schema = SCHEMA("", nc_list_fields);
 
-#define READ(pattern_, op_, ...) \
-  { .method = "GET", .pattern = "/api/v2/" pattern_, .op = (op_), .role = NC_ROLE_VIEWER, .status = 200, \
-    .answer_ms = NC_GATE_ANSWER_MS, __VA_ARGS__ }
-#define CHANGE(method_, pattern_, op_, status_, ...) \
-  { .method = (method_), .pattern = "/api/v2/" pattern_, .op = (op_), .role = NC_ROLE_ADMIN, .status = (status_), \
-    .answer_ms = NC_GATE_ANSWER_MS, __VA_ARGS__ }
+#define READ(pattern_, op_, ...)                                                                                       \
+  {                                                                                                                    \
+    .method = "GET", .pattern = "/api/v2/" pattern_, .op = (op_), .role = NC_ROLE_VIEWER, .status = 200,               \
+    .answer_ms = NC_GATE_ANSWER_MS, __VA_ARGS__                                                                        \
+  }
+#define CHANGE_WITHIN(answer_ms_, method_, pattern_, op_, status_, ...)                                                \
+  {                                                                                                                    \
+    .method = (method_), .pattern = "/api/v2/" pattern_, .op = (op_), .role = NC_ROLE_ADMIN, .status = (status_),      \
+    .answer_ms = (answer_ms_), __VA_ARGS__                                                                             \
+  }
+#define CHANGE(...) CHANGE_WITHIN(NC_GATE_ANSWER_MS, __VA_ARGS__)
+#define SLOW_CHANGE(...) CHANGE_WITHIN(NC_GATE_SLOW_ANSWER_MS, __VA_ARGS__) /* waits for a QEMU or its guest */
 #define NEW_AT(what_, key_) .location = "/api/v2/" what_ "/%s", .location_key = (key_)
 
 const NcRoute nc_routes[] = {
@@ -78,11 +104,11 @@ const NcRoute nc_routes[] = {
   CHANGE("DELETE", "nodes/{name}", "node.remove", 200),
   READ("machines", "machine.list", .list = true),
   CHANGE("POST", "machines", "machine.define", 201, .body = &nc_machine_schema, NEW_AT("machines", "name")),
-  CHANGE("POST", "machines/adopt", "machine.adopt", 201, .body = &nc_adopt_schema, NEW_AT("machines", "name")),
+  SLOW_CHANGE("POST", "machines/adopt", "machine.adopt", 201, .body = &nc_adopt_schema, NEW_AT("machines", "name")),
   READ("machines/{name}", "machine.get"),
   CHANGE("DELETE", "machines/{name}", "machine.destroy", 200),
-  CHANGE("POST", "machines/{name}/start", "machine.start", 200),
-  CHANGE("POST", "machines/{name}/stop", "machine.stop", 200, .body = &nc_stop_schema),
+  SLOW_CHANGE("POST", "machines/{name}/start", "machine.start", 200),
+  SLOW_CHANGE("POST", "machines/{name}/stop", "machine.stop", 200, .body = &nc_stop_schema),
   READ("migrations", "migration.list", .list = true, .query = &nc_list_schema),
   CHANGE("POST", "migrations", "migration.create", 201, .body = &nc_migration_schema, NEW_AT("migrations", "id")),
   READ("migrations/{id}", "migration.get"),

@@ -21,10 +21,11 @@ typedef struct {
   const NcSchema *query; /* NULL: none */
   NcRole role;           /* the least that is needed */
   unsigned status;       /* on success */
-  const char *location;  /* of what was created: "/api/v2/machines/%s" with ${location_key} of the result; NULL: nothing */
+  const char
+      *location; /* of what was created: "/api/v2/machines/%s" with ${location_key} of the result; NULL: nothing */
   const char *location_key;
-  bool list;             /* the result is an array, to be wrapped as {"items":[...],"next":null} */
-  unsigned answer_ms;    /* time novacrond has */
+  bool list;          /* the result is an array, to be wrapped as {"items":[...],"next":null} */
+  unsigned answer_ms; /* time novacrond has */
 } NcRoute;
 
 extern const NcRoute nc_routes[];
@@ -32,16 +33,16 @@ extern const size_t nc_n_routes;
 
 typedef enum {
   NC_ROUTE_FOUND,
-  NC_ROUTE_NO_PATH,         /* 404 */
-  NC_ROUTE_NO_METHOD,       /* 405: the path exists */
-  NC_ROUTE_UNKNOWN_METHOD,  /* 501: no endpoint has such a method */
+  NC_ROUTE_NO_PATH,        /* 404 */
+  NC_ROUTE_NO_METHOD,      /* 405: the path exists */
+  NC_ROUTE_UNKNOWN_METHOD, /* 501: no endpoint has such a method */
 } NcRouteVerdict;
 
 typedef struct {
-  const NcRoute *route;     /* if found */
-  const char *key;          /* name of the path's parameter, static; NULL: none */
-  char value[64];           /* its value, a valid name (base/ident.h) */
-  char allow[64];           /* for 405: "GET, HEAD, POST" */
+  const NcRoute *route; /* if found */
+  const char *key;      /* name of the path's parameter, static; NULL: none */
+  char value[64];       /* its value, a valid name (base/ident.h) */
+  char allow[64];       /* for 405: "GET, HEAD, POST" */
 } NcRouteMatch;
 
 /*

@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+/* Parsing strangers' JSON within bounds, and checking it against tables of fields. */
 #include "gate/schema.h"
 #include "base/msg.h"
 #include "gate/gate_limits.h"
@@ -15,7 +16,8 @@ nc_compression_is_valid(const char *text)
   const char *level = text + strlen("zstd:");
   bool fast = level[0] == '-';
   char digit = level[fast];
-  return digit >= '1' && digit <= (fast ? '5' : '9') && level[fast + 1] == '\0'; /* NC_ZSTD_LEVEL_MIN and _MAX of the wire */
+  return digit >= '1' && digit <= (fast ? '5' : '9') &&
+         level[fast + 1] == '\0'; /* NC_ZSTD_LEVEL_MIN and _MAX of the wire */
 }
 
 /*
@@ -143,7 +145,8 @@ nc_schema_check(const NcSchema *schema, json_t *object, GError **error)
   const char *key;
   json_t *value;
 
-  json_object_foreach (object, key, value) {
+  json_object_foreach(object, key, value)
+  {
     const NcField *field = nc_schema_find(schema, key);
     if (!field && !schema->open)
       return nc_schema_refuse_key(schema, key, error);

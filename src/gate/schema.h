@@ -34,12 +34,12 @@ typedef struct {
 } NcField;
 
 typedef struct {
-  const char *name;      /* of the schema in openapi.json */
+  const char *name; /* of the schema in openapi.json */
   const NcField *fields;
   size_t n_fields;
-  bool optional;         /* the body may be missing: like {} */
-  bool open;             /* keys without a field pass: novacrond checks them (a machine's spec) */
-  const char *wrap;      /* the whole body becomes this one argument; NULL: its keys are the arguments */
+  bool optional;    /* the body may be missing: like {} */
+  bool open;        /* keys without a field pass: novacrond checks them (a machine's spec) */
+  const char *wrap; /* the whole body becomes this one argument; NULL: its keys are the arguments */
 } NcSchema;
 
 /*

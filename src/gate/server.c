@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+/* Setting up libmicrohttpd and passing its callbacks on. */
 #include "gate/server.h"
 #include "base/io.h"
 #include "base/log.h"
@@ -13,6 +14,8 @@ struct NcServer {
   NcServerDeps deps;
   NcRequestContext context;
 };
+
+static void nc_server_on_log(void *data, const char *format, va_list args) G_GNUC_PRINTF(2, 0);
 
 static void
 nc_server_on_log(void *data, const char *format, va_list args)
@@ -31,7 +34,7 @@ nc_server_on_connection(void *data, struct MHD_Connection *connection, void **so
   if (what == MHD_CONNECTION_NOTIFY_STARTED) {
     const union MHD_ConnectionInfo *info = MHD_get_connection_info(connection, MHD_CONNECTION_INFO_CONNECTION_FD);
     *socket_context =
-      nc_connections_add(server->deps.connections, info ? info->connect_fd : -1, NC_GATE_REQUEST_DEADLINE_MS);
+        nc_connections_add(server->deps.connections, info ? info->connect_fd : -1, NC_GATE_REQUEST_DEADLINE_MS);
   } else if (*socket_context) {
     nc_connections_remove(server->deps.connections, *socket_context);
     *socket_context = NULL;
@@ -55,7 +58,8 @@ nc_server_on_request(void *data, struct MHD_Connection *connection, const char *
 }
 
 static void
-nc_server_on_completed(void *data, struct MHD_Connection *connection, void **state, enum MHD_RequestTerminationCode code)
+nc_server_on_completed(void *data, struct MHD_Connection *connection, void **state,
+                       enum MHD_RequestTerminationCode code)
 {
   if (*state)
     nc_request_end(*state);
@@ -83,18 +87,14 @@ nc_server_start(NcServer *server, int listener, const NcServerTls *tls)
   struct MHD_OptionItem none[] = { { MHD_OPTION_END, 0, NULL } };
 
   return MHD_start_daemon(flags | (tls ? MHD_USE_TLS : 0), 0, NULL, NULL, nc_server_on_request, server,
-                          MHD_OPTION_EXTERNAL_LOGGER, nc_server_on_log, NULL,
-                          MHD_OPTION_LISTEN_SOCKET, listener,
-                          MHD_OPTION_STRICT_FOR_CLIENT, 1,
-                          MHD_OPTION_CONNECTION_LIMIT, NC_GATE_CONNECTIONS,
+                          MHD_OPTION_EXTERNAL_LOGGER, nc_server_on_log, NULL, MHD_OPTION_LISTEN_SOCKET, listener,
+                          MHD_OPTION_STRICT_FOR_CLIENT, 1, MHD_OPTION_CONNECTION_LIMIT, NC_GATE_CONNECTIONS,
                           MHD_OPTION_PER_IP_CONNECTION_LIMIT, NC_GATE_CONNECTIONS_PER_IP,
                           MHD_OPTION_CONNECTION_MEMORY_LIMIT, (size_t)NC_GATE_CONNECTION_MEMORY,
-                          MHD_OPTION_CONNECTION_TIMEOUT, NC_GATE_INACTIVITY_S,
-                          MHD_OPTION_UNESCAPE_CALLBACK, nc_server_on_unescape, NULL,
-                          MHD_OPTION_URI_LOG_CALLBACK, nc_server_on_uri, server,
-                          MHD_OPTION_NOTIFY_CONNECTION, nc_server_on_connection, server,
-                          MHD_OPTION_NOTIFY_COMPLETED, nc_server_on_completed, server,
-                          MHD_OPTION_ARRAY, tls ? tls_options : none, MHD_OPTION_END);
+                          MHD_OPTION_CONNECTION_TIMEOUT, NC_GATE_INACTIVITY_S, MHD_OPTION_UNESCAPE_CALLBACK,
+                          nc_server_on_unescape, NULL, MHD_OPTION_URI_LOG_CALLBACK, nc_server_on_uri, server,
+                          MHD_OPTION_NOTIFY_CONNECTION, nc_server_on_connection, server, MHD_OPTION_NOTIFY_COMPLETED,
+                          nc_server_on_completed, server, MHD_OPTION_ARRAY, tls ? tls_options : none, MHD_OPTION_END);
 }
 
 NcServer *

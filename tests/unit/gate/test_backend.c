@@ -83,13 +83,13 @@ tear_down(Fixture *f, gconstpointer data)
   g_free(f->dir);
 }
 
-static json_t *
-take_request(int fd, int64_t *ret_id)
+static int64_t
+take_request(int fd, const char *op)
 {
-  json_t *request = nc_msg_recv(fd, 10000, NULL, NULL);
+  nc_autojson json_t *request = nc_msg_recv(fd, 10000, NULL, NULL);
   g_assert_nonnull(request);
-  *ret_id = nc_json_int_or(request, "id", 0);
-  return request;
+  g_assert_cmpstr(nc_json_string_or(request, "op", ""), ==, op);
+  return nc_json_int_or(request, "id", 0);
 }
 
 static void
@@ -103,13 +103,11 @@ static void
 test_answers_find_their_requests(Fixture *f, gconstpointer data)
 {
   Call a = { 0 }, b = { 0 };
-  int64_t id_a, id_b;
   g_assert_true(start(f, &a, "op.a", 10000, NULL));
   nc_autofd int fd = accept(f->listener, NULL, NULL);
-  nc_autojson json_t *request_a = take_request(fd, &id_a);
+  int64_t id_a = take_request(fd, "op.a");
   g_assert_true(start(f, &b, "op.b", 10000, NULL));
-  nc_autojson json_t *request_b = take_request(fd, &id_b);
-  g_assert_cmpstr(nc_json_string_or(request_b, "op", ""), ==, "op.b");
+  int64_t id_b = take_request(fd, "op.b");
   answer(fd, 4711, "nobody asked");
   answer(fd, id_b, "b");
   answer(fd, id_a, "a");
@@ -125,12 +123,11 @@ static void
 test_refusal_keeps_its_code(Fixture *f, gconstpointer data)
 {
   Call call = { 0 };
-  int64_t id;
   g_assert_true(start(f, &call, "op", 10000, NULL));
   nc_autofd int fd = accept(f->listener, NULL, NULL);
-  nc_autojson json_t *request = take_request(fd, &id);
-  nc_autojson json_t *refusal =
-    json_pack("{s:I, s:b, s:{s:s, s:s}}", "id", (json_int_t)id, "ok", 0, "error", "code", "unsuitable", "message", "no such CPU");
+  int64_t id = take_request(fd, "op");
+  nc_autojson json_t *refusal = json_pack("{s:I, s:b, s:{s:s, s:s}}", "id", (json_int_t)id, "ok", 0, "error", "code",
+                                          "unsuitable", "message", "no such CPU");
   g_assert_true(nc_msg_send(fd, refusal, -1, NULL));
   await(&call);
   g_assert_error(call.error, NC_ERROR, NC_ERROR_UNSUITABLE);
@@ -142,14 +139,13 @@ static void
 test_silence_ends_in_a_timeout(Fixture *f, gconstpointer data)
 {
   Call late = { 0 }, next = { 0 };
-  int64_t id_late, id_next;
   g_assert_true(start(f, &late, "op", 200, NULL));
   nc_autofd int fd = accept(f->listener, NULL, NULL);
-  nc_autojson json_t *request = take_request(fd, &id_late);
+  int64_t id_late = take_request(fd, "op");
   await(&late);
   g_assert_error(late.error, NC_ERROR, NC_ERROR_TIMEOUT);
   g_assert_true(start(f, &next, "op", 10000, NULL));
-  nc_autojson json_t *request_next = take_request(fd, &id_next);
+  int64_t id_next = take_request(fd, "op");
   answer(fd, id_late, "too late"); /* nobody waits: dropped */
   answer(fd, id_next, "in time");
   await(&next);
@@ -162,16 +158,15 @@ static void
 test_lost_connection_fails_what_was_sent(Fixture *f, gconstpointer data)
 {
   Call lost = { 0 }, again = { 0 };
-  int64_t id;
   g_assert_true(start(f, &lost, "op", 10000, NULL));
   nc_autofd int fd = accept(f->listener, NULL, NULL);
-  nc_autojson json_t *request = take_request(fd, &id);
+  take_request(fd, "op");
   nc_fd_clear(&fd);
   await(&lost);
   g_assert_error(lost.error, NC_ERROR, NC_ERROR_UNREACHABLE);
   g_assert_true(start(f, &again, "op", 10000, NULL));
   fd = accept(f->listener, NULL, NULL);
-  nc_autojson json_t *request_again = take_request(fd, &id);
+  int64_t id = take_request(fd, "op");
   answer(fd, id, "back");
   await(&again);
   g_assert_cmpstr(nc_json_string_or(again.result, "text", ""), ==, "back");
@@ -185,10 +180,9 @@ test_restart_between_requests_goes_unnoticed(Fixture *f, gconstpointer data)
 {
   for (int i = 0; i < 5; i++) {
     Call call = { 0 };
-    int64_t id;
     g_assert_true(start(f, &call, "op", 10000, NULL));
     nc_autofd int fd = accept(f->listener, NULL, NULL);
-    nc_autojson json_t *request = take_request(fd, &id);
+    int64_t id = take_request(fd, "op");
     answer(fd, id, "x");
     await(&call);
     g_assert_no_error(call.error);
@@ -203,14 +197,14 @@ test_nonsense_ends_the_connection(Fixture *f, gconstpointer data)
     const char *bytes;
     size_t length;
   } nonsense[] = {
-    { "\xff\xff\xff\xff", 4 }, { "\0\0\0\0", 4 }, { "\0\0\0\2[]", 6 }, { "\0\0\0\2{x", 6 }, { "\0\0\0\2{}", 6 }, { "\0\0\0\x0a{\"id\":\"x\"}", 14 },
+    { "\xff\xff\xff\xff", 4 }, { "\0\0\0\0", 4 },   { "\0\0\0\2[]", 6 },
+    { "\0\0\0\2{x", 6 },       { "\0\0\0\2{}", 6 }, { "\0\0\0\x0a{\"id\":\"x\"}", 14 },
   };
   for (size_t i = 0; i < G_N_ELEMENTS(nonsense); i++) {
     Call call = { 0 };
-    int64_t id;
     g_assert_true(start(f, &call, "op", 10000, NULL));
     nc_autofd int fd = accept(f->listener, NULL, NULL);
-    nc_autojson json_t *request = take_request(fd, &id);
+    take_request(fd, "op");
     g_assert_true(nc_write_all(fd, nonsense[i].bytes, nonsense[i].length, NULL));
     await(&call);
     g_assert_error(call.error, NC_ERROR, NC_ERROR_UNREACHABLE);

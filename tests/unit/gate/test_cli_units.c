@@ -35,9 +35,26 @@ test_rates(void)
     const char *text;
     int64_t rate; /* -1: refused */
   } rates[] = {
-    { "0", 0 }, { "1000", 1000 }, { "50M", 50000000 }, { "50MB/s", 50000000 }, { "50 MB/s", 50000000 }, { "1.5G", 1500000000 },
-    { "64MiB/s", 67108864 }, { "800Mbit", 100000000 }, { "1gbit/s", 125000000 }, { "", -1 }, { "-1", -1 }, { "fast", -1 },
-    { "1e5", -1 }, { "0x10", -1 }, { "5 apples", -1 }, { "nan", -1 }, { "inf", -1 }, { "1..2", -1 }, { "2000GB/s", -1 }, { "1M M", -1 },
+    { "0", 0 },
+    { "1000", 1000 },
+    { "50M", 50000000 },
+    { "50MB/s", 50000000 },
+    { "50 MB/s", 50000000 },
+    { "1.5G", 1500000000 },
+    { "64MiB/s", 67108864 },
+    { "800Mbit", 100000000 },
+    { "1gbit/s", 125000000 },
+    { "", -1 },
+    { "-1", -1 },
+    { "fast", -1 },
+    { "1e5", -1 },
+    { "0x10", -1 },
+    { "5 apples", -1 },
+    { "nan", -1 },
+    { "inf", -1 },
+    { "1..2", -1 },
+    { "2000GB/s", -1 },
+    { "1M M", -1 },
   };
   for (size_t i = 0; i < G_N_ELEMENTS(rates); i++) {
     int64_t rate = -1;
@@ -63,7 +80,9 @@ test_clean(void)
 {
   expect(nc_text_clean("plain \xc3\xa4"), "plain \xc3\xa4");
   expect(nc_text_clean("\x1b[31mred\x1b[0m\r\n"), "?[31mred?[0m??");
-  expect(nc_text_clean("a\xc2\x9b" "31m"), "a??31m"); /* CSI in its 8-bit form */
+  expect(nc_text_clean("a\xc2\x9b"
+                       "31m"),
+         "a??31m"); /* CSI in its 8-bit form */
   expect(nc_text_clean("\xff"), "\xef\xbf\xbd");
 }
 
@@ -90,9 +109,10 @@ test_exit_statuses(void)
 static void
 test_progress_fits(void)
 {
-  nc_autojson json_t *migration =
-    json_loads("{\"phase\":\"needs_attention_and_more_than_that\",\"progress\":100,\"rate_bps\":999949999,\"ratio\":1234.5,"
-               "\"ram_remaining_bytes\":1099511627000,\"eta_ms\":3599000}", 0, NULL);
+  nc_autojson json_t *migration = json_loads(
+      "{\"phase\":\"needs_attention_and_more_than_that\",\"progress\":100,\"rate_bps\":999949999,\"ratio\":1234.5,"
+      "\"ram_remaining_bytes\":1099511627000,\"eta_ms\":3599000}",
+      0, NULL);
   g_autofree char *line = nc_migration_progress(migration);
   g_assert_cmpint(g_utf8_strlen(line, -1), <=, 80);
   nc_autojson json_t *nothing = json_object();

@@ -22,16 +22,28 @@ static const Case cases[] = {
   { "no_host", "HTTP/1.1", { NULL }, 0, false },
   { "two_hosts", "HTTP/1.1", { "Host", "a", "host", "a" }, 0, false },
   { "two_lengths", "HTTP/1.1", { "Host", "a", "Content-Length", "5", "content-length", "5" }, 0, false },
-  { "length_and_chunked", "HTTP/1.1", { "Host", "a", "Content-Length", "5", "Transfer-Encoding", "chunked" }, 0, false },
+  { "length_and_chunked",
+    "HTTP/1.1",
+    { "Host", "a", "Content-Length", "5", "Transfer-Encoding", "chunked" },
+    0,
+    false },
   { "length_sign", "HTTP/1.1", { "Host", "a", "Content-Length", "+5" }, 0, false },
   { "length_list", "HTTP/1.1", { "Host", "a", "Content-Length", "5, 5" }, 0, false },
   { "length_empty", "HTTP/1.1", { "Host", "a", "Content-Length", "" }, 0, false },
   { "length_huge", "HTTP/1.1", { "Host", "a", "Content-Length", "18446744073709551617" }, 0, false },
   { "gzip_coding", "HTTP/1.1", { "Host", "a", "Transfer-Encoding", "gzip, chunked" }, 0, false },
   { "identity_coding", "HTTP/1.1", { "Host", "a", "Transfer-Encoding", "identity" }, 0, false },
-  { "two_codings", "HTTP/1.1", { "Host", "a", "Transfer-Encoding", "chunked", "Transfer-Encoding", "chunked" }, 0, false },
+  { "two_codings",
+    "HTTP/1.1",
+    { "Host", "a", "Transfer-Encoding", "chunked", "Transfer-Encoding", "chunked" },
+    0,
+    false },
   { "old_chunked", "HTTP/1.0", { "Transfer-Encoding", "chunked" }, 0, false },
-  { "two_types", "HTTP/1.1", { "Host", "a", "Content-Type", "application/json", "Content-Type", "text/plain" }, 0, false },
+  { "two_types",
+    "HTTP/1.1",
+    { "Host", "a", "Content-Type", "application/json", "Content-Type", "text/plain" },
+    0,
+    false },
   { "blank_before_colon", "HTTP/1.1", { "Host", "a", "Content-Length ", "5" }, 0, false },
   { "control_character", "HTTP/1.1", { "Host", "a", "X", "b\x01" }, 0, false },
   { "delete_character", "HTTP/1.1", { "Host", "a", "X", "b\x7f" }, 0, false },
@@ -95,7 +107,8 @@ static void
 test_paths(void)
 {
   const char *good[] = { "/", "/api/v2/node", "/a.b/..c", "/a/" };
-  const char *bad[] = { "", "api", "/a//b", "/a/../b", "/..", "/a/.", "/./a", "/%2e", "/a%00", "/a b", "/a\\b", "/\xc3\xa4", "*" };
+  const char *bad[] = { "",     "api",   "/a//b", "/a/../b", "/..",       "/a/.", "/./a",
+                        "/%2e", "/a%00", "/a b",  "/a\\b",   "/\xc3\xa4", "*" };
   NcHttpProblem problem;
   const char *detail;
   for (size_t i = 0; i < G_N_ELEMENTS(good); i++)

@@ -35,7 +35,8 @@ check_operation(const NcRoute *route)
 
   g_assert_cmpstr(nc_json_string_or(operation, "operationId", ""), ==, route->op ? route->op : "openapi");
   g_assert_cmpstr(nc_json_string_or(operation, "x-novacron-role", ""), ==, nc_role_name(route->role));
-  g_assert_true((json_object_get(json_object_get(success, "headers"), "Location") != NULL) == (route->location != NULL));
+  g_assert_true((json_object_get(json_object_get(success, "headers"), "Location") != NULL) ==
+                (route->location != NULL));
   g_assert_true((json_object_get(operation, "requestBody") != NULL) == (route->body != NULL));
   g_assert_true(strchr(route->pattern, '{') == NULL || json_array_size(at(operation, "parameters")) == 1);
 }
@@ -53,16 +54,16 @@ test_nothing_else_is_documented(void)
   const char *path;
   json_t *item;
   size_t n = 0;
-  json_object_foreach (at(document, "paths"), path, item)
-    n += json_object_size(item);
+  json_object_foreach(at(document, "paths"), path, item) n += json_object_size(item);
   g_assert_cmpint(n, ==, nc_n_routes);
 }
 
 static void
 check_field(const NcField *field, json_t *property)
 {
-  static const char *const types[] = { [NC_FIELD_STRING] = "string", [NC_FIELD_INTEGER] = "integer",
-                                       [NC_FIELD_BOOLEAN] = "boolean" };
+  static const char *const types[] = {
+    [NC_FIELD_STRING] = "string", [NC_FIELD_INTEGER] = "integer", [NC_FIELD_BOOLEAN] = "boolean"
+  };
   g_test_message("  %s", field->key);
   g_assert_cmpstr(nc_json_string_or(property, "type", ""), ==, types[field->type]);
   g_assert_true(json_is_string(json_object_get(property, "description")));
@@ -80,9 +81,7 @@ lists(json_t *array, const char *text)
 {
   size_t i;
   json_t *item;
-  json_array_foreach (array, i, item)
-    if (g_str_equal(json_string_value(item), text))
-      return true;
+  json_array_foreach(array, i, item) if (g_str_equal(json_string_value(item), text)) return true;
   return false;
 }
 

@@ -14,7 +14,8 @@ typedef struct {
 
 static const Case cases[] = {
   { "migration.create", "{\"vm\":\"a\",\"to\":\"b\"}" },
-  { "migration.create", "{\"vm\":\"a\",\"to\":\"b\",\"max_downtime_ms\":300,\"bandwidth_limit_bps\":0,\"compression\":\"zstd:-5\",\"streams\":16}" },
+  { "migration.create", "{\"vm\":\"a\",\"to\":\"b\",\"max_downtime_ms\":300,\"bandwidth_limit_bps\":0,\"compression\":"
+                        "\"zstd:-5\",\"streams\":16}" },
   { "migration.create", "", "needs a JSON body" },
   { "migration.create", "[]", "must be a JSON object" },
   { "migration.create", "null", "not valid JSON" },
@@ -65,7 +66,8 @@ test_bodies(void)
   for (size_t i = 0; i < G_N_ELEMENTS(cases); i++) {
     g_autoptr(GError) error = NULL;
     g_test_message("%s %s", cases[i].op, cases[i].body);
-    nc_autojson json_t *args = nc_schema_read_body(route_of(cases[i].op)->body, cases[i].body, strlen(cases[i].body), &error);
+    nc_autojson json_t *args =
+        nc_schema_read_body(route_of(cases[i].op)->body, cases[i].body, strlen(cases[i].body), &error);
     if (!cases[i].refusal) {
       g_assert_no_error(error);
       g_assert_true(json_is_object(args));
@@ -131,7 +133,8 @@ static void
 test_compression(void)
 {
   const char *good[] = { "none", "lz4", "zstd", "zstd:1", "zstd:9", "zstd:-5" };
-  const char *bad[] = { "", "zst", "zstd:", "zstd:0", "zstd:10", "zstd:-6", "zstd:-", "zstd:1 ", "zstd:a", "lz4:1", "NONE" };
+  const char *bad[] = { "",       "zst",     "zstd:",  "zstd:0", "zstd:10", "zstd:-6",
+                        "zstd:-", "zstd:1 ", "zstd:a", "lz4:1",  "NONE" };
   for (size_t i = 0; i < G_N_ELEMENTS(good); i++)
     g_assert_true(nc_compression_is_valid(good[i]));
   for (size_t i = 0; i < G_N_ELEMENTS(bad); i++)
@@ -145,10 +148,10 @@ test_query(void)
     const char *key, *value;
     bool ok;
   } queries[] = {
-    { "limit", "1", true },     { "limit", "1000", true }, { "limit", "0", false },   { "limit", "1001", false },
-    { "limit", "-1", false },   { "limit", "", false },    { "limit", NULL, false },  { "limit", "1x", false },
-    { "limit", "99999999999999999999999", false },         { "cursor", "x", false },  { "limit", "\xff", false },
-    { "\xff", "1", false },
+    { "limit", "1", true },     { "limit", "1000", true },  { "limit", "0", false },
+    { "limit", "1001", false }, { "limit", "-1", false },   { "limit", "", false },
+    { "limit", NULL, false },   { "limit", "1x", false },   { "limit", "99999999999999999999999", false },
+    { "cursor", "x", false },   { "limit", "\xff", false }, { "\xff", "1", false },
   };
   const NcSchema *schema = route_of("migration.list")->query;
   for (size_t i = 0; i < G_N_ELEMENTS(queries); i++) {
