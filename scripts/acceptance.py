@@ -1,0 +1,109 @@
+#!/usr/bin/python3
+# SPDX-License-Identifier: Apache-2.0
+"""Each claim of the versions so far: claim, value, target, verdict.
+
+Runs the commands that show the claims and reads their numbers; nothing is
+remembered from an earlier run. Ends with status 1 if a claim does not hold.
+"""
+
+import argparse
+import json
+import os
+import re
+import subprocess
+import sys
+import tempfile
+
+ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+PYTHON = "/usr/bin/python3"
+LIMIT_MS = 300
+
+
+def run(*command):
+    out = subprocess.run(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    return out.returncode, out.stdout
+
+
+class Table:
+    def __init__(self):
+        self.rows = []
+
+    def add(self, claim, value, target, ok):
+        self.rows.append((claim, value, target, ok))
+        print(f"{claim:<58} {value:>16} {target:>14}  {'holds' if ok else 'MISSED'}", flush=True)
+
+
+def demo(table):
+    code, out = run(PYTHON, "scripts/demo.py")
+    found = re.search(r"guest's memory errors: (\d+)", out)
+    table.add("demo: there and back, guest's memory errors", found[1] if found else "?", "0", bool(found) and found[1] == "0")
+    table.add("demo: TCP connection survived", "yes" if "survived: yes" in out else "no", "yes", "survived: yes" in out)
+    equal = re.search(r"SHA-256 equal at both ends\s+(\S+)\s+(\S+)", out)
+    table.add("demo: streams equal at both ends by SHA-256", " ".join(equal.groups()) if equal else "?", "yes yes",
+              bool(equal) and equal.groups() == ("yes", "yes"))
+    pauses = re.search(r"pause, as novacron says\s+(\d+) ms\s+(\d+) ms", out)
+    worst = max(map(int, pauses.groups())) if pauses else None
+    table.add("demo: longest pause, stop to resume", f"{worst} ms", f"<= {LIMIT_MS} ms", worst is not None and worst <= LIMIT_MS)
+    if code:
+        print(out[-1500:])
+
+
+def tests(table, claim, *arguments):
+    code, out = run(PYTHON, "-m", "pytest", "-p", "no:cacheprovider", "-q", "-s", *arguments)
+    counts = re.search(r"(\d+) passed", out)
+    failed = re.search(r"(\d+) failed", out)
+    value = f"{counts[1] if counts else 0} passed" + (f", {failed[1]} failed" if failed else "")
+    table.add(claim, value, "all", code == 0 and counts is not None)
+    return out
+
+
+def fifty(table):
+    out = tests(table, "50 migrations of a busy guest, observed", "tests/integration/test_fifty.py")
+    line = re.search(r"50 trips, (\d+) samples, 0 with two runners; pause ms median (\d+), max (\d+)", out)
+    if line:
+        table.add("  samples of who runs; two runners", f"{line[1]}; 0", "0", True)
+        table.add("  pause, median and longest (reported, not a target)", f"{line[2]}, {line[3]} ms", "-", True)
+
+
+def bench(table, rounds, links):
+    with tempfile.NamedTemporaryFile(suffix=".json") as f:
+        _, out = run(PYTHON, "bench/bench.py", "--rounds", str(rounds), "--links", links, "--json", f.name)
+        print(out)
+        results = json.load(open(f.name))
+    for link, r in results.items():
+        plain, ours = r["plain QEMU"], r["NovaCron"]
+        if not ours:
+            table.add(f"bench {link}: NovaCron completes", "no", "yes", False)
+            continue
+        if link == "1gbit-20ms" and plain:
+            ratio = ours["total_ms"] / plain["total_ms"]
+            table.add("bench 1 Gbit/s, 20 ms: total / plain QEMU's", f"{ratio:.2f}", "<= 1.00", ratio <= 1)
+        table.add(f"bench {link}: pause, stop to resume", f"{ours['says_pause_ms']:.0f} ms", f"<= {LIMIT_MS} ms",
+                  ours["says_pause_ms"] <= LIMIT_MS)
+        table.add(f"bench {link}: longest gap of the heartbeat", f"{ours['pause_ms']:.0f} ms", f"<= {LIMIT_MS} ms",
+                  ours["pause_ms"] <= LIMIT_MS)
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--rounds", type=int, default=3, help="of the bench")
+    parser.add_argument("--links", default="1gbit-20ms,100mbit-50ms,veth")
+    parser.add_argument("--only", choices=["demo", "fifty", "faults", "bench"], action="append")
+    options = parser.parse_args()
+    chosen = options.only or ["demo", "fifty", "faults", "bench"]
+    table = Table()
+    if "demo" in chosen:
+        demo(table)
+    if "fifty" in chosen:
+        fifty(table)
+    if "faults" in chosen:
+        tests(table, "faults: one runner, nothing lost, cause and side named", "tests/integration/test_faults.py")
+    if "bench" in chosen:
+        bench(table, options.rounds, options.links)
+    missed = [r for r in table.rows if not r[3]]
+    print(f"\n{len(table.rows) - len(missed)} claims hold, {len(missed)} missed")
+    return 1 if missed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
