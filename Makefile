@@ -15,7 +15,7 @@ help:
 	@echo "make build        programs only; make unit: quick tests; make integration: real QEMU"
 	@echo "make sanitize     unit and fuzz replay tests under ASan+UBSan; make tsan: the mover under TSan"
 	@echo "make fuzz         libFuzzer targets, FUZZ_SECONDS=60 each; make coverage: line coverage"
-	@echo "make install      to PREFIX (default /usr/local)"
+	@echo "make install      into /usr, with systemd units (DESTDIR is respected)"
 
 need-root:
 	@[ "$$(id -u)" = 0 ] || { echo "this needs root (network namespaces, TUN devices, QEMU taps): run it with sudo" >&2; exit 1; }
@@ -24,7 +24,7 @@ setup:
 	@scripts/setup-debian.sh
 
 $(BUILD)/build.ninja: | setup
-	@meson setup $(BUILD) >/dev/null || { meson setup $(BUILD); exit 1; }
+	@meson setup $(BUILD) --prefix=/usr >/dev/null || { meson setup $(BUILD) --prefix=/usr; exit 1; }
 
 build: setup $(BUILD)/build.ninja
 	@ninja -C $(BUILD) --quiet

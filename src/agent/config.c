@@ -100,7 +100,7 @@ static const NcKey nc_keys[] = {
   NUMBER(max_downtime_ms, "300", 1, 2000000, "milliseconds",
          "How long a machine may stand still at the end of a migration, unless the request says otherwise."),
   NUMBER(streams, "2", 1, 16, "connections", "TCP connections of one migration, unless the request says otherwise."),
-  { "compression", NC_KEY_TEXT, AT(compression), "zstd:1", "none, lz4, zstd or zstd:1 to zstd:19", 0, 0, true,
+  { "compression", NC_KEY_TEXT, AT(compression), "zstd:1", "none, lz4, zstd or zstd:-5 to zstd:9", 0, 0, true,
     nc_config_compression_is_valid, NULL, "How pages are coded, unless the request says otherwise." },
   NUMBER(max_migrations_in, "5", 1, 100, "migrations", "Arriving at the same time; more are refused."),
   NUMBER(max_migrations_out, "5", 1, 100, "migrations", "Leaving at the same time; more are refused."),
@@ -124,10 +124,10 @@ nc_config_compression_is_valid(const char *text)
   char *end;
   if (g_str_equal(text, "none") || g_str_equal(text, "lz4") || g_str_equal(text, "zstd"))
     return true;
-  if (!g_str_has_prefix(text, "zstd:") || !g_ascii_isdigit(text[5]))
+  if (!g_str_has_prefix(text, "zstd:") || !(g_ascii_isdigit(text[5]) || text[5] == '-'))
     return false;
   long level = strtol(text + 5, &end, 10);
-  return !*end && level >= 1 && level <= 19;
+  return end != text + 5 && !*end && level >= -5 && level <= 9 && level != 0; /* what the wire takes */
 }
 
 static bool

@@ -67,5 +67,5 @@ char *nc_config_dump(const NcConfig *config);
 /* Every key with its default, commented out: docs/novacrond.conf.sample. Caller frees. */
 char *nc_config_sample(void);
 
-/* Is ${text} "none", "lz4", "zstd" or "zstd:LEVEL" with a level from 1 to 19? */
+/* Is ${text} "none", "lz4", "zstd" or "zstd:LEVEL" with a level from -5 to 9 except 0? */
 bool nc_config_compression_is_valid(const char *text);

@@ -220,6 +220,8 @@ nc_destination_done(NcDestination *d)
   nc_destination_end_mover(m);
   nc_machine_lease_end(g_steal_pointer(&m->lease), NC_LEASE_ARRIVED);
   nc_migration_finish(m, "completed", NULL);
+  /* Now the machine is free for whatever comes next: the source waits for this word. */
+  nc_migration_tell(m, json_pack("{s:s, s:s}", "type", "mig_done", "migration", m->id), NULL);
 }
 
 static void

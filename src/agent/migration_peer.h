@@ -19,6 +19,8 @@
  *   mig_started  {migration, epoch, resume_us, sha256, stream_bytes}
  *                                            HELD(epoch) is durable, it runs
  *   mig_alive    {migration, alive, detail}  the check after the start
+ *   mig_done     {migration}                 answer to mig_finished: the machine is
+ *                                            free for the next operation
  *   mig_pending  {migration}                 answer to mig_query: not decided yet
  *   mig_unknown  {migration, detail}         answer to mig_query: we can't tell
  *

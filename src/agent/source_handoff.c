@@ -19,6 +19,7 @@
 #define NC_QEMU_UNDO_MS 15000     /* QEMU ends a cancelled migration in well under a second */
 #define NC_QEMU_COMPLETE_MS 5000  /* from SHUT to `completed` */
 #define NC_ALIVE_MS 15000         /* for the destination's word after STARTED, before we ask again */
+#define NC_DONE_MS 3000           /* a courtesy to impatient clients, not a part of the handoff */
 #define NC_ATTENTION_US 5000000   /* cut off longer than this is shown to people */
 
 static void
@@ -223,6 +224,20 @@ nc_source_finish_mover(NcSource *s)
   }
 }
 
+/* Whoever hears "completed" may at once ask for the next move, so the destination must have let go first. */
+static void
+nc_source_await_done(NcSource *s)
+{
+  int64_t deadline = nc_mono_us() + NC_DONE_MS * INT64_C(1000);
+
+  while (nc_mono_us() < deadline) {
+    g_autoptr(NcInboxItem) item = nc_inbox_pop(s->m->inbox, 50);
+    if (item && item->source == NC_FROM_PEER &&
+        (!item->message || g_str_equal(nc_json_string_or(item->message, "type", ""), "mig_done")))
+      return;
+  }
+}
+
 /* The destination runs it and was seen alive: only now does our copy go. */
 static void
 nc_source_complete(NcSource *s)
@@ -237,8 +252,10 @@ nc_source_complete(NcSource *s)
     nc_migration_note(m, "warning", "the stopped QEMU on the source could not be ended: %s", error->message);
   g_clear_pointer(&s->keeper, nc_keeper_free);
   nc_fault_point("source-after-end");
-  nc_migration_tell(m, json_pack("{s:s, s:s}", "type", "mig_finished", "migration", m->id), NULL);
+  bool told = nc_migration_tell(m, json_pack("{s:s, s:s}", "type", "mig_finished", "migration", m->id), NULL);
   nc_machine_lease_end(g_steal_pointer(&m->lease), NC_LEASE_GONE);
+  if (told)
+    nc_source_await_done(s);
   if (s->started_us)
     nc_migration_set(m, "total_ms", json_integer((nc_mono_us() - s->started_us) / 1000));
   nc_migration_set(m, "eta_ms", json_integer(0));

@@ -212,7 +212,8 @@ nc_source_start_qemu(NcSource *s, GError **error)
   if (!qmp)
     return nc_fail(error, NC_ERROR_QEMU, "the QEMU on the source died");
   g_autofree char *path = g_build_filename(nc_machine_lease_run_dir(m->lease), "out.sock", NULL);
-  s->listener = nc_unix_listen(path, 0600, error);
+  /* An adopted QEMU may run as another user; the directory is closed to others, and the process is checked below. */
+  s->listener = nc_unix_listen(path, 0666, error);
   if (s->listener < 0 || !nc_qemu_migrate(qmp, path, error))
     return false;
   nc_autofd int accepted = nc_source_accept_qemu(s, error);
