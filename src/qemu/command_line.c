@@ -6,8 +6,7 @@
 #include <fcntl.h>
 #include <stdarg.h>
 #include <string.h>
-
-#define NC_RUN_MARK "@RUN@" /* in adopted arguments: the machine's run directory */
+#include <unistd.h>
 
 static void nc_add(GPtrArray *argv, const char *option, const char *format, ...) G_GNUC_PRINTF(3, 4);
 
@@ -26,7 +25,13 @@ nc_add(GPtrArray *argv, const char *option, const char *format, ...)
 const char *
 nc_qemu_binary_of(const NcMachineSpec *spec, const char *node_binary)
 {
-  return spec->qemu_binary ? spec->qemu_binary : node_binary;
+  const char *binary = spec->qemu_binary ? spec->qemu_binary : node_binary;
+  if (!spec->adopted_argv || access(binary, X_OK) == 0)
+    return binary;
+  /* An adopted machine names a place of the node it came from: here the same QEMU may be elsewhere. */
+  const char *slash = strrchr(binary, '/');
+  g_autofree char *found = g_find_program_in_path(slash ? slash + 1 : binary);
+  return found ? slash ? slash + 1 : binary : node_binary;
 }
 
 static bool

@@ -17,7 +17,10 @@ typedef struct {
  */
 char **nc_qemu_command_line(const NcMachineSpec *spec, const NcQemuLaunch *launch, GError **error);
 
-/* The binary that would be started: borrowed from spec or launch. */
+/*
+ * The binary that would be started: borrowed from spec or launch. Where an adopted
+ * machine's is missing, the one of the same name in PATH, else the node's.
+ */
 const char *nc_qemu_binary_of(const NcMachineSpec *spec, const char *node_binary);
 /* "kvm" or "tcg" for "auto": KVM only if the CPU has vmx or svm and /dev/kvm opens. Static. */
 const char *nc_qemu_accel_of(const NcMachineSpec *spec);

@@ -72,6 +72,12 @@ nc_stable_hash(const char *a, const char *b)
   return hash;
 }
 
+char *
+nc_machine_tap_name(const char *machine, const char *nic)
+{
+  return g_strdup_printf("nct%08x", nc_stable_hash(machine, nic));
+}
+
 static bool
 nc_spec_complete_nic(const NcMachineSpec *spec, NcNicSpec *nic, GError **error)
 {
@@ -79,7 +85,7 @@ nc_spec_complete_nic(const NcMachineSpec *spec, NcNicSpec *nic, GError **error)
   if (!nic->mac)
     nic->mac = g_strdup_printf("52:54:00:%02x:%02x:%02x", hash >> 16 & 0xff, hash >> 8 & 0xff, hash & 0xff);
   if (!nic->tap)
-    nic->tap = g_strdup_printf("nct%08x", hash);
+    nic->tap = nc_machine_tap_name(spec->name, nic->name);
   if (!nc_mac_is_valid(nic->mac))
     return nc_fail(error, NC_ERROR_INVALID, "mac: \"%s\" is not of the form 52:54:00:12:34:56", nic->mac);
   return true;

@@ -65,15 +65,17 @@ static const NcSpecKey nc_serial_keys[] = {
   END,
 };
 
+enum { NC_KIND_DISK, NC_KIND_NIC, NC_KIND_SERIAL };
+
 /* The kinds of devices: section in a file, array in JSON. */
 static const struct {
   const char *section, *array;
   const NcSpecKey *keys;
   size_t size, list;
 } nc_device_kinds[] = {
-  { "disk", "disks", nc_disk_keys, sizeof(NcDiskSpec), FIELD(NcMachineSpec, disks) },
-  { "nic", "nics", nc_nic_keys, sizeof(NcNicSpec), FIELD(NcMachineSpec, nics) },
-  { "serial", "serial", nc_serial_keys, sizeof(NcSerialSpec), FIELD(NcMachineSpec, serials) },
+  [NC_KIND_DISK] = { "disk", "disks", nc_disk_keys, sizeof(NcDiskSpec), FIELD(NcMachineSpec, disks) },
+  [NC_KIND_NIC] = { "nic", "nics", nc_nic_keys, sizeof(NcNicSpec), FIELD(NcMachineSpec, nics) },
+  [NC_KIND_SERIAL] = { "serial", "serial", nc_serial_keys, sizeof(NcSerialSpec), FIELD(NcMachineSpec, serials) },
 };
 
 static GPtrArray *
@@ -204,10 +206,11 @@ nc_spec_clear(const NcSpecKey *keys, gpointer object)
   }
 }
 
-static NcMachineSpec *
-nc_machine_spec_new(void)
+NcMachineSpec *
+nc_machine_spec_new(const char *name)
 {
   NcMachineSpec *spec = g_new0(NcMachineSpec, 1);
+  spec->name = g_strdup(name);
   nc_spec_defaults(nc_machine_keys, spec);
   spec->vcpus = 1;
   spec->memory_mib = 512;
@@ -249,6 +252,24 @@ nc_spec_add_device(NcMachineSpec *spec, size_t kind, GError **error)
   nc_spec_defaults(nc_device_kinds[kind].keys, device);
   g_ptr_array_add(list, device);
   return device;
+}
+
+NcNicSpec *
+nc_machine_spec_add_nic(NcMachineSpec *spec, const char *name, GError **error)
+{
+  NcNicSpec *nic = nc_spec_add_device(spec, NC_KIND_NIC, error);
+  if (nic)
+    nic->name = g_strdup(name);
+  return nic;
+}
+
+NcDiskSpec *
+nc_machine_spec_add_disk(NcMachineSpec *spec, const char *name, GError **error)
+{
+  NcDiskSpec *disk = nc_spec_add_device(spec, NC_KIND_DISK, error);
+  if (disk)
+    disk->name = g_strdup(name);
+  return disk;
 }
 
 /* --- JSON --- */
@@ -296,7 +317,7 @@ NcMachineSpec *
 nc_machine_spec_from_json(json_t *json, GError **error)
 {
   static const NcSpecKey adopted = { "adopted_argv", NC_SPEC_LIST, FIELD(NcMachineSpec, adopted_argv), 0, 4096, NULL, NULL };
-  g_autoptr(NcMachineSpec) spec = nc_machine_spec_new();
+  g_autoptr(NcMachineSpec) spec = nc_machine_spec_new(NULL);
 
   if (!json_is_object(json)) {
     nc_fail(error, NC_ERROR_INVALID, "a machine's specification must be an object");
@@ -440,7 +461,7 @@ nc_spec_parse_line(NcSpecParser *p, char *line, GError **error)
 NcMachineSpec *
 nc_machine_spec_parse(const char *name, const char *text, GError **error)
 {
-  g_autoptr(NcMachineSpec) spec = nc_machine_spec_new();
+  g_autoptr(NcMachineSpec) spec = nc_machine_spec_new(NULL);
   g_auto(GStrv) lines = g_strsplit(text, "\n", -1);
   NcSpecParser p = { .spec = spec, .keys = nc_machine_keys, .object = spec };
 

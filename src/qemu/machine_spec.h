@@ -15,6 +15,7 @@
 #include <stdint.h>
 
 #define NC_SPEC_DEVICES_MAX 32 /* of each kind: what fits on one PCI bus beside the rest */
+#define NC_RUN_MARK "@RUN@" /* in adopted_argv: the machine's run directory */
 #define NC_SPEC_DISK_NAME_MAX 29 /* QEMU's node names have at most 31 characters, ours begin with "f-" */
 #define NC_SPEC_FILE_MAX (256u << 10)
 
@@ -55,7 +56,7 @@ typedef struct {
   char **qemu_args;  /* raw arguments, appended; NULL-terminated, never NULL */
   bool observer_qmp; /* a second QMP socket RUN_DIR/observer.sock */
   GPtrArray *disks, *nics, *serials; /* of the structs above */
-  char **adopted_argv; /* an adopted machine: its own arguments with marks (adopt.h); NULL otherwise */
+  char **adopted_argv; /* an adopted machine: its own arguments, without argv[0], with NC_RUN_MARK (adopt.h); NULL otherwise */
 } NcMachineSpec;
 
 /* ${path} is a machine file. NULL on error. */
@@ -69,6 +70,14 @@ json_t *nc_machine_spec_to_json(const NcMachineSpec *spec);
 bool nc_machine_spec_complete(NcMachineSpec *spec, GError **error);
 void nc_machine_spec_free(NcMachineSpec *spec);
 G_DEFINE_AUTOPTR_CLEANUP_FUNC(NcMachineSpec, nc_machine_spec_free)
+
+/* The tap of a NIC that names none: stable, and short enough. Caller frees. */
+char *nc_machine_tap_name(const char *machine, const char *nic);
+/* For a device list of ${spec}: a new entry at its end, with defaults and ${name}; owned by ${spec}. NULL if the list is full. */
+NcNicSpec *nc_machine_spec_add_nic(NcMachineSpec *spec, const char *name, GError **error);
+NcDiskSpec *nc_machine_spec_add_disk(NcMachineSpec *spec, const char *name, GError **error);
+/* An empty machine with defaults, to be filled and then completed. */
+NcMachineSpec *nc_machine_spec_new(const char *name);
 
 /* RAM in bytes. */
 uint64_t nc_machine_spec_memory_bytes(const NcMachineSpec *spec);

@@ -224,6 +224,55 @@ nc_qemu_process_command_line(pid_t pid, GError **error)
   return (char **)g_ptr_array_free(words, FALSE);
 }
 
+static char *
+nc_read_link(pid_t pid, const char *name, GError **error)
+{
+  g_autofree char *path = g_strdup_printf("/proc/%d/%s", (int)pid, name);
+  char target[4096];
+  ssize_t n = readlink(path, target, sizeof target - 1);
+  if (n < 0) {
+    nc_fail_errno(error, NC_ERROR_IO, errno, "can't read %s", path);
+    return NULL;
+  }
+  target[n] = '\0';
+  return g_strdup(target);
+}
+
+char *
+nc_qemu_process_executable(pid_t pid, GError **error)
+{
+  char *path = nc_read_link(pid, "exe", error);
+  if (path && g_str_has_suffix(path, " (deleted)"))
+    path[strlen(path) - strlen(" (deleted)")] = '\0'; /* replaced by an upgrade */
+  return path;
+}
+
+char *
+nc_qemu_process_directory(pid_t pid, GError **error)
+{
+  return nc_read_link(pid, "cwd", error);
+}
+
+bool
+nc_qemu_process_shares_network(pid_t pid)
+{
+  g_autofree char *theirs = nc_read_link(pid, "ns/net", NULL);
+  g_autofree char *ours = nc_read_link(getpid(), "ns/net", NULL);
+  return theirs && ours && g_str_equal(theirs, ours);
+}
+
+char *
+nc_qemu_process_tap_of_fd(pid_t pid, int fd)
+{
+  g_autofree char *path = g_strdup_printf("/proc/%d/fdinfo/%d", (int)pid, fd);
+  g_autofree char *text = nc_file_read(path, 65536, NULL, NULL);
+  g_auto(GStrv) lines = g_strsplit(text ? text : "", "\n", -1);
+  for (char **line = lines; *line; line++)
+    if (g_str_has_prefix(*line, "iff:")) /* tun_chr_show_fdinfo() in the kernel */
+      return g_strdup(g_strstrip(*line + strlen("iff:")));
+  return NULL;
+}
+
 int
 nc_qemu_process_find_socket_fd(pid_t pid, uint64_t inode)
 {

@@ -43,6 +43,15 @@ pid_t nc_qemu_process_behind_socket(const char *path, GError **error);
 /* The command line of ${pid} (/proc/PID/cmdline). Caller frees with g_strfreev(). */
 char **nc_qemu_process_command_line(pid_t pid, GError **error);
 
+/* The executable of ${pid}, also if it was replaced since; NULL on error. Caller frees. */
+char *nc_qemu_process_executable(pid_t pid, GError **error);
+/* The working directory of ${pid}; NULL on error. Caller frees. */
+char *nc_qemu_process_directory(pid_t pid, GError **error);
+/* The tap behind descriptor ${fd} of ${pid}; NULL if it is none. Caller frees. */
+char *nc_qemu_process_tap_of_fd(pid_t pid, int fd);
+/* Is ${pid} in our network namespace? */
+bool nc_qemu_process_shares_network(pid_t pid);
+
 /* A descriptor of ${pid} that is the socket with inode ${inode}; -1 if it has none. */
 int nc_qemu_process_find_socket_fd(pid_t pid, uint64_t inode);
 /* A duplicate of descriptor ${fd} of ${pid} in this process (pidfd_getfd(2)); -1 on error. */

@@ -5,7 +5,9 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/if_link.h>
 #include <linux/if_tun.h>
+#include <linux/rtnetlink.h>
 #include <linux/sockios.h>
 #include <net/if.h>
 #include <string.h>
@@ -109,4 +111,45 @@ nc_tap_delete(const char *ifname, GError **error)
   if (ioctl(fd, TUNSETIFF, &request) < 0 || ioctl(fd, TUNSETPERSIST, 0) < 0)
     return nc_fail_errno(error, NC_ERROR_RESOURCE, errno, "can't remove the tap %s", ifname);
   return true;
+}
+
+/* The kernel's answer to RTM_GETLINK: the index of the master, 0 if there is none. */
+static int
+nc_master_of_answer(const struct nlmsghdr *header, size_t length)
+{
+  if (!NLMSG_OK(header, length) || header->nlmsg_type != RTM_NEWLINK || header->nlmsg_len < NLMSG_LENGTH(sizeof(struct ifinfomsg)))
+    return 0;
+  const struct ifinfomsg *link = NLMSG_DATA(header);
+  size_t left = IFLA_PAYLOAD(header);
+  for (const struct rtattr *attribute = IFLA_RTA(link); RTA_OK(attribute, left); attribute = RTA_NEXT(attribute, left)) {
+    int index;
+    if (attribute->rta_type == IFLA_MASTER && RTA_PAYLOAD(attribute) >= sizeof index) {
+      memcpy(&index, RTA_DATA(attribute), sizeof index);
+      return index;
+    }
+  }
+  return 0;
+}
+
+char *
+nc_tap_master(const char *ifname)
+{
+  struct {
+    struct nlmsghdr header;
+    struct ifinfomsg link;
+  } request = { .header = { .nlmsg_len = sizeof request, .nlmsg_type = RTM_GETLINK, .nlmsg_flags = NLM_F_REQUEST },
+                .link = { .ifi_family = AF_UNSPEC, .ifi_index = (int)if_nametoindex(ifname) } };
+  union {
+    struct nlmsghdr header;
+    char bytes[16384];
+  } answer;
+  char name[IF_NAMESIZE];
+  /* Not by /sys: that may show another network namespace than ours. */
+  nc_autofd int fd = socket(AF_NETLINK, SOCK_RAW | SOCK_CLOEXEC, NETLINK_ROUTE);
+
+  if (fd < 0 || request.link.ifi_index == 0 || send(fd, &request, sizeof request, 0) < 0)
+    return NULL;
+  ssize_t n = recv(fd, &answer, sizeof answer, 0);
+  int master = n > 0 ? nc_master_of_answer(&answer.header, (size_t)n) : 0;
+  return master > 0 && if_indextoname((unsigned)master, name) ? g_strdup(name) : NULL;
 }

@@ -14,3 +14,5 @@ bool nc_tap_create(const char *ifname, const char *bridge, GError **error);
 bool nc_tap_delete(const char *ifname, GError **error);
 /* Is there a bridge of this name? */
 bool nc_bridge_exists(const char *bridge);
+/* The name of the bridge (or other master) that ${ifname} is in; NULL: in none. Caller frees. */
+char *nc_tap_master(const char *ifname);
