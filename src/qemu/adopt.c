@@ -1,302 +1,320 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Looks at a running QEMU from outside: which process it is, what it was started
+ * with, and whether that is still what it is.
+ */
 #include "qemu/adopt.h"
+#include "base/ident.h"
+#include "base/io.h"
+#include "qemu/migration_qmp.h"
+#include "qemu/option.h"
 #include "qemu/process.h"
+#include "qemu/tap.h"
 
 #include <string.h>
 #include <unistd.h>
 
-#define NC_ADOPT_QMP_MS 10000
+#define NC_ADOPT_QUERY_MS 10000
+#define NC_ADOPT_CONFIG_MAX (1u << 20)
+#define NC_MIB (UINT64_C(1) << 20)
 
-typedef enum {
-  NC_ADOPT_KEEP,    /* with its argument, if the next word is one */
-  NC_ADOPT_DROP,    /* the word alone */
-  NC_ADOPT_DROP_ARG, /* the word and its argument */
-  NC_ADOPT_MACHINE, /* argument: the type is replaced */
-  NC_ADOPT_CHARDEV, /* argument: sockets and files move, descriptors become paths */
-  NC_ADOPT_STREAM,  /* argument like unix:PATH,...: the path moves */
-  NC_ADOPT_FILE,    /* argument is a file to write: it moves */
-  NC_ADOPT_NETDEV,  /* argument: descriptors are refused, taps noted */
-  NC_ADOPT_VNC,     /* argument: the next free display is taken */
-  NC_ADOPT_REFUSE   /* can't be reproduced */
-} NcAdoptRule;
+typedef struct {
+  NcQmp *qmp;
+  pid_t pid;
+  char **argv;
+  char *cwd, *executable, *machine_type;
+  bool kvm;
+} NcAdoptee;
 
-/* Options not listed are kept. Names as in qemu(1), without the dash. */
-static const struct {
-  const char *option;
-  NcAdoptRule rule;
-} nc_adopt_rules[] = {
-  { "daemonize", NC_ADOPT_DROP },   { "S", NC_ADOPT_DROP },           { "incoming", NC_ADOPT_DROP_ARG },
-  { "pidfile", NC_ADOPT_DROP_ARG }, { "qmp", NC_ADOPT_DROP_ARG },     { "qmp-pretty", NC_ADOPT_DROP_ARG },
-  { "loadvm", NC_ADOPT_DROP_ARG },  { "snapshot", NC_ADOPT_REFUSE },  { "machine", NC_ADOPT_MACHINE },
-  { "M", NC_ADOPT_MACHINE },        { "chardev", NC_ADOPT_CHARDEV },  { "serial", NC_ADOPT_STREAM },
-  { "parallel", NC_ADOPT_STREAM },  { "monitor", NC_ADOPT_STREAM },   { "gdb", NC_ADOPT_DROP_ARG },
-  { "D", NC_ADOPT_FILE },           { "netdev", NC_ADOPT_NETDEV },    { "nic", NC_ADOPT_NETDEV },
-  { "vnc", NC_ADOPT_VNC },          { "add-fd", NC_ADOPT_REFUSE },    { "readconfig", NC_ADOPT_REFUSE },
-  { "chroot", NC_ADOPT_REFUSE },
-};
-
-static NcAdoptRule
-nc_adopt_rule(const char *word)
+static void
+nc_adoptee_clear(NcAdoptee *q)
 {
-  while (*word == '-')
-    word++;
-  for (size_t i = 0; i < G_N_ELEMENTS(nc_adopt_rules); i++)
-    if (g_str_equal(nc_adopt_rules[i].option, word))
-      return nc_adopt_rules[i].rule;
-  return NC_ADOPT_KEEP;
+  g_strfreev(q->argv);
+  g_free(q->cwd);
+  g_free(q->executable);
+  g_free(q->machine_type);
 }
-
-/* "@RUN@/" and the last part of ${path}. */
-static char *
-nc_adopt_moved(const char *path)
-{
-  g_autofree char *base = g_path_get_basename(path);
-  return g_strdup_printf("@RUN@/%s", base);
-}
-
-/* The value of ${key} among "a,key=value,b"; NULL if it is not there. Caller frees. */
-static char *
-nc_option_get(char **parts, const char *key)
-{
-  size_t length = strlen(key);
-  for (; *parts; parts++)
-    if (strncmp(*parts, key, length) == 0 && (*parts)[length] == '=')
-      return g_strdup(*parts + length + 1);
-  return NULL;
-}
-
-static char *
-nc_adopt_machine(const char *argument, const char *type)
-{
-  g_auto(GStrv) parts = g_strsplit(argument, ",", -1);
-  for (char **part = parts; *part; part++) {
-    bool is_type = g_str_has_prefix(*part, "type=") || (part == parts && !strchr(*part, '='));
-    if (!is_type)
-      continue;
-    g_free(*part);
-    *part = g_strdup(type);
-    return g_strjoinv(",", parts);
-  }
-  return g_strdup_printf("%s,%s", type, argument);
-}
-
-/* Sockets and files of a character device move into the run directory. */
-static char *
-nc_adopt_chardev(const char *argument, GError **error)
-{
-  g_auto(GStrv) parts = g_strsplit(argument, ",", -1);
-  g_autofree char *id = nc_option_get(parts, "id");
-  bool input = g_str_equal(parts[0], "pipe") || g_str_equal(parts[0], "serial") || g_str_equal(parts[0], "tty");
-
-  for (char **part = parts; *part; part++) {
-    char *moved = NULL;
-    if (g_str_has_prefix(*part, "path=") && !input) {
-      g_autofree char *path = nc_adopt_moved(*part + strlen("path="));
-      moved = g_strdup_printf("path=%s", path);
-    } else if (g_str_has_prefix(*part, "logfile=")) {
-      g_autofree char *path = nc_adopt_moved(*part + strlen("logfile="));
-      moved = g_strdup_printf("logfile=%s", path);
-    } else if (g_str_has_prefix(*part, "fd=")) {
-      if (!g_str_equal(parts[0], "socket") || !id) {
-        nc_fail(error, NC_ERROR_UNSUITABLE, "-chardev %s uses an inherited descriptor, which no other QEMU can have", argument);
-        return NULL;
-      }
-      moved = g_strdup_printf("path=@RUN@/%s.sock", id); /* a listening socket that a manager passed in */
-    }
-    if (moved) {
-      g_free(*part);
-      *part = moved;
-    }
-  }
-  return g_strjoinv(",", parts);
-}
-
-/* "unix:/path,server=on" and "file:/path"; everything else stays. */
-static char *
-nc_adopt_stream(const char *argument)
-{
-  static const char *const kinds[] = { "unix:", "file:", "mon:unix:" };
-  for (size_t i = 0; i < G_N_ELEMENTS(kinds); i++) {
-    if (!g_str_has_prefix(argument, kinds[i]))
-      continue;
-    g_auto(GStrv) parts = g_strsplit(argument + strlen(kinds[i]), ",", 2);
-    g_autofree char *moved = nc_adopt_moved(parts[0]);
-    return g_strdup_printf("%s%s%s%s", kinds[i], moved, parts[1] ? "," : "", parts[1] ? parts[1] : "");
-  }
-  return g_strdup(argument);
-}
-
-static char *
-nc_adopt_netdev(const char *argument, GPtrArray *taps, GError **error)
-{
-  g_auto(GStrv) parts = g_strsplit(argument, ",", -1);
-  static const char *const descriptors[] = { "fd", "fds", "vhostfd", "vhostfds" };
-
-  for (size_t i = 0; i < G_N_ELEMENTS(descriptors); i++) {
-    g_autofree char *value = nc_option_get(parts, descriptors[i]);
-    if (value) {
-      nc_fail(error, NC_ERROR_UNSUITABLE,
-              "the network device %s uses an inherited descriptor (%s=): only devices with ifname= can be made again elsewhere",
-              argument, descriptors[i]);
-      return NULL;
-    }
-  }
-  g_autofree char *ifname = nc_option_get(parts, "ifname");
-  g_autofree char *script = nc_option_get(parts, "script");
-  if (taps && ifname && g_strcmp0(script, "no") == 0)
-    g_ptr_array_add(taps, g_steal_pointer(&ifname));
-  return g_strdup(argument);
-}
-
-static char *
-nc_adopt_vnc(const char *argument)
-{
-  if (g_str_has_prefix(argument, "unix:"))
-    return nc_adopt_stream(argument);
-  if (g_str_equal(argument, "none") || strstr(argument, ",to="))
-    return g_strdup(argument);
-  return g_strdup_printf("%s,to=99", argument); /* another display of the same number may be there */
-}
-
-/* The new argument of an option that has one; NULL on error. */
-static char *
-nc_adopt_argument(NcAdoptRule rule, const char *argument, const char *machine_type, GPtrArray *taps, GError **error)
-{
-  switch (rule) {
-  case NC_ADOPT_MACHINE:
-    return nc_adopt_machine(argument, machine_type);
-  case NC_ADOPT_CHARDEV:
-    return nc_adopt_chardev(argument, error);
-  case NC_ADOPT_STREAM:
-    return nc_adopt_stream(argument);
-  case NC_ADOPT_FILE:
-    return nc_adopt_moved(argument);
-  case NC_ADOPT_NETDEV:
-    return nc_adopt_netdev(argument, taps, error);
-  case NC_ADOPT_VNC:
-    return nc_adopt_vnc(argument);
-  default:
-    return g_strdup(argument);
-  }
-}
-
-char **
-nc_adopt_rewrite(char *const *argv, const char *machine_type, GPtrArray *taps, GError **error)
-{
-  g_autoptr(GPtrArray) out = g_ptr_array_new_with_free_func(g_free);
-  bool typed = false;
-
-  for (char *const *word = argv + (argv[0] != NULL); *word; word++) {
-    NcAdoptRule rule = (*word)[0] == '-' ? nc_adopt_rule(*word) : NC_ADOPT_KEEP;
-    if (rule == NC_ADOPT_REFUSE) {
-      nc_fail(error, NC_ERROR_UNSUITABLE, "a QEMU started with %s can't be reproduced on another node", *word);
-      return NULL;
-    }
-    if (rule == NC_ADOPT_DROP)
-      continue;
-    if (rule == NC_ADOPT_KEEP) {
-      g_ptr_array_add(out, g_strdup(*word));
-      continue;
-    }
-    if (!word[1]) {
-      nc_fail(error, NC_ERROR_UNSUITABLE, "the command line ends with %s", *word);
-      return NULL;
-    }
-    const char *option = *word++;
-    if (rule == NC_ADOPT_DROP_ARG)
-      continue;
-    char *argument = nc_adopt_argument(rule, *word, machine_type, taps, error);
-    if (!argument)
-      return NULL;
-    typed |= rule == NC_ADOPT_MACHINE;
-    g_ptr_array_add(out, g_strdup(option));
-    g_ptr_array_add(out, argument);
-  }
-  if (!typed) { /* the default type differs from QEMU to QEMU */
-    g_ptr_array_add(out, g_strdup("-machine"));
-    g_ptr_array_add(out, g_strdup(machine_type));
-  }
-  g_ptr_array_add(out, NULL);
-  g_ptr_array_set_free_func(out, NULL);
-  return (char **)g_ptr_array_free(g_steal_pointer(&out), FALSE);
-}
-
-/* "pc-i440fx-7.2" from QOM's "pc-i440fx-7.2-machine". Caller frees; NULL on error. */
-static char *
-nc_adopt_machine_type(NcQmp *qmp, GError **error)
-{
-  nc_autojson json_t *answer = nc_qmp_call(qmp, "qom-get", json_pack("{s:s, s:s}", "path", "/machine", "property", "type"), -1,
-                                           NC_ADOPT_QMP_MS, error);
-  const char *type = json_string_value(answer);
-  if (!answer)
-    return NULL;
-  if (!type || !g_str_has_suffix(type, "-machine")) {
-    nc_fail(error, NC_ERROR_QEMU, "this QEMU does not say what machine type it has");
-    return NULL;
-  }
-  return g_strndup(type, strlen(type) - strlen("-machine"));
-}
-
-/* The bridge that the device ${ifname} is in; NULL if none. Caller frees. */
-static char *
-nc_bridge_of(const char *ifname)
-{
-  g_autofree char *link = g_strdup_printf("/sys/class/net/%s/master", ifname);
-  g_autofree char *target = g_file_read_link(link, NULL);
-  return target ? g_path_get_basename(target) : NULL;
-}
+G_DEFINE_AUTO_CLEANUP_CLEAR_FUNC(NcAdoptee, nc_adoptee_clear)
 
 static json_t *
-nc_adopt_nics(GPtrArray *taps)
+nc_adopt_ask(NcAdoptee *q, const char *command, json_t *arguments, GError **error)
 {
-  json_t *nics = json_array();
-  for (guint i = 0; i < taps->len; i++) {
-    g_autofree char *name = g_strdup_printf("adopted%u", i);
-    g_autofree char *bridge = nc_bridge_of(taps->pdata[i]);
-    json_t *nic = json_pack("{s:s, s:s}", "name", name, "tap", taps->pdata[i]);
-    if (bridge)
-      json_object_set_new(nic, "bridge", json_string(bridge));
-    json_array_append_new(nics, nic);
-  }
-  return nics;
+  return nc_qmp_call(q->qmp, command, arguments, -1, NC_ADOPT_QUERY_MS, error);
 }
 
-/* Memory and vCPUs, for admission at the destination. */
+/* --- the process --- */
+
 static bool
-nc_adopt_sizes(NcQmp *qmp, json_int_t *ret_mib, json_int_t *ret_vcpus, GError **error)
+nc_looks_like_qemu(const char *executable)
 {
-  nc_autojson json_t *memory = nc_qmp_call(qmp, "query-memory-size-summary", NULL, -1, NC_ADOPT_QMP_MS, error);
-  nc_autojson json_t *cpus = memory ? nc_qmp_call(qmp, "query-cpus-fast", NULL, -1, NC_ADOPT_QMP_MS, error) : NULL;
+  g_autofree char *name = g_path_get_basename(executable);
+  return strstr(name, "qemu") || g_str_equal(name, "kvm");
+}
+
+static bool
+nc_adopt_look_at_process(NcAdoptee *q, GError **error)
+{
+  if (!(q->executable = nc_qemu_process_executable(q->pid, error)) || !(q->cwd = nc_qemu_process_directory(q->pid, error)) ||
+      !(q->argv = nc_qemu_process_command_line(q->pid, error)))
+    return false;
+  /* libvirt makes the socket of its monitor itself: then the other end is known as libvirt's. */
+  return nc_looks_like_qemu(q->executable) ||
+         nc_fail(error, NC_ERROR_UNSUITABLE,
+                 "the QMP socket was made by %s (process %d), not by QEMU: give QEMU a QMP socket of its own (-qmp unix:...)",
+                 q->executable, (int)q->pid);
+}
+
+/* --- what QMP knows --- */
+
+static bool
+nc_adopt_check_status(NcAdoptee *q, GError **error)
+{
+  nc_autojson json_t *status = nc_adopt_ask(q, "query-status", NULL, error);
+  if (!status)
+    return false;
+  const char *name = nc_json_string_or(status, "status", "");
+  static const char *const fine[] = { "running", "paused", "suspended", "prelaunch", "watchdog", "shutdown", NULL };
+  if (!g_strv_contains(fine, name))
+    return nc_fail(error, NC_ERROR_CONFLICT, "its QEMU is in the state \"%s\"", name);
+  return !nc_qemu_migration_is_under_way(q->qmp) || nc_fail(error, NC_ERROR_CONFLICT, "a migration of it is under way");
+}
+
+static bool
+nc_adopt_ask_board(NcAdoptee *q, GError **error)
+{
+  nc_autojson json_t *type = nc_adopt_ask(q, "qom-get", json_pack("{s:s, s:s}", "path", "/machine", "property", "type"), error);
+  const char *name = json_string_value(type);
+  nc_autojson json_t *kvm = type ? nc_adopt_ask(q, "query-kvm", NULL, error) : NULL;
+  if (!kvm)
+    return false;
+  if (!name || !g_str_has_suffix(name, "-machine") || g_str_equal(name, "none-machine"))
+    return nc_fail(error, NC_ERROR_UNSUITABLE, "its machine type \"%s\" can't be moved", name ? name : "");
+  q->machine_type = g_strndup(name, strlen(name) - strlen("-machine"));
+  q->kvm = nc_json_bool_or(kvm, "enabled", false);
+  return true;
+}
+
+static bool
+nc_adopt_measure(NcAdoptee *q, NcMachineSpec *spec, GError **error)
+{
+  nc_autojson json_t *memory = nc_adopt_ask(q, "query-memory-size-summary", NULL, error);
+  nc_autojson json_t *cpus = memory ? nc_adopt_ask(q, "query-cpus-fast", NULL, error) : NULL;
   if (!cpus)
     return false;
-  int64_t bytes = nc_json_int_or(memory, "base-memory", 0) + nc_json_int_or(memory, "plugged-memory", 0);
-  *ret_mib = MAX((bytes + (1 << 20) - 1) >> 20, 1);
-  *ret_vcpus = (json_int_t)MAX(json_array_size(cpus), 1);
+  uint64_t bytes = (uint64_t)MAX(nc_json_int_or(memory, "base-memory", 0), 0) +
+                   (uint64_t)MAX(nc_json_int_or(memory, "plugged-memory", 0), 0);
+  if (bytes < NC_MIB || bytes >> 20 > 1 << 24)
+    return nc_fail(error, NC_ERROR_UNSUITABLE, "it has %" G_GUINT64_FORMAT " bytes of memory", bytes);
+  spec->memory_mib = (unsigned)(bytes >> 20);
+  spec->memory_extra_kib = (unsigned)(bytes % NC_MIB >> 10) & ~3u;
+  spec->vcpus = (unsigned)MAX(json_array_size(cpus), 1);
   return true;
+}
+
+/* --- is it still what its command line says? --- */
+
+/* Is ${value} on the command line as the whole of a value? */
+static bool
+nc_argv_has_value(char *const *argv, const char *value)
+{
+  g_auto(GStrv) parts = g_strsplit(value, ",", -1);
+  g_autofree char *doubled = g_strjoinv(",,", parts);
+  size_t length = strlen(doubled);
+  for (char *const *word = argv; *word; word++) {
+    for (const char *at = *word; (at = strstr(at, doubled)) != NULL; at++) {
+      bool begins = at == *word || strchr("=\":", at[-1]);
+      bool ends = at[length] == '\0' || strchr(",\"", at[length]);
+      if (begins && ends)
+        return true;
+    }
+  }
+  return false;
+}
+
+/* The sections [device "ID"] of a -readconfig file. */
+static void
+nc_add_configured_ids(GHashTable *ids, const char *cwd, const char *file)
+{
+  g_autofree char *path = g_path_is_absolute(file) ? g_strdup(file) : g_build_filename(cwd, file, NULL);
+  g_autofree char *text = nc_file_read(path, NC_ADOPT_CONFIG_MAX, NULL, NULL);
+  g_auto(GStrv) lines = g_strsplit(text ? text : "", "\n", -1);
+  for (char **line = lines; *line; line++) {
+    const char *id = g_strstrip(*line);
+    if (g_str_has_prefix(id, "[device \"") && g_str_has_suffix(id, "\"]")) {
+      id += strlen("[device \"");
+      g_hash_table_add(ids, g_strndup(id, strlen(id) - strlen("\"]")));
+    }
+  }
+}
+
+/* The ids of the devices it was started with, in a set. */
+static GHashTable *
+nc_adopt_device_ids(const NcAdoptee *q)
+{
+  GHashTable *ids = g_hash_table_new_full(g_str_hash, g_str_equal, g_free, NULL);
+  for (char *const *argv = q->argv; argv[0] && argv[1]; argv++) {
+    const char *name = g_str_has_prefix(argv[0], "--") ? argv[0] + 1 : argv[0];
+    if (g_str_equal(name, "-readconfig"))
+      nc_add_configured_ids(ids, q->cwd, argv[1]);
+    if (!g_str_equal(name, "-device"))
+      continue;
+    g_autoptr(NcOption) option = nc_option_parse(argv[1], "driver", NULL);
+    char *id = option ? nc_option_get(option, "id") : NULL;
+    if (id)
+      g_hash_table_add(ids, id);
+  }
+  return ids;
+}
+
+static bool
+nc_adopt_check_devices(NcAdoptee *q, GError **error)
+{
+  nc_autojson json_t *children = nc_adopt_ask(q, "qom-list", json_pack("{s:s}", "path", "/machine/peripheral"), error);
+  if (!children)
+    return false;
+  g_autoptr(GHashTable) ids = nc_adopt_device_ids(q);
+  size_t i;
+  json_t *child;
+  json_array_foreach(children, i, child)
+  {
+    const char *id = nc_json_string_or(child, "name", "");
+    if (!g_str_has_prefix(nc_json_string_or(child, "type", ""), "child<"))
+      continue;
+    if (!g_hash_table_remove(ids, id))
+      return nc_fail(error, NC_ERROR_UNSUITABLE, "the device %s was plugged in after the start: a new QEMU would not have it", id);
+  }
+  GHashTableIter iter;
+  gpointer left;
+  g_hash_table_iter_init(&iter, ids);
+  if (g_hash_table_iter_next(&iter, &left, NULL))
+    return nc_fail(error, NC_ERROR_UNSUITABLE, "the device %s was unplugged after the start: a new QEMU would have it", (char *)left);
+  return true;
+}
+
+/* The file that QEMU writes to: a path, or in a json: name. New string, NULL if it is none. Caller frees. */
+static char *
+nc_adopt_image_path(const char *file)
+{
+  if (!g_str_has_prefix(file, "json:"))
+    return g_strdup(file);
+  nc_autojson json_t *json = nc_msg_decode(file + 5, strlen(file) - 5, NULL);
+  json_t *inner = json_object_get(json, "file");
+  return g_strdup(nc_json_string_or(json_is_object(inner) ? inner : json, "filename", NULL));
+}
+
+/* A disk in the specification is one whose file the destination can look for. */
+static bool
+nc_adopt_note_disk(NcMachineSpec *spec, json_t *entry, const char *path, GError **error)
+{
+  json_t *inserted = json_object_get(entry, "inserted");
+  const char *format = nc_json_string_or(inserted, "drv", "");
+  bool known = g_str_equal(format, "raw") || g_str_equal(format, "qcow2");
+  if (!g_path_is_absolute(path) || strchr(path, ',') || !known)
+    return true;
+  g_autofree char *name = g_strdup_printf("disk%u", spec->disks->len);
+  NcDiskSpec *disk = nc_machine_spec_add_disk(spec, name, error);
+  if (!disk)
+    return false;
+  disk->path = g_strdup(path);
+  g_free(disk->format);
+  disk->format = g_strdup(format);
+  disk->readonly = nc_json_bool_or(inserted, "ro", false);
+  return true;
+}
+
+static bool
+nc_adopt_check_disks(NcAdoptee *q, NcMachineSpec *spec, GError **error)
+{
+  nc_autojson json_t *blocks = nc_adopt_ask(q, "query-block", NULL, error);
+  size_t i;
+  json_t *entry;
+  if (!blocks)
+    return false;
+  json_array_foreach(blocks, i, entry)
+  {
+    const char *file = nc_json_string_or(json_object_get(entry, "inserted"), "file", NULL);
+    g_autofree char *path = file ? nc_adopt_image_path(file) : NULL;
+    if (!path || path[0] == '\0')
+      continue;
+    if (!nc_argv_has_value(q->argv, path))
+      return nc_fail(error, NC_ERROR_UNSUITABLE,
+                     "a disk is now in %s, which is not on its command line (a snapshot or another medium since the start?)", path);
+    g_autofree char *absolute = g_path_is_absolute(path) ? g_strdup(path) : g_build_filename(q->cwd, path, NULL);
+    if (!nc_adopt_note_disk(spec, entry, absolute, error))
+      return false;
+  }
+  return true;
+}
+
+/* --- networks --- */
+
+static char *
+nc_adopt_tap_of_fd(int fd, gpointer data)
+{
+  const NcAdoptee *q = data;
+  return nc_qemu_process_tap_of_fd(q->pid, fd);
+}
+
+static char *
+nc_adopt_bridge_of_tap(const char *tap, gpointer data)
+{
+  return nc_tap_master(tap);
+}
+
+static bool
+nc_adopt_check_networks(NcAdoptee *q, const NcMachineSpec *spec, GError **error)
+{
+  if (spec->nics->len && !nc_qemu_process_shares_network(q->pid))
+    return nc_fail(error, NC_ERROR_UNSUITABLE, "its taps are in another network namespace than novacrond");
+  for (guint i = 0; i < spec->nics->len; i++) {
+    const NcNicSpec *nic = spec->nics->pdata[i];
+    if (nic->bridge && !nc_bridge_exists(nic->bridge))
+      return nc_fail(error, NC_ERROR_UNSUITABLE, "the tap of %s is in %s, which is no Linux bridge", nic->name, nic->bridge);
+  }
+  return true;
+}
+
+/* --- together --- */
+
+static void
+nc_adopt_replace(char **field, const char *value)
+{
+  g_free(*field);
+  *field = g_strdup(value);
+}
+
+static bool
+nc_adopt_describe(NcAdoptee *q, NcMachineSpec *spec, GError **error)
+{
+  const NcAdoptFacts facts = {
+    .machine_type = q->machine_type,
+    .accel = q->kvm ? "kvm" : "tcg",
+    .cwd = q->cwd,
+    .tap_of_fd = nc_adopt_tap_of_fd,
+    .bridge_of_tap = nc_adopt_bridge_of_tap,
+    .data = q,
+  };
+  nc_adopt_replace(&spec->machine, q->machine_type);
+  nc_adopt_replace(&spec->accel, facts.accel);
+  nc_adopt_replace(&spec->qemu_binary, q->executable);
+  return nc_adopt_measure(q, spec, error) && nc_adopt_check_devices(q, error) && nc_adopt_check_disks(q, spec, error) &&
+         nc_adopt_rewrite(q->argv, &facts, spec, error) && nc_adopt_check_networks(q, spec, error) &&
+         nc_machine_spec_complete(spec, error);
 }
 
 NcMachineSpec *
 nc_qemu_adopt(const char *name, NcQmp *qmp, pid_t pid, GError **error)
 {
-  json_int_t mib, vcpus;
-  g_autoptr(GPtrArray) taps = g_ptr_array_new_with_free_func(g_free);
-  g_auto(GStrv) argv = nc_qemu_process_command_line(pid, error);
-  g_autofree char *type = argv ? nc_adopt_machine_type(qmp, error) : NULL;
-  if (!type || !nc_adopt_sizes(qmp, &mib, &vcpus, error))
-    return NULL;
-  g_auto(GStrv) words = nc_adopt_rewrite(argv, type, taps, error);
-  if (!words)
-    return NULL;
+  g_auto(NcAdoptee) q = { .qmp = qmp, .pid = pid };
+  g_autoptr(NcMachineSpec) spec = nc_machine_spec_new(name);
 
-  g_autofree char *exe_link = g_strdup_printf("/proc/%d/exe", (int)pid);
-  g_autofree char *exe = g_file_read_link(exe_link, NULL);
-  json_t *list = json_array();
-  for (char **word = words; *word; word++)
-    json_array_append_new(list, json_string(*word));
-  nc_autojson json_t *json = json_pack("{s:s, s:I, s:I, s:s, s:o, s:o}", "name", name, "memory_mib", mib, "vcpus", vcpus,
-                                       "machine", type, "adopted_argv", list, "nics", nc_adopt_nics(taps));
-  /* A deleted binary (upgraded meanwhile) is found again by its name. */
-  const char *binary = exe && access(exe, X_OK) == 0 ? exe : argv[0];
-  json_object_set_new(json, "qemu_binary", json_string(binary));
-  return nc_machine_spec_from_json(json, error);
+  if (!nc_name_is_valid(name)) {
+    nc_fail(error, NC_ERROR_INVALID, "\"%.80s\" is not a name: " NC_NAME_RULE, name);
+    return NULL;
+  }
+  if (nc_adopt_look_at_process(&q, error) && nc_adopt_check_status(&q, error) && nc_adopt_ask_board(&q, error) &&
+      nc_adopt_describe(&q, spec, error))
+    return g_steal_pointer(&spec);
+  g_prefix_error(error, "this QEMU can't be adopted: ");
+  return NULL;
 }
