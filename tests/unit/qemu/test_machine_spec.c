@@ -66,6 +66,11 @@ test_refusals_name_line_and_key(void)
     { "name = a\n[nic n]\nmac = 52:54:00:12:34:5g\n", { "mac" } },
     { "name = a\n[nic n]\nbridge = abcdefghijklmnop\n", { "f:3", "bridge" } },
     { "name = a\ninitrd = /i\n", { "kernel" } },
+    { "name = a\nuuid = 6ba7b810-9dad-11d1-80b4-00c04fd430cX\n", { "uuid" } },
+    { "name = a\n[serial qmp]\n", { "qmp", "reserved" } },
+    { "name = a\n[serial in]\n", { "in", "reserved" } },
+    { "name = a\n[disk d23456789012345678901234567890]\npath = /x\n", { "29" } }, /* QEMU's node names */
+    { "name = a\n[disk d]\npath = /x\n[nic d]\n", { "d", "disk" } }, /* one id, two devices */
     { "name = a\nobserver_qmp = maybe\n", { "f:2", "observer_qmp" } },
   };
   for (size_t i = 0; i < G_N_ELEMENTS(files); i++) {
@@ -75,6 +80,26 @@ test_refusals_name_line_and_key(void)
     for (size_t w = 0; w < 3 && files[i].words[w]; w++)
       g_assert_nonnull(strstr(error->message, files[i].words[w]));
   }
+}
+
+/* Both nodes derive the same identities, and no two machines have the same. */
+static void
+test_identities_are_stable(void)
+{
+  static const char *const names[] = { "a", "a", "b" };
+  g_autoptr(GPtrArray) uuids = g_ptr_array_new_with_free_func(g_free);
+  g_autoptr(GPtrArray) macs = g_ptr_array_new_with_free_func(g_free);
+  for (size_t i = 0; i < G_N_ELEMENTS(names); i++) {
+    g_autofree char *text = g_strdup_printf("name = %s\n[nic n]\n", names[i]);
+    g_autoptr(NcMachineSpec) spec = nc_machine_spec_parse("f", text, NULL);
+    g_assert_true(g_uuid_string_is_valid(spec->uuid));
+    g_ptr_array_add(uuids, g_strdup(spec->uuid));
+    g_ptr_array_add(macs, g_strdup(((NcNicSpec *)spec->nics->pdata[0])->mac));
+  }
+  g_assert_cmpstr(uuids->pdata[0], ==, uuids->pdata[1]);
+  g_assert_cmpstr(uuids->pdata[0], !=, uuids->pdata[2]);
+  g_assert_cmpstr(macs->pdata[0], ==, macs->pdata[1]);
+  g_assert_cmpstr(macs->pdata[0], !=, macs->pdata[2]);
 }
 
 static void
@@ -148,6 +173,7 @@ main(int argc, char **argv)
   g_test_init(&argc, &argv, NULL);
   g_test_add_func("/machine-spec/file-json-and-back", test_file_json_and_back);
   g_test_add_func("/machine-spec/refusals-name-line-and-key", test_refusals_name_line_and_key);
+  g_test_add_func("/machine-spec/identities-are-stable", test_identities_are_stable);
   g_test_add_func("/machine-spec/json-refusals", test_json_refusals);
   g_test_add_func("/machine-spec/command-line", test_command_line);
   g_test_add_func("/machine-spec/adopted-marks", test_adopted_marks);
