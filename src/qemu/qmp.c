@@ -35,7 +35,7 @@ struct NcQmp {
 static void
 nc_qmp_emit(NcQmp *qmp, json_t *event)
 {
-  g_autoptr(GMutexLocker) guard = g_mutex_locker_new(&qmp->event_lock);
+  G_GNUC_UNUSED g_autoptr(GMutexLocker) guard = g_mutex_locker_new(&qmp->event_lock);
   if (qmp->func)
     qmp->func(event, qmp->user_data);
 }
@@ -47,7 +47,7 @@ nc_qmp_take_reply(NcQmp *qmp, json_t *reply)
   json_t *id = json_object_get(reply, "id");
   gint64 number = json_integer_value(id);
 
-  g_autoptr(GMutexLocker) guard = g_mutex_locker_new(&qmp->lock);
+  G_GNUC_UNUSED g_autoptr(GMutexLocker) guard = g_mutex_locker_new(&qmp->lock);
   if (!json_is_integer(id) || number < 1 || number >= qmp->next_id)
     return false;
   if (!g_hash_table_contains(qmp->waiting, &number))
@@ -217,7 +217,7 @@ nc_qmp_free(NcQmp *qmp)
 void
 nc_qmp_set_event_func(NcQmp *qmp, NcQmpEventFunc func, gpointer user_data)
 {
-  g_autoptr(GMutexLocker) guard = g_mutex_locker_new(&qmp->event_lock);
+  G_GNUC_UNUSED g_autoptr(GMutexLocker) guard = g_mutex_locker_new(&qmp->event_lock);
   qmp->func = func;
   qmp->user_data = user_data;
 }
@@ -233,14 +233,14 @@ nc_qmp_send(NcQmp *qmp, gint64 id, const char *command, json_t *arguments, int f
     return nc_fail(error, NC_ERROR_INTERNAL, "%s can't be encoded", command);
   g_autofree char *line = g_strconcat(text, "\r\n", NULL);
   free(text);
-  g_autoptr(GMutexLocker) guard = g_mutex_locker_new(&qmp->send_lock);
+  G_GNUC_UNUSED g_autoptr(GMutexLocker) guard = g_mutex_locker_new(&qmp->send_lock);
   return nc_send_with_fd(qmp->socket, line, strlen(line), fd, error);
 }
 
 static gint64
 nc_qmp_register(NcQmp *qmp)
 {
-  g_autoptr(GMutexLocker) guard = g_mutex_locker_new(&qmp->lock);
+  G_GNUC_UNUSED g_autoptr(GMutexLocker) guard = g_mutex_locker_new(&qmp->lock);
   gint64 id = qmp->next_id++;
   g_hash_table_insert(qmp->waiting, g_memdup2(&id, sizeof id), NULL);
   return id;
@@ -306,7 +306,7 @@ nc_qmp_do(NcQmp *qmp, const char *command, json_t *arguments, GError **error)
 bool
 nc_qmp_is_alive(NcQmp *qmp)
 {
-  g_autoptr(GMutexLocker) guard = g_mutex_locker_new(&qmp->lock);
+  G_GNUC_UNUSED g_autoptr(GMutexLocker) guard = g_mutex_locker_new(&qmp->lock);
   return qmp->alive;
 }
 
