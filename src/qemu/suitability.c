@@ -141,22 +141,6 @@ nc_check_qemu(const NcMachineSpec *spec, const char *binary, GString *complaints
 }
 
 static void
-nc_check_cpu_flags(const NcMachineSpec *spec, GString *complaints)
-{
-  /* Under TCG QEMU emulates what it lists; with KVM a flag asked for with '+' must be in the host's CPU. */
-  if (!g_str_equal(nc_qemu_accel_of(spec), "kvm"))
-    return;
-  g_autofree char *cpuinfo = nc_file_read("/proc/cpuinfo", 16u << 20, NULL, NULL);
-  const char *flags = cpuinfo ? strstr(cpuinfo, "\nflags") : NULL;
-  g_autofree char *line = flags ? g_strndup(flags + 1, strcspn(flags + 1, "\n")) : NULL;
-  g_auto(GStrv) have = g_strsplit(line ? line : "", " ", -1);
-  g_auto(GStrv) want = g_strsplit(spec->cpu, ",", -1);
-  for (char **flag = want; *flag; flag++)
-    if ((*flag)[0] == '+' && line && !g_strv_contains((const char *const *)have, *flag + 1))
-      nc_complain(complaints, "the CPU has no %s", *flag + 1);
-}
-
-static void
 nc_check_file(const char *what, const char *path, bool writable, GString *complaints)
 {
   if (path && access(path, writable ? R_OK | W_OK : R_OK) != 0)
@@ -206,7 +190,6 @@ nc_suitability_check(const NcMachineSpec *spec, const char *node_binary, uint64_
 {
   g_autoptr(GString) complaints = g_string_new(NULL);
   nc_check_qemu(spec, nc_qemu_binary_of(spec, node_binary), complaints);
-  nc_check_cpu_flags(spec, complaints);
   nc_check_devices(spec, complaints);
   nc_check_memory(spec, reserved_bytes, complaints);
   return complaints->len == 0 || nc_fail(error, NC_ERROR_UNSUITABLE, "%s", complaints->str);
