@@ -10,7 +10,7 @@ libglib2.0-dev libjansson-dev libsqlite3-dev libssl-dev libmicrohttpd-dev
 liblz4-dev libzstd-dev libseccomp-dev libsystemd-dev libcurl4-openssl-dev
 qemu-system-x86 qemu-utils seabios ipxe-qemu
 busybox-static cpio kmod iproute2 iputils-ping procps zstd xz-utils
-python3 python3-pytest python3-yaml python3-jsonschema
+python3 python3-pytest python3-yaml python3-jsonschema openssl
 "
 # For `make sanitize`, `make fuzz` and `make coverage` only.
 extra="clang llvm libclang-rt-14-dev gcovr"
