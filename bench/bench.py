@@ -2,13 +2,21 @@
 # SPDX-License-Identifier: Apache-2.0
 """Side by side, in one run: plain QEMU, QEMU multifd+zstd, NovaCron.
 
-The same guest and the same links for each: total time, pause as the guest's
-heartbeat saw it from outside, bytes that the link carried. Machines are noisy:
-what counts is the ratio of medians within one run, so each contestant takes its
-turn, round after round.
+The same guest and the same links for each. From the order on, each has to start
+the destination's QEMU and to move the guest:
+  total  from the order to the end, as whoever gave it sees it
+  move   of that, from QEMU's own `migrate` to the end
+  pause  from the last beat of the guest's heartbeat at the source to its first
+         at the destination, read from outside
+  stall  the longest gap between two beats anywhere in that time: with TCG the
+         guest also stands still while QEMU sets up its dirty tracking
+  wire   bytes that the link carried, both ways
+Machines are noisy: what counts is the ratio of medians within one run, so each
+contestant takes its turn, round after round.
 """
 
 import argparse
+import datetime
 import json
 import os
 import statistics
@@ -19,7 +27,7 @@ ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 sys.path.insert(0, os.path.join(ROOT, "tests/lib"))
 
 from nctest.cluster import Cluster, guest_spec  # noqa: E402
-from nctest.guest import Heartbeat, QmpObserver  # noqa: E402
+from nctest.net import wait_for  # noqa: E402
 from nctest.plain_qemu import PlainPair  # noqa: E402
 
 LINKS = {
@@ -44,6 +52,23 @@ def settle(seconds=2):
     time.sleep(seconds)
 
 
+def result(net, before, begin, migrate, end, beat, paths):
+    """What every contestant is asked for; ${begin}, ${migrate} and ${end} monotonic."""
+    return {"total_ms": (end - begin) * 1000, "move_ms": (end - migrate) * 1000,
+            "pause_ms": wait_for(lambda: beat.pause_ms(*paths), 30, "a beat at the destination"),
+            "stall_ms": beat.longest_gap_ms(begin), "wire_bytes": wire_total(net) - before}
+
+
+def event_s(record, name):
+    """When ${name} happened, in seconds from the migration's creation."""
+    at = [e["at"] for e in record["events"] if e["event"] == name][0]
+    return (moment(at) - moment(record["created"])).total_seconds()
+
+
+def moment(text):
+    return datetime.datetime.fromisoformat(text.replace("Z", "+00:00"))
+
+
 def run_novacron(link, spec):
     with Cluster(**link) as c:
         c.boot(spec=spec)
@@ -51,24 +76,26 @@ def run_novacron(link, spec):
         settle()
         before, begin = wire_total(c.net), time.monotonic()
         m = c.migrate(VM, c.a, max_downtime_ms=LIMIT_MS, timeout=300)
-        total = (time.monotonic() - begin) * 1000
+        end = time.monotonic()
         settle(1)
         if m["outcome"] != "completed":
             return None
-        return {"total_ms": total, "pause_ms": beat.longest_gap_ms(begin), "wire_bytes": wire_total(c.net) - before,
-                "says_pause_ms": m["pause_ms"]}
+        paths = [os.path.join(node.machine_dir(VM), "beat.sock") for node in (c.a, c.b)]
+        return result(c.net, before, begin, begin + event_s(m, "qemu-migrates"), end, beat, paths)
 
 
 def run_plain(link, spec, multifd):
-    with PlainPair(link, spec) as pair:
+    with PlainPair(link, spec, start_destination=False) as pair:
         settle()
         before, begin = wire_total(pair.net), time.monotonic()
+        pair.start_destination()
+        migrate = time.monotonic()
         ok = pair.migrate(LIMIT_MS, multifd=multifd, timeout=300)
-        total = (time.monotonic() - begin) * 1000
+        end = time.monotonic()
         settle(1)
         if not ok:
             return None
-        return {"total_ms": total, "pause_ms": pair.heartbeat.longest_gap_ms(begin), "wire_bytes": wire_total(pair.net) - before}
+        return result(pair.net, before, begin, migrate, end, pair.heartbeat, (pair.source.beat_path, pair.destination.beat_path))
 
 
 CONTESTANTS = {
@@ -103,15 +130,15 @@ def main():
                 runs[contestant].append(run(LINKS[name], spec))
         table[name] = {c: medians(r) for c, r in runs.items()}
         print(f"\n{name}: guest {options.memory} MiB, {rate:g} MiB/s dirtied, limit {LIMIT_MS} ms, median of {options.rounds}")
-        print(f"  {'':<14}{'total':>10}{'pause':>10}{'wire':>12}{'total / plain':>16}")
+        print(f"  {'':<14}{'total':>9}{'move':>9}{'pause':>10}{'stall':>10}{'wire':>12}{'total/plain':>13}{'move/plain':>12}")
         plain = table[name]["plain QEMU"]
         for contestant, m in table[name].items():
             if not m:
                 print(f"  {contestant:<14}  did not finish")
                 continue
-            ratio = f"{m['total_ms'] / plain['total_ms']:.2f}" if plain else "-"
-            print(f"  {contestant:<14}{m['total_ms'] / 1000:>8.1f} s{m['pause_ms']:>7.0f} ms{m['wire_bytes'] / (1 << 20):>8.1f} MiB{ratio:>16}",
-                  flush=True)
+            ratios = [f"{m[k] / plain[k]:.2f}" if plain else "-" for k in ("total_ms", "move_ms")]
+            print(f"  {contestant:<14}{m['total_ms'] / 1000:>7.2f} s{m['move_ms'] / 1000:>7.2f} s{m['pause_ms']:>7.0f} ms"
+                  f"{m['stall_ms']:>7.0f} ms{m['wire_bytes'] / (1 << 20):>8.1f} MiB{ratios[0]:>13}{ratios[1]:>12}", flush=True)
     if options.json:
         with open(options.json, "w") as f:
             json.dump(table, f, indent=1)

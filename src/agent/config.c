@@ -100,7 +100,7 @@ static const NcKey nc_keys[] = {
   NUMBER(max_downtime_ms, "300", 1, 2000000, "milliseconds",
          "How long a machine may stand still at the end of a migration, unless the request says otherwise."),
   NUMBER(streams, "2", 1, 16, "connections", "TCP connections of one migration, unless the request says otherwise."),
-  { "compression", NC_KEY_TEXT, AT(compression), "zstd:1", "none, lz4, zstd or zstd:-5 to zstd:9", 0, 0, true,
+  { "compression", NC_KEY_TEXT, AT(compression), "lz4", "none, lz4, zstd or zstd:-5 to zstd:9", 0, 0, true,
     nc_config_compression_is_valid, NULL, "How pages are coded, unless the request says otherwise." },
   NUMBER(max_migrations_in, "5", 1, 100, "migrations", "Arriving at the same time; more are refused."),
   NUMBER(max_migrations_out, "5", 1, 100, "migrations", "Leaving at the same time; more are refused."),

@@ -8,6 +8,7 @@
 #include "base/ident.h"
 #include "base/io.h"
 #include "base/log.h"
+#include "qemu/help.h"
 
 #include <glib-unix.h>
 #include <signal.h>
@@ -158,6 +159,19 @@ nc_daemon_unload(NcDaemon *d)
   nc_journal_close(d->journal);
 }
 
+/* The first migration to this node need not wait for QEMU's lists. */
+static gpointer
+nc_daemon_learn_qemu(gpointer data)
+{
+  g_autofree char *binary = data;
+  g_autofree char *machines = nc_qemu_help(binary, "-machine");
+  g_autofree char *cpus = machines ? nc_qemu_help(binary, "-cpu") : NULL;
+
+  if (!cpus)
+    nc_log(NC_LOG_WARNING, "agent", "%s does not tell what machine types and CPU models it has (set qemu_binary)", binary);
+  return NULL;
+}
+
 static void
 nc_daemon_loop(NcDaemon *d)
 {
@@ -168,6 +182,7 @@ nc_daemon_loop(NcDaemon *d)
   nc_log(NC_LOG_NOTICE, "agent", "novacrond %s: node %s of cluster %s, listening on %s", NC_VERSION, d->config->node,
          nc_trust_cluster(nc_nodes_trust(d->nodes)), d->config->listen);
   sd_notify(0, "READY=1");
+  g_thread_unref(g_thread_new("learn-qemu", nc_daemon_learn_qemu, g_strdup(d->config->qemu_binary)));
   g_main_loop_run(d->loop);
 }
 

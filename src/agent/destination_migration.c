@@ -82,7 +82,7 @@ nc_destination_refuse(NcMigration *m, const char *outcome, const GError *reason)
 }
 
 static bool
-nc_destination_start_mover(NcMigration *m, json_t *request, int qemu, GError **error)
+nc_destination_start_mover(NcMigration *m, json_t *request, GError **error)
 {
   uint8_t psk[NC_MIG_PSK_BYTES];
   const char *hex = nc_json_string(request, "psk", error);
@@ -106,13 +106,15 @@ nc_destination_start_mover(NcMigration *m, json_t *request, int qemu, GError **e
     g_autoptr(GMutexLocker) guard = g_mutex_locker_new(&m->lock);
     m->mover = mover;
   }
-  return nc_mover_process_send(mover, json_pack("{s:s, s:s}", "op", "qemu", "channel", "main"), qemu, error);
+  return nc_migration_tell(m, json_pack("{s:s, s:s}", "type", "mig_accepted", "migration", m->id), error);
 }
 
-/* QEMU up to the point where it listens to its mover. */
+/* The mover, which takes connections at once, then QEMU up to the point where it listens to its mover. */
 static bool
 nc_destination_prepare(NcMigration *m, json_t *request, GError **error)
 {
+  if (!nc_destination_start_mover(m, request, error))
+    return false;
   if (!nc_machine_lease_launch_incoming(m->lease, error))
     return false;
   nc_fault_point("destination-prepare");
@@ -127,7 +129,7 @@ nc_destination_prepare(NcMigration *m, json_t *request, GError **error)
     return false;
   /* The first connection is the main channel, so this is the only one ever made (reference, section 0 rule 8). */
   nc_autofd int qemu = nc_unix_connect(path, error);
-  return qemu >= 0 && nc_destination_start_mover(m, request, qemu, error);
+  return qemu >= 0 && nc_mover_process_send(m->mover, json_pack("{s:s, s:s}", "op", "qemu", "channel", "main"), qemu, error);
 }
 
 static json_t *
@@ -481,7 +483,7 @@ nc_destination_migration_start(const NcMigrationsDeps *deps, const char *peer_no
   NcRight present;
 
   if (!vm || !nc_json_int(message, "epoch", 1, INT64_MAX, &epoch, error) ||
-      !nc_json_int(message, "streams", 1, 16, &streams, error))
+      !nc_json_int(message, "streams", 1, NC_MIG_MAX_STREAMS, &streams, error))
     return NULL;
   if (!nc_name_is_valid(vm) || !nc_name_is_valid(id) || !json_is_object(spec)) {
     nc_fail(error, NC_ERROR_PROTOCOL, "the migration's id, machine name or specification is malformed");

@@ -14,7 +14,9 @@
  *
  *   destination -> source
  *   mig_probed   {epoch, right}
- *   mig_prepared {migration}                 QEMU waits, mover listens
+ *   mig_accepted {migration}                 INCOMING(epoch) is durable, the mover takes connections, QEMU is
+ *                                            being started
+ *   mig_prepared {migration}                 QEMU waits for its mover
  *   mig_refused  {migration, error}          REFUSED(epoch) is durable
  *   mig_started  {migration, epoch, resume_us, sha256, stream_bytes}
  *                                            HELD(epoch) is durable, it runs
@@ -32,6 +34,7 @@
 #include "agent/migration.h"
 
 #define NC_MIG_PSK_BYTES 32
+#define NC_MIG_MAX_STREAMS 16 /* as many as a mover takes (mover/mover.h) */
 
 /* Starts the thread of an outgoing migration; ${m} has its lease and record. */
 void nc_source_migration_start(NcMigration *m);

@@ -8,7 +8,6 @@
 
 #include <unistd.h>
 
-#define NC_STREAMS_MAX 16
 
 struct NcMigrations {
   NcMigrationsDeps deps;
@@ -136,7 +135,7 @@ nc_migration_request_parse(NcMigrations *ms, json_t *args, NcMigrationRequest *r
     return false;
   return nc_optional_int(args, "max_downtime_ms", config->max_downtime_ms, 1, 2000000, &ret->max_downtime_ms, error) &&
          nc_optional_int(args, "bandwidth_limit_bps", 0, 0, INT64_C(1) << 40, &ret->bandwidth_limit_bps, error) &&
-         nc_optional_int(args, "streams", config->streams, 1, NC_STREAMS_MAX, &ret->streams, error);
+         nc_optional_int(args, "streams", config->streams, 1, NC_MIG_MAX_STREAMS, &ret->streams, error);
 }
 
 static json_t *

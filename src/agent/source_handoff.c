@@ -19,6 +19,7 @@
 #define NC_QEMU_UNDO_MS 15000     /* QEMU ends a cancelled migration in well under a second */
 #define NC_QEMU_COMPLETE_MS 5000  /* from SHUT to `completed` */
 #define NC_ALIVE_MS 15000         /* for the destination's word after STARTED, before we ask again */
+#define NC_MOVER_END_US 2000000
 #define NC_DONE_MS 3000           /* a courtesy to impatient clients, not a part of the handoff */
 #define NC_ATTENTION_US 5000000   /* cut off longer than this is shown to people */
 
@@ -204,14 +205,19 @@ nc_source_reconnect(NcSource *s)
     s->cut_off_since_us = 0;
 }
 
+/* The movers say goodbye to each other, which takes a round trip: begun early, awaited late. */
+static bool
+nc_source_begin_mover_end(NcMigration *m)
+{
+  return m->mover && nc_mover_process_send(m->mover, json_pack("{s:s}", "op", "finish"), -1, NULL);
+}
+
 static void
-nc_source_finish_mover(NcSource *s)
+nc_source_await_mover_end(NcSource *s)
 {
   NcMigration *m = s->m;
-  int64_t deadline = nc_mono_us() + 2000000;
+  int64_t deadline = nc_mono_us() + NC_MOVER_END_US;
 
-  if (!m->mover || !nc_mover_process_send(m->mover, json_pack("{s:s}", "op", "finish"), -1, NULL))
-    return;
   while (nc_mono_us() < deadline) {
     g_autoptr(NcInboxItem) item = nc_inbox_pop(m->inbox, 100);
     if (!item || item->source != NC_FROM_MOVER)
@@ -245,11 +251,13 @@ nc_source_complete(NcSource *s)
   NcMigration *m = s->m;
   g_autoptr(GError) error = NULL;
 
-  nc_source_finish_mover(s);
-  nc_source_end_mover(m);
+  bool ending = nc_source_begin_mover_end(m);
   nc_fault_point("source-before-end");
   if (!nc_machine_lease_kill_qemu(m->lease, &error))
     nc_migration_note(m, "warning", "the stopped QEMU on the source could not be ended: %s", error->message);
+  if (ending)
+    nc_source_await_mover_end(s);
+  nc_source_end_mover(m);
   g_clear_pointer(&s->keeper, nc_keeper_free);
   nc_fault_point("source-after-end");
   bool told = nc_migration_tell(m, json_pack("{s:s, s:s}", "type", "mig_finished", "migration", m->id), NULL);

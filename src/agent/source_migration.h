@@ -39,8 +39,6 @@ typedef struct {
 
 /* Everything up to COPYING. On error nothing is undone: the caller aborts. */
 bool nc_source_prepare(NcSource *s, GError **error);
-/* Measures the clocks' offset on the fresh session. */
-bool nc_source_measure_clock(NcSource *s, GError **error);
 
 /* Copies until the right is released or everything is undone. */
 void nc_source_copy(NcSource *s);

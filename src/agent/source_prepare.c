@@ -19,6 +19,7 @@
 
 #define NC_PREFACE_BYTES 32
 #define NC_CLOCK_SAMPLES 5
+#define NC_CLOCK_GAP_US 1000 /* what delays one should not delay all */
 #define NC_QEMU_CONNECT_MS 5000
 
 /* The next message of the destination, in slices, so that a cancel is heard meanwhile. */
@@ -45,13 +46,16 @@ nc_source_recv(NcSource *s, int timeout_ms, GError **error)
   return NULL;
 }
 
-static json_t *
-nc_source_ask(NcSource *s, json_t *question, const char *expected_type, int timeout_ms, GError **error)
+static bool
+nc_source_send(NcSource *s, json_t *question, GError **error)
 {
   nc_autojson json_t *owned = question;
+  return nc_peer_send(s->m->link, owned, error);
+}
 
-  if (!nc_peer_send(s->m->link, owned, error))
-    return NULL;
+static json_t *
+nc_source_expect(NcSource *s, const char *expected_type, int timeout_ms, GError **error)
+{
   nc_autojson json_t *answer = nc_source_recv(s, timeout_ms, error);
   if (!answer) {
     g_prefix_error(error, "waiting for the destination's %s: ", expected_type);
@@ -67,20 +71,20 @@ nc_source_ask(NcSource *s, json_t *question, const char *expected_type, int time
   return NULL;
 }
 
-bool
-nc_source_measure_clock(NcSource *s, GError **error)
+/* Takes the answers to the questions about clocks; the shortest exchange bounds the error best. */
+static bool
+nc_source_read_clock(NcSource *s, const int64_t asked_us[NC_CLOCK_SAMPLES], GError **error)
 {
   int64_t best_rtt = INT64_MAX;
 
   for (int i = 0; i < NC_CLOCK_SAMPLES; i++) {
-    int64_t t0 = nc_wall_us(), t1, t2;
-    nc_autojson json_t *answer = nc_source_ask(s, json_pack("{s:s, s:I}", "type", "clock", "t0", (json_int_t)t0), "clock",
-                                               s->m->deps->config->connect_timeout_ms, error);
+    int64_t t0 = asked_us[i], t1, t2;
+    nc_autojson json_t *answer = nc_source_expect(s, "clock", s->m->deps->config->connect_timeout_ms, error);
     int64_t t3 = nc_wall_us();
     if (!answer || !nc_json_int(answer, "t1", 0, INT64_MAX, &t1, error) || !nc_json_int(answer, "t2", 0, INT64_MAX, &t2, error))
       return false;
     int64_t rtt = (t3 - t0) - (t2 - t1);
-    if (rtt < best_rtt) { /* the shortest exchange bounds the error best */
+    if (rtt < best_rtt) {
       best_rtt = rtt;
       s->clock_offset_us = ((t1 - t0) + (t2 - t3)) / 2;
     }
@@ -96,8 +100,7 @@ static bool
 nc_source_choose_epoch(NcSource *s, GError **error)
 {
   int64_t theirs;
-  nc_autojson json_t *answer = nc_source_ask(s, json_pack("{s:s, s:s}", "type", "mig_probe", "vm", s->m->vm), "mig_probed",
-                                             s->m->deps->config->connect_timeout_ms, error);
+  nc_autojson json_t *answer = nc_source_expect(s, "mig_probed", s->m->deps->config->connect_timeout_ms, error);
   if (!answer || !nc_json_int(answer, "epoch", 0, INT64_MAX - 1, &theirs, error))
     return false;
   s->m->epoch = MAX(s->held_epoch, (uint64_t)theirs) + 1;
@@ -114,7 +117,9 @@ nc_source_ask_to_prepare(NcSource *s, const uint8_t psk[NC_MIG_PSK_BYTES], GErro
       json_pack("{s:s, s:s, s:s, s:b, s:I, s:O, s:s, s:i, s:s, s:i, s:i}", "type", "mig_prepare", "migration", m->id, "vm", m->vm,
                 "running", s->was_running, "epoch", (json_int_t)m->epoch, "spec", nc_machine_lease_spec(m->lease), "psk", hex, "streams", s->streams,
                 "compression", s->compression, "pause_budget_ms", s->max_downtime_ms, "max_downtime_ms", s->max_downtime_ms);
-  nc_autojson json_t *answer = nc_source_ask(s, request, "mig_prepared", m->deps->config->prepare_timeout_ms, error);
+  if (!nc_source_send(s, request, error))
+    return false;
+  nc_autojson json_t *answer = nc_source_expect(s, "mig_accepted", m->deps->config->prepare_timeout_ms, error);
   return answer != NULL;
 }
 
@@ -137,44 +142,52 @@ nc_source_preface(NcSource *s, int fd, int index, GError **error)
   return answer == 0 || nc_fail(error, NC_ERROR_PROTOCOL, "the destination did not take connection %d (answer %u)", index, answer);
 }
 
-static bool
-nc_source_connect_mover(NcSource *s, GError **error)
+/* One connection of the movers being made, on a thread of its own: each takes two round trips. */
+typedef struct {
+  NcSource *s;
+  int index;
+  int fd; /* -1: failed */
+  GError *error;
+  GThread *thread;
+} NcSourceDial;
+
+static gpointer
+nc_source_dial(gpointer data)
 {
-  for (int i = 0; i < s->streams; i++) {
-    nc_autofd int fd = nc_tcp_connect(s->address, s->m->deps->config->connect_timeout_ms, error);
-    if (fd < 0 || !nc_source_preface(s, fd, i, error)) {
-      g_prefix_error(error, "connection %d of the movers to %s: ", i, s->address);
-      return false;
-    }
-    if (!nc_mover_process_send(s->m->mover, json_pack("{s:s, s:i}", "op", "conn", "index", i), fd, error))
-      return false;
-  }
-  return true;
+  NcSourceDial *d = data;
+  nc_autofd int fd = nc_tcp_connect(d->s->address, d->s->m->deps->config->connect_timeout_ms, &d->error);
+
+  if (fd >= 0 && nc_source_preface(d->s, fd, d->index, &d->error))
+    d->fd = nc_fd_steal(&fd);
+  else
+    g_prefix_error(&d->error, "connection %d of the movers to %s: ", d->index, d->s->address);
+  return NULL;
 }
 
-/* Waits for the mover's `ready`; a cancel or a failure of anybody ends the wait. */
-static bool
-nc_source_await_ready(NcSource *s, GError **error)
+static void
+nc_source_begin_dialling(NcSource *s, NcSourceDial *dials)
 {
-  int64_t deadline = nc_mono_us() + (int64_t)s->m->deps->config->connect_timeout_ms * 1000;
-
-  while (nc_mono_us() < deadline) {
-    if (nc_source_must_stop(s))
-      return nc_fail(error, NC_ERROR_CANCELLED, "cancelled");
-    g_autoptr(NcInboxItem) item = nc_inbox_pop(s->m->inbox, 100);
-    const char *event = item ? nc_json_string_or(item->message, "ev", "") : "";
-    if (!item || (item->source != NC_FROM_MOVER && item->source != NC_FROM_QMP))
-      continue;
-    if (item->source == NC_FROM_MOVER && g_str_equal(event, "ready"))
-      return true;
-    if (item->source == NC_FROM_MOVER && (!item->message || g_str_equal(event, "error"))) {
-      nc_migration_mover_error(s->m, item->message, error);
-      return false;
-    }
-    if (item->source == NC_FROM_QMP && !item->message)
-      return nc_fail(error, NC_ERROR_QEMU, "the QEMU on the source died");
+  for (int i = 0; i < s->streams; i++) {
+    dials[i] = (NcSourceDial){ .s = s, .index = i, .fd = -1 };
+    dials[i].thread = g_thread_new("dial", nc_source_dial, &dials[i]);
   }
-  return nc_fail(error, NC_ERROR_TIMEOUT, "the movers did not find each other within %d ms", s->m->deps->config->connect_timeout_ms);
+}
+
+/* Waits for all of them, whatever ${go_on} says, and gives the mover what was connected. */
+static bool
+nc_source_end_dialling(NcSource *s, NcSourceDial *dials, bool go_on, GError **error)
+{
+  for (int i = 0; i < s->streams; i++) {
+    NcSourceDial *d = &dials[i];
+    g_thread_join(d->thread);
+    if (go_on && d->error)
+      g_propagate_error(error, g_steal_pointer(&d->error));
+    go_on = go_on && d->fd >= 0 &&
+            nc_mover_process_send(s->m->mover, json_pack("{s:s, s:i}", "op", "conn", "index", i), d->fd, error);
+    nc_fd_clear(&d->fd);
+    g_clear_error(&d->error);
+  }
+  return go_on;
 }
 
 static int
@@ -216,6 +229,7 @@ nc_source_start_qemu(NcSource *s, GError **error)
   s->listener = nc_unix_listen(path, 0666, error);
   if (s->listener < 0 || !nc_qemu_migrate(qmp, path, error))
     return false;
+  nc_migration_note(m, "qemu-migrates", "it prepares its dirty tracking");
   nc_autofd int accepted = nc_source_accept_qemu(s, error);
   if (accepted < 0)
     return false;
@@ -233,32 +247,152 @@ nc_source_start_qemu(NcSource *s, GError **error)
          nc_mover_process_send(m->mover, json_pack("{s:s, s:s}", "op", "qemu", "channel", "main"), accepted, error);
 }
 
+/* All questions at once, since each round trip to a far destination is dear; the clocks' first, they need a quiet peer. */
+static bool
+nc_source_ask_first(NcSource *s, int64_t ret_asked_us[NC_CLOCK_SAMPLES], GError **error)
+{
+  for (int i = 0; i < NC_CLOCK_SAMPLES; i++) {
+    ret_asked_us[i] = nc_wall_us();
+    if (!nc_source_send(s, json_pack("{s:s, s:I}", "type", "clock", "t0", (json_int_t)ret_asked_us[i]), error))
+      return false;
+    g_usleep(NC_CLOCK_GAP_US);
+  }
+  return nc_source_send(s, json_pack("{s:s, s:s}", "type", "mig_probe", "vm", s->m->vm), error);
+}
+
 static bool
 nc_source_open_session(NcSource *s, GError **error)
 {
+  int64_t asked_us[NC_CLOCK_SAMPLES];
   NcMigration *m = s->m;
   m->link = nc_nodes_connect(m->deps->nodes, m->peer, m->deps->config->connect_timeout_ms, error);
   if (!m->link) {
     g_prefix_error(error, "the destination %s (%s) can't be reached from the source: ", m->peer, s->address);
     return false;
   }
-  return nc_source_measure_clock(s, error);
+  if (!nc_source_ask_first(s, asked_us, error) || !nc_source_read_clock(s, asked_us, error) || !nc_source_choose_epoch(s, error))
+    return false;
+  nc_migration_note(m, "session", "round trip %.1f ms", (double)s->link_rtt_us / 1000);
+  return true;
+}
+
+/* What has to be true before the migration is under way. */
+typedef struct {
+  bool prepared; /* the destination's QEMU waits */
+  bool ready;    /* the movers have found each other */
+} NcSourceReadiness;
+
+static bool
+nc_source_take_mover_word(NcSource *s, NcInboxItem *item, NcSourceReadiness *r, GError **error)
+{
+  const char *event = nc_json_string_or(item->message, "ev", "");
+
+  r->ready = r->ready || g_str_equal(event, "ready");
+  if (item->message && !g_str_equal(event, "error"))
+    return true;
+  nc_migration_mover_error(s->m, item->message, error);
+  return false;
 }
 
 static bool
-nc_source_start_movers(NcSource *s, const uint8_t psk[NC_MIG_PSK_BYTES], GError **error)
+nc_source_take_peer_word(NcSource *s, NcInboxItem *item, NcSourceReadiness *r, GError **error)
 {
-  NcMigration *m = s->m;
+  const char *type = nc_json_string_or(item->message, "type", "");
+
+  if (!item->message)
+    return nc_fail(error, NC_ERROR_UNREACHABLE, "the connection to the destination's agent (%s) is gone", s->m->peer);
+  if (g_str_equal(type, "mig_refused")) {
+    nc_error_set_json(error, json_object_get(item->message, "error"));
+    return false;
+  }
+  r->prepared = r->prepared || g_str_equal(type, "mig_prepared");
+  return true;
+}
+
+/* One item while both sides get ready. False ends the migration; *ret_keep: it is for whoever comes after us. */
+static bool
+nc_source_take_word(NcSource *s, NcInboxItem *item, NcSourceReadiness *r, bool *ret_keep, GError **error)
+{
+  *ret_keep = false;
+  switch (item->source) {
+  case NC_FROM_MOVER:
+    return nc_source_take_mover_word(s, item, r, error);
+  case NC_FROM_PEER:
+    return nc_source_take_peer_word(s, item, r, error);
+  case NC_FROM_QMP: /* QEMU is under way already: what it says belongs to the copying */
+    *ret_keep = item->message != NULL;
+    return item->message || nc_fail(error, NC_ERROR_QEMU, "the QEMU on the source died");
+  default: /* a cancel is seen by its flag */
+    return true;
+  }
+}
+
+static bool
+nc_source_collect_readiness(NcSource *s, GQueue *later, GError **error)
+{
+  int64_t deadline = nc_mono_us() + (int64_t)s->m->deps->config->prepare_timeout_ms * 1000;
+  NcSourceReadiness r = { 0 };
+
+  while (nc_mono_us() < deadline) {
+    bool keep = false;
+    if (r.prepared && r.ready)
+      return true;
+    if (nc_source_must_stop(s))
+      return nc_fail(error, NC_ERROR_CANCELLED, "cancelled");
+    g_autoptr(NcInboxItem) item = nc_inbox_pop(s->m->inbox, 100);
+    if (item && !nc_source_take_word(s, item, &r, &keep, error))
+      return false;
+    if (keep)
+      g_queue_push_tail(later, g_steal_pointer(&item));
+  }
+  return nc_fail(error, NC_ERROR_TIMEOUT, "%s within %d ms",
+                 r.prepared ? "the movers did not find each other" : "the destination's QEMU was not ready", s->m->deps->config->prepare_timeout_ms);
+}
+
+static bool
+nc_source_await_readiness(NcSource *s, GError **error)
+{
+  GQueue later = G_QUEUE_INIT;
+  NcInboxItem *item;
+  bool ok = nc_source_collect_readiness(s, &later, error);
+
+  while ((item = g_queue_pop_head(&later)) != NULL) {
+    nc_inbox_push(s->m->inbox, item->source, g_steal_pointer(&item->message));
+    nc_inbox_item_free(item);
+  }
+  return ok;
+}
+
+static bool
+nc_source_start_mover(NcSource *s, const uint8_t psk[NC_MIG_PSK_BYTES], GError **error)
+{
   NcMoverSetup setup = {
     .is_source = true,
-    .migration = m->id,
+    .migration = s->m->id,
     .psk = psk,
     .streams = s->streams,
     .compression = s->compression,
     .pause_budget_ms = s->max_downtime_ms,
   };
-  m->mover = nc_mover_process_start(m->deps->config, &setup, m->inbox, error);
-  return m->mover && nc_source_connect_mover(s, error) && nc_source_await_ready(s, error);
+  s->m->mover = nc_mover_process_start(s->m->deps->config, &setup, s->m->inbox, error);
+  return s->m->mover != NULL;
+}
+
+/*
+ * The destination has accepted and starts its QEMU; meanwhile the movers connect and
+ * our QEMU begins, since setting up its dirty tracking takes as long as all the rest.
+ */
+static bool
+nc_source_start_both(NcSource *s, GError **error)
+{
+  NcSourceDial dials[NC_MIG_MAX_STREAMS];
+
+  nc_source_begin_dialling(s, dials);
+  bool ok = nc_source_start_qemu(s, error);
+  if (!nc_source_end_dialling(s, dials, ok, error))
+    return false;
+  nc_migration_note(s->m, "movers-connected", "%d connections", s->streams);
+  return nc_source_await_readiness(s, error);
 }
 
 bool
@@ -278,16 +412,15 @@ nc_source_prepare(NcSource *s, GError **error)
                                    .downtime_limit_ms = (uint32_t)s->max_downtime_ms };
   if (!nc_qemu_migration_setup_source(qmp, &params, error))
     return false;
-  if (!nc_source_open_session(s, error) || !nc_source_choose_epoch(s, error))
+  if (!nc_source_open_session(s, error))
     return false;
   nc_random_bytes(psk, sizeof psk);
   nc_fault_point("source-prepare");
-  bool ok = nc_source_ask_to_prepare(s, psk, error);
-  if (ok) {
-    NcPeer *link = g_steal_pointer(&m->link);
-    nc_migration_attach_link(m, link);
-    ok = nc_source_start_movers(s, psk, error);
-  }
+  bool ok = nc_source_start_mover(s, psk, error) && nc_source_ask_to_prepare(s, psk, error);
   nc_secret_clear(psk, sizeof psk);
-  return ok && nc_source_start_qemu(s, error) && nc_migration_step(m, NC_EV_DEST_READY, NULL);
+  if (!ok)
+    return false;
+  nc_migration_note(m, "accepted", "the destination prepares");
+  nc_migration_attach_link(m, g_steal_pointer(&m->link));
+  return nc_source_start_both(s, error) && nc_migration_step(m, NC_EV_DEST_READY, NULL);
 }

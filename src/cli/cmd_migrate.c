@@ -161,7 +161,7 @@ nc_cmd_migrate(NcCli *cli, const NcCommand *command, int argc, char **argv, GErr
     { "bandwidth-limit", 0, 0, G_OPTION_ARG_STRING, &options.bandwidth,
       "most it may send: 50MB/s, 800Mbit (default 0: no limit)", "RATE" },
     { "compression", 0, 0, G_OPTION_ARG_STRING, &options.compression,
-      "none, lz4, zstd or zstd:LEVEL (default: the node's, zstd:1)", "HOW" },
+      "none, lz4, zstd or zstd:LEVEL (default: the node's, lz4)", "HOW" },
     { "streams", 0, 0, G_OPTION_ARG_INT, &options.streams, "TCP connections (default: the node's, 2)", "N" },
     { NULL },
   };

@@ -6,8 +6,11 @@
 #include "base/log.h"
 #include "mover/limits.h"
 #include "mover/link.h"
+#include "mover/outbox.h"
 #include "mover/source.h"
 #include "qemu/return_path.h"
+
+#include <string.h>
 
 struct NcBackReceiver {
   NcMover *mover;
@@ -23,8 +26,7 @@ struct NcBackReceiver {
   bool has_digest; /* the destination has said what it delivered */
   NcFrameDigest digest;
   uint64_t next_seq;
-  uint64_t offset; /* received */
-  NcSha256 *sha;
+  NcChain chain; /* received */
 };
 
 NcBackReceiver *
@@ -35,7 +37,6 @@ nc_back_receiver_new(NcMover *m)
   b->mover = m;
   b->qemu = -1;
   b->parser = nc_return_path_new();
-  b->sha = nc_sha256_new();
   g_queue_init(&b->queue);
   pthread_mutex_init(&b->lock, NULL);
   pthread_cond_init(&b->has_news, NULL);
@@ -43,26 +44,25 @@ nc_back_receiver_new(NcMover *m)
 }
 
 void
-nc_back_receiver_position(NcBackReceiver *b, uint64_t *ret_offset, uint8_t ret_digest[NC_SHA256_BYTES])
+nc_back_receiver_position(NcBackReceiver *b, NcChain *ret)
 {
   pthread_mutex_lock(&b->lock);
-  *ret_offset = b->offset;
-  nc_sha256_snapshot(b->sha, ret_digest);
+  *ret = b->chain;
   pthread_mutex_unlock(&b->lock);
 }
 
 /* Takes ${raw} on success. */
 static bool
-nc_back_receiver_store(NcBackReceiver *b, uint64_t seq, uint64_t offset, GByteArray *raw, GError **error)
+nc_back_receiver_store(NcBackReceiver *b, uint64_t seq, uint64_t offset, const uint8_t sha256[NC_SHA256_BYTES],
+                       GByteArray *raw, GError **error)
 {
   pthread_mutex_lock(&b->lock);
-  bool next = seq == b->next_seq && offset == b->offset;
+  bool next = seq == b->next_seq && offset == b->chain.offset;
   bool room = b->queued_bytes + raw->len <= NC_MOVER_BACK_WINDOW_BYTES;
   if (next && room) {
     b->next_seq++;
-    b->offset += raw->len;
     b->queued_bytes += raw->len;
-    nc_sha256_update(b->sha, raw->data, raw->len);
+    nc_chain_append(&b->chain, raw->len, sha256);
     g_queue_push_tail(&b->queue, raw);
     pthread_cond_signal(&b->has_news);
   }
@@ -83,7 +83,7 @@ nc_back_receiver_batch(NcBackReceiver *b, NcBatchDecoder *decoder, uint64_t seq,
     g_prefix_error(error, "return-path batch %" G_GUINT64_FORMAT ": ", seq);
     return false;
   }
-  if (!nc_back_receiver_store(b, seq, offset, raw, error))
+  if (!nc_back_receiver_store(b, seq, offset, nc_batch_sha256(payload), raw, error))
     return false;
   g_steal_pointer(&raw); /* handed over, not shared */
   return true;
@@ -119,23 +119,22 @@ nc_back_receiver_is_idle(NcBackReceiver *b)
 static bool
 nc_back_receiver_report_shut(NcBackReceiver *b, uint32_t status, GError **error)
 {
-  uint8_t sha256[NC_SHA256_BYTES];
-  uint64_t offset;
+  NcChain ours, theirs = { 0 };
 
   atomic_store(&b->mover->shut_passed, true);
-  nc_source_position(b->mover->source, &offset, sha256);
+  nc_outbox_position(nc_source_outbox(b->mover->source), &ours);
   pthread_mutex_lock(&b->lock);
   bool stated = b->has_digest;
-  NcFrameDigest peer = b->digest;
+  theirs.offset = b->digest.offset;
+  memcpy(theirs.value, b->digest.sha256, sizeof theirs.value);
   pthread_mutex_unlock(&b->lock);
   if (!stated)
     return nc_fail(error, NC_ERROR_PROTOCOL, "SHUT came without a statement of what was delivered");
-  bool equal = offset == peer.offset && nc_constant_time_equal(sha256, peer.sha256, sizeof sha256);
-  g_autofree char *hex = nc_hex_encode(sha256, sizeof sha256);
-  g_autofree char *peer_hex = nc_hex_encode(peer.sha256, sizeof peer.sha256);
+  g_autofree char *hex = nc_hex_encode(ours.value, sizeof ours.value);
+  g_autofree char *peer_hex = nc_hex_encode(theirs.value, sizeof theirs.value);
   nc_mover_emit(b->mover, json_pack("{s:s, s:I, s:I, s:s, s:I, s:s, s:b}", "ev", "shut", "status", (json_int_t)status,
-                                    "stream_bytes", (json_int_t)offset, "sha256", hex, "peer_stream_bytes",
-                                    (json_int_t)peer.offset, "peer_sha256", peer_hex, "equal", (int)equal));
+                                    "stream_bytes", (json_int_t)ours.offset, "sha256", hex, "peer_stream_bytes",
+                                    (json_int_t)theirs.offset, "peer_sha256", peer_hex, "equal", (int)nc_chain_equal(&ours, &theirs)));
   return true;
 }
 

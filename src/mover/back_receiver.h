@@ -10,6 +10,7 @@
 #pragma once
 
 #include "mover/mover.h"
+#include "wire/chain.h"
 #include "wire/frame.h"
 
 NcBackReceiver *nc_back_receiver_new(NcMover *m);
@@ -25,5 +26,5 @@ void nc_back_receiver_digest(NcBackReceiver *b, const NcFrameDigest *digest);
 void nc_back_receiver_deliver_shut(NcBackReceiver *b);
 /* Has QEMU got everything that may pass? Any thread. */
 bool nc_back_receiver_is_idle(NcBackReceiver *b);
-/* Bytes received and their digest. Any thread. */
-void nc_back_receiver_position(NcBackReceiver *b, uint64_t *ret_offset, uint8_t ret_digest[NC_SHA256_BYTES]);
+/* The chain over what was received. Any thread. */
+void nc_back_receiver_position(NcBackReceiver *b, NcChain *ret);

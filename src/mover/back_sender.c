@@ -9,6 +9,7 @@
 #include "qemu/return_path.h"
 
 #include <errno.h>
+#include <string.h>
 #include <sys/socket.h>
 
 struct NcBackSender {
@@ -25,7 +26,7 @@ struct NcBackSender {
   uint64_t next_ack;       /* first one not acknowledged */
   uint64_t acked_offset;
   uint64_t offset;
-  NcSha256 *sha;
+  NcChain chain;
 };
 
 NcBackSender *
@@ -38,24 +39,22 @@ nc_back_sender_new(NcMover *m)
   b->qemu = -1;
   b->parser = nc_return_path_new();
   b->encoder = nc_batch_encoder_new(&plain);
-  b->sha = nc_sha256_new();
   pthread_mutex_init(&b->lock, NULL);
   pthread_cond_init(&b->has_room, NULL);
   return b;
 }
 
 void
-nc_back_sender_position(NcBackSender *b, uint64_t *ret_offset, uint8_t ret_digest[NC_SHA256_BYTES])
+nc_back_sender_position(NcBackSender *b, NcChain *ret)
 {
   pthread_mutex_lock(&b->lock);
-  *ret_offset = b->offset;
-  nc_sha256_snapshot(b->sha, ret_digest);
+  *ret = b->chain;
   pthread_mutex_unlock(&b->lock);
 }
 
 /* Takes the next number and place for ${length} bytes, when the window has room. */
 static void
-nc_back_sender_reserve(NcBackSender *b, const uint8_t *data, size_t length, uint64_t *ret_seq, uint64_t *ret_offset)
+nc_back_sender_reserve(NcBackSender *b, size_t length, uint64_t *ret_seq, uint64_t *ret_offset)
 {
   pthread_mutex_lock(&b->lock);
   while (b->offset - b->acked_offset > NC_MOVER_BACK_WINDOW_BYTES - NC_MOVER_BACK_BATCH_BYTES)
@@ -63,7 +62,6 @@ nc_back_sender_reserve(NcBackSender *b, const uint8_t *data, size_t length, uint
   *ret_seq = b->next_seq++;
   *ret_offset = b->offset;
   b->offset += length;
-  nc_sha256_update(b->sha, data, length);
   pthread_mutex_unlock(&b->lock);
 }
 
@@ -74,8 +72,11 @@ nc_back_sender_send(NcBackSender *b, const uint8_t *data, size_t length)
     size_t n = MIN(length - done, NC_MOVER_BACK_BATCH_BYTES);
     uint64_t seq, offset;
     NcBatchStats ignored;
-    nc_back_sender_reserve(b, data + done, n, &seq, &offset);
+    nc_back_sender_reserve(b, n, &seq, &offset);
     g_autoptr(GByteArray) payload = nc_batch_encode(b->encoder, offset, data + done, (uint32_t)n, NULL, 0, &ignored);
+    pthread_mutex_lock(&b->lock);
+    nc_chain_append(&b->chain, (uint32_t)n, nc_batch_sha256(payload->data));
+    pthread_mutex_unlock(&b->lock);
     GByteArray *frame = nc_frame_encode_batch_header(NC_CHANNEL_RETURN, seq, payload->len);
     g_byte_array_append(frame, payload->data, payload->len);
     nc_link_urgent(b->mover->links[0], frame);
@@ -87,10 +88,12 @@ nc_back_sender_send(NcBackSender *b, const uint8_t *data, size_t length)
 static void
 nc_back_sender_announce_shut(NcBackSender *b, const NcReturnMessage *shut)
 {
-  NcFrameDigest digest = { 0 };
+  NcChain delivered;
 
   atomic_store(&b->mover->shut_passed, true);
-  nc_sink_position(b->mover->sink, &digest.offset, digest.sha256);
+  nc_sink_position(b->mover->sink, &delivered);
+  NcFrameDigest digest = { .offset = delivered.offset };
+  memcpy(digest.sha256, delivered.value, sizeof digest.sha256);
   nc_link_urgent(b->mover->links[0], nc_frame_encode_digest(NC_CHANNEL_MAIN, &digest));
   g_autofree char *hex = nc_hex_encode(digest.sha256, sizeof digest.sha256);
   nc_mover_emit(b->mover, json_pack("{s:s, s:I, s:I, s:s}", "ev", "shut", "status", (json_int_t)shut->value,
@@ -115,9 +118,11 @@ nc_back_sender_take(NcBackSender *b, const uint8_t *data, size_t length, GError 
 static void
 nc_back_sender_conclude(NcBackSender *b)
 {
-  NcFrameEnd end = { 0 };
+  NcChain sent;
 
-  nc_back_sender_position(b, &end.offset, end.sha256);
+  nc_back_sender_position(b, &sent);
+  NcFrameEnd end = { .offset = sent.offset };
+  memcpy(end.sha256, sent.value, sizeof end.sha256);
   nc_link_urgent(b->mover->links[0], nc_frame_encode_end(NC_CHANNEL_RETURN, &end));
   nc_mover_qemu_closed(b->mover);
 }

@@ -13,11 +13,12 @@
 #pragma once
 
 #include "mover/mover.h"
+#include "wire/chain.h"
 
 NcBackSender *nc_back_sender_new(NcMover *m);
 /* Reads from ${qemu}, borrowed. Once. */
 void nc_back_sender_start(NcBackSender *b, int qemu);
 /* The peer's ACK of channel 2. Checked. Link 0's thread. */
 bool nc_back_sender_acked(NcBackSender *b, uint64_t seq, uint64_t offset, GError **error);
-/* Bytes read and their digest. Any thread. */
-void nc_back_sender_position(NcBackSender *b, uint64_t *ret_offset, uint8_t ret_digest[NC_SHA256_BYTES]);
+/* The chain over what was sent. Any thread. */
+void nc_back_sender_position(NcBackSender *b, NcChain *ret);

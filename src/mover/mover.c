@@ -8,6 +8,7 @@
 #include "mover/back_receiver.h"
 #include "mover/back_sender.h"
 #include "mover/link.h"
+#include "mover/outbox.h"
 #include "mover/sink.h"
 #include "mover/source.h"
 
@@ -221,27 +222,26 @@ nc_mover_rate(NcMover *m, int64_t now_us)
 }
 
 static void
-nc_mover_add_digest(json_t *object, const char *key, const uint8_t digest[NC_SHA256_BYTES])
+nc_mover_add_chain(json_t *object, const char *key, const NcChain *chain)
 {
-  g_autofree char *hex = nc_hex_encode(digest, NC_SHA256_BYTES);
+  g_autofree char *hex = nc_hex_encode(chain->value, sizeof chain->value);
   json_object_set_new(object, key, json_string(hex));
 }
 
 static void
 nc_mover_add_totals(NcMover *m, json_t *object)
 {
-  uint8_t forward[NC_SHA256_BYTES], backward[NC_SHA256_BYTES];
-  uint64_t offset;
+  NcChain forward, backward;
 
   if (m->setup.is_source) {
-    nc_source_position(m->source, &offset, forward);
-    nc_back_receiver_position(m->back_receiver, &offset, backward);
+    nc_outbox_position(nc_source_outbox(m->source), &forward);
+    nc_back_receiver_position(m->back_receiver, &backward);
   } else {
-    nc_sink_position(m->sink, &offset, forward);
-    nc_back_sender_position(m->back_sender, &offset, backward);
+    nc_sink_position(m->sink, &forward);
+    nc_back_sender_position(m->back_sender, &backward);
   }
-  nc_mover_add_digest(object, "sha256", forward);
-  nc_mover_add_digest(object, "rev_sha256", backward);
+  nc_mover_add_chain(object, "sha256", &forward);
+  nc_mover_add_chain(object, "rev_sha256", &backward);
 }
 
 json_t *

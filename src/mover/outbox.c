@@ -19,8 +19,9 @@ typedef struct {
   bool written; /* entirely in TLS: only then may it be acknowledged */
 } NcOutSlot;
 
+/* A GRANT (epoch > 0) or END. */
 typedef struct {
-  GByteArray *frame;
+  uint64_t epoch;
   uint64_t after_seq; /* leaves when every batch with a smaller number was taken */
 } NcConclusion;
 
@@ -34,6 +35,7 @@ struct NcOutbox {
   /* acked <= taken <= submitted, claimed <= submitted <= acked + NC_MOVER_MAX_AHEAD */
   uint64_t next_submit, next_claim, next_take, next_ack;
   NcOutSlot ring[NC_MOVER_MAX_AHEAD];
+  NcChain chain;      /* of the batches taken */
   GQueue conclusions; /* of NcConclusion; at most one GRANT and one END per message of novacrond */
 
   uint64_t unsent_raw_bytes;
@@ -114,12 +116,12 @@ nc_outbox_submit(NcOutbox *o, NcRawBatch *batch)
 }
 
 void
-nc_outbox_conclude(NcOutbox *o, GByteArray *frame)
+nc_outbox_conclude(NcOutbox *o, uint64_t epoch)
 {
   NcConclusion *conclusion = g_new0(NcConclusion, 1);
 
   pthread_mutex_lock(&o->lock);
-  *conclusion = (NcConclusion){ .frame = frame, .after_seq = o->next_submit };
+  *conclusion = (NcConclusion){ .epoch = epoch, .after_seq = o->next_submit };
   g_queue_push_tail(&o->conclusions, conclusion);
   pthread_mutex_unlock(&o->lock);
   nc_mover_wake_links(o->mover);
@@ -179,6 +181,18 @@ nc_outbox_encode(void *argument)
   return NULL;
 }
 
+/* Both name the end of the last batch taken, which is that of the stream when they were asked for. */
+static GByteArray *
+nc_outbox_encode_conclusion_locked(const NcOutbox *o, uint64_t epoch)
+{
+  NcFrameGrant grant = { .epoch = epoch, .offset = o->chain.offset };
+  NcFrameEnd end = { .offset = o->chain.offset };
+
+  memcpy(grant.sha256, o->chain.value, sizeof grant.sha256);
+  memcpy(end.sha256, o->chain.value, sizeof end.sha256);
+  return epoch > 0 ? nc_frame_encode_grant(&grant) : nc_frame_encode_end(NC_CHANNEL_MAIN, &end);
+}
+
 static bool
 nc_outbox_take_conclusion_locked(NcOutbox *o, NcOutFrame *ret)
 {
@@ -186,7 +200,7 @@ nc_outbox_take_conclusion_locked(NcOutbox *o, NcOutFrame *ret)
   if (!first || o->next_take < first->after_seq)
     return false;
   g_queue_pop_head(&o->conclusions);
-  *ret = (NcOutFrame){ .header = first->frame, .is_batch = false };
+  *ret = (NcOutFrame){ .header = nc_outbox_encode_conclusion_locked(o, first->epoch), .is_batch = false };
   g_free(first);
   return true;
 }
@@ -215,6 +229,7 @@ nc_outbox_take(NcOutbox *o, NcOutFrame *ret)
     }
     o->in_flight_wire_bytes += slot->wire_bytes;
     o->in_flight_raw_bytes += slot->raw_bytes;
+    nc_chain_append(&o->chain, slot->raw_bytes, nc_batch_sha256(slot->payload->data));
     found = true;
   }
   atomic_store_explicit(&o->mover->counters.in_flight_bytes, o->in_flight_wire_bytes, memory_order_relaxed);
@@ -291,6 +306,14 @@ nc_outbox_acked(NcOutbox *o, uint64_t seq, uint64_t offset, GError **error)
   if (ok && waiting)
     nc_mover_wake_links(o->mover);
   return ok;
+}
+
+void
+nc_outbox_position(NcOutbox *o, NcChain *ret)
+{
+  pthread_mutex_lock(&o->lock);
+  *ret = o->chain;
+  pthread_mutex_unlock(&o->lock);
 }
 
 void

@@ -18,6 +18,7 @@
 
 #include "mover/mover.h"
 #include "qemu/stream.h"
+#include "wire/chain.h"
 
 typedef struct NcOutbox NcOutbox;
 
@@ -53,8 +54,10 @@ void nc_outbox_limit(NcOutbox *o, uint32_t batches, uint64_t raw_bytes);
 void nc_outbox_submit(NcOutbox *o, NcRawBatch *batch);
 /* Bytes a batch should have now: smaller on a slow link. */
 uint32_t nc_outbox_batch_target(NcOutbox *o);
-/* ${frame} (taken) leaves behind everything submitted so far: GRANT, END. The reader's thread. */
-void nc_outbox_conclude(NcOutbox *o, GByteArray *frame);
+/* GRANT(${epoch}), or END if that is 0, leaves behind everything submitted so far. The reader's thread. */
+void nc_outbox_conclude(NcOutbox *o, uint64_t epoch);
+/* The chain over the batches that links have taken. Any thread. */
+void nc_outbox_position(NcOutbox *o, NcChain *ret);
 
 /* The next frame in order, if there is one and the window has room. Any link's thread. */
 bool nc_outbox_take(NcOutbox *o, NcOutFrame *ret);

@@ -17,6 +17,7 @@
 typedef struct {
   GByteArray *raw;
   uint64_t offset; /* where the peer says it belongs */
+  uint8_t sha256[NC_SHA256_BYTES];
   uint32_t wire_bytes;
 } NcSinkBatch;
 
@@ -28,17 +29,10 @@ nc_sink_batch_free(NcSinkBatch *batch)
 }
 G_DEFINE_AUTOPTR_CLEANUP_FUNC(NcSinkBatch, nc_sink_batch_free)
 
-/* Where the stream was after a batch, for statements that name it later. */
-typedef struct {
-  uint64_t offset;
-  uint8_t sha256[NC_SHA256_BYTES];
-} NcBoundary;
-
 /* A GRANT (epoch > 0) or END waiting for its offset. */
 typedef struct {
   uint64_t epoch;
-  uint64_t offset;
-  uint8_t sha256[NC_SHA256_BYTES];
+  NcChain at;
 } NcHeld;
 
 struct NcSink {
@@ -52,9 +46,8 @@ struct NcSink {
   NcSinkBatch *next;  /* taken from there, to be delivered; NULL: not here */
   uint64_t waiting_wire_bytes;
 
-  uint64_t offset; /* hashed and being written, or written */
-  NcSha256 *sha;
-  NcBoundary boundaries[NC_MOVER_BOUNDARIES]; /* ring; [0] is the stream's beginning at first */
+  NcChain chain;                           /* of what is being written, or written */
+  NcChain boundaries[NC_MOVER_BOUNDARIES]; /* where it was after each batch, for statements that name it later; ring */
   uint64_t boundary_count;
   NcHeld held[NC_MOVER_MAX_HELD];
   unsigned held_count;
@@ -63,9 +56,7 @@ struct NcSink {
 static void
 nc_sink_note_boundary_locked(NcSink *s)
 {
-  NcBoundary *b = &s->boundaries[s->boundary_count++ % NC_MOVER_BOUNDARIES];
-  b->offset = s->offset;
-  nc_sha256_snapshot(s->sha, b->sha256);
+  s->boundaries[s->boundary_count++ % NC_MOVER_BOUNDARIES] = s->chain;
 }
 
 NcSink *
@@ -76,7 +67,6 @@ nc_sink_new(NcMover *m)
 
   s->mover = m;
   s->qemu = -1;
-  s->sha = nc_sha256_new();
   s->waiting = nc_reorder_new(NC_MOVER_MAX_AHEAD, NC_MOVER_MAX_AHEAD_BYTES, (GDestroyNotify)nc_sink_batch_free);
   pthread_mutex_init(&s->lock, NULL);
   pthread_condattr_init(&monotonic);
@@ -128,18 +118,19 @@ nc_sink_batch(NcSink *s, NcBatchDecoder *decoder, uint64_t seq, const uint8_t *p
     g_prefix_error(error, "batch %" G_GUINT64_FORMAT ": ", seq);
     return false;
   }
+  memcpy(batch->sha256, nc_batch_sha256(payload), sizeof batch->sha256);
   if (!nc_sink_store(s, seq, batch, error))
     return false;
   g_steal_pointer(&batch);
   return true;
 }
 
-static const NcBoundary *
+static const NcChain *
 nc_sink_find_boundary_locked(const NcSink *s, uint64_t offset)
 {
   uint64_t kept = MIN(s->boundary_count, NC_MOVER_BOUNDARIES);
   for (uint64_t i = 1; i <= kept; i++) {
-    const NcBoundary *b = &s->boundaries[(s->boundary_count - i) % NC_MOVER_BOUNDARIES];
+    const NcChain *b = &s->boundaries[(s->boundary_count - i) % NC_MOVER_BOUNDARIES];
     if (b->offset == offset)
       return b;
   }
@@ -150,23 +141,23 @@ static bool
 nc_sink_check_held_locked(const NcSink *s, const NcHeld *held, GError **error)
 {
   const char *name = held->epoch > 0 ? "the grant" : "the end";
-  const NcBoundary *b = nc_sink_find_boundary_locked(s, held->offset);
+  const NcChain *b = nc_sink_find_boundary_locked(s, held->at.offset);
 
   if (!b)
     return nc_fail(error, NC_ERROR_PROTOCOL, "%s names byte %" G_GUINT64_FORMAT ", where no batch ended", name,
-                   held->offset);
-  if (!nc_constant_time_equal(b->sha256, held->sha256, sizeof held->sha256))
+                   held->at.offset);
+  if (!nc_chain_equal(b, &held->at))
     return nc_fail(error, NC_ERROR_CORRUPT,
-                   "%s: the %" G_GUINT64_FORMAT " bytes delivered are not those that were sent", name, held->offset);
+                   "%s: the %" G_GUINT64_FORMAT " bytes delivered are not those that were sent", name, held->at.offset);
   return true;
 }
 
 static void
 nc_sink_report_grant(NcSink *s, const NcHeld *grant)
 {
-  g_autofree char *hex = nc_hex_encode(grant->sha256, sizeof grant->sha256);
+  g_autofree char *hex = nc_hex_encode(grant->at.value, sizeof grant->at.value);
   nc_mover_emit(s->mover, json_pack("{s:s, s:I, s:I, s:s}", "ev", "grant", "epoch", (json_int_t)grant->epoch, "offset",
-                                    (json_int_t)grant->offset, "sha256", hex));
+                                    (json_int_t)grant->at.offset, "sha256", hex));
 }
 
 /* Takes one statement whose time has come. */
@@ -174,7 +165,7 @@ static bool
 nc_sink_pop_held_locked(NcSink *s, uint64_t delivered, NcHeld *ret)
 {
   for (unsigned i = 0; i < s->held_count; i++) {
-    if (s->held[i].offset > delivered)
+    if (s->held[i].at.offset > delivered)
       continue;
     *ret = s->held[i];
     s->held_count--;
@@ -184,7 +175,7 @@ nc_sink_pop_held_locked(NcSink *s, uint64_t delivered, NcHeld *ret)
   return false;
 }
 
-/* The writer's, between two batches: everything up to s->offset is with QEMU. */
+/* The writer's, between two batches: everything that s->chain covers is with QEMU. */
 static void
 nc_sink_settle(NcSink *s)
 {
@@ -192,7 +183,7 @@ nc_sink_settle(NcSink *s)
     NcHeld held;
     GError *error = NULL;
     pthread_mutex_lock(&s->lock);
-    bool found = nc_sink_pop_held_locked(s, s->offset, &held);
+    bool found = nc_sink_pop_held_locked(s, s->chain.offset, &held);
     bool ok = found && nc_sink_check_held_locked(s, &held, &error);
     pthread_mutex_unlock(&s->lock);
     if (!found)
@@ -219,27 +210,26 @@ nc_sink_hold(NcSink *s, const NcHeld *statement, GError **error)
 bool
 nc_sink_grant(NcSink *s, const NcFrameGrant *grant, GError **error)
 {
-  NcHeld held = { .epoch = grant->epoch, .offset = grant->offset };
+  NcHeld held = { .epoch = grant->epoch, .at.offset = grant->offset };
   if (grant->epoch == 0 || grant->epoch > G_MAXINT64)
     return nc_fail(error, NC_ERROR_PROTOCOL, "a grant of epoch %" G_GUINT64_FORMAT, grant->epoch);
-  memcpy(held.sha256, grant->sha256, sizeof held.sha256);
+  memcpy(held.at.value, grant->sha256, sizeof held.at.value);
   return nc_sink_hold(s, &held, error);
 }
 
 bool
 nc_sink_end(NcSink *s, const NcFrameEnd *end, GError **error)
 {
-  NcHeld held = { .epoch = 0, .offset = end->offset };
-  memcpy(held.sha256, end->sha256, sizeof held.sha256);
+  NcHeld held = { .epoch = 0, .at.offset = end->offset };
+  memcpy(held.at.value, end->sha256, sizeof held.at.value);
   return nc_sink_hold(s, &held, error);
 }
 
 void
-nc_sink_position(NcSink *s, uint64_t *ret_offset, uint8_t ret_digest[NC_SHA256_BYTES])
+nc_sink_position(NcSink *s, NcChain *ret)
 {
   pthread_mutex_lock(&s->lock);
-  *ret_offset = s->offset;
-  nc_sha256_snapshot(s->sha, ret_digest);
+  *ret = s->chain;
   pthread_mutex_unlock(&s->lock);
 }
 
@@ -278,7 +268,7 @@ nc_sink_has_work_locked(NcSink *s)
   if (!s->next)
     s->next = nc_reorder_take(s->waiting);
   for (unsigned i = 0; i < s->held_count; i++)
-    if (s->held[i].offset <= s->offset)
+    if (s->held[i].at.offset <= s->chain.offset)
       return true;
   return s->next != NULL;
 }
@@ -293,22 +283,21 @@ nc_sink_take_locked(NcSink *s, NcSinkAck *ack, GError **error)
   if (!batch)
     return NULL;
   ack->seq = nc_reorder_next_seq(s->waiting) - 1;
-  if (batch->offset != s->offset) {
+  if (batch->offset != s->chain.offset) {
     nc_fail(error, NC_ERROR_PROTOCOL,
             "batch %" G_GUINT64_FORMAT " is for byte %" G_GUINT64_FORMAT " and not %" G_GUINT64_FORMAT, ack->seq,
-            batch->offset, s->offset);
+            batch->offset, s->chain.offset);
     return NULL;
   }
   /*
    * Before the write: QEMU may answer its last byte with SHUT before write()
    * returns here, and the statement about it must cover that byte.
    */
-  nc_sha256_update(s->sha, batch->raw->data, batch->raw->len);
-  s->offset += batch->raw->len;
+  nc_chain_append(&s->chain, batch->raw->len, batch->sha256);
   nc_sink_note_boundary_locked(s);
   s->waiting_wire_bytes -= batch->wire_bytes;
   nc_count(&s->mover->counters.delivered_wire_bytes, batch->wire_bytes);
-  ack->offset = s->offset;
+  ack->offset = s->chain.offset;
   ack->bytes += batch->raw->len;
   return g_steal_pointer(&batch->raw);
 }

@@ -15,6 +15,7 @@
 #pragma once
 
 #include "mover/mover.h"
+#include "wire/chain.h"
 #include "wire/frame.h"
 
 /* Lives as long as the process. */
@@ -32,5 +33,5 @@ bool nc_sink_batch(NcSink *s, NcBatchDecoder *decoder, uint64_t seq, const uint8
 bool nc_sink_grant(NcSink *s, const NcFrameGrant *grant, GError **error);
 bool nc_sink_end(NcSink *s, const NcFrameEnd *end, GError **error);
 
-/* Bytes given to QEMU so far and their digest, at the same instant. Any thread. */
-void nc_sink_position(NcSink *s, uint64_t *ret_offset, uint8_t ret_digest[NC_SHA256_BYTES]);
+/* The chain over the batches given to QEMU so far. Any thread. */
+void nc_sink_position(NcSink *s, NcChain *ret);

@@ -27,10 +27,6 @@ struct NcSource {
   uint32_t complete; /* of those, up to the end of the last whole record */
   bool opaque_told;
   int64_t silent_since_us; /* while a grant is wanted; 0: not silent */
-
-  pthread_mutex_t lock; /* protects sha and offset: what was read */
-  NcSha256 *sha;
-  uint64_t offset;
 };
 
 NcSource *
@@ -42,9 +38,7 @@ nc_source_new(NcMover *m)
   s->outbox = nc_outbox_new(m);
   s->parser = nc_stream_parser_new();
   s->batch = nc_raw_batch_new(0);
-  s->sha = nc_sha256_new();
   s->qemu = -1;
-  pthread_mutex_init(&s->lock, NULL);
   s->wake_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
   return s;
 }
@@ -53,26 +47,6 @@ NcOutbox *
 nc_source_outbox(NcSource *s)
 {
   return s->outbox;
-}
-
-void
-nc_source_position(NcSource *s, uint64_t *ret_offset, uint8_t ret_digest[NC_SHA256_BYTES])
-{
-  pthread_mutex_lock(&s->lock);
-  *ret_offset = s->offset;
-  nc_sha256_snapshot(s->sha, ret_digest);
-  pthread_mutex_unlock(&s->lock);
-}
-
-/* Everything that came from QEMU counts, also the head of a record that is not complete yet. */
-static void
-nc_source_count(NcSource *s, const uint8_t *data, size_t length)
-{
-  pthread_mutex_lock(&s->lock);
-  nc_sha256_update(s->sha, data, length);
-  s->offset += length;
-  pthread_mutex_unlock(&s->lock);
-  nc_count(&s->mover->counters.stream_bytes, length);
 }
 
 /* Hands the complete part to the outbox, which may block; the rest begins the next batch. */
@@ -126,7 +100,7 @@ nc_source_receive(NcSource *s, uint32_t target)
   ssize_t n = recv(s->qemu, s->batch->data + s->filled, MIN(room, NC_BATCH_RAW_MAX - s->filled), MSG_DONTWAIT);
 
   if (n > 0) {
-    nc_source_count(s, s->batch->data + s->filled, (size_t)n);
+    nc_count(&s->mover->counters.stream_bytes, (size_t)n);
     s->filled += (uint32_t)n;
     nc_source_scan(s);
     s->silent_since_us = 0;
@@ -137,12 +111,9 @@ nc_source_receive(NcSource *s, uint32_t target)
 static void
 nc_source_send_grant(NcSource *s, uint64_t epoch)
 {
-  NcFrameGrant grant = { .epoch = epoch };
-
-  nc_source_position(s, &grant.offset, grant.sha256);
-  nc_outbox_conclude(s->outbox, nc_frame_encode_grant(&grant));
+  nc_outbox_conclude(s->outbox, epoch);
   nc_log(NC_LOG_INFO, "mover", "run right %" G_GUINT64_FORMAT " granted behind byte %" G_GUINT64_FORMAT, epoch,
-         grant.offset);
+         s->batch->offset + s->filled);
   atomic_store(&s->wanted_epoch, 0);
 }
 
@@ -198,12 +169,9 @@ nc_source_idle(NcSource *s, bool *waited)
 static void
 nc_source_conclude(NcSource *s)
 {
-  NcFrameEnd end = { 0 };
-
   s->complete = s->filled; /* a torn record is the stream's last piece all the same */
   nc_source_cut(s);
-  nc_source_position(s, &end.offset, end.sha256);
-  nc_outbox_conclude(s->outbox, nc_frame_encode_end(NC_CHANNEL_MAIN, &end));
+  nc_outbox_conclude(s->outbox, 0);
   nc_mover_qemu_closed(s->mover);
 }
 

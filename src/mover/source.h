@@ -28,5 +28,3 @@ void nc_source_start(NcSource *s, int qemu);
 void nc_source_grant(NcSource *s, uint64_t epoch);
 /* Where the links get their bulk from. */
 NcOutbox *nc_source_outbox(NcSource *s);
-/* Bytes read so far and their digest, at the same instant. Any thread. */
-void nc_source_position(NcSource *s, uint64_t *ret_offset, uint8_t ret_digest[NC_SHA256_BYTES]);

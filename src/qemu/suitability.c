@@ -1,19 +1,13 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "qemu/suitability.h"
-#include "base/ident.h"
 #include "base/io.h"
 #include "qemu/command_line.h"
+#include "qemu/help.h"
 #include "qemu/tap.h"
 
 #include <errno.h>
-#include <poll.h>
-#include <signal.h>
 #include <string.h>
-#include <sys/wait.h>
 #include <unistd.h>
-
-#define NC_HELP_MS INT64_C(10000) /* a tenth of a second is usual; a cold disk takes longer */
-#define NC_HELP_BYTES (1u << 20)  /* QEMU's longest list has some 20 KiB */
 
 static void nc_complain(GString *complaints, const char *format, ...) G_GNUC_PRINTF(2, 3);
 
@@ -26,63 +20,6 @@ nc_complain(GString *complaints, const char *format, ...)
     g_string_append(complaints, "; ");
   g_string_append_vprintf(complaints, format, args);
   va_end(args);
-}
-
-/* All that ${fd} gives until its end; NULL if it takes too long or is too much. Caller frees. */
-static char *
-nc_read_help(int fd, int64_t deadline_us)
-{
-  g_autoptr(GString) text = g_string_new(NULL);
-  char chunk[4096];
-
-  for (;;) {
-    struct pollfd p = { .fd = fd, .events = POLLIN };
-    int left_ms = (int)((deadline_us - nc_mono_us()) / 1000);
-    int ready = left_ms > 0 ? poll(&p, 1, left_ms) : 0;
-    ssize_t n = ready > 0 ? read(fd, chunk, sizeof chunk) : -1;
-    if (ready > 0 && n == 0)
-      return g_strdup(text->str);
-    if (n > 0)
-      g_string_append_len(text, chunk, n);
-    else if (ready == 0 || errno != EINTR)
-      return NULL;
-    if (text->len > NC_HELP_BYTES)
-      return NULL;
-  }
-}
-
-/* Waits for our child ${pid}, kills it if it does not end in time. Did it succeed? */
-static bool
-nc_reap(pid_t pid, int64_t deadline_us)
-{
-  int status = 0;
-  pid_t got;
-
-  while ((got = waitpid(pid, &status, WNOHANG)) == 0 && nc_mono_us() < deadline_us)
-    g_usleep(2000);
-  if (got == 0)
-    kill(pid, SIGKILL); /* not reaped yet: the pid is still its own */
-  while (got == 0 || (got < 0 && errno == EINTR))
-    got = waitpid(pid, &status, 0);
-  return got == pid && WIFEXITED(status) && WEXITSTATUS(status) == 0;
-}
-
-/* What `${binary} ${option} help` prints; NULL if it can't be run, hangs or is no QEMU. Caller frees. */
-static char *
-nc_ask_qemu(const char *binary, const char *option)
-{
-  const char *argv[] = { binary, option, "help", NULL };
-  int64_t deadline_us = nc_mono_us() + NC_HELP_MS * 1000;
-  nc_autofd int out = -1;
-  GPid pid;
-
-  if (!g_spawn_async_with_pipes(NULL, (char **)argv, NULL,
-                                G_SPAWN_SEARCH_PATH | G_SPAWN_DO_NOT_REAP_CHILD | G_SPAWN_STDERR_TO_DEV_NULL, NULL, NULL, &pid,
-                                NULL, &out, NULL, NULL))
-    return NULL;
-  g_autofree char *text = nc_read_help(out, deadline_us);
-  nc_fd_clear(&out);
-  return nc_reap(pid, text ? deadline_us : 0) ? g_steal_pointer(&text) : NULL;
 }
 
 /*
@@ -124,7 +61,7 @@ nc_check_qemu(const NcMachineSpec *spec, const char *binary, GString *complaints
   }
   if (spec->adopted_argv)
     return; /* its arguments are its own; QEMU itself will judge them */
-  g_autofree char *machines = nc_ask_qemu(binary, "-machine");
+  g_autofree char *machines = nc_qemu_help(binary, "-machine");
   g_autofree char *machine = nc_first_word(spec->machine);
   if (!machines) {
     nc_complain(complaints, "%s can't be executed", binary);
@@ -132,7 +69,7 @@ nc_check_qemu(const NcMachineSpec *spec, const char *binary, GString *complaints
   }
   if (!nc_help_lists(machines, machine))
     nc_complain(complaints, "%s does not know machine type %s", binary, machine);
-  g_autofree char *cpus = nc_ask_qemu(binary, "-cpu");
+  g_autofree char *cpus = nc_qemu_help(binary, "-cpu");
   g_autofree char *cpu = nc_first_word(spec->cpu);
   if (cpus && !nc_help_lists(cpus, cpu))
     nc_complain(complaints, "%s does not know CPU model %s", binary, cpu);

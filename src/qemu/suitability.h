@@ -8,6 +8,6 @@
  * Checks QEMU's binary, machine type, CPU model, files, bridges and memory.
  * ${node_binary}: the QEMU of machines that name none. ${reserved_bytes}: memory that
  * is promised or must stay free. False with NC_ERROR_UNSUITABLE naming every check
- * that failed, "; " between. Runs QEMU for its lists, so it may take a second; any thread.
+ * that failed, "; " between. May run QEMU for its lists (qemu/help.h); any thread.
  */
 bool nc_suitability_check(const NcMachineSpec *spec, const char *node_binary, uint64_t reserved_bytes, GError **error);

@@ -94,6 +94,9 @@ void nc_batch_encoder_set_policy(NcBatchEncoder *e, const NcBatchPolicy *policy)
 GByteArray *nc_batch_encode(NcBatchEncoder *e, uint64_t stream_offset, const uint8_t *raw, uint32_t raw_len,
                             const NcStreamRecord *records, size_t n_records, NcBatchStats *stats);
 
+/* The SHA-256 of the raw bytes, in a payload that nc_batch_encode() made or nc_batch_decode() accepted. Borrowed from it. */
+const uint8_t *nc_batch_sha256(const uint8_t *payload);
+
 NcBatchDecoder *nc_batch_decoder_new(void);
 void nc_batch_decoder_free(NcBatchDecoder *d); /* NULL is fine */
 G_DEFINE_AUTOPTR_CLEANUP_FUNC(NcBatchDecoder, nc_batch_decoder_free)

@@ -257,7 +257,7 @@ nc_batch_put_header(uint8_t *at, const NcBatchHeader *h)
 {
   nc_store_be64(at, h->stream_offset);
   nc_store_be32(at + 8, h->raw_len);
-  memcpy(at + 12, h->sha256, NC_SHA256_BYTES);
+  memcpy(at + NC_BATCH_SHA256_AT, h->sha256, NC_SHA256_BYTES);
   at[44] = h->codec;
   at[45] = (uint8_t)h->level;
   nc_store_be16(at + 46, h->flags);
@@ -306,4 +306,10 @@ nc_batch_encode(NcBatchEncoder *e, uint64_t stream_offset, const uint8_t *raw, u
     *stats = plan.stats;
   }
   return nc_batch_assemble(&h, &meta, &bulk);
+}
+
+const uint8_t *
+nc_batch_sha256(const uint8_t *payload)
+{
+  return payload + NC_BATCH_SHA256_AT;
 }

@@ -29,6 +29,8 @@ typedef enum {
   NC_BATCH_CLASS_FILL = 2,
 } NcBatchClass;
 
+#define NC_BATCH_SHA256_AT 12 /* in the header */
+
 /* The header, field by field. */
 typedef struct {
   uint64_t stream_offset;

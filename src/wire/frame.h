@@ -132,7 +132,7 @@ typedef struct {
 typedef struct {
   uint64_t epoch;
   uint64_t offset;
-  uint8_t sha256[NC_SHA256_BYTES]; /* of the channel's bytes before offset */
+  uint8_t sha256[NC_SHA256_BYTES]; /* the channel's chain (wire/chain.h) at offset */
 } NcFrameGrant;
 
 typedef struct {

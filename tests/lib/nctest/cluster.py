@@ -200,7 +200,7 @@ class Node:
             m = self.call("migration.get", id=id)
             if m["outcome"] in FINAL:
                 return m
-            time.sleep(0.05)
+            time.sleep(0.02)
         raise TimeoutError(f"migration {id} did not end: {json.dumps(m, indent=1)}")
 
     def wait_state(self, id, states, timeout=60):

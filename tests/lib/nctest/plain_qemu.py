@@ -35,7 +35,7 @@ class PlainQemu:
         command = [
             "qemu-system-x86_64", "-nodefaults", "-no-user-config", "-display", "none", "-accel", "tcg", "-cpu", spec["cpu"],
             "-machine", f"{spec['machine']},memory-backend=ram0", "-m", f"size={kib}K", "-smp", str(spec["vcpus"]),
-            "-object", f"{backend},id=ram0,size={kib}K,prealloc=on", "-kernel", spec["kernel"],
+            "-object", f"{backend},id=ram0,size={kib}K", "-kernel", spec["kernel"],
             "-initrd", spec["initrd"], "-append", spec["cmdline"],
             "-chardev", f"file,id=c0,path={self.console}", "-serial", "chardev:c0",
             "-chardev", f"socket,id=c1,path={self.beat_path},server=on,wait=off", "-serial", "chardev:c1",
@@ -62,9 +62,9 @@ class PlainQemu:
 
 
 class PlainPair:
-    """Two QEMUs in two namespaces; the first runs the guest, the second waits for it."""
+    """Two QEMUs in two namespaces; the first runs the guest, the second waits for it (unless it is to be started later)."""
 
-    def __init__(self, link, spec):
+    def __init__(self, link, spec, start_destination=True):
         self.bed = Bed()
         self.client = None
         try:
@@ -74,7 +74,9 @@ class PlainPair:
             self.bed.on_close(self.heartbeat.close)
             self.source = self._start("a", self.net.a)
             self.source.wait_ready()
-            self.destination = self._start("b", self.net.b, "-incoming", "defer")
+            self.destination = None
+            if start_destination:
+                self.start_destination()
         except BaseException:
             self.bed.close()
             raise
@@ -89,6 +91,9 @@ class PlainPair:
         qemu = PlainQemu(self.bed, netns, name, self.spec, *more)
         self.heartbeat.add(qemu.beat_path)
         return qemu
+
+    def start_destination(self):
+        self.destination = self._start("b", self.net.b, "-incoming", "defer")
 
     def connect(self):
         """A client on the LAN that keeps its connection to the guest."""

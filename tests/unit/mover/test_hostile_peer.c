@@ -289,7 +289,7 @@ grants_without_end(Scene *s)
 static void
 end_with_another_digest(Scene *s)
 {
-  NcFrameEnd end = { .offset = 0 };
+  NcFrameEnd end = { .offset = 0, .sha256 = { 1 } };
   send_frame(s, nc_frame_encode_end(NC_CHANNEL_MAIN, &end));
 }
 
