@@ -81,7 +81,8 @@ def run_novacron(link, spec):
         if m["outcome"] != "completed":
             return None
         paths = [os.path.join(node.machine_dir(VM), "beat.sock") for node in (c.a, c.b)]
-        return result(c.net, before, begin, begin + event_s(m, "qemu-migrates"), end, beat, paths)
+        measured = result(c.net, before, begin, begin + event_s(m, "qemu-migrates"), end, beat, paths)
+        return {**measured, "says_pause_ms": m["pause_ms"]}
 
 
 def run_plain(link, spec, multifd):

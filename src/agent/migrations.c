@@ -8,6 +8,7 @@
 
 #include <unistd.h>
 
+#define NC_PREDECESSOR_US 5000000 /* for an abandoned migration to end; killing its QEMU takes a tenth of a second */
 
 struct NcMigrations {
   NcMigrationsDeps deps;
@@ -355,6 +356,44 @@ nc_migrations_answer_probe(NcMigrations *ms, NcPeer *peer, json_t *message)
   nc_peer_send(peer, answer, NULL);
 }
 
+/* True while an older migration of the same machine from the same node is live here; it is told to end when ${tell} is set. */
+static bool
+nc_migrations_has_predecessor(NcMigrations *ms, const char *peer, const char *vm, uint64_t epoch, bool tell)
+{
+  g_autoptr(GMutexLocker) guard = g_mutex_locker_new(&ms->lock);
+
+  for (guint i = 0; i < ms->live->len; i++) {
+    NcMigration *m = ms->live->pdata[i];
+    if (m->is_source || nc_migration_is_finished(m) || !g_str_equal(m->vm, vm) || !g_str_equal(m->peer, peer) || m->epoch >= epoch)
+      continue;
+    if (tell)
+      nc_inbox_push(m->inbox, NC_FROM_PEER,
+                    json_pack("{s:s, s:{s:s, s:s}}", "type", "mig_abort", "error", "code", "cancelled", "message",
+                              "it was restarted and begins anew"));
+    return true;
+  }
+  return false;
+}
+
+/*
+ * A source that crashed may be back before we have noticed. That it offers a newer
+ * epoch says that it has given the older one up; refusing that is always safe
+ * (docs/decisions/006), and if it was taken already, the new offer fails by the run right.
+ */
+static void
+nc_migrations_end_predecessor(NcMigrations *ms, const char *peer, json_t *message)
+{
+  const char *vm = nc_json_string_or(message, "vm", "");
+  int64_t epoch = nc_json_int_or(message, "epoch", 0);
+  int64_t deadline = nc_mono_us() + NC_PREDECESSOR_US;
+
+  bool found = nc_migrations_has_predecessor(ms, peer, vm, (uint64_t)MAX(epoch, 0), true);
+  while (found && nc_mono_us() < deadline) {
+    g_usleep(20000);
+    found = nc_migrations_has_predecessor(ms, peer, vm, (uint64_t)MAX(epoch, 0), false);
+  }
+}
+
 static NcMigration *
 nc_migrations_admit_incoming(NcMigrations *ms, NcPeer *peer, json_t *message, GError **error)
 {
@@ -443,6 +482,7 @@ nc_migrations_serve_peer(NcMigrations *ms, NcPeer *peer, json_t *first_message)
       nc_migrations_serve_query(ms, peer, message);
     } else if (g_str_equal(type, "mig_prepare")) {
       g_autoptr(GError) error = NULL;
+      nc_migrations_end_predecessor(ms, nc_peer_node(peer), message);
       NcMigration *m = nc_migrations_admit_incoming(ms, peer, message, &error);
       if (m)
         nc_migrations_pump(m, peer);

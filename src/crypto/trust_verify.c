@@ -61,6 +61,7 @@ nc_store_explain(X509_STORE_CTX *store, NcTls *tls)
   case X509_V_ERR_INVALID_PURPOSE:
     nc_tls_refuse(tls, "%s was made for another purpose", whose);
     break;
+  case X509_V_ERR_CERT_CHAIN_TOO_LONG: /* it sends its CA along, which is not ours */
   case X509_V_ERR_SELF_SIGNED_CERT_IN_CHAIN:
   case X509_V_ERR_DEPTH_ZERO_SELF_SIGNED_CERT:
   case X509_V_ERR_UNABLE_TO_GET_ISSUER_CERT:

@@ -72,7 +72,8 @@ def test_source_novacrond_dies(cluster, point, place):
     if place == "a":
         assert m["error"]["message"]
     judge(c, node)
-    assert c.migrate(VM, node)["outcome"] == "completed", "the fault left an obstacle"
+    again = c.migrate(VM, node)
+    assert again["outcome"] == "completed", f"the fault left an obstacle: {again['error']}"
     judge(c, c.other(node))
 
 
@@ -317,6 +318,44 @@ def test_qemu_missing_at_the_destination(cluster):
     c.b.write_config()
     c.b.start()
     failed_at_once(c, "unsuitable", "host-b", "/nonexistent/qemu")
+
+
+def lesser_qemu(c, text):
+    """The destination gets another QEMU: a script that may refuse before it becomes the real one."""
+    path = os.path.join(c.bed.dir, "lesser-qemu")
+    with open(path, "w") as f:
+        f.write(f"#!/bin/sh\n{text}\nexec qemu-system-x86_64 \"$@\"\n")
+    os.chmod(path, 0o755)
+    c.b.stop()
+    c.b.settings["qemu_binary"] = path
+    c.b.write_config()
+    c.b.start()
+
+
+@pytest.mark.parametrize("option,name,words", [("-machine", "pc-i440fx-7.2", "machine type pc-i440fx-7.2"), ("-cpu", "qemu64", "CPU model qemu64")])
+def test_machine_type_or_cpu_model_unknown_at_the_destination(cluster, option, name, words):
+    lesser_qemu(cluster, f'[ "$1 $2" = "{option} help" ] && {{ qemu-system-x86_64 {option} help | grep -v "{name} "; exit; }}')
+    failed_at_once(cluster, "unsuitable", "host-b", "does not know", words)
+
+
+def test_cpu_flag_unknown_at_the_destination(cluster):
+    """Which flags there are only QEMU itself can say, when it is started; what it says has to arrive."""
+    lesser_qemu(cluster, 'case "$*" in *+avx2*) echo "qemu: Property \'qemu64-x86_64-cpu.avx2\' not found" >&2; exit 1;; esac')
+    spec = guest_spec(memory_mib=128, ws=8, rate=1, cpu="qemu64,+avx2")
+    failed_at_once(cluster, "qemu", "host-b", "destination", "avx2", "not found", spec=spec)
+
+
+def test_destination_of_another_ca(cluster):
+    c = cluster
+    c.b.stop()
+    c.b.data_dir = c.b.settings["data_dir"] = os.path.join(c.b.dir, "other")
+    os.makedirs(c.b.data_dir)
+    c.b.write_config()
+    c.b.pki_init()
+    c.b.start()
+    failed_at_once(c, "trust", "host-b", "certificate", "CA")
+    wait_for(lambda: "refused" in c.b.log_tail(20) and "certificate" in c.b.log_tail(20), 10, "the refusal in the destination's log")
+    judge(c, c.a)
 
 
 def test_disk_missing_at_the_destination(cluster):
