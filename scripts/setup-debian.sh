@@ -7,7 +7,7 @@ set -eu
 packages="
 gcc libc6-dev meson ninja-build pkg-config
 libglib2.0-dev libjansson-dev libsqlite3-dev libssl-dev libmicrohttpd-dev
-liblz4-dev libzstd-dev libseccomp-dev libsystemd-dev libcurl4-openssl-dev
+liblz4-dev libzstd-dev libxxhash-dev libseccomp-dev libsystemd-dev libcurl4-openssl-dev
 qemu-system-x86 qemu-utils seabios ipxe-qemu
 busybox-static cpio kmod iproute2 iputils-ping procps zstd xz-utils
 python3 python3-pytest python3-yaml python3-jsonschema openssl

@@ -415,8 +415,8 @@ nc_machine_fix_type(NcMachine *m, NcMachineSpec *spec, GError **error)
     return false;
   if (!type || !g_str_has_suffix(type, "-machine"))
     return nc_fail(error, NC_ERROR_QEMU, "the QEMU of %s does not say what machine type it has", m->name);
-  g_free(spec->machine);
-  spec->machine = g_strndup(type, strlen(type) - strlen("-machine"));
+  g_autofree char *asked = g_steal_pointer(&spec->machine);
+  spec->machine = g_strdup_printf("%.*s%s", (int)(strlen(type) - strlen("-machine")), type, asked + strcspn(asked, ","));
   nc_machine_set_spec(m, spec);
   return true;
 }

@@ -15,7 +15,7 @@
  *   u64 offset of the piece in the channel
  *   u32 its raw length, 1 to NC_BATCH_RAW_MAX
  *   32 bytes: SHA-256 of the raw bytes
- *   u8 codec | u8 level (as a signed byte; for people) | u16 flags: 1 meta is coded, 2 bulk is coded
+ *   u8 codec | u8 level (as a signed byte; for people) | u16 flags: 1 meta is coded, 2 bulk is coded, 4 history
  *   u32 length of meta here | u32 length of meta | u32 length of bulk
  *   meta, then bulk to the end
  *
@@ -29,14 +29,23 @@
  *   3 ZEROS    u64 word, n. The same with zero records: word and one byte 0.
  *   4 PAGE     one page without header: a segment without count. (A header that
  *              names its block is a LITERAL before it.)
+ *   5 KEPT_PAGES  u64 word, n, frame, segments: PAGES, and both sides keep the
+ *              pages in their shadows (wire/shadow.h), the first in that frame, the
+ *              others in those after it
+ *   6 KEPT_PAGE   frame, and the rest of PAGE: likewise
  *
  * A segment is u8 class, count (but not with PAGE), then by class:
  *
  *   1 BULK       the next pages of bulk
  *   2 FILL       u64: each page is filled with these 8 bytes
- *   3 REFERENCE, 4 DELTA: reserved for pages the receiver has already
+ *   3 REFERENCE  a frame for each page: equal to what that holds
+ *   4 DELTA      for each page a length and a delta (wire/delta.h) against
+ *                what its own frame holds; in KEPT operations only
  *
- * Nothing refers to another batch: each can be decoded alone, by any thread, in any order.
+ * A batch without the flag "history" has no references and deltas: it can be
+ * decoded alone, by any thread, in any order, and only its pages have to be put
+ * into their frames in order. One with it means frames as they are when all batches
+ * before it have been taken, and each of its pages may mean those before it.
  *
  * The offset is not part of the digest; a receiver compares it with where its
  * channel stands before it delivers.
@@ -46,6 +55,7 @@
 #include "base/error.h"
 #include "qemu/stream.h"
 #include "wire/codec.h"
+#include "wire/history.h"
 #include "wire/limits.h"
 
 #include <glib.h>
@@ -66,11 +76,13 @@ bool nc_compression_parse(const char *text, NcBatchPolicy *ret, GError **error);
 
 /* What one batch held. */
 typedef struct {
+  uint32_t reference_pages, delta_pages; /* of the pages */
+  uint64_t delta_bytes;                  /* before compression */
   uint32_t pages;          /* page records, fill pages included, zero records not */
   uint32_t zero_pages;     /* zero records */
   uint32_t fill_pages;     /* page records filled with a repeated pattern of 8 bytes */
   uint64_t page_bytes_in;  /* pages x 4096 */
-  uint64_t page_bytes_out; /* what these became: patterns, and bulk as coded */
+  uint64_t page_bytes_out; /* what these became: patterns, bulk as coded, and meta as coded if there is history in it */
 } NcBatchStats;
 
 /* Both belong to one thread at a time: they keep compressors and buffers between batches. */
@@ -94,12 +106,41 @@ void nc_batch_encoder_set_policy(NcBatchEncoder *e, const NcBatchPolicy *policy)
 GByteArray *nc_batch_encode(NcBatchEncoder *e, uint64_t stream_offset, const uint8_t *raw, uint32_t raw_len,
                             const NcStreamRecord *records, size_t n_records, NcBatchStats *stats);
 
+/*
+ * The same by ${plan}, made by nc_history_plan() for these records and this place in the
+ * stream. With ${plain}, pages are kept as planned, but go whole: what is sent again when
+ * the destination found that its shadow differs.
+ */
+GByteArray *nc_batch_encode_planned(NcBatchEncoder *e, uint64_t stream_offset, const uint8_t *raw, uint32_t raw_len,
+                                    const NcStreamRecord *records, size_t n_records, const NcPlan *plan, bool plain,
+                                    NcBatchStats *stats);
+
 /* The SHA-256 of the raw bytes, in a payload that nc_batch_encode() made or nc_batch_decode() accepted. Borrowed from it. */
 const uint8_t *nc_batch_sha256(const uint8_t *payload);
 
 NcBatchDecoder *nc_batch_decoder_new(void);
 void nc_batch_decoder_free(NcBatchDecoder *d); /* NULL is fine */
 G_DEFINE_AUTOPTR_CLEANUP_FUNC(NcBatchDecoder, nc_batch_decoder_free)
+
+/* Pages at raw offset ${at}, then every ${step} bytes, that belong into the frames from ${frame} on. */
+typedef struct {
+  uint32_t at, step, n, frame;
+} NcBatchStore;
+
+/*
+ * Without a shadow (the default) operations that keep pages are refused. With one
+ * (borrowed), and ${in_order}, pages are taken from it and put into it as a batch is
+ * decoded; otherwise it is not touched: history is refused, and what is to be put is
+ * listed for nc_batch_decoder_steal_stores().
+ */
+void nc_batch_decoder_use_shadow(NcBatchDecoder *d, NcShadow *shadow, bool in_order);
+/* What the last batch wants kept: of NcBatchStore; empty or NULL if nothing. Caller unrefs. */
+GArray *nc_batch_decoder_steal_stores(NcBatchDecoder *d);
+/* Puts them, from the batch's raw bytes. */
+void nc_batch_store(NcShadow *shadow, const GArray *stores, const uint8_t *raw);
+
+/* Raw length and the flag "history" of a payload, if it is long enough to have a header and they are possible. */
+bool nc_batch_peek(const uint8_t *payload, size_t len, uint32_t *ret_raw_len, bool *ret_history);
 
 /*
  * The raw bytes that the ${len} bytes at ${payload} stand for, compared with

@@ -6,18 +6,30 @@
  */
 #include "base/bytes.h"
 #include "wire/batch_format.h"
+#include "wire/delta.h"
 
 struct NcBatchDecoder {
   NcCodecContext *contexts[NC_CODEC_COUNT]; /* made at first use */
   bool has_context[NC_CODEC_COUNT];
   uint8_t *sections; /* meta, then bulk, decompressed: NC_BATCH_RAW_MAX + NC_BATCH_SLACK_BYTES */
+  NcShadow *shadow;  /* borrowed; NULL: nothing may be kept */
+  bool in_order;     /* it may be used and changed now */
+  GArray *stores;    /* of NcBatchStore; when not in order */
 };
 
 /* Sections being read, and the raw bytes they become. */
 typedef struct {
+  NcBatchDecoder *decoder;
   NcReader meta, bulk;
-  uint8_t *at, *end;
+  uint8_t *start, *at, *end;
 } NcBatchRebuild;
+
+/* Contents of pages that follow each other, at ${to}, ${step} apart, and where they are kept. */
+typedef struct {
+  uint8_t *to;
+  size_t step;
+  uint32_t frame; /* of the first; NC_NO_FRAME: nowhere */
+} NcBatchRun;
 
 NcBatchDecoder *
 nc_batch_decoder_new(void)
@@ -35,7 +47,31 @@ nc_batch_decoder_free(NcBatchDecoder *d)
   for (unsigned i = 0; i < NC_CODEC_COUNT; i++)
     nc_codec_by_id(i)->context_free(d->contexts[i]);
   g_free(d->sections);
+  g_clear_pointer(&d->stores, g_array_unref);
   g_free(d);
+}
+
+void
+nc_batch_decoder_use_shadow(NcBatchDecoder *d, NcShadow *shadow, bool in_order)
+{
+  d->shadow = shadow;
+  d->in_order = in_order;
+}
+
+GArray *
+nc_batch_decoder_steal_stores(NcBatchDecoder *d)
+{
+  return g_steal_pointer(&d->stores);
+}
+
+void
+nc_batch_store(NcShadow *shadow, const GArray *stores, const uint8_t *raw)
+{
+  for (guint i = 0; stores && i < stores->len; i++) {
+    const NcBatchStore *s = &g_array_index(stores, NcBatchStore, i);
+    for (uint32_t k = 0; k < s->n; k++)
+      memcpy(nc_shadow_frame(shadow, s->frame + k), raw + s->at + (size_t)k * s->step, NC_BATCH_PAGE_BYTES);
+  }
 }
 
 static NcCodecContext *
@@ -71,7 +107,7 @@ nc_batch_check_coding(const NcBatchHeader *h, GError **error)
     return nc_fail(error, NC_ERROR_PROTOCOL, "a batch of unknown codec %u", h->codec);
   if (h->flags & ~NC_BATCH_FLAGS)
     return nc_fail(error, NC_ERROR_PROTOCOL, "a batch with unknown flags 0x%x", h->flags);
-  if ((codec == &nc_codec_none) != (h->flags == 0))
+  if ((codec == &nc_codec_none) != ((h->flags & NC_BATCH_FLAGS_CODED) == 0))
     return nc_fail(error, NC_ERROR_PROTOCOL, "a batch of codec %s with flags 0x%x", codec->name, h->flags);
   if (h->level < codec->level_min || h->level > codec->level_max)
     return nc_fail(error, NC_ERROR_PROTOCOL, "a batch of codec %s with level %d", codec->name, h->level);
@@ -167,28 +203,110 @@ nc_batch_fill(uint8_t *page, const uint8_t *pattern)
     memcpy(page + i, pattern, 8);
 }
 
-/* The contents of ${n} pages of class ${class}, to ${to} and every ${step} bytes from there. */
-static bool
-nc_batch_do_content(NcBatchRebuild *b, unsigned class, uint64_t n, uint8_t *to, size_t step, GError **error)
+/* Puts a page into its frame, now or later. */
+static void
+nc_batch_keep(NcBatchRebuild *b, const NcBatchRun *run)
 {
-  const uint8_t *from;
+  NcBatchDecoder *d = b->decoder;
 
-  switch (class) {
-  case NC_BATCH_CLASS_BULK:
-    for (; n > 0; n--, to += step)
-      if (!nc_reader_copy(&b->bulk, to, NC_BATCH_PAGE_BYTES))
-        return nc_batch_malformed(error, "more pages than it brings");
-    return true;
-  case NC_BATCH_CLASS_FILL:
-    from = nc_reader_take(&b->meta, 8);
-    if (!from)
-      return nc_batch_malformed(error, "an unreadable pattern");
-    for (; n > 0; n--, to += step)
-      nc_batch_fill(to, from);
-    return true;
-  default:
-    return nc_batch_malformed(error, "a page of unknown class");
+  if (run->frame == NC_NO_FRAME)
+    return;
+  if (d->in_order) {
+    memcpy(nc_shadow_frame(d->shadow, run->frame), run->to, NC_BATCH_PAGE_BYTES);
+    return;
   }
+  NcBatchStore store = { .at = (uint32_t)(run->to - b->start), .step = (uint32_t)run->step, .n = 1, .frame = run->frame };
+  NcBatchStore *last = d->stores->len > 0 ? &g_array_index(d->stores, NcBatchStore, d->stores->len - 1) : NULL;
+  if (last && last->step == store.step && last->frame + last->n == store.frame && last->at + last->n * last->step == store.at)
+    last->n++;
+  else
+    g_array_append_val(d->stores, store);
+}
+
+static bool
+nc_batch_do_bulk(NcBatchRebuild *b, const NcBatchRun *run, GError **error)
+{
+  return nc_reader_copy(&b->bulk, run->to, NC_BATCH_PAGE_BYTES) || nc_batch_malformed(error, "more pages than it brings");
+}
+
+static bool
+nc_batch_do_reference(NcBatchRebuild *b, const NcBatchRun *run, GError **error)
+{
+  uint64_t frame;
+
+  if (!b->decoder->in_order || !nc_reader_varint(&b->meta, &frame) || frame >= nc_shadow_frames(b->decoder->shadow))
+    return nc_batch_malformed(error, "a reference to what is not kept");
+  memcpy(run->to, nc_shadow_frame(b->decoder->shadow, (uint32_t)frame), NC_BATCH_PAGE_BYTES);
+  return true;
+}
+
+static bool
+nc_batch_do_delta(NcBatchRebuild *b, const NcBatchRun *run, GError **error)
+{
+  uint64_t length;
+  const uint8_t *delta = NULL;
+
+  if (b->decoder->in_order && run->frame != NC_NO_FRAME && nc_reader_varint(&b->meta, &length) &&
+      length <= nc_reader_left(&b->meta))
+    delta = nc_reader_take(&b->meta, (size_t)length);
+  if (!delta)
+    return nc_batch_malformed(error, "a difference to what is not kept");
+  memcpy(run->to, nc_shadow_frame(b->decoder->shadow, run->frame), NC_BATCH_PAGE_BYTES);
+  return nc_delta_apply(delta, (size_t)length, run->to) || nc_batch_malformed(error, "an unreadable difference");
+}
+
+/* The first of ${n} pages that are filled with a pattern; the others are copied from it. */
+static bool
+nc_batch_do_fill(NcBatchRebuild *b, NcBatchRun *run, uint64_t n, GError **error)
+{
+  const uint8_t *pattern = nc_reader_take(&b->meta, 8);
+
+  if (!pattern)
+    return nc_batch_malformed(error, "an unreadable pattern");
+  for (; n > 0; n--) {
+    nc_batch_fill(run->to, pattern);
+    nc_batch_keep(b, run);
+    run->to += run->step;
+    run->frame += run->frame != NC_NO_FRAME;
+  }
+  return true;
+}
+
+/* The contents of the next ${n} pages of the run, of class ${class}. */
+static bool
+nc_batch_do_content(NcBatchRebuild *b, unsigned class, uint64_t n, NcBatchRun *run, GError **error)
+{
+  static bool (*const one_page[])(NcBatchRebuild *, const NcBatchRun *, GError **) = {
+    [NC_BATCH_CLASS_BULK] = nc_batch_do_bulk,
+    [NC_BATCH_CLASS_REFERENCE] = nc_batch_do_reference,
+    [NC_BATCH_CLASS_DELTA] = nc_batch_do_delta,
+  };
+
+  if (class == NC_BATCH_CLASS_FILL)
+    return nc_batch_do_fill(b, run, n, error);
+  if (class >= G_N_ELEMENTS(one_page) || !one_page[class])
+    return nc_batch_malformed(error, "a page of unknown class");
+  for (; n > 0; n--) {
+    if (!one_page[class](b, run, error))
+      return false;
+    nc_batch_keep(b, run);
+    run->to += run->step;
+    run->frame += run->frame != NC_NO_FRAME;
+  }
+  return true;
+}
+
+/* The frame of the first of ${n} kept pages. */
+static bool
+nc_batch_read_frame(NcBatchRebuild *b, uint64_t n, uint32_t *ret, GError **error)
+{
+  uint64_t frame;
+  uint64_t frames = b->decoder->shadow ? nc_shadow_frames(b->decoder->shadow) : 0;
+
+  if (!nc_reader_varint(&b->meta, &frame) || frame >= frames || n > frames - frame)
+    return nc_batch_malformed(error, "pages to be kept where nothing can be");
+  *ret = (uint32_t)frame;
+  return true;
 }
 
 /* Header words of a run. */
@@ -200,27 +318,42 @@ nc_batch_fill_words(uint8_t *to, uint64_t word, uint64_t n, size_t step)
 }
 
 static bool
-nc_batch_do_pages(NcBatchRebuild *b, GError **error)
+nc_batch_do_run(NcBatchRebuild *b, bool kept, GError **error)
 {
+  NcBatchRun run = { .step = NC_BATCH_PAGE_RECORD_BYTES, .frame = NC_NO_FRAME };
   uint64_t word, n;
 
   if (!nc_reader_u64(&b->meta, &word) || !nc_reader_varint(&b->meta, &n))
     return nc_batch_malformed(error, "an unreadable run of pages");
+  if (kept && !nc_batch_read_frame(b, n, &run.frame, error))
+    return false;
   uint8_t *to = nc_batch_claim(b, n, NC_BATCH_PAGE_RECORD_BYTES);
   if (!to)
     return nc_batch_malformed(error, "a run of pages of wrong length");
   nc_batch_fill_words(to, word, n, NC_BATCH_PAGE_RECORD_BYTES);
+  run.to = to + NC_BATCH_WORD_BYTES;
   while (n > 0) {
     uint8_t class;
     uint64_t part;
     if (!nc_reader_u8(&b->meta, &class) || !nc_reader_varint(&b->meta, &part) || part == 0 || part > n)
       return nc_batch_malformed(error, "an unreadable segment");
-    if (!nc_batch_do_content(b, class, part, to + NC_BATCH_WORD_BYTES, NC_BATCH_PAGE_RECORD_BYTES, error))
+    if (!nc_batch_do_content(b, class, part, &run, error))
       return false;
-    to += part * NC_BATCH_PAGE_RECORD_BYTES;
     n -= part;
   }
   return true;
+}
+
+static bool
+nc_batch_do_pages(NcBatchRebuild *b, GError **error)
+{
+  return nc_batch_do_run(b, false, error);
+}
+
+static bool
+nc_batch_do_kept_pages(NcBatchRebuild *b, GError **error)
+{
+  return nc_batch_do_run(b, true, error);
 }
 
 static bool
@@ -239,14 +372,29 @@ nc_batch_do_zeros(NcBatchRebuild *b, GError **error)
 }
 
 static bool
+nc_batch_do_single(NcBatchRebuild *b, bool kept, GError **error)
+{
+  NcBatchRun run = { .step = NC_BATCH_PAGE_BYTES, .frame = NC_NO_FRAME };
+  uint8_t class;
+
+  if (kept && !nc_batch_read_frame(b, 1, &run.frame, error))
+    return false;
+  run.to = nc_reader_u8(&b->meta, &class) ? nc_batch_claim(b, 1, NC_BATCH_PAGE_BYTES) : NULL;
+  if (!run.to)
+    return nc_batch_malformed(error, "a page that does not fit");
+  return nc_batch_do_content(b, class, 1, &run, error);
+}
+
+static bool
 nc_batch_do_page(NcBatchRebuild *b, GError **error)
 {
-  uint8_t class;
-  uint8_t *to = nc_reader_u8(&b->meta, &class) ? nc_batch_claim(b, 1, NC_BATCH_PAGE_BYTES) : NULL;
+  return nc_batch_do_single(b, false, error);
+}
 
-  if (!to)
-    return nc_batch_malformed(error, "a page that does not fit");
-  return nc_batch_do_content(b, class, 1, to, NC_BATCH_PAGE_BYTES, error);
+static bool
+nc_batch_do_kept_page(NcBatchRebuild *b, GError **error)
+{
+  return nc_batch_do_single(b, true, error);
 }
 
 /* Each operation reads at least a byte of meta and writes at least one, so there is an end. */
@@ -258,6 +406,8 @@ nc_batch_rebuild(NcBatchRebuild *b, GError **error)
     [NC_BATCH_OP_PAGES] = nc_batch_do_pages,
     [NC_BATCH_OP_ZEROS] = nc_batch_do_zeros,
     [NC_BATCH_OP_PAGE] = nc_batch_do_page,
+    [NC_BATCH_OP_KEPT_PAGES] = nc_batch_do_kept_pages,
+    [NC_BATCH_OP_KEPT_PAGE] = nc_batch_do_kept_page,
   };
   uint8_t op;
 
@@ -276,11 +426,13 @@ nc_batch_rebuild(NcBatchRebuild *b, GError **error)
 static bool
 nc_batch_decode_into(NcBatchDecoder *d, NcReader *r, GByteArray *raw, NcBatchHeader *h, GError **error)
 {
-  NcBatchRebuild b;
+  NcBatchRebuild b = { .decoder = d };
   uint8_t digest[NC_SHA256_BYTES];
 
   if (!nc_batch_read_header(r, h, error) || !nc_batch_check_header(h, nc_reader_left(r), error))
     return false;
+  if ((h->flags & NC_BATCH_FLAG_HISTORY) && !d->in_order)
+    return nc_fail(error, NC_ERROR_PROTOCOL, "a batch with history, which nobody agreed on");
   const uint8_t *meta = nc_reader_take(r, h->meta_len);
   size_t bulk_len = nc_reader_left(r);
   const uint8_t *bulk = nc_reader_take(r, bulk_len);
@@ -288,7 +440,7 @@ nc_batch_decode_into(NcBatchDecoder *d, NcReader *r, GByteArray *raw, NcBatchHea
       !nc_batch_open_section(d, h, bulk, bulk_len, h->bulk_raw_len, d->sections + h->meta_raw_len, &b.bulk, error))
     return false;
   g_byte_array_set_size(raw, h->raw_len);
-  b.at = raw->data;
+  b.start = b.at = raw->data;
   b.end = raw->data + raw->len;
   if (!nc_batch_rebuild(&b, error))
     return false;
@@ -301,12 +453,29 @@ nc_batch_decode_into(NcBatchDecoder *d, NcReader *r, GByteArray *raw, NcBatchHea
 }
 
 bool
+nc_batch_peek(const uint8_t *payload, size_t len, uint32_t *ret_raw_len, bool *ret_history)
+{
+  NcReader r = nc_reader(payload, len);
+  NcBatchHeader h;
+
+  if (!nc_batch_read_header(&r, &h, NULL) || h.raw_len == 0 || h.raw_len > NC_BATCH_RAW_MAX)
+    return false;
+  *ret_raw_len = h.raw_len;
+  *ret_history = h.flags & NC_BATCH_FLAG_HISTORY;
+  return true;
+}
+
+bool
 nc_batch_decode(NcBatchDecoder *d, const uint8_t *payload, size_t len, GByteArray *ret_raw, uint64_t *ret_stream_offset,
                 GError **error)
 {
   NcReader r = nc_reader(payload, len);
   NcBatchHeader h;
 
+  if (d->shadow && !d->in_order) {
+    g_clear_pointer(&d->stores, g_array_unref);
+    d->stores = g_array_new(FALSE, FALSE, sizeof(NcBatchStore));
+  }
   if (!nc_batch_decode_into(d, &r, ret_raw, &h, error)) {
     g_byte_array_set_size(ret_raw, 0);
     return false;

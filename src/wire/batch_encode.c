@@ -9,6 +9,9 @@ typedef struct {
   const uint8_t *raw;
   uint32_t raw_len;
   uint32_t literal; /* raw bytes from here on are in no operation yet */
+  const NcPlan *plan; /* NULL: nothing is kept */
+  bool plain;         /* pages are kept, and go whole */
+  bool uses_history;
   NcBatchStats stats;
 } NcBatchPlan;
 
@@ -88,49 +91,103 @@ nc_batch_is_fill(const uint8_t *page)
   return memcmp(page, page + 8, 8) == 0 && memcmp(page + 8, page + 16, NC_BATCH_PAGE_BYTES - 16) == 0;
 }
 
-/* Counts a page; its content goes to bulk, unless the segment's pattern says it all. */
-static void
-nc_batch_plan_content(NcBatchPlan *p, const uint8_t *page, bool is_fill)
+/* What is planned for record ${index}. */
+static NcPagePlan
+nc_batch_page_plan(const NcBatchPlan *p, size_t index)
 {
-  p->stats.pages++;
-  if (is_fill)
-    p->stats.fill_pages++;
-  else
-    g_byte_array_append(p->encoder->bulk, page, NC_BATCH_PAGE_BYTES);
+  static const NcPagePlan none = { .kind = NC_PLAN_WHOLE, .frame = NC_NO_FRAME };
+  return p->plan ? g_array_index(p->plan->pages, NcPagePlan, index) : none;
 }
 
-/* One segment: the pages at ${page}, one record apart, of one class (and pattern). Returns how many of ${most}. */
-static uint32_t
-nc_batch_plan_segment(NcBatchPlan *p, const uint8_t *page, uint32_t most)
+static NcBatchClass
+nc_batch_classify(const NcBatchPlan *p, const uint8_t *page, const NcPagePlan *plan)
+{
+  if (plan->kind == NC_PLAN_WHOLE || p->plain)
+    return nc_batch_is_fill(page) ? NC_BATCH_CLASS_FILL : NC_BATCH_CLASS_BULK;
+  return plan->kind == NC_PLAN_DELTA ? NC_BATCH_CLASS_DELTA : NC_BATCH_CLASS_REFERENCE;
+}
+
+/* What a page of ${class} brings beyond its segment's head. */
+static void
+nc_batch_plan_content(NcBatchPlan *p, const uint8_t *page, const NcPagePlan *plan, NcBatchClass class)
 {
   GByteArray *meta = p->encoder->meta;
-  bool is_fill = nc_batch_is_fill(page);
-  uint32_t n = 0;
 
-  do {
-    nc_batch_plan_content(p, page + (size_t)n * NC_BATCH_PAGE_RECORD_BYTES, is_fill);
-    n++;
-  } while (n < most && nc_batch_is_fill(page + (size_t)n * NC_BATCH_PAGE_RECORD_BYTES) == is_fill &&
-           (!is_fill || memcmp(page, page + (size_t)n * NC_BATCH_PAGE_RECORD_BYTES, 8) == 0));
-  nc_put_u8(meta, is_fill ? NC_BATCH_CLASS_FILL : NC_BATCH_CLASS_BULK);
+  p->stats.pages++;
+  switch (class) {
+  case NC_BATCH_CLASS_FILL:
+    p->stats.fill_pages++;
+    break;
+  case NC_BATCH_CLASS_BULK:
+    g_byte_array_append(p->encoder->bulk, page, NC_BATCH_PAGE_BYTES);
+    break;
+  case NC_BATCH_CLASS_REFERENCE:
+    p->stats.reference_pages++;
+    nc_put_varint(meta, plan->reference);
+    break;
+  case NC_BATCH_CLASS_DELTA:
+    p->stats.delta_pages++;
+    p->stats.delta_bytes += plan->delta_length;
+    nc_put_varint(meta, plan->delta_length);
+    g_byte_array_append(meta, p->plan->deltas->data + plan->delta_at, plan->delta_length);
+    break;
+  }
+  p->uses_history = p->uses_history || class == NC_BATCH_CLASS_REFERENCE || class == NC_BATCH_CLASS_DELTA;
+}
+
+/* How many of the ${most} pages from ${page} on, one record apart, are of ${class} (and the first one's pattern). */
+static uint32_t
+nc_batch_segment_length(const NcBatchPlan *p, const uint8_t *page, size_t index, uint32_t most, NcBatchClass class)
+{
+  const uint8_t *next = page;
+
+  for (uint32_t n = 1; n < most; n++) {
+    NcPagePlan plan = nc_batch_page_plan(p, index + n);
+    next += NC_BATCH_PAGE_RECORD_BYTES;
+    if (nc_batch_classify(p, next, &plan) != class || (class == NC_BATCH_CLASS_FILL && memcmp(page, next, 8) != 0))
+      return n;
+  }
+  return most;
+}
+
+/* One segment: pages of one class, from record ${index} on, whose content is at ${page}. Returns how many of ${most}. */
+static uint32_t
+nc_batch_plan_segment(NcBatchPlan *p, const uint8_t *page, size_t index, uint32_t most)
+{
+  GByteArray *meta = p->encoder->meta;
+  NcPagePlan plan = nc_batch_page_plan(p, index);
+  NcBatchClass class = nc_batch_classify(p, page, &plan);
+  uint32_t n = nc_batch_segment_length(p, page, index, most, class);
+
+  nc_put_u8(meta, class);
   nc_put_varint(meta, n);
-  if (is_fill)
+  if (class == NC_BATCH_CLASS_FILL)
     g_byte_array_append(meta, page, 8);
+  for (uint32_t i = 0; i < n; i++) {
+    plan = nc_batch_page_plan(p, index + i);
+    nc_batch_plan_content(p, page + (size_t)i * NC_BATCH_PAGE_RECORD_BYTES, &plan, class);
+  }
   return n;
 }
 
-/* PAGES: ${n} records from raw offset ${start} on. */
+/* PAGES or KEPT_PAGES: ${n} records from record ${index} on, which is at raw offset ${start}. */
 static void
-nc_batch_plan_pages(NcBatchPlan *p, uint32_t start, uint32_t n)
+nc_batch_plan_pages(NcBatchPlan *p, uint32_t start, size_t index, uint32_t n)
 {
+  GByteArray *meta = p->encoder->meta;
   const uint8_t *at = p->raw + start;
+  NcPagePlan first = nc_batch_page_plan(p, index);
+  bool kept = first.frame != NC_NO_FRAME;
 
-  nc_put_u8(p->encoder->meta, NC_BATCH_OP_PAGES);
-  g_byte_array_append(p->encoder->meta, at, NC_BATCH_WORD_BYTES);
-  nc_put_varint(p->encoder->meta, n);
+  nc_put_u8(meta, kept ? NC_BATCH_OP_KEPT_PAGES : NC_BATCH_OP_PAGES);
+  g_byte_array_append(meta, at, NC_BATCH_WORD_BYTES);
+  nc_put_varint(meta, n);
+  if (kept)
+    nc_put_varint(meta, first.frame);
   while (n > 0) {
-    uint32_t done = nc_batch_plan_segment(p, at + NC_BATCH_WORD_BYTES, n);
+    uint32_t done = nc_batch_plan_segment(p, at + NC_BATCH_WORD_BYTES, index, n);
     at += (size_t)done * NC_BATCH_PAGE_RECORD_BYTES;
+    index += done;
     n -= done;
   }
 }
@@ -143,17 +200,22 @@ nc_batch_plan_zeros(NcBatchPlan *p, uint32_t start, uint32_t n)
   nc_put_varint(p->encoder->meta, n);
 }
 
-/* PAGE: the content of the record whose header, which names its block, has become a literal. */
+/* PAGE or KEPT_PAGE: the content of the record whose header, which names its block, has become a literal. */
 static void
-nc_batch_plan_page(NcBatchPlan *p, const uint8_t *page)
+nc_batch_plan_page(NcBatchPlan *p, const uint8_t *page, size_t index)
 {
-  bool is_fill = nc_batch_is_fill(page);
+  GByteArray *meta = p->encoder->meta;
+  NcPagePlan plan = nc_batch_page_plan(p, index);
+  NcBatchClass class = nc_batch_classify(p, page, &plan);
+  bool kept = plan.frame != NC_NO_FRAME;
 
-  nc_put_u8(p->encoder->meta, NC_BATCH_OP_PAGE);
-  nc_put_u8(p->encoder->meta, is_fill ? NC_BATCH_CLASS_FILL : NC_BATCH_CLASS_BULK);
-  if (is_fill)
-    g_byte_array_append(p->encoder->meta, page, 8);
-  nc_batch_plan_content(p, page, is_fill);
+  nc_put_u8(meta, kept ? NC_BATCH_OP_KEPT_PAGE : NC_BATCH_OP_PAGE);
+  if (kept)
+    nc_put_varint(meta, plan.frame);
+  nc_put_u8(meta, class);
+  if (class == NC_BATCH_CLASS_FILL)
+    g_byte_array_append(meta, page, 8);
+  nc_batch_plan_content(p, page, &plan, class);
 }
 
 /*
@@ -174,6 +236,14 @@ nc_batch_plan_is_usable(const NcBatchPlan *p, const NcStreamRecord *rec)
          p->raw[rec->start + NC_BATCH_WORD_BYTES] == 0;
 }
 
+/* Does record ${index} + ${n} follow in the frames, too? */
+static bool
+nc_batch_frames_continue(const NcBatchPlan *p, size_t index, uint32_t n)
+{
+  uint32_t first = nc_batch_page_plan(p, index).frame, next = nc_batch_page_plan(p, index + n).frame;
+  return first == NC_NO_FRAME ? next == NC_NO_FRAME : next == first + n;
+}
+
 /* Does ${rec} go on where ${n} records like ${first} end? */
 static bool
 nc_batch_plan_continues(const NcBatchPlan *p, const NcStreamRecord *first, uint32_t n, const NcStreamRecord *rec)
@@ -183,21 +253,23 @@ nc_batch_plan_continues(const NcBatchPlan *p, const NcStreamRecord *first, uint3
          nc_be64(p->raw + rec->start) == nc_be64(p->raw + first->start) + (uint64_t)n * NC_BATCH_PAGE_BYTES;
 }
 
-/* Writes the operation for the run that begins at ${records}; returns how many records it took. */
+/* Writes the operation for the run that begins with record ${index}; returns how many records it took. */
 static size_t
-nc_batch_plan_run(NcBatchPlan *p, const NcStreamRecord *records, size_t n_records)
+nc_batch_plan_run(NcBatchPlan *p, const NcStreamRecord *records, size_t n_records, size_t index)
 {
-  const NcStreamRecord *first = &records[0];
+  const NcStreamRecord *first = &records[index];
+  bool pages = first->kind == NC_RECORD_PAGE;
   uint32_t n = 1;
 
   nc_batch_plan_literal(p, first->start + (first->header_bytes > NC_BATCH_WORD_BYTES ? first->header_bytes : 0));
   if (first->header_bytes > NC_BATCH_WORD_BYTES) {
-    nc_batch_plan_page(p, p->raw + first->start + first->header_bytes);
+    nc_batch_plan_page(p, p->raw + first->start + first->header_bytes, index);
   } else {
-    while (n < n_records && nc_batch_plan_continues(p, first, n, &records[n]))
+    while (index + n < n_records && nc_batch_plan_continues(p, first, n, &records[index + n]) &&
+           (!pages || nc_batch_frames_continue(p, index, n)))
       n++;
-    if (first->kind == NC_RECORD_PAGE)
-      nc_batch_plan_pages(p, first->start, n);
+    if (pages)
+      nc_batch_plan_pages(p, first->start, index, n);
     else
       nc_batch_plan_zeros(p, first->start, n);
   }
@@ -205,18 +277,19 @@ nc_batch_plan_run(NcBatchPlan *p, const NcStreamRecord *records, size_t n_record
   return n;
 }
 
-/* Fills meta and bulk. */
+/* Fills meta and bulk; without zero records if ${pages_only}. */
 static void
-nc_batch_plan(NcBatchPlan *p, const NcStreamRecord *records, size_t n_records)
+nc_batch_plan_all(NcBatchPlan *p, const NcStreamRecord *records, size_t n_records, bool pages_only)
 {
-  GByteArray *meta = p->encoder->meta, *bulk = p->encoder->bulk;
-
-  g_byte_array_set_size(meta, 0);
-  g_byte_array_set_size(bulk, 0);
+  g_byte_array_set_size(p->encoder->meta, 0);
+  g_byte_array_set_size(p->encoder->bulk, 0);
+  p->literal = 0;
+  p->uses_history = false;
+  p->stats = (NcBatchStats){ 0 };
   for (size_t i = 0; i < n_records;) {
     p->stats.zero_pages += records[i].kind == NC_RECORD_ZERO;
-    if (nc_batch_plan_is_usable(p, &records[i])) {
-      size_t n = nc_batch_plan_run(p, &records[i], n_records - i);
+    if (nc_batch_plan_is_usable(p, &records[i]) && !(pages_only && records[i].kind == NC_RECORD_ZERO)) {
+      size_t n = nc_batch_plan_run(p, records, n_records, i);
       p->stats.zero_pages += records[i].kind == NC_RECORD_ZERO ? (uint32_t)n - 1 : 0;
       i += n;
     } else {
@@ -224,14 +297,22 @@ nc_batch_plan(NcBatchPlan *p, const NcStreamRecord *records, size_t n_records)
     }
   }
   nc_batch_plan_literal(p, p->raw_len);
+}
+
+static void
+nc_batch_plan(NcBatchPlan *p, const NcStreamRecord *records, size_t n_records)
+{
+  GByteArray *meta = p->encoder->meta, *bulk = p->encoder->bulk;
+
+  nc_batch_plan_all(p, records, n_records, false);
   if (meta->len + bulk->len <= p->raw_len + NC_BATCH_SLACK_BYTES)
     return;
-  /* Operations that cost more than they save; only a stream made to do so has them. */
-  g_byte_array_set_size(meta, 0);
-  g_byte_array_set_size(bulk, 0);
-  p->literal = 0;
-  p->stats.pages = p->stats.fill_pages = 0;
-  nc_batch_plan_literal(p, p->raw_len);
+  /*
+   * Operations that cost more than they save; only zero pages far from each other have
+   * them. Those of pages cost at most 30 bytes for 4 KiB, and must stay if they are to be kept.
+   */
+  nc_batch_plan_all(p, records, n_records, true);
+  g_assert(meta->len + bulk->len <= p->raw_len + NC_BATCH_SLACK_BYTES);
 }
 
 /* A section in the form that is smaller. */
@@ -285,7 +366,14 @@ GByteArray *
 nc_batch_encode(NcBatchEncoder *e, uint64_t stream_offset, const uint8_t *raw, uint32_t raw_len,
                 const NcStreamRecord *records, size_t n_records, NcBatchStats *stats)
 {
-  NcBatchPlan plan = { .encoder = e, .raw = raw, .raw_len = raw_len };
+  return nc_batch_encode_planned(e, stream_offset, raw, raw_len, records, n_records, NULL, false, stats);
+}
+
+GByteArray *
+nc_batch_encode_planned(NcBatchEncoder *e, uint64_t stream_offset, const uint8_t *raw, uint32_t raw_len,
+                        const NcStreamRecord *records, size_t n_records, const NcPlan *kept, bool plain, NcBatchStats *stats)
+{
+  NcBatchPlan plan = { .encoder = e, .raw = raw, .raw_len = raw_len, .plan = kept, .plain = plain };
   NcBatchHeader h = { .stream_offset = stream_offset, .raw_len = raw_len };
 
   g_assert(raw_len > 0 && raw_len <= NC_BATCH_RAW_MAX);
@@ -297,12 +385,13 @@ nc_batch_encode(NcBatchEncoder *e, uint64_t stream_offset, const uint8_t *raw, u
   h.flags = (meta.is_coded ? NC_BATCH_FLAG_META_CODED : 0) | (bulk.is_coded ? NC_BATCH_FLAG_BULK_CODED : 0);
   h.codec = h.flags ? e->codec->id : NC_CODEC_NONE;
   h.level = (int8_t)(h.flags ? e->policy.level : 0);
+  h.flags |= plan.uses_history ? NC_BATCH_FLAG_HISTORY : 0;
   h.meta_len = meta.length;
   h.meta_raw_len = e->meta->len;
   h.bulk_raw_len = e->bulk->len;
   if (stats) {
     plan.stats.page_bytes_in = (uint64_t)plan.stats.pages * NC_BATCH_PAGE_BYTES;
-    plan.stats.page_bytes_out = (uint64_t)plan.stats.fill_pages * 8 + bulk.length;
+    plan.stats.page_bytes_out = (uint64_t)plan.stats.fill_pages * 8 + bulk.length + (plan.uses_history ? meta.length : 0);
     *stats = plan.stats;
   }
   return nc_batch_assemble(&h, &meta, &bulk);

@@ -7,7 +7,9 @@
 
 #define NC_BATCH_FLAG_META_CODED 1u
 #define NC_BATCH_FLAG_BULK_CODED 2u
-#define NC_BATCH_FLAGS (NC_BATCH_FLAG_META_CODED | NC_BATCH_FLAG_BULK_CODED)
+#define NC_BATCH_FLAGS_CODED (NC_BATCH_FLAG_META_CODED | NC_BATCH_FLAG_BULK_CODED)
+#define NC_BATCH_FLAG_HISTORY 4u /* has references or deltas */
+#define NC_BATCH_FLAGS (NC_BATCH_FLAGS_CODED | NC_BATCH_FLAG_HISTORY)
 
 #define NC_BATCH_CODED_MIN_BYTES 32u /* shorter sections are not worth a compressor's header */
 
@@ -21,12 +23,15 @@ typedef enum {
   NC_BATCH_OP_PAGES = 2,
   NC_BATCH_OP_ZEROS = 3,
   NC_BATCH_OP_PAGE = 4,
+  NC_BATCH_OP_KEPT_PAGES = 5,
+  NC_BATCH_OP_KEPT_PAGE = 6,
 } NcBatchOp;
 
-/* 3 (reference) and 4 (delta) are reserved: pages that the receiver has already, or a version of. */
 typedef enum {
   NC_BATCH_CLASS_BULK = 1,
   NC_BATCH_CLASS_FILL = 2,
+  NC_BATCH_CLASS_REFERENCE = 3,
+  NC_BATCH_CLASS_DELTA = 4,
 } NcBatchClass;
 
 #define NC_BATCH_SHA256_AT 12 /* in the header */

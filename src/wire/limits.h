@@ -12,7 +12,7 @@
 /* A batch that does not compress is its raw bytes and this header (batch.h), and a few bytes of operations. */
 #define NC_BATCH_HEADER_BYTES 60u
 /* What the coded form may have more than the raw bytes, before and after compression: one operation at most. */
-#define NC_BATCH_SLACK_BYTES 16u
+#define NC_BATCH_SLACK_BYTES (8u << 10) /* what operations may cost: 20 bytes for each of 128 pages is more than enough */
 
 #define NC_FRAME_HEADER_BYTES 16u
 /* The largest batch, and room for what later versions put before it. A receiver has one such buffer per connection. */

@@ -1,0 +1,283 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "wire/history.h"
+#include "wire/delta.h"
+
+#include <string.h>
+#include <xxhash.h>
+
+/* A longer delta is no gain over the compressed page. */
+#define NC_HISTORY_DELTA_MAX 3072u
+#define NC_HISTORY_HEAT_MAX 15u
+/* Frames looked at for one that may be taken; then the page goes without. */
+#define NC_HISTORY_SEARCH 64u
+#define NC_HISTORY_NO_PAGE UINT64_MAX
+
+/* A RAM block: its pages are numbered from `first` on. */
+typedef struct {
+  uint64_t first;
+  uint64_t count;
+} NcHistoryBlock;
+
+/* A page of the machine. */
+typedef struct {
+  uint32_t frame; /* NC_NO_FRAME: none */
+  uint8_t sent;   /* how often, up to NC_HISTORY_HEAT_MAX */
+} NcHistoryPage;
+
+struct NcHistory {
+  NcShadow *shadow;
+  bool eager;
+
+  GArray *blocks;    /* of NcHistoryBlock, by the parser's index */
+  GArray *pages;     /* of NcHistoryPage, by number */
+  GArray *owners;    /* of uint32_t: the page in each frame that was given out so far */
+  GArray *chances;   /* of uint8_t, likewise */
+  uint32_t hand;     /* of the clock */
+  uint32_t *by_hash; /* frame + 1 by hash; 0: none. A hint: the frame may hold something else by now */
+  uint32_t hash_mask;
+};
+
+NcPlan *
+nc_plan_new(void)
+{
+  NcPlan *plan = g_new0(NcPlan, 1);
+  plan->pages = g_array_new(FALSE, FALSE, sizeof(NcPagePlan));
+  plan->deltas = g_byte_array_new();
+  return plan;
+}
+
+void
+nc_plan_free(NcPlan *plan)
+{
+  if (!plan)
+    return;
+  g_array_unref(plan->pages);
+  g_byte_array_unref(plan->deltas);
+  g_free(plan);
+}
+
+/* Frames rounded up to a power of two: with each frame in it once, half of what is looked for is still there. */
+static uint32_t
+nc_history_table_size(uint32_t frames)
+{
+  uint32_t size = 1024;
+  while (size < frames && size < (1u << 30))
+    size <<= 1;
+  return size;
+}
+
+NcHistory *
+nc_history_new(NcShadow *shadow)
+{
+  NcHistory *h = g_new0(NcHistory, 1);
+  uint32_t size = nc_history_table_size(nc_shadow_frames(shadow));
+
+  h->shadow = shadow;
+  h->eager = true;
+  h->blocks = g_array_new(FALSE, FALSE, sizeof(NcHistoryBlock));
+  h->pages = g_array_new(FALSE, FALSE, sizeof(NcHistoryPage));
+  h->owners = g_array_new(FALSE, FALSE, sizeof(uint32_t));
+  h->chances = g_array_new(FALSE, TRUE, sizeof(uint8_t));
+  h->by_hash = g_new0(uint32_t, size);
+  h->hash_mask = size - 1;
+  return h;
+}
+
+void
+nc_history_free(NcHistory *h)
+{
+  if (!h)
+    return;
+  g_array_unref(h->blocks);
+  g_array_unref(h->pages);
+  g_array_unref(h->owners);
+  g_array_unref(h->chances);
+  g_free(h->by_hash);
+  g_free(h);
+}
+
+void
+nc_history_set_eager(NcHistory *h, bool eager)
+{
+  h->eager = eager;
+}
+
+void
+nc_history_forget(NcHistory *h)
+{
+  for (guint i = 0; i < h->pages->len; i++)
+    g_array_index(h->pages, NcHistoryPage, i).frame = NC_NO_FRAME;
+  g_array_set_size(h->owners, 0);
+  g_array_set_size(h->chances, 0);
+  h->hand = 0;
+  memset(h->by_hash, 0, ((size_t)h->hash_mask + 1) * sizeof *h->by_hash);
+}
+
+/* --- numbers --- */
+
+void
+nc_history_add_block(NcHistory *h, uint64_t bytes)
+{
+  NcHistoryBlock block = { .first = h->pages->len, .count = bytes / NC_STREAM_PAGE_BYTES };
+
+  if (block.first + block.count > NC_SHADOW_FRAMES_MAX)
+    block.count = 0; /* its pages have no history */
+  g_array_append_val(h->blocks, block);
+  g_array_set_size(h->pages, (guint)(block.first + block.count));
+  for (uint64_t i = block.first; i < block.first + block.count; i++)
+    g_array_index(h->pages, NcHistoryPage, i) = (NcHistoryPage){ .frame = NC_NO_FRAME };
+}
+
+size_t
+nc_history_block_count(const NcHistory *h)
+{
+  return h->blocks->len;
+}
+
+/* The page's number, or NC_HISTORY_NO_PAGE. */
+static uint64_t
+nc_history_number(const NcHistory *h, const NcStreamRecord *rec)
+{
+  if (rec->block >= h->blocks->len)
+    return NC_HISTORY_NO_PAGE;
+  const NcHistoryBlock *block = &g_array_index(h->blocks, NcHistoryBlock, rec->block);
+  uint64_t index = rec->page_offset / NC_STREAM_PAGE_BYTES;
+  return index < block->count ? block->first + index : NC_HISTORY_NO_PAGE;
+}
+
+static NcHistoryPage *
+nc_history_page(const NcHistory *h, uint64_t number)
+{
+  return &g_array_index(h->pages, NcHistoryPage, number);
+}
+
+/* --- frames --- */
+
+static uint32_t
+nc_history_new_frame(NcHistory *h, uint64_t number)
+{
+  uint32_t frame = h->owners->len, owner = (uint32_t)number; /* below NC_SHADOW_FRAMES_MAX */
+  uint8_t none = 0;
+
+  g_array_append_val(h->owners, owner);
+  g_array_append_val(h->chances, none);
+  return frame;
+}
+
+/* Looks for a frame whose page has used up its chances; each look costs it one. */
+static uint32_t
+nc_history_take_frame(NcHistory *h, uint64_t number)
+{
+  for (uint32_t i = 0; i < NC_HISTORY_SEARCH; i++) {
+    uint32_t frame = h->hand;
+    uint8_t *chances = &g_array_index(h->chances, uint8_t, frame);
+    h->hand = (h->hand + 1) % h->owners->len;
+    if (*chances > 0) {
+      (*chances)--;
+      continue;
+    }
+    nc_history_page(h, g_array_index(h->owners, uint32_t, frame))->frame = NC_NO_FRAME;
+    g_array_index(h->owners, uint32_t, frame) = (uint32_t)number;
+    return frame;
+  }
+  return NC_NO_FRAME;
+}
+
+/* A frame for a page that has none, or NC_NO_FRAME. */
+static uint32_t
+nc_history_find_frame(NcHistory *h, const NcHistoryPage *page, uint64_t number)
+{
+  if (!h->eager && page->sent == 0)
+    return NC_NO_FRAME;
+  if (h->owners->len < nc_shadow_frames(h->shadow))
+    return nc_history_new_frame(h, number);
+  return page->sent > 0 ? nc_history_take_frame(h, number) : NC_NO_FRAME;
+}
+
+/* --- contents --- */
+
+static uint32_t *
+nc_history_slot(const NcHistory *h, const uint8_t *body)
+{
+  return &h->by_hash[XXH3_64bits(body, NC_STREAM_PAGE_BYTES) & h->hash_mask];
+}
+
+/* A frame that holds ${body}, or NC_NO_FRAME. */
+static uint32_t
+nc_history_find_content(NcHistory *h, const uint32_t *slot, const uint8_t *body)
+{
+  uint32_t frame = *slot - 1; /* 0 wraps to NC_NO_FRAME */
+  if (*slot == 0 || memcmp(nc_shadow_frame(h->shadow, frame), body, NC_STREAM_PAGE_BYTES) != 0)
+    return NC_NO_FRAME;
+  return frame;
+}
+
+/* A page of one repeated pattern is 8 bytes on the wire: nothing beats that. */
+static bool
+nc_history_is_fill(const uint8_t *body)
+{
+  return memcmp(body, body + 8, NC_STREAM_PAGE_BYTES - 8) == 0;
+}
+
+/* Against what is in the page's own frame. */
+static void
+nc_history_plan_again(NcHistory *h, const uint8_t *body, NcPagePlan *p, NcPlan *plan)
+{
+  guint at = plan->deltas->len;
+
+  g_byte_array_set_size(plan->deltas, at + NC_HISTORY_DELTA_MAX);
+  size_t n = nc_delta_encode(nc_shadow_frame(h->shadow, p->frame), body, plan->deltas->data + at, NC_HISTORY_DELTA_MAX);
+  g_byte_array_set_size(plan->deltas, at + (guint)(n == SIZE_MAX ? 0 : n));
+  if (n == 0) {
+    p->kind = NC_PLAN_REFERENCE;
+    p->reference = p->frame;
+  } else if (n != SIZE_MAX) {
+    p->kind = NC_PLAN_DELTA;
+    p->delta_at = at;
+    p->delta_length = (uint16_t)n;
+  }
+}
+
+static void
+nc_history_plan_page(NcHistory *h, const uint8_t *body, uint64_t number, NcPagePlan *p, NcPlan *plan)
+{
+  NcHistoryPage *page = nc_history_page(h, number);
+  bool is_fill = nc_history_is_fill(body);
+  uint32_t *slot = NULL;
+
+  p->frame = page->frame;
+  if (!is_fill && p->frame != NC_NO_FRAME)
+    nc_history_plan_again(h, body, p, plan);
+  if (!is_fill && p->kind == NC_PLAN_WHOLE) {
+    slot = nc_history_slot(h, body);
+    p->reference = nc_history_find_content(h, slot, body);
+    p->kind = p->reference != NC_NO_FRAME ? NC_PLAN_REFERENCE : NC_PLAN_WHOLE;
+  }
+  if (p->frame == NC_NO_FRAME)
+    p->frame = page->frame = nc_history_find_frame(h, page, number);
+  else
+    g_array_index(h->chances, uint8_t, p->frame) = page->sent;
+  page->sent = (uint8_t)MIN(page->sent + 1u, NC_HISTORY_HEAT_MAX);
+  if (p->frame == NC_NO_FRAME)
+    return;
+  if (p->kind != NC_PLAN_REFERENCE || p->reference != p->frame)
+    memmove(nc_shadow_frame(h->shadow, p->frame), body, NC_STREAM_PAGE_BYTES);
+  if (slot)
+    *slot = p->frame + 1;
+}
+
+void
+nc_history_plan(NcHistory *h, const uint8_t *raw, const NcStreamRecord *records, size_t n_records, NcPlan *ret)
+{
+  g_array_set_size(ret->pages, 0);
+  g_byte_array_set_size(ret->deltas, 0);
+  ret->uses_history = false;
+  for (size_t i = 0; i < n_records; i++) {
+    NcPagePlan p = { .kind = NC_PLAN_WHOLE, .frame = NC_NO_FRAME };
+    uint64_t number = records[i].kind == NC_RECORD_PAGE ? nc_history_number(h, &records[i]) : NC_HISTORY_NO_PAGE;
+    if (number != NC_HISTORY_NO_PAGE)
+      nc_history_plan_page(h, raw + records[i].start + records[i].header_bytes, number, &p, ret);
+    ret->uses_history = ret->uses_history || p.kind != NC_PLAN_WHOLE;
+    g_array_append_val(ret->pages, p);
+  }
+}

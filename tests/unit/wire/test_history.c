@@ -1,0 +1,258 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Two shadows stay equal, and batches come out as they went in, whatever the pages
+ * do, however few frames there are, and though batches without history are decoded
+ * out of order.
+ */
+#include "base/bytes.h"
+#include "wire/batch.h"
+
+#include <string.h>
+
+#define PAGES 96
+#define PAGE NC_STREAM_PAGE_BYTES
+#define RECORD (8 + PAGE)
+#define BATCH_PAGES 24
+
+typedef struct {
+  uint32_t frames;
+  bool eager;
+} Budget;
+
+/* Both sides of a wire, and the machine between. */
+typedef struct {
+  GRand *random;
+  uint8_t memory[PAGES][PAGE];
+  NcShadow *ours, *theirs;
+  NcHistory *history;
+  NcBatchEncoder *encoder;
+  NcBatchDecoder *early, *in_order;
+  uint64_t references, deltas, wholes;
+} Wire;
+
+typedef struct {
+  GByteArray *raw;
+  GArray *records;
+  NcPlan *plan;
+} Piece;
+
+static Wire *
+wire_new(const Budget *budget, unsigned seed)
+{
+  static const NcBatchPolicy policy = { .codec = NC_CODEC_LZ4 };
+  Wire *w = g_new0(Wire, 1);
+
+  w->random = g_rand_new_with_seed(seed);
+  w->ours = nc_shadow_new(-1, budget->frames, NULL);
+  w->theirs = nc_shadow_new(-1, budget->frames, NULL);
+  w->history = nc_history_new(w->ours);
+  nc_history_set_eager(w->history, budget->eager);
+  nc_history_add_block(w->history, PAGES / 2 * PAGE);
+  nc_history_add_block(w->history, PAGES / 2 * PAGE);
+  w->encoder = nc_batch_encoder_new(&policy);
+  w->early = nc_batch_decoder_new();
+  w->in_order = nc_batch_decoder_new();
+  nc_batch_decoder_use_shadow(w->early, w->theirs, false);
+  nc_batch_decoder_use_shadow(w->in_order, w->theirs, true);
+  return w;
+}
+
+static void
+wire_free(Wire *w)
+{
+  g_rand_free(w->random);
+  nc_history_free(w->history);
+  nc_shadow_free(w->ours);
+  nc_shadow_free(w->theirs);
+  nc_batch_encoder_free(w->encoder);
+  nc_batch_decoder_free(w->early);
+  nc_batch_decoder_free(w->in_order);
+  g_free(w);
+}
+
+/* Changes a page as guests do: a little, wholly, into another's copy, into a pattern, or not at all. */
+static void
+touch(Wire *w, unsigned page)
+{
+  uint8_t *at = w->memory[page];
+
+  switch (g_rand_int_range(w->random, 0, 6)) {
+  case 0:
+    for (size_t i = 0; i < PAGE; i++)
+      at[i] = (uint8_t)g_rand_int(w->random);
+    break;
+  case 1:
+    memmove(at, w->memory[g_rand_int_range(w->random, 0, PAGES)], PAGE);
+    break;
+  case 2:
+    memset(at, g_rand_int_range(w->random, 0, 3), PAGE);
+    break;
+  case 3:
+    break;
+  default:
+    for (int i = 0; i < 20; i++)
+      at[g_rand_int_range(w->random, 0, PAGE)] = (uint8_t)g_rand_int(w->random);
+  }
+}
+
+/* Records of pages from ${first} on, some with a block's name, some of zero pages, which leave the frames alone. */
+static Piece
+next_piece(Wire *w)
+{
+  Piece p = { .raw = g_byte_array_new(), .records = g_array_new(FALSE, FALSE, sizeof(NcStreamRecord)), .plan = nc_plan_new() };
+  unsigned first = (unsigned)g_rand_int_range(w->random, 0, PAGES), count = (unsigned)g_rand_int_range(w->random, 1, BATCH_PAGES);
+
+  for (unsigned i = 0; i < count; i++) {
+    unsigned page = g_rand_int_range(w->random, 0, 8) == 0 ? (unsigned)g_rand_int_range(w->random, 0, PAGES) : (first + i) % PAGES;
+    bool named = g_rand_int_range(w->random, 0, 10) == 0, zero = g_rand_int_range(w->random, 0, 10) == 0;
+    NcStreamRecord rec = { .start = p.raw->len, .kind = zero ? NC_RECORD_ZERO : NC_RECORD_PAGE, .header_bytes = 8,
+                           .block = page / (PAGES / 2), .page_offset = (uint64_t)(page % (PAGES / 2)) * PAGE };
+    touch(w, page);
+    nc_put_u64(p.raw, rec.page_offset | (zero ? 0x22 : 0x28));
+    if (named) {
+      g_byte_array_append(p.raw, (const uint8_t *)"\3ram", 4);
+      rec.header_bytes += 4;
+    }
+    if (zero)
+      nc_put_u8(p.raw, 0);
+    else
+      g_byte_array_append(p.raw, w->memory[page], PAGE);
+    rec.length = p.raw->len - rec.start;
+    g_array_append_val(p.records, rec);
+  }
+  nc_history_plan(w->history, p.raw->data, (const NcStreamRecord *)(void *)p.records->data, p.records->len, p.plan);
+  return p;
+}
+
+static void
+piece_free(Piece *p)
+{
+  g_byte_array_unref(p->raw);
+  g_array_unref(p->records);
+  nc_plan_free(p->plan);
+}
+
+static GByteArray *
+encode(Wire *w, const Piece *p, bool plain)
+{
+  NcBatchStats stats;
+  GByteArray *payload = nc_batch_encode_planned(w->encoder, 0, p->raw->data, p->raw->len, (const NcStreamRecord *)(void *)p->records->data,
+                                                p->records->len, p->plan, plain, &stats);
+  w->references += stats.reference_pages;
+  w->deltas += stats.delta_pages;
+  w->wholes += stats.pages - stats.reference_pages - stats.delta_pages;
+  return payload;
+}
+
+/* As the destination does; returns whether the batch's SHA-256 was right. */
+static bool
+deliver(Wire *w, const GByteArray *payload, const Piece *p)
+{
+  g_autoptr(GByteArray) raw = g_byte_array_new();
+  g_autoptr(GError) error = NULL;
+  uint64_t offset;
+  uint32_t raw_len;
+  bool history;
+
+  g_assert_true(nc_batch_peek(payload->data, payload->len, &raw_len, &history));
+  g_assert_cmpuint(raw_len, ==, p->raw->len);
+  NcBatchDecoder *d = history ? w->in_order : w->early;
+  if (!nc_batch_decode(d, payload->data, payload->len, raw, &offset, &error)) {
+    g_assert_error(error, NC_ERROR, NC_ERROR_CORRUPT);
+    return false;
+  }
+  g_assert_cmpmem(raw->data, raw->len, p->raw->data, p->raw->len);
+  if (!history) {
+    g_autoptr(GArray) stores = nc_batch_decoder_steal_stores(d);
+    nc_batch_store(w->theirs, stores, raw->data);
+  }
+  return true;
+}
+
+static void
+assert_equal_shadows(Wire *w)
+{
+  for (uint32_t i = 0; i < nc_shadow_frames(w->ours); i++)
+    g_assert_cmpmem(nc_shadow_frame(w->ours, i), PAGE, nc_shadow_frame(w->theirs, i), PAGE);
+}
+
+static void
+test_stays_equal(gconstpointer data)
+{
+  const Budget *budget = data;
+  Wire *w = wire_new(budget, budget->frames);
+
+  for (int round = 0; round < 400; round++) {
+    Piece p = next_piece(w);
+    g_autoptr(GByteArray) payload = encode(w, &p, false);
+    g_assert_true(deliver(w, payload, &p));
+    piece_free(&p);
+  }
+  assert_equal_shadows(w);
+  g_test_message("%u frames: %u whole, %u references, %u deltas", budget->frames, (unsigned)w->wholes, (unsigned)w->references, (unsigned)w->deltas);
+  g_assert_cmpuint(w->deltas, >, budget->frames > 8 ? 200 : 0);
+  g_assert_cmpuint(w->references, >, 100 * (budget->frames > 8));
+  wire_free(w);
+}
+
+/* A frame of the destination is damaged: never a wrong byte, and after a plain copy and forgetting all is well again. */
+static void
+test_damage_is_noticed(void)
+{
+  static const Budget budget = { PAGES, true };
+  Wire *w = wire_new(&budget, 7);
+  unsigned noticed = 0;
+
+  for (int round = 0; round < 300; round++) {
+    Piece p = next_piece(w);
+    if (round % 10 == 5)
+      nc_shadow_frame(w->theirs, (uint32_t)g_rand_int_range(w->random, 0, PAGES))[17] ^= 0x40;
+    g_autoptr(GByteArray) payload = encode(w, &p, false);
+    if (!deliver(w, payload, &p)) {
+      g_autoptr(GByteArray) plain = encode(w, &p, true);
+      g_assert_true(deliver(w, plain, &p));
+      nc_history_forget(w->history);
+      noticed++;
+    }
+    piece_free(&p);
+  }
+  g_assert_cmpuint(noticed, >, 3);
+  wire_free(w);
+}
+
+/* Neither does a batch that wants more than was agreed. */
+static void
+test_without_a_shadow(void)
+{
+  static const Budget budget = { PAGES, true }, small = { 2, true };
+  Wire *w = wire_new(&budget, 9), *other = wire_new(&small, 9);
+  g_autoptr(NcBatchDecoder) none = nc_batch_decoder_new();
+  g_autoptr(GByteArray) raw = g_byte_array_new();
+  uint64_t offset;
+
+  for (int round = 0; round < 20; round++) {
+    Piece p = next_piece(w);
+    g_autoptr(GByteArray) payload = encode(w, &p, false);
+    g_assert_false(nc_batch_decode(none, payload->data, payload->len, raw, &offset, NULL));
+    if (round > 5)
+      nc_batch_decode(other->in_order, payload->data, payload->len, raw, &offset, NULL); /* frames that it has not */
+    piece_free(&p);
+  }
+  wire_free(w);
+  wire_free(other);
+}
+
+int
+main(int argc, char **argv)
+{
+  static const Budget budgets[] = { { PAGES, true }, { PAGES, false }, { 1000, true }, { 24, true }, { 24, false }, { 1, true } };
+
+  g_test_init(&argc, &argv, NULL);
+  for (size_t i = 0; i < G_N_ELEMENTS(budgets); i++) {
+    g_autofree char *path = g_strdup_printf("/history/stays-equal/%u-%s", budgets[i].frames, budgets[i].eager ? "eager" : "lazy");
+    g_test_add_data_func(path, &budgets[i], test_stays_equal);
+  }
+  g_test_add_func("/history/damage-is-noticed", test_damage_is_noticed);
+  g_test_add_func("/history/without-a-shadow", test_without_a_shadow);
+  return g_test_run();
+}
