@@ -73,7 +73,8 @@ nc_mover_spawn(const NcMoverProgram *program, int control, pid_t *ret_pid, GErro
 {
   g_autofree char *uid = g_strdup_printf("--uid=%u", (unsigned)program->uid);
   g_autofree char *gid = g_strdup_printf("--gid=%u", (unsigned)program->gid);
-  const char *argv[] = { program->binary, uid, gid, NULL };
+  g_autofree char *level = program->log_level ? g_strconcat("--log-level=", program->log_level, NULL) : NULL;
+  const char *argv[] = { program->binary, uid, gid, level, NULL };
   const int from[] = { control };
   const int to[] = { NC_MOVER_CONTROL_FD };
   g_autoptr(GError) problem = NULL;

@@ -18,6 +18,7 @@ typedef struct {
   const char *binary; /* borrowed */
   uid_t uid;
   gid_t gid;
+  const char *log_level; /* borrowed; NULL: the mover's own default */
 } NcMoverProgram;
 
 /* What the first message tells it. All borrowed. */
