@@ -4,7 +4,7 @@
 int
 nc_relay_bytes_equal(const NcRelayFacts *facts)
 {
-  if (facts->shut)
+  if (facts->shut && facts->shut_status == 0) /* a load that failed may stop reading anywhere */
     return facts->shut_equal;
   return facts->whole ? facts->digests_equal : -1;
 }
