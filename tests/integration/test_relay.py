@@ -11,7 +11,7 @@ left behind, neither sockets nor movers.
 """
 import json
 import os
-import pathlib
+import pwd
 import shutil
 import signal
 import socket
@@ -62,10 +62,10 @@ def keys(tmp_path_factory):
 class Relay:
     """A `novacron relay ...` that runs."""
 
-    def __init__(self, bed, *arguments, netns=None):
+    def __init__(self, bed, *arguments, netns=None, become=()):
         self.out, self.err = os.path.join(bed.dir, f"relay{id(self)}.out"), os.path.join(bed.dir, f"relay{id(self)}.err")
         with open(self.out, "wb") as out, open(self.err, "wb") as err:
-            self.process = bed.popen([NOVACRON, "relay", *arguments, "--json"], netns, stdout=out, stderr=err,
+            self.process = bed.popen([*become, NOVACRON, "relay", *arguments, "--json"], netns, stdout=out, stderr=err,
                                      stdin=subprocess.DEVNULL)
 
     def said(self):
@@ -482,6 +482,44 @@ def test_strangers_at_the_port_disturb_nobody(ends):
     stream = make_stream(100)
     push(ends.source, stream)
     assert read_exactly(ends.destination, len(stream)) == stream
+
+
+def uid_of(pid):
+    return int(next(line for line in open(f"/proc/{pid}/status") if line.startswith("Uid:")).split()[1])
+
+
+def test_movers_are_not_root_and_the_socket_is_its_owners(ends):
+    ends.open("--owner", "nobody", "--mover-uid", "65533", "--mover-gid", "65532")
+    nobody = pwd.getpwnam("nobody").pw_uid
+    assert os.stat(ends.outgoing).st_uid == nobody and os.stat(ends.outgoing).st_mode & 0o777 == 0o600
+    assert [uid_of(pid) for pid in ends.connector.mover_pids()] == [65533]
+    assert 0 not in [uid_of(pid) for pid in ends.listener.mover_pids()]
+
+
+def test_whoever_is_not_root_may_relay_as_well(ends):
+    """What is needed is the keys."""
+    user = pwd.getpwnam("nobody")
+    become = ["setpriv", f"--reuid={user.pw_uid}", f"--regid={user.pw_gid}", "--clear-groups"]
+    if subprocess.run([*become, "test", "-x", NOVACRON], stderr=subprocess.DEVNULL).returncode:
+        pytest.skip("the build is not everybody's to execute")
+    home = os.path.join(ends.bed.dir, "home")
+    shutil.copytree(ends.keys["host-a"], f"{home}/pki")
+    for path in [home, *(os.path.join(d, f) for d, ds, fs in os.walk(home) for f in ds + fs)]:
+        os.chown(path, user.pw_uid, user.pw_gid)
+    ends.outgoing = os.path.join(home, "out.sock")
+    ends.wait_for_stream()
+    ends.listener = ends.listen("--once")
+    ends.connector = Relay(ends.bed, "connect", "--to", f"127.0.0.1:{PORT}", "--unix", ends.outgoing, "--pki", f"{home}/pki",
+                           netns=ends.host, become=become)
+    ends.connector.wait_said("waiting for QEMU")
+    stream = make_stream(50)
+    ends.begin().sendall(stream)
+    ends.destination, _ = ends.waiting.accept()
+    assert read_exactly(ends.destination, len(stream)) == stream
+    assert [uid_of(pid) for pid in ends.connector.mover_pids()] == [user.pw_uid]
+    ends.source.close()
+    ends.destination.close()
+    assert ends.statuses() == (0, 0)
 
 
 @pytest.mark.parametrize("kind", [signal.SIGTERM, signal.SIGINT])
