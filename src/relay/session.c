@@ -202,7 +202,8 @@ nc_relay_note_event(NcRelaySession *s, const char *name, json_t *event)
 {
   if (g_str_equal(name, "progress")) {
     nc_relay_take_totals(s, event);
-    nc_relay_show_progress(s, event);
+    if (s->stream_bytes > 0)
+      nc_relay_show_progress(s, event);
   } else if (g_str_equal(name, "ready")) {
     nc_relay_take_ready(s, event);
   } else if (g_str_equal(name, "shut")) {
