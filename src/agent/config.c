@@ -106,6 +106,8 @@ static const NcKey nc_keys[] = {
   NUMBER(max_migrations_out, "5", 1, 100, "migrations", "Leaving at the same time; more are refused."),
   NUMBER(memory_reserve_mib, "256", 0, 1 << 24, "MiB",
          "Memory that arriving machines must leave free on this node."),
+  NUMBER(shadow_mib, "1048576", 0, 1 << 22, "MiB",
+         "Most memory of each migration's shadow, which makes pages that are sent again cheap; never more than the machine has, nor than half of what is free. 0: no shadow."),
   NUMBER(connect_timeout_ms, "10000", 100, 300000, "milliseconds", "For a connection to another node, with all its greetings."),
   NUMBER(prepare_timeout_ms, "60000", 1000, 600000, "milliseconds", "For the destination to start its QEMU."),
   NUMBER(peer_retry_ms, "1000", 50, 60000, "milliseconds",

@@ -43,6 +43,7 @@ typedef struct {
   int max_migrations_in;
   int max_migrations_out;
   int memory_reserve_mib;
+  int shadow_mib;
   int connect_timeout_ms;
   int prepare_timeout_ms;
   int peer_retry_ms;

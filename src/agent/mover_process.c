@@ -116,6 +116,13 @@ nc_mover_process_send(NcMoverProcess *mover, json_t *message, int fd, GError **e
   return true;
 }
 
+bool
+nc_mover_process_send_shadow(NcMoverProcess *mover, uint32_t frames, GError **error)
+{
+  return frames == 0 ||
+         nc_mover_process_send(mover, json_pack("{s:s, s:I}", "op", "shadow", "frames", (json_int_t)frames), -1, error);
+}
+
 pid_t
 nc_mover_process_pid(const NcMoverProcess *mover)
 {

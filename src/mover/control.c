@@ -144,6 +144,22 @@ nc_control_start(NcControl *c, json_t *message, int *fd, GError **error)
   return true;
 }
 
+/* Before the first connection: their threads look at it without a lock. */
+static bool
+nc_control_shadow(NcControl *c, json_t *message, int *fd, GError **error)
+{
+  NcMover *m = &c->mover;
+  int64_t frames;
+
+  if (!nc_json_int(message, "frames", 1, NC_SHADOW_FRAMES_MAX, &frames, error))
+    return false;
+  for (unsigned i = 0; i < NC_MOVER_MAX_STREAMS; i++)
+    if (m->links[i] || c->has_qemu || m->shadow)
+      return nc_fail(error, NC_ERROR_CONFLICT, "shadow given twice, or too late");
+  m->shadow = nc_shadow_new(-1, (uint32_t)frames, error);
+  return m->shadow != NULL;
+}
+
 static bool
 nc_control_is_stream_socket(int fd)
 {
@@ -263,6 +279,7 @@ nc_control_finish(NcControl *c, json_t *message, int *fd, GError **error)
 
 static const NcControlOp nc_control_ops[] = {
   { "start", false, false, nc_control_start },
+  { "shadow", true, false, nc_control_shadow },
   { "conn", true, false, nc_control_conn },
   { "qemu", true, false, nc_control_qemu },
   { "grant", true, true, nc_control_grant },

@@ -535,6 +535,8 @@ nc_link_run(void *argument)
 
   if (nc_link_handshake(l)) {
     l->decoder = nc_batch_decoder_new();
+    if (l->mover->sink && l->mover->shadow)
+      nc_batch_decoder_use_shadow(l->decoder, l->mover->shadow, false);
     l->deadline_us = nc_mono_us() + NC_MOVER_HANDSHAKE_MS * 1000;
     nc_link_urgent(l, nc_session_hello(l->mover, l->index));
     nc_link_loop(l);

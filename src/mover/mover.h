@@ -81,6 +81,8 @@ typedef struct {
   _Atomic uint64_t delivered_wire_bytes; /* bulk frames acknowledged / received in order */
   _Atomic uint64_t batches;
   _Atomic uint64_t pages, zero_pages, fill_pages;
+  _Atomic uint64_t reference_pages, delta_pages, delta_bytes;
+  _Atomic uint64_t resent_batches, resent_bytes;
   _Atomic uint64_t page_bytes_in, page_bytes_out;
   _Atomic uint64_t rtt_us;
   _Atomic uint64_t in_flight_bytes; /* unacknowledged / waiting for their turn */
@@ -131,6 +133,7 @@ typedef struct NcMover {
   NcBackReceiver *back_receiver;
   NcSink *sink;
   NcBackSender *back_sender;
+  NcShadow *shadow; /* NULL: pages are not kept. The reader's or the writer's */
 } NcMover;
 
 /* "source" or "destination": ours, and the other one's. */
