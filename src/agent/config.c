@@ -4,6 +4,7 @@
 #include "base/io.h"
 #include "base/log.h"
 #include "base/tcp.h"
+#include "mover/process.h"
 
 #include <errno.h>
 #include <grp.h>
@@ -223,22 +224,6 @@ nc_config_set(NcConfig *config, const NcKey *key, const char *text, GError **err
   return nc_fail(error, NC_ERROR_INTERNAL, "%s has no type", key->name);
 }
 
-/* Beside our own program; in the build tree, in the mover's directory; else by PATH. */
-static const char *
-nc_find_mover(void)
-{
-  static const char *const places[] = { "novacron-mover", "../mover/novacron-mover", "../libexec/novacron/novacron-mover" };
-  g_autofree char *self = g_file_read_link("/proc/self/exe", NULL);
-  g_autofree char *directory = g_path_get_dirname(self ? self : "/usr/sbin/novacrond");
-
-  for (size_t i = 0; i < G_N_ELEMENTS(places); i++) {
-    g_autofree char *path = g_canonicalize_filename(places[i], directory);
-    if (g_file_test(path, G_FILE_TEST_IS_EXECUTABLE))
-      return g_intern_string(path);
-  }
-  return g_intern_static_string("novacron-mover");
-}
-
 static void
 nc_config_derive(NcConfig *config)
 {
@@ -249,16 +234,11 @@ nc_config_derive(NcConfig *config)
     config->control_socket = g_intern_string(path);
   }
   if (!config->mover_binary[0])
-    config->mover_binary = nc_find_mover();
-  if (config->mover_uid < 0) {
-    user = getpwnam("novacron");
-    user = user ? user : getpwnam("nobody");
-    config->mover_uid = user ? (int)user->pw_uid : 65534;
-  }
-  if (config->mover_gid < 0) {
-    user = getpwuid((uid_t)config->mover_uid);
-    config->mover_gid = user ? (int)user->pw_gid : 65534;
-  }
+    config->mover_binary = nc_mover_find_binary();
+  if (config->mover_uid < 0)
+    config->mover_uid = (int)nc_mover_default_uid();
+  if (config->mover_gid < 0)
+    config->mover_gid = (int)nc_mover_default_gid((uid_t)config->mover_uid);
   if (config->control_uid_count < 0) {
     user = getpwnam("novacron-gate");
     config->control_uid_count = user ? 1 : 0;

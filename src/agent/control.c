@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "agent/control.h"
-#include "agent/service.h"
 #include "base/ident.h"
 #include "base/log.h"
+#include "base/service.h"
 
 #include <errno.h>
 #include <poll.h>

@@ -103,7 +103,7 @@ nc_destination_start_mover(NcMigration *m, json_t *request, GError **error)
     return false;
   if (!nc_hex_decode(hex, psk, sizeof psk))
     return nc_fail(error, NC_ERROR_PROTOCOL, "\"psk\" must be %zu hexadecimal bytes", sizeof psk);
-  NcMoverSetup setup = {
+  const NcMoverOrder order = {
     .is_source = false,
     .migration = m->id,
     .psk = psk,
@@ -111,7 +111,7 @@ nc_destination_start_mover(NcMigration *m, json_t *request, GError **error)
     .compression = nc_json_string_or(request, "compression", "none"),
     .pause_budget_ms = (int)nc_json_int_or(request, "pause_budget_ms", 300),
   };
-  NcMoverProcess *mover = nc_mover_process_start(m->deps->config, &setup, m->inbox, error);
+  NcMoverProcess *mover = nc_migration_start_mover(m, &order, error);
   nc_secret_clear(psk, sizeof psk);
   if (!mover)
     return false;

@@ -184,6 +184,21 @@ nc_migration_take_progress(NcMigration *m, json_t *progress)
     json_object_set_new(m->record, "ratio", json_real((double)stream / (double)wire));
 }
 
+static void
+nc_migration_on_mover(json_t *message, gpointer user_data)
+{
+  nc_inbox_push(user_data, NC_FROM_MOVER, message);
+}
+
+NcMoverProcess *
+nc_migration_start_mover(NcMigration *m, const NcMoverOrder *order, GError **error)
+{
+  const NcConfig *config = m->deps->config;
+  const NcMoverProgram program = { .binary = config->mover_binary, .uid = (uid_t)config->mover_uid, .gid = (gid_t)config->mover_gid };
+
+  return nc_mover_process_start(&program, order, nc_migration_on_mover, m->inbox, error);
+}
+
 void
 nc_migration_mover_error(NcMigration *m, json_t *event, GError **error)
 {

@@ -12,7 +12,7 @@
 #include "agent/inbox.h"
 #include "agent/keeper.h"
 #include "agent/migrations.h"
-#include "agent/mover_process.h"
+#include "mover/process.h"
 
 typedef struct {
   const NcMigrationsDeps *deps; /* borrowed */
@@ -74,6 +74,8 @@ bool nc_migration_move_right(NcMigration *m, NcRightState from, uint64_t from_ep
 
 /* The mover's progress event into the record. */
 void nc_migration_take_progress(NcMigration *m, json_t *progress);
+/* Starts this side's mover, whose messages arrive in the inbox. NULL on error. */
+NcMoverProcess *nc_migration_start_mover(NcMigration *m, const NcMoverOrder *order, GError **error);
 /* A mover's {"ev":"error"} as GError, with this node's side named. Sets *error always. */
 void nc_migration_mover_error(NcMigration *m, json_t *event, GError **error);
 

@@ -3,6 +3,7 @@
 #include "agent/migration_peer.h"
 #include "base/ident.h"
 #include "base/log.h"
+#include "mover/preface.h"
 #include "qemu/process.h"
 #include "wire/batch.h"
 
@@ -329,14 +330,13 @@ bool
 nc_migrations_accept_conn(NcMigrations *ms, const char *migration_id, unsigned index, int fd, GError **error)
 {
   nc_autofd int owned = fd;
-  static const uint8_t go_on = 0;
 
   g_autoptr(GMutexLocker) guard = g_mutex_locker_new(&ms->lock);
   NcMigration *m = nc_migrations_find_locked(ms, migration_id);
   if (!m || m->is_source || nc_migration_is_finished(m))
     return nc_fail(error, NC_ERROR_NOT_FOUND, "a mover's connection names migration %s, which does not arrive here", migration_id);
   /* The byte first: once the mover has the descriptor, TLS starts on it. */
-  return nc_write_all(owned, &go_on, 1, error) && nc_destination_migration_conn(m, index, owned, error);
+  return nc_preface_accept(owned, error) && nc_destination_migration_conn(m, index, owned, error);
 }
 
 static void

@@ -1,13 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "agent/peer_server.h"
-#include "agent/service.h"
-#include "base/bytes.h"
 #include "base/log.h"
+#include "base/service.h"
 #include "base/tcp.h"
-
-#include <errno.h>
-#include <poll.h>
-#include <sys/socket.h>
+#include "mover/preface.h"
 
 /* Sessions of migrations (at most 100), their successors after a cut, and strangers who have 10 s to prove themselves. */
 #define NC_SERVER_CONNECTIONS 256
@@ -16,11 +12,6 @@
 /* A known node that says nothing. */
 #define NC_SERVER_IDLE_MS 120000
 
-/* docs/protocols.md, section 4 */
-#define NC_PREFACE_BYTES 32
-#define NC_PREFACE_VERSION 1
-#define NC_PREFACE_ID_BYTES 24
-
 struct NcPeerServer {
   const NcConfig *config;
   NcNodes *nodes;
@@ -28,50 +19,15 @@ struct NcPeerServer {
   NcService *service;
 };
 
-/* Waits until ${bytes} can be read at once, so that drop by drop is no way to stay. */
-static bool
-nc_await_bytes(int fd, int bytes, int timeout_ms, GError **error)
-{
-  struct pollfd p = { .fd = fd, .events = POLLIN };
-
-  if (setsockopt(fd, SOL_SOCKET, SO_RCVLOWAT, &bytes, sizeof bytes) < 0)
-    return nc_fail_errno(error, NC_ERROR_INTERNAL, errno, "SO_RCVLOWAT");
-  int ready = poll(&p, 1, timeout_ms);
-  return ready > 0 || nc_fail(error, NC_ERROR_TIMEOUT, "it sent nothing for %d ms", timeout_ms);
-}
-
-static bool
-nc_is_preface(int fd, bool *ret_preface, GError **error)
-{
-  char first;
-  static const int one = 1;
-
-  if (!nc_await_bytes(fd, 1, NC_SERVER_GREETING_MS, error))
-    return false;
-  ssize_t n = recv(fd, &first, 1, MSG_PEEK | MSG_DONTWAIT);
-  if (n != 1)
-    return nc_fail(error, NC_ERROR_IO, "closed before the first byte");
-  *ret_preface = first == 'N'; /* TLS begins with 0x16; all 32 bytes are checked when they are here */
-  if (*ret_preface && (!nc_await_bytes(fd, NC_PREFACE_BYTES, NC_SERVER_GREETING_MS, error) ||
-                       setsockopt(fd, SOL_SOCKET, SO_RCVLOWAT, &one, sizeof one) < 0))
-    return false;
-  return true;
-}
-
 /* Reads the preface and hands ${fd} (taken) to the migration it names. */
 static bool
 nc_peer_server_take_mover(NcPeerServer *server, int fd, GError **error)
 {
   nc_autofd int owned = fd;
-  uint8_t bytes[NC_PREFACE_BYTES];
-  char id[NC_PREFACE_ID_BYTES + 1] = "";
+  NcPreface preface;
 
-  if (!nc_read_all(owned, bytes, sizeof bytes, NC_SERVER_GREETING_MS, error))
-    return false;
-  if (memcmp(bytes, "NCW1", 4) != 0 || nc_be16(bytes + 4) != NC_PREFACE_VERSION)
-    return nc_fail(error, NC_ERROR_PROTOCOL, "neither TLS nor a mover of this version of NovaCron");
-  memcpy(id, bytes + 8, NC_PREFACE_ID_BYTES);
-  return nc_migrations_accept_conn(server->migrations, id, nc_be16(bytes + 6), nc_fd_steal(&owned), error);
+  return nc_preface_read(owned, &preface, NC_SERVER_GREETING_MS, error) &&
+         nc_migrations_accept_conn(server->migrations, preface.id, preface.index, nc_fd_steal(&owned), error);
 }
 
 static bool
@@ -148,7 +104,7 @@ nc_peer_server_serve(int fd, gpointer user_data)
   g_autoptr(GError) error = NULL;
   bool is_mover = false;
 
-  if (!nc_tcp_tune(owned, &error) || !nc_is_preface(owned, &is_mover, &error)) {
+  if (!nc_tcp_tune(owned, &error) || !nc_preface_await(owned, &is_mover, NC_SERVER_GREETING_MS, &error)) {
     nc_log(NC_LOG_INFO, "agent", "connection from %s: %s", address, error ? error->message : "closed");
     return;
   }

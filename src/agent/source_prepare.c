@@ -9,8 +9,8 @@
 #include "base/fault.h"
 #include "base/ident.h"
 #include "base/log.h"
-#include "base/tcp.h"
 #include "crypto/digest.h"
+#include "mover/preface.h"
 #include "qemu/machine_spec.h"
 #include "qemu/migration_qmp.h"
 #include "wire/shadow.h"
@@ -20,7 +20,6 @@
 #include <string.h>
 #include <sys/socket.h>
 
-#define NC_PREFACE_BYTES 32
 #define NC_CLOCK_SAMPLES 5
 #define NC_CLOCK_GAP_US 1000 /* what delays one should not delay all */
 #define NC_QEMU_CONNECT_MS 5000
@@ -139,25 +138,6 @@ nc_source_ask_to_prepare(NcSource *s, const uint8_t psk[NC_MIG_PSK_BYTES], GErro
   return nc_mover_process_send_shadow(m->mover, (uint32_t)agreed, error);
 }
 
-/* docs/protocols.md section 4 */
-static bool
-nc_source_preface(NcSource *s, int fd, int index, GError **error)
-{
-  uint8_t preface[NC_PREFACE_BYTES] = { 'N', 'C', 'W', '1' };
-  uint8_t answer;
-  size_t length = strlen(s->m->id);
-
-  if (length > NC_PREFACE_BYTES - 8)
-    return nc_fail(error, NC_ERROR_INTERNAL, "migration id %s is too long", s->m->id);
-  nc_store_be16(preface + 4, 1);
-  nc_store_be16(preface + 6, (uint16_t)index);
-  memcpy(preface + 8, s->m->id, length);
-  if (!nc_write_all(fd, preface, sizeof preface, error) ||
-      !nc_read_all(fd, &answer, 1, s->m->deps->config->connect_timeout_ms, error))
-    return false;
-  return answer == 0 || nc_fail(error, NC_ERROR_PROTOCOL, "the destination did not take connection %d (answer %u)", index, answer);
-}
-
 /* One connection of the movers being made, on a thread of its own: each takes two round trips. */
 typedef struct {
   NcSource *s;
@@ -171,11 +151,8 @@ static gpointer
 nc_source_dial(gpointer data)
 {
   NcSourceDial *d = data;
-  nc_autofd int fd = nc_tcp_connect(d->s->address, d->s->m->deps->config->connect_timeout_ms, &d->error);
-
-  if (fd >= 0 && nc_source_preface(d->s, fd, d->index, &d->error))
-    d->fd = nc_fd_steal(&fd);
-  else
+  d->fd = nc_preface_dial(d->s->address, d->s->m->id, (uint16_t)d->index, d->s->m->deps->config->connect_timeout_ms, &d->error);
+  if (d->fd < 0)
     g_prefix_error(&d->error, "connection %d of the movers to %s: ", d->index, d->s->address);
   return NULL;
 }
@@ -382,7 +359,7 @@ nc_source_await_readiness(NcSource *s, GError **error)
 static bool
 nc_source_start_mover(NcSource *s, const uint8_t psk[NC_MIG_PSK_BYTES], GError **error)
 {
-  NcMoverSetup setup = {
+  const NcMoverOrder order = {
     .is_source = true,
     .migration = s->m->id,
     .psk = psk,
@@ -390,7 +367,7 @@ nc_source_start_mover(NcSource *s, const uint8_t psk[NC_MIG_PSK_BYTES], GError *
     .compression = s->compression,
     .pause_budget_ms = s->max_downtime_ms,
   };
-  s->m->mover = nc_mover_process_start(s->m->deps->config, &setup, s->m->inbox, error);
+  s->m->mover = nc_migration_start_mover(s->m, &order, error);
   return s->m->mover != NULL;
 }
 

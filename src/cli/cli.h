@@ -55,8 +55,14 @@ void nc_cli_print_json(json_t *object);
 /* Name rule of base/ident.h as an error for a command line's ${what}: "machine", "node", "migration". */
 bool nc_cli_check_name(const char *what, const char *name, GError **error);
 
+#define NC_PKI_DIR_DEFAULT "/var/lib/novacron/pki"
+/* ${directory} as people name it, ".../pki" or the one above, to the data directory of crypto/pki.h. Caller frees. */
+char *nc_cli_pki_data_dir(const char *directory);
+
 /* One function per row of the table, in cmd_*.c. */
 bool nc_cmd_pki_init(NcCli *, const NcCommand *, int, char **, GError **);
+bool nc_cmd_relay_connect(NcCli *, const NcCommand *, int, char **, GError **);
+bool nc_cmd_relay_listen(NcCli *, const NcCommand *, int, char **, GError **);
 bool nc_cmd_node_list(NcCli *, const NcCommand *, int, char **, GError **);
 bool nc_cmd_node_info(NcCli *, const NcCommand *, int, char **, GError **);
 bool nc_cmd_node_token(NcCli *, const NcCommand *, int, char **, GError **);

@@ -6,16 +6,6 @@
 
 #include <stdio.h>
 
-#define NC_PKI_DIR_DEFAULT "/var/lib/novacron/pki"
-
-/* nc_pki_init() wants the directory above "pki". Caller frees. */
-static char *
-nc_pki_data_dir(const char *directory)
-{
-  g_autofree char *last = g_path_get_basename(directory);
-  return g_str_equal(last, "pki") ? g_path_get_dirname(directory) : g_strdup(directory);
-}
-
 static bool
 nc_pki_check(const char *name, const char *address, int days, GError **error)
 {
@@ -51,7 +41,7 @@ nc_cmd_pki_init(NcCli *cli, const NcCommand *command, int argc, char **argv, GEr
   if (!nc_cli_parse(cli, command, options, &argc, &argv, error) || !nc_pki_check(name, address, days, error) ||
       !nc_cli_check_name("cluster", cluster ? cluster : "novacron", error))
     return false;
-  g_autofree char *data_dir = nc_pki_data_dir(dir ? dir : NC_PKI_DIR_DEFAULT);
+  g_autofree char *data_dir = nc_cli_pki_data_dir(dir ? dir : NC_PKI_DIR_DEFAULT);
   if (!nc_pki_init(data_dir, cluster ? cluster : "novacron", name, address, days, error))
     return false;
   g_autofree char *pki = nc_pki_dir(data_dir);

@@ -46,6 +46,23 @@ const NcCommand nc_commands[] = {
     "Makes the cluster's CA, this node's key and certificate, and the list of nodes.\n"
     "--dir is where they go; its last part must be \"pki\", else a directory pki is\n"
     "made below it. Nothing is overwritten." },
+  { "relay listen", "--bind HOST:PORT --unix PATH", 0, 0, nc_cmd_relay_listen,
+    "Take in what \"relay connect\" sends, for a QEMU of anybody's.",
+    "Example:\n"
+    "  qemu-system-x86_64 ... -incoming unix:/run/vm/in.sock\n"
+    "  novacron relay listen --bind 0.0.0.0:7451 --unix /run/vm/in.sock --once\n\n"
+    "Serves one session at a time until interrupted; --once ends with the first. The\n"
+    "other side must be a node of the same cluster (novacron pki init, novacrond join);\n"
+    "novacrond need not run." },
+  { "relay connect", "--to HOST:PORT --unix PATH", 0, 0, nc_cmd_relay_connect,
+    "Carry a migration of plain QEMU over NovaCron's wire.",
+    "Example:\n"
+    "  novacron relay connect --to host-b:7451 --unix /run/vm/out.sock\n"
+    "  (QEMU's monitor) migrate -d unix:/run/vm/out.sock\n\n"
+    "Makes the socket, waits for one QEMU, and ends with its migration. Between the\n"
+    "two QEMUs nothing changes: no run right, no grant; if a relay is stopped, the\n"
+    "migration fails as on a broken TCP connection. See docs/relay.md.\n\n"
+    "Exit status: 0 completed, 9 cancelled, else as in novacron(1)." },
   { "version", "", 0, 0, nc_cmd_version, "Print the version.", "Example:\n  novacron version" },
   { "help", "[COMMAND]", 0, 2, nc_cmd_help, "List the commands, or explain one.",
     "Examples:\n  novacron help\n  novacron help vm define" },

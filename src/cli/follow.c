@@ -1,26 +1,22 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The polling loop of --wait, and drawing its line. */
+/* The polling loop of --wait. */
 #include "cli/follow.h"
 #include "base/ident.h"
 #include "cli/client.h"
 #include "cli/migration_view.h"
+#include "cli/progress_line.h"
 
 #include <signal.h>
-#include <stdio.h>
-#include <sys/ioctl.h>
 #include <time.h>
-#include <unistd.h>
 
 #define NC_FOLLOW_POLL_MS 250
-#define NC_FOLLOW_LINE_US 2000000 /* between plain lines */
 #define NC_FOLLOW_SILENCE_US                                                                                           \
   300000000 /* how long NovaCron may be away: an upgrade with reboot of the service takes seconds */
 
 typedef struct {
   const NcCli *cli;
   const char *id;
-  bool terminal;
-  int64_t last_line_us;
+  NcProgressLine line;
   int64_t silent_since_us; /* 0: it answers */
 } NcFollow;
 
@@ -31,35 +27,6 @@ static void
 nc_follow_on_signal(int signal)
 {
   nc_follow_interrupted = 1;
-}
-
-static int
-nc_follow_columns(void)
-{
-  struct winsize size;
-  return ioctl(STDERR_FILENO, TIOCGWINSZ, &size) == 0 && size.ws_col > 1 ? size.ws_col : 80;
-}
-
-static void
-nc_follow_draw(NcFollow *follow, const char *line)
-{
-  int64_t now = nc_mono_us();
-
-  if (follow->terminal) {
-    g_autofree char *cut = g_utf8_substring(line, 0, MIN(g_utf8_strlen(line, -1), nc_follow_columns() - 1));
-    fprintf(stderr, "\r%s\033[K", cut);
-    fflush(stderr);
-  } else if (follow->last_line_us == 0 || now - follow->last_line_us >= NC_FOLLOW_LINE_US) {
-    fprintf(stderr, "%s\n", line);
-    follow->last_line_us = now;
-  }
-}
-
-static void
-nc_follow_end_line(const NcFollow *follow)
-{
-  if (follow->terminal)
-    fputs("\r\033[K", stderr);
 }
 
 /* May the next question be answered again? */
@@ -87,7 +54,7 @@ nc_follow_on_silence(NcFollow *follow, const GError *problem, GError **error)
     g_prefix_error(error, "migration %s goes on, but how it fares is not known: ", follow->id);
     return false;
   }
-  nc_follow_draw(follow, "NovaCron does not answer; the migration goes on; asking again");
+  nc_progress_line_draw(&follow->line, "NovaCron does not answer; the migration goes on; asking again");
   return true;
 }
 
@@ -108,7 +75,7 @@ nc_follow_loop(NcFollow *follow, GError **error)
     if (migration) {
       g_autofree char *line = nc_migration_progress(migration);
       follow->silent_since_us = 0;
-      nc_follow_draw(follow, line);
+      nc_progress_line_draw(&follow->line, line);
       if (nc_migration_has_ended(migration) || nc_migration_needs_attention(migration))
         return g_steal_pointer(&migration);
     } else if (!nc_follow_on_silence(follow, problem, error)) {
@@ -123,13 +90,14 @@ nc_follow_loop(NcFollow *follow, GError **error)
 json_t *
 nc_follow(const NcCli *cli, const char *id, bool *ret_interrupted, GError **error)
 {
-  NcFollow follow = { .cli = cli, .id = id, .terminal = isatty(STDERR_FILENO) };
+  NcFollow follow = { .cli = cli, .id = id };
   struct sigaction action = { .sa_handler = nc_follow_on_signal }; /* no SA_RESTART: the sleep must end */
 
   sigaction(SIGINT, &action, NULL);
   sigaction(SIGTERM, &action, NULL);
+  nc_progress_line_begin(&follow.line);
   json_t *migration = nc_follow_loop(&follow, error);
-  nc_follow_end_line(&follow);
+  nc_progress_line_end(&follow.line);
   *ret_interrupted = nc_follow_interrupted;
   return migration;
 }

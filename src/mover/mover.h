@@ -124,6 +124,7 @@ typedef struct NcMover {
   atomic_bool stopped;     /* failed or finishing: nothing is written to QEMU any more */
   atomic_bool peer_left;   /* it said BYE: its connections may close */
   atomic_bool shut_passed; /* QEMU's SHUT was read or received: the peer may leave */
+  atomic_bool ended;       /* destination: `end` was reported, nothing more is for QEMU: the source may leave */
   atomic_bool open;        /* all links are ready: bulk may flow */
   atomic_bool qemu_gone;   /* qemu_closed was reported */
 

@@ -102,7 +102,7 @@ nc_session_bye(NcMover *m, NcLink *link, const NcFrame *frame, GError **error)
 {
   if (!nc_frame_check_bye(frame, error))
     return false;
-  if (!atomic_load(&m->shut_passed))
+  if (!atomic_load(&m->shut_passed) && !atomic_load(&m->ended))
     return nc_fail(error, NC_ERROR_UNREACHABLE, "the %s's mover has left before the migration was over",
                    nc_mover_other_side(m));
   atomic_store(&m->peer_left, true);

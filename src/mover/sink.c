@@ -233,6 +233,17 @@ nc_sink_report_grant(NcSink *s, const NcHeld *grant)
                                     (json_int_t)grant->at.offset, "sha256", hex));
 }
 
+/* Nothing more will reach QEMU: the stream is over (${whole}), or QEMU takes no more of it. The writer's. */
+static void
+nc_sink_report_end(NcSink *s, const NcChain *at, bool whole)
+{
+  g_autofree char *hex = nc_hex_encode(at->value, sizeof at->value);
+
+  atomic_store(&s->mover->ended, true);
+  nc_mover_emit(s->mover, json_pack("{s:s, s:I, s:s, s:b}", "ev", "end", "stream_bytes", (json_int_t)at->offset, "sha256",
+                                    hex, "whole", (int)whole));
+}
+
 /* Takes one statement whose time has come. */
 static bool
 nc_sink_pop_held_locked(NcSink *s, uint64_t delivered, NcHeld *ret)
@@ -263,8 +274,12 @@ nc_sink_settle(NcSink *s)
       return;
     if (!ok)
       nc_mover_fail(s->mover, error);
-    else if (held.epoch > 0 && !nc_mover_is_stopped(s->mover))
+    else if (nc_mover_is_stopped(s->mover))
+      return;
+    else if (held.epoch > 0)
       nc_sink_report_grant(s, &held);
+    else
+      nc_sink_report_end(s, &held.at, true);
   }
 }
 
@@ -466,8 +481,10 @@ nc_sink_run(void *argument)
       nc_mover_fail(s->mover, g_steal_pointer(&error));
     if (!raw)
       continue;
-    if (!nc_sink_deliver(s, raw))
+    if (!nc_sink_deliver(s, raw)) {
+      nc_sink_report_end(s, &s->chain, false); /* only this thread changes the chain */
       return NULL;
+    }
     int64_t now_us = nc_mono_us();
     if (ack.bytes >= NC_MOVER_ACK_BYTES || now_us - ack.last_us >= NC_MOVER_ACK_US)
       nc_sink_acknowledge(s, &ack, now_us);

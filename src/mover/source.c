@@ -186,6 +186,10 @@ nc_source_idle(NcSource *s, bool *waited)
 static void
 nc_source_conclude(NcSource *s)
 {
+  bool tail = s->complete == s->filled && nc_stream_parser_at_tail(s->parser);
+
+  nc_mover_emit(s->mover, json_pack("{s:s, s:I, s:b}", "ev", "end", "stream_bytes",
+                                    (json_int_t)(s->batch->offset + s->filled), "tail", (int)tail));
   s->complete = s->filled; /* a torn record is the stream's last piece all the same */
   nc_source_cut(s);
   nc_outbox_conclude(s->outbox, 0);

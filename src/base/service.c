@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-#include "agent/service.h"
+#include "base/service.h"
 #include "base/io.h"
 #include "base/log.h"
 
@@ -57,7 +57,7 @@ nc_service_has_room(NcService *service)
   bool room = g_hash_table_size(service->live) < service->max_connections;
   g_mutex_unlock(&service->lock);
   if (!room && !service->was_full)
-    nc_log(NC_LOG_WARNING, "agent", "%s: %u connections are open, further ones are closed at once", service->name,
+    nc_log(NC_LOG_WARNING, "base", "%s: %u connections are open, further ones are closed at once", service->name,
            service->max_connections);
   service->was_full = !room;
   return room;
@@ -83,7 +83,7 @@ nc_service_start(NcService *service, int fd)
     g_thread_unref(thread); /* its end is waited for by means of ${live} */
     return;
   }
-  nc_log(NC_LOG_ERR, "agent", "%s: no thread for a connection: %s", service->name, error->message);
+  nc_log(NC_LOG_ERR, "base", "%s: no thread for a connection: %s", service->name, error->message);
   g_mutex_lock(&service->lock);
   g_hash_table_remove(service->live, c);
   g_mutex_unlock(&service->lock);

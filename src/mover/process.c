@@ -1,22 +1,57 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-#include "agent/mover_process.h"
+#include "mover/process.h"
 #include "base/bytes.h"
 #include "base/log.h"
 
 #include <errno.h>
+#include <pwd.h>
 #include <signal.h>
 #include <sys/socket.h>
 #include <sys/wait.h>
+#include <unistd.h>
 
 #define NC_MOVER_CONTROL_FD 3
+#define NC_MOVER_NOBODY 65534 /* where even that name is missing */
 
 struct NcMoverProcess {
   pid_t pid;
   int control;
   GThread *reader;
-  NcInbox *inbox;
+  NcMoverFunc func;
+  gpointer user_data;
   GMutex send_lock; /* one message at a time on ${control} */
 };
+
+const char *
+nc_mover_find_binary(void)
+{
+  static const char *const places[] = { "novacron-mover", "../mover/novacron-mover", "../libexec/novacron/novacron-mover" };
+  g_autofree char *self = g_file_read_link("/proc/self/exe", NULL);
+  g_autofree char *directory = g_path_get_dirname(self ? self : "/usr/sbin/novacrond");
+
+  for (size_t i = 0; i < G_N_ELEMENTS(places); i++) {
+    g_autofree char *path = g_canonicalize_filename(places[i], directory);
+    if (g_file_test(path, G_FILE_TEST_IS_EXECUTABLE))
+      return g_intern_string(path);
+  }
+  return g_intern_static_string("novacron-mover");
+}
+
+uid_t
+nc_mover_default_uid(void)
+{
+  struct passwd *user = getpwnam("novacron");
+
+  user = user ? user : getpwnam("nobody");
+  return user ? user->pw_uid : NC_MOVER_NOBODY;
+}
+
+gid_t
+nc_mover_default_gid(uid_t uid)
+{
+  struct passwd *user = getpwuid(uid);
+  return user ? user->pw_gid : NC_MOVER_NOBODY;
+}
 
 static gpointer
 nc_mover_reader(gpointer data)
@@ -27,41 +62,43 @@ nc_mover_reader(gpointer data)
     json_t *message = nc_msg_recv(mover->control, -1, NULL, &error);
     if (!message)
       break;
-    nc_inbox_push(mover->inbox, NC_FROM_MOVER, message);
+    mover->func(message, mover->user_data);
   }
-  nc_inbox_push(mover->inbox, NC_FROM_MOVER, NULL);
+  mover->func(NULL, mover->user_data);
   return NULL;
 }
 
 static bool
-nc_mover_spawn(const NcConfig *config, int control, pid_t *ret_pid, GError **error)
+nc_mover_spawn(const NcMoverProgram *program, int control, pid_t *ret_pid, GError **error)
 {
-  g_autofree char *uid = g_strdup_printf("--uid=%u", (unsigned)config->mover_uid);
-  g_autofree char *gid = g_strdup_printf("--gid=%u", (unsigned)config->mover_gid);
-  const char *argv[] = { config->mover_binary, uid, gid, NULL };
+  g_autofree char *uid = g_strdup_printf("--uid=%u", (unsigned)program->uid);
+  g_autofree char *gid = g_strdup_printf("--gid=%u", (unsigned)program->gid);
+  g_autofree char *level = program->log_level ? g_strconcat("--log-level=", program->log_level, NULL) : NULL;
+  const char *argv[] = { program->binary, uid, gid, level, NULL };
   const int from[] = { control };
   const int to[] = { NC_MOVER_CONTROL_FD };
   g_autoptr(GError) problem = NULL;
 
   if (!g_spawn_async_with_pipes_and_fds(NULL, argv, NULL, G_SPAWN_DO_NOT_REAP_CHILD | G_SPAWN_SEARCH_PATH, NULL, NULL, -1, -1,
                                         -1, from, to, 1, ret_pid, NULL, NULL, NULL, &problem))
-    return nc_fail(error, NC_ERROR_INTERNAL, "can't start the mover %s: %s (set mover_binary)", config->mover_binary,
+    return nc_fail(error, NC_ERROR_INTERNAL, "can't start the mover %s: %s (say where it is: mover_binary, or --mover of a relay)", program->binary,
                    problem->message);
   return true;
 }
 
 static json_t *
-nc_mover_start_message(const NcMoverSetup *setup)
+nc_mover_start_message(const NcMoverOrder *order)
 {
-  g_autofree char *psk = nc_hex_encode(setup->psk, 32);
+  g_autofree char *psk = nc_hex_encode(order->psk, 32);
   return json_pack("{s:s, s:s, s:s, s:s, s:i, s:s, s:i, s:i, s:i}", "op", "start", "role",
-                   setup->is_source ? "source" : "destination", "migration", setup->migration, "psk", psk, "streams",
-                   setup->streams, "compression", setup->compression, "workers", (int)g_get_num_processors(),
-                   "pause_budget_ms", setup->pause_budget_ms, "progress_ms", 250);
+                   order->is_source ? "source" : "destination", "migration", order->migration, "psk", psk, "streams",
+                   order->streams, "compression", order->compression, "workers", (int)g_get_num_processors(),
+                   "pause_budget_ms", order->pause_budget_ms, "progress_ms", 250);
 }
 
 NcMoverProcess *
-nc_mover_process_start(const NcConfig *config, const NcMoverSetup *setup, NcInbox *inbox, GError **error)
+nc_mover_process_start(const NcMoverProgram *program, const NcMoverOrder *order, NcMoverFunc func, gpointer user_data,
+                       GError **error)
 {
   int pair[2];
   if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair) < 0) {
@@ -71,16 +108,17 @@ nc_mover_process_start(const NcConfig *config, const NcMoverSetup *setup, NcInbo
   nc_autofd int ours = pair[0];
   nc_autofd int theirs = pair[1];
   pid_t pid;
-  if (!nc_mover_spawn(config, theirs, &pid, error))
+  if (!nc_mover_spawn(program, theirs, &pid, error))
     return NULL;
 
   NcMoverProcess *mover = g_new0(NcMoverProcess, 1);
   mover->pid = pid;
   mover->control = nc_fd_steal(&ours);
-  mover->inbox = nc_inbox_ref(inbox);
+  mover->func = func;
+  mover->user_data = user_data;
   g_mutex_init(&mover->send_lock);
   mover->reader = g_thread_new("mover-reader", nc_mover_reader, mover);
-  if (!nc_mover_process_send(mover, nc_mover_start_message(setup), -1, error)) {
+  if (!nc_mover_process_send(mover, nc_mover_start_message(order), -1, error)) {
     nc_mover_process_free(mover);
     return NULL;
   }
@@ -98,7 +136,6 @@ nc_mover_process_free(NcMoverProcess *mover)
   while (waitpid(mover->pid, NULL, 0) < 0 && errno == EINTR)
     ;
   close(mover->control);
-  nc_inbox_unref(mover->inbox);
   g_mutex_clear(&mover->send_lock);
   g_free(mover);
 }

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * A listening socket whose connections are each served by a thread of their
- * own, up to a maximum: what the control socket and the TCP port have in
- * common.
+ * own, up to a maximum: what novacrond's control socket, its TCP port and a
+ * relay's port have in common.
  */
 #pragma once
 
