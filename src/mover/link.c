@@ -250,7 +250,10 @@ nc_link_make_ping(NcLink *l)
   return nc_frame_encode_ping((uint64_t)now_us);
 }
 
-/* Does anything wait for the end of the frame that is under way? */
+/*
+ * Does anything wait for the end of the frame that is under way? Not our ping: its time begins when it is made, and
+ * ten times a second it would make a burst of the rest of a batch.
+ */
 static bool
 nc_link_has_urgent(NcLink *l)
 {
@@ -259,7 +262,7 @@ nc_link_has_urgent(NcLink *l)
   for (unsigned i = 0; i < NC_LINK_CHANNELS; i++)
     has = has || l->acks[i].pending;
   pthread_mutex_unlock(&l->lock);
-  return has || l->pong_due || (l->index == 0 && l->has_hello && nc_mono_us() >= l->next_ping_us);
+  return has || l->pong_due;
 }
 
 /* A bulk frame once begun has to be finished: begin only where the kernel and the rate limit take it. */
@@ -496,12 +499,12 @@ nc_link_timeout_us(const NcLink *l)
 
   if (l->deadline_us > 0)
     next_us = l->deadline_us;
-  if (l->chunk_done == l->chunk_length) { /* else the record under way is first, and waits for the socket */
-    if (l->index == 0 && l->has_hello && l->phase == NC_LINK_RUNNING)
-      next_us = MIN(next_us, l->next_ping_us);
-    if (l->bulk_ask_us > 0)
-      next_us = MIN(next_us, l->bulk_ask_us);
-  }
+  /* A record that waits for the socket is first, then the frame under way, then a ping. */
+  bool has_record = l->chunk_done < l->chunk_length;
+  if (l->index == 0 && l->has_hello && l->phase == NC_LINK_RUNNING && !has_record && !l->frame.header)
+    next_us = MIN(next_us, l->next_ping_us);
+  if (l->bulk_ask_us > 0 && !has_record)
+    next_us = MIN(next_us, l->bulk_ask_us);
   return next_us == G_MAXINT64 ? -1 : MAX(next_us - nc_mono_us(), 0);
 }
 
