@@ -54,10 +54,11 @@ static json_t *
 nc_mover_start_message(const NcMoverSetup *setup)
 {
   g_autofree char *psk = nc_hex_encode(setup->psk, 32);
-  return json_pack("{s:s, s:s, s:s, s:s, s:i, s:s, s:i, s:i, s:i}", "op", "start", "role",
+  return json_pack("{s:s, s:s, s:s, s:s, s:i, s:s, s:i, s:i, s:i, s:I, s:b}", "op", "start", "role",
                    setup->is_source ? "source" : "destination", "migration", setup->migration, "psk", psk, "streams",
                    setup->streams, "compression", setup->compression, "workers", (int)g_get_num_processors(),
-                   "pause_budget_ms", setup->pause_budget_ms, "progress_ms", 250);
+                   "pause_budget_ms", setup->pause_budget_ms, "progress_ms", 250, "rate_bps", (json_int_t)setup->rate_bps,
+                   "yield", setup->yield);
 }
 
 NcMoverProcess *

@@ -21,6 +21,8 @@ typedef struct {
   int streams;
   const char *compression;
   int pause_budget_ms;
+  int64_t rate_bps; /* of the source; 0: no limit */
+  bool yield;       /* of the source: gives way to others */
 } NcMoverSetup;
 
 NcMoverProcess *nc_mover_process_start(const NcConfig *config, const NcMoverSetup *setup, NcInbox *inbox, GError **error);
