@@ -220,6 +220,7 @@ nc_migration_take_progress(NcMigration *m, json_t *progress)
     { "page_bytes_in", "page_bytes_in" }, { "page_bytes_out", "page_bytes_out" }, { "rtt_us", "rtt_us" },
     { "in_flight_bytes", "in_flight_bytes" }, { "window_bytes", "window_bytes" }, { "cpu_ms", "mover_cpu_ms" },
     { "rss_bytes", "mover_rss_bytes" }, { "batches", "batches" },
+    { "shaped_rate_bps", "shaped_rate_bps" },
   };
   g_autoptr(GMutexLocker) guard = g_mutex_locker_new(&m->lock);
   for (size_t i = 0; i < G_N_ELEMENTS(keys); i++)
