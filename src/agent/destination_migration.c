@@ -400,6 +400,7 @@ nc_destination_handle(NcDestination *d, NcInboxItem *item)
     nc_destination_fail(d, NC_ERROR_CANCELLED, "cancelled at the destination");
     break;
   case NC_FROM_RESOLVE:
+  case NC_FROM_LIMITS:
   case NC_FROM_QUIT:
     break;
   }

@@ -315,6 +315,9 @@ nc_source_take_word(NcSource *s, NcInboxItem *item, NcSourceReadiness *r, bool *
   case NC_FROM_QMP: /* QEMU is under way already: what it says belongs to the copying */
     *ret_keep = item->message != NULL;
     return item->message || nc_fail(error, NC_ERROR_QEMU, "the QEMU on the source died");
+  case NC_FROM_LIMITS: /* the mover may have been started with the rate before */
+    *ret_keep = true;
+    return true;
   default: /* a cancel is seen by its flag */
     return true;
   }
@@ -366,6 +369,8 @@ nc_source_start_mover(NcSource *s, const uint8_t psk[NC_MIG_PSK_BYTES], GError *
     .streams = s->streams,
     .compression = s->compression,
     .pause_budget_ms = s->max_downtime_ms,
+    .rate_bps = nc_migration_int(s->m, "rate_limit_bps"),
+    .yield = nc_migration_qos(s->m) == NC_QOS_BACKGROUND,
   };
   s->m->mover = nc_migration_start_mover(s->m, &order, error);
   return s->m->mover != NULL;
@@ -401,8 +406,8 @@ nc_source_prepare(NcSource *s, GError **error)
   nc_migration_set(m, "was_running", json_boolean(s->was_running));
   nc_migration_watch_qemu(m);
   nc_qemu_closefd(qmp, NC_KEEPER_NAME, NULL); /* of an attempt that a crash cut short */
-  NcQemuMigrationParams params = { .max_bandwidth_bps = (uint64_t)s->bandwidth_limit_bps,
-                                   .downtime_limit_ms = (uint32_t)s->max_downtime_ms };
+  /* The limit is of the wire, and the mover's: QEMU's would be one of bytes before compression. */
+  NcQemuMigrationParams params = { .downtime_limit_ms = (uint32_t)s->max_downtime_ms };
   if (!nc_qemu_migration_setup_source(qmp, &params, error))
     return false;
   if (!nc_source_open_session(s, error))

@@ -90,14 +90,18 @@ static bool
 nc_control_parse_numbers(json_t *message, unsigned processors, NcMoverSetup *setup, GError **error)
 {
   int64_t streams;
+  int64_t rate = nc_json_int_or(message, "rate_bps", 0);
   int64_t workers = nc_json_int_or(message, "workers", 0);
   int64_t pause = nc_json_int_or(message, "pause_budget_ms", NC_CONTROL_DEFAULT_PAUSE_MS);
   int64_t progress = nc_json_int_or(message, "progress_ms", NC_CONTROL_DEFAULT_PROGRESS_MS);
 
   if (!nc_json_int(message, "streams", 1, NC_MOVER_MAX_STREAMS, &streams, error))
     return false;
+  if (rate < 0)
+    return nc_fail(error, NC_ERROR_PROTOCOL, "\"rate_bps\" must not be negative");
   if (workers <= 0) /* as many as there are processors */
     workers = processors;
+  setup->rate_bps = setup->is_source ? (uint64_t)rate : 0;
   setup->streams = (unsigned)streams;
   setup->workers = (unsigned)MIN(workers, NC_MOVER_MAX_WORKERS);
   setup->pause_budget_ms = (unsigned)CLAMP(pause, 1, 600000);
@@ -132,6 +136,7 @@ nc_control_start(NcControl *c, json_t *message, int *fd, GError **error)
 
   if (!nc_control_parse_start(message, c->processors, &m->setup, error))
     return false;
+  m->shaper = nc_shaper_new(m->setup.rate_bps);
   if (m->setup.is_source) {
     m->source = nc_source_new(m);
     m->back_receiver = nc_back_receiver_new(m);
@@ -220,6 +225,17 @@ nc_control_grant(NcControl *c, json_t *message, int *fd, GError **error)
 }
 
 static bool
+nc_control_rate(NcControl *c, json_t *message, int *fd, GError **error)
+{
+  int64_t rate;
+  if (!nc_json_int(message, "bps", 0, G_MAXINT64, &rate, error))
+    return false;
+  nc_shaper_set_rate(c->mover.shaper, (uint64_t)rate);
+  nc_mover_wake_links(&c->mover);
+  return true;
+}
+
+static bool
 nc_control_deliver_shut(NcControl *c, json_t *message, int *fd, GError **error)
 {
   nc_back_receiver_deliver_shut(c->mover.back_receiver);
@@ -283,6 +299,7 @@ static const NcControlOp nc_control_ops[] = {
   { "conn", true, false, nc_control_conn },
   { "qemu", true, false, nc_control_qemu },
   { "grant", true, true, nc_control_grant },
+  { "rate", true, true, nc_control_rate },
   { "deliver_shut", true, true, nc_control_deliver_shut },
   { "finish", true, false, nc_control_finish },
 };

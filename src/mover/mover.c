@@ -268,6 +268,7 @@ nc_mover_progress(NcMover *m, const char *event, int64_t now_us)
     { "in_flight_bytes", nc_counted(&m->counters.in_flight_bytes) },
     { "window_bytes", nc_counted(&m->counters.window_bytes) },
     { "batches", nc_counted(&m->counters.batches) },
+    { "shaped_rate_bps", nc_shaper_rate(m->shaper) },
     { "cpu_ms", nc_mover_cpu_ms() },
     { "rss_bytes", nc_mover_rss_bytes(m) },
   };

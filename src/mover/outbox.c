@@ -303,6 +303,15 @@ nc_outbox_take(NcOutbox *o, NcOutFrame *ret)
   return found;
 }
 
+bool
+nc_outbox_take_conclusion(NcOutbox *o, NcOutFrame *ret)
+{
+  pthread_mutex_lock(&o->lock);
+  bool found = nc_outbox_take_conclusion_locked(o, ret);
+  pthread_mutex_unlock(&o->lock);
+  return found;
+}
+
 void
 nc_outbox_written(NcOutbox *o, const NcOutFrame *frame)
 {

@@ -63,6 +63,8 @@ void nc_outbox_position(NcOutbox *o, NcChain *ret);
 
 /* The next frame in order, if there is one and the window has room. Any link's thread. */
 bool nc_outbox_take(NcOutbox *o, NcOutFrame *ret);
+/* The same, of GRANT and END only: they don't wait for a rate limit. */
+bool nc_outbox_take_conclusion(NcOutbox *o, NcOutFrame *ret);
 /* The batch ${frame} is entirely written. */
 void nc_outbox_written(NcOutbox *o, const NcOutFrame *frame);
 

@@ -29,6 +29,8 @@ typedef struct {
   int streams;
   const char *compression;
   int pause_budget_ms;
+  int64_t rate_bps; /* of the source; 0: no limit */
+  bool yield;       /* of the source: gives way to others */
 } NcMoverOrder;
 
 /* Takes ${message}; NULL, the last one: the mover is gone. Called by a thread of the mover's own. */
