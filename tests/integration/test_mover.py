@@ -484,6 +484,33 @@ def test_qemu_closing_is_news_on_either_side(pairs):
     assert pair.source.process.poll() is None and pair.destination.process.poll() is None
 
 
+def test_without_shut_the_end_is_said_and_both_finish_in_order(pairs):
+    """A QEMU without return path: nothing but END tells that everything has arrived."""
+    pair = pairs(streams=2).ready()
+    stream = make_stream(300)
+    move(pair, stream)
+    pair.qemu_source.close()
+    end = pair.source.wait("end")
+    assert (end["stream_bytes"], end["tail"]) == (len(stream), True)
+    reached = pair.destination.wait("end")
+    assert (reached["stream_bytes"], reached["whole"]) == (len(stream), True)
+    for mover in (pair.source, pair.destination):
+        mover.send({"op": "finish"})
+        assert mover.wait("done")["sha256"] == reached["sha256"]
+        assert mover.exit_status() == 0 and not mover.got("error")
+
+
+def test_a_torn_stream_has_no_tail_and_a_qemu_that_left_no_whole(pairs):
+    pair = pairs(compression="none").ready()
+    stream = make_stream(2000)
+    push(pair.qemu_source, stream[:-7]).join(1)
+    read_exactly(pair.qemu_destination, 1000)
+    pair.qemu_destination.close()
+    assert pair.destination.wait("end")["whole"] is False
+    pair.qemu_source.close()
+    assert pair.source.wait("end")["tail"] is False
+
+
 def test_a_blocked_migration_still_answers(pairs):
     pair = pairs().ready()
     push(pair.qemu_source, make_stream(20000))
