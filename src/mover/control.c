@@ -102,6 +102,7 @@ nc_control_parse_numbers(json_t *message, unsigned processors, NcMoverSetup *set
   if (workers <= 0) /* as many as there are processors */
     workers = processors;
   setup->rate_bps = setup->is_source ? (uint64_t)rate : 0;
+  setup->yields = setup->is_source && nc_json_bool_or(message, "yield", false);
   setup->streams = (unsigned)streams;
   setup->workers = (unsigned)MIN(workers, NC_MOVER_MAX_WORKERS);
   setup->pause_budget_ms = (unsigned)CLAMP(pause, 1, 600000);
@@ -136,7 +137,7 @@ nc_control_start(NcControl *c, json_t *message, int *fd, GError **error)
 
   if (!nc_control_parse_start(message, c->processors, &m->setup, error))
     return false;
-  m->shaper = nc_shaper_new(m->setup.rate_bps);
+  m->shaper = nc_shaper_new(m->setup.rate_bps, m->setup.yields);
   if (m->setup.is_source) {
     m->source = nc_source_new(m);
     m->back_receiver = nc_back_receiver_new(m);
@@ -230,7 +231,7 @@ nc_control_rate(NcControl *c, json_t *message, int *fd, GError **error)
   int64_t rate;
   if (!nc_json_int(message, "bps", 0, G_MAXINT64, &rate, error))
     return false;
-  nc_shaper_set_rate(c->mover.shaper, (uint64_t)rate);
+  nc_shaper_set(c->mover.shaper, (uint64_t)rate, nc_json_bool_or(message, "yield", false));
   nc_mover_wake_links(&c->mover);
   return true;
 }

@@ -392,6 +392,7 @@ nc_link_take_pong(NcLink *l, GError **error)
   if (sent_us > now_us || now_us - sent_us > G_USEC_PER_SEC * 3600ull)
     return nc_fail(error, NC_ERROR_PROTOCOL, "a pong that answers no ping of ours");
   atomic_store_explicit(&l->mover->counters.rtt_us, now_us - sent_us, memory_order_relaxed);
+  nc_shaper_rtt(l->mover->shaper, now_us - sent_us);
   if (l->mover->source)
     nc_outbox_rtt(nc_source_outbox(l->mover->source), now_us - sent_us);
   return true;

@@ -103,6 +103,7 @@ typedef struct {
   unsigned pause_budget_ms;
   unsigned progress_ms;
   uint64_t rate_bps; /* wire bytes per second to begin with; 0: no limit. The source's */
+  bool yields;       /* gives way to other traffic. The source's */
 } NcMoverSetup;
 
 typedef struct NcMover {

@@ -4,6 +4,7 @@
 #include "base/ident.h"
 #include "mover/limits.h"
 #include "wire/bucket.h"
+#include "wire/yield.h"
 
 #include <linux/tcp.h> /* has more of TCP_INFO than netinet/tcp.h */
 #include <netinet/in.h>
@@ -21,28 +22,61 @@
 #define NC_SHAPER_LEAST_MSS 256u /* below it, a record would cost more than the bucket's burst */
 
 struct NcShaper {
-  _Atomic uint64_t rate_bps; /* the bucket's, to be read without the lock */
-  pthread_mutex_t lock;      /* protects the bucket */
+  _Atomic uint64_t rate_bps;   /* the bucket's, to be read without the lock */
+  _Atomic uint64_t sent_bytes; /* wire bytes, as estimated */
+
+  pthread_mutex_t lock; /* protects all below */
   NcBucket bucket;
+  uint64_t limit_bps; /* what we were told; the bucket's is less while we yield */
+  bool yields;
+  NcYield yield;
 };
 
 NcShaper *
-nc_shaper_new(uint64_t rate_bps)
+nc_shaper_new(uint64_t rate_bps, bool yields)
 {
   NcShaper *s = g_new0(NcShaper, 1);
 
   pthread_mutex_init(&s->lock, NULL);
-  nc_bucket_init(&s->bucket, rate_bps, (uint64_t)nc_mono_us());
-  atomic_store(&s->rate_bps, nc_bucket_rate(&s->bucket));
+  nc_bucket_init(&s->bucket, 0, (uint64_t)nc_mono_us());
+  nc_yield_init(&s->yield);
+  nc_shaper_set(s, rate_bps, yields);
   return s;
 }
 
+/* The bucket gets the rate that limit and yielding leave. */
+static void
+nc_shaper_apply_locked(NcShaper *s, uint64_t now_us)
+{
+  uint64_t rate_bps = s->limit_bps;
+
+  if (s->yields)
+    rate_bps = nc_yield_rate(&s->yield, s->limit_bps, atomic_load(&s->sent_bytes), now_us);
+  if (rate_bps == nc_bucket_rate(&s->bucket))
+    return;
+  nc_bucket_set_rate(&s->bucket, rate_bps, now_us);
+  atomic_store(&s->rate_bps, nc_bucket_rate(&s->bucket));
+}
+
 void
-nc_shaper_set_rate(NcShaper *s, uint64_t rate_bps)
+nc_shaper_set(NcShaper *s, uint64_t rate_bps, bool yields)
 {
   pthread_mutex_lock(&s->lock);
-  nc_bucket_set_rate(&s->bucket, rate_bps, (uint64_t)nc_mono_us());
-  atomic_store(&s->rate_bps, nc_bucket_rate(&s->bucket));
+  s->limit_bps = MIN(rate_bps, NC_BUCKET_MAX_RATE);
+  s->yields = yields;
+  nc_shaper_apply_locked(s, (uint64_t)nc_mono_us());
+  pthread_mutex_unlock(&s->lock);
+}
+
+/* Round trips are noted whether we yield or not: the shortest is known when it is needed. */
+void
+nc_shaper_rtt(NcShaper *s, uint64_t rtt_us)
+{
+  uint64_t now_us = (uint64_t)nc_mono_us();
+
+  pthread_mutex_lock(&s->lock);
+  nc_yield_rtt(&s->yield, rtt_us, now_us);
+  nc_shaper_apply_locked(s, now_us);
   pthread_mutex_unlock(&s->lock);
 }
 
@@ -75,6 +109,17 @@ nc_shaper_kernel_count(const NcShaperPort *port, const struct tcp_info *info)
          nc_shaper_on_wire(port, info->tcpi_notsent_bytes);
 }
 
+/* The kernel's minimum is that of its handshake or of a moment without queue: shorter than any ping of ours. */
+static void
+nc_shaper_base(NcShaper *s, const struct tcp_info *info)
+{
+  if (info->tcpi_min_rtt == 0 || info->tcpi_min_rtt == ~0u)
+    return;
+  pthread_mutex_lock(&s->lock);
+  nc_yield_base(&s->yield, info->tcpi_min_rtt, (uint64_t)nc_mono_us());
+  pthread_mutex_unlock(&s->lock);
+}
+
 void
 nc_shaper_attach(NcShaper *s, NcShaperPort *port, int fd)
 {
@@ -91,6 +136,7 @@ nc_shaper_attach(NcShaper *s, NcShaperPort *port, int fd)
   port->header = NC_SHAPER_ETHERNET_BYTES + NC_SHAPER_TCP_BYTES + (is_ipv6 ? NC_SHAPER_IPV6_BYTES : NC_SHAPER_IPV4_BYTES);
   if (info.tcpi_options & TCPI_OPT_TIMESTAMPS)
     port->header += NC_SHAPER_STAMP_BYTES;
+  nc_shaper_base(s, &info);
 }
 
 /* Small enough on a slow link that a record is less than half a percent of a second. */
@@ -147,6 +193,7 @@ nc_shaper_charge(NcShaper *s, NcShaperPort *port, size_t payload_bytes)
   uint64_t cost = nc_shaper_on_wire(port, payload_bytes + NC_SHAPER_TLS_BYTES);
   int64_t now_us;
 
+  atomic_fetch_add_explicit(&s->sent_bytes, cost, memory_order_relaxed);
   if (nc_shaper_rate(s) == 0) {
     port->is_counting = false;
     port->next_check_us = 0;

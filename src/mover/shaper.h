@@ -9,6 +9,10 @@
  * corrects the estimate, so that acknowledgements of ours and retransmissions
  * count, too. Sockets that are not TCP (tests) keep the estimate.
  *
+ * Who yields (class of service background) keeps a lower rate while its
+ * packets wait in queues: wire/yield.h, fed with the round trips of our pings and the
+ * kernel's minimum of each connection.
+ *
  * There is no SO_MAX_PACING_RATE: one connection may have to carry the whole rate, so
  * it could not be less than that, and at that rate it would delay what is urgent.
  *
@@ -35,9 +39,11 @@ typedef struct {
 } NcShaperPort;
 
 /* ${rate_bps}: wire bytes per second; 0: no limit. Lives as long as the process. */
-NcShaper *nc_shaper_new(uint64_t rate_bps);
+NcShaper *nc_shaper_new(uint64_t rate_bps, bool yields);
 /* From now on; who waits has to be woken (nc_mover_wake_links). Any thread. */
-void nc_shaper_set_rate(NcShaper *s, uint64_t rate_bps);
+void nc_shaper_set(NcShaper *s, uint64_t rate_bps, bool yields);
+/* A ping of ours took ${rtt_us}. */
+void nc_shaper_rtt(NcShaper *s, uint64_t rtt_us);
 /* The rate that is kept now; 0: none. Any thread. */
 uint64_t nc_shaper_rate(NcShaper *s);
 

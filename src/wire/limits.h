@@ -46,3 +46,7 @@
 #define NC_BUCKET_MIN_BURST_BYTES (18ull << 10) /* a TLS record of 16 KiB and its headers */
 #define NC_BUCKET_DEBT_US 1000000               /* of the rate, what urgent bytes may cost bulk */
 #define NC_BUCKET_MAX_RATE (1ull << 40)         /* bytes per second: 9 Tbit/s, and the arithmetic's bound */
+
+/* Giving way (yield.h). */
+#define NC_YIELD_TARGET_US 25000         /* queueing that is not yet in anybody's way */
+#define NC_YIELD_FLOOR_BPS (256.0 * 1024) /* bytes per second: less would never end, and tells nothing about the queue */
