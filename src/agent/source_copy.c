@@ -177,7 +177,7 @@ nc_source_on_shut(NcSource *s, json_t *event)
   nc_migration_set(m, "peer_sha256", json_string(nc_json_string_or(event, "peer_sha256", "")));
   nc_migration_set(m, "sha256_equal", json_boolean(equal));
   nc_migration_set(m, "stream_bytes", json_integer(nc_json_int_or(event, "stream_bytes", 0)));
-  if (!equal)
+  if (!equal && nc_json_int_or(event, "status", 0) == 0) /* one that could not load it may say so in the middle */
     nc_migration_note(m, "corrupt", "the two ends saw different streams: sha256 %s here, %s there",
                       nc_json_string_or(event, "sha256", "?"), nc_json_string_or(event, "peer_sha256", "?"));
   if (nc_json_int_or(event, "status", 0) != 0)
