@@ -28,7 +28,15 @@ from nctest.plain_qemu import ENDED, PlainQemu
 from test_mover import PONG, SHUT, make_stream, push, read_exactly
 
 NOVACRON = os.path.join(BUILD, "src/cli/novacron")
-PORT = 7451
+
+
+def free_port():
+    """One that nobody has at the moment: other relays may be tried on this host."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        return server.getsockname()[1]
+
+
+PORT = free_port()
 TIMEOUT = 90
 
 pytestmark = [
