@@ -65,3 +65,5 @@
 #define NC_MOVER_SHAPER_WAKE_US 1000u
 /* How often the kernel is asked what it has sent. */
 #define NC_MOVER_SHAPER_CHECK_US 10000
+/* The most its answer may change the account at a time: many retransmissions are paid for, but don't stop bulk. */
+#define NC_MOVER_SHAPER_CORRECTION (32 << 10)

@@ -251,8 +251,9 @@ nc_link_make_ping(NcLink *l)
 }
 
 /*
- * Does anything wait for the end of the frame that is under way? Not our ping: its time begins when it is made, and
- * ten times a second it would make a burst of the rest of a batch.
+ * Does anything wait for the end of the frame that is under way? Pings and pongs don't count: ten times a second
+ * they would make a burst of the rest of a batch. The time of our ping begins when it is made, and the source's
+ * pong, which has to wait, is for the destination's progress only.
  */
 static bool
 nc_link_has_urgent(NcLink *l)
@@ -262,7 +263,7 @@ nc_link_has_urgent(NcLink *l)
   for (unsigned i = 0; i < NC_LINK_CHANNELS; i++)
     has = has || l->acks[i].pending;
   pthread_mutex_unlock(&l->lock);
-  return has || l->pong_due;
+  return has;
 }
 
 /* A bulk frame once begun has to be finished: begin only where the kernel and the rate limit take it. */

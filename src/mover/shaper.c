@@ -183,6 +183,7 @@ nc_shaper_correction(NcShaperPort *port, int64_t now_us)
     port->charged = 0;
   }
   int64_t more = (int64_t)(count - port->kernel_had - port->charged);
+  more = CLAMP(more, -NC_MOVER_SHAPER_CORRECTION, NC_MOVER_SHAPER_CORRECTION); /* the rest at the next check */
   port->charged += (uint64_t)more;
   return more;
 }

@@ -7,7 +7,7 @@
 static int64_t
 nc_bucket_burst(const NcBucket *b)
 {
-  uint64_t bytes = MAX(b->rate_bps / (NC_BUCKET_UNIT / NC_BUCKET_BURST_US), NC_BUCKET_MIN_BURST_BYTES);
+  uint64_t bytes = MAX(b->rate_bps * (NC_BUCKET_BURST_US / 1000) / 1000, NC_BUCKET_MIN_BURST_BYTES);
   return (int64_t)bytes * NC_BUCKET_UNIT;
 }
 

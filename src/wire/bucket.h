@@ -4,9 +4,9 @@
  *
  * Credit grows with time at the rate, in millionths of a byte so that nothing is lost
  * by rounding, up to a burst: what is given after an idle time or a late wake-up. The
- * burst is 8 ms of the rate, so that under sustained load no second has more than 0.8 %
- * too much, and a sender that wakes up to 8 ms late loses nothing; it is never less
- * than one TLS record with its headers, or a slow bucket could never let one pass.
+ * burst is 16 ms of the rate: a sender that wakes up to 16 ms late loses nothing, and no
+ * second ever has more than 1.6 % too much. It is never less than one TLS record
+ * with its headers, or a slow bucket could never let one pass.
  *
  * What can't wait is taken without asking and leaves a debt, which those who ask
  * pay. It is at most one second's worth: beyond that, asking would be starved for

@@ -42,7 +42,7 @@
 #define NC_FLIGHT_ACK_DELAY_US 5000u /* a receiver collects acknowledgements for as long as this */
 
 /* The token bucket (bucket.h): wire bytes, that is, with the headers of TLS, TCP and IP. */
-#define NC_BUCKET_BURST_US 8000                 /* given after a late wake-up: 0.8 % of a second */
+#define NC_BUCKET_BURST_US 16000                /* given after a late wake-up: 1.6 % of a second */
 #define NC_BUCKET_MIN_BURST_BYTES (18ull << 10) /* a TLS record of 16 KiB and its headers */
 #define NC_BUCKET_DEBT_US 1000000               /* of the rate, what urgent bytes may cost bulk */
 #define NC_BUCKET_MAX_RATE (1ull << 40)         /* bytes per second: 9 Tbit/s, and the arithmetic's bound */
