@@ -33,7 +33,9 @@ def migrate(cluster, source, client):
     """One trip with the CLI's own progress line; returns its result and what was seen from outside."""
     destination = cluster.other(source)
     say(f"\n$ novacron migrate {VM} --to {destination.name} --wait")
-    cluster.heartbeat.add(os.path.join(destination.machine_dir(VM), "beat.sock"))
+    paths = [os.path.join(node.machine_dir(VM), "beat.sock") for node in (source, destination)]
+    cluster.heartbeat.forget()
+    cluster.heartbeat.add(paths[1])
     begin = time.monotonic()
     command = [source.program("cli", "novacron"), "--socket", source.api, "migrate", VM, "--to", destination.name, "--wait", "--json"]
     out = subprocess.run(command, stdout=subprocess.PIPE, text=True)
@@ -43,14 +45,15 @@ def migrate(cluster, source, client):
     time.sleep(1)
     client.is_moving()
     result["trip"] = f"{source.name} -> {destination.name}"
-    result["pause_beat_ms"] = cluster.heartbeat.longest_gap_ms(begin)
+    result["pause_beat_ms"] = cluster.heartbeat.pause_ms(*paths)
+    result["stall_ms"] = cluster.heartbeat.longest_gap_ms(begin)
     result["pause_tcp_ms"] = client.longest_gap_ms(begin)
     return result
 
 
 def table(trips, stat, client):
     def row(label, value):
-        say(f"  {label:<38}" + "".join(f"{value(t):>18}" for t in trips))
+        say(f"  {label:<40}" + "".join(f"{value(t):>18}" for t in trips))
 
     mib = 1 << 20
     say("")
@@ -59,6 +62,7 @@ def table(trips, stat, client):
     row("total", lambda t: f"{t['total_ms'] / 1000:.1f} s")
     row("pause, as novacron says", lambda t: f"{t['pause_ms']:.0f} ms")
     row("pause, by the guest's heartbeat", lambda t: f"{t['pause_beat_ms']:.0f} ms")
+    row("longest stall, QEMU's set-up included", lambda t: f"{t['stall_ms']:.0f} ms")
     row("longest silence of the TCP client", lambda t: f"{t['pause_tcp_ms']:.0f} ms")
     row("memory moved", lambda t: f"{t['ram_bytes'] / mib:.0f} MiB")
     row("bytes on the wire", lambda t: f"{t['wire_bytes'] / mib:.1f} MiB")

@@ -13,7 +13,7 @@
 #include <string.h>
 #include <unistd.h>
 
-typedef enum { NC_KEY_TEXT, NC_KEY_INT, NC_KEY_CHOICE, NC_KEY_USER, NC_KEY_GROUP, NC_KEY_USERS } NcKeyType;
+typedef enum { NC_KEY_TEXT, NC_KEY_INT, NC_KEY_INT64, NC_KEY_CHOICE, NC_KEY_USER, NC_KEY_GROUP, NC_KEY_USERS } NcKeyType;
 
 typedef struct {
   const char *name;
@@ -21,7 +21,7 @@ typedef struct {
   size_t offset;        /* in NcConfig */
   const char *fallback; /* as it would stand in the file; "" for what nc_config_derive() finds out */
   const char *unit;     /* or shape; for people */
-  int minimum, maximum;
+  int64_t minimum, maximum;
   bool reloadable;
   bool (*check)(const char *value);
   const char *const *choices; /* NC_KEY_CHOICE: names of 0, 1, 2 ...; NULL: not a value */
@@ -107,6 +107,11 @@ static const NcKey nc_keys[] = {
   NUMBER(max_migrations_out, "5", 1, 100, "migrations", "Leaving at the same time; more are refused."),
   NUMBER(memory_reserve_mib, "256", 0, 1 << 24, "MiB",
          "Memory that arriving machines must leave free on this node."),
+  NUMBER(shadow_mib, "1048576", 0, 1 << 22, "MiB",
+         "Most memory of each migration's shadow, which makes pages that are sent again cheap; never more than the machine has, nor than half of what is free. 0: no shadow."),
+  { "bandwidth_total", NC_KEY_INT64, AT(bandwidth_total), "0", "bytes per second", 0, INT64_C(1000000000000), true, NULL, NULL,
+    "On the wire, for all migrations that leave this node together; divided among them by their class of service. 0: no limit." },
+  NUMBER(bandwidth_reserve, "10", 0, 90, "percent", "Of bandwidth_total, what is kept for other traffic."),
   NUMBER(connect_timeout_ms, "10000", 100, 300000, "milliseconds", "For a connection to another node, with all its greetings."),
   NUMBER(prepare_timeout_ms, "60000", 1000, 600000, "milliseconds", "For the destination to start its QEMU."),
   NUMBER(peer_retry_ms, "1000", 50, 60000, "milliseconds",
@@ -132,12 +137,22 @@ nc_config_compression_is_valid(const char *text)
 }
 
 static bool
-nc_parse_int(const char *text, int minimum, int maximum, int *ret)
+nc_parse_int64(const char *text, int64_t minimum, int64_t maximum, int64_t *ret)
 {
   char *end;
   errno = 0;
   long long n = strtoll(text, &end, 10);
   if (errno || end == text || *end || n < minimum || n > maximum)
+    return false;
+  *ret = n;
+  return true;
+}
+
+static bool
+nc_parse_int(const char *text, int64_t minimum, int64_t maximum, int *ret)
+{
+  int64_t n;
+  if (!nc_parse_int64(text, minimum, maximum, &n))
     return false;
   *ret = (int)n;
   return true;
@@ -180,13 +195,23 @@ nc_set_users(NcConfig *config, const char *text, GError **error)
 static bool
 nc_set_choice(const NcKey *key, const char *text, int *ret)
 {
-  for (int i = key->minimum; i <= key->maximum; i++) {
+  for (int64_t i = key->minimum; i <= key->maximum; i++) {
     if (g_str_equal(key->choices[i], text)) {
-      *ret = i;
+      *ret = (int)i;
       return true;
     }
   }
   return false;
+}
+
+static bool
+nc_set_number(const NcKey *key, const char *text, void *field, GError **error)
+{
+  bool ok = key->type == NC_KEY_INT ? nc_parse_int(text, key->minimum, key->maximum, field)
+                                    : nc_parse_int64(text, key->minimum, key->maximum, field);
+  return ok || nc_fail(error, NC_ERROR_INVALID,
+                       "\"%s\" is not a whole number from %" G_GINT64_FORMAT " to %" G_GINT64_FORMAT " (%s)", text, key->minimum,
+                       key->maximum, key->unit);
 }
 
 /* ${text} as the value of ${key}; "" stands for what is derived later and is accepted where the default is "". */
@@ -203,9 +228,8 @@ nc_config_set(NcConfig *config, const NcKey *key, const char *text, GError **err
     *(const char **)field = g_intern_string(text);
     return true;
   case NC_KEY_INT:
-    return nc_parse_int(text, key->minimum, key->maximum, field) ||
-           nc_fail(error, NC_ERROR_INVALID, "\"%s\" is not a whole number from %d to %d (%s)", text, key->minimum, key->maximum,
-                   key->unit);
+  case NC_KEY_INT64:
+    return nc_set_number(key, text, field, error);
   case NC_KEY_CHOICE:
     return nc_set_choice(key, text, field) ||
            nc_fail(error, NC_ERROR_INVALID, "\"%s\" is not a value: %s", text, key->unit);
@@ -344,6 +368,8 @@ nc_config_value_text(const NcConfig *config, const NcKey *key)
     return g_strdup(key->choices[*(const int *)field]);
   case NC_KEY_USERS:
     return nc_config_users_text(config);
+  case NC_KEY_INT64:
+    return g_strdup_printf("%" G_GINT64_FORMAT, *(const int64_t *)field);
   default:
     return g_strdup_printf("%d", *(const int *)field);
   }
@@ -357,8 +383,16 @@ nc_config_copy_value(NcConfig *to, const NcConfig *from, const NcKey *key)
   const void *source = (const char *)from + key->offset;
   if (key->type == NC_KEY_TEXT)
     g_atomic_pointer_set((const char **)field, *(const char *const *)source);
+  else if (key->type == NC_KEY_INT64)
+    __atomic_store_n((int64_t *)field, *(const int64_t *)source, __ATOMIC_SEQ_CST);
   else
     g_atomic_int_set((int *)field, *(const int *)source);
+}
+
+int64_t
+nc_config_bandwidth_total(const NcConfig *config)
+{
+  return __atomic_load_n(&config->bandwidth_total, __ATOMIC_SEQ_CST);
 }
 
 bool
@@ -400,8 +434,8 @@ nc_config_print_key(GString *out, const NcKey *key, const char *mark, const char
     column += strlen(*word) + 1;
   }
   g_string_append_printf(out, "\n# (%s", key->unit);
-  if (key->type == NC_KEY_INT)
-    g_string_append_printf(out, ", %d to %d", key->minimum, key->maximum);
+  if (key->type == NC_KEY_INT || key->type == NC_KEY_INT64)
+    g_string_append_printf(out, ", %" G_GINT64_FORMAT " to %" G_GINT64_FORMAT, key->minimum, key->maximum);
   g_string_append_printf(out, "; %s)\n%s%s =%s%s\n\n", key->reloadable ? "takes effect on reload" : "needs a restart", mark, key->name,
                          value[0] ? " " : "", value);
 }

@@ -15,6 +15,7 @@
 
 #include "base/error.h"
 #include <stdbool.h>
+#include <stdint.h>
 
 #define NC_CONFIG_MAX_BYTES (64u << 10)
 #define NC_CONFIG_DEFAULT_PATH "/etc/novacron/novacrond.conf"
@@ -43,6 +44,9 @@ typedef struct {
   int max_migrations_in;
   int max_migrations_out;
   int memory_reserve_mib;
+  int shadow_mib;
+  int64_t bandwidth_total; /* bytes per second; read it with nc_config_bandwidth_total() */
+  int bandwidth_reserve;   /* percent of it */
   int connect_timeout_ms;
   int prepare_timeout_ms;
   int peer_retry_ms;
@@ -61,6 +65,9 @@ G_DEFINE_AUTOPTR_CLEANUP_FUNC(NcConfig, nc_config_free)
  * between; NULL if there are none; caller frees.
  */
 bool nc_config_reload(NcConfig *config, char **ret_needs_restart, GError **error);
+
+/* Wire bytes per second for all outgoing migrations, 0: no limit. Any thread. */
+int64_t nc_config_bandwidth_total(const NcConfig *config);
 
 /* Every key with its present value and its help, itself a valid file. Caller frees. */
 char *nc_config_dump(const NcConfig *config);

@@ -20,6 +20,7 @@ typedef struct {
   NcJournal *journal;
   NcNodes *nodes;
   NcMachines *machines;
+  NcBandwidth *bandwidth;
   NcMigrations *migrations;
   NcPeerServer *server;
   NcControl *control;
@@ -47,9 +48,10 @@ NC_OP(migration_create, NcMigrations, nc_migrations_create)
 NC_OP(migration_list, NcMigrations, nc_migrations_list)
 NC_OP(migration_get, NcMigrations, nc_migrations_get)
 NC_OP(migration_cancel, NcMigrations, nc_migrations_cancel)
+NC_OP(migration_limit, NcMigrations, nc_migrations_limit)
 NC_OP(migration_resolve, NcMigrations, nc_migrations_resolve)
 
-#define NC_DAEMON_OPS 17 /* with the row that ends the table */
+#define NC_DAEMON_OPS 18 /* with the row that ends the table */
 
 static void
 nc_daemon_fill_ops(const NcDaemon *d, NcControlOp ops[NC_DAEMON_OPS])
@@ -70,6 +72,7 @@ nc_daemon_fill_ops(const NcDaemon *d, NcControlOp ops[NC_DAEMON_OPS])
     { "migration.list", nc_op_migration_list, d->migrations, false },
     { "migration.get", nc_op_migration_get, d->migrations, false },
     { "migration.cancel", nc_op_migration_cancel, d->migrations, true },
+    { "migration.limit", nc_op_migration_limit, d->migrations, true },
     { "migration.resolve", nc_op_migration_resolve, d->migrations, true },
     { NULL, NULL, NULL, false },
   };
@@ -98,6 +101,7 @@ nc_daemon_on_reload(gpointer data)
   if (!nc_config_reload(d->config, &waiting, &error)) {
     nc_log(NC_LOG_ERR, "agent", "reload: %s; the configuration stays as it was", error->message);
   } else {
+    nc_bandwidth_reload(d->bandwidth);
     nc_log_init("novacrond", (NcLogFormat)d->config->log_format, (NcLogLevel)d->config->log_level);
     nc_log(NC_LOG_NOTICE, "agent", "configuration reloaded from %s", d->config->path);
   }
@@ -140,7 +144,10 @@ nc_daemon_load(NcDaemon *d, GError **error)
   d->config->node = g_intern_string(nc_nodes_self(d->nodes));
   if (!(d->machines = nc_machines_new(d->config, d->journal, error)))
     return false;
-  const NcMigrationsDeps deps = { .config = d->config, .journal = d->journal, .machines = d->machines, .nodes = d->nodes };
+  d->bandwidth = nc_bandwidth_new(d->config);
+  const NcMigrationsDeps deps = {
+    .config = d->config, .journal = d->journal, .machines = d->machines, .nodes = d->nodes, .bandwidth = d->bandwidth
+  };
   d->migrations = nc_migrations_new(&deps);
   nc_migrations_unblock(d->migrations); /* or reconciling would wait for QEMUs that can't answer */
   return nc_machines_reconcile(d->machines, error);
@@ -154,6 +161,7 @@ nc_daemon_unload(NcDaemon *d)
   nc_control_free(d->control);
   nc_peer_server_free(d->server);
   nc_migrations_free(d->migrations);
+  nc_bandwidth_free(d->bandwidth);
   nc_machines_free(d->machines);
   nc_nodes_free(d->nodes);
   nc_journal_close(d->journal);

@@ -13,6 +13,7 @@
  */
 #include "agent/migration_peer.h"
 #include "agent/liveness.h"
+#include "agent/shadow_budget.h"
 #include "base/bytes.h"
 #include "base/fault.h"
 #include "base/ident.h"
@@ -81,6 +82,18 @@ nc_destination_refuse(NcMigration *m, const char *outcome, const GError *reason)
   nc_migration_finish(m, outcome, reason);
 }
 
+/* What both sides can afford; the machine's own memory is spoken for. */
+static uint32_t
+nc_destination_shadow_frames(NcMigration *m, json_t *request)
+{
+  g_autoptr(NcMachineSpec) spec = nc_machine_spec_from_json(json_object_get(request, "spec"), NULL);
+  int64_t offered = nc_json_int_or(request, "shadow_frames", 0);
+  uint64_t machine = spec ? nc_machine_spec_memory_bytes(spec) : 0;
+  uint64_t reserved = nc_machines_reserved_bytes(m->deps->machines) + ((uint64_t)m->deps->config->memory_reserve_mib << 20);
+
+  return (uint32_t)MIN((uint64_t)MAX(offered, 0), nc_shadow_budget(m->deps->config, machine, reserved));
+}
+
 static bool
 nc_destination_start_mover(NcMigration *m, json_t *request, GError **error)
 {
@@ -106,7 +119,10 @@ nc_destination_start_mover(NcMigration *m, json_t *request, GError **error)
     g_autoptr(GMutexLocker) guard = g_mutex_locker_new(&m->lock);
     m->mover = mover;
   }
-  return nc_migration_tell(m, json_pack("{s:s, s:s}", "type", "mig_accepted", "migration", m->id), error);
+  uint32_t frames = nc_destination_shadow_frames(m, request);
+  return nc_mover_process_send_shadow(mover, frames, error) &&
+         nc_migration_tell(m, json_pack("{s:s, s:s, s:I}", "type", "mig_accepted", "migration", m->id, "shadow_frames", (json_int_t)frames),
+                           error);
 }
 
 /* The mover, which takes connections at once, then QEMU up to the point where it listens to its mover. */
@@ -384,6 +400,7 @@ nc_destination_handle(NcDestination *d, NcInboxItem *item)
     nc_destination_fail(d, NC_ERROR_CANCELLED, "cancelled at the destination");
     break;
   case NC_FROM_RESOLVE:
+  case NC_FROM_LIMITS:
   case NC_FROM_QUIT:
     break;
   }

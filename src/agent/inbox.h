@@ -14,6 +14,7 @@ typedef enum {
   NC_FROM_PEER,    /* json: the other agent's message; NULL: the connection ended */
   NC_FROM_CANCEL,  /* somebody asked for the migration to end */
   NC_FROM_RESOLVE, /* the operator decided: run here */
+  NC_FROM_LIMITS,  /* rate or class of service are others now: the record has them */
   NC_FROM_QUIT     /* novacrond stops: leave everything as it is */
 } NcInboxSource;
 

@@ -20,8 +20,16 @@ nc_migration_new(const NcMigrationsDeps *deps, bool is_source, const char *id, c
   m->state = is_source ? NC_S_PREPARING : NC_D_RECEIVING;
   g_mutex_init(&m->lock);
   g_mutex_init(&m->link_lock);
+  g_mutex_init(&m->claim_lock);
   m->record = record ? record : json_object();
   return m;
+}
+
+static void
+nc_migration_release_bandwidth(NcMigration *m)
+{
+  g_autoptr(GMutexLocker) guard = g_mutex_locker_new(&m->claim_lock);
+  g_clear_pointer(&m->claim, nc_bandwidth_release);
 }
 
 void
@@ -29,6 +37,7 @@ nc_migration_free(NcMigration *m)
 {
   if (!m)
     return;
+  nc_migration_release_bandwidth(m);
   nc_migration_drop_link(m);
   nc_mover_process_free(m->mover);
   nc_keeper_free(m->keeper);
@@ -40,6 +49,7 @@ nc_migration_free(NcMigration *m)
   json_decref(m->record);
   g_mutex_clear(&m->lock);
   g_mutex_clear(&m->link_lock);
+  g_mutex_clear(&m->claim_lock);
   g_free(m->id);
   g_free(m->vm);
   g_free(m->peer);
@@ -113,6 +123,7 @@ void
 nc_migration_finish(NcMigration *m, const char *outcome, const GError *error)
 {
   g_autofree char *now = nc_time_format(nc_wall_us());
+  nc_migration_release_bandwidth(m);
   nc_migration_set(m, "finished", json_string(now));
   nc_migration_set(m, "outcome", json_string(outcome));
   nc_migration_set(m, "phase", json_string(nc_handoff_phase(m->state)));
@@ -134,6 +145,43 @@ nc_migration_is_finished(NcMigration *m)
 {
   g_autoptr(GMutexLocker) guard = g_mutex_locker_new(&m->lock);
   return m->finished;
+}
+
+/* Of the register, which holds its lock. */
+static void
+nc_migration_on_rate(uint64_t rate_bps, void *user_data)
+{
+  NcMigration *m = user_data;
+  nc_migration_set(m, "rate_limit_bps", json_integer((json_int_t)rate_bps));
+  nc_inbox_push(m->inbox, NC_FROM_LIMITS, NULL);
+}
+
+NcQos
+nc_migration_qos(NcMigration *m)
+{
+  NcQos qos = NC_QOS_NORMAL;
+  g_autoptr(GMutexLocker) guard = g_mutex_locker_new(&m->lock);
+  nc_qos_from_name(nc_json_string_or(m->record, "qos", NULL), &qos);
+  return qos;
+}
+
+void
+nc_migration_claim_bandwidth(NcMigration *m)
+{
+  uint64_t limit_bps = (uint64_t)nc_migration_int(m, "bandwidth_limit_bps");
+  g_autoptr(GMutexLocker) guard = g_mutex_locker_new(&m->claim_lock);
+  m->claim = nc_bandwidth_claim(m->deps->bandwidth, nc_migration_qos(m), limit_bps, nc_migration_on_rate, m);
+}
+
+void
+nc_migration_limit(NcMigration *m, NcQos qos, uint64_t limit_bps)
+{
+  g_autoptr(GMutexLocker) guard = g_mutex_locker_new(&m->claim_lock);
+  nc_migration_set(m, "qos", json_string(nc_qos_name(qos)));
+  nc_migration_set(m, "bandwidth_limit_bps", json_integer((json_int_t)limit_bps));
+  if (m->claim)
+    nc_bandwidth_change(m->claim, qos, limit_bps);
+  nc_inbox_push(m->inbox, NC_FROM_LIMITS, NULL); /* the class counts even where the rate stays */
 }
 
 bool
@@ -172,6 +220,9 @@ nc_migration_take_progress(NcMigration *m, json_t *progress)
     { "page_bytes_in", "page_bytes_in" }, { "page_bytes_out", "page_bytes_out" }, { "rtt_us", "rtt_us" },
     { "in_flight_bytes", "in_flight_bytes" }, { "window_bytes", "window_bytes" }, { "cpu_ms", "mover_cpu_ms" },
     { "rss_bytes", "mover_rss_bytes" }, { "batches", "batches" },
+    { "reference_pages", "reference_pages" }, { "delta_pages", "delta_pages" }, { "delta_bytes", "delta_bytes" },
+    { "resent_batches", "resent_batches" }, { "resent_bytes", "resent_bytes" },
+    { "shaped_rate_bps", "shaped_rate_bps" },
   };
   g_autoptr(GMutexLocker) guard = g_mutex_locker_new(&m->lock);
   for (size_t i = 0; i < G_N_ELEMENTS(keys); i++)

@@ -38,6 +38,9 @@ typedef struct {
   GMutex link_lock; /* protects link */
   NcPeer *link;     /* session with the other agent; NULL when cut off */
 
+  GMutex claim_lock;       /* protects claim; nothing but the register's lock and ${lock} is taken under it */
+  NcBandwidthClaim *claim; /* source, from admission to the end */
+
   GMutex lock; /* protects record, finished */
   json_t *record;
   bool finished;
@@ -67,6 +70,16 @@ bool nc_migration_persist(NcMigration *m, bool durable, GError **error);
 /* Sets outcome, error (may be NULL), finished time; persists; the thread ends after this. */
 void nc_migration_finish(NcMigration *m, const char *outcome, const GError *error);
 bool nc_migration_is_finished(NcMigration *m);
+
+/*
+ * Source: its part of the node's bandwidth. Claiming is done once, with what the record says; from then on the record's
+ * rate_limit_bps is what it has been allotted, and NC_FROM_LIMITS tells the thread of each change. Limiting
+ * changes the record, too; any thread.
+ */
+void nc_migration_claim_bandwidth(NcMigration *m);
+void nc_migration_limit(NcMigration *m, NcQos qos, uint64_t limit_bps);
+/* The record's class of service. */
+NcQos nc_migration_qos(NcMigration *m);
 
 /* Changes the run right durably, from ${from}/${from_epoch} to ${to}/${to_epoch}. */
 bool nc_migration_move_right(NcMigration *m, NcRightState from, uint64_t from_epoch, NcRightState to, uint64_t to_epoch,

@@ -7,14 +7,14 @@
  *   source -> destination
  *   mig_probe    {vm}                        which epoch do you know?
  *   mig_prepare  {migration, vm, running, epoch, spec, psk, streams,
- *                 compression, pause_budget_ms, max_downtime_ms}
+ *                 compression, pause_budget_ms, max_downtime_ms, shadow_frames}
  *   mig_abort    {migration, error}          before release: throw it away
  *   mig_query    {migration, vm, epoch}      what became of it?
  *   mig_finished {migration}                 our QEMU is gone, we are done
  *
  *   destination -> source
  *   mig_probed   {epoch, right}
- *   mig_accepted {migration}                 INCOMING(epoch) is durable, the mover takes connections, QEMU is
+ *   mig_accepted {migration, shadow_frames}  INCOMING(epoch) is durable, the mover takes connections, QEMU is
  *                                            being started
  *   mig_prepared {migration}                 QEMU waits for its mover
  *   mig_refused  {migration, error}          REFUSED(epoch) is durable

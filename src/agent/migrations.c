@@ -107,6 +107,7 @@ nc_migrations_free(NcMigrations *ms)
 
 typedef struct {
   const char *vm, *to, *compression;
+  NcQos qos;
   int64_t max_downtime_ms, bandwidth_limit_bps, streams;
 } NcMigrationRequest;
 
@@ -120,6 +121,22 @@ nc_optional_int(json_t *args, const char *key, int64_t fallback, int64_t minimum
                    minimum, maximum);
   *ret = n;
   return true;
+}
+
+/* args.qos; left out, ${fallback}. */
+static bool
+nc_optional_qos(json_t *args, NcQos fallback, NcQos *ret, GError **error)
+{
+  json_t *value = json_object_get(args, "qos");
+  *ret = fallback;
+  return !value || json_is_null(value) || nc_qos_from_name(json_string_value(value), ret) ||
+         nc_fail(error, NC_ERROR_INVALID, "\"qos\" must be " NC_QOS_NAMES);
+}
+
+static bool
+nc_optional_limit(json_t *args, int64_t fallback, int64_t *ret, GError **error)
+{
+  return nc_optional_int(args, "bandwidth_limit_bps", fallback, 0, INT64_C(1) << 40, ret, error);
 }
 
 static bool
@@ -136,7 +153,8 @@ nc_migration_request_parse(NcMigrations *ms, json_t *args, NcMigrationRequest *r
   if (!nc_compression_parse(ret->compression, &policy, error))
     return false;
   return nc_optional_int(args, "max_downtime_ms", config->max_downtime_ms, 1, 2000000, &ret->max_downtime_ms, error) &&
-         nc_optional_int(args, "bandwidth_limit_bps", 0, 0, INT64_C(1) << 40, &ret->bandwidth_limit_bps, error) &&
+         nc_optional_limit(args, 0, &ret->bandwidth_limit_bps, error) &&
+         nc_optional_qos(args, NC_QOS_NORMAL, &ret->qos, error) &&
          nc_optional_int(args, "streams", config->streams, 1, NC_MIG_MAX_STREAMS, &ret->streams, error);
 }
 
@@ -156,6 +174,8 @@ nc_migrations_new_record(NcMigrations *ms, const char *id, const NcMigrationRequ
       (json_int_t)0, "wire_bytes", (json_int_t)0, "rate_bps", (json_int_t)0, "rounds", (json_int_t)0, "dirty_rate_bps",
       (json_int_t)0, "ratio", "eta_ms", "sha256", "attention", "error");
   json_object_update(record, more);
+  json_object_set_new(record, "qos", json_string(nc_qos_name(r->qos)));
+  json_object_set_new(record, "rate_limit_bps", json_integer(0));
   return record;
 }
 
@@ -213,6 +233,7 @@ nc_migrations_create(NcMigrations *ms, json_t *args, GError **error)
   if (!m)
     return NULL;
   g_ptr_array_add(ms->live, m);
+  nc_migration_claim_bandwidth(m);
   json_t *answer = nc_migration_snapshot(m);
   nc_source_migration_start(m);
   return answer;
@@ -260,14 +281,15 @@ nc_migrations_list(NcMigrations *ms, json_t *args, GError **error)
   return list;
 }
 
-/* Runs ${action} on the live migration named in ${args}, or says what became of it. */
+/* Runs ${action} with ${args} on the live migration ${id}, or says what became of it. */
 static bool
-nc_migrations_with_live(NcMigrations *ms, const char *id, const char *verb, bool (*action)(NcMigration *, GError **), GError **error)
+nc_migrations_with_live(NcMigrations *ms, const char *id, const char *verb, bool (*action)(NcMigration *, json_t *, GError **),
+                        json_t *args, GError **error)
 {
   g_autoptr(GMutexLocker) guard = g_mutex_locker_new(&ms->lock);
   NcMigration *m = nc_migrations_find_locked(ms, id);
   if (m && !nc_migration_is_finished(m))
-    return action(m, error);
+    return action(m, args, error);
   nc_autojson json_t *record = nc_journal_get_migration(ms->deps.journal, id, error);
   if (!record)
     return false;
@@ -276,7 +298,7 @@ nc_migrations_with_live(NcMigrations *ms, const char *id, const char *verb, bool
 }
 
 static bool
-nc_migrations_do_cancel(NcMigration *m, GError **error)
+nc_migrations_do_cancel(NcMigration *m, json_t *args, GError **error)
 {
   nc_autojson json_t *record = nc_migration_snapshot(m);
   NcHandoffState state = nc_handoff_state_from_name(nc_json_string_or(record, "state", ""));
@@ -293,13 +315,45 @@ json_t *
 nc_migrations_cancel(NcMigrations *ms, json_t *args, GError **error)
 {
   const char *id = nc_json_string(args, "id", error);
-  if (!id || !nc_migrations_with_live(ms, id, "cancelled", nc_migrations_do_cancel, error))
+  if (!id || !nc_migrations_with_live(ms, id, "cancelled", nc_migrations_do_cancel, args, error))
+    return NULL;
+  return nc_migrations_view(ms, id, error);
+}
+
+/* What is left out stays as it is. */
+static bool
+nc_migrations_do_limit(NcMigration *m, json_t *args, GError **error)
+{
+  NcQos qos;
+  int64_t limit_bps;
+
+  if (!m->is_source)
+    return nc_fail(error, NC_ERROR_CONFLICT, "migration %s arrives here: its limits are set on %s", m->id, m->peer);
+  if (!nc_optional_limit(args, nc_migration_int(m, "bandwidth_limit_bps"), &limit_bps, error) ||
+      !nc_optional_qos(args, nc_migration_qos(m), &qos, error))
+    return false;
+  nc_migration_limit(m, qos, (uint64_t)limit_bps);
+  nc_migration_note(m, "limits", "%s, bandwidth limit %" G_GINT64_FORMAT " bytes/s", nc_qos_name(qos), limit_bps);
+  return true;
+}
+
+json_t *
+nc_migrations_limit(NcMigrations *ms, json_t *args, GError **error)
+{
+  const char *id = nc_json_string(args, "id", error);
+  if (!id)
+    return NULL;
+  if (!json_object_get(args, "bandwidth_limit_bps") && !json_object_get(args, "qos")) {
+    nc_fail(error, NC_ERROR_INVALID, "\"bandwidth_limit_bps\" or \"qos\" is needed: what should change?");
+    return NULL;
+  }
+  if (!nc_migrations_with_live(ms, id, "limited", nc_migrations_do_limit, args, error))
     return NULL;
   return nc_migrations_view(ms, id, error);
 }
 
 static bool
-nc_migrations_do_resolve(NcMigration *m, GError **error)
+nc_migrations_do_resolve(NcMigration *m, json_t *args, GError **error)
 {
   nc_autojson json_t *record = nc_migration_snapshot(m);
   if (!m->is_source || !json_is_string(json_object_get(record, "attention")))
@@ -319,7 +373,7 @@ nc_migrations_resolve(NcMigrations *ms, json_t *args, GError **error)
     nc_fail(error, NC_ERROR_INVALID, "\"action\" must be \"run_here\"");
     return NULL;
   }
-  if (!nc_migrations_with_live(ms, id, "resolved", nc_migrations_do_resolve, error))
+  if (!nc_migrations_with_live(ms, id, "resolved", nc_migrations_do_resolve, args, error))
     return NULL;
   return nc_migrations_view(ms, id, error);
 }

@@ -10,6 +10,7 @@
  */
 #pragma once
 
+#include "agent/bandwidth.h"
 #include "agent/config.h"
 #include "agent/machines.h"
 #include "agent/nodes.h"
@@ -24,6 +25,7 @@ typedef struct {
   NcJournal *journal;
   NcMachines *machines;
   NcNodes *nodes;
+  NcBandwidth *bandwidth;
 } NcMigrationsDeps;
 
 NcMigrations *nc_migrations_new(const NcMigrationsDeps *deps);
@@ -51,6 +53,7 @@ json_t *nc_migrations_create(NcMigrations *migrations, json_t *args, GError **er
 json_t *nc_migrations_list(NcMigrations *migrations, json_t *args, GError **error);
 json_t *nc_migrations_get(NcMigrations *migrations, json_t *args, GError **error);
 json_t *nc_migrations_cancel(NcMigrations *migrations, json_t *args, GError **error);
+json_t *nc_migrations_limit(NcMigrations *migrations, json_t *args, GError **error);
 json_t *nc_migrations_resolve(NcMigrations *migrations, json_t *args, GError **error);
 
 /*

@@ -2,7 +2,7 @@
 /* The node.* operations of the control socket, and letting a node join. */
 #include "agent/nodes_internal.h"
 #include "base/ident.h"
-#include "base/io.h"
+#include "base/meminfo.h"
 #include "base/log.h"
 #include "crypto/join.h"
 
@@ -11,15 +11,6 @@
 
 #define NC_TOKEN_TTL_S 3600
 #define NC_TOKEN_TTL_MAX_S (30 * 24 * 3600)
-
-/* A line of /proc/meminfo, in bytes; 0 if it is not there. */
-static int64_t
-nc_memory_bytes(const char *key)
-{
-  g_autofree char *text = nc_file_read("/proc/meminfo", 64u << 10, NULL, NULL);
-  const char *line = text ? strstr(text, key) : NULL;
-  return line ? (int64_t)g_ascii_strtoull(line + strlen(key), NULL, 10) * 1024 : 0;
-}
 
 /* "7.2.22" from "QEMU emulator version 7.2.22 (...)"; "" if it can't be run. */
 static char *
@@ -57,7 +48,7 @@ nc_nodes_info(NcNodes *nodes, json_t *args, GError **error)
   return json_pack("{s:s, s:s, s:s, s:s, s:s, s:i, s:I, s:I, s:b, s:I, s:s}", "name", nc_nodes_self(nodes), "cluster",
                    nc_trust_cluster(nodes->trust), "address", address ? address : "", "version", NC_VERSION, "qemu_version",
                    nc_nodes_qemu_version(nodes), "cpus", (int)g_get_num_processors(), "memory_bytes",
-                   (json_int_t)nc_memory_bytes("MemTotal:"), "memory_available_bytes", (json_int_t)nc_memory_bytes("MemAvailable:"),
+                   (json_int_t)nc_memory_total_bytes(), "memory_available_bytes", (json_int_t)MIN(nc_memory_available_bytes(), G_MAXINT64),
                    "ca", nc_trust_has_ca_key(nodes->trust), "roster_version", (json_int_t)nc_trust_roster_version(nodes->trust),
                    "certificate_expires", expires);
 }

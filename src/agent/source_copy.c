@@ -177,7 +177,7 @@ nc_source_on_shut(NcSource *s, json_t *event)
   nc_migration_set(m, "peer_sha256", json_string(nc_json_string_or(event, "peer_sha256", "")));
   nc_migration_set(m, "sha256_equal", json_boolean(equal));
   nc_migration_set(m, "stream_bytes", json_integer(nc_json_int_or(event, "stream_bytes", 0)));
-  if (!equal)
+  if (!equal && nc_json_int_or(event, "status", 0) == 0) /* one that could not load it may say so in the middle */
     nc_migration_note(m, "corrupt", "the two ends saw different streams: sha256 %s here, %s there",
                       nc_json_string_or(event, "sha256", "?"), nc_json_string_or(event, "peer_sha256", "?"));
   if (nc_json_int_or(event, "status", 0) != 0)
@@ -222,6 +222,21 @@ nc_source_on_peer(NcSource *s, json_t *message)
   }
 }
 
+/* The mover's rate and class are what the record says now. */
+static void
+nc_source_on_limits(NcSource *s)
+{
+  NcMigration *m = s->m;
+  g_autoptr(GError) error = NULL;
+
+  if (m->mover && !nc_mover_process_send(m->mover,
+                                         json_pack("{s:s, s:I, s:b}", "op", "rate", "bps",
+                                                   (json_int_t)nc_migration_int(m, "rate_limit_bps"), "yield",
+                                                   nc_migration_qos(m) == NC_QOS_BACKGROUND),
+                                         -1, &error))
+    nc_log(NC_LOG_WARNING, "agent", "migration %s: its rate could not be changed: %s", m->id, error->message);
+}
+
 void
 nc_source_handle(NcSource *s, NcInboxItem *item)
 {
@@ -240,6 +255,9 @@ nc_source_handle(NcSource *s, NcInboxItem *item)
     break;
   case NC_FROM_RESOLVE:
     s->resolved = true;
+    break;
+  case NC_FROM_LIMITS:
+    nc_source_on_limits(s);
     break;
   case NC_FROM_QUIT:
     if (nc_handoff_may_cancel(s->m->state))

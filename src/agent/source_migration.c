@@ -16,7 +16,6 @@ nc_source_new(NcMigration *m)
   s->address = nc_nodes_address(m->deps->nodes, m->peer, NULL);
   s->max_downtime_ms = (int)nc_json_int_or(record, "max_downtime_ms", m->deps->config->max_downtime_ms);
   s->streams = (int)nc_json_int_or(record, "streams", m->deps->config->streams);
-  s->bandwidth_limit_bps = nc_json_int_or(record, "bandwidth_limit_bps", 0);
   s->compression = g_strdup(nc_json_string_or(record, "compression", m->deps->config->compression));
   s->held_epoch = (uint64_t)nc_json_int_or(record, "held_epoch", 0);
   s->was_running = nc_json_bool_or(record, "was_running", true);

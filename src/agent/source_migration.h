@@ -17,7 +17,6 @@ typedef struct {
   char *address;        /* of the destination's agent, "host:port" */
   int max_downtime_ms;
   int streams;
-  int64_t bandwidth_limit_bps; /* bytes per second; 0: none */
   char *compression;
 
   uint64_t held_epoch;  /* the epoch under which we hold the right */

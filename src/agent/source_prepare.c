@@ -4,13 +4,16 @@
  * preparation, movers and their connections, QEMU's socket and its keeper.
  */
 #include "agent/source_migration.h"
+#include "agent/shadow_budget.h"
 #include "base/bytes.h"
 #include "base/fault.h"
 #include "base/ident.h"
 #include "base/log.h"
 #include "crypto/digest.h"
 #include "mover/preface.h"
+#include "qemu/machine_spec.h"
 #include "qemu/migration_qmp.h"
+#include "wire/shadow.h"
 
 #include <errno.h>
 #include <poll.h>
@@ -107,19 +110,32 @@ nc_source_choose_epoch(NcSource *s, GError **error)
   return nc_migration_persist(s->m, true, error);
 }
 
+static uint32_t
+nc_source_shadow_frames(NcSource *s)
+{
+  g_autoptr(NcMachineSpec) spec = nc_machine_spec_from_json(nc_machine_lease_spec(s->m->lease), NULL);
+  return spec ? nc_shadow_budget(s->m->deps->config, nc_machine_spec_memory_bytes(spec), 0) : 0;
+}
+
 static bool
 nc_source_ask_to_prepare(NcSource *s, const uint8_t psk[NC_MIG_PSK_BYTES], GError **error)
 {
   NcMigration *m = s->m;
   g_autofree char *hex = nc_hex_encode(psk, NC_MIG_PSK_BYTES);
+  uint32_t frames = nc_source_shadow_frames(s);
   json_t *request =
-      json_pack("{s:s, s:s, s:s, s:b, s:I, s:O, s:s, s:i, s:s, s:i, s:i}", "type", "mig_prepare", "migration", m->id, "vm", m->vm,
+      json_pack("{s:s, s:s, s:s, s:b, s:I, s:O, s:s, s:i, s:s, s:i, s:i, s:I}", "type", "mig_prepare", "migration", m->id, "vm", m->vm,
                 "running", s->was_running, "epoch", (json_int_t)m->epoch, "spec", nc_machine_lease_spec(m->lease), "psk", hex, "streams", s->streams,
-                "compression", s->compression, "pause_budget_ms", s->max_downtime_ms, "max_downtime_ms", s->max_downtime_ms);
+                "compression", s->compression, "pause_budget_ms", s->max_downtime_ms, "max_downtime_ms", s->max_downtime_ms, "shadow_frames",
+                (json_int_t)frames);
   if (!nc_source_send(s, request, error))
     return false;
   nc_autojson json_t *answer = nc_source_expect(s, "mig_accepted", m->deps->config->prepare_timeout_ms, error);
-  return answer != NULL;
+  if (!answer)
+    return false;
+  int64_t agreed = CLAMP(nc_json_int_or(answer, "shadow_frames", 0), 0, (int64_t)frames);
+  nc_migration_set(m, "shadow_bytes", json_integer(agreed * NC_SHADOW_PAGE_BYTES));
+  return nc_mover_process_send_shadow(m->mover, (uint32_t)agreed, error);
 }
 
 /* One connection of the movers being made, on a thread of its own: each takes two round trips. */
@@ -299,6 +315,9 @@ nc_source_take_word(NcSource *s, NcInboxItem *item, NcSourceReadiness *r, bool *
   case NC_FROM_QMP: /* QEMU is under way already: what it says belongs to the copying */
     *ret_keep = item->message != NULL;
     return item->message || nc_fail(error, NC_ERROR_QEMU, "the QEMU on the source died");
+  case NC_FROM_LIMITS: /* the mover may have been started with the rate before */
+    *ret_keep = true;
+    return true;
   default: /* a cancel is seen by its flag */
     return true;
   }
@@ -350,6 +369,8 @@ nc_source_start_mover(NcSource *s, const uint8_t psk[NC_MIG_PSK_BYTES], GError *
     .streams = s->streams,
     .compression = s->compression,
     .pause_budget_ms = s->max_downtime_ms,
+    .rate_bps = nc_migration_int(s->m, "rate_limit_bps"),
+    .yield = nc_migration_qos(s->m) == NC_QOS_BACKGROUND,
   };
   s->m->mover = nc_migration_start_mover(s->m, &order, error);
   return s->m->mover != NULL;
@@ -385,8 +406,8 @@ nc_source_prepare(NcSource *s, GError **error)
   nc_migration_set(m, "was_running", json_boolean(s->was_running));
   nc_migration_watch_qemu(m);
   nc_qemu_closefd(qmp, NC_KEEPER_NAME, NULL); /* of an attempt that a crash cut short */
-  NcQemuMigrationParams params = { .max_bandwidth_bps = (uint64_t)s->bandwidth_limit_bps,
-                                   .downtime_limit_ms = (uint32_t)s->max_downtime_ms };
+  /* The limit is of the wire, and the mover's: QEMU's would be one of bytes before compression. */
+  NcQemuMigrationParams params = { .downtime_limit_ms = (uint32_t)s->max_downtime_ms };
   if (!nc_qemu_migration_setup_source(qmp, &params, error))
     return false;
   if (!nc_source_open_session(s, error))

@@ -77,6 +77,7 @@ bool nc_cmd_vm_adopt(NcCli *, const NcCommand *, int, char **, GError **);
 bool nc_cmd_migrate(NcCli *, const NcCommand *, int, char **, GError **);
 bool nc_cmd_status(NcCli *, const NcCommand *, int, char **, GError **);
 bool nc_cmd_cancel(NcCli *, const NcCommand *, int, char **, GError **);
+bool nc_cmd_limit(NcCli *, const NcCommand *, int, char **, GError **);
 bool nc_cmd_resolve(NcCli *, const NcCommand *, int, char **, GError **);
 bool nc_cmd_version(NcCli *, const NcCommand *, int, char **, GError **);
 bool nc_cmd_help(NcCli *, const NcCommand *, int, char **, GError **);

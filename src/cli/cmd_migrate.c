@@ -11,7 +11,7 @@
 #define NC_EXIT_INTERRUPTED 130 /* what shells say for Ctrl-C */
 
 typedef struct {
-  char *to, *bandwidth, *compression;
+  char *to, *bandwidth, *compression, *qos;
   int max_downtime_ms, streams; /* 0: the node's default */
   int wait;
 } NcMigrateOptions;
@@ -69,6 +69,8 @@ nc_migrate_body(const char *vm, const NcMigrateOptions *options, GError **error)
     json_object_set_new(body, "streams", json_integer(options->streams));
   if (options->compression)
     json_object_set_new(body, "compression", json_string(options->compression));
+  if (options->qos)
+    json_object_set_new(body, "qos", json_string(options->qos));
   return g_steal_pointer(&body);
 }
 
@@ -158,8 +160,11 @@ nc_cmd_migrate(NcCli *cli, const NcCommand *command, int argc, char **argv, GErr
     { "wait", 0, 0, G_OPTION_ARG_NONE, &options.wait, "stay until it has ended, showing progress", NULL },
     { "max-downtime", 0, 0, G_OPTION_ARG_INT, &options.max_downtime_ms,
       "longest pause, milliseconds (default: the node's, 300)", "MS" },
-    { "bandwidth-limit", 0, 0, G_OPTION_ARG_STRING, &options.bandwidth,
+    { "bandwidth", 0, 0, G_OPTION_ARG_STRING, &options.bandwidth,
       "most it may send: 50MB/s, 800Mbit (default 0: no limit)", "RATE" },
+    { "bandwidth-limit", 0, 0, G_OPTION_ARG_STRING, &options.bandwidth, "the same", "RATE" },
+    { "qos", 0, 0, G_OPTION_ARG_STRING, &options.qos,
+      "class of service: background, normal, high, critical (default normal)", "CLASS" },
     { "compression", 0, 0, G_OPTION_ARG_STRING, &options.compression,
       "none, lz4, zstd or zstd:LEVEL (default: the node's, lz4)", "HOW" },
     { "streams", 0, 0, G_OPTION_ARG_INT, &options.streams, "TCP connections (default: the node's, 2)", "N" },
@@ -170,5 +175,6 @@ nc_cmd_migrate(NcCli *cli, const NcCommand *command, int argc, char **argv, GErr
   g_free(options.to);
   g_free(options.bandwidth);
   g_free(options.compression);
+  g_free(options.qos);
   return ok;
 }

@@ -6,7 +6,7 @@ const NcCommand nc_commands[] = {
   { "migrate", "NAME --to NODE", 1, 1, nc_cmd_migrate, "Move a running machine to another node.",
     "Examples:\n"
     "  novacron migrate web1 --to host-b --wait\n"
-    "  novacron migrate web1 --to host-b --bandwidth-limit 50MB/s --compression zstd:3\n"
+    "  novacron migrate web1 --to host-b --bandwidth 50MB/s --compression zstd:3\n"
     "  novacron migrate web1 --to host-b --wait --json >result.json\n\n"
     "Exit status with --wait: 0 completed, 9 cancelled, 11 needs attention, else as\n"
     "in novacron(1). Interrupting --wait (Ctrl-C) does not stop the migration." },
@@ -15,6 +15,10 @@ const NcCommand nc_commands[] = {
   { "cancel", "ID", 1, 1, nc_cmd_cancel, "Stop a migration; the machine stays where it is.",
     "Example:\n  novacron cancel m-0t7bgtw5nn95j48m\n\n"
     "Possible until the run right has been handed over." },
+  { "limit", "ID", 1, 1, nc_cmd_limit, "Change a running migration's bandwidth or class.",
+    "Examples:\n  novacron limit m-0t7bgtw5nn95j48m --bandwidth 20MB/s\n"
+    "  novacron limit m-0t7bgtw5nn95j48m --bandwidth 0 --qos critical\n\n"
+    "On the node that the machine leaves. What is left out stays as it is." },
   { "resolve", "ID --run-here", 1, 1, nc_cmd_resolve, "Decide a migration that needs attention.",
     "Example:\n  novacron resolve m-0t7bgtw5nn95j48m --run-here\n\n"
     "Make sure FIRST that the machine does not and can not run on the other node:\n"

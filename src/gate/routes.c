@@ -18,6 +18,13 @@ nc_action_is_known(const char *text)
   return g_str_equal(text, "run_here");
 }
 
+static bool
+nc_qos_is_known(const char *text)
+{
+  static const char *const classes[] = { "background", "normal", "high", "critical", NULL };
+  return g_strv_contains(classes, text);
+}
+
 #define NAME(key_, required_)                                                                                          \
   {                                                                                                                    \
     .key = (key_), .type = NC_FIELD_STRING, .required = (required_), .minimum = 1, .maximum = 63,                      \
@@ -27,6 +34,12 @@ nc_action_is_known(const char *text)
   {                                                                                                                    \
     .key = (key_), .type = NC_FIELD_INTEGER, .minimum = (minimum_), .maximum = (maximum_)                              \
   }
+#define QOS                                                                                                            \
+  {                                                                                                                    \
+    .key = "qos", .type = NC_FIELD_STRING, .minimum = 1, .maximum = 32, .check = nc_qos_is_known,                      \
+    .rule = "\"background\", \"normal\", \"high\" or \"critical\""                                                     \
+  }
+#define BANDWIDTH INTEGER("bandwidth_limit_bps", 0, INT64_C(1000000000000))
 #define SCHEMA(name_, fields_, ...)                                                                                    \
   {                                                                                                                    \
     .name = (name_), .fields = (fields_), .n_fields = G_N_ELEMENTS(fields_), __VA_ARGS__                               \
@@ -57,7 +70,8 @@ static const NcField nc_migration_fields[] = {
   NAME("vm", true),
   NAME("to", true),
   INTEGER("max_downtime_ms", 1, 2000000), /* QEMU takes no more */
-  INTEGER("bandwidth_limit_bps", 0, INT64_C(1000000000000)),
+  BANDWIDTH,
+  QOS,
   { .key = "compression",
     .type = NC_FIELD_STRING,
     .minimum = 3,
@@ -67,6 +81,9 @@ static const NcField nc_migration_fields[] = {
   INTEGER("streams", 1, 16),
 };
 static const NcSchema nc_migration_schema = SCHEMA("MigrationRequest", nc_migration_fields);
+
+static const NcField nc_limit_fields[] = { BANDWIDTH, QOS };
+static const NcSchema nc_limit_schema = SCHEMA("LimitRequest", nc_limit_fields);
 
 static const NcField nc_resolve_fields[] = {
   { .key = "action",
@@ -113,6 +130,7 @@ const NcRoute nc_routes[] = {
   CHANGE("POST", "migrations", "migration.create", 201, .body = &nc_migration_schema, NEW_AT("migrations", "id")),
   READ("migrations/{id}", "migration.get"),
   CHANGE("POST", "migrations/{id}/cancel", "migration.cancel", 202),
+  CHANGE("POST", "migrations/{id}/limits", "migration.limit", 200, .body = &nc_limit_schema),
   CHANGE("POST", "migrations/{id}/resolve", "migration.resolve", 202, .body = &nc_resolve_schema),
 };
 const size_t nc_n_routes = G_N_ELEMENTS(nc_routes);

@@ -90,14 +90,19 @@ static bool
 nc_control_parse_numbers(json_t *message, unsigned processors, NcMoverSetup *setup, GError **error)
 {
   int64_t streams;
+  int64_t rate = nc_json_int_or(message, "rate_bps", 0);
   int64_t workers = nc_json_int_or(message, "workers", 0);
   int64_t pause = nc_json_int_or(message, "pause_budget_ms", NC_CONTROL_DEFAULT_PAUSE_MS);
   int64_t progress = nc_json_int_or(message, "progress_ms", NC_CONTROL_DEFAULT_PROGRESS_MS);
 
   if (!nc_json_int(message, "streams", 1, NC_MOVER_MAX_STREAMS, &streams, error))
     return false;
+  if (rate < 0)
+    return nc_fail(error, NC_ERROR_PROTOCOL, "\"rate_bps\" must not be negative");
   if (workers <= 0) /* as many as there are processors */
     workers = processors;
+  setup->rate_bps = setup->is_source ? (uint64_t)rate : 0;
+  setup->yields = setup->is_source && nc_json_bool_or(message, "yield", false);
   setup->streams = (unsigned)streams;
   setup->workers = (unsigned)MIN(workers, NC_MOVER_MAX_WORKERS);
   setup->pause_budget_ms = (unsigned)CLAMP(pause, 1, 600000);
@@ -132,6 +137,7 @@ nc_control_start(NcControl *c, json_t *message, int *fd, GError **error)
 
   if (!nc_control_parse_start(message, c->processors, &m->setup, error))
     return false;
+  m->shaper = nc_shaper_new(m->setup.rate_bps, m->setup.yields);
   if (m->setup.is_source) {
     m->source = nc_source_new(m);
     m->back_receiver = nc_back_receiver_new(m);
@@ -142,6 +148,22 @@ nc_control_start(NcControl *c, json_t *message, int *fd, GError **error)
   c->started = true;
   c->next_progress_us = nc_mono_us();
   return true;
+}
+
+/* Before the first connection: their threads look at it without a lock. */
+static bool
+nc_control_shadow(NcControl *c, json_t *message, int *fd, GError **error)
+{
+  NcMover *m = &c->mover;
+  int64_t frames;
+
+  if (!nc_json_int(message, "frames", 1, NC_SHADOW_FRAMES_MAX, &frames, error))
+    return false;
+  for (unsigned i = 0; i < NC_MOVER_MAX_STREAMS; i++)
+    if (m->links[i] || c->has_qemu || m->shadow)
+      return nc_fail(error, NC_ERROR_CONFLICT, "shadow given twice, or too late");
+  m->shadow = nc_shadow_new(-1, (uint32_t)frames, error);
+  return m->shadow != NULL;
 }
 
 static bool
@@ -200,6 +222,17 @@ nc_control_grant(NcControl *c, json_t *message, int *fd, GError **error)
   if (!c->has_qemu)
     return nc_fail(error, NC_ERROR_CONFLICT, "grant before QEMU's channel");
   nc_source_grant(c->mover.source, (uint64_t)epoch);
+  return true;
+}
+
+static bool
+nc_control_rate(NcControl *c, json_t *message, int *fd, GError **error)
+{
+  int64_t rate;
+  if (!nc_json_int(message, "bps", 0, G_MAXINT64, &rate, error))
+    return false;
+  nc_shaper_set(c->mover.shaper, (uint64_t)rate, nc_json_bool_or(message, "yield", false));
+  nc_mover_wake_links(&c->mover);
   return true;
 }
 
@@ -263,9 +296,11 @@ nc_control_finish(NcControl *c, json_t *message, int *fd, GError **error)
 
 static const NcControlOp nc_control_ops[] = {
   { "start", false, false, nc_control_start },
+  { "shadow", true, false, nc_control_shadow },
   { "conn", true, false, nc_control_conn },
   { "qemu", true, false, nc_control_qemu },
   { "grant", true, true, nc_control_grant },
+  { "rate", true, true, nc_control_rate },
   { "deliver_shut", true, true, nc_control_deliver_shut },
   { "finish", true, false, nc_control_finish },
 };

@@ -53,3 +53,17 @@
 #define NC_MOVER_NOTSENT_URGENT_BYTES (16u << 10)
 /* A connection that is dead for this long is lost. */
 #define NC_MOVER_TCP_DEAD_S 30
+
+/*
+ * Shaping (shaper.h). A record of bulk is 1/256 of a second's bytes, within bounds: so
+ * that the rate is kept in every second, and records don't become all header.
+ */
+#define NC_MOVER_SHAPER_RECORDS 256u
+#define NC_MOVER_SHAPER_RECORD_MIN 1024u
+#define NC_MOVER_SHAPER_RECORD_MAX 16384u
+/* Who waits for the bucket wakes up at most this often; it gives a burst of several times that. */
+#define NC_MOVER_SHAPER_WAKE_US 1000u
+/* How often the kernel is asked what it has sent. */
+#define NC_MOVER_SHAPER_CHECK_US 10000
+/* The most its answer may change the account at a time: many retransmissions are paid for, but don't stop bulk. */
+#define NC_MOVER_SHAPER_CORRECTION (32 << 10)

@@ -64,6 +64,9 @@ struct NcLink {
   size_t frame_done;
   uint8_t chunk[NC_LINK_CHUNK_BYTES];
   size_t chunk_length, chunk_done;
+  NcShaperPort port;
+  size_t bulk_bytes;   /* of the record being filled, how far bulk may fill it */
+  int64_t bulk_ask_us; /* bulk has to wait until then; 0: it has not */
   bool pong_due;
   uint64_t pong_value;
   int64_t next_ping_us;
@@ -200,6 +203,7 @@ nc_link_handshake(NcLink *l)
                             : nc_tls_psk_server(fd, setup->psk, setup->migration, NC_MOVER_HANDSHAKE_MS, &error);
   if (l->tls) {
     l->fd = nc_tls_fd(l->tls);
+    nc_shaper_attach(l->mover->shaper, &l->port, l->fd);
     return true;
   }
   g_prefix_error(&error, "connection %u to the %s's mover: ", l->index, nc_mover_other_side(l->mover));
@@ -246,7 +250,23 @@ nc_link_make_ping(NcLink *l)
   return nc_frame_encode_ping((uint64_t)now_us);
 }
 
-/* A bulk frame once begun has to be finished: begin only where the kernel takes it. */
+/*
+ * Does anything wait for the end of the frame that is under way? Pings and pongs don't count: ten times a second
+ * they would make a burst of the rest of a batch. The time of our ping begins when it is made, and the source's
+ * pong, which has to wait, is for the destination's progress only.
+ */
+static bool
+nc_link_has_urgent(NcLink *l)
+{
+  pthread_mutex_lock(&l->lock);
+  bool has = l->urgent_bytes > 0 || l->last;
+  for (unsigned i = 0; i < NC_LINK_CHANNELS; i++)
+    has = has || l->acks[i].pending;
+  pthread_mutex_unlock(&l->lock);
+  return has;
+}
+
+/* A bulk frame once begun has to be finished: begin only where the kernel and the rate limit take it. */
 static bool
 nc_link_take_bulk(NcLink *l)
 {
@@ -258,6 +278,8 @@ nc_link_take_bulk(NcLink *l)
     l->want |= POLLOUT;
     return false;
   }
+  if (l->chunk_length >= l->bulk_bytes)
+    return nc_outbox_take_conclusion(nc_source_outbox(l->mover->source), &l->frame);
   return nc_outbox_take(nc_source_outbox(l->mover->source), &l->frame);
 }
 
@@ -288,32 +310,49 @@ nc_link_end_frame(NcLink *l)
   l->frame = (NcOutFrame){ 0 };
 }
 
-/* Copies what fits of ${part}, which begins ${start} bytes into the frame. */
+/* Copies what fits of ${part}, which begins ${start} bytes into the frame, until the record has ${room} bytes. */
 static void
-nc_link_copy_part(NcLink *l, const GByteArray *part, size_t start)
+nc_link_copy_part(NcLink *l, const GByteArray *part, size_t start, size_t room)
 {
-  if (!part || l->frame_done < start || l->frame_done >= start + part->len)
+  if (!part || l->frame_done < start || l->frame_done >= start + part->len || l->chunk_length >= room)
     return;
   size_t skip = l->frame_done - start;
-  size_t n = MIN(part->len - skip, NC_LINK_CHUNK_BYTES - l->chunk_length);
+  size_t n = MIN(part->len - skip, room - l->chunk_length);
   memcpy(l->chunk + l->chunk_length, part->data + skip, n);
   l->chunk_length += n;
   l->frame_done += n;
 }
 
-/* Fills the next record from as many frames as fit. */
+/* How much of the record the frame may fill; a batch that something urgent waits for: all. */
+static size_t
+nc_link_room(NcLink *l, bool hurry)
+{
+  return l->frame.is_batch && !hurry ? l->bulk_bytes : NC_LINK_CHUNK_BYTES;
+}
+
+/* Fills the next record from as many frames as fit and may go. */
 static void
 nc_link_fill_chunk(NcLink *l)
 {
   l->chunk_length = l->chunk_done = 0;
+  l->bulk_ask_us = 0;
+  l->bulk_bytes = nc_shaper_ask(l->mover->shaper, &l->port, NC_LINK_CHUNK_BYTES, &l->bulk_ask_us);
+  bool hurry = l->frame.is_batch && l->bulk_bytes < NC_LINK_CHUNK_BYTES && nc_link_has_urgent(l);
   while (l->chunk_length < NC_LINK_CHUNK_BYTES && (l->frame.header || nc_link_next_frame(l))) {
+    size_t room = nc_link_room(l, hurry);
+    if (l->chunk_length >= room)
+      break;
     size_t header = l->frame.header->len;
     size_t total = header + (l->frame.payload ? l->frame.payload->len : 0);
-    nc_link_copy_part(l, l->frame.header, 0);
-    nc_link_copy_part(l, l->frame.payload, header);
-    if (l->frame_done == total)
+    nc_link_copy_part(l, l->frame.header, 0, room);
+    nc_link_copy_part(l, l->frame.payload, header, room);
+    if (l->frame_done == total) {
       nc_link_end_frame(l);
+      hurry = false; /* the next one was not under way */
+    }
   }
+  if (l->chunk_length > 0)
+    nc_shaper_charge(l->mover->shaper, &l->port, l->chunk_length);
 }
 
 /* One record at most. Returns false if the connection is broken; *moved tells whether anything happened. */
@@ -354,6 +393,7 @@ nc_link_take_pong(NcLink *l, GError **error)
   if (sent_us > now_us || now_us - sent_us > G_USEC_PER_SEC * 3600ull)
     return nc_fail(error, NC_ERROR_PROTOCOL, "a pong that answers no ping of ours");
   atomic_store_explicit(&l->mover->counters.rtt_us, now_us - sent_us, memory_order_relaxed);
+  nc_shaper_rtt(l->mover->shaper, now_us - sent_us);
   if (l->mover->source)
     nc_outbox_rtt(nc_source_outbox(l->mover->source), now_us - sent_us);
   return true;
@@ -453,18 +493,21 @@ nc_link_read(NcLink *l, bool *moved, GError **error)
   return true;
 }
 
-static int
-nc_link_timeout(const NcLink *l)
+/* Microseconds until there is something to do by the clock; -1: nothing. */
+static int64_t
+nc_link_timeout_us(const NcLink *l)
 {
   int64_t next_us = G_MAXINT64;
 
   if (l->deadline_us > 0)
     next_us = l->deadline_us;
-  if (l->index == 0 && l->has_hello && l->phase == NC_LINK_RUNNING)
+  /* A record that waits for the socket is first, then the frame under way, then a ping. */
+  bool has_record = l->chunk_done < l->chunk_length;
+  if (l->index == 0 && l->has_hello && l->phase == NC_LINK_RUNNING && !has_record && !l->frame.header)
     next_us = MIN(next_us, l->next_ping_us);
-  if (next_us == G_MAXINT64)
-    return -1;
-  return (int)CLAMP((next_us - nc_mono_us()) / 1000 + 1, 0, 60000);
+  if (l->bulk_ask_us > 0 && !has_record)
+    next_us = MIN(next_us, l->bulk_ask_us);
+  return next_us == G_MAXINT64 ? -1 : MAX(next_us - nc_mono_us(), 0);
 }
 
 static void
@@ -472,12 +515,14 @@ nc_link_sleep(NcLink *l)
 {
   struct pollfd p[] = { { .fd = l->fd, .events = l->want }, { .fd = l->wake_fd, .events = POLLIN } };
   uint64_t ignored;
+  int64_t left_us = nc_link_timeout_us(l);
+  struct timespec left = { .tv_sec = left_us / G_USEC_PER_SEC, .tv_nsec = left_us % G_USEC_PER_SEC * 1000 };
 
   if (l->deaf)
     p[0].events &= ~POLLIN;
   if (p[0].events == 0)
     p[0].fd = -1; /* an error there would wake us again and again */
-  poll(p, G_N_ELEMENTS(p), nc_link_timeout(l));
+  ppoll(p, G_N_ELEMENTS(p), left_us < 0 ? NULL : &left, NULL);
   atomic_store(&l->asleep, false);
   if (p[1].revents && read(l->wake_fd, &ignored, sizeof ignored) < 0)
     return; /* drained by nobody else: can't happen, and would do no harm */
@@ -535,6 +580,8 @@ nc_link_run(void *argument)
 
   if (nc_link_handshake(l)) {
     l->decoder = nc_batch_decoder_new();
+    if (l->mover->sink && l->mover->shadow)
+      nc_batch_decoder_use_shadow(l->decoder, l->mover->shadow, false);
     l->deadline_us = nc_mono_us() + NC_MOVER_HANDSHAKE_MS * 1000;
     nc_link_urgent(l, nc_session_hello(l->mover, l->index));
     nc_link_loop(l);

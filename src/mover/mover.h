@@ -26,7 +26,9 @@
  * end it looks for urgent frames first, then for its acknowledgements, then
  * for bulk. Urgent frames travel on connection 0. A frame once begun is finished first, so
  * with more than one connection, connection 0 lets the kernel hold less unsent
- * bulk than the others, and an urgent frame waits for one batch at most.
+ * bulk than the others, and an urgent frame waits for one batch at most. Under a
+ * rate limit (shaper.h) bulk waits for the bucket before each record, and a frame
+ * that something urgent waits for is finished at once.
  *
  * Bounds. Everything that a peer, QEMU or a slow link could make grow has one:
  * raw bytes read from QEMU but not yet in TLS (outbox.h: a few batches, less on a
@@ -56,6 +58,7 @@
 
 #include "base/error.h"
 #include "crypto/digest.h"
+#include "mover/shaper.h"
 #include "wire/batch.h"
 #include <jansson.h>
 #include <pthread.h>
@@ -81,6 +84,8 @@ typedef struct {
   _Atomic uint64_t delivered_wire_bytes; /* bulk frames acknowledged / received in order */
   _Atomic uint64_t batches;
   _Atomic uint64_t pages, zero_pages, fill_pages;
+  _Atomic uint64_t reference_pages, delta_pages, delta_bytes;
+  _Atomic uint64_t resent_batches, resent_bytes;
   _Atomic uint64_t page_bytes_in, page_bytes_out;
   _Atomic uint64_t rtt_us;
   _Atomic uint64_t in_flight_bytes; /* unacknowledged / waiting for their turn */
@@ -97,6 +102,8 @@ typedef struct {
   NcBatchPolicy policy;
   unsigned pause_budget_ms;
   unsigned progress_ms;
+  uint64_t rate_bps; /* wire bytes per second to begin with; 0: no limit. The source's */
+  bool yields;       /* gives way to other traffic. The source's */
 } NcMoverSetup;
 
 typedef struct NcMover {
@@ -128,10 +135,12 @@ typedef struct NcMover {
 
   /* Made by the main thread before the first link; the role's half is NULL on the other side. */
   NcLink *links[NC_MOVER_MAX_STREAMS]; /* by index; NULL until `conn` */
+  NcShaper *shaper;                    /* bulk asks it; the destination's has no limit */
   NcSource *source;
   NcBackReceiver *back_receiver;
   NcSink *sink;
   NcBackSender *back_sender;
+  NcShadow *shadow; /* NULL: pages are not kept. The reader's or the writer's */
 } NcMover;
 
 /* "source" or "destination": ours, and the other one's. */

@@ -2,6 +2,7 @@
 /* Batches from submitted to acknowledged: a ring of slots, the encoders, and the two bounds. */
 #include "mover/outbox.h"
 #include "base/ident.h"
+#include "base/log.h"
 #include "mover/limits.h"
 #include "wire/flight.h"
 #include "wire/frame.h"
@@ -10,13 +11,15 @@
 
 /* What becomes of one batch; index in the ring: seq % NC_MOVER_MAX_AHEAD. */
 typedef struct {
-  NcRawBatch *raw;    /* until encoded */
+  NcRawBatch *raw;    /* until encoded; if made with history, until acknowledged */
   GByteArray *header; /* from encoded until acknowledged */
   GByteArray *payload;
   uint64_t end_offset;
   uint32_t raw_bytes;
   uint32_t wire_bytes;
   bool written; /* entirely in TLS: only then may it be acknowledged */
+  bool sent;    /* it was, at least once */
+  bool resent;  /* once is enough */
 } NcOutSlot;
 
 /* A GRANT (epoch > 0) or END. */
@@ -36,6 +39,11 @@ struct NcOutbox {
   uint64_t next_submit, next_claim, next_take, next_ack;
   NcOutSlot ring[NC_MOVER_MAX_AHEAD];
   NcChain chain;      /* of the batches taken */
+  GQueue resend;      /* of GUINT_TO_POINTER(index in ring): to be sent once more, before anything new */
+  bool history_failed;
+
+  /* who keeps the reader waiting, microseconds, halved every NC_MOVER_RATE_US of waiting */
+  int64_t link_wait_us, encoder_wait_us;
   GQueue conclusions; /* of NcConclusion; at most one GRANT and one END per message of novacrond */
 
   uint64_t unsent_raw_bytes;
@@ -67,6 +75,7 @@ nc_raw_batch_free(NcRawBatch *batch)
     return;
   g_free(batch->data);
   g_array_unref(batch->records);
+  nc_plan_free(batch->plan);
   g_free(batch);
 }
 
@@ -102,12 +111,46 @@ nc_outbox_batch_target(NcOutbox *o)
   return (uint32_t)CLAMP(third, NC_MOVER_MIN_BATCH_BYTES, NC_BATCH_RAW_TARGET);
 }
 
+/* Waits for room, and notes whom for: encoded batches that are not taken wait for the link. */
+static void
+nc_outbox_wait_room_locked(NcOutbox *o)
+{
+  bool link = nc_outbox_slot(o, o->next_take)->payload != NULL || o->next_take == o->next_claim;
+  int64_t start_us = nc_mono_us();
+
+  pthread_cond_wait(&o->has_room, &o->lock);
+  *(link ? &o->link_wait_us : &o->encoder_wait_us) += nc_mono_us() - start_us;
+  if (o->link_wait_us + o->encoder_wait_us > NC_MOVER_RATE_US) {
+    o->link_wait_us /= 2;
+    o->encoder_wait_us /= 2;
+  }
+}
+
+bool
+nc_outbox_link_is_scarce(NcOutbox *o)
+{
+  pthread_mutex_lock(&o->lock);
+  bool scarce = o->link_wait_us >= o->encoder_wait_us;
+  pthread_mutex_unlock(&o->lock);
+  return scarce;
+}
+
+bool
+nc_outbox_history_failed(NcOutbox *o)
+{
+  pthread_mutex_lock(&o->lock);
+  bool failed = o->history_failed;
+  o->history_failed = false;
+  pthread_mutex_unlock(&o->lock);
+  return failed;
+}
+
 void
 nc_outbox_submit(NcOutbox *o, NcRawBatch *batch)
 {
   pthread_mutex_lock(&o->lock);
   while (nc_outbox_is_full_locked(o))
-    pthread_cond_wait(&o->has_room, &o->lock);
+    nc_outbox_wait_room_locked(o);
   NcOutSlot *slot = nc_outbox_slot(o, o->next_submit++);
   *slot = (NcOutSlot){ .raw = batch, .raw_bytes = batch->length, .end_offset = batch->offset + batch->length };
   o->unsent_raw_bytes += batch->length;
@@ -134,6 +177,9 @@ nc_outbox_count(NcCounters *counters, const NcBatchStats *stats)
   nc_count(&counters->pages, stats->pages);
   nc_count(&counters->zero_pages, stats->zero_pages);
   nc_count(&counters->fill_pages, stats->fill_pages);
+  nc_count(&counters->reference_pages, stats->reference_pages);
+  nc_count(&counters->delta_pages, stats->delta_pages);
+  nc_count(&counters->delta_bytes, stats->delta_bytes);
   nc_count(&counters->page_bytes_in, stats->page_bytes_in);
   nc_count(&counters->page_bytes_out, stats->page_bytes_out);
 }
@@ -151,6 +197,13 @@ nc_outbox_claim(NcOutbox *o, uint64_t *ret_seq)
   return raw;
 }
 
+static GByteArray *
+nc_outbox_encode_raw(NcBatchEncoder *encoder, const NcRawBatch *raw, bool plain, NcBatchStats *stats)
+{
+  return nc_batch_encode_planned(encoder, raw->offset, raw->data, raw->length,
+                                 (const NcStreamRecord *)(void *)raw->records->data, raw->records->len, raw->plan, plain, stats);
+}
+
 static void *
 nc_outbox_encode(void *argument)
 {
@@ -161,15 +214,16 @@ nc_outbox_encode(void *argument)
     uint64_t seq;
     NcBatchStats stats = { 0 };
     NcRawBatch *raw = nc_outbox_claim(o, &seq);
-    GByteArray *payload =
-        nc_batch_encode(encoder, raw->offset, raw->data, raw->length,
-                        (const NcStreamRecord *)(void *)raw->records->data, raw->records->len, &stats);
+    GByteArray *payload = nc_outbox_encode_raw(encoder, raw, false, &stats);
     GByteArray *header = nc_frame_encode_batch_header(NC_CHANNEL_MAIN, seq, payload->len);
-    nc_raw_batch_free(raw);
+    bool keep = raw->plan && raw->plan->uses_history;
+    if (!keep)
+      g_clear_pointer(&raw, nc_raw_batch_free);
     nc_outbox_count(&o->mover->counters, &stats);
 
     pthread_mutex_lock(&o->lock);
     NcOutSlot *slot = nc_outbox_slot(o, seq);
+    slot->raw = raw;
     slot->payload = payload;
     slot->header = header;
     slot->wire_bytes = header->len + payload->len;
@@ -215,11 +269,23 @@ nc_outbox_window_has_room_locked(const NcOutbox *o, const NcOutSlot *slot)
          o->in_flight_raw_bytes + slot->raw_bytes <= o->ahead_bytes && o->next_take - o->next_ack < o->ahead_batches;
 }
 
+static bool
+nc_outbox_take_resend_locked(NcOutbox *o, NcOutFrame *ret)
+{
+  if (g_queue_is_empty(&o->resend))
+    return false;
+  unsigned index = GPOINTER_TO_UINT(g_queue_pop_head(&o->resend));
+  NcOutSlot *slot = &o->ring[index];
+  uint64_t seq = o->next_ack + (index + NC_MOVER_MAX_AHEAD - o->next_ack % NC_MOVER_MAX_AHEAD) % NC_MOVER_MAX_AHEAD;
+  *ret = (NcOutFrame){ .header = slot->header, .payload = slot->payload, .seq = seq, .is_batch = true };
+  return true;
+}
+
 bool
 nc_outbox_take(NcOutbox *o, NcOutFrame *ret)
 {
   pthread_mutex_lock(&o->lock);
-  bool found = nc_outbox_take_conclusion_locked(o, ret);
+  bool found = nc_outbox_take_resend_locked(o, ret) || nc_outbox_take_conclusion_locked(o, ret);
   NcOutSlot *slot = nc_outbox_slot(o, o->next_take);
   if (!found && o->next_take < o->next_submit && slot->payload && nc_outbox_window_has_room_locked(o, slot)) {
     *ret = (NcOutFrame){ .header = slot->header, .payload = slot->payload, .seq = o->next_take++, .is_batch = true };
@@ -237,13 +303,24 @@ nc_outbox_take(NcOutbox *o, NcOutFrame *ret)
   return found;
 }
 
+bool
+nc_outbox_take_conclusion(NcOutbox *o, NcOutFrame *ret)
+{
+  pthread_mutex_lock(&o->lock);
+  bool found = nc_outbox_take_conclusion_locked(o, ret);
+  pthread_mutex_unlock(&o->lock);
+  return found;
+}
+
 void
 nc_outbox_written(NcOutbox *o, const NcOutFrame *frame)
 {
   pthread_mutex_lock(&o->lock);
   NcOutSlot *slot = nc_outbox_slot(o, frame->seq);
   slot->written = true;
-  o->unsent_raw_bytes -= slot->raw_bytes;
+  if (!slot->sent)
+    o->unsent_raw_bytes -= slot->raw_bytes;
+  slot->sent = true;
   pthread_cond_signal(&o->has_room);
   pthread_mutex_unlock(&o->lock);
 }
@@ -290,6 +367,7 @@ nc_outbox_acked(NcOutbox *o, uint64_t seq, uint64_t offset, GError **error)
     raw += slot->raw_bytes;
     g_byte_array_unref(slot->header);
     g_byte_array_unref(slot->payload);
+    nc_raw_batch_free(slot->raw);
     *slot = (NcOutSlot){ 0 };
   }
   o->in_flight_wire_bytes -= wire;
@@ -306,6 +384,66 @@ nc_outbox_acked(NcOutbox *o, uint64_t seq, uint64_t offset, GError **error)
   if (ok && waiting)
     nc_mover_wake_links(o->mover);
   return ok;
+}
+
+/* Only what was entirely sent, and was not asked for before. */
+static NcOutSlot *
+nc_outbox_find_resend_locked(NcOutbox *o, uint64_t seq, GError **error)
+{
+  NcOutSlot *slot = seq >= o->next_ack && seq < o->next_take ? nc_outbox_slot(o, seq) : NULL;
+
+  if (!slot || !slot->written) {
+    nc_fail(error, NC_ERROR_PROTOCOL, "batch %" G_GUINT64_FORMAT " is asked for again and not under way", seq);
+    return NULL;
+  }
+  if (slot->resent) {
+    nc_fail(error, NC_ERROR_CORRUPT, "batch %" G_GUINT64_FORMAT " arrives wrong again and again", seq);
+    return NULL;
+  }
+  slot->resent = true;
+  slot->written = false; /* it can't be acknowledged before it has gone once more */
+  return slot;
+}
+
+/* Without what the destination's shadow may have wrong. The slot stays: nobody can acknowledge it now. */
+static void
+nc_outbox_make_plain(NcOutbox *o, NcOutSlot *slot, uint64_t seq)
+{
+  g_autoptr(NcBatchEncoder) encoder = nc_batch_encoder_new(&o->mover->setup.policy);
+  GByteArray *payload = nc_outbox_encode_raw(encoder, slot->raw, true, NULL);
+  GByteArray *header = nc_frame_encode_batch_header(NC_CHANNEL_MAIN, seq, payload->len);
+
+  pthread_mutex_lock(&o->lock);
+  o->in_flight_wire_bytes -= slot->wire_bytes;
+  g_byte_array_unref(slot->header);
+  g_byte_array_unref(slot->payload);
+  slot->header = header;
+  slot->payload = payload;
+  slot->wire_bytes = header->len + payload->len;
+  o->in_flight_wire_bytes += slot->wire_bytes;
+  o->history_failed = true;
+  pthread_mutex_unlock(&o->lock);
+}
+
+bool
+nc_outbox_resend(NcOutbox *o, uint64_t seq, GError **error)
+{
+  pthread_mutex_lock(&o->lock);
+  NcOutSlot *slot = nc_outbox_find_resend_locked(o, seq, error);
+  pthread_mutex_unlock(&o->lock);
+  if (!slot)
+    return false;
+  nc_log(NC_LOG_WARNING, "mover", "batch %" G_GUINT64_FORMAT " did not arrive as it was sent%s: sending it again", seq,
+         slot->raw ? " (the shadows differ)" : "");
+  if (slot->raw)
+    nc_outbox_make_plain(o, slot, seq);
+  nc_count(&o->mover->counters.resent_batches, 1);
+  nc_count(&o->mover->counters.resent_bytes, slot->wire_bytes);
+  pthread_mutex_lock(&o->lock);
+  g_queue_push_tail(&o->resend, GUINT_TO_POINTER((unsigned)(seq % NC_MOVER_MAX_AHEAD)));
+  pthread_mutex_unlock(&o->lock);
+  nc_mover_wake_links(o->mover);
+  return true;
 }
 
 void
@@ -343,6 +481,7 @@ nc_outbox_new(NcMover *m)
   pthread_cond_init(&o->has_raw, NULL);
   pthread_cond_init(&o->has_room, NULL);
   g_queue_init(&o->conclusions);
+  g_queue_init(&o->resend);
   o->ahead_batches = NC_MOVER_MAX_AHEAD;
   o->ahead_bytes = NC_MOVER_MAX_AHEAD_BYTES;
   o->flight = nc_flight_new(m->setup.pause_budget_ms);

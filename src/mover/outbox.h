@@ -5,7 +5,8 @@
  * The reader submits raw batches in stream order; W encoder threads hash and
  * code them in any order; the links take coded frames in sequence order, as far
  * as the flight window allows, and report when a frame is entirely in TLS. A
- * frame is kept until it is acknowledged: a later version resends from here.
+ * frame is kept until it is acknowledged: what the destination could not use is
+ * sent again from here.
  *
  * Two bounds, both part of QEMU's pause (mover.h):
  *   unsent    raw bytes submitted and not yet entirely in TLS: a few batches,
@@ -28,6 +29,7 @@ typedef struct {
   uint32_t length;
   uint8_t *data;   /* owned */
   GArray *records; /* of NcStreamRecord, relative to data; owned */
+  NcPlan *plan;    /* owned; NULL: nothing is kept */
 } NcRawBatch;
 
 NcRawBatch *nc_raw_batch_new(uint64_t offset);
@@ -61,10 +63,18 @@ void nc_outbox_position(NcOutbox *o, NcChain *ret);
 
 /* The next frame in order, if there is one and the window has room. Any link's thread. */
 bool nc_outbox_take(NcOutbox *o, NcOutFrame *ret);
+/* The same, of GRANT and END only: they don't wait for a rate limit. */
+bool nc_outbox_take_conclusion(NcOutbox *o, NcOutFrame *ret);
 /* The batch ${frame} is entirely written. */
 void nc_outbox_written(NcOutbox *o, const NcOutFrame *frame);
 
 /* The peer's ACK: everything up to batch ${seq}, which ends at ${offset}, was delivered. Checked. */
 bool nc_outbox_acked(NcOutbox *o, uint64_t seq, uint64_t offset, GError **error);
+/* The peer's RESEND: batch ${seq} is sent once more, whole if it was made with history. Checked. Any link's thread. */
+bool nc_outbox_resend(NcOutbox *o, uint64_t seq, GError **error);
+/* Has the destination found since the last question that its shadow differs? The reader's thread. */
+bool nc_outbox_history_failed(NcOutbox *o);
+/* Is it the link that everything waits for (and not the encoders)? Over the last second or so; true at first. */
+bool nc_outbox_link_is_scarce(NcOutbox *o);
 /* A round trip measured by PING. */
 void nc_outbox_rtt(NcOutbox *o, uint64_t rtt_us);

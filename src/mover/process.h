@@ -29,6 +29,8 @@ typedef struct {
   int streams;
   const char *compression;
   int pause_budget_ms;
+  int64_t rate_bps; /* of the source; 0: no limit */
+  bool yield;       /* of the source: gives way to others */
 } NcMoverOrder;
 
 /* Takes ${message}; NULL, the last one: the mover is gone. Called by a thread of the mover's own. */
@@ -51,4 +53,6 @@ G_DEFINE_AUTOPTR_CLEANUP_FUNC(NcMoverProcess, nc_mover_process_free)
 
 /* Any thread. ${fd} >= 0 is passed along; the caller keeps its copy. ${message} is taken. */
 bool nc_mover_process_send(NcMoverProcess *mover, json_t *message, int fd, GError **error);
+/* Both movers of a migration get the same number, before their first connection. 0: no shadow. */
+bool nc_mover_process_send_shadow(NcMoverProcess *mover, uint32_t frames, GError **error);
 pid_t nc_mover_process_pid(const NcMoverProcess *mover);

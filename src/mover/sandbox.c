@@ -2,6 +2,7 @@
 /* The system calls behind the three stages. */
 #include "mover/sandbox.h"
 #include "base/io.h"
+#include "wire/shadow.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -20,9 +21,9 @@
 #define NC_SANDBOX_MAX_FDS 80
 /*
  * Address space, not memory: 64 threads reserve a stack of 8 MiB and a malloc
- * arena of 128 MiB each. What is really used is bounded by the windows of limits.h.
+ * arena of 128 MiB each, and a shadow may be as large as a machine. What is really used is bounded by the windows of limits.h.
  */
-#define NC_SANDBOX_MAX_AS_BYTES (16ull << 30)
+#define NC_SANDBOX_MAX_AS_BYTES ((16ull << 30) + ((uint64_t)NC_SHADOW_FRAMES_MAX << 12))
 
 bool
 nc_sandbox_isolate(GError **error)

@@ -40,6 +40,12 @@ nc_session_ack(NcMover *m, NcLink *link, const NcFrame *frame, GError **error)
 }
 
 static bool
+nc_session_resend(NcMover *m, NcLink *link, const NcFrame *frame, GError **error)
+{
+  return nc_outbox_resend(nc_source_outbox(m->source), frame->argument, error);
+}
+
+static bool
 nc_session_back_ack(NcMover *m, NcLink *link, const NcFrame *frame, GError **error)
 {
   NcFrameAck ack;
@@ -150,6 +156,7 @@ static const NcSessionRule nc_session_rules[] = {
   { NC_FRAME_BATCH, NC_CHANNEL_MAIN, NC_AT_DESTINATION, nc_session_batch },
   { NC_FRAME_BATCH, NC_CHANNEL_RETURN, NC_AT_SOURCE, nc_session_back_batch },
   { NC_FRAME_ACK, NC_CHANNEL_MAIN, NC_AT_SOURCE, nc_session_ack },
+  { NC_FRAME_RESEND, NC_CHANNEL_MAIN, NC_AT_SOURCE, nc_session_resend },
   { NC_FRAME_ACK, NC_CHANNEL_RETURN, NC_AT_DESTINATION, nc_session_back_ack },
   { NC_FRAME_GRANT, NC_CHANNEL_MAIN, NC_AT_DESTINATION, nc_session_grant },
   { NC_FRAME_DIGEST, NC_CHANNEL_MAIN, NC_AT_SOURCE, nc_session_digest },

@@ -13,9 +13,11 @@
 #include <string.h>
 #include <time.h>
 
-/* Verified, waiting for its turn. */
+/* Waiting for its turn: verified, or to be decoded then, because it means pages that come before it. */
 typedef struct {
-  GByteArray *raw;
+  GByteArray *raw;     /* NULL: not decoded yet */
+  GByteArray *payload; /* then this */
+  GArray *stores;      /* what is to be kept of it; NULL: nothing, or it was when it was decoded */
   uint64_t offset; /* where the peer says it belongs */
   uint8_t sha256[NC_SHA256_BYTES];
   uint32_t wire_bytes;
@@ -25,6 +27,8 @@ static void
 nc_sink_batch_free(NcSinkBatch *batch)
 {
   g_clear_pointer(&batch->raw, g_byte_array_unref);
+  g_clear_pointer(&batch->payload, g_byte_array_unref);
+  g_clear_pointer(&batch->stores, g_array_unref);
   g_free(batch);
 }
 G_DEFINE_AUTOPTR_CLEANUP_FUNC(NcSinkBatch, nc_sink_batch_free)
@@ -38,6 +42,7 @@ typedef struct {
 struct NcSink {
   NcMover *mover;
   int qemu;
+  NcBatchDecoder *decoder; /* the writer's: of batches with history */
 
   pthread_mutex_t lock;    /* protects everything below */
   pthread_cond_t has_news; /* the next batch is here, or a statement; for the writer */
@@ -45,6 +50,9 @@ struct NcSink {
   NcReorder *waiting; /* of NcSinkBatch */
   NcSinkBatch *next;  /* taken from there, to be delivered; NULL: not here */
   uint64_t waiting_wire_bytes;
+  GHashTable *asked; /* numbers of batches that were asked for again */
+  bool retrying;     /* the next batch was wrong: it comes once more, and nothing is taken before it */
+  uint64_t retry_seq;
 
   NcChain chain;                           /* of what is being written, or written */
   NcChain boundaries[NC_MOVER_BOUNDARIES]; /* where it was after each batch, for statements that name it later; ring */
@@ -67,6 +75,8 @@ nc_sink_new(NcMover *m)
 
   s->mover = m;
   s->qemu = -1;
+  s->decoder = nc_batch_decoder_new();
+  s->asked = g_hash_table_new_full(g_int64_hash, g_int64_equal, g_free, NULL);
   s->waiting = nc_reorder_new(NC_MOVER_MAX_AHEAD, NC_MOVER_MAX_AHEAD_BYTES, (GDestroyNotify)nc_sink_batch_free);
   pthread_mutex_init(&s->lock, NULL);
   pthread_condattr_init(&monotonic);
@@ -87,39 +97,102 @@ nc_sink_explain(NcReorderVerdict verdict, uint64_t seq, GError **error)
                  verdict == NC_REORDER_DUPLICATE ? "arrived twice" : "is farther ahead than agreed");
 }
 
+/* What was wrong is asked for once more; that it comes wrong again ends the migration. */
 static bool
-nc_sink_store(NcSink *s, uint64_t seq, NcSinkBatch *batch, GError **error)
+nc_sink_ask_again(NcSink *s, uint64_t seq, GError *problem, GError **error)
+{
+  uint64_t *key = g_new(uint64_t, 1);
+
+  *key = seq;
+  pthread_mutex_lock(&s->lock);
+  bool first = g_hash_table_add(s->asked, key); /* takes key */
+  pthread_mutex_unlock(&s->lock);
+  if (!first) {
+    g_propagate_prefixed_error(error, problem, "batch %" G_GUINT64_FORMAT ", for the second time: ", seq);
+    return false;
+  }
+  nc_log(NC_LOG_WARNING, "mover", "batch %" G_GUINT64_FORMAT ": %s: asking for it again", seq, problem->message);
+  g_error_free(problem);
+  nc_count(&s->mover->counters.resent_batches, 1);
+  nc_link_urgent(s->mover->links[0], nc_frame_encode_resend(NC_CHANNEL_MAIN, seq));
+  return true;
+}
+
+/* The batch that everything waits for has come once more. */
+static NcReorderVerdict
+nc_sink_put_retried_locked(NcSink *s, NcSinkBatch *batch)
+{
+  s->retrying = false;
+  s->next = batch;
+  return NC_REORDER_TAKEN;
+}
+
+static NcReorderVerdict
+nc_sink_judge_locked(NcSink *s, uint64_t seq, uint32_t raw_bytes)
+{
+  if (s->retrying && seq == s->retry_seq)
+    return NC_REORDER_TAKEN;
+  return nc_reorder_judge(s->waiting, seq, raw_bytes);
+}
+
+static bool
+nc_sink_store(NcSink *s, uint64_t seq, NcSinkBatch *batch, uint32_t raw_bytes, GError **error)
 {
   pthread_mutex_lock(&s->lock);
-  NcReorderVerdict verdict = nc_reorder_put(s->waiting, seq, batch, batch->raw->len);
+  bool retried = s->retrying && seq == s->retry_seq;
+  NcReorderVerdict verdict = retried ? nc_sink_put_retried_locked(s, batch) : nc_reorder_put(s->waiting, seq, batch, raw_bytes);
   if (verdict == NC_REORDER_TAKEN) {
     s->waiting_wire_bytes += batch->wire_bytes;
     atomic_store_explicit(&s->mover->counters.in_flight_bytes, s->waiting_wire_bytes, memory_order_relaxed);
-    if (seq == nc_reorder_next_seq(s->waiting))
+    if (retried || seq == nc_reorder_next_seq(s->waiting))
       pthread_cond_signal(&s->has_news);
   }
   pthread_mutex_unlock(&s->lock);
   return nc_sink_explain(verdict, seq, error);
 }
 
+/* Decodes ${payload}, now or when its turn has come. False with NC_ERROR_CORRUPT: it may be asked for again. */
+static bool
+nc_sink_open(NcSink *s, NcSinkBatch *batch, NcBatchDecoder *decoder, bool history, const uint8_t *payload,
+             size_t length_bytes, GError **error)
+{
+  if (history && s->mover->shadow) {
+    batch->payload = g_byte_array_sized_new((guint)length_bytes);
+    g_byte_array_append(batch->payload, payload, (guint)length_bytes);
+    return true;
+  }
+  batch->raw = g_byte_array_sized_new(NC_BATCH_RAW_TARGET);
+  if (!nc_batch_decode(decoder, payload, length_bytes, batch->raw, &batch->offset, error))
+    return false;
+  batch->stores = nc_batch_decoder_steal_stores(decoder);
+  memcpy(batch->sha256, nc_batch_sha256(payload), sizeof batch->sha256);
+  return true;
+}
+
 bool
 nc_sink_batch(NcSink *s, NcBatchDecoder *decoder, uint64_t seq, const uint8_t *payload, size_t length_bytes,
               GError **error)
 {
-  pthread_mutex_lock(&s->lock); /* before any work is spent on it; the next byte is the least it can hold */
-  NcReorderVerdict verdict = nc_reorder_judge(s->waiting, seq, 1);
+  uint32_t raw_bytes;
+  bool history;
+  GError *problem = NULL;
+
+  if (!nc_batch_peek(payload, length_bytes, &raw_bytes, &history))
+    return nc_fail(error, NC_ERROR_PROTOCOL, "batch %" G_GUINT64_FORMAT ": a header that makes no sense", seq);
+  pthread_mutex_lock(&s->lock); /* before any work is spent on it */
+  NcReorderVerdict verdict = nc_sink_judge_locked(s, seq, raw_bytes);
   pthread_mutex_unlock(&s->lock);
   if (!nc_sink_explain(verdict, seq, error))
     return false;
   g_autoptr(NcSinkBatch) batch = g_new0(NcSinkBatch, 1);
-  batch->raw = g_byte_array_sized_new(NC_BATCH_RAW_TARGET);
   batch->wire_bytes = (uint32_t)(NC_FRAME_HEADER_BYTES + length_bytes);
-  if (!nc_batch_decode(decoder, payload, length_bytes, batch->raw, &batch->offset, error)) {
-    g_prefix_error(error, "batch %" G_GUINT64_FORMAT ": ", seq);
+  if (!nc_sink_open(s, batch, decoder, history, payload, length_bytes, &problem)) {
+    if (problem->code == NC_ERROR_CORRUPT)
+      return nc_sink_ask_again(s, seq, problem, error);
+    g_propagate_prefixed_error(error, problem, "batch %" G_GUINT64_FORMAT ": ", seq);
     return false;
   }
-  memcpy(batch->sha256, nc_batch_sha256(payload), sizeof batch->sha256);
-  if (!nc_sink_store(s, seq, batch, error))
+  if (!nc_sink_store(s, seq, batch, raw_bytes, error))
     return false;
   g_steal_pointer(&batch);
   return true;
@@ -280,7 +353,7 @@ nc_sink_wait_locked(NcSink *s, const NcSinkAck *ack)
 static bool
 nc_sink_has_work_locked(NcSink *s)
 {
-  if (!s->next)
+  if (!s->next && !s->retrying)
     s->next = nc_reorder_take(s->waiting);
   for (unsigned i = 0; i < s->held_count; i++)
     if (s->held[i].at.offset <= s->chain.offset)
@@ -288,15 +361,10 @@ nc_sink_has_work_locked(NcSink *s)
   return s->next != NULL;
 }
 
-/* Accounts for the next batch as delivered (see nc_sink_position) and takes it; NULL if there is none or it does not
- * fit. */
+/* Accounts for ${batch} as delivered (see nc_sink_position) and takes its bytes; NULL if it does not fit. */
 static GByteArray *
-nc_sink_take_locked(NcSink *s, NcSinkAck *ack, GError **error)
+nc_sink_account_locked(NcSink *s, NcSinkBatch *batch, NcSinkAck *ack, GError **error)
 {
-  g_autoptr(NcSinkBatch) batch = g_steal_pointer(&s->next);
-
-  if (!batch)
-    return NULL;
   ack->seq = nc_reorder_next_seq(s->waiting) - 1;
   if (batch->offset != s->chain.offset) {
     nc_fail(error, NC_ERROR_PROTOCOL,
@@ -317,11 +385,50 @@ nc_sink_take_locked(NcSink *s, NcSinkAck *ack, GError **error)
   return g_steal_pointer(&batch->raw);
 }
 
+/* The next batch was wrong: it is asked for, and nothing else is taken meanwhile. */
+static bool
+nc_sink_retry(NcSink *s, uint32_t wire_bytes, GError *problem, GError **error)
+{
+  pthread_mutex_lock(&s->lock);
+  s->retry_seq = nc_reorder_next_seq(s->waiting) - 1;
+  s->retrying = true;
+  s->waiting_wire_bytes -= wire_bytes;
+  pthread_mutex_unlock(&s->lock);
+  return nc_sink_ask_again(s, s->retry_seq, problem, error);
+}
+
+/* Rebuilds a batch from the pages before it. */
+static bool
+nc_sink_decode(NcSink *s, NcSinkBatch *batch, GError **error)
+{
+  batch->raw = g_byte_array_sized_new(NC_BATCH_RAW_TARGET);
+  nc_batch_decoder_use_shadow(s->decoder, s->mover->shadow, true);
+  memcpy(batch->sha256, nc_batch_sha256(batch->payload->data), sizeof batch->sha256);
+  return nc_batch_decode(s->decoder, batch->payload->data, batch->payload->len, batch->raw, &batch->offset, error);
+}
+
+/* The next batch's bytes; NULL if there is none, or it has to come once more, or with *error. */
 static GByteArray *
 nc_sink_take(NcSink *s, NcSinkAck *ack, GError **error)
 {
+  GError *problem = NULL;
+
   pthread_mutex_lock(&s->lock);
-  GByteArray *raw = nc_sink_take_locked(s, ack, error);
+  g_autoptr(NcSinkBatch) batch = g_steal_pointer(&s->next);
+  pthread_mutex_unlock(&s->lock);
+  if (!batch)
+    return NULL;
+  if (!batch->raw && !nc_sink_decode(s, batch, &problem)) {
+    if (problem->code == NC_ERROR_CORRUPT)
+      nc_sink_retry(s, batch->wire_bytes, problem, error);
+    else
+      g_propagate_error(error, problem);
+    return NULL;
+  }
+  if (batch->stores)
+    nc_batch_store(s->mover->shadow, batch->stores, batch->raw->data);
+  pthread_mutex_lock(&s->lock);
+  GByteArray *raw = nc_sink_account_locked(s, batch, ack, error);
   pthread_mutex_unlock(&s->lock);
   return raw;
 }

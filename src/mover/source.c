@@ -22,6 +22,7 @@ struct NcSource {
 
   /* the reader's */
   NcStreamParser *parser;
+  NcHistory *history; /* NULL: nothing is kept */
   NcRawBatch *batch; /* being filled */
   uint32_t filled;   /* bytes in it */
   uint32_t complete; /* of those, up to the end of the last whole record */
@@ -49,6 +50,21 @@ nc_source_outbox(NcSource *s)
   return s->outbox;
 }
 
+/* Which of the batch's pages the destination has already, or a version of. */
+static void
+nc_source_plan(NcSource *s, NcRawBatch *batch)
+{
+  if (!s->history || batch->records->len == 0)
+    return;
+  if (nc_outbox_history_failed(s->outbox))
+    nc_history_forget(s->history);
+  nc_history_set_eager(s->history, nc_outbox_link_is_scarce(s->outbox));
+  for (size_t i = nc_history_block_count(s->history); i < nc_stream_parser_block_count(s->parser); i++)
+    nc_history_add_block(s->history, nc_stream_parser_block(s->parser, i)->used_length);
+  batch->plan = nc_plan_new();
+  nc_history_plan(s->history, batch->data, (const NcStreamRecord *)(void *)batch->records->data, batch->records->len, batch->plan);
+}
+
 /* Hands the complete part to the outbox, which may block; the rest begins the next batch. */
 static void
 nc_source_cut(NcSource *s)
@@ -63,6 +79,7 @@ nc_source_cut(NcSource *s)
   full->length = s->complete;
   s->filled = rest;
   s->complete = 0;
+  nc_source_plan(s, full);
   nc_outbox_submit(s->outbox, full);
 }
 
@@ -207,6 +224,8 @@ void
 nc_source_start(NcSource *s, int qemu)
 {
   s->qemu = qemu;
+  if (s->mover->shadow)
+    s->history = nc_history_new(s->mover->shadow);
   nc_mover_spawn("reader", nc_source_run, s);
 }
 

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "qemu/suitability.h"
-#include "base/io.h"
+#include "base/meminfo.h"
 #include "qemu/command_line.h"
 #include "qemu/help.h"
 #include "qemu/tap.h"
@@ -101,19 +101,10 @@ nc_check_devices(const NcMachineSpec *spec, GString *complaints)
   }
 }
 
-/* MemAvailable, in bytes (proc(5)); UINT64_MAX if the kernel does not say. */
-static uint64_t
-nc_available_bytes(void)
-{
-  g_autofree char *text = nc_file_read("/proc/meminfo", 65536, NULL, NULL);
-  const char *line = text ? strstr(text, "MemAvailable:") : NULL;
-  return line ? g_ascii_strtoull(line + strlen("MemAvailable:"), NULL, 10) << 10 : UINT64_MAX;
-}
-
 static void
 nc_check_memory(const NcMachineSpec *spec, uint64_t reserved_bytes, GString *complaints)
 {
-  uint64_t need = nc_machine_spec_memory_bytes(spec), available = nc_available_bytes();
+  uint64_t need = nc_machine_spec_memory_bytes(spec), available = nc_memory_available_bytes();
   uint64_t left = available > reserved_bytes ? available - reserved_bytes : 0;
   if (need > left)
     nc_complain(complaints,

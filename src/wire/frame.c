@@ -27,6 +27,7 @@ static const NcFrameShape nc_frame_shapes[] = {
   [NC_FRAME_END] = { "END", 1, NC_CHANNEL_COUNT - 1, NC_SHA256_BYTES, NC_SHA256_BYTES, G_MAXINT64 },
   [NC_FRAME_ERROR] = { "ERROR", 0, 0, 2, 1 + NC_FRAME_ERROR_NAME_MAX + NC_FRAME_ERROR_TEXT_MAX, 0 },
   [NC_FRAME_BYE] = { "BYE", 0, 0, 0, 0, 0 },
+  [NC_FRAME_RESEND] = { "RESEND", NC_CHANNEL_MAIN, NC_CHANNEL_MAIN, 0, 0, G_MAXINT64 },
 };
 
 static GByteArray *
@@ -147,6 +148,12 @@ nc_frame_encode_error(int code, const char *text)
   g_byte_array_append(out, (const guint8 *)name, (guint)name_length);
   g_byte_array_append(out, (const guint8 *)clean, (guint)text_length);
   return out;
+}
+
+GByteArray *
+nc_frame_encode_resend(uint8_t channel, uint64_t seq)
+{
+  return nc_frame_begin(NC_FRAME_RESEND, channel, seq, 0);
 }
 
 GByteArray *

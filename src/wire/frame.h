@@ -92,6 +92,7 @@ typedef enum {
   NC_FRAME_END = 8,
   NC_FRAME_ERROR = 9,
   NC_FRAME_BYE = 10,
+  NC_FRAME_RESEND = 11,
 } NcFrameType;
 
 #define NC_CHANNEL_CONTROL 0
@@ -162,6 +163,8 @@ GByteArray *nc_frame_encode_end(uint8_t channel, const NcFrameEnd *end);
 /* ${text} of any length and content; it is cut and cleaned to what the frame allows. */
 GByteArray *nc_frame_encode_error(int code, const char *text);
 GByteArray *nc_frame_encode_bye(void);
+/* Batch ${seq} came, and its bytes are not those that were sent: again, please. */
+GByteArray *nc_frame_encode_resend(uint8_t channel, uint64_t seq);
 
 /*
  * Checks the NC_FRAME_HEADER_BYTES at ${header}. Sets everything in *ret but

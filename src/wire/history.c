@@ -10,27 +10,25 @@
 #define NC_HISTORY_HEAT_MAX 15u
 /* Frames looked at for one that may be taken; then the page goes without. */
 #define NC_HISTORY_SEARCH 64u
-#define NC_HISTORY_NO_PAGE UINT64_MAX
 
-/* A RAM block: its pages are numbered from `first` on. */
+/* A page of the machine. All zero at first, so that those that are never sent cost no memory. */
 typedef struct {
-  uint64_t first;
+  uint32_t frame_plus_1; /* 0: none */
+  uint8_t sent;          /* how often, up to NC_HISTORY_HEAT_MAX */
+} NcHistoryPage;
+
+/* A RAM block. */
+typedef struct {
+  NcHistoryPage *pages;
   uint64_t count;
 } NcHistoryBlock;
-
-/* A page of the machine. */
-typedef struct {
-  uint32_t frame; /* NC_NO_FRAME: none */
-  uint8_t sent;   /* how often, up to NC_HISTORY_HEAT_MAX */
-} NcHistoryPage;
 
 struct NcHistory {
   NcShadow *shadow;
   bool eager;
 
   GArray *blocks;    /* of NcHistoryBlock, by the parser's index */
-  GArray *pages;     /* of NcHistoryPage, by number */
-  GArray *owners;    /* of uint32_t: the page in each frame that was given out so far */
+  GPtrArray *owners; /* NcHistoryPage*: whose is each frame that was given out so far */
   GArray *chances;   /* of uint8_t, likewise */
   uint32_t hand;     /* of the clock */
   uint32_t *by_hash; /* frame + 1 by hash; 0: none. A hint: the frame may hold something else by now */
@@ -75,8 +73,7 @@ nc_history_new(NcShadow *shadow)
   h->shadow = shadow;
   h->eager = true;
   h->blocks = g_array_new(FALSE, FALSE, sizeof(NcHistoryBlock));
-  h->pages = g_array_new(FALSE, FALSE, sizeof(NcHistoryPage));
-  h->owners = g_array_new(FALSE, FALSE, sizeof(uint32_t));
+  h->owners = g_ptr_array_new();
   h->chances = g_array_new(FALSE, TRUE, sizeof(uint8_t));
   h->by_hash = g_new0(uint32_t, size);
   h->hash_mask = size - 1;
@@ -88,9 +85,10 @@ nc_history_free(NcHistory *h)
 {
   if (!h)
     return;
+  for (guint i = 0; i < h->blocks->len; i++)
+    g_free(g_array_index(h->blocks, NcHistoryBlock, i).pages);
   g_array_unref(h->blocks);
-  g_array_unref(h->pages);
-  g_array_unref(h->owners);
+  g_ptr_array_unref(h->owners);
   g_array_unref(h->chances);
   g_free(h->by_hash);
   g_free(h);
@@ -105,27 +103,24 @@ nc_history_set_eager(NcHistory *h, bool eager)
 void
 nc_history_forget(NcHistory *h)
 {
-  for (guint i = 0; i < h->pages->len; i++)
-    g_array_index(h->pages, NcHistoryPage, i).frame = NC_NO_FRAME;
-  g_array_set_size(h->owners, 0);
+  for (guint i = 0; i < h->owners->len; i++)
+    ((NcHistoryPage *)h->owners->pdata[i])->frame_plus_1 = 0;
+  g_ptr_array_set_size(h->owners, 0);
   g_array_set_size(h->chances, 0);
   h->hand = 0;
   memset(h->by_hash, 0, ((size_t)h->hash_mask + 1) * sizeof *h->by_hash);
 }
 
-/* --- numbers --- */
+/* --- pages --- */
 
 void
 nc_history_add_block(NcHistory *h, uint64_t bytes)
 {
-  NcHistoryBlock block = { .first = h->pages->len, .count = bytes / NC_STREAM_PAGE_BYTES };
+  NcHistoryBlock block = { .count = bytes / NC_STREAM_PAGE_BYTES };
 
-  if (block.first + block.count > NC_SHADOW_FRAMES_MAX)
+  if (block.count > NC_SHADOW_FRAMES_MAX || !(block.pages = g_try_new0(NcHistoryPage, block.count)))
     block.count = 0; /* its pages have no history */
   g_array_append_val(h->blocks, block);
-  g_array_set_size(h->pages, (guint)(block.first + block.count));
-  for (uint64_t i = block.first; i < block.first + block.count; i++)
-    g_array_index(h->pages, NcHistoryPage, i) = (NcHistoryPage){ .frame = NC_NO_FRAME };
 }
 
 size_t
@@ -134,39 +129,33 @@ nc_history_block_count(const NcHistory *h)
   return h->blocks->len;
 }
 
-/* The page's number, or NC_HISTORY_NO_PAGE. */
-static uint64_t
-nc_history_number(const NcHistory *h, const NcStreamRecord *rec)
+/* The page of a record; NULL if it has no history. */
+static NcHistoryPage *
+nc_history_page(const NcHistory *h, const NcStreamRecord *rec)
 {
-  if (rec->block >= h->blocks->len)
-    return NC_HISTORY_NO_PAGE;
+  if (rec->kind != NC_RECORD_PAGE || rec->block >= h->blocks->len)
+    return NULL;
   const NcHistoryBlock *block = &g_array_index(h->blocks, NcHistoryBlock, rec->block);
   uint64_t index = rec->page_offset / NC_STREAM_PAGE_BYTES;
-  return index < block->count ? block->first + index : NC_HISTORY_NO_PAGE;
-}
-
-static NcHistoryPage *
-nc_history_page(const NcHistory *h, uint64_t number)
-{
-  return &g_array_index(h->pages, NcHistoryPage, number);
+  return index < block->count ? &block->pages[index] : NULL;
 }
 
 /* --- frames --- */
 
 static uint32_t
-nc_history_new_frame(NcHistory *h, uint64_t number)
+nc_history_new_frame(NcHistory *h, NcHistoryPage *page)
 {
-  uint32_t frame = h->owners->len, owner = (uint32_t)number; /* below NC_SHADOW_FRAMES_MAX */
+  uint32_t frame = h->owners->len;
   uint8_t none = 0;
 
-  g_array_append_val(h->owners, owner);
+  g_ptr_array_add(h->owners, page);
   g_array_append_val(h->chances, none);
   return frame;
 }
 
 /* Looks for a frame whose page has used up its chances; each look costs it one. */
 static uint32_t
-nc_history_take_frame(NcHistory *h, uint64_t number)
+nc_history_take_frame(NcHistory *h, NcHistoryPage *page)
 {
   for (uint32_t i = 0; i < NC_HISTORY_SEARCH; i++) {
     uint32_t frame = h->hand;
@@ -176,8 +165,8 @@ nc_history_take_frame(NcHistory *h, uint64_t number)
       (*chances)--;
       continue;
     }
-    nc_history_page(h, g_array_index(h->owners, uint32_t, frame))->frame = NC_NO_FRAME;
-    g_array_index(h->owners, uint32_t, frame) = (uint32_t)number;
+    ((NcHistoryPage *)h->owners->pdata[frame])->frame_plus_1 = 0;
+    h->owners->pdata[frame] = page;
     return frame;
   }
   return NC_NO_FRAME;
@@ -185,13 +174,13 @@ nc_history_take_frame(NcHistory *h, uint64_t number)
 
 /* A frame for a page that has none, or NC_NO_FRAME. */
 static uint32_t
-nc_history_find_frame(NcHistory *h, const NcHistoryPage *page, uint64_t number)
+nc_history_find_frame(NcHistory *h, NcHistoryPage *page)
 {
   if (!h->eager && page->sent == 0)
     return NC_NO_FRAME;
   if (h->owners->len < nc_shadow_frames(h->shadow))
-    return nc_history_new_frame(h, number);
-  return page->sent > 0 ? nc_history_take_frame(h, number) : NC_NO_FRAME;
+    return nc_history_new_frame(h, page);
+  return page->sent > 0 ? nc_history_take_frame(h, page) : NC_NO_FRAME;
 }
 
 /* --- contents --- */
@@ -239,13 +228,12 @@ nc_history_plan_again(NcHistory *h, const uint8_t *body, NcPagePlan *p, NcPlan *
 }
 
 static void
-nc_history_plan_page(NcHistory *h, const uint8_t *body, uint64_t number, NcPagePlan *p, NcPlan *plan)
+nc_history_plan_page(NcHistory *h, const uint8_t *body, NcHistoryPage *page, NcPagePlan *p, NcPlan *plan)
 {
-  NcHistoryPage *page = nc_history_page(h, number);
   bool is_fill = nc_history_is_fill(body);
   uint32_t *slot = NULL;
 
-  p->frame = page->frame;
+  p->frame = page->frame_plus_1 - 1; /* 0 wraps to NC_NO_FRAME */
   if (!is_fill && p->frame != NC_NO_FRAME)
     nc_history_plan_again(h, body, p, plan);
   if (!is_fill && p->kind == NC_PLAN_WHOLE) {
@@ -254,9 +242,10 @@ nc_history_plan_page(NcHistory *h, const uint8_t *body, uint64_t number, NcPageP
     p->kind = p->reference != NC_NO_FRAME ? NC_PLAN_REFERENCE : NC_PLAN_WHOLE;
   }
   if (p->frame == NC_NO_FRAME)
-    p->frame = page->frame = nc_history_find_frame(h, page, number);
+    p->frame = nc_history_find_frame(h, page);
   else
     g_array_index(h->chances, uint8_t, p->frame) = page->sent;
+  page->frame_plus_1 = p->frame + 1;
   page->sent = (uint8_t)MIN(page->sent + 1u, NC_HISTORY_HEAT_MAX);
   if (p->frame == NC_NO_FRAME)
     return;
@@ -274,9 +263,9 @@ nc_history_plan(NcHistory *h, const uint8_t *raw, const NcStreamRecord *records,
   ret->uses_history = false;
   for (size_t i = 0; i < n_records; i++) {
     NcPagePlan p = { .kind = NC_PLAN_WHOLE, .frame = NC_NO_FRAME };
-    uint64_t number = records[i].kind == NC_RECORD_PAGE ? nc_history_number(h, &records[i]) : NC_HISTORY_NO_PAGE;
-    if (number != NC_HISTORY_NO_PAGE)
-      nc_history_plan_page(h, raw + records[i].start + records[i].header_bytes, number, &p, ret);
+    NcHistoryPage *page = nc_history_page(h, &records[i]);
+    if (page)
+      nc_history_plan_page(h, raw + records[i].start + records[i].header_bytes, page, &p, ret);
     ret->uses_history = ret->uses_history || p.kind != NC_PLAN_WHOLE;
     g_array_append_val(ret->pages, p);
   }

@@ -40,3 +40,13 @@
 #define NC_FLIGHT_LOCAL_RTT_US 1000u
 #define NC_FLIGHT_PAUSE_SHARE 0.10   /* of link rate x pause budget, what may queue beyond the BDP */
 #define NC_FLIGHT_ACK_DELAY_US 5000u /* a receiver collects acknowledgements for as long as this */
+
+/* The token bucket (bucket.h): wire bytes, that is, with the headers of TLS, TCP and IP. */
+#define NC_BUCKET_BURST_US 16000                /* given after a late wake-up: 1.6 % of a second */
+#define NC_BUCKET_MIN_BURST_BYTES (18ull << 10) /* a TLS record of 16 KiB and its headers */
+#define NC_BUCKET_DEBT_US 1000000               /* of the rate, what urgent bytes may cost bulk */
+#define NC_BUCKET_MAX_RATE (1ull << 40)         /* bytes per second: 9 Tbit/s, and the arithmetic's bound */
+
+/* Giving way (yield.h). */
+#define NC_YIELD_TARGET_US 25000         /* queueing that is not yet in anybody's way */
+#define NC_YIELD_FLOOR_BPS (256.0 * 1024) /* bytes per second: less would never end, and tells nothing about the queue */

@@ -110,8 +110,30 @@ def round_trips():
     yield "stream_short", b"\x01\x00\x00\x2c\xff\x00x"
 
 
+def histories():
+    """Mode 0: a delta; 1 and 2: a payload with kept pages, in order and not; 3: a guest's doings."""
+    page = bytes(range(256)) * 16
+    word = words(0x28, 1)[0]
+    yield "delta", b"\x00\x05\x03abc\xff\x01\x01z"
+    yield "delta_too_far", b"\x00\xff\x1f\x02ab"
+    kept = b"\x05" + word + b"\x02\x03\x01\x02"
+    both = b"".join(w + page for w in words(0x28, 2))
+    for mode in (1, 2):
+        yield f"kept_{mode}", bytes([mode]) + payload(both, kept, page * 2)[1:]
+        yield f"single_{mode}", bytes([mode]) + payload(page, b"\x06\x0b\x01", page)[1:]
+        yield f"no_such_frame_{mode}", bytes([mode]) + payload(page, b"\x06\x0c\x01", page)[1:]
+        flagged = bytearray(payload(b"\0" * PAGE, b"\x06\x02\x03\x05")[1:])  # a reference to a frame of zeros
+        flagged[47] |= 4
+        yield f"reference_{mode}", bytes([mode]) + bytes(flagged)
+        changed = bytearray(payload(b"\1" + b"\0" * (PAGE - 1), b"\x06\x02\x04\x03\x00\x01\x01")[1:])
+        changed[47] |= 4
+        yield f"difference_{mode}", bytes([mode]) + bytes(changed)
+    yield "guest", b"\x03" + bytes(range(1, 255)) * 2
+    yield "guest_again", b"\x03" + b"\x07\x01\x05\x02\x01\x05\x03\x02\x81\x01\x03\x41\x07\x03\x00\x00" * 20
+
+
 def main():
-    for target, seeds in (("fuzz_frame", frames()), ("fuzz_batch", [*payloads(), *round_trips()])):
+    for target, seeds in (("fuzz_history", histories()), ("fuzz_frame", frames()), ("fuzz_batch", [*payloads(), *round_trips()])):
         (HERE / target).mkdir(parents=True, exist_ok=True)
         for name, data in seeds:
             (HERE / target / name).write_bytes(data)

@@ -51,7 +51,7 @@ HANDLERS = {
     "machine.get": named(MACHINE), "machine.start": named(MACHINE), "machine.stop": named({**MACHINE, "state": "stopped"}),
     "machine.destroy": named(MACHINE), "machine.adopt": lambda args: {**MACHINE, "name": args["name"], "adopted": True},
     "migration.create": lambda args: MIGRATION, "migration.list": lambda args: [COMPLETED, MIGRATION],
-    "migration.get": named(COMPLETED), "migration.cancel": named(MIGRATION), "migration.resolve": named(MIGRATION),
+    "migration.get": named(COMPLETED), "migration.cancel": named(MIGRATION), "migration.limit": named(MIGRATION), "migration.resolve": named(MIGRATION),
 }
 
 

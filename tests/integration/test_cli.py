@@ -17,7 +17,7 @@ from fake_novacrond import Refusal
 from gate_bed import CLI, COMPLETED, MIGRATION, Bed
 from nctest.net import ROOT
 
-COMMANDS = ["migrate", "status", "cancel", "resolve", "vm define", "vm list", "vm show", "vm start", "vm stop", "vm destroy", "vm adopt",
+COMMANDS = ["migrate", "status", "cancel", "limit", "resolve", "vm define", "vm list", "vm show", "vm start", "vm stop", "vm destroy", "vm adopt",
             "node list", "node info", "node token", "node remove", "pki init", "relay listen", "relay connect",
             "version", "help"]
 
@@ -92,7 +92,7 @@ def test_manuals_are_valid(page):
     (["migrate"], "usage"), (["migrate", "web1"], "--to"), (["migrate", "a/b", "--to", "c"], "a/b"), (["migrate", "a", "b", "--to", "c"], "too many"),
     (["migrate", "a", "--to", "b", "--bogus"], "--bogus"), (["migrate", "a", "--to", "b", "--bandwidth-limit", "fast"], "not a rate"),
     (["migrate", "a", "--to", "b", "--streams", "x"], "streams"), (["migrate", "a", "--to", "b", "--streams", "99"], "streams"),
-    (["migrate", "a", "--to", "b", "--compression", "gzip"], "compression"), (["resolve", "m-1"], "--run-here"), (["cancel"], "usage"),
+    (["migrate", "a", "--to", "b", "--compression", "gzip"], "compression"), (["resolve", "m-1"], "--run-here"), (["cancel"], "usage"), (["limit", "m-1"], "--bandwidth"),
     (["vm", "adopt", "a"], "--qmp"), (["vm", "show", ".."], ".."), (["pki", "init"], "--name"),
     (["pki", "init", "--name", "a", "--address", "nowhere"], "nowhere"), (["node", "token", "--ttl", "soon"], "not a duration"),
     (["node", "token", "--ttl", "1s"], "ttl_s"), (["vm", "list", "extra"], "too many"), (["help", "bogus"], "bogus"),
@@ -146,7 +146,8 @@ def test_exit_status_of_refusals(bed, code, status):
     (["node", "info"], ["host-a", "7.2.0", "8.0 GiB"]), (["node", "remove", "host-b"], ["no longer part"]),
     (["node", "token", "--ttl", "15min", "--name", "host-c"], ["nc1.id.secret.ca"]), (["status"], ["memory_copy", "completed", "43 %"]),
     (["status", "m-1"], ["released: epoch 4", "pause", "212 ms", "03:04:13.900", "equal on both sides"]),
-    (["cancel", "m-1"], ["web1 stays on host-a"]), (["resolve", "m-1", "--run-here"], ["resumes web1"]), (["version"], ["novacron 0."]),
+    (["cancel", "m-1"], ["web1 stays on host-a"]), (["limit", "m-1", "--qos", "high"], ["m-1: class"]),
+    (["resolve", "m-1", "--run-here"], ["resumes web1"]), (["version"], ["novacron 0."]),
 ])
 def test_text_and_json(bed, arguments, words):
     out = bed.cli(*arguments)
@@ -165,10 +166,12 @@ def test_requests_say_what_was_asked(bed):
     assert bed.daemon.last("machine.stop")["args"] == {"name": "web1", "force": True}
     bed.cli("vm", "adopt", "a", "--qmp", "q.sock", cwd="/tmp")
     assert bed.daemon.last("machine.adopt")["args"] == {"name": "a", "qmp": "/tmp/q.sock"}
-    bed.cli("migrate", "web1", "--to", "host-b", "--max-downtime", "100", "--bandwidth-limit", "800Mbit", "--compression", "zstd:3",
-            "--streams", "4")
+    bed.cli("migrate", "web1", "--to", "host-b", "--max-downtime", "100", "--bandwidth", "800Mbit", "--compression", "zstd:3",
+            "--streams", "4", "--qos", "critical")
     assert bed.daemon.last("migration.create")["args"] == {"vm": "web1", "to": "host-b", "max_downtime_ms": 100, "streams": 4,
-                                                          "bandwidth_limit_bps": 100000000, "compression": "zstd:3"}
+                                                          "bandwidth_limit_bps": 100000000, "compression": "zstd:3", "qos": "critical"}
+    bed.cli("limit", "m-1", "--bandwidth", "0", "--qos", "background")
+    assert bed.daemon.last("migration.limit")["args"] == {"id": "m-1", "bandwidth_limit_bps": 0, "qos": "background"}
     bed.cli("migrate", "web1", "--to", "host-b")
     assert bed.daemon.last("migration.create")["args"] == {"vm": "web1", "to": "host-b"}
 

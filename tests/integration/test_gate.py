@@ -73,6 +73,8 @@ ENDPOINTS = [
      "/api/v2/migrations/" + MIGRATION["id"]),
     ("GET", "/api/v2/migrations/m-1", None, 200, "migration.get", {"id": "m-1"}, None),
     ("POST", "/api/v2/migrations/m-1/cancel", None, 202, "migration.cancel", {"id": "m-1"}, None),
+    ("POST", "/api/v2/migrations/m-1/limits", {"bandwidth_limit_bps": 7, "qos": "high"}, 200, "migration.limit",
+     {"id": "m-1", "bandwidth_limit_bps": 7, "qos": "high"}, None),
     ("POST", "/api/v2/migrations/m-1/resolve", {"action": "run_here"}, 202, "migration.resolve", {"id": "m-1", "action": "run_here"}, None),
 ]
 

@@ -60,7 +60,8 @@ def test_cancel_leaves_it_running_at_the_source(cluster):
     source.call("migration.cancel", id=m["id"])
     m = source.wait_migration(m["id"])
     assert m["outcome"] == "cancelled" and m["state"] == "cancelled"
-    assert source.state(vm) == "running" and cluster.other(source).state(vm) in (None, "moved")
+    assert source.state(vm) == "running"
+    wait_for(lambda: cluster.other(source).state(vm) in (None, "moved"), 10, "the destination to let go")
     cluster.assert_healthy(vm, source)
     with pytest.raises(Refused) as refused:
         source.call("migration.cancel", id=m["id"])

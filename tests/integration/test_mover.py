@@ -196,11 +196,14 @@ def tcp_pair():
 class Pair:
     """Source and destination, connected."""
 
-    def __init__(self, tmp_path, streams=1, compression="lz4", key=None, other_key=None, connect=tcp_pair):
+    def __init__(self, tmp_path, streams=1, compression="lz4", key=None, other_key=None, connect=tcp_pair, frames=0):
         self.key = key or os.urandom(32)
         self.source, self.destination = Mover("source", tmp_path), Mover("destination", tmp_path)
         self.source.start(self.key, streams, compression)
         self.destination.start(other_key or self.key, streams, compression)
+        for mover in (self.source, self.destination):
+            if frames:
+                mover.send({"op": "shadow", "frames": frames})
         for i in range(streams):
             a, b = connect()
             self.source.conn(i, a)
@@ -305,6 +308,53 @@ def finish(pair, stream):
 
 
 # --- what must work -----------------------------------------------------------------------------------------------
+
+def make_rounds(pages=1500, rounds=4, seed=3):
+    """A stream in which pages come again: a little different, as they were, as another's copy, or wholly new."""
+    rng = random.Random(seed)
+    memory = [page_content(rng.choice(["text", "random", "text", "fill"]), rng) for _ in range(pages)]
+    out = [stream_head(size=pages * PAGE), bytes([2]) + struct.pack(">I", 2)]
+    out += [page_record(i, memory[i], b"pc.ram" if i == 0 else None) for i in range(pages)]
+    for _ in range(rounds):
+        for i in sorted(rng.sample(range(pages), pages // 2)):
+            content = bytearray(memory[i])
+            choice = rng.random()
+            if choice < 0.6:
+                for _ in range(rng.randrange(1, 30)):
+                    content[rng.randrange(PAGE)] = rng.randrange(256)
+            elif choice < 0.8:
+                content = memory[rng.randrange(pages)]
+            elif choice < 0.9:
+                content = page_content("random", rng)
+            memory[i] = bytes(content)
+            out.append(page_record(i, memory[i]))
+    out.append(struct.pack(">Q", 0x10) + b"\x7e" + struct.pack(">I", 2) + stream_tail(rng))
+    return b"".join(out)
+
+
+@pytest.mark.parametrize("streams", [1, 4])
+@pytest.mark.parametrize("frames", [4000, 300])
+def test_pages_that_come_again_are_told_as_differences(pairs, streams, frames):
+    """Byte for byte, with a shadow as large as the machine and with a small one; and cheaper than without."""
+    stream = make_rounds()
+    pair = pairs(streams=streams, compression="lz4", frames=frames).ready()
+    move(pair, stream)
+    hand_over(pair, stream)
+    source, destination = finish(pair, stream)
+    assert source["resent_batches"] == destination["resent_batches"] == 0
+    if frames == 4000:
+        assert source["delta_pages"] > 500 and source["reference_pages"] > 200
+    else:
+        assert source["delta_pages"] > 50
+
+
+def test_shadow_comes_before_everything_else(lone):
+    mover = lone("source")
+    mover.start(os.urandom(32))
+    mover.qemu()
+    mover.send({"op": "shadow", "frames": 100})
+    assert "too late" in mover.wait("error")["message"]
+
 
 @pytest.mark.parametrize("compression", ["none", "lz4", "zstd:1"])
 @pytest.mark.parametrize("streams", [1, 2, 4])

@@ -28,7 +28,7 @@ from nctest.plain_qemu import ENDED, PlainQemu
 from test_mover import PONG, SHUT, make_stream, push, read_exactly
 
 NOVACRON = os.path.join(BUILD, "src/cli/novacron")
-PORT = 7451
+PORT = 7451  # every test has namespaces of its own
 TIMEOUT = 90
 
 pytestmark = [

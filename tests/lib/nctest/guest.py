@@ -138,6 +138,11 @@ class Heartbeat(threading.Thread):
                     self.first.setdefault(sockets[s], now)
                     self.last[sockets[s]] = now
 
+    def forget(self):
+        """What was seen so far: before a move back."""
+        self.first.clear()
+        self.last.clear()
+
     def pause_ms(self, source, destination):
         """From the last beat at one path to the first at the other; None before that. For a first move between the two."""
         if source not in self.last or destination not in self.first:

@@ -22,6 +22,7 @@ static const Case cases[] = {
   { "POST", "/api/v2/machines/adopt/start", NC_ROUTE_FOUND, "machine.start", "adopt" },
   { "GET", "/api/v2/machines/adopt", NC_ROUTE_FOUND, "machine.get", "adopt" },
   { "POST", "/api/v2/migrations/m-1/cancel", NC_ROUTE_FOUND, "migration.cancel", "m-1" },
+  { "POST", "/api/v2/migrations/m-1/limits", NC_ROUTE_FOUND, "migration.limit", "m-1" },
   { "DELETE", "/api/v2/nodes/tokens", NC_ROUTE_FOUND, "node.remove", "tokens" },
   { "PUT", "/api/v2/machines", NC_ROUTE_NO_METHOD, .allow = "GET, HEAD, POST" },
   { "POST", "/api/v2/machines/web1", NC_ROUTE_NO_METHOD, .allow = "GET, HEAD, DELETE" },

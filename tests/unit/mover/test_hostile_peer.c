@@ -239,11 +239,34 @@ batch_is_for_another_place(Scene *s)
 }
 
 static void
-batch_is_damaged(Scene *s)
+send_damaged(Scene *s)
 {
   GByteArray *frame = make_batch(s, NC_CHANNEL_MAIN, 0, 0, "innocent", 8);
   frame->data[frame->len - 1] ^= 1;
   send_frame(s, frame);
+}
+
+/* Once is bad luck and asked for again; twice is the end. */
+static void
+batch_is_damaged_twice(Scene *s)
+{
+  send_damaged(s);
+  send_damaged(s);
+}
+
+/* References were not agreed on. */
+static void
+batch_with_history(Scene *s)
+{
+  GByteArray *frame = make_batch(s, NC_CHANNEL_MAIN, 0, 0, "innocent", 8);
+  frame->data[NC_FRAME_HEADER_BYTES + 47] |= 4; /* the flag; wire/batch.h */
+  send_frame(s, frame);
+}
+
+static void
+resend_of_nothing(Scene *s)
+{
+  send_frame(s, nc_frame_encode_resend(NC_CHANNEL_MAIN, 3));
 }
 
 static void
@@ -406,7 +429,9 @@ static const Attack attacks[] = {
   { "batch-is-repeated-after-delivery", false, batch_is_repeated_after_delivery, NC_ERROR_PROTOCOL, "arrived twice" },
   { "batch-is-too-far-ahead", false, batch_is_too_far_ahead, NC_ERROR_PROTOCOL, "farther ahead" },
   { "batch-is-for-another-place", false, batch_is_for_another_place, NC_ERROR_PROTOCOL, "for byte 5 and not 4" },
-  { "batch-is-damaged", false, batch_is_damaged, NC_ERROR_CORRUPT, "batch 0" },
+  { "batch-is-damaged-twice", false, batch_is_damaged_twice, NC_ERROR_CORRUPT, "batch 0, for the second time" },
+  { "batch-with-history", false, batch_with_history, NC_ERROR_PROTOCOL, "history" },
+  { "resend-of-nothing", true, resend_of_nothing, NC_ERROR_PROTOCOL, "not under way" },
   { "batch-goes-the-wrong-way", false, batch_goes_the_wrong_way, NC_ERROR_PROTOCOL, "no place at the destination" },
   { "flood-without-the-first-batch", false, flood_without_the_first_batch, NC_ERROR_PROTOCOL, "farther ahead" },
   { "grant-with-another-digest", false, grant_with_another_digest, NC_ERROR_CORRUPT, "the grant" },
@@ -538,6 +563,54 @@ test_flood_of_pings(void)
   close_scene(&s);
 }
 
+static bool
+receive_batch_again(Scene *s, GByteArray *payload)
+{
+  NcFrame frame;
+  send_frame(s, nc_frame_encode_resend(NC_CHANNEL_MAIN, 0));
+  return receive_frame(s, NC_FRAME_BATCH, &frame, payload) && frame.argument == 0;
+}
+
+/* A damaged batch is asked for by name, and its second coming is what QEMU gets. */
+static void
+test_damage_is_asked_for_again(void)
+{
+  Scene s;
+  NcFrame frame;
+  char got[8];
+  g_autoptr(GByteArray) payload = g_byte_array_new();
+
+  open_scene(&s, false, NULL);
+  send_damaged(&s);
+  send_batch(&s, NC_CHANNEL_MAIN, 1, 8, "later", 5);
+  g_assert_true(receive_frame(&s, NC_FRAME_RESEND, &frame, payload));
+  g_assert_cmpuint(frame.argument, ==, 0);
+  send_batch(&s, NC_CHANNEL_MAIN, 0, 0, "innocent", 8);
+  g_assert_true(nc_read_all(s.qemu, got, sizeof got, WAIT_MS, NULL));
+  g_assert_cmpmem(got, sizeof got, "innocent", 8);
+  close_scene(&s);
+}
+
+/* The source sends the same bytes once more, but not for ever. */
+static void
+test_resend_once(void)
+{
+  Scene s;
+  NcFrame frame;
+  g_autoptr(GByteArray) first = g_byte_array_new(), again = g_byte_array_new();
+
+  open_scene(&s, true, NULL);
+  g_assert_true(nc_write_all(s.qemu, "abc", 3, NULL));
+  g_assert_true(receive_frame(&s, NC_FRAME_BATCH, &frame, first));
+  g_assert_true(receive_batch_again(&s, again));
+  g_assert_cmpmem(first->data, first->len, again->data, again->len);
+  send_frame(&s, nc_frame_encode_resend(NC_CHANNEL_MAIN, 0));
+  nc_autojson json_t *error = await_event(&s, "error");
+  g_assert_nonnull(error);
+  g_assert_nonnull(strstr(json_string_value(json_object_get(error, "message")), "again and again"));
+  close_scene(&s);
+}
+
 /* What the destination claims is compared, and reported, not believed. */
 static void
 test_statement_that_differs(void)
@@ -575,5 +648,7 @@ main(int argc, char **argv)
   g_test_add_func("/mover/hello-that-does-not-fit", test_hello_that_does_not_fit);
   g_test_add_func("/mover/flood-of-pings", test_flood_of_pings);
   g_test_add_func("/mover/statement-that-differs", test_statement_that_differs);
+  g_test_add_func("/mover/destination/damage-is-asked-for-again", test_damage_is_asked_for_again);
+  g_test_add_func("/mover/source/resend-once", test_resend_once);
   return g_test_run();
 }

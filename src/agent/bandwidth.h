@@ -1,0 +1,36 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The node's bandwidth and the migrations that leave it: a register of claims.
+ *
+ * Each outgoing migration holds a claim from its beginning to its end. Whenever
+ * one comes, goes or changes, and when the configuration's bandwidth_total or
+ * bandwidth_reserve change, everything is divided anew (bandwidth_share.h) and each claim whose
+ * rate is another now hears of it.
+ *
+ * Thread-safe. The functions given are called with the register's lock held: they must not
+ * call back, and must not wait.
+ */
+#pragma once
+
+#include "agent/bandwidth_share.h"
+#include "agent/config.h"
+
+typedef struct NcBandwidth NcBandwidth;
+typedef struct NcBandwidthClaim NcBandwidthClaim;
+
+/* ${rate_bps}: what the claim has from now on; 0: no limit. */
+typedef void (*NcBandwidthFunc)(uint64_t rate_bps, void *user_data);
+
+/* ${config}: borrowed, outlives the register. */
+NcBandwidth *nc_bandwidth_new(const NcConfig *config);
+/* No claim may be left; NULL is fine. */
+void nc_bandwidth_free(NcBandwidth *b);
+
+/* Divides anew: the configuration was read again. */
+void nc_bandwidth_reload(NcBandwidth *b);
+
+/* A new claim, of the register's; ${func} is called before this returns. ${limit_bps}: its own, 0: none. */
+NcBandwidthClaim *nc_bandwidth_claim(NcBandwidth *b, NcQos qos, uint64_t limit_bps, NcBandwidthFunc func, void *user_data);
+void nc_bandwidth_change(NcBandwidthClaim *claim, NcQos qos, uint64_t limit_bps);
+/* Ends and frees the claim; its function is not called any more. NULL is fine. */
+void nc_bandwidth_release(NcBandwidthClaim *claim);
