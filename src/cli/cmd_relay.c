@@ -116,16 +116,15 @@ nc_relay_on_ended(const NcRelayReport *report, gpointer user_data)
 
 /* --- options --- */
 
-#define NC_RELAY_COMMON_ENTRIES(c)                                                                                     \
-  { "unix", 0, 0, G_OPTION_ARG_FILENAME, &(c)->path, "QEMU's migration socket", "PATH" },                              \
-      { "pki", 0, 0, G_OPTION_ARG_FILENAME, &(c)->pki, "this node's keys (default " NC_PKI_DIR_DEFAULT ")", "DIR" },   \
-      { "node", 0, 0, G_OPTION_ARG_STRING, &(c)->node, "talk to this node only (default: any of the cluster)",         \
-        "NAME" },                                                                                                      \
-      { "mover", 0, 0, G_OPTION_ARG_FILENAME, &(c)->mover, "novacron-mover, if not where it was installed", "FILE" },  \
-      { "mover-uid", 0, 0, G_OPTION_ARG_STRING, &(c)->mover_uid, "as root: user of the mover (default novacron)",      \
-        "USER" },                                                                                                      \
-  {                                                                                                                    \
-    "mover-gid", 0, 0, G_OPTION_ARG_STRING, &(c)->mover_gid, "as root: its group, a number (default the user's)", "GID" \
+#define NC_RELAY_COMMON_ENTRIES(c)                                                                                          \
+  { "unix", 0, 0, G_OPTION_ARG_FILENAME, &(c)->path, "QEMU's migration socket", "PATH" },                                   \
+      { "pki", 0, 0, G_OPTION_ARG_FILENAME, &(c)->pki, "this node's keys (default " NC_PKI_DIR_DEFAULT ")", "DIR" },        \
+      { "node", 0, 0, G_OPTION_ARG_STRING, &(c)->node, "talk to this node only (default: any of the cluster)", "NAME" },    \
+      { "mover", 0, 0, G_OPTION_ARG_FILENAME, &(c)->mover, "novacron-mover, if not where it was installed", "FILE" },       \
+      { "mover-uid", 0, 0, G_OPTION_ARG_STRING, &(c)->mover_uid, "as root: user of the mover (default novacron)", "USER" }, \
+  {                                                                                                                         \
+    "mover-gid", 0, 0, G_OPTION_ARG_STRING, &(c)->mover_gid, "as root: its group, a number (default the user's)",           \
+        "GID"                                                                                                               \
   }
 
 static bool
@@ -185,8 +184,11 @@ static bool
 nc_relay_setup(NcRelayCommand *c, const char *data_dir, NcRelaySetup *ret, GError **error)
 {
   const struct sigaction action = { .sa_handler = nc_relay_on_signal };
-  const NcRelayCallbacks on = { .notice = nc_relay_on_notice, .progress = nc_relay_on_progress,
-                                .ended = nc_relay_on_ended, .is_stopped = nc_relay_command_is_stopped, .user_data = c };
+  const NcRelayCallbacks on = { .notice = nc_relay_on_notice,
+                                .progress = nc_relay_on_progress,
+                                .ended = nc_relay_on_ended,
+                                .is_stopped = nc_relay_command_is_stopped,
+                                .user_data = c };
 
   *ret = (NcRelaySetup){ .data_dir = data_dir, .path = c->path, .node = c->node, .on = on };
   if (!nc_relay_check_common(c, error) || !nc_relay_parse_program(c, &ret->program, error))

@@ -25,7 +25,8 @@ struct NcMoverProcess {
 const char *
 nc_mover_find_binary(void)
 {
-  static const char *const places[] = { "novacron-mover", "../mover/novacron-mover", "../libexec/novacron/novacron-mover" };
+  static const char *const places[] = { "novacron-mover", "../mover/novacron-mover",
+                                        "../libexec/novacron/novacron-mover" };
   g_autofree char *self = g_file_read_link("/proc/self/exe", NULL);
   g_autofree char *directory = g_path_get_dirname(self ? self : "/usr/sbin/novacrond");
 
@@ -79,10 +80,11 @@ nc_mover_spawn(const NcMoverProgram *program, int control, pid_t *ret_pid, GErro
   const int to[] = { NC_MOVER_CONTROL_FD };
   g_autoptr(GError) problem = NULL;
 
-  if (!g_spawn_async_with_pipes_and_fds(NULL, argv, NULL, G_SPAWN_DO_NOT_REAP_CHILD | G_SPAWN_SEARCH_PATH, NULL, NULL, -1, -1,
-                                        -1, from, to, 1, ret_pid, NULL, NULL, NULL, &problem))
-    return nc_fail(error, NC_ERROR_INTERNAL, "can't start the mover %s: %s (say where it is: mover_binary, or --mover of a relay)", program->binary,
-                   problem->message);
+  if (!g_spawn_async_with_pipes_and_fds(NULL, argv, NULL, G_SPAWN_DO_NOT_REAP_CHILD | G_SPAWN_SEARCH_PATH, NULL, NULL,
+                                        -1, -1, -1, from, to, 1, ret_pid, NULL, NULL, NULL, &problem))
+    return nc_fail(error, NC_ERROR_INTERNAL,
+                   "can't start the mover %s: %s (say where it is: mover_binary, or --mover of a relay)",
+                   program->binary, problem->message);
   return true;
 }
 

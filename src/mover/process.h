@@ -43,7 +43,8 @@ uid_t nc_mover_default_uid(void);
 /* The main group of ${uid}'s user, else nogroup. */
 gid_t nc_mover_default_gid(uid_t uid);
 
-/* Errors: NC_ERROR_INTERNAL (the program can't be started), NC_ERROR_RESOURCE. ${user_data} must outlive the process. */
+/* Errors: NC_ERROR_INTERNAL (the program can't be started), NC_ERROR_RESOURCE. ${user_data} must outlive the process.
+ */
 NcMoverProcess *nc_mover_process_start(const NcMoverProgram *program, const NcMoverOrder *order, NcMoverFunc func,
                                        gpointer user_data, GError **error);
 /* Kills it if it still runs, reaps it, joins the reader. */

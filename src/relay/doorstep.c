@@ -32,7 +32,8 @@ nc_doorstep_check(const char *path, GError **error)
   if (!S_ISSOCK(status.st_mode))
     return nc_fail(error, NC_ERROR_EXISTS, "%s exists and is no socket: choose another path for --unix", path);
   return !nc_doorstep_is_taken(path) ||
-         nc_fail(error, NC_ERROR_EXISTS, "another program listens on %s: end it, or choose another path for --unix", path);
+         nc_fail(error, NC_ERROR_EXISTS, "another program listens on %s: end it, or choose another path for --unix",
+                 path);
 }
 
 bool
@@ -46,7 +47,8 @@ nc_doorstep_init(NcDoorstep *doorstep, const char *path, uid_t owner, GError **e
     return false;
   if (owner == (uid_t)-1 || lchown(path, owner, (gid_t)-1) == 0)
     return true;
-  nc_fail_errno(error, NC_ERROR_FORBIDDEN, errno, "can't give %s to user %u (--owner needs root)", path, (unsigned)owner);
+  nc_fail_errno(error, NC_ERROR_FORBIDDEN, errno, "can't give %s to user %u (--owner needs root)", path,
+                (unsigned)owner);
   nc_doorstep_clear(doorstep);
   return false;
 }
@@ -65,7 +67,8 @@ nc_doorstep_accept(NcDoorstep *doorstep, const NcRelaySetup *setup, GError **err
       continue;
     int fd = accept4(doorstep->listener, NULL, NULL, SOCK_CLOEXEC);
     if (fd >= 0) {
-      nc_fd_clear(&doorstep->listener); /* a second one, say of multifd, is refused at once instead of waiting for ever */
+      nc_fd_clear(
+          &doorstep->listener); /* a second one, say of multifd, is refused at once instead of waiting for ever */
       return fd;
     }
     if (errno != EINTR && errno != ECONNABORTED && errno != EAGAIN) {

@@ -43,7 +43,8 @@ nc_listener_take_mover_locked(NcListener *l, const NcPreface *preface, int fd, G
   l->connected |= 1u << preface->index;
   /* The byte first: once the mover has the descriptor, TLS starts on it. */
   return nc_preface_accept(fd, error) &&
-         nc_mover_process_send(s->mover, json_pack("{s:s, s:i}", "op", "conn", "index", (int)preface->index), fd, error);
+         nc_mover_process_send(s->mover, json_pack("{s:s, s:i}", "op", "conn", "index", (int)preface->index), fd,
+                               error);
 }
 
 static bool
@@ -179,7 +180,8 @@ nc_listener_enter(NcListener *l, GError **error)
   g_autoptr(GMutexLocker) guard = g_mutex_locker_new(&l->lock);
 
   if (l->busy || (l->served && l->options->once))
-    return nc_fail(error, NC_ERROR_CONFLICT, "this relay is serving another session: wait for its end, or start one on another port");
+    return nc_fail(error, NC_ERROR_CONFLICT,
+                   "this relay is serving another session: wait for its end, or start one on another port");
   l->busy = true;
   return true;
 }
@@ -213,7 +215,8 @@ nc_listener_serve_peer(NcListener *l, NcPeer *peer)
   nc_autojson json_t *message = nc_peer_recv(peer, NC_LISTENER_GREETING_MS, &problem);
 
   if (!message) {
-    nc_relay_notice(l->setup, "connection from %s (%s): %s", nc_peer_address(peer), nc_peer_node(peer), problem->message);
+    nc_relay_notice(l->setup, "connection from %s (%s): %s", nc_peer_address(peer), nc_peer_node(peer),
+                    problem->message);
     return;
   }
   if (!nc_listener_check_peer(l, peer, &problem) || !nc_relay_offer_parse(message, &offer, &problem)) {
@@ -290,7 +293,8 @@ nc_relay_listen(const NcRelaySetup *setup, const NcRelayListen *options, GError 
   nc_trust_allow_anonymous(trust, false);
   g_mutex_init(&l.lock);
   g_cond_init(&l.idle);
-  nc_relay_notice(setup, "%s listens on port %u for %s", nc_trust_node(trust), nc_tcp_local_port(listener), setup->path);
+  nc_relay_notice(setup, "%s listens on port %u for %s", nc_trust_node(trust), nc_tcp_local_port(listener),
+                  setup->path);
   NcService *service = nc_service_new("relay", listener, NC_LISTENER_CONNECTIONS, nc_listener_serve, &l);
   nc_listener_wait(&l);
   nc_service_free(service);

@@ -23,8 +23,9 @@ nc_relay_offer_check(const NcRelayOffer *offer, int code, GError **error)
 bool
 nc_relay_offer_init(NcRelayOffer *offer, int streams, const char *compression, int pause_budget_ms, GError **error)
 {
-  *offer = (NcRelayOffer){ .id = nc_id_new("r"), .streams = streams, .compression = g_strdup(compression),
-                           .pause_budget_ms = pause_budget_ms };
+  *offer = (NcRelayOffer){
+    .id = nc_id_new("r"), .streams = streams, .compression = g_strdup(compression), .pause_budget_ms = pause_budget_ms
+  };
   nc_random_bytes(offer->psk, sizeof offer->psk);
   if (nc_relay_offer_check(offer, NC_ERROR_INVALID, error))
     return true;
@@ -45,9 +46,9 @@ json_t *
 nc_relay_offer_to_json(const NcRelayOffer *offer)
 {
   g_autofree char *psk = nc_hex_encode(offer->psk, sizeof offer->psk);
-  json_t *message = json_pack("{s:s, s:i, s:s, s:s, s:i, s:s, s:i}", "type", "relay_open", "protocol", NC_RELAY_PROTOCOL,
-                              "id", offer->id, "psk", psk, "streams", offer->streams, "compression", offer->compression,
-                              "pause_budget_ms", offer->pause_budget_ms);
+  json_t *message = json_pack("{s:s, s:i, s:s, s:s, s:i, s:s, s:i}", "type", "relay_open", "protocol",
+                              NC_RELAY_PROTOCOL, "id", offer->id, "psk", psk, "streams", offer->streams, "compression",
+                              offer->compression, "pause_budget_ms", offer->pause_budget_ms);
   nc_secret_clear(psk, strlen(psk));
   return message;
 }

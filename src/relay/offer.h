@@ -23,7 +23,8 @@ typedef struct {
 } NcRelayOffer;
 
 /* A fresh id and key. ${compression} is copied. NC_ERROR_INVALID names the option that is out of bounds. */
-bool nc_relay_offer_init(NcRelayOffer *offer, int streams, const char *compression, int pause_budget_ms, GError **error);
+bool nc_relay_offer_init(NcRelayOffer *offer, int streams, const char *compression, int pause_budget_ms,
+                         GError **error);
 /* Clears the key, too. */
 void nc_relay_offer_clear(NcRelayOffer *offer);
 

@@ -192,8 +192,8 @@ static void
 nc_relay_take_ready(NcRelaySession *s, json_t *event)
 {
   s->deadline_us = 0;
-  nc_relay_notice(s->setup, "%s %s over %d connections (%s, %s)", s->is_source ? "relaying to" : "relaying from", s->node,
-                  s->offer.streams, nc_json_string_or(event, "cipher", "?"), s->offer.compression);
+  nc_relay_notice(s->setup, "%s %s over %d connections (%s, %s)", s->is_source ? "relaying to" : "relaying from",
+                  s->node, s->offer.streams, nc_json_string_or(event, "cipher", "?"), s->offer.compression);
 }
 
 /* The mover's words that mean the same on both sides. */
@@ -230,7 +230,8 @@ nc_relay_handle_mover(NcRelaySession *s, json_t *event, GError **error)
   if (event)
     nc_error_set_json(error, event);
   else
-    nc_fail(error, NC_ERROR_INTERNAL, "the mover on the %s ended unexpectedly", s->is_source ? "source" : "destination");
+    nc_fail(error, NC_ERROR_INTERNAL, "the mover on the %s ended unexpectedly",
+            s->is_source ? "source" : "destination");
   return false;
 }
 
@@ -295,7 +296,8 @@ nc_relay_session_abandon(NcRelaySession *s, GError **problem)
   bool over = s->peer_failed || s->peer_gone || !s->peer;
 
   if (!over)
-    over = !nc_relay_session_tell(s, json_pack("{s:s, s:o}", "type", "relay_failed", "error", nc_error_to_json(*problem)));
+    over =
+        !nc_relay_session_tell(s, json_pack("{s:s, s:o}", "type", "relay_failed", "error", nc_error_to_json(*problem)));
   while (!over && (left_us = deadline_us - nc_mono_us()) > 0) {
     g_autoptr(NcRelayItem) item = g_async_queue_timeout_pop(s->inbox, (guint64)left_us);
     over = !item || nc_relay_take_reason(item, problem);

@@ -16,10 +16,10 @@
 #include "relay/relay.h"
 #include "relay/verdict.h"
 
-#define NC_RELAY_READY_MS 30000 /* for the movers to find each other */
+#define NC_RELAY_READY_MS 30000  /* for the movers to find each other */
 #define NC_RELAY_FINISH_MS 10000 /* for a mover to end after `finish` */
-#define NC_RELAY_REASON_MS 1000 /* for the better reason of a failure, which may be on its way */
-#define NC_RELAY_SLICE_MS 100 /* how soon is_stopped() is asked again */
+#define NC_RELAY_REASON_MS 1000  /* for the better reason of a failure, which may be on its way */
+#define NC_RELAY_SLICE_MS 100    /* how soon is_stopped() is asked again */
 
 typedef struct NcRelaySession NcRelaySession;
 

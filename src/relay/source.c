@@ -40,7 +40,8 @@ nc_relay_end_dial(NcRelaySession *s, NcRelayDial *d, bool go_on, GError **error)
                                d->address);
     go_on = false;
   }
-  go_on = go_on && nc_mover_process_send(s->mover, json_pack("{s:s, s:i}", "op", "conn", "index", d->index), d->fd, error);
+  go_on =
+      go_on && nc_mover_process_send(s->mover, json_pack("{s:s, s:i}", "op", "conn", "index", d->index), d->fd, error);
   nc_fd_clear(&d->fd);
   g_clear_error(&d->error);
   return go_on;
@@ -70,7 +71,8 @@ nc_relay_check_answer(NcPeer *peer, json_t *answer, GError **error)
   if (g_str_equal(type, "relay_ready"))
     return true;
   if (!g_str_equal(type, "refused"))
-    return nc_fail(error, NC_ERROR_PROTOCOL, "%s (%s) does not answer like a relay", nc_peer_node(peer), nc_peer_address(peer));
+    return nc_fail(error, NC_ERROR_PROTOCOL, "%s (%s) does not answer like a relay", nc_peer_node(peer),
+                   nc_peer_address(peer));
   nc_error_set_json(error, json_object_get(answer, "error"));
   g_prefix_error(error, "the destination %s (%s) refused: ", nc_peer_node(peer), nc_peer_address(peer));
   return false;
@@ -118,13 +120,15 @@ nc_relay_open(const NcRelaySetup *setup, NcTrust *trust, const char *address, co
     return g_steal_pointer(&peer);
   g_propagate_error(error, g_steal_pointer(&problem));
   if (!peer)
-    g_prefix_error(error, "no session with the destination's relay (is `novacron relay listen` running at %s?): ", address);
+    g_prefix_error(error,
+                   "no session with the destination's relay (is `novacron relay listen` running at %s?): ", address);
   return NULL;
 }
 
 /* --- how it ends --- */
 
-/* Judges, and tells the listener; it closes when it has heard that, since our closing first might take it away again. */
+/* Judges, and tells the listener; it closes when it has heard that, since our closing first might take it away again.
+ */
 static bool
 nc_relay_conclude(NcRelaySession *s, GError **error)
 {
@@ -181,7 +185,8 @@ nc_relay_source_on_peer(NcRelaySession *s, const char *type, json_t *message, GE
   } else if (g_str_equal(type, "relay_ended")) {
     nc_relay_take_peer_end(s, message);
   } else {
-    return nc_fail(error, NC_ERROR_PROTOCOL, "the destination's relay said \"%.32s\", which is no message of a relay", type);
+    return nc_fail(error, NC_ERROR_PROTOCOL, "the destination's relay said \"%.32s\", which is no message of a relay",
+                   type);
   }
   return nc_relay_finish_if_ended(s, error);
 }
@@ -200,7 +205,8 @@ nc_relay_is_confirmed(NcRelaySession *s, GError **problem)
                             "(compare `info status` of both): ");
     return false;
   }
-  nc_relay_notice(s->setup, "the relays did not end in order, after the migration had been confirmed: %s", (*problem)->message);
+  nc_relay_notice(s->setup, "the relays did not end in order, after the migration had been confirmed: %s",
+                  (*problem)->message);
   return true;
 }
 

@@ -12,7 +12,7 @@
 typedef struct {
   bool shut;             /* the destination's QEMU has sent its final SHUT ... */
   int64_t shut_status;   /* ... with this: 0, it has loaded the machine */
-  bool shut_equal;       /* ... and had been given exactly what the source's QEMU wrote */
+  bool shut_equal;       /* ... and had been given what the source's QEMU had written so far */
   bool tail;             /* the source's QEMU closed where a whole stream ends */
   bool whole;            /* everything it wrote was verified and delivered */
   bool digests_equal;    /* both movers name the same digest for it */

@@ -18,7 +18,8 @@ from gate_bed import CLI, COMPLETED, MIGRATION, Bed
 from nctest.net import ROOT
 
 COMMANDS = ["migrate", "status", "cancel", "limit", "resolve", "vm define", "vm list", "vm show", "vm start", "vm stop", "vm destroy", "vm adopt",
-            "node list", "node info", "node token", "node remove", "pki init", "version", "help"]
+            "node list", "node info", "node token", "node remove", "pki init", "relay listen", "relay connect",
+            "version", "help"]
 
 
 @pytest.fixture(scope="module")

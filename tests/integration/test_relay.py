@@ -11,7 +11,7 @@ left behind, neither sockets nor movers.
 """
 import json
 import os
-import pathlib
+import pwd
 import shutil
 import signal
 import socket
@@ -70,10 +70,10 @@ def keys(tmp_path_factory):
 class Relay:
     """A `novacron relay ...` that runs."""
 
-    def __init__(self, bed, *arguments, netns=None):
+    def __init__(self, bed, *arguments, netns=None, become=()):
         self.out, self.err = os.path.join(bed.dir, f"relay{id(self)}.out"), os.path.join(bed.dir, f"relay{id(self)}.err")
         with open(self.out, "wb") as out, open(self.err, "wb") as err:
-            self.process = bed.popen([NOVACRON, "relay", *arguments, "--json"], netns, stdout=out, stderr=err,
+            self.process = bed.popen([*become, NOVACRON, "relay", *arguments, "--json"], netns, stdout=out, stderr=err,
                                      stdin=subprocess.DEVNULL)
 
     def said(self):
@@ -276,10 +276,11 @@ def test_stopping_a_relay_in_the_middle_leaves_the_guest_at_the_source(keys):
 # --- with this test as QEMU ---------------------------------------------------------------------------------------
 
 class Ends:
-    """Both relays on this host, and their QEMUs as sockets of ours."""
+    """Both relays on one host (a namespace, for the port's sake), and their QEMUs as sockets of ours."""
 
     def __init__(self, keys):
         self.bed, self.keys = Bed(), keys
+        self.host = self.bed.netns("h")
         self.outgoing, self.incoming = os.path.join(self.bed.dir, "out.sock"), os.path.join(self.bed.dir, "in.sock")
 
     def wait_for_stream(self):
@@ -296,10 +297,16 @@ class Ends:
         self.source.settimeout(TIMEOUT)
         return self.source
 
+    def listen(self, *more):
+        return listen(self.bed, self.keys, self.incoming, *more, netns=self.host)
+
+    def connect(self, *more, path=None, pki="host-a"):
+        return connect(self.bed, self.keys, path or self.outgoing, *more, pki=pki, netns=self.host)
+
     def open(self, *more, listen_options=("--once",)):
         self.wait_for_stream()
-        self.listener = listen(self.bed, self.keys, self.incoming, *listen_options)
-        self.connector = connect(self.bed, self.keys, self.outgoing, *more)
+        self.listener = self.listen(*listen_options)
+        self.connector = self.connect(*more)
         self.begin()
         self.destination, _ = self.waiting.accept()
         self.destination.settimeout(TIMEOUT)
@@ -334,7 +341,9 @@ def test_shut_passes_at_once(ends):
 
 def test_a_load_that_failed_is_a_failure(ends):
     ends.open()
-    push(ends.source, make_stream(100))
+    stream = make_stream(100)
+    ends.source.sendall(stream)
+    read_exactly(ends.destination, len(stream))
     ends.destination.sendall(bytes.fromhex("0001000400000007"))
     assert read_exactly(ends.source, len(SHUT))[-1] == 7
     ends.destination.close()
@@ -366,7 +375,7 @@ def test_only_one_connection_of_qemu(ends):
 
 def test_a_listener_serves_one_session_after_the_other(ends):
     ends.open(listen_options=())
-    second = connect(ends.bed, ends.keys, ends.outgoing + "2")
+    second = ends.connect(path=ends.outgoing + "2")
     with socket.socket(socket.AF_UNIX) as late:
         late.connect(ends.outgoing + "2")
         status, report = second.end()
@@ -379,7 +388,7 @@ def test_a_listener_serves_one_session_after_the_other(ends):
     ends.listener.wait_report(1)
     os.unlink(ends.incoming)
     ends.wait_for_stream()
-    third = connect(ends.bed, ends.keys, ends.outgoing)
+    third = ends.connect()
     ends.begin()
     stream = make_stream(50)
     ends.source.sendall(stream)
@@ -396,8 +405,8 @@ def test_a_listener_serves_one_session_after_the_other(ends):
 
 def test_wrong_ca_is_refused_by_both_sides(ends):
     ends.wait_for_stream()
-    listener = listen(ends.bed, ends.keys, ends.incoming)
-    stranger = connect(ends.bed, ends.keys, ends.outgoing, pki="stranger")
+    listener = ends.listen()
+    stranger = ends.connect(pki="stranger")
     qemu = ends.begin()
     status, report = stranger.end()
     assert status == 3 and report["outcome"] == "failed" and report["error"]["code"] == "trust", report
@@ -413,12 +422,12 @@ def test_wrong_ca_is_refused_by_both_sides(ends):
 
 def test_an_unexpected_node_is_refused(ends):
     ends.wait_for_stream()
-    listener = listen(ends.bed, ends.keys, ends.incoming, "--node", "host-c")
-    mistaken = connect(ends.bed, ends.keys, ends.outgoing, "--node", "host-c")
+    listener = ends.listen("--node", "host-c")
+    mistaken = ends.connect("--node", "host-c")
     ends.begin()
     status, report = mistaken.end()
     assert status == 3 and "host-c" in report["error"]["message"] and "host-b" in report["error"]["message"], report
-    other = connect(ends.bed, ends.keys, ends.outgoing)
+    other = ends.connect()
     ends.begin()
     status, report = other.end()
     assert status == 3 and "serves node host-c only" in report["error"]["message"], report
@@ -426,7 +435,7 @@ def test_an_unexpected_node_is_refused(ends):
 
 
 def test_no_listener_is_said_when_qemu_comes(ends):
-    lonely = connect(ends.bed, ends.keys, ends.outgoing)
+    lonely = ends.connect()
     qemu = ends.begin()
     status, report = lonely.end()
     assert status == 8 and "`novacron relay listen`" in report["error"]["message"], report
@@ -435,8 +444,8 @@ def test_no_listener_is_said_when_qemu_comes(ends):
 
 
 def test_no_qemu_at_the_destination(ends):
-    listener = listen(ends.bed, ends.keys, ends.incoming, "--once")
-    lonely = connect(ends.bed, ends.keys, ends.outgoing)
+    listener = ends.listen("--once")
+    lonely = ends.connect()
     ends.begin()
     status, report = lonely.end()
     assert status == 8 and f"-incoming unix:{ends.incoming}" in report["error"]["message"], report
@@ -467,10 +476,9 @@ def test_a_killed_relay_is_missed(ends):
 
 def test_strangers_at_the_port_disturb_nobody(ends):
     ends.open("--streams", "1")
-    ident = ends.listener.said()
     preface = b"NCW1\0\1\0\0" + b"r-0000000000000000".ljust(24, b"\0")
     for data in (preface, b"GET / HTTP/1.1\r\n\r\n" + bytes(20), b"N", bytes(100)):
-        with socket.create_connection(("127.0.0.1", PORT)) as stranger:
+        with ends.host.connect(("127.0.0.1", PORT)) as stranger:
             stranger.sendall(data)
             stranger.shutdown(socket.SHUT_WR)
             stranger.settimeout(30)
@@ -482,13 +490,50 @@ def test_strangers_at_the_port_disturb_nobody(ends):
     stream = make_stream(100)
     push(ends.source, stream)
     assert read_exactly(ends.destination, len(stream)) == stream
-    assert ident
+
+
+def uid_of(pid):
+    return int(next(line for line in open(f"/proc/{pid}/status") if line.startswith("Uid:")).split()[1])
+
+
+def test_movers_are_not_root_and_the_socket_is_its_owners(ends):
+    ends.open("--owner", "nobody", "--mover-uid", "65533", "--mover-gid", "65532")
+    nobody = pwd.getpwnam("nobody").pw_uid
+    assert os.stat(ends.outgoing).st_uid == nobody and os.stat(ends.outgoing).st_mode & 0o777 == 0o600
+    assert [uid_of(pid) for pid in ends.connector.mover_pids()] == [65533]
+    assert 0 not in [uid_of(pid) for pid in ends.listener.mover_pids()]
+
+
+def test_whoever_is_not_root_may_relay_as_well(ends):
+    """What is needed is the keys."""
+    user = pwd.getpwnam("nobody")
+    become = ["setpriv", f"--reuid={user.pw_uid}", f"--regid={user.pw_gid}", "--clear-groups"]
+    if subprocess.run([*become, "test", "-x", NOVACRON], stderr=subprocess.DEVNULL).returncode:
+        pytest.skip("the build is not everybody's to execute")
+    home = os.path.join(ends.bed.dir, "home")
+    shutil.copytree(ends.keys["host-a"], f"{home}/pki")
+    for path in [home, *(os.path.join(d, f) for d, ds, fs in os.walk(home) for f in ds + fs)]:
+        os.chown(path, user.pw_uid, user.pw_gid)
+    ends.outgoing = os.path.join(home, "out.sock")
+    ends.wait_for_stream()
+    ends.listener = ends.listen("--once")
+    ends.connector = Relay(ends.bed, "connect", "--to", f"127.0.0.1:{PORT}", "--unix", ends.outgoing, "--pki", f"{home}/pki",
+                           netns=ends.host, become=become)
+    ends.connector.wait_said("waiting for QEMU")
+    stream = make_stream(50)
+    ends.begin().sendall(stream)
+    ends.destination, _ = ends.waiting.accept()
+    assert read_exactly(ends.destination, len(stream)) == stream
+    assert [uid_of(pid) for pid in ends.connector.mover_pids()] == [user.pw_uid]
+    ends.source.close()
+    ends.destination.close()
+    assert ends.statuses() == (0, 0)
 
 
 @pytest.mark.parametrize("kind", [signal.SIGTERM, signal.SIGINT])
 def test_stopping_while_nothing_happens(ends, kind):
-    listener = listen(ends.bed, ends.keys, ends.incoming)
-    waiting = connect(ends.bed, ends.keys, ends.outgoing)
+    listener = ends.listen()
+    waiting = ends.connect()
     for relay, expected in ((waiting, 9), (listener, 0)):
         relay.process.send_signal(kind)
         assert relay.process.wait(TIMEOUT) == expected, relay.said()
@@ -499,7 +544,7 @@ def test_stopping_while_nothing_happens(ends, kind):
 def test_what_is_there_already_is_not_replaced(ends, tmp_path):
     precious = tmp_path / "precious"
     precious.write_text("a file")
-    waiting = connect(ends.bed, ends.keys, ends.outgoing)
+    waiting = ends.connect()
     for path, words in ((str(precious), "is no socket"), (ends.outgoing, "another program listens")):
         out = subprocess.run([NOVACRON, "relay", "connect", "--to", f"127.0.0.1:{PORT}", "--unix", path, "--pki",
                               ends.keys["host-a"]], text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE, timeout=TIMEOUT)
@@ -508,7 +553,7 @@ def test_what_is_there_already_is_not_replaced(ends, tmp_path):
     waiting.process.kill()  # leaves its socket behind
     waiting.process.wait()
     assert os.path.exists(ends.outgoing)
-    connect(ends.bed, ends.keys, ends.outgoing)
+    ends.connect()
 
 
 def test_mistakes_on_the_command_line(ends):

@@ -63,9 +63,18 @@ test_offer_nonsense(void)
   static const struct {
     const char *key, *json;
   } bad[] = {
-    { "type", "\"hello\"" }, { "protocol", "2" },    { "protocol", "null" },  { "id", "\"../x\"" },
-    { "id", "7" },           { "psk", "\"00\"" },    { "psk", "\"zz\"" },     { "streams", "0" },
-    { "streams", "17" },     { "streams", "\"2\"" }, { "pause_budget_ms", "0" }, { "compression", "\"zstd:99\"" },
+    { "type", "\"hello\"" },
+    { "protocol", "2" },
+    { "protocol", "null" },
+    { "id", "\"../x\"" },
+    { "id", "7" },
+    { "psk", "\"00\"" },
+    { "psk", "\"zz\"" },
+    { "streams", "0" },
+    { "streams", "17" },
+    { "streams", "\"2\"" },
+    { "pause_budget_ms", "0" },
+    { "compression", "\"zstd:99\"" },
     { "id", "\"a1234567890123456789012345\"" },
   };
 
@@ -100,8 +109,9 @@ check(NcRelayFacts facts, int expected_code, const char *expected_words)
 static void
 test_verdicts_with_return_path(void)
 {
-  const NcRelayFacts good = { .shut = true, .shut_equal = true, .tail = true, .whole = true, .digests_equal = true,
-                              .return_path = true };
+  const NcRelayFacts good = {
+    .shut = true, .shut_equal = true, .tail = true, .whole = true, .digests_equal = true, .return_path = true
+  };
   NcRelayFacts facts = good;
 
   check(good, -1, "");
@@ -110,6 +120,9 @@ test_verdicts_with_return_path(void)
   facts = good;
   facts.shut_status = 3;
   check(facts, NC_ERROR_QEMU, "could not load the machine (status 3)");
+  facts.shut_equal = facts.whole = false; /* it had stopped reading in the middle */
+  check(facts, NC_ERROR_QEMU, "could not load the machine (status 3)");
+  g_assert_cmpint(nc_relay_bytes_equal(&facts), ==, -1);
   facts = good;
   facts.shut_equal = false;
   check(facts, NC_ERROR_CORRUPT, "is not what the source's QEMU wrote");
@@ -156,8 +169,15 @@ test_equality_is_said_only_if_known(void)
 static void
 test_report(void)
 {
-  const NcRelayReport good = { .is_source = true, .completed = true, .id = "r-1", .node = "host-b", .stream_bytes = 300,
-                               .wire_bytes = 100, .sha256 = "ab", .sha256_equal = 1, .total_ms = 12 };
+  const NcRelayReport good = { .is_source = true,
+                               .completed = true,
+                               .id = "r-1",
+                               .node = "host-b",
+                               .stream_bytes = 300,
+                               .wire_bytes = 100,
+                               .sha256 = "ab",
+                               .sha256_equal = 1,
+                               .total_ms = 12 };
   g_autoptr(GError) stopped = g_error_new_literal(NC_ERROR, NC_ERROR_CANCELLED, "stopped");
   const NcRelayReport cut = { .error = stopped, .sha256_equal = -1 };
   nc_autojson json_t *a = nc_relay_report_to_json(&good), *b = nc_relay_report_to_json(&cut);
