@@ -26,18 +26,18 @@ nc_relay_blame(const NcRelayFacts *facts, const char *before_what, GError **erro
 bool
 nc_relay_verdict(const NcRelayFacts *facts, GError **error)
 {
-  bool refused = facts->shut && facts->shut_status != 0; /* it may say so in the middle: then the rest was never delivered */
-  if (!refused && nc_relay_bytes_equal(facts) == 0)
-    return nc_fail(error, NC_ERROR_CORRUPT,
-                   "what the destination's QEMU was given is not what the source's QEMU wrote: "
-                   "don't let the machine run there, and report this");
-  if (facts->shut && !refused)
-    return true;
-  if (refused)
+  /* Before the bytes are compared: it may say so in the middle, and then the rest was never delivered. */
+  if (facts->shut && facts->shut_status != 0)
     return nc_fail(error, NC_ERROR_QEMU,
                    "the destination's QEMU could not load the machine (status %" G_GINT64_FORMAT
                    "): look at its log; the machine stays at the source",
                    facts->shut_status);
+  if (nc_relay_bytes_equal(facts) == 0)
+    return nc_fail(error, NC_ERROR_CORRUPT,
+                   "what the destination's QEMU was given is not what the source's QEMU wrote: "
+                   "don't let the machine run there, and report this");
+  if (facts->shut)
+    return true;
   if (facts->return_path)
     return nc_relay_blame(facts, "before the destination had confirmed the migration", error);
   if (facts->whole && facts->tail)
