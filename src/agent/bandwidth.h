@@ -30,7 +30,8 @@ void nc_bandwidth_free(NcBandwidth *b);
 void nc_bandwidth_reload(NcBandwidth *b);
 
 /* A new claim, of the register's; ${func} is called before this returns. ${limit_bps}: its own, 0: none. */
-NcBandwidthClaim *nc_bandwidth_claim(NcBandwidth *b, NcQos qos, uint64_t limit_bps, NcBandwidthFunc func, void *user_data);
+NcBandwidthClaim *nc_bandwidth_claim(NcBandwidth *b, NcQos qos, uint64_t limit_bps, NcBandwidthFunc func,
+                                     void *user_data);
 void nc_bandwidth_change(NcBandwidthClaim *claim, NcQos qos, uint64_t limit_bps);
 /* Ends and frees the claim; its function is not called any more. NULL is fine. */
 void nc_bandwidth_release(NcBandwidthClaim *claim);

@@ -12,7 +12,7 @@
 #include <stdatomic.h>
 #include <sys/socket.h>
 
-#define NC_SHAPER_TLS_BYTES 22u  /* TLS 1.3 and AES-GCM: header 5, content type 1, tag 16 */
+#define NC_SHAPER_TLS_BYTES 22u /* TLS 1.3 and AES-GCM: header 5, content type 1, tag 16 */
 #define NC_SHAPER_TCP_BYTES 20u
 #define NC_SHAPER_STAMP_BYTES 12u /* the timestamp option, padded */
 #define NC_SHAPER_IPV4_BYTES 20u
@@ -133,7 +133,8 @@ nc_shaper_attach(NcShaper *s, NcShaperPort *port, int fd)
   else if (info.tcpi_snd_mss > 0)
     port->mss = MAX(info.tcpi_snd_mss, NC_SHAPER_LEAST_MSS);
   bool is_ipv6 = getsockname(fd, (struct sockaddr *)&address, &length) == 0 && address.ss_family == AF_INET6;
-  port->header = NC_SHAPER_ETHERNET_BYTES + NC_SHAPER_TCP_BYTES + (is_ipv6 ? NC_SHAPER_IPV6_BYTES : NC_SHAPER_IPV4_BYTES);
+  port->header =
+      NC_SHAPER_ETHERNET_BYTES + NC_SHAPER_TCP_BYTES + (is_ipv6 ? NC_SHAPER_IPV6_BYTES : NC_SHAPER_IPV4_BYTES);
   if (info.tcpi_options & TCPI_OPT_TIMESTAMPS)
     port->header += NC_SHAPER_STAMP_BYTES;
   nc_shaper_base(s, &info);

@@ -42,9 +42,9 @@ test_by_weight(void)
 static void
 test_what_one_cannot_use_goes_to_the_others(void)
 {
-  NcBandwidthShare shares[] = {
-    { .qos = NC_QOS_BACKGROUND }, { .qos = NC_QOS_NORMAL, .limit_bps = 5000 }, { .qos = NC_QOS_CRITICAL, .limit_bps = 1000 }
-  };
+  NcBandwidthShare shares[] = { { .qos = NC_QOS_BACKGROUND },
+                                { .qos = NC_QOS_NORMAL, .limit_bps = 5000 },
+                                { .qos = NC_QOS_CRITICAL, .limit_bps = 1000 } };
 
   nc_bandwidth_divide(11000, shares, 3);
   g_assert_cmpuint(shares[2].rate_bps, ==, 1000);

@@ -75,7 +75,8 @@ test_idle_time_gives_a_burst_and_no_more(void)
 
   nc_bucket_init(&b, 100000000, START_US);
   g_assert_cmpuint(nc_bucket_available(&b, START_US), ==, 0);
-  g_assert_cmpuint(nc_bucket_available(&b, START_US + 3600ull * SECOND_US), ==, 100000000 / 1000000 * NC_BUCKET_BURST_US);
+  g_assert_cmpuint(nc_bucket_available(&b, START_US + 3600ull * SECOND_US), ==,
+                   100000000 / 1000000 * NC_BUCKET_BURST_US);
   nc_bucket_init(&b, 1000, START_US);
   g_assert_cmpuint(nc_bucket_available(&b, START_US + 3600ull * SECOND_US), ==, NC_BUCKET_MIN_BURST_BYTES);
 }

@@ -34,7 +34,8 @@ sim_new(double link_bps, uint64_t base_us, uint64_t ceiling_bps)
 static double
 sim_our_rate(const Sim *s)
 {
-  double most = MIN(s->offer_bps, s->link_bps - MIN(s->other_bps, s->link_bps * 0.9) + (s->queue < s->link_bps / 10 ? 1e6 : 0));
+  double most =
+      MIN(s->offer_bps, s->link_bps - MIN(s->other_bps, s->link_bps * 0.9) + (s->queue < s->link_bps / 10 ? 1e6 : 0));
   return s->rate_bps > 0 ? MIN((double)s->rate_bps, most) : most;
 }
 
