@@ -113,6 +113,8 @@ static const NcKey nc_keys[] = {
     "On the wire, for all migrations that leave this node together; divided among them by their class of service. 0: no limit." },
   NUMBER(bandwidth_reserve, "10", 0, 90, "percent", "Of bandwidth_total, what is kept for other traffic."),
   NUMBER(connect_timeout_ms, "10000", 100, 300000, "milliseconds", "For a connection to another node, with all its greetings."),
+  NUMBER(path_timeout_ms, "120000", 1000, 86400000, "milliseconds",
+         "Without any connection to the destination for so long, a migration that can still be undone is cancelled. Shorter losses are a pause."),
   NUMBER(prepare_timeout_ms, "60000", 1000, 600000, "milliseconds", "For the destination to start its QEMU."),
   NUMBER(peer_retry_ms, "1000", 50, 60000, "milliseconds",
          "Between two questions to a node that does not answer, while a handoff waits for its word."),

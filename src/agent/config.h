@@ -48,6 +48,7 @@ typedef struct {
   int64_t bandwidth_total; /* bytes per second; read it with nc_config_bandwidth_total() */
   int bandwidth_reserve;   /* percent of it */
   int connect_timeout_ms;
+  int path_timeout_ms;
   int prepare_timeout_ms;
   int peer_retry_ms;
 } NcConfig;

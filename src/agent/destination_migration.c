@@ -25,8 +25,9 @@
 
 #include <string.h>
 
-/* How long it waits for the grant after the source's agent is cut off: the grant may be on its way through the movers. */
-#define NC_DEST_CUT_OFF_MS 5000
+/* Beyond the source's path_timeout_ms, how long it waits for a source that is cut off: so that it is the source that gives up. */
+#define NC_DEST_PATIENCE_MS 2000
+#define NC_DEST_PATH_TIMEOUT_MAX_MS 86400000
 /* After the start: how long it keeps the mover for a source that does not come back to finish. */
 #define NC_DEST_LINGER_MS 30000
 #define NC_DEST_TICK_MS 200
@@ -37,6 +38,7 @@ typedef struct {
   bool granted; /* the grant for our epoch came */
   bool shut;    /* QEMU said that it loaded everything */
   bool loaded;  /* and its migration state says so too */
+  int64_t path_timeout_ms; /* of the source: how long it waits for us */
   int64_t resume_us;
   int64_t cut_off_since_us; /* monotonic; 0 while the source's agent is there */
   int64_t running_since_us;
@@ -319,6 +321,8 @@ nc_destination_on_mover(NcDestination *d, json_t *event)
     nc_destination_fail(d, error->code, "%s", error->message);
   } else if (g_str_equal(name, "progress")) {
     nc_migration_take_progress(d->m, event);
+  } else if (g_str_equal(name, "lost")) {
+    nc_migration_note(d->m, "connection-lost", "%d: %s", (int)nc_json_int_or(event, "index", -1), nc_json_string_or(event, "message", ""));
   } else if (g_str_equal(name, "ready")) {
     nc_migration_tell(d->m, json_pack("{s:s, s:s}", "type", "mig_ready", "migration", d->m->id), NULL);
   } else if (g_str_equal(name, "grant")) {
@@ -376,7 +380,7 @@ nc_destination_check_time(NcDestination *d)
   int64_t now = nc_mono_us();
   bool waiting = d->m->state == NC_D_RECEIVING;
 
-  if (waiting && d->cut_off_since_us && now - d->cut_off_since_us > NC_DEST_CUT_OFF_MS * INT64_C(1000))
+  if (waiting && d->cut_off_since_us && now - d->cut_off_since_us > (d->path_timeout_ms + NC_DEST_PATIENCE_MS) * INT64_C(1000))
     nc_destination_fail(d, NC_ERROR_UNREACHABLE, "the source (%s) is cut off and had not released the machine", d->m->peer);
   else if (d->m->state == NC_D_RUNNING && d->cut_off_since_us &&
            now - MAX(d->cut_off_since_us, d->running_since_us) > NC_DEST_LINGER_MS * INT64_C(1000))
@@ -432,6 +436,7 @@ nc_destination_thread(gpointer data)
   NcDestinationStart *start = data;
   NcMigration *m = start->m;
   NcDestination d = { .m = m, .running = nc_json_bool_or(start->request, "running", true) };
+  d.path_timeout_ms = CLAMP(nc_json_int_or(start->request, "path_timeout_ms", 0), 0, NC_DEST_PATH_TIMEOUT_MAX_MS);
   g_autoptr(GError) error = NULL;
 
   if (!nc_destination_prepare(m, start->request, &error)) {

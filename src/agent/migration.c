@@ -221,7 +221,7 @@ nc_migration_take_progress(NcMigration *m, json_t *progress)
     { "in_flight_bytes", "in_flight_bytes" }, { "window_bytes", "window_bytes" }, { "cpu_ms", "mover_cpu_ms" },
     { "rss_bytes", "mover_rss_bytes" }, { "batches", "batches" },
     { "reference_pages", "reference_pages" }, { "delta_pages", "delta_pages" }, { "delta_bytes", "delta_bytes" },
-    { "resent_batches", "resent_batches" }, { "resent_bytes", "resent_bytes" },
+    { "resent_batches", "resent_batches" }, { "resent_bytes", "resent_bytes" }, { "reconnects", "reconnects" },
     { "shaped_rate_bps", "shaped_rate_bps" },
   };
   g_autoptr(GMutexLocker) guard = g_mutex_locker_new(&m->lock);
@@ -271,7 +271,8 @@ nc_migration_link_reader(gpointer data)
       break;
     nc_inbox_push(m->inbox, NC_FROM_PEER, message);
   }
-  nc_inbox_push(m->inbox, NC_FROM_PEER, NULL);
+  if (!g_atomic_int_get(&m->link_dropped))
+    nc_inbox_push(m->inbox, NC_FROM_PEER, NULL);
   return NULL;
 }
 
@@ -279,6 +280,7 @@ void
 nc_migration_attach_link(NcMigration *m, NcPeer *link)
 {
   nc_migration_drop_link(m);
+  g_atomic_int_set(&m->link_dropped, 0);
   m->link = link;
   m->link_reader = g_thread_new("peer-reader", nc_migration_link_reader, m);
 }
@@ -288,6 +290,7 @@ nc_migration_drop_link(NcMigration *m)
 {
   if (!m->is_source || !m->link)
     return; /* the destination's is lent by its session */
+  g_atomic_int_set(&m->link_dropped, 1);
   nc_peer_shutdown(m->link);
   if (m->link_reader)
     g_thread_join(g_steal_pointer(&m->link_reader));

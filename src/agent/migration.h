@@ -35,6 +35,7 @@ typedef struct {
   NcKeeper *keeper;     /* source, after a restart: taken back from QEMU, drained */
   GThread *link_reader; /* source: reads ${link}, which it then owns */
 
+  gint link_dropped;    /* atomic: the reader's end is no news */
   GMutex link_lock; /* protects link */
   NcPeer *link;     /* session with the other agent; NULL when cut off */
 

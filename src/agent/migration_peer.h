@@ -7,9 +7,9 @@
  *   source -> destination
  *   mig_probe    {vm}                        which epoch do you know?
  *   mig_prepare  {migration, vm, running, epoch, spec, psk, streams,
- *                 compression, pause_budget_ms, max_downtime_ms, shadow_frames}
+ *                 compression, pause_budget_ms, max_downtime_ms, path_timeout_ms, shadow_frames}
  *   mig_abort    {migration, error}          before release: throw it away
- *   mig_query    {migration, vm, epoch}      what became of it?
+ *   mig_query    {migration, vm, epoch}      on a new session: what became of it? From then on it is that migration's
  *   mig_finished {migration}                 our QEMU is gone, we are done
  *
  *   destination -> source

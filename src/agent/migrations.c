@@ -176,6 +176,9 @@ nc_migrations_new_record(NcMigrations *ms, const char *id, const NcMigrationRequ
   json_object_update(record, more);
   json_object_set_new(record, "qos", json_string(nc_qos_name(r->qos)));
   json_object_set_new(record, "rate_limit_bps", json_integer(0));
+  json_object_set_new(record, "path", json_null());
+  json_object_set_new(record, "reconnects", json_integer(0));
+  json_object_set_new(record, "resent_bytes", json_integer(0));
   return record;
 }
 

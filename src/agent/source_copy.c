@@ -189,6 +189,7 @@ nc_source_on_mover(NcSource *s, json_t *event)
 {
   const char *name = nc_json_string_or(event, "ev", "");
 
+  nc_source_path_on_mover(s->path, event);
   if (!event || g_str_equal(name, "error")) {
     g_autoptr(GError) error = NULL;
     nc_migration_mover_error(s->m, event, &error);
@@ -211,8 +212,7 @@ nc_source_on_peer(NcSource *s, json_t *message)
   const char *type = nc_json_string_or(message, "type", "");
 
   if (!message) {
-    s->cut_off_since_us = nc_mono_us();
-    nc_source_fail(s, NC_ERROR_UNREACHABLE, "the connection to the destination's agent (%s) is gone", s->m->peer);
+    nc_source_path_lost_session(s->path);
   } else if (nc_handoff_may_cancel(s->m->state) && g_str_equal(type, "mig_refused")) {
     g_autoptr(GError) error = NULL;
     nc_error_set_json(&error, json_object_get(message, "error"));
@@ -266,6 +266,17 @@ nc_source_handle(NcSource *s, NcInboxItem *item)
   }
 }
 
+/* A path that does not come back ends what can still be undone. */
+static void
+nc_source_check_path(NcSource *s)
+{
+  g_autoptr(GError) error = NULL;
+
+  nc_source_path_tick(s->path);
+  if (nc_source_path_is_given_up(s->path, s->m->deps->config->path_timeout_ms, &error))
+    nc_source_abort(s, error);
+}
+
 void
 nc_source_copy(NcSource *s)
 {
@@ -279,5 +290,7 @@ nc_source_copy(NcSource *s)
       nc_source_poll_qemu(s);
       next_poll = nc_mono_us() + NC_SOURCE_POLL_US;
     }
+    if (nc_handoff_may_cancel(s->m->state))
+      nc_source_check_path(s);
   }
 }

@@ -24,9 +24,10 @@
 #define NC_ATTENTION_US 5000000   /* cut off longer than this is shown to people */
 
 static void
-nc_source_end_mover(NcMigration *m)
+nc_source_end_mover(NcSource *s)
 {
-  g_clear_pointer(&m->mover, nc_mover_process_free);
+  nc_source_path_hang_up(s->path);
+  g_clear_pointer(&s->m->mover, nc_mover_process_free);
 }
 
 /* Ends QEMU's migration so that it resumes the guest, and sees to it that it does. */
@@ -40,7 +41,7 @@ nc_source_resume_guest(NcSource *s, GError **error)
   if (!qmp)
     return nc_fail(error, NC_ERROR_QEMU, "the machine's QEMU on the source (%s) is gone: start the machine anew with `novacron vm start %s`",
                    nc_nodes_self(m->deps->nodes), m->vm);
-  nc_source_end_mover(m);
+  nc_source_end_mover(s);
   if (s->keeper)
     nc_keeper_drain(s->keeper); /* or a QEMU in its last phase would not hear us */
   nc_qemu_migrate_cancel(qmp, NULL);
@@ -64,7 +65,7 @@ nc_source_abort(NcSource *s, const GError *reason)
   nc_migration_tell(m, json_pack("{s:s, s:s, s:o}", "type", "mig_abort", "migration", m->id, "error", nc_error_to_json(reason)),
                     NULL);
   bool resumed = nc_source_resume_guest(s, &problem);
-  nc_source_end_mover(m);
+  nc_source_end_mover(s);
   g_clear_pointer(&s->keeper, nc_keeper_free);
   nc_machine_lease_end(g_steal_pointer(&m->lease), NC_LEASE_STAYS);
   nc_migration_step(m, cancelled ? NC_EV_UNDONE_CANCELLED : NC_EV_UNDONE_FAILED, NULL);
@@ -86,7 +87,7 @@ nc_source_reclaim(NcSource *s, NcHandoffEvent event, const GError *reason)
   nc_fault_point("source-before-reclaim");
   if (!nc_migration_move_right(m, NC_RIGHT_RELEASED, m->epoch, NC_RIGHT_HELD, m->epoch + 1, &error)) {
     nc_log(NC_LOG_ERR, "agent", "migration %s: %s; trying again", m->id, error->message);
-    s->cut_off_since_us = s->cut_off_since_us ? s->cut_off_since_us : nc_mono_us();
+    nc_source_path_lost_session(s->path);
     return; /* the destination will be asked again, and say the same again */
   }
   nc_fault_point("source-after-reclaim");
@@ -183,28 +184,6 @@ nc_source_on_verdict(NcSource *s, json_t *message)
   }
 }
 
-static void
-nc_source_reconnect(NcSource *s)
-{
-  NcMigration *m = s->m;
-  g_autoptr(GError) error = NULL;
-
-  nc_migration_drop_link(m);
-  if (!s->cut_off_since_us)
-    s->cut_off_since_us = nc_mono_us();
-  NcPeer *link = nc_nodes_connect(m->deps->nodes, m->peer, m->deps->config->connect_timeout_ms, &error);
-  if (!link) {
-    if (nc_mono_us() - s->cut_off_since_us > NC_ATTENTION_US)
-      nc_source_attention(s, "the destination %s can't be asked: %s", m->peer, error->message);
-    return;
-  }
-  nc_migration_attach_link(m, link);
-  if (nc_migration_tell(m, json_pack("{s:s, s:s, s:s, s:I}", "type", "mig_query", "migration", m->id, "vm", m->vm, "epoch",
-                                     (json_int_t)m->epoch),
-                        NULL))
-    s->cut_off_since_us = 0;
-}
-
 /* The movers say goodbye to each other, which takes a round trip: begun early, awaited late. */
 static bool
 nc_source_begin_mover_end(NcMigration *m)
@@ -257,7 +236,7 @@ nc_source_complete(NcSource *s)
     nc_migration_note(m, "warning", "the stopped QEMU on the source could not be ended: %s", error->message);
   if (ending)
     nc_source_await_mover_end(s);
-  nc_source_end_mover(m);
+  nc_source_end_mover(s);
   g_clear_pointer(&s->keeper, nc_keeper_free);
   nc_fault_point("source-after-end");
   bool told = nc_migration_tell(m, json_pack("{s:s, s:s}", "type", "mig_finished", "migration", m->id), NULL);
@@ -283,8 +262,29 @@ nc_source_qemu_has_completed(NcSource *s)
          nc_mono_us() - s->verifying_since_us > NC_QEMU_COMPLETE_MS * INT64_C(1000);
 }
 
+/* Sees to it that the destination is asked, and that people hear of it if it can't be. */
 static void
-nc_source_tick_released(NcSource *s, int64_t *next_retry_us)
+nc_source_ask(NcSource *s)
+{
+  NcMigration *m = s->m;
+  int64_t now_us = nc_mono_us();
+  bool silent = m->state == NC_S_VERIFYING && !s->alive_known && now_us - s->verifying_since_us > NC_ALIVE_MS * INT64_C(1000);
+  bool needs_answer = m->state == NC_S_RELEASED || (m->state == NC_S_VERIFYING && !s->alive_known);
+
+  if (!needs_answer)
+    return;
+  if (silent || !nc_migration_has_link(m))
+    nc_source_path_lost_session(s->path);
+  if (silent)
+    s->verifying_since_us = now_us;
+  nc_source_path_tick(s->path);
+  int64_t since_us = nc_source_path_cut_off_since_us(s->path);
+  if (since_us > 0 && now_us - since_us > NC_ATTENTION_US)
+    nc_source_attention(s, "the destination %s can't be asked: %s", m->peer, nc_source_path_session_problem(s->path));
+}
+
+static void
+nc_source_tick_released(NcSource *s)
 {
   NcMigration *m = s->m;
 
@@ -295,14 +295,7 @@ nc_source_tick_released(NcSource *s, int64_t *next_retry_us)
     nc_source_reclaim(s, NC_EV_OPERATOR, reason);
     return;
   }
-  bool silent = m->state == NC_S_VERIFYING && !s->alive_known &&
-                nc_mono_us() - s->verifying_since_us > NC_ALIVE_MS * INT64_C(1000);
-  bool apart = !nc_migration_has_link(m) || s->cut_off_since_us || silent;
-  bool needs_answer = m->state == NC_S_RELEASED || (m->state == NC_S_VERIFYING && !s->alive_known);
-  if (apart && needs_answer && nc_mono_us() >= *next_retry_us) {
-    nc_source_reconnect(s);
-    *next_retry_us = nc_mono_us() + (int64_t)m->deps->config->peer_retry_ms * 1000;
-  }
+  nc_source_ask(s);
   if (m->state == NC_S_VERIFYING && s->alive_known && s->alive && nc_source_qemu_has_completed(s))
     nc_source_complete(s);
 }
@@ -311,13 +304,12 @@ void
 nc_source_await_verdict(NcSource *s)
 {
   NcMigration *m = s->m;
-  int64_t next_retry_us = 0;
 
   while ((m->state == NC_S_RELEASED || m->state == NC_S_VERIFYING) && !g_atomic_int_get(&m->quitting)) {
     g_autoptr(NcInboxItem) item = nc_inbox_pop(m->inbox, NC_SOURCE_TICK_MS);
     if (item)
       nc_source_handle(s, item);
     if (m->state == NC_S_RELEASED || m->state == NC_S_VERIFYING)
-      nc_source_tick_released(s, &next_retry_us);
+      nc_source_tick_released(s);
   }
 }

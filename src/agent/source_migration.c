@@ -22,6 +22,8 @@ nc_source_new(NcMigration *m)
   s->clock_offset_us = nc_json_int_or(record, "clock_offset_us", 0);
   s->stop_us = nc_json_int_or(record, "stop_us", 0);
   s->listener = -1;
+  const char *paths[] = { s->address, NULL };
+  s->path = nc_source_path_new(m, paths, (unsigned)s->streams);
   return s;
 }
 
@@ -30,6 +32,7 @@ nc_source_free(NcSource *s)
 {
   nc_fd_clear(&s->listener);
   nc_keeper_free(s->keeper);
+  nc_source_path_free(s->path);
   g_free(s->address);
   g_free(s->compression);
   g_free(s);
@@ -109,6 +112,7 @@ nc_source_migration_recover(NcMigration *m, const NcRight *right)
     nc_migration_set(m, "state", json_string(nc_handoff_state_name(m->state)));
     nc_migration_set(m, "phase", json_string(nc_handoff_phase(m->state)));
     nc_migration_note(m, "recovered", "novacrond was restarted after the release: asking %s", m->peer);
+    nc_source_path_lost_session(s->path);
     m->thread = g_thread_new("mig-verdict", nc_source_verdict_thread, s);
   } else {
     nc_source_recover_held(s);

@@ -8,6 +8,7 @@
 
 #include "agent/keeper.h"
 #include "agent/migration_peer.h"
+#include "agent/source_path.h"
 
 /* The name under which QEMU keeps the duplicate of our end of its migration socket (design section 5). */
 #define NC_KEEPER_NAME "novacron-keeper"
@@ -21,6 +22,7 @@ typedef struct {
 
   uint64_t held_epoch;  /* the epoch under which we hold the right */
   bool was_running;     /* a paused machine arrives paused, and stays paused if it comes back */
+  NcSourcePath *path;
   int listener;         /* QEMU connects here; -1 */
   NcKeeper *keeper;     /* our own duplicate of the accepted socket; NULL */
 
@@ -31,7 +33,6 @@ typedef struct {
   bool alive;      /* the destination saw it live */
   bool alive_known;
   bool resolved;        /* the operator said: run here */
-  int64_t cut_off_since_us; /* monotonic; 0 while the session stands */
   int64_t verifying_since_us;
   bool attention;       /* a human was asked */
 } NcSource;

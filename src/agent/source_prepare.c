@@ -10,7 +10,6 @@
 #include "base/ident.h"
 #include "base/log.h"
 #include "crypto/digest.h"
-#include "mover/preface.h"
 #include "qemu/machine_spec.h"
 #include "qemu/migration_qmp.h"
 #include "wire/shadow.h"
@@ -124,10 +123,10 @@ nc_source_ask_to_prepare(NcSource *s, const uint8_t psk[NC_MIG_PSK_BYTES], GErro
   g_autofree char *hex = nc_hex_encode(psk, NC_MIG_PSK_BYTES);
   uint32_t frames = nc_source_shadow_frames(s);
   json_t *request =
-      json_pack("{s:s, s:s, s:s, s:b, s:I, s:O, s:s, s:i, s:s, s:i, s:i, s:I}", "type", "mig_prepare", "migration", m->id, "vm", m->vm,
+      json_pack("{s:s, s:s, s:s, s:b, s:I, s:O, s:s, s:i, s:s, s:i, s:i, s:i, s:I}", "type", "mig_prepare", "migration", m->id, "vm", m->vm,
                 "running", s->was_running, "epoch", (json_int_t)m->epoch, "spec", nc_machine_lease_spec(m->lease), "psk", hex, "streams", s->streams,
-                "compression", s->compression, "pause_budget_ms", s->max_downtime_ms, "max_downtime_ms", s->max_downtime_ms, "shadow_frames",
-                (json_int_t)frames);
+                "compression", s->compression, "pause_budget_ms", s->max_downtime_ms, "max_downtime_ms", s->max_downtime_ms, "path_timeout_ms",
+                m->deps->config->path_timeout_ms, "shadow_frames", (json_int_t)frames);
   if (!nc_source_send(s, request, error))
     return false;
   nc_autojson json_t *answer = nc_source_expect(s, "mig_accepted", m->deps->config->prepare_timeout_ms, error);
@@ -136,51 +135,6 @@ nc_source_ask_to_prepare(NcSource *s, const uint8_t psk[NC_MIG_PSK_BYTES], GErro
   int64_t agreed = CLAMP(nc_json_int_or(answer, "shadow_frames", 0), 0, (int64_t)frames);
   nc_migration_set(m, "shadow_bytes", json_integer(agreed * NC_SHADOW_PAGE_BYTES));
   return nc_mover_process_send_shadow(m->mover, (uint32_t)agreed, error);
-}
-
-/* One connection of the movers being made, on a thread of its own: each takes two round trips. */
-typedef struct {
-  NcSource *s;
-  int index;
-  int fd; /* -1: failed */
-  GError *error;
-  GThread *thread;
-} NcSourceDial;
-
-static gpointer
-nc_source_dial(gpointer data)
-{
-  NcSourceDial *d = data;
-  d->fd = nc_preface_dial(d->s->address, d->s->m->id, (uint16_t)d->index, d->s->m->deps->config->connect_timeout_ms, &d->error);
-  if (d->fd < 0)
-    g_prefix_error(&d->error, "connection %d of the movers to %s: ", d->index, d->s->address);
-  return NULL;
-}
-
-static void
-nc_source_begin_dialling(NcSource *s, NcSourceDial *dials)
-{
-  for (int i = 0; i < s->streams; i++) {
-    dials[i] = (NcSourceDial){ .s = s, .index = i, .fd = -1 };
-    dials[i].thread = g_thread_new("dial", nc_source_dial, &dials[i]);
-  }
-}
-
-/* Waits for all of them, whatever ${go_on} says, and gives the mover what was connected. */
-static bool
-nc_source_end_dialling(NcSource *s, NcSourceDial *dials, bool go_on, GError **error)
-{
-  for (int i = 0; i < s->streams; i++) {
-    NcSourceDial *d = &dials[i];
-    g_thread_join(d->thread);
-    if (go_on && d->error)
-      g_propagate_error(error, g_steal_pointer(&d->error));
-    go_on = go_on && d->fd >= 0 &&
-            nc_mover_process_send(s->m->mover, json_pack("{s:s, s:i}", "op", "conn", "index", i), d->fd, error);
-    nc_fd_clear(&d->fd);
-    g_clear_error(&d->error);
-  }
-  return go_on;
 }
 
 static int
@@ -281,6 +235,7 @@ nc_source_take_mover_word(NcSource *s, NcInboxItem *item, NcSourceReadiness *r, 
   const char *event = nc_json_string_or(item->message, "ev", "");
 
   r->ready = r->ready || g_str_equal(event, "ready");
+  nc_source_path_on_mover(s->path, item->message);
   if (item->message && !g_str_equal(event, "error"))
     return true;
   nc_migration_mover_error(s->m, item->message, error);
@@ -383,11 +338,8 @@ nc_source_start_mover(NcSource *s, const uint8_t psk[NC_MIG_PSK_BYTES], GError *
 static bool
 nc_source_start_both(NcSource *s, GError **error)
 {
-  NcSourceDial dials[NC_MIG_MAX_STREAMS];
-
-  nc_source_begin_dialling(s, dials);
-  bool ok = nc_source_start_qemu(s, error);
-  if (!nc_source_end_dialling(s, dials, ok, error))
+  nc_source_path_dial(s->path);
+  if (!nc_source_start_qemu(s, error) || !nc_source_path_await(s->path, error))
     return false;
   nc_migration_note(s->m, "movers-connected", "%d connections", s->streams);
   return nc_source_await_readiness(s, error);

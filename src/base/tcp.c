@@ -48,6 +48,39 @@ nc_tcp_address_is_valid(const char *address)
   return nc_tcp_split(address, &host, &port) && port > 0;
 }
 
+/* Splits "[LOCAL>]HOST:PORT" at the arrow; *ret_local is NULL without one. Returns the address. */
+static const char *
+nc_tcp_split_path(const char *path, char **ret_local)
+{
+  const char *arrow = path ? strchr(path, '>') : NULL;
+
+  *ret_local = arrow ? g_strndup(path, (gsize)(arrow - path)) : NULL;
+  return arrow ? arrow + 1 : path;
+}
+
+/* A numeric address, any port. NULL if it is none. */
+static struct addrinfo *
+nc_tcp_parse_local(const char *local)
+{
+  const struct addrinfo hints = { .ai_socktype = SOCK_STREAM, .ai_flags = AI_NUMERICHOST };
+  struct addrinfo *list = NULL;
+
+  return getaddrinfo(local, NULL, &hints, &list) == 0 ? list : NULL;
+}
+
+bool
+nc_tcp_path_is_valid(const char *path)
+{
+  g_autofree char *local = NULL;
+  const char *address = nc_tcp_split_path(path, &local);
+  struct addrinfo *parsed = local ? nc_tcp_parse_local(local) : NULL;
+  bool valid = nc_tcp_address_is_valid(address) && (!local || parsed);
+
+  if (parsed)
+    freeaddrinfo(parsed);
+  return valid;
+}
+
 static struct addrinfo *
 nc_tcp_resolve(const char *address, bool passive, char **ret_host, unsigned *ret_port, GError **error)
 {
@@ -97,12 +130,16 @@ nc_tcp_connect_one(int fd, const struct addrinfo *to, int64_t deadline_us)
   return getsockopt(fd, SOL_SOCKET, SO_ERROR, &problem, &size) < 0 ? errno : problem;
 }
 
+/* ${from}: NULL for the address that the kernel takes. */
 static int
-nc_tcp_try(const struct addrinfo *to, int64_t deadline_us, int *ret_errno)
+nc_tcp_try(const struct addrinfo *from, const struct addrinfo *to, int64_t deadline_us, int *ret_errno)
 {
   nc_autofd int fd = socket(to->ai_family, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
 
-  *ret_errno = fd < 0 ? errno : nc_tcp_connect_one(fd, to, deadline_us);
+  if (fd < 0 || (from && bind(fd, from->ai_addr, from->ai_addrlen) < 0))
+    *ret_errno = errno;
+  else
+    *ret_errno = nc_tcp_connect_one(fd, to, deadline_us);
   return *ret_errno ? -1 : nc_fd_steal(&fd);
 }
 
@@ -115,28 +152,46 @@ nc_tcp_count(const struct addrinfo *list)
   return n;
 }
 
+/* Tries what ${list} has, from ${from} or from anywhere. -1 with *ret_errno. */
+static int
+nc_tcp_try_all(const struct addrinfo *from, const struct addrinfo *list, int64_t deadline_us, int *ret_errno)
+{
+  nc_autofd int fd = -1;
+
+  *ret_errno = EAFNOSUPPORT;
+  for (const struct addrinfo *to = list; to && fd < 0; to = to->ai_next) {
+    if (from && from->ai_family != to->ai_family)
+      continue;
+    /* A dead address must leave time for the ones after it. */
+    int64_t now_us = nc_mono_us();
+    fd = nc_tcp_try(from, to, now_us + MAX(deadline_us - now_us, 0) / nc_tcp_count(to), ret_errno);
+  }
+  return nc_fd_steal(&fd);
+}
+
 int
-nc_tcp_connect(const char *address, int timeout_ms, GError **error)
+nc_tcp_connect(const char *path, int timeout_ms, GError **error)
 {
   int64_t deadline_us = nc_mono_us() + (int64_t)timeout_ms * 1000;
-  g_autofree char *host = NULL;
+  g_autofree char *local = NULL, *host = NULL;
   unsigned port = 0;
+  int problem;
+  const char *address = nc_tcp_split_path(path, &local);
   struct addrinfo *list = nc_tcp_resolve(address, false, &host, &port, error);
-  nc_autofd int fd = -1;
-  int problem = 0;
+  struct addrinfo *from = local ? nc_tcp_parse_local(local) : NULL;
 
   if (!list)
     return -1;
-  for (const struct addrinfo *to = list; to && fd < 0; to = to->ai_next) {
-    /* A dead address must leave time for the ones after it. */
-    int64_t now_us = nc_mono_us();
-    fd = nc_tcp_try(to, now_us + MAX(deadline_us - now_us, 0) / nc_tcp_count(to), &problem);
-  }
+  nc_autofd int fd = local && !from ? -1 : nc_tcp_try_all(from, list, deadline_us, &problem);
   freeaddrinfo(list);
-  if (fd < 0) {
-    nc_fail_errno(error, problem == ETIMEDOUT ? NC_ERROR_TIMEOUT : NC_ERROR_UNREACHABLE, problem, "can't connect to %s", address);
+  if (local && !from)
+    nc_fail(error, NC_ERROR_INVALID, "\"%s\" is no numeric address of this host", local);
+  else if (fd < 0)
+    nc_fail_errno(error, problem == ETIMEDOUT ? NC_ERROR_TIMEOUT : NC_ERROR_UNREACHABLE, problem, "can't connect to %s", path);
+  if (from)
+    freeaddrinfo(from);
+  if (fd < 0)
     return -1;
-  }
   if (!nc_fd_set_nonblocking(fd, false, error) || !nc_tcp_tune(fd, error))
     return -1;
   return nc_fd_steal(&fd);

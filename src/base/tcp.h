@@ -17,12 +17,15 @@
 /* Has ${address} the shape above, with a port from 1 to 65535? Nothing is looked up. */
 bool nc_tcp_address_is_valid(const char *address);
 
+/* The same with "LOCAL>" in front, perhaps: a numeric address of this host that the connection is to leave by. */
+bool nc_tcp_path_is_valid(const char *path);
+
 /*
- * Connects; tries each address a name has, within ${timeout_ms} all together
+ * Connects to a path; tries each address a name has, within ${timeout_ms} all together
  * (a slow resolver's own time limit comes on top). -1 on error: NC_ERROR_INVALID,
  * NC_ERROR_UNREACHABLE or NC_ERROR_TIMEOUT. The socket blocks.
  */
-int nc_tcp_connect(const char *address, int timeout_ms, GError **error);
+int nc_tcp_connect(const char *path, int timeout_ms, GError **error);
 
 /*
  * Listens; port 0 lets the kernel choose. A taken port is NC_ERROR_RESOURCE

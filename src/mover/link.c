@@ -53,7 +53,6 @@ struct NcLink {
 
   /* all below: the thread's own, from `phase` on of the present connection */
   NcBatchDecoder *decoder;
-  bool was_ready; /* an earlier one exchanged HELLO */
   int fd;
   NcTls *tls;
   NcLinkPhase phase;
@@ -178,6 +177,17 @@ nc_link_give(NcLink *l, NcTls *tls)
   nc_link_wake(l);
 }
 
+/*
+ * Whoever connects to a destination may be a stranger, and a path may fail at any time. But what the source was
+ * connected to at the beginning and is no mover of this migration won't be one at the next try.
+ */
+static bool
+nc_link_is_hopeless(NcLink *l, const GError *error)
+{
+  bool network = error->code == NC_ERROR_UNREACHABLE || error->code == NC_ERROR_TIMEOUT || error->code == NC_ERROR_IO;
+  return l->mover->setup.is_source && !network && !nc_mover_link_was_ready(l->mover, l->index);
+}
+
 static void *
 nc_link_try(void *argument)
 {
@@ -186,13 +196,12 @@ nc_link_try(void *argument)
   GError *error = NULL;
   NcTls *tls = nc_link_shake_hands(l, c->fd, &error);
 
-  if (tls) {
+  if (tls)
     nc_link_give(l, tls);
-  } else if (nc_mover_link_was_ready(l->mover, l->index)) { /* a stranger, or another path that does not work */
-    nc_mover_link_refused(l->mover, l->index, error);
-  } else {
+  else if (nc_link_is_hopeless(l, error))
     nc_mover_fail(l->mover, error);
-  }
+  else
+    nc_mover_link_refused(l->mover, l->index, error);
   atomic_fetch_sub(&l->candidates, 1);
   return NULL;
 }
@@ -410,7 +419,7 @@ nc_link_handle_frame(NcLink *l, GError **error)
   if (!l->has_hello) {
     if (!nc_session_check_hello(m, l->index, &l->in, error))
       return false;
-    l->has_hello = l->was_ready = true;
+    l->has_hello = true;
     l->deadline_us = 0;
     nc_mover_link_ready(m, l->index, nc_tls_cipher(l->tls));
     if (nc_link_is_carrier(l) && m->setup.streams > 1) /* what is urgent has others' bulk to share the path with only */
@@ -608,18 +617,13 @@ static void
 nc_link_end(NcLink *l, GError *error)
 {
   bool ended_well = l->phase != NC_LINK_RUNNING;
-  bool had_hello = l->has_hello;
 
   shutdown(l->fd, SHUT_RDWR);
   nc_out_frame_clear(&l->frame);
   g_clear_pointer(&l->hello, g_byte_array_unref);
   l->has_hello = false;
-  if (error && !had_hello && !l->was_ready) { /* what never worked is not lost */
-    g_prefix_error(&error, "connection %u to the %s's mover: ", l->index, nc_mover_other_side(l->mover));
-    nc_mover_fail(l->mover, error);
-  } else if (!ended_well) {
+  if (!ended_well)
     nc_mover_lost_link(l->mover, l->index, error);
-  }
   g_clear_pointer(&l->tls, nc_tls_free);
   l->fd = -1;
   atomic_store(&l->up, false);

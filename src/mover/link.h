@@ -21,8 +21,8 @@
 /* Starts the thread. Lives as long as the process. */
 NcLink *nc_link_new(NcMover *m, unsigned index);
 /*
- * Takes the connected socket ${fd}: after its handshake it replaces what the link has. A failure of a
- * link's first one is the mover's, later ones are logged. The main thread.
+ * Takes the connected socket ${fd}: after its handshake it replaces what the link has. If that fails, it is told
+ * (`refused`), and nothing changes. The main thread.
  */
 void nc_link_admit(NcLink *l, int fd);
 

@@ -22,14 +22,13 @@ typedef struct {
   GMutex lock; /* protects what follows */
   GCond idle;
   NcRelaySession *current; /* whose movers may connect; NULL: none */
-  unsigned connected;      /* its connections that have come, one bit each */
   bool busy;               /* a session is being served */
   bool served;             /* one has ended */
 } NcListener;
 
 /* --- connections of movers --- */
 
-/* Checks and notes connection ${preface}, and gives it to the mover. */
+/* Gives the connection to the mover: the first of its index, or the successor of one that was lost. */
 static bool
 nc_listener_take_mover_locked(NcListener *l, const NcPreface *preface, int fd, GError **error)
 {
@@ -37,10 +36,8 @@ nc_listener_take_mover_locked(NcListener *l, const NcPreface *preface, int fd, G
 
   if (!s || !g_str_equal(preface->id, s->offer.id))
     return nc_fail(error, NC_ERROR_NOT_FOUND, "a mover's connection names a session that is not under way");
-  if (preface->index >= s->offer.streams || l->connected & 1u << preface->index)
-    return nc_fail(error, NC_ERROR_PROTOCOL, "connection %u of %d is there already, or one too many", preface->index,
-                   s->offer.streams);
-  l->connected |= 1u << preface->index;
+  if (preface->index >= s->offer.streams)
+    return nc_fail(error, NC_ERROR_PROTOCOL, "connection %u of %d", preface->index, s->offer.streams);
   /* The byte first: once the mover has the descriptor, TLS starts on it. */
   return nc_preface_accept(fd, error) &&
          nc_mover_process_send(s->mover, json_pack("{s:s, s:i}", "op", "conn", "index", (int)preface->index), fd,
@@ -107,7 +104,6 @@ nc_listener_prepare(NcListener *l, NcRelaySession *s, NcPeer *peer, GError **err
     return false;
   g_mutex_lock(&l->lock);
   l->current = s;
-  l->connected = 0;
   g_mutex_unlock(&l->lock);
   nc_autojson json_t *ready = json_pack("{s:s}", "type", "relay_ready");
   return nc_peer_send(peer, ready, error);

@@ -68,6 +68,7 @@ nc_relay_session_free(NcRelaySession *s)
 {
   if (!s)
     return;
+  nc_dialler_free(s->dialler);
   nc_mover_process_free(s->mover);
   nc_fd_clear(&s->qemu);
   if (s->peer)
@@ -206,6 +207,9 @@ nc_relay_note_event(NcRelaySession *s, const char *name, json_t *event)
       nc_relay_show_progress(s, event);
   } else if (g_str_equal(name, "ready")) {
     nc_relay_take_ready(s, event);
+  } else if (g_str_equal(name, "lost")) {
+    nc_relay_notice(s->setup, "connection %d was lost: %s", (int)nc_json_int_or(event, "index", -1),
+                    nc_json_string_or(event, "message", ""));
   } else if (g_str_equal(name, "shut")) {
     nc_relay_take_shut(s, event);
   } else if (g_str_equal(name, "end")) {

@@ -12,6 +12,7 @@
 #pragma once
 
 #include "crypto/peer.h"
+#include "mover/dialler.h"
 #include "relay/offer.h"
 #include "relay/relay.h"
 #include "relay/verdict.h"
@@ -36,6 +37,7 @@ struct NcRelaySession {
   char *node; /* the other one */
   NcPeer *peer;
   NcMoverProcess *mover;
+  NcDialler *dialler; /* source */
   int qemu; /* our duplicate; keeps QEMU's socket open while it lives */
 
   GAsyncQueue *inbox;

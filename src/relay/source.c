@@ -3,7 +3,6 @@
 #include "base/io.h"
 #include "base/ident.h"
 #include "base/tcp.h"
-#include "mover/preface.h"
 #include "relay/doorstep.h"
 #include "relay/session.h"
 
@@ -13,53 +12,13 @@
 #define NC_SOURCE_ANSWER_MS 15000 /* the listener connects to its QEMU and starts its mover */
 #define NC_SOURCE_BYE_MS 5000     /* for the listener to hear the verdict */
 
-/* One connection of the movers being made, on a thread of its own: each takes two round trips. */
-typedef struct {
-  const char *address, *id;
-  int index;
-  int fd; /* -1: failed */
-  GError *error;
-  GThread *thread;
-} NcRelayDial;
-
-static gpointer
-nc_relay_dial(gpointer data)
-{
-  NcRelayDial *d = data;
-  d->fd = nc_preface_dial(d->address, d->id, (uint16_t)d->index, NC_SOURCE_CONNECT_MS, &d->error);
-  return NULL;
-}
-
-/* Gives the mover what was connected; after a failure only waits for the thread. */
-static bool
-nc_relay_end_dial(NcRelaySession *s, NcRelayDial *d, bool go_on, GError **error)
-{
-  g_thread_join(d->thread);
-  if (go_on && d->error) {
-    g_propagate_prefixed_error(error, g_steal_pointer(&d->error), "connection %d of the movers to %s: ", d->index,
-                               d->address);
-    go_on = false;
-  }
-  go_on =
-      go_on && nc_mover_process_send(s->mover, json_pack("{s:s, s:i}", "op", "conn", "index", d->index), d->fd, error);
-  nc_fd_clear(&d->fd);
-  g_clear_error(&d->error);
-  return go_on;
-}
-
 static bool
 nc_relay_connect_movers(NcRelaySession *s, const char *address, GError **error)
 {
-  NcRelayDial dials[NC_RELAY_MAX_STREAMS];
-  bool ok = true;
+  const char *const paths[] = { address, NULL };
 
-  for (int i = 0; i < s->offer.streams; i++) {
-    dials[i] = (NcRelayDial){ .address = address, .id = s->offer.id, .index = i, .fd = -1 };
-    dials[i].thread = g_thread_new("relay-dial", nc_relay_dial, &dials[i]);
-  }
-  for (int i = 0; i < s->offer.streams; i++)
-    ok = nc_relay_end_dial(s, &dials[i], ok, error);
-  return ok;
+  s->dialler = nc_dialler_new(s->mover, s->offer.id, paths, (unsigned)s->offer.streams, NC_SOURCE_CONNECT_MS);
+  return nc_dialler_await(s->dialler, error);
 }
 
 /* What the listener says to the offer; a node that is none says something else. */
@@ -152,6 +111,8 @@ nc_relay_finish_if_ended(NcRelaySession *s, GError **error)
 static bool
 nc_relay_source_on_mover(NcRelaySession *s, const char *name, json_t *event, GError **error)
 {
+  if (g_str_equal(name, "lost") || g_str_equal(name, "refused"))
+    nc_dialler_redial(s->dialler, (unsigned)nc_json_int_or(event, "index", NC_DIALLER_MAX_STREAMS));
   if (g_str_equal(name, "end"))
     s->facts.tail = nc_json_bool_or(event, "tail", false);
   if (g_str_equal(name, "done")) {

@@ -41,7 +41,8 @@ class Node:
         self.settings = {
             "listen": f"0.0.0.0:{PORT}", "data_dir": self.data_dir, "run_dir": self.run_dir,
             "qemu_log_dir": self.dir, "mover_binary": os.path.join(BUILD, "src/mover/novacron-mover"),
-            "memory_reserve_mib": "64", "log_level": "debug", "peer_retry_ms": "300", **settings}
+            "memory_reserve_mib": "64", "log_level": "debug", "peer_retry_ms": "300",
+            "path_timeout_ms": "5000", **settings}
         self.write_config()
         self.process = self.gate = None
         bed.on_close(self.destroy)

@@ -1,0 +1,99 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Real machines over paths that go away: resets, outages, another address, several paths.
+
+Promises under test: the migration goes on by itself, sends again what was in flight and no
+more, and the guest notices a pause at most; what can still be undone is undone after
+`path_timeout_ms`, not before.
+"""
+import subprocess
+import time
+
+import pytest
+from nctest.cluster import Cluster, guest_spec
+from nctest.net import wait_for
+
+VM = "web1"
+SLOW = 5_000_000  # bytes per second: the copying lasts long enough for what is done to it
+
+
+@pytest.fixture()
+def cluster():
+    with Cluster(rate="200mbit", delay="5ms", path_timeout_ms="100000") as c:
+        yield c
+
+
+def begin(c, **arguments):
+    c.boot(spec=guest_spec(memory_mib=128, ws=48, rate=2))
+    c.watch_runners(VM)
+    m = c.a.call("migration.create", vm=VM, to="host-b", **{"bandwidth_limit_bps": SLOW, "compression": "none", **arguments})
+    c.a.wait_state(m["id"], ("copying",))
+    return m["id"]
+
+
+def judge(c, m, node):
+    assert m["outcome"] == "completed", m["error"]
+    assert m["sha256_equal"] is True
+    c.assert_healthy(VM, node)
+    assert c.observer.double == 0, "two runners were seen"
+
+
+def reset_all(netns):
+    """Kills every TCP connection of ${netns}, as a NAT or a firewall that was restarted does."""
+    netns.run("ss", "-K", "-t", "state", "established")
+
+
+def test_twenty_resets_of_all_connections(cluster):
+    c = cluster
+    id = begin(c, streams=3)
+    windows, resets = [], 0
+    while resets < 20:
+        time.sleep(0.5)
+        record = c.a.call("migration.get", id=id)
+        assert record["state"] == "copying", f"it was over after {resets} resets: {record['outcome']} {record['error']}"
+        windows.append(record.get("window_bytes", 0))
+        reset_all(c.net.a if resets % 2 else c.net.b)
+        resets += 1
+    c.a.call("migration.limit", id=id, bandwidth_limit_bps=0)
+    m = c.a.wait_migration(id)
+    judge(c, m, c.b)
+    assert m["reconnects"] >= 20
+    assert m["resent_bytes"] <= 20 * (max(windows) + (1 << 20)), (m["resent_bytes"], max(windows))
+    events = [e["event"] for e in c.a.call("migration.get", id=id)["events"]]
+    assert "connection-lost" in events and "session-back" in events
+
+
+def test_the_link_is_down_for_a_minute(cluster):
+    c = cluster
+    id = begin(c)
+    c.net.wan.tell("down")
+    time.sleep(20)
+    assert "no connection to host-b for" in (c.a.call("migration.get", id=id)["path"] or "")
+    time.sleep(40)
+    c.net.wan.tell("up")
+    wait_for(lambda: c.a.call("migration.get", id=id)["path"] is None, 30, "the path to be back")
+    c.a.call("migration.limit", id=id, bandwidth_limit_bps=0)
+    judge(c, c.a.wait_migration(id), c.b)
+
+
+def test_the_source_gets_another_address(cluster):
+    c = cluster
+    id = begin(c)
+    device = c.net.a.run("ip", "-o", "-4", "addr", "show", "to", "10.99.0.1").split()[1]
+    c.net.a.run("ip", "addr", "del", "10.99.0.1/24", "dev", device)
+    c.net.a.run("ip", "addr", "add", "10.99.0.7/24", "dev", device)
+    wait_for(lambda: c.a.call("migration.get", id=id)["reconnects"] > 0, 60, "a connection from the new address")
+    c.a.call("migration.limit", id=id, bandwidth_limit_bps=0)
+    judge(c, c.a.wait_migration(id), c.b)
+
+
+def test_cancelling_while_the_path_is_away(cluster):
+    c = cluster
+    id = begin(c)
+    c.net.wan.tell("down")
+    wait_for(lambda: c.a.call("migration.get", id=id)["path"], 30, "the loss to be noticed")
+    c.a.call("migration.cancel", id=id)
+    assert c.a.wait_migration(id, timeout=30)["outcome"] == "cancelled"
+    c.net.wan.tell("up")
+    c.assert_healthy(VM, c.a)
+    assert c.observer.double == 0
+    assert c.migrate(VM, c.a)["outcome"] == "completed", "a new attempt takes the place of what the destination still waits for"
