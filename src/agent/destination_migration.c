@@ -368,7 +368,10 @@ nc_destination_on_peer(NcDestination *d, json_t *message)
     nc_error_set_json(&error, json_object_get(message, "error"));
     nc_destination_fail(d, error->code, "the source gave up: %s", error->message);
   } else if (g_str_equal(type, "mig_query")) {
-    nc_destination_answer(d);
+    if (d->m->state == NC_D_RECEIVING && !nc_json_bool_or(message, "wire", true))
+      nc_destination_fail(d, NC_ERROR_UNREACHABLE, "the mover on the source (%s) ended before everything was here", d->m->peer);
+    else
+      nc_destination_answer(d);
   } else if (g_str_equal(type, "mig_finished") && d->m->state == NC_D_RUNNING) {
     nc_destination_done(d);
   }

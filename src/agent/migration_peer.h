@@ -9,7 +9,9 @@
  *   mig_prepare  {migration, vm, running, epoch, spec, psk, streams,
  *                 compression, pause_budget_ms, max_downtime_ms, path_timeout_ms, shadow_frames}
  *   mig_abort    {migration, error}          before release: throw it away
- *   mig_query    {migration, vm, epoch}      on a new session: what became of it? From then on it is that migration's
+ *   mig_query    {migration, vm, epoch, wire}
+ *                                            what became of it? As first message of a session: from then on it is that
+ *                                            migration's. wire, false: the source's mover is gone for good
  *   mig_finished {migration}                 our QEMU is gone, we are done
  *
  *   destination -> source

@@ -196,6 +196,10 @@ nc_source_on_mover(NcSource *s, json_t *event)
     nc_source_fail(s, error->code, "%s", error->message);
     if (!event && s->keeper)
       nc_keeper_drain(s->keeper); /* nobody else reads any more */
+    if (!event && s->m->state == NC_S_RELEASED) {
+      nc_source_path_hang_up(s->path);
+      nc_source_path_ask(s->path);
+    }
   } else if (g_str_equal(name, "progress") || g_str_equal(name, "done")) {
     nc_migration_take_progress(s->m, event);
   } else if (g_str_equal(name, "shut")) {

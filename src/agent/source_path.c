@@ -160,6 +160,15 @@ nc_source_path_session_problem(NcSourcePath *p)
   return p->problem && !p->attempt ? p->problem->message : "it does not answer";
 }
 
+bool
+nc_source_path_ask(NcSourcePath *p)
+{
+  NcMigration *m = p->m;
+  return nc_migration_tell(m, json_pack("{s:s, s:s, s:s, s:I, s:b}", "type", "mig_query", "migration", m->id, "vm", m->vm,
+                                        "epoch", (json_int_t)m->epoch, "wire", p->dialler != NULL),
+                           NULL);
+}
+
 /* The session is there again: its first message is the question. */
 static void
 nc_source_path_take_session(NcSourcePath *p, NcPeer *link)
@@ -167,9 +176,7 @@ nc_source_path_take_session(NcSourcePath *p, NcPeer *link)
   NcMigration *m = p->m;
 
   nc_migration_attach_link(m, link);
-  if (!nc_migration_tell(m, json_pack("{s:s, s:s, s:s, s:I}", "type", "mig_query", "migration", m->id, "vm", m->vm, "epoch",
-                                      (json_int_t)m->epoch),
-                         NULL))
+  if (!nc_source_path_ask(p))
     return;
   nc_migration_note(m, "session-back", "after %.1f s", (double)(nc_mono_us() - p->cut_off_since_us) / 1e6);
   p->cut_off_since_us = 0;

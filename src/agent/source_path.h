@@ -36,6 +36,11 @@ void nc_source_path_lost_session(NcSourcePath *p);
 /* Monotonic microseconds since when there is no session; 0: it stands. */
 int64_t nc_source_path_cut_off_since_us(const NcSourcePath *p);
 
+/*
+ * Asks the destination what became of the migration, and says whether there is still a mover here: without one, a
+ * destination that has not got everything never will. False: there is no session.
+ */
+bool nc_source_path_ask(NcSourcePath *p);
 /* Several times a second: takes a session that has come back, and asks on it what became of the migration. */
 void nc_source_path_tick(NcSourcePath *p);
 /* Has there been no connection of the movers for ${timeout_ms}? Then *error says so. */
