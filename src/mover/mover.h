@@ -60,6 +60,7 @@
 #include "crypto/digest.h"
 #include "mover/shaper.h"
 #include "wire/batch.h"
+#include "wire/rungs.h"
 #include <jansson.h>
 #include <pthread.h>
 #include <stdatomic.h>
@@ -90,6 +91,7 @@ typedef struct {
   _Atomic uint64_t rtt_us;
   _Atomic uint64_t in_flight_bytes; /* unacknowledged / waiting for their turn */
   _Atomic uint64_t window_bytes;
+  _Atomic uint64_t rung, rung_batches[NC_RUNGS]; /* policy auto: the current coding, and how many batches had which */
 } NcCounters;
 
 /* What `start` says; fixed before there is a second thread. */
@@ -99,7 +101,9 @@ typedef struct {
   uint8_t psk[32];
   unsigned streams;
   unsigned workers;
-  NcBatchPolicy policy;
+  char *compression; /* as asked for, */
+  NcBatchPolicy policy; /* and what it means */
+  double cores; /* that coding may use, at most one per worker. The source's */
   unsigned pause_budget_ms;
   unsigned progress_ms;
   uint64_t rate_bps; /* wire bytes per second to begin with; 0: no limit. The source's */

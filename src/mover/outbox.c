@@ -6,6 +6,7 @@
 #include "mover/limits.h"
 #include "wire/flight.h"
 #include "wire/frame.h"
+#include "wire/tuner.h"
 
 #include <string.h>
 
@@ -17,6 +18,8 @@ typedef struct {
   uint64_t end_offset;
   uint32_t raw_bytes;
   uint32_t wire_bytes;
+  unsigned rung; /* with a tuner: how it was coded, */
+  double work;   /* and its size for it */
   bool written; /* entirely in TLS: only then may it be acknowledged */
   bool sent;    /* it was, at least once */
   bool resent;  /* once is enough */
@@ -56,6 +59,8 @@ struct NcOutbox {
   uint64_t rate_acked_bytes;
   int64_t rate_since_us;
   double raw_rate_bps; /* 0: not known yet */
+
+  NcTuner *tuner; /* NULL: the policy is fixed */
 };
 
 NcRawBatch *
@@ -111,6 +116,20 @@ nc_outbox_batch_target(NcOutbox *o)
   return (uint32_t)CLAMP(third, NC_MOVER_MIN_BATCH_BYTES, NC_BATCH_RAW_TARGET);
 }
 
+/* Tells the tuner what the next batch waits for, after every change of that. */
+static void
+nc_outbox_note_wait_locked(NcOutbox *o)
+{
+  if (!o->tuner)
+    return;
+  NcTunerWait wait = NC_TUNER_ENCODERS;
+  if (o->next_take == o->next_submit)
+    wait = NC_TUNER_NOTHING;
+  else if (nc_outbox_slot(o, o->next_take)->payload)
+    wait = NC_TUNER_LINK;
+  nc_tuner_waits(o->tuner, wait, (uint64_t)nc_mono_us());
+}
+
 /* Waits for room, and notes whom for: encoded batches that are not taken wait for the link. */
 static void
 nc_outbox_wait_room_locked(NcOutbox *o)
@@ -154,6 +173,7 @@ nc_outbox_submit(NcOutbox *o, NcRawBatch *batch)
   NcOutSlot *slot = nc_outbox_slot(o, o->next_submit++);
   *slot = (NcOutSlot){ .raw = batch, .raw_bytes = batch->length, .end_offset = batch->offset + batch->length };
   o->unsent_raw_bytes += batch->length;
+  nc_outbox_note_wait_locked(o);
   pthread_cond_signal(&o->has_raw);
   pthread_mutex_unlock(&o->lock);
 }
@@ -184,15 +204,17 @@ nc_outbox_count(NcCounters *counters, const NcBatchStats *stats)
   nc_count(&counters->page_bytes_out, stats->page_bytes_out);
 }
 
-/* Blocks until there is a batch to encode. */
+/* Blocks until there is a batch to encode; *ret_rung is set if there is a tuner. */
 static NcRawBatch *
-nc_outbox_claim(NcOutbox *o, uint64_t *ret_seq)
+nc_outbox_claim(NcOutbox *o, uint64_t *ret_seq, unsigned *ret_rung)
 {
   pthread_mutex_lock(&o->lock);
   while (o->next_claim == o->next_submit)
     pthread_cond_wait(&o->has_raw, &o->lock);
   *ret_seq = o->next_claim++;
   NcRawBatch *raw = g_steal_pointer(&nc_outbox_slot(o, *ret_seq)->raw);
+  if (o->tuner)
+    *ret_rung = nc_tuner_next(o->tuner, (uint64_t)nc_mono_us());
   pthread_mutex_unlock(&o->lock);
   return raw;
 }
@@ -204,18 +226,59 @@ nc_outbox_encode_raw(NcBatchEncoder *encoder, const NcRawBatch *raw, bool plain,
                                  (const NcStreamRecord *)(void *)raw->records->data, raw->records->len, raw->plan, plain, stats);
 }
 
+/* What the tuner learns from a batch, and the slot keeps for its acknowledgement. */
+static void
+nc_outbox_tell_tuner_locked(NcOutbox *o, NcOutSlot *slot, unsigned rung, const NcBatchStats *stats, int64_t encode_us)
+{
+  NcRungBatch facts = { .rung = rung,
+                        .raw_bytes = slot->raw_bytes,
+                        .wire_bytes = slot->wire_bytes,
+                        .codable_bytes = stats->codable_bytes,
+                        .coded_bytes = stats->coded_bytes,
+                        .estimate = stats->estimate,
+                        .encode_us = (uint32_t)encode_us,
+                        .coding_us = MIN(stats->coding_us, (uint32_t)encode_us) };
+
+  slot->rung = rung;
+  slot->work = nc_tuner_encoded(o->tuner, &facts, (uint64_t)nc_mono_us());
+  nc_count(&o->mover->counters.rung_batches[rung], 1);
+  atomic_store_explicit(&o->mover->counters.rung, nc_tuner_rung(o->tuner), memory_order_relaxed);
+}
+
+/* Rests after ${busy_us} of work if all encoders together would use more than is granted. *debt_us is the caller's own. */
+static void
+nc_outbox_pace(const NcOutbox *o, int64_t busy_us, double *debt_us)
+{
+  const NcMoverSetup *setup = &o->mover->setup;
+
+  if (setup->cores >= setup->workers)
+    return;
+  *debt_us += (double)busy_us * (setup->workers / setup->cores - 1);
+  if (*debt_us < NC_MOVER_PACE_US)
+    return;
+  int64_t start_us = nc_mono_us();
+  g_usleep((gulong)*debt_us);
+  *debt_us -= (double)(nc_mono_us() - start_us); /* who overslept has something to his credit */
+}
+
 static void *
 nc_outbox_encode(void *argument)
 {
   NcOutbox *o = argument;
   NcBatchEncoder *encoder = nc_batch_encoder_new(&o->mover->setup.policy);
+  double debt_us = 0;
 
   for (;;) {
     uint64_t seq;
+    unsigned rung = 0;
     NcBatchStats stats = { 0 };
-    NcRawBatch *raw = nc_outbox_claim(o, &seq);
+    NcRawBatch *raw = nc_outbox_claim(o, &seq, &rung);
+    int64_t start_us = nc_mono_us();
+    if (o->tuner)
+      nc_batch_encoder_set_policy(encoder, nc_rung_policy(rung));
     GByteArray *payload = nc_outbox_encode_raw(encoder, raw, false, &stats);
     GByteArray *header = nc_frame_encode_batch_header(NC_CHANNEL_MAIN, seq, payload->len);
+    int64_t encode_us = nc_mono_us() - start_us;
     bool keep = raw->plan && raw->plan->uses_history;
     if (!keep)
       g_clear_pointer(&raw, nc_raw_batch_free);
@@ -227,10 +290,14 @@ nc_outbox_encode(void *argument)
     slot->payload = payload;
     slot->header = header;
     slot->wire_bytes = header->len + payload->len;
+    if (o->tuner)
+      nc_outbox_tell_tuner_locked(o, slot, rung, &stats, encode_us);
+    nc_outbox_note_wait_locked(o);
     bool is_next = seq == o->next_take;
     pthread_mutex_unlock(&o->lock);
     if (is_next) /* the others wait for this one anyway */
       nc_mover_wake_links(o->mover);
+    nc_outbox_pace(o, encode_us, &debt_us);
   }
   return NULL;
 }
@@ -296,6 +363,7 @@ nc_outbox_take(NcOutbox *o, NcOutFrame *ret)
     o->in_flight_wire_bytes += slot->wire_bytes;
     o->in_flight_raw_bytes += slot->raw_bytes;
     nc_chain_append(&o->chain, slot->raw_bytes, nc_batch_sha256(slot->payload->data));
+    nc_outbox_note_wait_locked(o);
     found = true;
   }
   atomic_store_explicit(&o->mover->counters.in_flight_bytes, o->in_flight_wire_bytes, memory_order_relaxed);
@@ -357,14 +425,16 @@ bool
 nc_outbox_acked(NcOutbox *o, uint64_t seq, uint64_t offset, GError **error)
 {
   uint64_t wire = 0, raw = 0;
-  int64_t now_us = nc_mono_us();
 
   pthread_mutex_lock(&o->lock);
+  int64_t now_us = nc_mono_us(); /* under the lock: it must not go backwards */
   bool ok = nc_outbox_check_ack_locked(o, seq, offset, error);
   for (; ok && o->next_ack <= seq; o->next_ack++) {
     NcOutSlot *slot = nc_outbox_slot(o, o->next_ack);
     wire += slot->wire_bytes;
     raw += slot->raw_bytes;
+    if (o->tuner)
+      nc_tuner_acked(o->tuner, slot->rung, slot->wire_bytes, slot->work, (uint64_t)now_us);
     g_byte_array_unref(slot->header);
     g_byte_array_unref(slot->payload);
     nc_raw_batch_free(slot->raw);
@@ -486,6 +556,9 @@ nc_outbox_new(NcMover *m)
   o->ahead_bytes = NC_MOVER_MAX_AHEAD_BYTES;
   o->flight = nc_flight_new(m->setup.pause_budget_ms);
   o->rate_since_us = nc_mono_us();
+  atomic_store(&m->counters.rung, NC_RUNG_START);
+  if (m->setup.policy.is_auto)
+    o->tuner = nc_tuner_new(m->setup.cores, (uint64_t)o->rate_since_us);
   for (unsigned i = 0; i < m->setup.workers; i++)
     nc_mover_spawn("encode", nc_outbox_encode, o);
   return o;
