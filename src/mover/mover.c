@@ -16,6 +16,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/prctl.h>
 #include <sys/resource.h>
 #include <unistd.h>
 
@@ -153,16 +154,34 @@ nc_mover_wait_open(NcMover *m)
   pthread_mutex_unlock(&m->state_lock);
 }
 
+typedef struct {
+  const char *name;
+  void *(*run)(void *);
+  void *argument;
+} NcMoverThread;
+
+static void *
+nc_mover_thread(void *data)
+{
+  NcMoverThread thread = *(NcMoverThread *)data;
+
+  g_free(data);
+  prctl(PR_SET_NAME, thread.name); /* naming another thread would open a file */
+  return thread.run(thread.argument);
+}
+
 void
 nc_mover_spawn(const char *name, void *(*run)(void *), void *argument)
 {
+  NcMoverThread *start = g_new(NcMoverThread, 1);
   pthread_attr_t attributes;
   pthread_t thread;
 
   pthread_attr_init(&attributes);
   pthread_attr_setstacksize(&attributes, NC_MOVER_STACK_BYTES);
   pthread_attr_setdetachstate(&attributes, PTHREAD_CREATE_DETACHED);
-  int r = pthread_create(&thread, &attributes, run, argument);
+  *start = (NcMoverThread){ name, run, argument };
+  int r = pthread_create(&thread, &attributes, nc_mover_thread, start);
   if (r != 0) {
     nc_log(NC_LOG_ERR, "mover", "can't start thread %s: %s", name, g_strerror(r));
     _exit(EXIT_FAILURE);
@@ -258,6 +277,7 @@ nc_mover_add_coding(NcMover *m, json_t *object)
       json_object_set_new(batches, nc_rung_name(i), json_integer((json_int_t)n));
   }
   json_object_set_new(object, "coding", json_string(name));
+  json_object_set_new(object, "coding_switches", json_integer((json_int_t)nc_counted(&m->counters.rung_switches)));
   json_object_set_new(object, "coded_batches", batches);
 }
 

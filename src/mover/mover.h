@@ -91,7 +91,8 @@ typedef struct {
   _Atomic uint64_t rtt_us;
   _Atomic uint64_t in_flight_bytes; /* unacknowledged / waiting for their turn */
   _Atomic uint64_t window_bytes;
-  _Atomic uint64_t rung, rung_batches[NC_RUNGS]; /* policy auto: the current coding, and how many batches had which */
+  _Atomic uint64_t rung, rung_switches;    /* policy auto: the current coding, how often it has changed, */
+  _Atomic uint64_t rung_batches[NC_RUNGS]; /* and how many batches had which */
 } NcCounters;
 
 /* What `start` says; fixed before there is a second thread. */
@@ -101,9 +102,9 @@ typedef struct {
   uint8_t psk[32];
   unsigned streams;
   unsigned workers;
-  char *compression; /* as asked for, */
+  char *compression;    /* as asked for, */
   NcBatchPolicy policy; /* and what it means */
-  double cores; /* that coding may use, at most one per worker. The source's */
+  double cores;         /* that coding may use, at most one per worker. The source's */
   unsigned pause_budget_ms;
   unsigned progress_ms;
   uint64_t rate_bps; /* wire bytes per second to begin with; 0: no limit. The source's */
@@ -168,7 +169,7 @@ void nc_mover_qemu_closed(NcMover *m);
 void nc_mover_link_ready(NcMover *m, unsigned index, const char *cipher);
 
 /*
- * Starts a detached thread, named for debuggers. All of the mover's threads run
+ * Starts a detached thread, named for debuggers (${name}: at most 15 bytes, static). All of the mover's threads run
  * until the process ends: a thread blocked on QEMU can't be joined, and need not be.
  */
 void nc_mover_spawn(const char *name, void *(*run)(void *), void *argument);

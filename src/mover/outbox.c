@@ -4,11 +4,13 @@
 #include "base/ident.h"
 #include "base/log.h"
 #include "mover/limits.h"
+#include "wire/bucket.h"
 #include "wire/flight.h"
 #include "wire/frame.h"
 #include "wire/tuner.h"
 
 #include <string.h>
+#include <time.h>
 
 /* What becomes of one batch; index in the ring: seq % NC_MOVER_MAX_AHEAD. */
 typedef struct {
@@ -61,6 +63,7 @@ struct NcOutbox {
   double raw_rate_bps; /* 0: not known yet */
 
   NcTuner *tuner; /* NULL: the policy is fixed */
+  NcBucket cpu;   /* microseconds of processor time that the encoders may use, all together */
 };
 
 NcRawBatch *
@@ -243,22 +246,74 @@ nc_outbox_tell_tuner_locked(NcOutbox *o, NcOutSlot *slot, unsigned rung, const N
   slot->work = nc_tuner_encoded(o->tuner, &facts, (uint64_t)nc_mono_us());
   nc_count(&o->mover->counters.rung_batches[rung], 1);
   atomic_store_explicit(&o->mover->counters.rung, nc_tuner_rung(o->tuner), memory_order_relaxed);
+  atomic_store_explicit(&o->mover->counters.rung_switches, nc_tuner_switches(o->tuner), memory_order_relaxed);
 }
 
-/* Rests after ${busy_us} of work if all encoders together would use more than is granted. *debt_us is the caller's own. */
-static void
-nc_outbox_pace(const NcOutbox *o, int64_t busy_us, double *debt_us)
+/* This thread's. */
+static int64_t
+nc_outbox_cpu_us(void)
 {
-  const NcMoverSetup *setup = &o->mover->setup;
+  struct timespec t;
 
-  if (setup->cores >= setup->workers)
-    return;
-  *debt_us += (double)busy_us * (setup->workers / setup->cores - 1);
-  if (*debt_us < NC_MOVER_PACE_US)
-    return;
-  int64_t start_us = nc_mono_us();
-  g_usleep((gulong)*debt_us);
-  *debt_us -= (double)(nc_mono_us() - start_us); /* who overslept has something to his credit */
+  clock_gettime(CLOCK_THREAD_CPUTIME_ID, &t);
+  return (int64_t)t.tv_sec * 1000000 + t.tv_nsec / 1000;
+}
+
+/* ${cpu_us} were used. For how long must the encoder rest? Not at all if that would be too short for a sleep. */
+static int64_t
+nc_outbox_spend_locked(NcOutbox *o, int64_t cpu_us)
+{
+  uint64_t now_us = (uint64_t)nc_mono_us();
+
+  nc_bucket_take(&o->cpu, cpu_us, now_us);
+  int64_t rest_us = (int64_t)(nc_bucket_ready_us(&o->cpu, 1, now_us) - now_us);
+  return rest_us >= NC_MOVER_REST_US ? rest_us : 0;
+}
+
+/* A batch as an encoder leaves it. */
+typedef struct {
+  uint64_t seq;
+  NcRawBatch *raw;
+  GByteArray *header, *payload;
+  unsigned rung; /* with a tuner */
+  NcBatchStats stats;
+  int64_t encode_us, cpu_us;
+} NcOutCoded;
+
+static void
+nc_outbox_code(NcOutbox *o, NcBatchEncoder *encoder, NcOutCoded *c)
+{
+  int64_t start_us = nc_mono_us(), start_cpu_us = nc_outbox_cpu_us();
+
+  if (o->tuner)
+    nc_batch_encoder_set_policy(encoder, nc_rung_policy(c->rung));
+  c->payload = nc_outbox_encode_raw(encoder, c->raw, false, &c->stats);
+  c->header = nc_frame_encode_batch_header(NC_CHANNEL_MAIN, c->seq, c->payload->len);
+  c->encode_us = nc_mono_us() - start_us;
+  c->cpu_us = nc_outbox_cpu_us() - start_cpu_us;
+  if (!c->raw->plan || !c->raw->plan->uses_history) /* else it may have to be coded once more */
+    g_clear_pointer(&c->raw, nc_raw_batch_free);
+}
+
+/* Puts ${c} into its slot. Returns how long the encoder must rest. */
+static int64_t
+nc_outbox_put(NcOutbox *o, const NcOutCoded *c)
+{
+  pthread_mutex_lock(&o->lock);
+  NcOutSlot *slot = nc_outbox_slot(o, c->seq);
+  slot->raw = c->raw;
+  slot->payload = c->payload;
+  slot->header = c->header;
+  slot->wire_bytes = c->header->len + c->payload->len;
+  if (o->tuner)
+    nc_outbox_tell_tuner_locked(o, slot, c->rung, &c->stats, c->encode_us);
+  nc_outbox_note_wait_locked(o);
+  int64_t rest_us = nc_outbox_spend_locked(o, c->cpu_us);
+  bool is_next = c->seq == o->next_take;
+  pthread_mutex_unlock(&o->lock);
+  if (is_next) /* the others wait for this one anyway */
+    nc_mover_wake_links(o->mover);
+  return rest_us;
 }
 
 static void *
@@ -266,38 +321,15 @@ nc_outbox_encode(void *argument)
 {
   NcOutbox *o = argument;
   NcBatchEncoder *encoder = nc_batch_encoder_new(&o->mover->setup.policy);
-  double debt_us = 0;
 
   for (;;) {
-    uint64_t seq;
-    unsigned rung = 0;
-    NcBatchStats stats = { 0 };
-    NcRawBatch *raw = nc_outbox_claim(o, &seq, &rung);
-    int64_t start_us = nc_mono_us();
-    if (o->tuner)
-      nc_batch_encoder_set_policy(encoder, nc_rung_policy(rung));
-    GByteArray *payload = nc_outbox_encode_raw(encoder, raw, false, &stats);
-    GByteArray *header = nc_frame_encode_batch_header(NC_CHANNEL_MAIN, seq, payload->len);
-    int64_t encode_us = nc_mono_us() - start_us;
-    bool keep = raw->plan && raw->plan->uses_history;
-    if (!keep)
-      g_clear_pointer(&raw, nc_raw_batch_free);
-    nc_outbox_count(&o->mover->counters, &stats);
-
-    pthread_mutex_lock(&o->lock);
-    NcOutSlot *slot = nc_outbox_slot(o, seq);
-    slot->raw = raw;
-    slot->payload = payload;
-    slot->header = header;
-    slot->wire_bytes = header->len + payload->len;
-    if (o->tuner)
-      nc_outbox_tell_tuner_locked(o, slot, rung, &stats, encode_us);
-    nc_outbox_note_wait_locked(o);
-    bool is_next = seq == o->next_take;
-    pthread_mutex_unlock(&o->lock);
-    if (is_next) /* the others wait for this one anyway */
-      nc_mover_wake_links(o->mover);
-    nc_outbox_pace(o, encode_us, &debt_us);
+    NcOutCoded coded = { 0 };
+    coded.raw = nc_outbox_claim(o, &coded.seq, &coded.rung);
+    nc_outbox_code(o, encoder, &coded);
+    nc_outbox_count(&o->mover->counters, &coded.stats);
+    int64_t rest_us = nc_outbox_put(o, &coded);
+    if (rest_us > 0)
+      g_usleep((gulong)rest_us);
   }
   return NULL;
 }
@@ -559,6 +591,8 @@ nc_outbox_new(NcMover *m)
   atomic_store(&m->counters.rung, NC_RUNG_START);
   if (m->setup.policy.is_auto)
     o->tuner = nc_tuner_new(m->setup.cores, (uint64_t)o->rate_since_us);
+  if (m->setup.cores < m->setup.workers)
+    nc_bucket_init(&o->cpu, (uint64_t)(m->setup.cores * 1e6), (uint64_t)o->rate_since_us);
   for (unsigned i = 0; i < m->setup.workers; i++)
     nc_mover_spawn("encode", nc_outbox_encode, o);
   return o;

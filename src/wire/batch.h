@@ -66,8 +66,8 @@
 typedef struct {
   NcCodecId codec;
   int level; /* of zstd; 0 otherwise */
-  /* Chosen batch by batch (wire/tuner.h): this is where to begin. An encoder with it leaves sections as they are that look
-   * incompressible, and tells in NcBatchStats what the choice needs. */
+  /* Chosen batch by batch (wire/tuner.h): this is where to begin. An encoder with it leaves sections as they are that
+   * look incompressible, and tells in NcBatchStats what the choice needs. */
   bool is_auto;
 } NcBatchPolicy;
 

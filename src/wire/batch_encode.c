@@ -335,10 +335,10 @@ typedef struct {
 static NcBatchSection
 nc_batch_code_section(NcBatchEncoder *e, const GByteArray *plain, uint8_t *coded)
 {
-  size_t n = plain->len >= NC_BATCH_CODED_MIN_BYTES && coded
-                 ? e->codec->encode(e->contexts[e->codec->id], e->policy.level, plain->data, plain->len, coded,
-                                    plain->len - 1)
-                 : 0;
+  size_t n =
+      plain->len >= NC_BATCH_CODED_MIN_BYTES && coded
+          ? e->codec->encode(e->contexts[e->codec->id], e->policy.level, plain->data, plain->len, coded, plain->len - 1)
+          : 0;
   if (n > 0)
     return (NcBatchSection){ coded, (uint32_t)n, true };
   return (NcBatchSection){ plain->data, plain->len, false };
@@ -371,7 +371,8 @@ nc_batch_judge_section(NcBatchEncoder *e, const GByteArray *plain, uint8_t *code
   stats->coding_us += (uint32_t)(nc_mono_us() - start_us);
   if (estimate >= NC_ESTIMATE_INCOMPRESSIBLE && section.length < NC_BATCH_DOUBT_SHARE * plain->len)
     e->doubts = NC_BATCH_DOUBT_SECTIONS;
-  stats->estimate = (stats->estimate * stats->codable_bytes + estimate * plain->len) / (stats->codable_bytes + plain->len);
+  stats->estimate =
+      (stats->estimate * stats->codable_bytes + estimate * plain->len) / (stats->codable_bytes + plain->len);
   stats->codable_bytes += plain->len;
   stats->coded_bytes += section.length;
   return section;

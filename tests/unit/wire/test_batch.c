@@ -546,11 +546,29 @@ test_compression_as_text(void)
     const char *text;
     int codec, level; /* codec -1: refused */
   } cases[] = {
-    { "auto", NC_CODEC_LZ4, 0 }, { "auto:1", -1, 0 }, { "none", NC_CODEC_NONE, 0 }, { "lz4", NC_CODEC_LZ4, 0 }, { "zstd", NC_CODEC_ZSTD, 1 },
-    { "zstd:9", NC_CODEC_ZSTD, 9 }, { "zstd:-5", NC_CODEC_ZSTD, -5 }, { "zstd:1", NC_CODEC_ZSTD, 1 },
-    { "zstd:10", -1, 0 }, { "zstd:-6", -1, 0 }, { "zstd:0", -1, 0 }, { "zstd:", -1, 0 }, { "zstd:x", -1, 0 },
-    { "zstd:1x", -1, 0 }, { "zstd: 1", -1, 0 }, { "zstd:99999999999999999999", -1, 0 }, { "lz4:1", -1, 0 },
-    { "none:0", -1, 0 }, { "", -1, 0 }, { ":", -1, 0 }, { "zst", -1, 0 }, { "zstdx", -1, 0 }, { "ZSTD", -1, 0 },
+    { "auto", NC_CODEC_LZ4, 0 },
+    { "auto:1", -1, 0 },
+    { "none", NC_CODEC_NONE, 0 },
+    { "lz4", NC_CODEC_LZ4, 0 },
+    { "zstd", NC_CODEC_ZSTD, 1 },
+    { "zstd:9", NC_CODEC_ZSTD, 9 },
+    { "zstd:-5", NC_CODEC_ZSTD, -5 },
+    { "zstd:1", NC_CODEC_ZSTD, 1 },
+    { "zstd:10", -1, 0 },
+    { "zstd:-6", -1, 0 },
+    { "zstd:0", -1, 0 },
+    { "zstd:", -1, 0 },
+    { "zstd:x", -1, 0 },
+    { "zstd:1x", -1, 0 },
+    { "zstd: 1", -1, 0 },
+    { "zstd:99999999999999999999", -1, 0 },
+    { "lz4:1", -1, 0 },
+    { "none:0", -1, 0 },
+    { "", -1, 0 },
+    { ":", -1, 0 },
+    { "zst", -1, 0 },
+    { "zstdx", -1, 0 },
+    { "ZSTD", -1, 0 },
   };
 
   for (size_t i = 0; i < G_N_ELEMENTS(cases); i++) {
@@ -579,7 +597,7 @@ stats_of(const NcBatchPolicy *how, bool random, size_t *ret_len)
   NcBatchStats stats;
 
   for (unsigned i = 0; i < 65536; i++)
-    raw[i] = random ? (uint8_t)g_test_rand_int() : (uint8_t)"migration "[i % 10] ^ (uint8_t)(g_test_rand_int() % 2);
+    raw[i] = random ? (uint8_t)g_test_rand_int() : (uint8_t) "migration "[i % 10] ^ (uint8_t)(g_test_rand_int() % 2);
   g_autoptr(GByteArray) payload = nc_batch_encode(e, 0, raw, 65536, NULL, 0, &stats);
   *ret_len = payload->len;
   return stats;
