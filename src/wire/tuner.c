@@ -11,14 +11,15 @@
 #define NC_TUNER_IDLE_SHARE 0.3      /* of a tick without batches: it says nothing about rates */
 #define NC_TUNER_LINK_SHARE 0.5      /* of a tick waiting for the link: its rate is the link's */
 #define NC_TUNER_FREE_SHARE 0.1      /* below: the link may do more than we know */
-#define NC_TUNER_FASTER                                                                                                \
-  1.1 /* not waiting for it, and beyond what it did when all waited for it: it has become faster */
+/* Not waiting for it, and beyond what it did when all waited for it: it has become faster, */
+#define NC_TUNER_FASTER 1.1
 #define NC_TUNER_GROWTH 1.5     /* then, per tick */
-#define NC_TUNER_JUMP 1.5       /* two ticks beyond this: the link has changed */
+#define NC_TUNER_JUMP 1.5       /* beyond this the link has changed */
 #define NC_TUNER_SMOOTH 0.35    /* weight of a tick */
 #define NC_TUNER_SETTLE_TICKS 2 /* before what passes now is known well enough to compare with */
 
 /* The model's choice. */
+#define NC_TUNER_NEW_CONTENT 1.3 /* so different: what has failed may not fail now */
 #define NC_TUNER_TIE 0.97        /* of the best: as good */
 #define NC_TUNER_UP_GAIN 1.04    /* heavier must promise this, */
 #define NC_TUNER_DOWN_GAIN 0.985 /* lighter this */
@@ -27,16 +28,16 @@
 #define NC_TUNER_TRIAL_US 150000u
 #define NC_TUNER_TRIAL_BATCHES 20u
 #define NC_TUNER_TRIAL_MAX_US 1500000u
-#define NC_TUNER_UP_PROOF 0.35   /* of the gain the model has promised, heavier must bring so much; */
-#define NC_TUNER_DOWN_PROOF 0.96 /* of what passed before, lighter must keep so much */
-#define NC_TUNER_NEW_CONTENT 1.3 /* content so different can't be compared */
+#define NC_TUNER_UP_PROOF 1.01       /* of what passed before, heavier must bring so much, */
+#define NC_TUNER_DOWN_PROOF 0.96     /* lighter must keep so much */
+#define NC_TUNER_TRIALS_MOST 8.0     /* in a row, */
+#define NC_TUNER_TRIALS_EVERY_US 3e6 /* and one per this time in the long run */
 #define NC_TUNER_PATIENCE_US 1000000u
 #define NC_TUNER_PATIENCE_MAX_US 32000000u
 
 /* Exploration. */
-#define NC_TUNER_EXPLORE_EVERY 16u
-#define NC_TUNER_EXPLORE_EVERY_IDLE 5u /* while encoders wait for the link: it costs nothing */
-#define NC_TUNER_EXPLORE_FAR 3u        /* upwards: a heavier kind of compressor may do what no neighbour promises */
+#define NC_TUNER_EXPLORE_EVERY 8u /* batches */
+#define NC_TUNER_EXPLORE_FAR 3    /* upwards: a heavier kind of compressor may do what no neighbour promises */
 #define NC_TUNER_EXPLORE_AGE_US 2000000u
 #define NC_TUNER_EXPLORE_BATCHES 3u
 
@@ -54,7 +55,6 @@ typedef struct {
   bool is_on;
   unsigned from;
   double rate_proof; /* work per second; to be reached */
-  double signature_before;
   uint64_t start_us;
   NcTunerTick seen; /* since its first batch was acknowledged; since_us 0: none was */
 } NcTunerTrial;
@@ -72,7 +72,6 @@ struct NcTuner {
   double link_rate;    /* wire bytes per second; 0: unknown */
   bool link_bound;     /* in the last tick */
   double proven_rate;  /* the last one measured while all waited for it; 0: none, or it is known to be faster now */
-  double odd_rate;     /* the last tick's, if it was far from that */
   double rate;         /* work per second at this rung; with `rate_ticks` */
   unsigned rate_ticks; /* measured since the last change */
 
@@ -84,6 +83,8 @@ struct NcTuner {
   uint64_t refused_until_us;
   uint64_t patience_us;
   int last_move; /* -1 lighter, 1 heavier */
+  double trials; /* that may begin, at `trials_us` */
+  uint64_t trials_us;
 
   uint64_t asked; /* how often for a rung */
   unsigned explored[NC_RUNGS];
@@ -106,6 +107,8 @@ nc_tuner_new(double cores, uint64_t now_us)
   t->rung = NC_RUNG_START;
   t->wait_since_us = t->tick.since_us = t->tick.from_us = now_us;
   t->patience_us = NC_TUNER_PATIENCE_US;
+  t->trials = NC_TUNER_TRIALS_MOST;
+  t->trials_us = now_us;
   nc_tuner_forgive(t);
   return t;
 }
@@ -173,19 +176,14 @@ nc_tuner_start_anew(NcTuner *t)
 static void
 nc_tuner_learn_link(NcTuner *t, double rate)
 {
-  bool odd = t->link_rate > 0 && nc_tuner_differs(rate, t->link_rate, NC_TUNER_JUMP);
+  bool jumped = t->link_rate > 0 && nc_tuner_differs(rate, t->link_rate, NC_TUNER_JUMP);
 
-  if (!odd) {
-    t->link_rate = t->link_rate > 0 ? t->link_rate + NC_TUNER_SMOOTH * (rate - t->link_rate) : rate;
-    t->odd_rate = 0;
-  } else if (t->odd_rate > 0 && !nc_tuner_differs(rate, t->odd_rate, NC_TUNER_JUMP)) { /* twice is no accident */
+  if (jumped && !t->trial.is_on) /* else it may be the trial's doing */
+    nc_tuner_start_anew(t);
+  if (jumped || t->link_rate <= 0)
     t->link_rate = rate;
-    t->odd_rate = 0;
-    if (!t->trial.is_on) /* else it may be the trial's doing */
-      nc_tuner_start_anew(t);
-  } else {
-    t->odd_rate = rate;
-  }
+  else
+    t->link_rate += NC_TUNER_SMOOTH * (rate - t->link_rate);
   t->proven_rate = t->link_rate;
 }
 
@@ -195,9 +193,8 @@ nc_tuner_learn_rates(NcTuner *t, double seconds)
   double rate = t->tick.wire / seconds, work = t->tick.work / seconds;
   double link = nc_tuner_share_of(&t->tick, NC_TUNER_LINK);
   t->link_bound = link >= NC_TUNER_LINK_SHARE;
-  bool lighter = t->trial.is_on && t->rung < t->trial.from;
 
-  if (!t->link_bound && t->proven_rate > 0 && rate > t->proven_rate * NC_TUNER_FASTER && !lighter) {
+  if (!t->link_bound && t->proven_rate > 0 && rate > t->proven_rate * NC_TUNER_FASTER) {
     t->proven_rate = 0;
     t->trial.is_on = false; /* whatever was gained is not its doing */
     nc_tuner_start_anew(t);
@@ -261,14 +258,11 @@ nc_tuner_refuse(NcTuner *t, unsigned rung, unsigned from, uint64_t now_us)
 static void
 nc_tuner_begin_trial(NcTuner *t, unsigned rung, uint64_t now_us)
 {
-  double gain = nc_tuner_model(t, rung, now_us) / nc_tuner_model(t, t->rung, now_us);
-  double proof = rung > t->rung ? 1 + (gain - 1) * NC_TUNER_UP_PROOF : NC_TUNER_DOWN_PROOF;
-
   t->trial = (NcTunerTrial){ .is_on = true,
                              .from = t->rung,
-                             .rate_proof = t->rate * proof,
-                             .signature_before = nc_rungs_signature(&t->rungs),
+                             .rate_proof = t->rate * (rung > t->rung ? NC_TUNER_UP_PROOF : NC_TUNER_DOWN_PROOF),
                              .start_us = now_us };
+  t->trials--;
   nc_tuner_move(t, rung);
 }
 
@@ -280,11 +274,9 @@ nc_tuner_fail(NcTuner *t, uint64_t now_us)
 }
 
 static void
-nc_tuner_succeed(NcTuner *t, double rate, uint64_t now_us)
+nc_tuner_succeed(NcTuner *t, uint64_t now_us)
 {
   int move = t->rung > t->trial.from ? 1 : -1;
-
-  t->rate = rate; /* the better measurement: without what the last rung has left */
 
   if (move == -t->last_move) /* to and fro: not back again soon */
     nc_tuner_refuse(t, t->trial.from, t->rung, now_us);
@@ -297,10 +289,7 @@ nc_tuner_trial_failed(const NcTuner *t, double rate)
 {
   const NcTunerTrial *trial = &t->trial;
 
-  if (nc_tuner_share_of(&trial->seen, NC_TUNER_NOTHING) > NC_TUNER_IDLE_SHARE ||
-      nc_tuner_differs(nc_rungs_signature(&t->rungs), trial->signature_before, NC_TUNER_NEW_CONTENT))
-    return false;
-  return rate < trial->rate_proof;
+  return nc_tuner_share_of(&trial->seen, NC_TUNER_NOTHING) <= NC_TUNER_IDLE_SHARE && rate < trial->rate_proof;
 }
 
 /* Ends the trial if enough was seen. */
@@ -318,7 +307,17 @@ nc_tuner_judge(NcTuner *t, uint64_t now_us)
   if (enough && nc_tuner_trial_failed(t, rate))
     nc_tuner_fail(t, now_us);
   else
-    nc_tuner_succeed(t, rate, now_us);
+    nc_tuner_succeed(t, now_us);
+}
+
+/* May another trial begin? However the link trembles, there are few in the long run. */
+static bool
+nc_tuner_has_trial(NcTuner *t, uint64_t now_us)
+{
+  t->trials += (double)(now_us - t->trials_us) / NC_TUNER_TRIALS_EVERY_US;
+  t->trials = MIN(t->trials, NC_TUNER_TRIALS_MOST);
+  t->trials_us = now_us;
+  return t->trials >= 1;
 }
 
 static void
@@ -332,7 +331,7 @@ nc_tuner_consider(NcTuner *t, uint64_t now_us)
   }
   if (now_us >= t->refused_until_us)
     nc_tuner_forgive(t);
-  if (t->rate_ticks < NC_TUNER_SETTLE_TICKS || t->link_rate <= 0)
+  if (t->rate_ticks < NC_TUNER_SETTLE_TICKS || t->link_rate <= 0 || !nc_tuner_has_trial(t, now_us))
     return;
   unsigned target = nc_tuner_choose(t, now_us);
   if (target != t->rung)
@@ -384,8 +383,6 @@ static bool
 nc_tuner_explores(NcTuner *t, unsigned rung, uint64_t now_us)
 {
   if (now_us - t->explore_us[rung] > NC_TUNER_EXPLORE_AGE_US) {
-    if (nc_rungs_is_fresh(&t->rungs, rung, NC_TUNER_EXPLORE_AGE_US / 2, now_us))
-      return false; /* somebody was there a moment ago */
     t->explore_us[rung] = now_us;
     t->explored[rung] = 0;
   }
@@ -395,14 +392,15 @@ nc_tuner_explores(NcTuner *t, unsigned rung, uint64_t now_us)
 unsigned
 nc_tuner_next(NcTuner *t, uint64_t now_us)
 {
+  static const int steps[] = { -1, 1, NC_TUNER_EXPLORE_FAR }; /* towards what is scarce first */
+
   nc_tuner_tick(t, now_us);
-  if (t->trial.is_on || ++t->asked % (t->link_bound ? NC_TUNER_EXPLORE_EVERY_IDLE : NC_TUNER_EXPLORE_EVERY) != 0)
+  if (t->trial.is_on || ++t->asked % NC_TUNER_EXPLORE_EVERY != 0)
     return t->rung;
-  if (t->rung > 1 && nc_tuner_explores(t, t->rung - 1, now_us)) /* of the lowest one everything is known */
-    return t->rung - 1;
-  if (t->rung + 1 < NC_RUNGS && nc_tuner_explores(t, t->rung + 1, now_us))
-    return t->rung + 1;
-  if (t->rung + NC_TUNER_EXPLORE_FAR < NC_RUNGS && nc_tuner_explores(t, t->rung + NC_TUNER_EXPLORE_FAR, now_us))
-    return t->rung + NC_TUNER_EXPLORE_FAR;
+  for (unsigned i = 0; i < G_N_ELEMENTS(steps); i++) {
+    int rung = (int)t->rung + steps[t->link_bound ? G_N_ELEMENTS(steps) - 1 - i : i];
+    if (rung > 0 && rung < NC_RUNGS && nc_tuner_explores(t, (unsigned)rung, now_us)) /* of 0 everything is known */
+      return (unsigned)rung;
+  }
   return t->rung;
 }

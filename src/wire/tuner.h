@@ -17,10 +17,11 @@
  * at the new rung, measured in sizes that don't depend on the rung, is compared with what
  * was before. If that is not better the tuner goes back, and stays away from there
  * for a second, two, four ... 32, unless link or content change meanwhile. Moves
- * to and fro make it patient in the same way; so there are few without cause.
+ * to and fro make it patient in the same way. And whatever happens, no more than 8 trials follow
+ * one another, and in the long run one in three seconds: a link that trembles is no cause to go to and fro with it.
  *
- * Estimates stay fresh by exploring: now and then one batch in 16 is coded on
- * a neighbouring rung.
+ * Estimates stay fresh by exploring: every other second a few batches, one in 8, are coded on
+ * neighbouring rungs, heavier ones first while the link is scarce.
  *
  * Pure computation: one thread at a time; times are the caller's CLOCK_MONOTONIC in
  * microseconds, never going backwards.
