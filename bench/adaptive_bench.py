@@ -21,10 +21,8 @@ import threading
 import time
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "../tests/lib"))
-from nctest.net import ROOT, Bed, VethLink, Wan  # noqa: E402
-
-sys.path.insert(0, os.path.join(ROOT, "tests/integration"))
-from test_mover import PAGE, Pair, page_content, page_record, stream_head  # noqa: E402
+from nctest.movers import PAGE, Pair, page_content, page_record, stream_head  # noqa: E402
+from nctest.net import Bed, VethLink, Wan  # noqa: E402
 
 PORT = 7480
 POOL = 3000  # different pages of each kind: many batches apart

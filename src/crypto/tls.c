@@ -212,6 +212,7 @@ nc_tls_try_handshake(NcTls *tls, GError **error)
 {
   ERR_clear_error();
   int ret = SSL_do_handshake(tls->ssl);
+  tls->established = ret == 1;
   return ret == 1 ? NC_TLS_DONE : nc_tls_outcome(tls, ret, error);
 }
 
@@ -385,7 +386,7 @@ void
 nc_tls_close_notify(NcTls *tls)
 {
   ERR_clear_error();
-  if (SSL_is_init_finished(tls->ssl))
+  if (tls->established)
     SSL_shutdown(tls->ssl);
   ERR_clear_error();
 }

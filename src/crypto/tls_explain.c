@@ -71,7 +71,7 @@ nc_tls_explain_alert(NcTls *tls, int alert, GError **error)
     nc_fail(error, NC_ERROR_TRUST, "the peer refused the connection: it does not offer TLS 1.3");
   else if (alert == SSL_AD_BAD_RECORD_MAC)
     nc_fail(error, NC_ERROR_CORRUPT, "the peer received an altered record");
-  else if (tls->psk && !SSL_is_init_finished(tls->ssl))
+  else if (tls->psk && !tls->established)
     nc_fail(error, NC_ERROR_TRUST, "the peer refused our key or its identity (%s)", SSL_alert_desc_string_long(alert));
   else
     nc_fail(error, NC_ERROR_TRUST, "the peer refused the connection: %s", SSL_alert_desc_string_long(alert));
@@ -81,7 +81,7 @@ nc_tls_explain_alert(NcTls *tls, int alert, GError **error)
 static NcTlsResult
 nc_tls_explain_cut(NcTls *tls, GError **error)
 {
-  const char *when = SSL_is_init_finished(tls->ssl) ? "" : " during the TLS handshake";
+  const char *when = tls->established ? "" : " during the TLS handshake";
 
   if (tls->io_errno && tls->io_errno != ECONNRESET && tls->io_errno != EPIPE)
     nc_fail_errno(error, tls->io_errno == ETIMEDOUT ? NC_ERROR_TIMEOUT : NC_ERROR_UNREACHABLE, tls->io_errno,
@@ -130,7 +130,7 @@ nc_tls_explain(NcTls *tls, int ret, GError **error)
     return nc_tls_explain_alert(tls, reason - NC_ALERT_REASON_BASE, error);
   if (kind == SSL_ERROR_SYSCALL || reason == SSL_R_UNEXPECTED_EOF_WHILE_READING || first == 0)
     return nc_tls_explain_cut(tls, error);
-  if (!SSL_is_init_finished(tls->ssl))
+  if (!tls->established)
     return nc_tls_explain_handshake(tls, reason, error);
   const char *text = ERR_reason_error_string(first);
   nc_fail(error, NC_ERROR_CORRUPT, "a TLS record was altered on the way (%s)", text ? text : "no reason given");

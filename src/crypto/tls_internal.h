@@ -14,6 +14,7 @@ struct NcTls {
   SSL *ssl;
   bool server;
   bool psk;          /* judged by a key, not by certificates: for error texts */
+  bool established;  /* the handshake is over; OpenSSL forgets that with a fatal error */
   bool eof;          /* the peer's FIN was seen */
   int io_errno;      /* of the last recv/send that failed for good; 0: none did */
   char *refusal;     /* why our own callbacks refused the peer; NULL: they did not */

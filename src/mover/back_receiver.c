@@ -5,7 +5,7 @@
 #include "base/io.h"
 #include "base/log.h"
 #include "mover/limits.h"
-#include "mover/link.h"
+#include "mover/links.h"
 #include "mover/outbox.h"
 #include "mover/source.h"
 #include "qemu/return_path.h"
@@ -213,7 +213,7 @@ nc_back_receiver_run(void *argument)
       return NULL;
     }
     delivered += raw->len;
-    nc_link_ack(b->mover->links[0], NC_CHANNEL_RETURN, seq, delivered);
+    nc_mover_send_ack(b->mover, NC_CHANNEL_RETURN, seq, delivered);
   }
 }
 

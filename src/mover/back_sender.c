@@ -4,7 +4,7 @@
 #include "base/bytes.h"
 #include "base/log.h"
 #include "mover/limits.h"
-#include "mover/link.h"
+#include "mover/links.h"
 #include "mover/sink.h"
 #include "qemu/return_path.h"
 
@@ -79,7 +79,7 @@ nc_back_sender_send(NcBackSender *b, const uint8_t *data, size_t length)
     pthread_mutex_unlock(&b->lock);
     GByteArray *frame = nc_frame_encode_batch_header(NC_CHANNEL_RETURN, seq, payload->len);
     g_byte_array_append(frame, payload->data, payload->len);
-    nc_link_urgent(b->mover->links[0], frame);
+    nc_mover_send_urgent(b->mover, frame);
     done += n;
   }
 }
@@ -94,7 +94,7 @@ nc_back_sender_announce_shut(NcBackSender *b, const NcReturnMessage *shut)
   nc_sink_position(b->mover->sink, &delivered);
   NcFrameDigest digest = { .offset = delivered.offset };
   memcpy(digest.sha256, delivered.value, sizeof digest.sha256);
-  nc_link_urgent(b->mover->links[0], nc_frame_encode_digest(NC_CHANNEL_MAIN, &digest));
+  nc_mover_send_urgent(b->mover, nc_frame_encode_digest(NC_CHANNEL_MAIN, &digest));
   g_autofree char *hex = nc_hex_encode(digest.sha256, sizeof digest.sha256);
   nc_mover_emit(b->mover, json_pack("{s:s, s:I, s:I, s:s}", "ev", "shut", "status", (json_int_t)shut->value,
                                     "stream_bytes", (json_int_t)digest.offset, "sha256", hex));
@@ -123,7 +123,7 @@ nc_back_sender_conclude(NcBackSender *b)
   nc_back_sender_position(b, &sent);
   NcFrameEnd end = { .offset = sent.offset };
   memcpy(end.sha256, sent.value, sizeof end.sha256);
-  nc_link_urgent(b->mover->links[0], nc_frame_encode_end(NC_CHANNEL_RETURN, &end));
+  nc_mover_send_urgent(b->mover, nc_frame_encode_end(NC_CHANNEL_RETURN, &end));
   nc_mover_qemu_closed(b->mover);
 }
 
@@ -162,7 +162,8 @@ bool
 nc_back_sender_acked(NcBackSender *b, uint64_t seq, uint64_t offset, GError **error)
 {
   pthread_mutex_lock(&b->lock);
-  bool under_way = seq >= b->next_ack && seq < b->next_seq;
+  bool said_before = seq < b->next_ack; /* by a carrier that is gone */
+  bool under_way = !said_before && seq < b->next_seq;
   bool fits = offset >= b->acked_offset && offset <= b->offset && (seq + 1 < b->next_seq || offset == b->offset);
   if (under_way && fits) {
     b->next_ack = seq + 1;
@@ -170,7 +171,7 @@ nc_back_sender_acked(NcBackSender *b, uint64_t seq, uint64_t offset, GError **er
     pthread_cond_signal(&b->has_room);
   }
   pthread_mutex_unlock(&b->lock);
-  if (!under_way || !fits)
+  if (!said_before && (!under_way || !fits))
     return nc_fail(error, NC_ERROR_PROTOCOL, "acknowledged return-path batch %" G_GUINT64_FORMAT " is not under way",
                    seq);
   return true;

@@ -3,7 +3,7 @@
  * The return path at the destination: QEMU's messages to the source, at once.
  *
  * One thread reads QEMU's reverse direction, finds whole messages and sends
- * them as urgent batches of channel 2 on connection 0. In front of SHUT it states what
+ * them as urgent batches of channel 2. In front of SHUT it states what
  * was delivered forward (DIGEST), so that the source can compare. What is not
  * acknowledged is bounded; beyond, QEMU waits.
  *
@@ -18,7 +18,7 @@
 NcBackSender *nc_back_sender_new(NcMover *m);
 /* Reads from ${qemu}, borrowed. Once. */
 void nc_back_sender_start(NcBackSender *b, int qemu);
-/* The peer's ACK of channel 2. Checked. Link 0's thread. */
+/* The peer's ACK of channel 2. Checked. A link's thread. */
 bool nc_back_sender_acked(NcBackSender *b, uint64_t seq, uint64_t offset, GError **error);
 /* The chain over what was sent. Any thread. */
 void nc_back_sender_position(NcBackSender *b, NcChain *ret);

@@ -8,9 +8,11 @@
 #include "mover/back_receiver.h"
 #include "mover/back_sender.h"
 #include "mover/link.h"
+#include "mover/links.h"
 #include "mover/mover.h"
 #include "mover/sink.h"
 #include "mover/source.h"
+#include "mover/urgent.h"
 #include "wire/frame.h"
 
 #include <errno.h>
@@ -56,6 +58,7 @@ nc_control_new(int fd, GError **error)
   pthread_mutex_init(&m->event_lock, NULL);
   pthread_mutex_init(&m->state_lock, NULL);
   pthread_cond_init(&m->opened, NULL);
+  m->carrier = -1;
   m->statm_fd = open("/proc/self/statm", O_RDONLY | O_CLOEXEC);
   m->wake_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
   if (m->wake_fd < 0) {
@@ -149,6 +152,7 @@ nc_control_start(NcControl *c, json_t *message, int *fd, GError **error)
 
   if (!nc_control_parse_start(message, c->processors, &m->setup, error))
     return false;
+  m->urgent = nc_urgent_new();
   m->shaper = nc_shaper_new(m->setup.rate_bps, m->setup.yields);
   if (m->setup.is_source) {
     m->source = nc_source_new(m);
@@ -194,11 +198,11 @@ nc_control_conn(NcControl *c, json_t *message, int *fd, GError **error)
 
   if (!nc_json_int(message, "index", 0, m->setup.streams - 1, &index, error))
     return false;
-  if (m->links[index] || !nc_control_is_stream_socket(*fd))
-    return nc_fail(error, NC_ERROR_PROTOCOL, "connection %d: %s", (int)index,
-                   m->links[index] ? "given twice" : "no stream socket came with it");
-  m->links[index] = nc_link_new(m, (unsigned)index, nc_fd_steal(fd));
-  nc_link_start(m->links[index]);
+  if (!nc_control_is_stream_socket(*fd))
+    return nc_fail(error, NC_ERROR_PROTOCOL, "connection %d: no stream socket came with it", (int)index);
+  if (!m->links[index])
+    m->links[index] = nc_link_new(m, (unsigned)index);
+  nc_link_admit(m->links[index], nc_fd_steal(fd));
   return true;
 }
 

@@ -45,18 +45,21 @@
 #define NC_MOVER_BACK_BATCH_BYTES (64u << 10)
 #define NC_MOVER_BACK_WINDOW_BYTES (1u << 20)
 
-/* Urgent bytes waiting in a link: the return path's window, and some statements. */
+/* Urgent bytes not confirmed: the return path's window, and some statements. */
 #define NC_MOVER_URGENT_BYTES (4u << 20)
 
 /*
  * Unsent bytes the kernel may hold per connection: enough to keep it busy while
- * we are away, little enough that what is urgent soon leaves. On connection 0 of several
+ * we are away, little enough that what is urgent soon leaves. On the carrier, if there are several,
  * it is a record's worth.
  */
 #define NC_MOVER_NOTSENT_BYTES (128u << 10)
 #define NC_MOVER_NOTSENT_URGENT_BYTES (16u << 10)
-/* A connection that is dead for this long is lost. */
-#define NC_MOVER_TCP_DEAD_S 30
+/*
+ * A connection on which nothing is answered for this long is lost: another one is made, at the price of what was in
+ * flight. Shorter than TCP's own patience, longer than the stalls of paths that work.
+ */
+#define NC_MOVER_TCP_DEAD_S 6
 
 /*
  * Shaping (shaper.h). A record of bulk is 1/256 of a second's bytes, within bounds: so

@@ -1,14 +1,16 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The poll loop of one TLS connection: which frame is next, and what has come. */
+/* The poll loop of a link's connection: which frame is next, and what has come; and what happens when it is lost. */
 #include "mover/link.h"
 #include "base/bytes.h"
 #include "base/ident.h"
 #include "base/log.h"
 #include "crypto/psk.h"
 #include "mover/limits.h"
+#include "mover/links.h"
 #include "mover/outbox.h"
 #include "mover/session.h"
 #include "mover/source.h"
+#include "mover/urgent.h"
 
 #include <netinet/in.h>
 #include <netinet/tcp.h>
@@ -21,7 +23,7 @@
 #define NC_LINK_CHUNK_BYTES 16384u /* a TLS record */
 #define NC_LINK_READS_PER_TURN 64  /* then it is writing's turn: at most 1 MiB */
 #define NC_LINK_LINGER_US 500000   /* for the peer to close, after our last frame */
-#define NC_LINK_CHANNELS 3         /* control, main, return path: what may be acknowledged */
+#define NC_LINK_CANDIDATES 4       /* sockets that shake hands at a time: one, its successor, and some of strangers */
 
 /* Ends of connections that are part of the plan. */
 typedef enum {
@@ -30,32 +32,34 @@ typedef enum {
   NC_LINK_DRAINING /* sent; nothing more goes out */
 } NcLinkPhase;
 
+/* A socket that shakes hands. */
 typedef struct {
-  bool pending;
-  uint64_t seq;
-  uint64_t offset;
-} NcLinkAck;
+  NcLink *link;
+  int fd;
+} NcLinkCandidate;
 
 struct NcLink {
   NcMover *mover;
   unsigned index;
-  int fd; /* until the handshake takes it */
   int wake_fd;
   atomic_bool asleep; /* in poll(): whoever has something writes wake_fd */
-  atomic_bool down;
+  atomic_bool up;     /* there is a connection */
+  atomic_uint candidates;
 
   pthread_mutex_t lock; /* protects this group */
-  GQueue urgent;        /* of GByteArray */
-  uint64_t urgent_bytes;
-  NcLinkAck acks[NC_LINK_CHANNELS];
-  GByteArray *last; /* set once: closing */
+  pthread_cond_t given; /* there is a next one */
+  NcTls *next;          /* the connection to use from now on; NULL: none, or taken */
+  GByteArray *last;     /* set once: closing */
 
-  /* all below: the thread's own */
-  NcTls *tls;
+  /* all below: the thread's own, from `phase` on of the present connection */
   NcBatchDecoder *decoder;
+  bool was_ready; /* an earlier one exchanged HELLO */
+  int fd;
+  NcTls *tls;
   NcLinkPhase phase;
   bool has_hello;      /* the peer's has come */
   bool deaf;           /* what it says is no longer listened to: the failure is on its way */
+  GByteArray *hello;   /* ours, not sent yet */
   int64_t deadline_us; /* for HELLO, or of lingering; 0: none */
   short want;          /* poll events that TLS or waiting bulk asks for */
 
@@ -91,21 +95,6 @@ nc_link_decoder(NcLink *l)
   return l->decoder;
 }
 
-NcLink *
-nc_link_new(NcMover *m, unsigned index, int fd)
-{
-  NcLink *l = g_new0(NcLink, 1);
-
-  l->mover = m;
-  l->index = index;
-  l->fd = fd;
-  l->wake_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
-  pthread_mutex_init(&l->lock, NULL);
-  g_queue_init(&l->urgent);
-  l->payload = g_malloc(NC_FRAME_PAYLOAD_MAX);
-  return l;
-}
-
 void
 nc_link_wake(NcLink *l)
 {
@@ -115,41 +104,13 @@ nc_link_wake(NcLink *l)
 }
 
 void
-nc_link_urgent(NcLink *l, GByteArray *frame)
-{
-  pthread_mutex_lock(&l->lock);
-  bool room = l->urgent_bytes + frame->len <= NC_MOVER_URGENT_BYTES && !l->last;
-  if (room) {
-    l->urgent_bytes += frame->len;
-    g_queue_push_tail(&l->urgent, frame);
-  } else {
-    g_byte_array_unref(frame);
-  }
-  bool closing = l->last != NULL;
-  pthread_mutex_unlock(&l->lock);
-  if (room)
-    nc_link_wake(l);
-  else if (!closing) /* the senders' own windows are smaller: this is a bug, and not a reason to grow */
-    nc_mover_fail(l->mover,
-                  g_error_new(NC_ERROR, NC_ERROR_INTERNAL, "too many urgent bytes wait for connection %u", l->index));
-}
-
-void
-nc_link_ack(NcLink *l, uint8_t channel, uint64_t seq, uint64_t offset)
-{
-  pthread_mutex_lock(&l->lock);
-  l->acks[channel] = (NcLinkAck){ .pending = true, .seq = seq, .offset = offset };
-  pthread_mutex_unlock(&l->lock);
-  nc_link_wake(l);
-}
-
-void
 nc_link_close_after(NcLink *l, const GByteArray *last)
 {
   GByteArray *copy = g_byte_array_sized_new(last->len);
 
   g_byte_array_append(copy, last->data, last->len);
   pthread_mutex_lock(&l->lock);
+  g_clear_pointer(&l->last, g_byte_array_unref);
   l->last = copy;
   pthread_mutex_unlock(&l->lock);
   nc_link_wake(l);
@@ -158,7 +119,7 @@ nc_link_close_after(NcLink *l, const GByteArray *last)
 bool
 nc_link_is_down(NcLink *l)
 {
-  return atomic_load(&l->down);
+  return !atomic_load(&l->up);
 }
 
 /* An error that the connection survives: so that the peer can still be told. */
@@ -172,62 +133,102 @@ nc_link_refuse(NcLink *l, GError *error)
 
 /* Options that fail make a connection worse, not wrong. Sockets that are not TCP (tests) have none. */
 static void
-nc_link_tune(NcLink *l)
+nc_link_set_option(NcLink *l, int fd, int level, int option, int value)
 {
-  bool shared = l->index == 0 && l->mover->setup.streams > 1;
-  const struct {
-    int level, option, value;
-  } options[] = {
-    { IPPROTO_TCP, TCP_NODELAY, 1 },
-    { IPPROTO_TCP, TCP_NOTSENT_LOWAT, shared ? NC_MOVER_NOTSENT_URGENT_BYTES : NC_MOVER_NOTSENT_BYTES },
-    { IPPROTO_TCP, TCP_USER_TIMEOUT, NC_MOVER_TCP_DEAD_S * 1000 },
-    { SOL_SOCKET, SO_KEEPALIVE, 1 },
-    { IPPROTO_TCP, TCP_KEEPIDLE, NC_MOVER_TCP_DEAD_S / 3 },
-    { IPPROTO_TCP, TCP_KEEPINTVL, NC_MOVER_TCP_DEAD_S / 3 },
-    { IPPROTO_TCP, TCP_KEEPCNT, 2 },
-  };
-  for (size_t i = 0; i < G_N_ELEMENTS(options); i++)
-    if (setsockopt(l->fd, options[i].level, options[i].option, &options[i].value, sizeof options[i].value) < 0)
-      nc_log(NC_LOG_DEBUG, "mover", "connection %u: socket option %d: %m", l->index, options[i].option);
+  if (setsockopt(fd, level, option, &value, sizeof value) < 0)
+    nc_log(NC_LOG_DEBUG, "mover", "connection %u: socket option %d: %m", l->index, option);
+}
+
+/* A path that is dead is noticed within NC_MOVER_TCP_DEAD_S, whether we have something to send or not. */
+static void
+nc_link_tune(NcLink *l, int fd)
+{
+  nc_link_set_option(l, fd, IPPROTO_TCP, TCP_NODELAY, 1);
+  nc_link_set_option(l, fd, IPPROTO_TCP, TCP_NOTSENT_LOWAT, NC_MOVER_NOTSENT_BYTES);
+  nc_link_set_option(l, fd, IPPROTO_TCP, TCP_USER_TIMEOUT, NC_MOVER_TCP_DEAD_S * 1000);
+  nc_link_set_option(l, fd, SOL_SOCKET, SO_KEEPALIVE, 1);
+  nc_link_set_option(l, fd, IPPROTO_TCP, TCP_KEEPIDLE, NC_MOVER_TCP_DEAD_S / 3);
+  nc_link_set_option(l, fd, IPPROTO_TCP, TCP_KEEPINTVL, NC_MOVER_TCP_DEAD_S / 3);
+  nc_link_set_option(l, fd, IPPROTO_TCP, TCP_KEEPCNT, 2);
+}
+
+static NcTls *
+nc_link_shake_hands(NcLink *l, int fd, GError **error)
+{
+  const NcMoverSetup *setup = &l->mover->setup;
+
+  nc_link_tune(l, fd);
+  NcTls *tls = setup->is_source ? nc_tls_psk_client(fd, setup->psk, setup->migration, NC_MOVER_HANDSHAKE_MS, error)
+                                : nc_tls_psk_server(fd, setup->psk, setup->migration, NC_MOVER_HANDSHAKE_MS, error);
+  if (!tls)
+    g_prefix_error(error, "connection %u to the %s's mover: ", l->index, nc_mover_other_side(l->mover));
+  return tls;
+}
+
+/* The link's from now on. One that came before and was not used yet is closed. */
+static void
+nc_link_give(NcLink *l, NcTls *tls)
+{
+  pthread_mutex_lock(&l->lock);
+  NcTls *older = l->next;
+  l->next = tls;
+  pthread_cond_signal(&l->given);
+  pthread_mutex_unlock(&l->lock);
+  nc_tls_free(older);
+  nc_link_wake(l);
+}
+
+static void *
+nc_link_try(void *argument)
+{
+  g_autofree NcLinkCandidate *c = argument;
+  NcLink *l = c->link;
+  GError *error = NULL;
+  NcTls *tls = nc_link_shake_hands(l, c->fd, &error);
+
+  if (tls) {
+    nc_link_give(l, tls);
+  } else if (nc_mover_link_was_ready(l->mover, l->index)) { /* a stranger, or another path that does not work */
+    nc_mover_link_refused(l->mover, l->index, error);
+  } else {
+    nc_mover_fail(l->mover, error);
+  }
+  atomic_fetch_sub(&l->candidates, 1);
+  return NULL;
+}
+
+void
+nc_link_admit(NcLink *l, int fd)
+{
+  if (atomic_fetch_add(&l->candidates, 1) >= NC_LINK_CANDIDATES) {
+    atomic_fetch_sub(&l->candidates, 1);
+    nc_log(NC_LOG_WARNING, "mover", "connection %u: too many at a time: one was closed", l->index);
+    close(fd);
+    return;
+  }
+  NcLinkCandidate *c = g_new(NcLinkCandidate, 1);
+  *c = (NcLinkCandidate){ .link = l, .fd = fd };
+  nc_mover_spawn("handshake", nc_link_try, c);
 }
 
 static bool
-nc_link_handshake(NcLink *l)
+nc_link_is_carrier(const NcLink *l)
 {
-  GError *error = NULL;
-  NcMoverSetup *setup = &l->mover->setup;
-  int fd = l->fd;
-
-  nc_link_tune(l);
-  l->tls = setup->is_source ? nc_tls_psk_client(fd, setup->psk, setup->migration, NC_MOVER_HANDSHAKE_MS, &error)
-                            : nc_tls_psk_server(fd, setup->psk, setup->migration, NC_MOVER_HANDSHAKE_MS, &error);
-  if (l->tls) {
-    l->fd = nc_tls_fd(l->tls);
-    nc_shaper_attach(l->mover->shaper, &l->port, l->fd);
-    return true;
-  }
-  g_prefix_error(&error, "connection %u to the %s's mover: ", l->index, nc_mover_other_side(l->mover));
-  nc_mover_fail(l->mover, error);
-  return false;
+  return nc_mover_carrier(l->mover) == (int)l->index;
 }
 
-/* Urgent frames, then latched statements. NULL: none. */
+/* HELLO, then what is urgent, then our last word. NULL: none. */
 static GByteArray *
 nc_link_pop_urgent(NcLink *l)
 {
-  GByteArray *frame;
+  GByteArray *frame = g_steal_pointer(&l->hello);
 
-  pthread_mutex_lock(&l->lock);
-  frame = g_queue_pop_head(&l->urgent);
+  if (!frame && l->has_hello && nc_link_is_carrier(l))
+    frame = nc_urgent_pop(l->mover->urgent);
   if (frame)
-    l->urgent_bytes -= frame->len;
-  for (uint8_t i = 0; !frame && i < NC_LINK_CHANNELS; i++) {
-    if (!l->acks[i].pending)
-      continue;
-    l->acks[i].pending = false;
-    frame = nc_frame_encode_ack(i, l->acks[i].seq, l->acks[i].offset);
-  }
-  if (!frame && l->last && l->phase == NC_LINK_RUNNING) {
+    return frame;
+  pthread_mutex_lock(&l->lock);
+  if (l->last && l->phase == NC_LINK_RUNNING) {
     frame = g_byte_array_ref(l->last);
     l->phase = NC_LINK_CLOSING;
   }
@@ -244,7 +245,7 @@ nc_link_make_ping(NcLink *l)
     l->pong_due = false;
     return nc_frame_encode_pong(l->pong_value);
   }
-  if (l->index != 0 || !l->has_hello || now_us < l->next_ping_us)
+  if (!l->has_hello || now_us < l->next_ping_us || !nc_link_is_carrier(l))
     return NULL;
   l->next_ping_us = now_us + NC_MOVER_PING_US;
   return nc_frame_encode_ping((uint64_t)now_us);
@@ -258,10 +259,10 @@ nc_link_make_ping(NcLink *l)
 static bool
 nc_link_has_urgent(NcLink *l)
 {
+  if (nc_link_is_carrier(l) && nc_urgent_has(l->mover->urgent))
+    return true;
   pthread_mutex_lock(&l->lock);
-  bool has = l->urgent_bytes > 0 || l->last;
-  for (unsigned i = 0; i < NC_LINK_CHANNELS; i++)
-    has = has || l->acks[i].pending;
+  bool has = l->last != NULL;
   pthread_mutex_unlock(&l->lock);
   return has;
 }
@@ -271,16 +272,18 @@ static bool
 nc_link_take_bulk(NcLink *l)
 {
   struct pollfd p = { .fd = l->fd, .events = POLLOUT };
+  NcMover *m = l->mover;
 
-  if (!l->mover->source || !atomic_load(&l->mover->open) || nc_mover_is_stopped(l->mover))
+  if (!m->source || !l->has_hello || !atomic_load(&m->open) || nc_mover_is_stopped(m))
     return false;
   if (poll(&p, 1, 0) <= 0) {
     l->want |= POLLOUT;
     return false;
   }
-  if (l->chunk_length >= l->bulk_bytes)
-    return nc_outbox_take_conclusion(nc_source_outbox(l->mover->source), &l->frame);
-  return nc_outbox_take(nc_source_outbox(l->mover->source), &l->frame);
+  GByteArray *conclusion = nc_outbox_take_conclusion(nc_source_outbox(m->source)); /* whatever the rate limit says */
+  if (conclusion)
+    nc_mover_send_urgent(m, conclusion);
+  return l->chunk_length < l->bulk_bytes && nc_outbox_take(nc_source_outbox(m->source), l->index, &l->frame);
 }
 
 /* Chooses the next frame; false if there is nothing to send. */
@@ -305,9 +308,7 @@ nc_link_end_frame(NcLink *l)
 {
   if (l->frame.is_batch)
     nc_outbox_written(nc_source_outbox(l->mover->source), &l->frame);
-  else
-    g_byte_array_unref(l->frame.header);
-  l->frame = (NcOutFrame){ 0 };
+  nc_out_frame_clear(&l->frame);
 }
 
 /* Copies what fits of ${part}, which begins ${start} bytes into the frame, until the record has ${room} bytes. */
@@ -409,9 +410,11 @@ nc_link_handle_frame(NcLink *l, GError **error)
   if (!l->has_hello) {
     if (!nc_session_check_hello(m, l->index, &l->in, error))
       return false;
-    l->has_hello = true;
+    l->has_hello = l->was_ready = true;
     l->deadline_us = 0;
     nc_mover_link_ready(m, l->index, nc_tls_cipher(l->tls));
+    if (nc_link_is_carrier(l) && m->setup.streams > 1) /* what is urgent has others' bulk to share the path with only */
+      nc_link_set_option(l, l->fd, IPPROTO_TCP, TCP_NOTSENT_LOWAT, NC_MOVER_NOTSENT_URGENT_BYTES);
     return true;
   }
   switch (l->in.type) {
@@ -503,7 +506,7 @@ nc_link_timeout_us(const NcLink *l)
     next_us = l->deadline_us;
   /* A record that waits for the socket is first, then the frame under way, then a ping. */
   bool has_record = l->chunk_done < l->chunk_length;
-  if (l->index == 0 && l->has_hello && l->phase == NC_LINK_RUNNING && !has_record && !l->frame.header)
+  if (l->has_hello && l->phase == NC_LINK_RUNNING && !has_record && !l->frame.header && nc_link_is_carrier(l))
     next_us = MIN(next_us, l->next_ping_us);
   if (l->bulk_ask_us > 0 && !has_record)
     next_us = MIN(next_us, l->bulk_ask_us);
@@ -528,12 +531,21 @@ nc_link_sleep(NcLink *l)
     return; /* drained by nobody else: can't happen, and would do no harm */
 }
 
+static bool
+nc_link_is_replaced(NcLink *l)
+{
+  pthread_mutex_lock(&l->lock);
+  bool is_replaced = l->next != NULL;
+  pthread_mutex_unlock(&l->lock);
+  return is_replaced;
+}
+
 /* One turn of writing and reading; false when the connection is over, with *error unless that was the plan. */
 static bool
 nc_link_turn(NcLink *l, bool *moved, GError **error)
 {
   l->want = 0;
-  if (!nc_link_write(l, moved, error) || !nc_link_read(l, moved, error))
+  if (nc_link_is_replaced(l) || !nc_link_write(l, moved, error) || !nc_link_read(l, moved, error))
     return false;
   if (l->deadline_us > 0 && nc_mono_us() >= l->deadline_us)
     return l->phase == NC_LINK_RUNNING && nc_fail(error, NC_ERROR_TIMEOUT, "the other side did not say hello in time");
@@ -547,15 +559,15 @@ nc_link_turn(NcLink *l, bool *moved, GError **error)
   return true;
 }
 
+/* Until the connection is over; *error says why, NULL: that was the plan, or there is a better one. */
 static void
-nc_link_loop(NcLink *l)
+nc_link_loop(NcLink *l, GError **error)
 {
-  GError *error = NULL;
   bool announced = false; /* asleep was set, and nothing has moved since */
 
   for (;;) {
     bool moved = false;
-    if (!nc_link_turn(l, &moved, &error))
+    if (!nc_link_turn(l, &moved, error))
       break;
     if (moved) {
       announced = false;
@@ -567,10 +579,50 @@ nc_link_loop(NcLink *l)
       announced = false;
     }
   }
-  if (error && l->phase == NC_LINK_RUNNING)
+  if (l->phase != NC_LINK_RUNNING || nc_link_is_replaced(l)) /* the other side may close the old one first */
+    g_clear_error(error);
+}
+
+/* The next connection; waits for it. */
+static void
+nc_link_begin(NcLink *l)
+{
+  pthread_mutex_lock(&l->lock);
+  while (!l->next)
+    pthread_cond_wait(&l->given, &l->lock);
+  l->tls = g_steal_pointer(&l->next);
+  atomic_store(&l->up, true);
+  pthread_mutex_unlock(&l->lock);
+  l->fd = nc_tls_fd(l->tls);
+  nc_shaper_attach(l->mover->shaper, &l->port, l->fd);
+  l->phase = NC_LINK_RUNNING;
+  l->has_hello = l->deaf = l->pong_due = false;
+  l->chunk_length = l->chunk_done = l->frame_done = l->header_done = 0;
+  l->next_ping_us = l->bulk_ask_us = 0;
+  l->deadline_us = nc_mono_us() + NC_MOVER_HANDSHAKE_MS * 1000;
+  l->hello = nc_session_hello(l->mover, l->index);
+}
+
+/* What it had begun is the next connection's, or another link's. ${error} is taken; NULL: nothing to tell. */
+static void
+nc_link_end(NcLink *l, GError *error)
+{
+  bool ended_well = l->phase != NC_LINK_RUNNING;
+  bool had_hello = l->has_hello;
+
+  shutdown(l->fd, SHUT_RDWR);
+  nc_out_frame_clear(&l->frame);
+  g_clear_pointer(&l->hello, g_byte_array_unref);
+  l->has_hello = false;
+  if (error && !had_hello && !l->was_ready) { /* what never worked is not lost */
+    g_prefix_error(&error, "connection %u to the %s's mover: ", l->index, nc_mover_other_side(l->mover));
+    nc_mover_fail(l->mover, error);
+  } else if (!ended_well) {
     nc_mover_lost_link(l->mover, l->index, error);
-  else
-    g_clear_error(&error);
+  }
+  g_clear_pointer(&l->tls, nc_tls_free);
+  l->fd = -1;
+  atomic_store(&l->up, false);
 }
 
 static void *
@@ -578,21 +630,30 @@ nc_link_run(void *argument)
 {
   NcLink *l = argument;
 
-  if (nc_link_handshake(l)) {
-    l->decoder = nc_batch_decoder_new();
-    if (l->mover->sink && l->mover->shadow)
-      nc_batch_decoder_use_shadow(l->decoder, l->mover->shadow, false);
-    l->deadline_us = nc_mono_us() + NC_MOVER_HANDSHAKE_MS * 1000;
-    nc_link_urgent(l, nc_session_hello(l->mover, l->index));
-    nc_link_loop(l);
-    shutdown(l->fd, SHUT_RDWR); /* the peer need not wait for us; closed when the process ends */
+  l->decoder = nc_batch_decoder_new();
+  if (l->mover->sink && l->mover->shadow)
+    nc_batch_decoder_use_shadow(l->decoder, l->mover->shadow, false);
+  for (;;) {
+    GError *error = NULL;
+    nc_link_begin(l);
+    nc_link_loop(l, &error);
+    nc_link_end(l, error);
   }
-  atomic_store(&l->down, true);
   return NULL;
 }
 
-void
-nc_link_start(NcLink *l)
+NcLink *
+nc_link_new(NcMover *m, unsigned index)
 {
+  NcLink *l = g_new0(NcLink, 1);
+
+  l->mover = m;
+  l->index = index;
+  l->fd = -1;
+  l->wake_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+  pthread_mutex_init(&l->lock, NULL);
+  pthread_cond_init(&l->given, NULL);
+  l->payload = g_malloc(NC_FRAME_PAYLOAD_MAX);
   nc_mover_spawn("link", nc_link_run, l);
+  return l;
 }

@@ -13,6 +13,8 @@
 #include <stdlib.h>
 #include <unistd.h>
 
+#define NC_MOVER_SPARE_ARENAS 4 /* beside one per encoder: reader, writer, and the links' share */
+
 typedef struct {
   uid_t uid;
   gid_t gid;
@@ -133,10 +135,16 @@ nc_mover_parse_options(int argc, char **argv, NcMoverOptions *ret)
   }
 }
 
-/* Buffers of a batch are reused by malloc, not given back to the kernel and faulted in again each time. */
+/*
+ * Buffers of a batch are reused by malloc, not given back to the kernel and faulted in again each time. And the number
+ * of arenas is said now: with the eighth thread or so glibc would look into /sys for it, which the sandbox forbids.
+ */
 static void
 nc_mover_tune_malloc(void)
 {
+#ifdef M_ARENA_MAX
+  mallopt(M_ARENA_MAX, NC_MOVER_SPARE_ARENAS + (int)g_get_num_processors());
+#endif
 #ifdef M_MMAP_THRESHOLD
   mallopt(M_MMAP_THRESHOLD, 4 << 20);
   mallopt(M_TRIM_THRESHOLD, 64 << 20);

@@ -21,7 +21,6 @@
 #include <unistd.h>
 
 #define NC_MOVER_STACK_BYTES (2u << 20) /* LZ4 and jansson need the most: tens of KiB */
-#define NC_MOVER_LOSS_GRACE_US 200000   /* the reason (ERROR, BYE) may still arrive on another connection */
 
 const char *
 nc_mover_side(const NcMover *m)
@@ -106,52 +105,10 @@ nc_mover_fail_from_peer(NcMover *m, int code, const char *text)
 }
 
 void
-nc_mover_lost_link(NcMover *m, unsigned index, GError *error)
-{
-  if (!atomic_load(&m->peer_left))
-    g_usleep(NC_MOVER_LOSS_GRACE_US);
-  if (atomic_load(&m->peer_left)) {
-    nc_log(NC_LOG_INFO, "mover", "connection %u ended: %s", index, error->message);
-    g_error_free(error);
-    return;
-  }
-  /* Resumption goes here: reconnect, then resend from the outbox what was not acknowledged. */
-  g_prefix_error(&error, "connection %u to the %s's mover: ", index, nc_mover_other_side(m));
-  nc_mover_fail(m, error);
-}
-
-void
 nc_mover_qemu_closed(NcMover *m)
 {
   if (!atomic_exchange(&m->qemu_gone, true))
     nc_mover_emit(m, json_pack("{s:s, s:s}", "ev", "qemu_closed", "channel", "main"));
-}
-
-void
-nc_mover_link_ready(NcMover *m, unsigned index, const char *cipher)
-{
-  pthread_mutex_lock(&m->state_lock);
-  bool all = ++m->links_ready == m->setup.streams;
-  if (all)
-    nc_secret_clear(m->setup.psk, sizeof m->setup.psk); /* every handshake is over */
-  pthread_mutex_unlock(&m->state_lock);
-  if (!all)
-    return;
-  nc_mover_emit(m, json_pack("{s:s, s:s, s:i}", "ev", "ready", "cipher", cipher, "streams", (int)m->setup.streams));
-  pthread_mutex_lock(&m->state_lock);
-  atomic_store(&m->open, true);
-  pthread_cond_broadcast(&m->opened);
-  pthread_mutex_unlock(&m->state_lock);
-  nc_mover_wake_links(m);
-}
-
-void
-nc_mover_wait_open(NcMover *m)
-{
-  pthread_mutex_lock(&m->state_lock);
-  while (!atomic_load(&m->open))
-    pthread_cond_wait(&m->opened, &m->state_lock);
-  pthread_mutex_unlock(&m->state_lock);
 }
 
 typedef struct {
@@ -160,13 +117,14 @@ typedef struct {
   void *argument;
 } NcMoverThread;
 
+/* Each thread names itself: naming another one opens a file. */
 static void *
-nc_mover_thread(void *data)
+nc_mover_run_thread(void *data)
 {
   NcMoverThread thread = *(NcMoverThread *)data;
 
   g_free(data);
-  prctl(PR_SET_NAME, thread.name); /* naming another thread would open a file */
+  prctl(PR_SET_NAME, thread.name);
   return thread.run(thread.argument);
 }
 
@@ -180,23 +138,13 @@ nc_mover_spawn(const char *name, void *(*run)(void *), void *argument)
   pthread_attr_init(&attributes);
   pthread_attr_setstacksize(&attributes, NC_MOVER_STACK_BYTES);
   pthread_attr_setdetachstate(&attributes, PTHREAD_CREATE_DETACHED);
-  *start = (NcMoverThread){ name, run, argument };
-  int r = pthread_create(&thread, &attributes, nc_mover_thread, start);
+  *start = (NcMoverThread){ .name = name, .run = run, .argument = argument };
+  int r = pthread_create(&thread, &attributes, nc_mover_run_thread, start);
   if (r != 0) {
     nc_log(NC_LOG_ERR, "mover", "can't start thread %s: %s", name, g_strerror(r));
     _exit(EXIT_FAILURE);
   }
   pthread_attr_destroy(&attributes);
-}
-
-void
-nc_mover_wake_links(NcMover *m)
-{
-  /* Before all links are there nothing is to be sent; after that the table does not change. */
-  if (!atomic_load(&m->open))
-    return;
-  for (unsigned i = 0; i < m->setup.streams; i++)
-    nc_link_wake(m->links[i]);
 }
 
 static uint64_t
@@ -298,6 +246,7 @@ nc_mover_progress(NcMover *m, const char *event, int64_t now_us)
     { "delta_bytes", nc_counted(&m->counters.delta_bytes) },
     { "resent_batches", nc_counted(&m->counters.resent_batches) },
     { "resent_bytes", nc_counted(&m->counters.resent_bytes) },
+    { "reconnects", nc_counted(&m->counters.reconnects) },
     { "page_bytes_in", nc_counted(&m->counters.page_bytes_in) },
     { "page_bytes_out", nc_counted(&m->counters.page_bytes_out) },
     { "wire_rate_bps", (uint64_t)nc_mover_rate(m, now_us) },

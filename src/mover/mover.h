@@ -18,14 +18,14 @@
  * Order. A batch gets its sequence number when the reader cuts it from the
  * stream, is encoded by any worker, leaves by any connection in sequence order,
  * is decoded and verified by the thread of the connection it arrived on, and put in order again by
- * the sink. The return path is one batch sequence on connection 0. What
+ * the sink. The return path is one batch sequence, sent on the carrier (links.h). What
  * concludes the stream (GRANT, END) names an offset; the sink holds it until
  * everything before that offset has been delivered.
  *
  * Urgency. Each connection writes records of at most 16 KiB; at each frame's
  * end it looks for urgent frames first, then for its acknowledgements, then
- * for bulk. Urgent frames travel on connection 0. A frame once begun is finished first, so
- * with more than one connection, connection 0 lets the kernel hold less unsent
+ * for bulk. Urgent frames travel on one of the connections, the carrier. A frame once begun is finished first, so
+ * with more than one connection, the carrier lets the kernel hold less unsent
  * bulk than the others, and an urgent frame waits for one batch at most. Under a
  * rate limit (shaper.h) bulk waits for the bucket before each record, and a frame
  * that something urgent waits for is finished at once.
@@ -35,8 +35,8 @@
  * slow link; what is behind that stays in QEMU and is what QEMU measures);
  * unacknowledged wire bytes (wire/flight.h); batches and raw bytes ahead of the
  * next expected one at the destination (sink.h; more is a protocol error);
- * unacknowledged return-path bytes (back_sender.h). Acknowledgements, pings and pongs are
- * latched, not queued.
+ * unacknowledged return-path bytes (back_sender.h), urgent frames not confirmed (urgent.h), handshakes
+ * at a time (link.c). Acknowledgements, pings and pongs are latched, not queued.
  *
  * Failure. The first error wins: nc_mover_fail() keeps it and wakes the main
  * thread, which tells novacrond, tells the peer (ERROR on every connection that
@@ -45,14 +45,15 @@
  * never closed or shut down by us before we exit: at the source that would
  * resume the guest.
  *
- * Resumption of lost connections is not in this version: losing one is
- * NC_ERROR_UNREACHABLE. Its place is nc_mover_lost_link(): the outbox keeps every
- * coded batch until it is acknowledged, and the sink takes a batch by its number, from whatever
- * connection.
+ * Losing a connection is not a failure: it is told (`lost`), and the link waits for
+ * novacrond to give it another one (links.h, link.h). The outbox keeps every coded batch until it is
+ * acknowledged and sends what a lost link had taken again; the sink takes a batch by its
+ * number, from whatever connection, and drops what it has. QEMU sees a pause in the
+ * flow. Only a connection that never worked is an error.
  *
  * Locks are pthread mutexes, not GMutex: the thread sanitizer sees the former.
- * No module takes another's lock while it holds its own, except that of the events
- * (nc_mover_emit), which is a leaf.
+ * No module takes another's lock while it holds its own, except those of the events
+ * (nc_mover_emit) and of what is urgent, which are leaves.
  */
 #pragma once
 
@@ -77,6 +78,7 @@ typedef struct NcSource NcSource;
 typedef struct NcSink NcSink;
 typedef struct NcBackSender NcBackSender;
 typedef struct NcBackReceiver NcBackReceiver;
+typedef struct NcUrgent NcUrgent;
 
 /* Written by the data path without locks, read for progress. */
 typedef struct {
@@ -87,6 +89,7 @@ typedef struct {
   _Atomic uint64_t pages, zero_pages, fill_pages;
   _Atomic uint64_t reference_pages, delta_pages, delta_bytes;
   _Atomic uint64_t resent_batches, resent_bytes;
+  _Atomic uint64_t reconnects; /* connections that were lost and came again */
   _Atomic uint64_t page_bytes_in, page_bytes_out;
   _Atomic uint64_t rtt_us;
   _Atomic uint64_t in_flight_bytes; /* unacknowledged / waiting for their turn */
@@ -124,7 +127,9 @@ typedef struct NcMover {
   pthread_cond_t opened;
   GError *failure;        /* the first one */
   bool failure_from_peer; /* it has told us: don't tell it back */
-  unsigned links_ready;   /* HELLO exchanged */
+  uint32_t links_up;      /* one bit each: HELLO exchanged */
+  uint32_t links_known;   /* the same, of any time */
+  atomic_int carrier;     /* links.h; written with the lock held */
 
   /* Of the main thread: what the last progress saw, for the rate. */
   int64_t rate_us;
@@ -140,6 +145,7 @@ typedef struct NcMover {
 
   /* Made by the main thread before the first link; the role's half is NULL on the other side. */
   NcLink *links[NC_MOVER_MAX_STREAMS]; /* by index; NULL until `conn` */
+  NcUrgent *urgent;
   NcShaper *shaper;                    /* bulk asks it; the destination's has no limit */
   NcSource *source;
   NcBackReceiver *back_receiver;
@@ -161,24 +167,14 @@ void nc_mover_emit_if_possible(NcMover *m, json_t *event);
 void nc_mover_fail(NcMover *m, GError *error);
 /* The peer's ERROR frame. */
 void nc_mover_fail_from_peer(NcMover *m, int code, const char *text);
-/* A TLS connection ended that should not have; ${error} is taken. Called by its own thread, may sleep. */
-void nc_mover_lost_link(NcMover *m, unsigned index, GError *error);
 /* QEMU closed its socket. Reported once. Any thread. */
 void nc_mover_qemu_closed(NcMover *m);
-/* Link ${index} has exchanged HELLO; the last one to do so opens the flow. */
-void nc_mover_link_ready(NcMover *m, unsigned index, const char *cipher);
 
 /*
  * Starts a detached thread, named for debuggers (${name}: at most 15 bytes, static). All of the mover's threads run
  * until the process ends: a thread blocked on QEMU can't be joined, and need not be.
  */
 void nc_mover_spawn(const char *name, void *(*run)(void *), void *argument);
-
-/* Blocks until all links are ready. Before, ${m}->links is the main thread's. */
-void nc_mover_wait_open(NcMover *m);
-
-/* Wakes every link that sleeps: there is bulk, or room for it. Any thread, no lock held. */
-void nc_mover_wake_links(NcMover *m);
 
 /* `progress` (or `done`): the keys of docs/protocols.md section 1. New reference. */
 json_t *nc_mover_progress(NcMover *m, const char *event, int64_t now_us);

@@ -4,6 +4,7 @@
 #include "base/ident.h"
 #include "base/log.h"
 #include "mover/limits.h"
+#include "mover/links.h"
 #include "wire/bucket.h"
 #include "wire/flight.h"
 #include "wire/frame.h"
@@ -20,11 +21,13 @@ typedef struct {
   uint64_t end_offset;
   uint32_t raw_bytes;
   uint32_t wire_bytes;
+  unsigned link; /* that took it last */
+  bool written;  /* entirely in TLS: only then may it be acknowledged */
+  bool sent;     /* it was, at least once */
+  bool queued;   /* in the resend queue */
+  bool refused;  /* the peer has asked for it again; once is enough */
   unsigned rung; /* with a tuner: how it was coded, */
   double work;   /* and its size for it */
-  bool written; /* entirely in TLS: only then may it be acknowledged */
-  bool sent;    /* it was, at least once */
-  bool resent;  /* once is enough */
 } NcOutSlot;
 
 /* A GRANT (epoch > 0) or END. */
@@ -44,7 +47,7 @@ struct NcOutbox {
   uint64_t next_submit, next_claim, next_take, next_ack;
   NcOutSlot ring[NC_MOVER_MAX_AHEAD];
   NcChain chain;      /* of the batches taken */
-  GQueue resend;      /* of GUINT_TO_POINTER(index in ring): to be sent once more, before anything new */
+  GQueue resend;      /* of GUINT_TO_POINTER(index in ring): before anything new, if the slot is still `queued` */
   bool history_failed;
 
   /* who keeps the reader waiting, microseconds, halved every NC_MOVER_RATE_US of waiting */
@@ -85,6 +88,14 @@ nc_raw_batch_free(NcRawBatch *batch)
   g_array_unref(batch->records);
   nc_plan_free(batch->plan);
   g_free(batch);
+}
+
+void
+nc_out_frame_clear(NcOutFrame *frame)
+{
+  g_clear_pointer(&frame->header, g_byte_array_unref);
+  g_clear_pointer(&frame->payload, g_byte_array_unref);
+  *frame = (NcOutFrame){ 0 };
 }
 
 static NcOutSlot *
@@ -346,16 +357,16 @@ nc_outbox_encode_conclusion_locked(const NcOutbox *o, uint64_t epoch)
   return epoch > 0 ? nc_frame_encode_grant(&grant) : nc_frame_encode_end(NC_CHANNEL_MAIN, &end);
 }
 
-static bool
-nc_outbox_take_conclusion_locked(NcOutbox *o, NcOutFrame *ret)
+static GByteArray *
+nc_outbox_take_conclusion_locked(NcOutbox *o)
 {
   NcConclusion *first = g_queue_peek_head(&o->conclusions);
   if (!first || o->next_take < first->after_seq)
-    return false;
+    return NULL;
   g_queue_pop_head(&o->conclusions);
-  *ret = (NcOutFrame){ .header = nc_outbox_encode_conclusion_locked(o, first->epoch), .is_batch = false };
+  GByteArray *frame = nc_outbox_encode_conclusion_locked(o, first->epoch);
   g_free(first);
-  return true;
+  return frame;
 }
 
 /* The window is asked with something in flight only: a batch larger than it must be able to pass. */
@@ -368,61 +379,111 @@ nc_outbox_window_has_room_locked(const NcOutbox *o, const NcOutSlot *slot)
          o->in_flight_raw_bytes + slot->raw_bytes <= o->ahead_bytes && o->next_take - o->next_ack < o->ahead_batches;
 }
 
-static bool
-nc_outbox_take_resend_locked(NcOutbox *o, NcOutFrame *ret)
+/* Batch ${seq}, to be written by ${link}. */
+static void
+nc_outbox_give_locked(NcOutbox *o, NcOutSlot *slot, uint64_t seq, unsigned link, NcOutFrame *ret)
 {
-  if (g_queue_is_empty(&o->resend))
+  slot->link = link;
+  *ret = (NcOutFrame){
+    .header = g_byte_array_ref(slot->header), .payload = g_byte_array_ref(slot->payload), .seq = seq, .is_batch = true
+  };
+}
+
+/* What became superfluous meanwhile is left out. */
+static bool
+nc_outbox_take_resend_locked(NcOutbox *o, unsigned link, NcOutFrame *ret)
+{
+  while (!g_queue_is_empty(&o->resend)) {
+    unsigned index = GPOINTER_TO_UINT(g_queue_pop_head(&o->resend));
+    NcOutSlot *slot = &o->ring[index];
+    uint64_t seq = o->next_ack + (index + NC_MOVER_MAX_AHEAD - o->next_ack % NC_MOVER_MAX_AHEAD) % NC_MOVER_MAX_AHEAD;
+    if (!slot->queued)
+      continue;
+    slot->queued = false;
+    nc_outbox_give_locked(o, slot, seq, link, ret);
+    nc_count(&o->mover->counters.resent_batches, 1);
+    nc_count(&o->mover->counters.resent_bytes, slot->wire_bytes);
+    return true;
+  }
+  return false;
+}
+
+static bool
+nc_outbox_take_next_locked(NcOutbox *o, unsigned link, NcOutFrame *ret)
+{
+  NcOutSlot *slot = nc_outbox_slot(o, o->next_take);
+
+  if (o->next_take == o->next_submit || !slot->payload || !nc_outbox_window_has_room_locked(o, slot))
     return false;
-  unsigned index = GPOINTER_TO_UINT(g_queue_pop_head(&o->resend));
-  NcOutSlot *slot = &o->ring[index];
-  uint64_t seq = o->next_ack + (index + NC_MOVER_MAX_AHEAD - o->next_ack % NC_MOVER_MAX_AHEAD) % NC_MOVER_MAX_AHEAD;
-  *ret = (NcOutFrame){ .header = slot->header, .payload = slot->payload, .seq = seq, .is_batch = true };
+  nc_outbox_give_locked(o, slot, o->next_take++, link, ret);
+  if (o->in_flight_wire_bytes == 0) { /* only what happens under load is a rate */
+    o->rate_acked_bytes = 0;
+    o->rate_since_us = nc_mono_us();
+  }
+  o->in_flight_wire_bytes += slot->wire_bytes;
+  o->in_flight_raw_bytes += slot->raw_bytes;
+  nc_chain_append(&o->chain, slot->raw_bytes, nc_batch_sha256(slot->payload->data));
+  nc_outbox_note_wait_locked(o);
   return true;
 }
 
 bool
-nc_outbox_take(NcOutbox *o, NcOutFrame *ret)
+nc_outbox_take(NcOutbox *o, unsigned link, NcOutFrame *ret)
 {
   pthread_mutex_lock(&o->lock);
-  bool found = nc_outbox_take_resend_locked(o, ret) || nc_outbox_take_conclusion_locked(o, ret);
-  NcOutSlot *slot = nc_outbox_slot(o, o->next_take);
-  if (!found && o->next_take < o->next_submit && slot->payload && nc_outbox_window_has_room_locked(o, slot)) {
-    *ret = (NcOutFrame){ .header = slot->header, .payload = slot->payload, .seq = o->next_take++, .is_batch = true };
-    if (o->in_flight_wire_bytes == 0) { /* only what happens under load is a rate */
-      o->rate_acked_bytes = 0;
-      o->rate_since_us = nc_mono_us();
-    }
-    o->in_flight_wire_bytes += slot->wire_bytes;
-    o->in_flight_raw_bytes += slot->raw_bytes;
-    nc_chain_append(&o->chain, slot->raw_bytes, nc_batch_sha256(slot->payload->data));
-    nc_outbox_note_wait_locked(o);
-    found = true;
-  }
+  bool found = nc_outbox_take_resend_locked(o, link, ret) || nc_outbox_take_next_locked(o, link, ret);
   atomic_store_explicit(&o->mover->counters.in_flight_bytes, o->in_flight_wire_bytes, memory_order_relaxed);
   pthread_mutex_unlock(&o->lock);
   return found;
 }
 
-bool
-nc_outbox_take_conclusion(NcOutbox *o, NcOutFrame *ret)
+GByteArray *
+nc_outbox_take_conclusion(NcOutbox *o)
 {
   pthread_mutex_lock(&o->lock);
-  bool found = nc_outbox_take_conclusion_locked(o, ret);
+  GByteArray *frame = nc_outbox_take_conclusion_locked(o);
   pthread_mutex_unlock(&o->lock);
-  return found;
+  return frame;
 }
 
 void
 nc_outbox_written(NcOutbox *o, const NcOutFrame *frame)
 {
   pthread_mutex_lock(&o->lock);
-  NcOutSlot *slot = nc_outbox_slot(o, frame->seq);
-  slot->written = true;
-  if (!slot->sent)
-    o->unsent_raw_bytes -= slot->raw_bytes;
-  slot->sent = true;
-  pthread_cond_signal(&o->has_room);
+  NcOutSlot *slot = frame->seq >= o->next_ack ? nc_outbox_slot(o, frame->seq) : NULL; /* NULL: the copy before it arrived */
+  if (slot) {
+    slot->written = true;
+    if (!slot->sent)
+      o->unsent_raw_bytes -= slot->raw_bytes;
+    slot->sent = true;
+    pthread_cond_signal(&o->has_room);
+  }
   pthread_mutex_unlock(&o->lock);
+}
+
+static void
+nc_outbox_queue_locked(NcOutbox *o, uint64_t seq)
+{
+  NcOutSlot *slot = nc_outbox_slot(o, seq);
+
+  if (!slot->queued)
+    g_queue_push_tail(&o->resend, GUINT_TO_POINTER((unsigned)(seq % NC_MOVER_MAX_AHEAD)));
+  slot->queued = true;
+}
+
+void
+nc_outbox_lost(NcOutbox *o, unsigned link, bool last)
+{
+  pthread_mutex_lock(&o->lock);
+  for (uint64_t seq = o->next_ack; seq < o->next_take; seq++)
+    if (nc_outbox_slot(o, seq)->link == link)
+      nc_outbox_queue_locked(o, seq);
+  if (last) { /* whatever comes next may be another way */
+    nc_flight_free(o->flight);
+    o->flight = nc_flight_new(o->mover->setup.pause_budget_ms);
+  }
+  pthread_mutex_unlock(&o->lock);
+  nc_mover_wake_links(o->mover);
 }
 
 static void
@@ -443,7 +504,9 @@ nc_outbox_measure_locked(NcOutbox *o, uint64_t raw_bytes, int64_t now_us)
 static bool
 nc_outbox_check_ack_locked(NcOutbox *o, uint64_t seq, uint64_t offset, GError **error)
 {
-  if (seq < o->next_ack || seq >= o->next_take)
+  if (seq < o->next_ack)
+    return true;
+  if (seq >= o->next_take)
     return nc_fail(error, NC_ERROR_PROTOCOL, "acknowledged batch %" G_GUINT64_FORMAT " is not under way", seq);
   for (uint64_t i = o->next_ack; i <= seq; i++) /* at most NC_MOVER_MAX_AHEAD */
     if (!nc_outbox_slot(o, i)->written)
@@ -488,62 +551,63 @@ nc_outbox_acked(NcOutbox *o, uint64_t seq, uint64_t offset, GError **error)
   return ok;
 }
 
-/* Only what was entirely sent, and was not asked for before. */
-static NcOutSlot *
-nc_outbox_find_resend_locked(NcOutbox *o, uint64_t seq, GError **error)
+/* Only what was entirely sent, and was not asked for before. Takes the raw bytes of one with history. */
+static bool
+nc_outbox_begin_resend_locked(NcOutbox *o, uint64_t seq, NcRawBatch **ret_raw, GError **error)
 {
   NcOutSlot *slot = seq >= o->next_ack && seq < o->next_take ? nc_outbox_slot(o, seq) : NULL;
 
-  if (!slot || !slot->written) {
-    nc_fail(error, NC_ERROR_PROTOCOL, "batch %" G_GUINT64_FORMAT " is asked for again and not under way", seq);
-    return NULL;
-  }
-  if (slot->resent) {
-    nc_fail(error, NC_ERROR_CORRUPT, "batch %" G_GUINT64_FORMAT " arrives wrong again and again", seq);
-    return NULL;
-  }
-  slot->resent = true;
+  if (!slot || !slot->written)
+    return nc_fail(error, NC_ERROR_PROTOCOL, "batch %" G_GUINT64_FORMAT " is asked for again and not under way", seq);
+  if (slot->refused)
+    return nc_fail(error, NC_ERROR_CORRUPT, "batch %" G_GUINT64_FORMAT " arrives wrong again and again", seq);
+  slot->refused = true;
   slot->written = false; /* it can't be acknowledged before it has gone once more */
-  return slot;
+  slot->queued = false;  /* not as it is */
+  *ret_raw = g_steal_pointer(&slot->raw);
+  return true;
 }
 
-/* Without what the destination's shadow may have wrong. The slot stays: nobody can acknowledge it now. */
+/* In place of what the destination's shadow may have wrong. A copy that was under way may have arrived meanwhile. */
 static void
-nc_outbox_make_plain(NcOutbox *o, NcOutSlot *slot, uint64_t seq)
+nc_outbox_replace_locked(NcOutbox *o, uint64_t seq, GByteArray *payload)
 {
-  g_autoptr(NcBatchEncoder) encoder = nc_batch_encoder_new(&o->mover->setup.policy);
-  GByteArray *payload = nc_outbox_encode_raw(encoder, slot->raw, true, NULL);
-  GByteArray *header = nc_frame_encode_batch_header(NC_CHANNEL_MAIN, seq, payload->len);
+  NcOutSlot *slot = nc_outbox_slot(o, seq);
 
-  pthread_mutex_lock(&o->lock);
   o->in_flight_wire_bytes -= slot->wire_bytes;
   g_byte_array_unref(slot->header);
   g_byte_array_unref(slot->payload);
-  slot->header = header;
-  slot->payload = payload;
-  slot->wire_bytes = header->len + payload->len;
+  slot->header = nc_frame_encode_batch_header(NC_CHANNEL_MAIN, seq, payload->len);
+  slot->payload = g_byte_array_ref(payload);
+  slot->wire_bytes = slot->header->len + payload->len;
   o->in_flight_wire_bytes += slot->wire_bytes;
-  o->history_failed = true;
-  pthread_mutex_unlock(&o->lock);
 }
 
 bool
 nc_outbox_resend(NcOutbox *o, uint64_t seq, GError **error)
 {
+  g_autoptr(NcBatchEncoder) encoder = nc_batch_encoder_new(&o->mover->setup.policy);
+  g_autoptr(GByteArray) plain = NULL;
+  NcRawBatch *raw = NULL;
+
   pthread_mutex_lock(&o->lock);
-  NcOutSlot *slot = nc_outbox_find_resend_locked(o, seq, error);
+  bool ok = nc_outbox_begin_resend_locked(o, seq, &raw, error);
   pthread_mutex_unlock(&o->lock);
-  if (!slot)
+  if (!ok)
     return false;
   nc_log(NC_LOG_WARNING, "mover", "batch %" G_GUINT64_FORMAT " did not arrive as it was sent%s: sending it again", seq,
-         slot->raw ? " (the shadows differ)" : "");
-  if (slot->raw)
-    nc_outbox_make_plain(o, slot, seq);
-  nc_count(&o->mover->counters.resent_batches, 1);
-  nc_count(&o->mover->counters.resent_bytes, slot->wire_bytes);
+         raw ? " (the shadows differ)" : "");
+  if (raw)
+    plain = nc_outbox_encode_raw(encoder, raw, true, NULL);
   pthread_mutex_lock(&o->lock);
-  g_queue_push_tail(&o->resend, GUINT_TO_POINTER((unsigned)(seq % NC_MOVER_MAX_AHEAD)));
+  if (seq >= o->next_ack) {
+    if (plain)
+      nc_outbox_replace_locked(o, seq, plain);
+    nc_outbox_queue_locked(o, seq);
+  }
+  o->history_failed = o->history_failed || plain;
   pthread_mutex_unlock(&o->lock);
+  nc_raw_batch_free(raw);
   nc_mover_wake_links(o->mover);
   return true;
 }

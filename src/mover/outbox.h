@@ -36,15 +36,17 @@ NcRawBatch *nc_raw_batch_new(uint64_t offset);
 void nc_raw_batch_free(NcRawBatch *batch); /* NULL is fine */
 
 /*
- * A frame to write. A batch's bytes belong to the outbox and stay until they are
- * acknowledged, hence until written; any other frame is the taker's.
+ * A frame to write, with references of the taker's: what is being sent again may be
+ * acknowledged meanwhile.
  */
 typedef struct {
-  GByteArray *header;  /* or the whole frame */
+  GByteArray *header;  /* or the whole frame; NULL: no frame */
   GByteArray *payload; /* NULL: none */
   uint64_t seq;        /* of a batch */
   bool is_batch;
 } NcOutFrame;
+
+void nc_out_frame_clear(NcOutFrame *frame);
 
 /* Starts ${m}->setup.workers encoders. Lives as long as the process. */
 NcOutbox *nc_outbox_new(NcMover *m);
@@ -61,14 +63,22 @@ void nc_outbox_conclude(NcOutbox *o, uint64_t epoch);
 /* The chain over the batches that links have taken. Any thread. */
 void nc_outbox_position(NcOutbox *o, NcChain *ret);
 
-/* The next frame in order, if there is one and the window has room. Any link's thread. */
-bool nc_outbox_take(NcOutbox *o, NcOutFrame *ret);
-/* The same, of GRANT and END only: they don't wait for a rate limit. */
-bool nc_outbox_take_conclusion(NcOutbox *o, NcOutFrame *ret);
+/* The next batch in order, if there is one and the window has room, for connection ${link}; its thread. */
+bool nc_outbox_take(NcOutbox *o, unsigned link, NcOutFrame *ret);
+/* GRANT or END, if everything before it was taken: a whole frame, to be sent as urgent one. NULL: none. */
+GByteArray *nc_outbox_take_conclusion(NcOutbox *o);
 /* The batch ${frame} is entirely written. */
 void nc_outbox_written(NcOutbox *o, const NcOutFrame *frame);
+/*
+ * Connection ${link} is gone: what it took and nobody acknowledged is sent again, by whoever asks first. Its thread.
+ * If it was the ${last} one, what was learned about the path is forgotten.
+ */
+void nc_outbox_lost(NcOutbox *o, unsigned link, bool last);
 
-/* The peer's ACK: everything up to batch ${seq}, which ends at ${offset}, was delivered. Checked. */
+/*
+ * The peer's ACK: everything up to batch ${seq}, which ends at ${offset}, was delivered. Checked; one that says less
+ * than an earlier one (from a connection that is slower) changes nothing.
+ */
 bool nc_outbox_acked(NcOutbox *o, uint64_t seq, uint64_t offset, GError **error);
 /* The peer's RESEND: batch ${seq} is sent once more, whole if it was made with history. Checked. Any link's thread. */
 bool nc_outbox_resend(NcOutbox *o, uint64_t seq, GError **error);

@@ -6,8 +6,10 @@
 #include "mover/back_sender.h"
 #include "mover/limits.h"
 #include "mover/link.h"
+#include "mover/links.h"
 #include "mover/sink.h"
 #include "mover/source.h"
+#include "mover/urgent.h"
 
 typedef enum { NC_AT_SOURCE = 1, NC_AT_DESTINATION = 2, NC_AT_BOTH = 3 } NcSessionSide;
 
@@ -109,6 +111,29 @@ nc_session_bye(NcMover *m, NcLink *link, const NcFrame *frame, GError **error)
   return true;
 }
 
+static bool
+nc_session_received(NcMover *m, NcLink *link, const NcFrame *frame, GError **error)
+{
+  uint64_t count;
+  return nc_frame_check_received(frame, &count, error) && nc_mover_confirmed(m, count, error);
+}
+
+/* The frame inside, if it is not there already. */
+static bool
+nc_session_urgent(NcMover *m, NcLink *link, const NcFrame *frame, GError **error)
+{
+  NcFrame inner;
+  bool is_new;
+
+  if (!nc_frame_check_urgent(frame, &inner, error))
+    return false;
+  bool ok = nc_urgent_begin_arrival(m->urgent, frame->argument, &is_new, error) &&
+            (!is_new || nc_session_frame(m, link, &inner, error));
+  nc_urgent_end_arrival(m->urgent);
+  nc_mover_wake_carrier(m); /* to confirm it */
+  return ok;
+}
+
 GByteArray *
 nc_session_hello(const NcMover *m, unsigned index)
 {
@@ -162,6 +187,8 @@ static const NcSessionRule nc_session_rules[] = {
   { NC_FRAME_DIGEST, NC_CHANNEL_MAIN, NC_AT_SOURCE, nc_session_digest },
   { NC_FRAME_END, NC_CHANNEL_MAIN, NC_AT_DESTINATION, nc_session_end },
   { NC_FRAME_END, NC_CHANNEL_RETURN, NC_AT_SOURCE, nc_session_back_end },
+  { NC_FRAME_URGENT, NC_CHANNEL_CONTROL, NC_AT_BOTH, nc_session_urgent },
+  { NC_FRAME_RECEIVED, NC_CHANNEL_CONTROL, NC_AT_BOTH, nc_session_received },
   { NC_FRAME_ERROR, NC_CHANNEL_CONTROL, NC_AT_BOTH, nc_session_error },
   { NC_FRAME_BYE, NC_CHANNEL_CONTROL, NC_AT_BOTH, nc_session_bye },
 };

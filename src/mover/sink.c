@@ -6,7 +6,7 @@
 #include "base/io.h"
 #include "base/log.h"
 #include "mover/limits.h"
-#include "mover/link.h"
+#include "mover/links.h"
 #include "wire/reorder.h"
 
 #include <errno.h>
@@ -90,11 +90,9 @@ nc_sink_new(NcMover *m)
 static bool
 nc_sink_explain(NcReorderVerdict verdict, uint64_t seq, GError **error)
 {
-  if (verdict == NC_REORDER_TAKEN)
+  if (verdict != NC_REORDER_TOO_FAR)
     return true;
-  /* Without resumption nothing is ever sent twice. */
-  return nc_fail(error, NC_ERROR_PROTOCOL, "batch %" G_GUINT64_FORMAT " %s", seq,
-                 verdict == NC_REORDER_DUPLICATE ? "arrived twice" : "is farther ahead than agreed");
+  return nc_fail(error, NC_ERROR_PROTOCOL, "batch %" G_GUINT64_FORMAT " is farther ahead than agreed", seq);
 }
 
 /* What was wrong is asked for once more; that it comes wrong again ends the migration. */
@@ -114,7 +112,7 @@ nc_sink_ask_again(NcSink *s, uint64_t seq, GError *problem, GError **error)
   nc_log(NC_LOG_WARNING, "mover", "batch %" G_GUINT64_FORMAT ": %s: asking for it again", seq, problem->message);
   g_error_free(problem);
   nc_count(&s->mover->counters.resent_batches, 1);
-  nc_link_urgent(s->mover->links[0], nc_frame_encode_resend(NC_CHANNEL_MAIN, seq));
+  nc_mover_send_urgent(s->mover, nc_frame_encode_resend(NC_CHANNEL_MAIN, seq));
   return true;
 }
 
@@ -135,6 +133,7 @@ nc_sink_judge_locked(NcSink *s, uint64_t seq, uint32_t raw_bytes)
   return nc_reorder_judge(s->waiting, seq, raw_bytes);
 }
 
+/* Takes ${batch}. */
 static bool
 nc_sink_store(NcSink *s, uint64_t seq, NcSinkBatch *batch, uint32_t raw_bytes, GError **error)
 {
@@ -148,6 +147,8 @@ nc_sink_store(NcSink *s, uint64_t seq, NcSinkBatch *batch, uint32_t raw_bytes, G
       pthread_cond_signal(&s->has_news);
   }
   pthread_mutex_unlock(&s->lock);
+  if (verdict != NC_REORDER_TAKEN)
+    nc_sink_batch_free(batch);
   return nc_sink_explain(verdict, seq, error);
 }
 
@@ -182,8 +183,8 @@ nc_sink_batch(NcSink *s, NcBatchDecoder *decoder, uint64_t seq, const uint8_t *p
   pthread_mutex_lock(&s->lock); /* before any work is spent on it */
   NcReorderVerdict verdict = nc_sink_judge_locked(s, seq, raw_bytes);
   pthread_mutex_unlock(&s->lock);
-  if (!nc_sink_explain(verdict, seq, error))
-    return false;
+  if (verdict != NC_REORDER_TAKEN) /* a connection was lost, and it had come all the same: nothing to do */
+    return nc_sink_explain(verdict, seq, error);
   g_autoptr(NcSinkBatch) batch = g_new0(NcSinkBatch, 1);
   batch->wire_bytes = (uint32_t)(NC_FRAME_HEADER_BYTES + length_bytes);
   if (!nc_sink_open(s, batch, decoder, history, payload, length_bytes, &problem)) {
@@ -192,10 +193,7 @@ nc_sink_batch(NcSink *s, NcBatchDecoder *decoder, uint64_t seq, const uint8_t *p
     g_propagate_prefixed_error(error, problem, "batch %" G_GUINT64_FORMAT ": ", seq);
     return false;
   }
-  if (!nc_sink_store(s, seq, batch, raw_bytes, error))
-    return false;
-  g_steal_pointer(&batch);
-  return true;
+  return nc_sink_store(s, seq, g_steal_pointer(&batch), raw_bytes, error);
 }
 
 static const NcChain *
@@ -332,7 +330,7 @@ typedef struct {
 static void
 nc_sink_acknowledge(NcSink *s, NcSinkAck *ack, int64_t now_us)
 {
-  nc_link_ack(s->mover->links[0], NC_CHANNEL_MAIN, ack->seq, ack->offset);
+  nc_mover_send_ack(s->mover, NC_CHANNEL_MAIN, ack->seq, ack->offset);
   ack->bytes = 0;
   ack->last_us = now_us;
 }

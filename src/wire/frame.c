@@ -28,6 +28,8 @@ static const NcFrameShape nc_frame_shapes[] = {
   [NC_FRAME_ERROR] = { "ERROR", 0, 0, 2, 1 + NC_FRAME_ERROR_NAME_MAX + NC_FRAME_ERROR_TEXT_MAX, 0 },
   [NC_FRAME_BYE] = { "BYE", 0, 0, 0, 0, 0 },
   [NC_FRAME_RESEND] = { "RESEND", NC_CHANNEL_MAIN, NC_CHANNEL_MAIN, 0, 0, G_MAXINT64 },
+  [NC_FRAME_URGENT] = { "URGENT", 0, 0, NC_FRAME_HEADER_BYTES, NC_FRAME_URGENT_MAX, G_MAXINT64 },
+  [NC_FRAME_RECEIVED] = { "RECEIVED", 0, 0, 0, 0, G_MAXINT64 },
 };
 
 static GByteArray *
@@ -154,6 +156,20 @@ GByteArray *
 nc_frame_encode_resend(uint8_t channel, uint64_t seq)
 {
   return nc_frame_begin(NC_FRAME_RESEND, channel, seq, 0);
+}
+
+GByteArray *
+nc_frame_encode_urgent(uint64_t number, const GByteArray *inner)
+{
+  GByteArray *out = nc_frame_begin(NC_FRAME_URGENT, NC_CHANNEL_CONTROL, number, inner->len);
+  g_byte_array_append(out, inner->data, inner->len);
+  return out;
+}
+
+GByteArray *
+nc_frame_encode_received(uint64_t count)
+{
+  return nc_frame_begin(NC_FRAME_RECEIVED, NC_CHANNEL_CONTROL, count, 0);
 }
 
 GByteArray *
@@ -409,4 +425,48 @@ bool
 nc_frame_check_bye(const NcFrame *frame, GError **error)
 {
   return nc_frame_check_type(frame, NC_FRAME_BYE, error);
+}
+
+/* What is worth the name: bulk and what belongs to one connection is not. */
+static bool
+nc_frame_may_be_urgent(const NcFrame *frame)
+{
+  switch (frame->type) {
+  case NC_FRAME_GRANT:
+  case NC_FRAME_DIGEST:
+  case NC_FRAME_END:
+  case NC_FRAME_RESEND:
+    return true;
+  case NC_FRAME_BATCH:
+    return frame->channel != NC_CHANNEL_MAIN;
+  default:
+    return false;
+  }
+}
+
+bool
+nc_frame_check_urgent(const NcFrame *frame, NcFrame *ret_inner, GError **error)
+{
+  NcFrame inner;
+
+  if (!nc_frame_check_type(frame, NC_FRAME_URGENT, error) || !nc_frame_decode_header(frame->payload, &inner, error))
+    return false;
+  if (!nc_frame_may_be_urgent(&inner))
+    return nc_fail(error, NC_ERROR_PROTOCOL, "%s of channel %u as urgent frame", nc_frame_shapes[inner.type].name,
+                   inner.channel);
+  if (inner.payload_bytes != frame->payload_bytes - NC_FRAME_HEADER_BYTES)
+    return nc_fail(error, NC_ERROR_PROTOCOL, "an urgent frame of %u bytes around one of %u", frame->payload_bytes,
+                   inner.payload_bytes);
+  inner.payload = frame->payload + NC_FRAME_HEADER_BYTES;
+  *ret_inner = inner;
+  return true;
+}
+
+bool
+nc_frame_check_received(const NcFrame *frame, uint64_t *ret_count, GError **error)
+{
+  if (!nc_frame_check_type(frame, NC_FRAME_RECEIVED, error))
+    return false;
+  *ret_count = frame->argument;
+  return true;
 }

@@ -29,10 +29,15 @@
  * overtake batches on other connections; the receiver holds them until it has
  * got to that offset.
  *
- * Resumption of lost connections is not in version 1, but nothing has to
- * change for it: batches are kept until acknowledged, the sequence number makes a
- * duplicate recognisable and so harmless, and a HELLO of a later version
- * says up to where each side has come.
+ * Lost connections. Any of them may go and come again, or be replaced, as long
+ * as the migration lasts. Batches are kept until acknowledged and sent again on
+ * another connection; the sequence number makes a duplicate recognisable and so
+ * harmless. What is no batch of channel 1 and must not be lost (GRANT, DIGEST, END, RESEND,
+ * batches of channel 2) travels inside URGENT frames, which have a number of
+ * their own in each direction, from 0 without gaps, and go over one connection
+ * at a time: the carrier, a choice of each sender. RECEIVED confirms them by
+ * count; when a carrier is lost the next one begins with what was not confirmed, and
+ * what came already is dropped. ACK and RECEIVED are said again on each new carrier.
  *
  * A connection begins with HELLO from both sides, sent without waiting for the
  * other's. Each says its version and the lowest it can speak; the highest
@@ -57,6 +62,9 @@
  *   END      >= 1     offset          SHA-256 of the whole channel, which ends there
  *   ERROR    0        0               u8 n, n bytes: name of the code (base/error.h), rest: text, UTF-8
  *   BYE      0        0               none
+ *   RESEND   1        sequence        none: the batch came, and its bytes are not those that were sent
+ *   URGENT   0        its number      a whole frame: GRANT, DIGEST, END, RESEND, or BATCH of channel 2
+ *   RECEIVED 0        how many        none: URGENT frames that came, all together
  *
  * Unknown types, flags, channels and lengths are refused: versions are settled
  * by HELLO, not by guessing. Offsets and sequence numbers are below 2^63.
@@ -93,6 +101,8 @@ typedef enum {
   NC_FRAME_ERROR = 9,
   NC_FRAME_BYE = 10,
   NC_FRAME_RESEND = 11,
+  NC_FRAME_URGENT = 12,
+  NC_FRAME_RECEIVED = 13,
 } NcFrameType;
 
 #define NC_CHANNEL_CONTROL 0
@@ -165,6 +175,9 @@ GByteArray *nc_frame_encode_error(int code, const char *text);
 GByteArray *nc_frame_encode_bye(void);
 /* Batch ${seq} came, and its bytes are not those that were sent: again, please. */
 GByteArray *nc_frame_encode_resend(uint8_t channel, uint64_t seq);
+/* ${inner}, a whole frame, borrowed, as URGENT frame ${number}. */
+GByteArray *nc_frame_encode_urgent(uint64_t number, const GByteArray *inner);
+GByteArray *nc_frame_encode_received(uint64_t count);
 
 /*
  * Checks the NC_FRAME_HEADER_BYTES at ${header}. Sets everything in *ret but
@@ -197,6 +210,9 @@ bool nc_frame_check_digest(const NcFrame *frame, NcFrameDigest *ret, GError **er
 bool nc_frame_check_end(const NcFrame *frame, NcFrameEnd *ret, GError **error);
 bool nc_frame_check_error(const NcFrame *frame, NcFrameError *ret, GError **error);
 bool nc_frame_check_bye(const NcFrame *frame, GError **error);
+/* The frame inside, its header decoded, its payload borrowed from ${frame}'s. Only what may be there. */
+bool nc_frame_check_urgent(const NcFrame *frame, NcFrame *ret_inner, GError **error);
+bool nc_frame_check_received(const NcFrame *frame, uint64_t *ret_count, GError **error);
 
 /* The version to speak with whoever sent ${hello} (already checked); 0 with NC_ERROR_PROTOCOL if there is none. */
 uint16_t nc_frame_hello_version(const NcFrameHello *hello, GError **error);

@@ -17,6 +17,8 @@
 #define NC_FRAME_HEADER_BYTES 16u
 /* The largest batch, and room for what later versions put before it. A receiver has one such buffer per connection. */
 #define NC_FRAME_PAYLOAD_MAX (NC_BATCH_RAW_MAX + (64u << 10))
+/* What an URGENT frame may hold: the largest batch of the return path (64 KiB and its headers), with room. */
+#define NC_FRAME_URGENT_MAX (128u << 10)
 /* Text of an ERROR frame: two lines in a journal. */
 #define NC_FRAME_ERROR_TEXT_MAX 512u
 /* Name of an error's code; the longest today has 15. */

@@ -54,8 +54,28 @@ fuzz_again(const NcFrame *frame)
     return nc_frame_encode_pong(value);
   if (nc_frame_check_bye(frame, NULL))
     return nc_frame_encode_bye();
+  if (nc_frame_check_received(frame, &value, NULL))
+    return nc_frame_encode_received(value);
   GByteArray *again = fuzz_again_statement(frame);
   return again ? again : fuzz_again_hello(frame);
+}
+
+/* What is inside lies within, and is a frame that our encoder puts there again. */
+static void
+fuzz_urgent(const NcFrame *frame)
+{
+  NcFrame inner;
+
+  if (!nc_frame_check_urgent(frame, &inner, NULL))
+    return;
+  if (inner.payload + inner.payload_bytes != frame->payload + frame->payload_bytes)
+    abort();
+  g_autoptr(GByteArray) copy = g_byte_array_new();
+  g_byte_array_append(copy, frame->payload, frame->payload_bytes);
+  g_autoptr(GByteArray) again = nc_frame_encode_urgent(frame->argument, copy);
+  if (again->len != NC_FRAME_HEADER_BYTES + frame->payload_bytes ||
+      memcmp(again->data + NC_FRAME_HEADER_BYTES, frame->payload, frame->payload_bytes) != 0)
+    abort();
 }
 
 /* An accepted text comes through our encoder unchanged. */
@@ -84,6 +104,7 @@ fuzz_frame(const uint8_t *start, const NcFrame *frame)
   if (again && (again->len != total || memcmp(again->data, start, total) != 0))
     abort();
   fuzz_error(frame);
+  fuzz_urgent(frame);
   for (size_t n = 0; n < total; n = n < NC_FRAME_HEADER_BYTES ? n + 1 : n + 1 + (total - n) / 2) {
     NcReader shorter = nc_reader(start, n);
     if (nc_frame_next(&shorter, &ignored, NULL) != NC_FRAME_MORE || shorter.at != start)

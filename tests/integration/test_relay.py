@@ -23,9 +23,9 @@ import pytest
 
 from nctest.cluster import Node, guest_spec
 from nctest.guest import Heartbeat, TcpClient, console_errors
+from nctest.movers import PONG, SHUT, make_stream, push, read_exactly
 from nctest.net import BUILD, Bed, Topology, stop_process, wait_for
 from nctest.plain_qemu import ENDED, PlainQemu
-from test_mover import PONG, SHUT, make_stream, push, read_exactly
 
 NOVACRON = os.path.join(BUILD, "src/cli/novacron")
 PORT = 7451  # every test has namespaces of its own

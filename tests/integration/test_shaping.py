@@ -9,9 +9,9 @@ import time
 
 import pytest
 from nctest.cluster import Cluster, Refused, guest_spec
+from nctest.movers import finish, hand_over, make_stream, push, read_exactly
 from nctest.net import Bed, Topology, wait_for
 from nctest.shaped_pair import ShapedPair, wire_per_second
-from test_mover import finish, hand_over, make_stream, pairs, push, read_exactly  # noqa: F401 (pairs is a fixture)
 
 SECONDS = 4
 

@@ -3,19 +3,14 @@
 
 The movers' sockets live in the two namespaces, the movers themselves need not.
 """
-import os
 import pathlib
 import random
 import socket
 import struct
-import sys
 import threading
 import time
 
-from .net import ROOT
-
-sys.path.insert(0, os.path.join(ROOT, "tests/integration"))
-from test_mover import PONG, Pair, ram_part, stream_head  # noqa: E402  (the harness of two movers lives there)
+from .movers import PONG, Pair, ram_part, stream_head
 
 PING = struct.pack(">HHI", 2, 4, 1)  # a return-path message of QEMU's: whole, so that it is passed on at once
 PART_PAGES = 512

@@ -79,6 +79,45 @@ test_statements_there_and_back(void)
 }
 
 static void
+test_urgent_ones_there_and_back(void)
+{
+  NcFrameDigest digest = { .offset = 12345 }, back;
+  NcFrame inner;
+  uint64_t count;
+
+  memcpy(digest.sha256, some_digest, sizeof some_digest);
+  g_autoptr(GByteArray) statement = nc_frame_encode_digest(NC_CHANNEL_MAIN, &digest);
+  g_autoptr(GByteArray) bytes = nc_frame_encode_urgent(9, statement);
+  g_autoptr(GByteArray) received = nc_frame_encode_received(10);
+  NcFrame outer = frame_of(bytes), confirmation = frame_of(received);
+
+  g_assert_cmpuint(outer.argument, ==, 9);
+  g_assert_true(nc_frame_check_urgent(&outer, &inner, NULL));
+  g_assert_true(nc_frame_check_digest(&inner, &back, NULL));
+  g_assert_cmpuint(back.offset, ==, 12345);
+  g_assert_true(nc_frame_check_received(&confirmation, &count, NULL));
+  g_assert_cmpuint(count, ==, 10);
+}
+
+static void
+test_what_is_not_urgent_is_refused_inside(void)
+{
+  NcFrameHello hello = good_hello();
+  GByteArray *inside[] = { nc_frame_encode_hello(&hello),   nc_frame_encode_ping(1), nc_frame_encode_pong(1),
+                           nc_frame_encode_ack(1, 0, 0),    nc_frame_encode_bye(),   nc_frame_encode_error(1, "x"),
+                           nc_frame_encode_received(1) };
+
+  for (size_t i = 0; i < G_N_ELEMENTS(inside); i++) {
+    g_autoptr(GByteArray) bytes = nc_frame_encode_urgent(0, inside[i]);
+    NcFrame outer = frame_of(bytes), inner;
+    g_autoptr(GError) error = NULL;
+    g_assert_false(nc_frame_check_urgent(&outer, &inner, &error));
+    g_assert_error(error, NC_ERROR, NC_ERROR_PROTOCOL);
+    g_byte_array_unref(inside[i]);
+  }
+}
+
+static void
 test_small_ones_there_and_back(void)
 {
   uint64_t value;
@@ -387,6 +426,8 @@ int
 main(int argc, char **argv)
 {
   g_test_init(&argc, &argv, NULL);
+  g_test_add_func("/frame/urgent-ones-there-and-back", test_urgent_ones_there_and_back);
+  g_test_add_func("/frame/what-is-not-urgent-is-refused-inside", test_what_is_not_urgent_is_refused_inside);
   g_test_add_func("/frame/hello_there_and_back", test_hello_there_and_back);
   g_test_add_func("/frame/statements_there_and_back", test_statements_there_and_back);
   g_test_add_func("/frame/small_ones_there_and_back", test_small_ones_there_and_back);
