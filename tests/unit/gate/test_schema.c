@@ -134,7 +134,7 @@ test_compression(void)
 {
   const char *good[] = { "auto", "none", "lz4", "zstd", "zstd:1", "zstd:9", "zstd:-5" };
   const char *bad[] = { "",       "zst",     "zstd:",  "zstd:0", "zstd:10", "zstd:-6",
-                        "zstd:-", "zstd:1 ", "zstd:a", "lz4:1",  "auto:1", "NONE" };
+                        "zstd:-", "zstd:1 ", "zstd:a", "lz4:1",  "auto:1",  "NONE" };
   for (size_t i = 0; i < G_N_ELEMENTS(good); i++)
     g_assert_true(nc_compression_is_valid(good[i]));
   for (size_t i = 0; i < G_N_ELEMENTS(bad); i++)
