@@ -145,7 +145,7 @@ def test_exit_status_of_refusals(bed, code, status):
     (["vm", "adopt", "web1", "--qmp", "q.sock"], ["web1: running"]), (["node", "list"], ["host-a", "joined (here)", "2027-01-02"]),
     (["node", "info"], ["host-a", "7.2.0", "8.0 GiB"]), (["node", "remove", "host-b"], ["no longer part"]),
     (["node", "token", "--ttl", "15min", "--name", "host-c"], ["nc1.id.secret.ca"]), (["status"], ["memory_copy", "completed", "43 %"]),
-    (["status", "m-1"], ["released: epoch 4", "pause", "212 ms", "03:04:13.900", "equal on both sides"]),
+    (["status", "m-1"], ["released: epoch 4", "pause", "212 ms", "03:04:13.900", "equal on both sides", "25 % lz4, 75 % zstd:1 of 120 batches, 3 changes"]),
     (["cancel", "m-1"], ["web1 stays on host-a"]), (["limit", "m-1", "--qos", "high"], ["m-1: class"]),
     (["resolve", "m-1", "--run-here"], ["resumes web1"]), (["version"], ["novacron 0."]),
 ])

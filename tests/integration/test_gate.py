@@ -127,6 +127,7 @@ def test_openapi_document(document):
             assert "description" in value or "$ref" in value or "items" in value or "oneOf" in value, f"{name}.{key}"
     for key in ("id vm source destination role state phase outcome progress created started finished total_ms pause_ms qemu_downtime_ms "
                 "ram_bytes ram_total_bytes ram_remaining_bytes wire_bytes rate_bps ratio eta_ms rounds dirty_rate_bps "
+                "compression max_cpu coding coding_switches coded_batches "
                 "expected_downtime_ms sha256 sha256_equal max_downtime_ms attention error events").split():
         assert key in document["components"]["schemas"]["Migration"]["properties"], key
 
