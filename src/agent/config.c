@@ -76,8 +76,8 @@ static const NcKey nc_keys[] = {
          "This node's name. Left out, it is the one in the node's certificate; given, the two must agree."),
   STRING(listen, "0.0.0.0:7450", "host:port", nc_tcp_address_is_valid,
          "Where other nodes' agents and movers connect to. [::]:7450 for IPv6 and IPv4."),
-  STRING(advertise, "", "host:port",
-         nc_is_address, "Where other nodes reach this one; used by `novacrond join` when --address is left out."),
+  STRING(advertise, "", "host:port", nc_is_address,
+         "Where other nodes reach this one; used by `novacrond join` when --address is left out."),
   STRING(data_dir, "/var/lib/novacron", "directory", nc_is_absolute,
          "Keys, certificates, the roster and the journal. Only one novacrond can use it at a time."),
   STRING(run_dir, "/run/novacron", "directory", nc_is_absolute,
@@ -93,28 +93,38 @@ static const NcKey nc_keys[] = {
   { "mover_gid", NC_KEY_GROUP, AT(mover_gid), "", "group", 0, 0, false, NULL, NULL,
     "The group that movers run as. Left out: that of mover_uid's user." },
   { "control_users", NC_KEY_USERS, AT(control_uids), "", "users, comma-separated", 0, 0, false, NULL, NULL,
-    "Who may use the control socket, besides root and novacrond's own user. Left out: novacron-gate if there is such a user." },
-  { "log_format", NC_KEY_CHOICE, AT(log_format), "text", "text or json", NC_LOG_TEXT, NC_LOG_JSON, true, NULL, nc_log_formats,
-    "Lines for people, or one JSON object per line." },
-  { "log_level", NC_KEY_CHOICE, AT(log_level), "info", "err, warning, notice, info or debug", NC_LOG_ERR, NC_LOG_DEBUG, true, NULL,
-    nc_log_levels, "The least important messages that are written." },
+    "Who may use the control socket, besides root and novacrond's own user. Left out: novacron-gate if there is such a "
+    "user." },
+  { "log_format", NC_KEY_CHOICE, AT(log_format), "text", "text or json", NC_LOG_TEXT, NC_LOG_JSON, true, NULL,
+    nc_log_formats, "Lines for people, or one JSON object per line." },
+  { "log_level", NC_KEY_CHOICE, AT(log_level), "info", "err, warning, notice, info or debug", NC_LOG_ERR, NC_LOG_DEBUG,
+    true, NULL, nc_log_levels, "The least important messages that are written." },
   NUMBER(max_downtime_ms, "300", 1, 2000000, "milliseconds",
          "How long a machine may stand still at the end of a migration, unless the request says otherwise."),
   NUMBER(streams, "2", 1, 16, "connections", "TCP connections of one migration, unless the request says otherwise."),
-  { "compression", NC_KEY_TEXT, AT(compression), "lz4", "none, lz4, zstd or zstd:-5 to zstd:9", 0, 0, true,
-    nc_config_compression_is_valid, NULL, "How pages are coded, unless the request says otherwise." },
+  { "compression", NC_KEY_TEXT, AT(compression), "auto", "auto, none, lz4, zstd or zstd:-5 to zstd:9", 0, 0, true,
+    nc_config_compression_is_valid, NULL,
+    "How pages are coded, unless the request says otherwise. auto: each batch as it serves best, by what is scarce, "
+    "link or processors." },
+  NUMBER(max_cpu, "100", 1, 100, "percent",
+         "Of this node's processors, what the coding of one migration may use at its source, unless the request says "
+         "otherwise."),
   NUMBER(max_migrations_in, "5", 1, 100, "migrations", "Arriving at the same time; more are refused."),
   NUMBER(max_migrations_out, "5", 1, 100, "migrations", "Leaving at the same time; more are refused."),
-  NUMBER(memory_reserve_mib, "256", 0, 1 << 24, "MiB",
-         "Memory that arriving machines must leave free on this node."),
+  NUMBER(memory_reserve_mib, "256", 0, 1 << 24, "MiB", "Memory that arriving machines must leave free on this node."),
   NUMBER(shadow_mib, "1048576", 0, 1 << 22, "MiB",
-         "Most memory of each migration's shadow, which makes pages that are sent again cheap; never more than the machine has, nor than half of what is free. 0: no shadow."),
-  { "bandwidth_total", NC_KEY_INT64, AT(bandwidth_total), "0", "bytes per second", 0, INT64_C(1000000000000), true, NULL, NULL,
-    "On the wire, for all migrations that leave this node together; divided among them by their class of service. 0: no limit." },
+         "Most memory of each migration's shadow, which makes pages that are sent again cheap; never more than the "
+         "machine has, nor than half of what is free. 0: no shadow."),
+  { "bandwidth_total", NC_KEY_INT64, AT(bandwidth_total), "0", "bytes per second", 0, INT64_C(1000000000000), true,
+    NULL, NULL,
+    "On the wire, for all migrations that leave this node together; divided among them by their class of service. 0: "
+    "no limit." },
   NUMBER(bandwidth_reserve, "10", 0, 90, "percent", "Of bandwidth_total, what is kept for other traffic."),
-  NUMBER(connect_timeout_ms, "10000", 100, 300000, "milliseconds", "For a connection to another node, with all its greetings."),
+  NUMBER(connect_timeout_ms, "10000", 100, 300000, "milliseconds",
+         "For a connection to another node, with all its greetings."),
   NUMBER(path_timeout_ms, "120000", 1000, 86400000, "milliseconds",
-         "Without any connection to the destination for so long, a migration that can still be undone is cancelled. Shorter losses are a pause."),
+         "Without any connection to the destination for so long, a migration that can still be undone is cancelled. "
+         "Shorter losses are a pause."),
   NUMBER(prepare_timeout_ms, "60000", 1000, 600000, "milliseconds", "For the destination to start its QEMU."),
   NUMBER(peer_retry_ms, "1000", 50, 60000, "milliseconds",
          "Between two questions to a node that does not answer, while a handoff waits for its word."),
@@ -130,7 +140,7 @@ bool
 nc_config_compression_is_valid(const char *text)
 {
   char *end;
-  if (g_str_equal(text, "none") || g_str_equal(text, "lz4") || g_str_equal(text, "zstd"))
+  if (g_str_equal(text, "auto") || g_str_equal(text, "none") || g_str_equal(text, "lz4") || g_str_equal(text, "zstd"))
     return true;
   if (!g_str_has_prefix(text, "zstd:") || !(g_ascii_isdigit(text[5]) || text[5] == '-'))
     return false;

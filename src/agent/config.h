@@ -40,7 +40,8 @@ typedef struct {
   int log_level;  /* NcLogLevel */
   int max_downtime_ms;
   int streams;
-  const char *compression; /* "none", "lz4", "zstd:LEVEL" */
+  const char *compression; /* "auto", "none", "lz4", "zstd:LEVEL" */
+  int max_cpu;             /* percent */
   int max_migrations_in;
   int max_migrations_out;
   int memory_reserve_mib;
@@ -75,5 +76,5 @@ char *nc_config_dump(const NcConfig *config);
 /* Every key with its default, commented out: docs/novacrond.conf.sample. Caller frees. */
 char *nc_config_sample(void);
 
-/* Is ${text} "none", "lz4", "zstd" or "zstd:LEVEL" with a level from -5 to 9 except 0? */
+/* Is ${text} "auto", "none", "lz4", "zstd" or "zstd:LEVEL" with a level from -5 to 9 except 0? */
 bool nc_config_compression_is_valid(const char *text);

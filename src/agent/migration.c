@@ -209,24 +209,51 @@ nc_migration_copy_number(NcMigration *m, json_t *from, const char *source_key, c
     json_object_set(m->record, key, value);
 }
 
+/* How the source codes: now, and how many batches were coded how. */
+static void
+nc_migration_copy_coding(NcMigration *m, json_t *from)
+{
+  json_t *coding = json_object_get(from, "coding"), *batches = json_object_get(from, "coded_batches");
+
+  if (json_is_string(coding))
+    json_object_set(m->record, "coding", coding);
+  if (json_is_object(batches))
+    json_object_set(m->record, "coded_batches", batches);
+}
+
 void
 nc_migration_take_progress(NcMigration *m, json_t *progress)
 {
   static const struct {
     const char *from, *to;
   } keys[] = {
-    { "stream_bytes", "stream_bytes" }, { "wire_bytes", "wire_bytes" }, { "wire_rate_bps", "wire_rate_bps" },
-    { "pages", "pages" },               { "zero_pages", "zero_pages" }, { "fill_pages", "fill_pages" },
-    { "page_bytes_in", "page_bytes_in" }, { "page_bytes_out", "page_bytes_out" }, { "rtt_us", "rtt_us" },
-    { "in_flight_bytes", "in_flight_bytes" }, { "window_bytes", "window_bytes" }, { "cpu_ms", "mover_cpu_ms" },
-    { "rss_bytes", "mover_rss_bytes" }, { "batches", "batches" },
-    { "reference_pages", "reference_pages" }, { "delta_pages", "delta_pages" }, { "delta_bytes", "delta_bytes" },
-    { "resent_batches", "resent_batches" }, { "resent_bytes", "resent_bytes" }, { "reconnects", "reconnects" },
+    { "stream_bytes", "stream_bytes" },
+    { "wire_bytes", "wire_bytes" },
+    { "wire_rate_bps", "wire_rate_bps" },
+    { "pages", "pages" },
+    { "zero_pages", "zero_pages" },
+    { "fill_pages", "fill_pages" },
+    { "page_bytes_in", "page_bytes_in" },
+    { "page_bytes_out", "page_bytes_out" },
+    { "rtt_us", "rtt_us" },
+    { "in_flight_bytes", "in_flight_bytes" },
+    { "window_bytes", "window_bytes" },
+    { "cpu_ms", "mover_cpu_ms" },
+    { "rss_bytes", "mover_rss_bytes" },
+    { "batches", "batches" },
+    { "reference_pages", "reference_pages" },
+    { "delta_pages", "delta_pages" },
+    { "delta_bytes", "delta_bytes" },
+    { "resent_batches", "resent_batches" },
+    { "resent_bytes", "resent_bytes" },
+    { "reconnects", "reconnects" },
     { "shaped_rate_bps", "shaped_rate_bps" },
+    { "coding_switches", "coding_switches" },
   };
   g_autoptr(GMutexLocker) guard = g_mutex_locker_new(&m->lock);
   for (size_t i = 0; i < G_N_ELEMENTS(keys); i++)
     nc_migration_copy_number(m, progress, keys[i].from, keys[i].to);
+  nc_migration_copy_coding(m, progress);
   int64_t stream = nc_json_int_or(m->record, "stream_bytes", 0);
   int64_t wire = nc_json_int_or(m->record, "wire_bytes", 0);
   if (wire > 0)

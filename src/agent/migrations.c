@@ -108,7 +108,7 @@ nc_migrations_free(NcMigrations *ms)
 typedef struct {
   const char *vm, *to, *compression;
   NcQos qos;
-  int64_t max_downtime_ms, bandwidth_limit_bps, streams;
+  int64_t max_downtime_ms, bandwidth_limit_bps, streams, max_cpu;
 } NcMigrationRequest;
 
 static bool
@@ -155,7 +155,8 @@ nc_migration_request_parse(NcMigrations *ms, json_t *args, NcMigrationRequest *r
   return nc_optional_int(args, "max_downtime_ms", config->max_downtime_ms, 1, 2000000, &ret->max_downtime_ms, error) &&
          nc_optional_limit(args, 0, &ret->bandwidth_limit_bps, error) &&
          nc_optional_qos(args, NC_QOS_NORMAL, &ret->qos, error) &&
-         nc_optional_int(args, "streams", config->streams, 1, NC_MIG_MAX_STREAMS, &ret->streams, error);
+         nc_optional_int(args, "streams", config->streams, 1, NC_MIG_MAX_STREAMS, &ret->streams, error) &&
+         nc_optional_int(args, "max_cpu", config->max_cpu, 1, 100, &ret->max_cpu, error);
 }
 
 static json_t *
@@ -179,6 +180,7 @@ nc_migrations_new_record(NcMigrations *ms, const char *id, const NcMigrationRequ
   json_object_set_new(record, "path", json_null());
   json_object_set_new(record, "reconnects", json_integer(0));
   json_object_set_new(record, "resent_bytes", json_integer(0));
+  json_object_set_new(record, "max_cpu", json_integer((json_int_t)r->max_cpu));
   return record;
 }
 

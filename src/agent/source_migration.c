@@ -17,6 +17,7 @@ nc_source_new(NcMigration *m)
   s->max_downtime_ms = (int)nc_json_int_or(record, "max_downtime_ms", m->deps->config->max_downtime_ms);
   s->streams = (int)nc_json_int_or(record, "streams", m->deps->config->streams);
   s->compression = g_strdup(nc_json_string_or(record, "compression", m->deps->config->compression));
+  s->max_cpu = (int)nc_json_int_or(record, "max_cpu", m->deps->config->max_cpu);
   s->held_epoch = (uint64_t)nc_json_int_or(record, "held_epoch", 0);
   s->was_running = nc_json_bool_or(record, "was_running", true);
   s->clock_offset_us = nc_json_int_or(record, "clock_offset_us", 0);

@@ -19,6 +19,7 @@ typedef struct {
   int max_downtime_ms;
   int streams;
   char *compression;
+  int max_cpu; /* percent of this node's processors that coding may use */
 
   uint64_t held_epoch;  /* the epoch under which we hold the right */
   bool was_running;     /* a paused machine arrives paused, and stays paused if it comes back */

@@ -323,6 +323,7 @@ nc_source_start_mover(NcSource *s, const uint8_t psk[NC_MIG_PSK_BYTES], GError *
     .psk = psk,
     .streams = s->streams,
     .compression = s->compression,
+    .max_cpu = s->max_cpu,
     .pause_budget_ms = s->max_downtime_ms,
     .rate_bps = nc_migration_int(s->m, "rate_limit_bps"),
     .yield = nc_migration_qos(s->m) == NC_QOS_BACKGROUND,

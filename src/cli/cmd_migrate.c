@@ -12,7 +12,7 @@
 
 typedef struct {
   char *to, *bandwidth, *compression, *qos;
-  int max_downtime_ms, streams; /* 0: the node's default */
+  int max_downtime_ms, streams, max_cpu; /* 0: the node's default */
   int wait;
 } NcMigrateOptions;
 
@@ -48,6 +48,8 @@ nc_migrate_check(const char *vm, const NcMigrateOptions *options, GError **error
     return nc_fail(error, NC_ERROR_INVALID, "--max-downtime must be at least 1 ms");
   if (options->streams < 0)
     return nc_fail(error, NC_ERROR_INVALID, "--streams must be at least 1");
+  if (options->max_cpu < 0)
+    return nc_fail(error, NC_ERROR_INVALID, "--max-cpu must be at least 1 percent");
   return true;
 }
 
@@ -69,6 +71,8 @@ nc_migrate_body(const char *vm, const NcMigrateOptions *options, GError **error)
     json_object_set_new(body, "streams", json_integer(options->streams));
   if (options->compression)
     json_object_set_new(body, "compression", json_string(options->compression));
+  if (options->max_cpu > 0)
+    json_object_set_new(body, "max_cpu", json_integer(options->max_cpu));
   if (options->qos)
     json_object_set_new(body, "qos", json_string(options->qos));
   return g_steal_pointer(&body);
@@ -166,7 +170,9 @@ nc_cmd_migrate(NcCli *cli, const NcCommand *command, int argc, char **argv, GErr
     { "qos", 0, 0, G_OPTION_ARG_STRING, &options.qos,
       "class of service: background, normal, high, critical (default normal)", "CLASS" },
     { "compression", 0, 0, G_OPTION_ARG_STRING, &options.compression,
-      "none, lz4, zstd or zstd:LEVEL (default: the node's, lz4)", "HOW" },
+      "auto, none, lz4, zstd or zstd:LEVEL (default: the node's, auto)", "HOW" },
+    { "max-cpu", 0, 0, G_OPTION_ARG_INT, &options.max_cpu,
+      "percent of the source's processors that coding may use (default: the node's, 100)", "PERCENT" },
     { "streams", 0, 0, G_OPTION_ARG_INT, &options.streams, "TCP connections (default: the node's, 2)", "N" },
     { NULL },
   };

@@ -12,8 +12,9 @@
 #include <stdio.h>
 
 #define NC_RELAY_STREAMS_DEFAULT 2
-#define NC_RELAY_COMPRESSION_DEFAULT "lz4"
+#define NC_RELAY_COMPRESSION_DEFAULT "auto"
 #define NC_RELAY_PAUSE_DEFAULT_MS 300
+#define NC_RELAY_MAX_CPU_DEFAULT 100
 
 /* What both subcommands take, and what is shown. */
 typedef struct {
@@ -230,13 +231,17 @@ nc_cmd_relay_connect(NcCli *cli, const NcCommand *command, int argc, char **argv
   g_autofree char *to = NULL, *owner = NULL, *compression = NULL;
   NcRelayConnect options = { .owner = (uid_t)-1,
                              .streams = NC_RELAY_STREAMS_DEFAULT,
-                             .pause_budget_ms = NC_RELAY_PAUSE_DEFAULT_MS };
+                             .pause_budget_ms = NC_RELAY_PAUSE_DEFAULT_MS,
+                             .max_cpu = NC_RELAY_MAX_CPU_DEFAULT };
   const GOptionEntry entries[] = {
     { "to", 0, 0, G_OPTION_ARG_STRING, &to, "where `novacron relay listen` is", "HOST:PORT" },
     NC_RELAY_COMMON_ENTRIES(&c),
     { "owner", 0, 0, G_OPTION_ARG_STRING, &owner, "as root: the user QEMU runs as, who may connect", "USER" },
     { "streams", 0, 0, G_OPTION_ARG_INT, &options.streams, "TCP connections, 1 to 16 (default 2)", "N" },
-    { "compression", 0, 0, G_OPTION_ARG_STRING, &compression, "none, lz4, zstd or zstd:LEVEL (default lz4)", "HOW" },
+    { "compression", 0, 0, G_OPTION_ARG_STRING, &compression, "auto, none, lz4, zstd or zstd:LEVEL (default auto)",
+      "HOW" },
+    { "max-cpu", 0, 0, G_OPTION_ARG_INT, &options.max_cpu,
+      "percent of this host's processors that coding may use (default 100)", "PERCENT" },
     { "pause-budget", 0, 0, G_OPTION_ARG_INT, &options.pause_budget_ms,
       "QEMU's downtime-limit, milliseconds: bounds what is under way (default 300)", "MS" },
     { NULL },

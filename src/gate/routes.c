@@ -77,8 +77,9 @@ static const NcField nc_migration_fields[] = {
     .minimum = 3,
     .maximum = 16,
     .check = nc_compression_is_valid,
-    .rule = "\"none\", \"lz4\", \"zstd\" or \"zstd:LEVEL\" with a level from -5 to 9 except 0" },
+    .rule = "\"auto\", \"none\", \"lz4\", \"zstd\" or \"zstd:LEVEL\" with a level from -5 to 9 except 0" },
   INTEGER("streams", 1, 16),
+  INTEGER("max_cpu", 1, 100),
 };
 static const NcSchema nc_migration_schema = SCHEMA("MigrationRequest", nc_migration_fields);
 

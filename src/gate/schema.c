@@ -9,7 +9,7 @@
 bool
 nc_compression_is_valid(const char *text)
 {
-  if (g_str_equal(text, "none") || g_str_equal(text, "lz4") || g_str_equal(text, "zstd"))
+  if (g_str_equal(text, "auto") || g_str_equal(text, "none") || g_str_equal(text, "lz4") || g_str_equal(text, "zstd"))
     return true;
   if (!g_str_has_prefix(text, "zstd:"))
     return false;

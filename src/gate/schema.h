@@ -64,5 +64,5 @@ json_t *nc_schema_read_body(const NcSchema *schema, const void *data, size_t len
  */
 bool nc_schema_read_query(const NcSchema *schema, const char *key, const char *value, json_t *args, GError **error);
 
-/* "none", "lz4", "zstd", or "zstd:LEVEL" with a level from -5 to 9 except 0. */
+/* "auto", "none", "lz4", "zstd", or "zstd:LEVEL" with a level from -5 to 9 except 0. */
 bool nc_compression_is_valid(const char *text);

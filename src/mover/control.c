@@ -17,6 +17,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <math.h>
 #include <poll.h>
 #include <stdlib.h>
 #include <string.h>
@@ -89,12 +90,21 @@ nc_control_parse_role(json_t *message, bool *ret_is_source, GError **error)
              : nc_fail(error, NC_ERROR_PROTOCOL, "\"role\" must be \"source\" or \"destination\"");
 }
 
+/* Coding may use ${cores}: no more encoders than that, and if it is not a whole number they are paced (outbox.c). */
+static void
+nc_control_grant_cores(NcMoverSetup *setup, double cores)
+{
+  setup->workers = MIN(setup->workers, (unsigned)ceil(cores));
+  setup->cores = MIN(setup->workers, cores);
+}
+
 static bool
 nc_control_parse_numbers(json_t *message, unsigned processors, NcMoverSetup *setup, GError **error)
 {
   int64_t streams;
   int64_t rate = nc_json_int_or(message, "rate_bps", 0);
   int64_t workers = nc_json_int_or(message, "workers", 0);
+  int64_t max_cpu = nc_json_int_or(message, "max_cpu", 100);
   int64_t pause = nc_json_int_or(message, "pause_budget_ms", NC_CONTROL_DEFAULT_PAUSE_MS);
   int64_t progress = nc_json_int_or(message, "progress_ms", NC_CONTROL_DEFAULT_PROGRESS_MS);
 
@@ -108,6 +118,7 @@ nc_control_parse_numbers(json_t *message, unsigned processors, NcMoverSetup *set
   setup->yields = setup->is_source && nc_json_bool_or(message, "yield", false);
   setup->streams = (unsigned)streams;
   setup->workers = (unsigned)MIN(workers, NC_MOVER_MAX_WORKERS);
+  nc_control_grant_cores(setup, processors * (double)CLAMP(max_cpu, 1, 100) / 100);
   setup->pause_budget_ms = (unsigned)CLAMP(pause, 1, 600000);
   setup->progress_ms = (unsigned)CLAMP(progress, 20, 60000);
   return true;
@@ -130,6 +141,7 @@ nc_control_parse_start(json_t *message, unsigned processors, NcMoverSetup *setup
     return nc_fail(error, NC_ERROR_PROTOCOL, "\"psk\" must be %zu bytes in hexadecimal", sizeof setup->psk);
   nc_secret_clear((char *)psk, strlen(psk)); /* the message is ours */
   setup->migration = g_strdup(migration);
+  setup->compression = g_strdup(compression);
   return true;
 }
 

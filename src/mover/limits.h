@@ -23,6 +23,10 @@
 /* A rate is measured over this time under load. */
 #define NC_MOVER_RATE_US 200000
 
+/* An encoder that has used more than it is granted rests once that takes as long as this: a sleep costs some 60 us by
+ * itself. */
+#define NC_MOVER_REST_US 1000
+
 /* The reader waits this long for more before it sends a batch smaller than this. */
 #define NC_MOVER_COALESCE_MS 1
 #define NC_MOVER_COALESCE_BYTES (64u << 10)

@@ -211,6 +211,24 @@ nc_mover_add_totals(NcMover *m, json_t *object)
   nc_mover_add_chain(object, "rev_sha256", &backward);
 }
 
+/* How batches are coded: now, and of policy auto how many so far. */
+static void
+nc_mover_add_coding(NcMover *m, json_t *object)
+{
+  bool chosen = m->setup.policy.is_auto;
+  const char *name = chosen ? nc_rung_name((unsigned)nc_counted(&m->counters.rung)) : m->setup.compression;
+  json_t *batches = json_object();
+
+  for (unsigned i = 0; chosen && i < NC_RUNGS; i++) {
+    uint64_t n = nc_counted(&m->counters.rung_batches[i]);
+    if (n > 0)
+      json_object_set_new(batches, nc_rung_name(i), json_integer((json_int_t)n));
+  }
+  json_object_set_new(object, "coding", json_string(name));
+  json_object_set_new(object, "coding_switches", json_integer((json_int_t)nc_counted(&m->counters.rung_switches)));
+  json_object_set_new(object, "coded_batches", batches);
+}
+
 json_t *
 nc_mover_progress(NcMover *m, const char *event, int64_t now_us)
 {
@@ -244,6 +262,8 @@ nc_mover_progress(NcMover *m, const char *event, int64_t now_us)
 
   for (size_t i = 0; i < G_N_ELEMENTS(numbers); i++)
     json_object_set_new(object, numbers[i].key, json_integer((json_int_t)numbers[i].value));
+  if (m->setup.is_source)
+    nc_mover_add_coding(m, object);
   if (g_str_equal(event, "done"))
     nc_mover_add_totals(m, object);
   return object;

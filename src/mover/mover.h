@@ -61,6 +61,7 @@
 #include "crypto/digest.h"
 #include "mover/shaper.h"
 #include "wire/batch.h"
+#include "wire/rungs.h"
 #include <jansson.h>
 #include <pthread.h>
 #include <stdatomic.h>
@@ -93,6 +94,8 @@ typedef struct {
   _Atomic uint64_t rtt_us;
   _Atomic uint64_t in_flight_bytes; /* unacknowledged / waiting for their turn */
   _Atomic uint64_t window_bytes;
+  _Atomic uint64_t rung, rung_switches;    /* policy auto: the current coding, how often it has changed, */
+  _Atomic uint64_t rung_batches[NC_RUNGS]; /* and how many batches had which */
 } NcCounters;
 
 /* What `start` says; fixed before there is a second thread. */
@@ -102,7 +105,9 @@ typedef struct {
   uint8_t psk[32];
   unsigned streams;
   unsigned workers;
-  NcBatchPolicy policy;
+  char *compression;    /* as asked for, */
+  NcBatchPolicy policy; /* and what it means */
+  double cores;         /* that coding may use, at most one per worker. The source's */
   unsigned pause_budget_ms;
   unsigned progress_ms;
   uint64_t rate_bps; /* wire bytes per second to begin with; 0: no limit. The source's */
@@ -166,7 +171,7 @@ void nc_mover_fail_from_peer(NcMover *m, int code, const char *text);
 void nc_mover_qemu_closed(NcMover *m);
 
 /*
- * Starts a detached thread, named for debuggers. All of the mover's threads run
+ * Starts a detached thread, named for debuggers (${name}: at most 15 bytes, static). All of the mover's threads run
  * until the process ends: a thread blocked on QEMU can't be joined, and need not be.
  */
 void nc_mover_spawn(const char *name, void *(*run)(void *), void *argument);

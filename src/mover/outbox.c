@@ -5,10 +5,13 @@
 #include "base/log.h"
 #include "mover/limits.h"
 #include "mover/links.h"
+#include "wire/bucket.h"
 #include "wire/flight.h"
 #include "wire/frame.h"
+#include "wire/tuner.h"
 
 #include <string.h>
+#include <time.h>
 
 /* What becomes of one batch; index in the ring: seq % NC_MOVER_MAX_AHEAD. */
 typedef struct {
@@ -23,6 +26,8 @@ typedef struct {
   bool sent;     /* it was, at least once */
   bool queued;   /* in the resend queue */
   bool refused;  /* the peer has asked for it again; once is enough */
+  unsigned rung; /* with a tuner: how it was coded, */
+  double work;   /* and its size for it */
 } NcOutSlot;
 
 /* A GRANT (epoch > 0) or END. */
@@ -59,6 +64,9 @@ struct NcOutbox {
   uint64_t rate_acked_bytes;
   int64_t rate_since_us;
   double raw_rate_bps; /* 0: not known yet */
+
+  NcTuner *tuner; /* NULL: the policy is fixed */
+  NcBucket cpu;   /* microseconds of processor time that the encoders may use, all together */
 };
 
 NcRawBatch *
@@ -122,6 +130,20 @@ nc_outbox_batch_target(NcOutbox *o)
   return (uint32_t)CLAMP(third, NC_MOVER_MIN_BATCH_BYTES, NC_BATCH_RAW_TARGET);
 }
 
+/* Tells the tuner what the next batch waits for, after every change of that. */
+static void
+nc_outbox_note_wait_locked(NcOutbox *o)
+{
+  if (!o->tuner)
+    return;
+  NcTunerWait wait = NC_TUNER_ENCODERS;
+  if (o->next_take == o->next_submit)
+    wait = NC_TUNER_NOTHING;
+  else if (nc_outbox_slot(o, o->next_take)->payload)
+    wait = NC_TUNER_LINK;
+  nc_tuner_waits(o->tuner, wait, (uint64_t)nc_mono_us());
+}
+
 /* Waits for room, and notes whom for: encoded batches that are not taken wait for the link. */
 static void
 nc_outbox_wait_room_locked(NcOutbox *o)
@@ -165,6 +187,7 @@ nc_outbox_submit(NcOutbox *o, NcRawBatch *batch)
   NcOutSlot *slot = nc_outbox_slot(o, o->next_submit++);
   *slot = (NcOutSlot){ .raw = batch, .raw_bytes = batch->length, .end_offset = batch->offset + batch->length };
   o->unsent_raw_bytes += batch->length;
+  nc_outbox_note_wait_locked(o);
   pthread_cond_signal(&o->has_raw);
   pthread_mutex_unlock(&o->lock);
 }
@@ -195,15 +218,17 @@ nc_outbox_count(NcCounters *counters, const NcBatchStats *stats)
   nc_count(&counters->page_bytes_out, stats->page_bytes_out);
 }
 
-/* Blocks until there is a batch to encode. */
+/* Blocks until there is a batch to encode; *ret_rung is set if there is a tuner. */
 static NcRawBatch *
-nc_outbox_claim(NcOutbox *o, uint64_t *ret_seq)
+nc_outbox_claim(NcOutbox *o, uint64_t *ret_seq, unsigned *ret_rung)
 {
   pthread_mutex_lock(&o->lock);
   while (o->next_claim == o->next_submit)
     pthread_cond_wait(&o->has_raw, &o->lock);
   *ret_seq = o->next_claim++;
   NcRawBatch *raw = g_steal_pointer(&nc_outbox_slot(o, *ret_seq)->raw);
+  if (o->tuner)
+    *ret_rung = nc_tuner_next(o->tuner, (uint64_t)nc_mono_us());
   pthread_mutex_unlock(&o->lock);
   return raw;
 }
@@ -215,6 +240,93 @@ nc_outbox_encode_raw(NcBatchEncoder *encoder, const NcRawBatch *raw, bool plain,
                                  (const NcStreamRecord *)(void *)raw->records->data, raw->records->len, raw->plan, plain, stats);
 }
 
+/* What the tuner learns from a batch, and the slot keeps for its acknowledgement. */
+static void
+nc_outbox_tell_tuner_locked(NcOutbox *o, NcOutSlot *slot, unsigned rung, const NcBatchStats *stats, int64_t encode_us)
+{
+  NcRungBatch facts = { .rung = rung,
+                        .raw_bytes = slot->raw_bytes,
+                        .wire_bytes = slot->wire_bytes,
+                        .codable_bytes = stats->codable_bytes,
+                        .coded_bytes = stats->coded_bytes,
+                        .estimate = stats->estimate,
+                        .encode_us = (uint32_t)encode_us,
+                        .coding_us = MIN(stats->coding_us, (uint32_t)encode_us) };
+
+  slot->rung = rung;
+  slot->work = nc_tuner_encoded(o->tuner, &facts, (uint64_t)nc_mono_us());
+  nc_count(&o->mover->counters.rung_batches[rung], 1);
+  atomic_store_explicit(&o->mover->counters.rung, nc_tuner_rung(o->tuner), memory_order_relaxed);
+  atomic_store_explicit(&o->mover->counters.rung_switches, nc_tuner_switches(o->tuner), memory_order_relaxed);
+}
+
+/* This thread's. */
+static int64_t
+nc_outbox_cpu_us(void)
+{
+  struct timespec t;
+
+  clock_gettime(CLOCK_THREAD_CPUTIME_ID, &t);
+  return (int64_t)t.tv_sec * 1000000 + t.tv_nsec / 1000;
+}
+
+/* ${cpu_us} were used. For how long must the encoder rest? Not at all if that would be too short for a sleep. */
+static int64_t
+nc_outbox_spend_locked(NcOutbox *o, int64_t cpu_us)
+{
+  uint64_t now_us = (uint64_t)nc_mono_us();
+
+  nc_bucket_take(&o->cpu, cpu_us, now_us);
+  int64_t rest_us = (int64_t)(nc_bucket_ready_us(&o->cpu, 1, now_us) - now_us);
+  return rest_us >= NC_MOVER_REST_US ? rest_us : 0;
+}
+
+/* A batch as an encoder leaves it. */
+typedef struct {
+  uint64_t seq;
+  NcRawBatch *raw;
+  GByteArray *header, *payload;
+  unsigned rung; /* with a tuner */
+  NcBatchStats stats;
+  int64_t encode_us, cpu_us;
+} NcOutCoded;
+
+static void
+nc_outbox_code(NcOutbox *o, NcBatchEncoder *encoder, NcOutCoded *c)
+{
+  int64_t start_us = nc_mono_us(), start_cpu_us = nc_outbox_cpu_us();
+
+  if (o->tuner)
+    nc_batch_encoder_set_policy(encoder, nc_rung_policy(c->rung));
+  c->payload = nc_outbox_encode_raw(encoder, c->raw, false, &c->stats);
+  c->header = nc_frame_encode_batch_header(NC_CHANNEL_MAIN, c->seq, c->payload->len);
+  c->encode_us = nc_mono_us() - start_us;
+  c->cpu_us = nc_outbox_cpu_us() - start_cpu_us;
+  if (!c->raw->plan || !c->raw->plan->uses_history) /* else it may have to be coded once more */
+    g_clear_pointer(&c->raw, nc_raw_batch_free);
+}
+
+/* Puts ${c} into its slot. Returns how long the encoder must rest. */
+static int64_t
+nc_outbox_put(NcOutbox *o, const NcOutCoded *c)
+{
+  pthread_mutex_lock(&o->lock);
+  NcOutSlot *slot = nc_outbox_slot(o, c->seq);
+  slot->raw = c->raw;
+  slot->payload = c->payload;
+  slot->header = c->header;
+  slot->wire_bytes = c->header->len + c->payload->len;
+  if (o->tuner)
+    nc_outbox_tell_tuner_locked(o, slot, c->rung, &c->stats, c->encode_us);
+  nc_outbox_note_wait_locked(o);
+  int64_t rest_us = nc_outbox_spend_locked(o, c->cpu_us);
+  bool is_next = c->seq == o->next_take;
+  pthread_mutex_unlock(&o->lock);
+  if (is_next) /* the others wait for this one anyway */
+    nc_mover_wake_links(o->mover);
+  return rest_us;
+}
+
 static void *
 nc_outbox_encode(void *argument)
 {
@@ -222,26 +334,13 @@ nc_outbox_encode(void *argument)
   NcBatchEncoder *encoder = nc_batch_encoder_new(&o->mover->setup.policy);
 
   for (;;) {
-    uint64_t seq;
-    NcBatchStats stats = { 0 };
-    NcRawBatch *raw = nc_outbox_claim(o, &seq);
-    GByteArray *payload = nc_outbox_encode_raw(encoder, raw, false, &stats);
-    GByteArray *header = nc_frame_encode_batch_header(NC_CHANNEL_MAIN, seq, payload->len);
-    bool keep = raw->plan && raw->plan->uses_history;
-    if (!keep)
-      g_clear_pointer(&raw, nc_raw_batch_free);
-    nc_outbox_count(&o->mover->counters, &stats);
-
-    pthread_mutex_lock(&o->lock);
-    NcOutSlot *slot = nc_outbox_slot(o, seq);
-    slot->raw = raw;
-    slot->payload = payload;
-    slot->header = header;
-    slot->wire_bytes = header->len + payload->len;
-    bool is_next = seq == o->next_take;
-    pthread_mutex_unlock(&o->lock);
-    if (is_next) /* the others wait for this one anyway */
-      nc_mover_wake_links(o->mover);
+    NcOutCoded coded = { 0 };
+    coded.raw = nc_outbox_claim(o, &coded.seq, &coded.rung);
+    nc_outbox_code(o, encoder, &coded);
+    nc_outbox_count(&o->mover->counters, &coded.stats);
+    int64_t rest_us = nc_outbox_put(o, &coded);
+    if (rest_us > 0)
+      g_usleep((gulong)rest_us);
   }
   return NULL;
 }
@@ -324,6 +423,7 @@ nc_outbox_take_next_locked(NcOutbox *o, unsigned link, NcOutFrame *ret)
   o->in_flight_wire_bytes += slot->wire_bytes;
   o->in_flight_raw_bytes += slot->raw_bytes;
   nc_chain_append(&o->chain, slot->raw_bytes, nc_batch_sha256(slot->payload->data));
+  nc_outbox_note_wait_locked(o);
   return true;
 }
 
@@ -420,14 +520,16 @@ bool
 nc_outbox_acked(NcOutbox *o, uint64_t seq, uint64_t offset, GError **error)
 {
   uint64_t wire = 0, raw = 0;
-  int64_t now_us = nc_mono_us();
 
   pthread_mutex_lock(&o->lock);
+  int64_t now_us = nc_mono_us(); /* under the lock: it must not go backwards */
   bool ok = nc_outbox_check_ack_locked(o, seq, offset, error);
   for (; ok && o->next_ack <= seq; o->next_ack++) {
     NcOutSlot *slot = nc_outbox_slot(o, o->next_ack);
     wire += slot->wire_bytes;
     raw += slot->raw_bytes;
+    if (o->tuner)
+      nc_tuner_acked(o->tuner, slot->rung, slot->wire_bytes, slot->work, (uint64_t)now_us);
     g_byte_array_unref(slot->header);
     g_byte_array_unref(slot->payload);
     nc_raw_batch_free(slot->raw);
@@ -550,6 +652,11 @@ nc_outbox_new(NcMover *m)
   o->ahead_bytes = NC_MOVER_MAX_AHEAD_BYTES;
   o->flight = nc_flight_new(m->setup.pause_budget_ms);
   o->rate_since_us = nc_mono_us();
+  atomic_store(&m->counters.rung, NC_RUNG_START);
+  if (m->setup.policy.is_auto)
+    o->tuner = nc_tuner_new(m->setup.cores, (uint64_t)o->rate_since_us);
+  if (m->setup.cores < m->setup.workers)
+    nc_bucket_init(&o->cpu, (uint64_t)(m->setup.cores * 1e6), (uint64_t)o->rate_since_us);
   for (unsigned i = 0; i < m->setup.workers; i++)
     nc_mover_spawn("encode", nc_outbox_encode, o);
   return o;

@@ -92,11 +92,11 @@ static json_t *
 nc_mover_start_message(const NcMoverOrder *order)
 {
   g_autofree char *psk = nc_hex_encode(order->psk, 32);
-  return json_pack("{s:s, s:s, s:s, s:s, s:i, s:s, s:i, s:i, s:i, s:I, s:b}", "op", "start", "role",
+  return json_pack("{s:s, s:s, s:s, s:s, s:i, s:s, s:i, s:i, s:i, s:i, s:I, s:b}", "op", "start", "role",
                    order->is_source ? "source" : "destination", "migration", order->migration, "psk", psk, "streams",
-                   order->streams, "compression", order->compression, "workers", (int)g_get_num_processors(),
-                   "pause_budget_ms", order->pause_budget_ms, "progress_ms", 250, "rate_bps", (json_int_t)order->rate_bps,
-                   "yield", order->yield);
+                   order->streams, "compression", order->compression, "workers", (int)g_get_num_processors(), "max_cpu",
+                   order->max_cpu > 0 ? order->max_cpu : 100, "pause_budget_ms", order->pause_budget_ms, "progress_ms",
+                   250, "rate_bps", (json_int_t)order->rate_bps, "yield", order->yield);
 }
 
 NcMoverProcess *

@@ -28,6 +28,7 @@ typedef struct {
   const uint8_t *psk; /* 32 bytes */
   int streams;
   const char *compression;
+  int max_cpu; /* of the source: percent of this host's processors that coding may use; 0: all */
   int pause_budget_ms;
   int64_t rate_bps; /* of the source; 0: no limit */
   bool yield;       /* of the source: gives way to others */

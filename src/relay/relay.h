@@ -63,6 +63,7 @@ typedef struct {
   int streams;
   const char *compression;
   int pause_budget_ms;
+  int max_cpu; /* percent of this host's processors that coding may use, 1 to 100 */
 } NcRelayConnect;
 
 typedef struct {

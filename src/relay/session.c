@@ -92,6 +92,7 @@ nc_relay_session_start_mover(NcRelaySession *s, int qemu, GError **error)
                                .psk = s->offer.psk,
                                .streams = s->offer.streams,
                                .compression = s->offer.compression,
+                               .max_cpu = s->max_cpu,
                                .pause_budget_ms = s->offer.pause_budget_ms };
 
   s->qemu = qemu;

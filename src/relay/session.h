@@ -34,6 +34,7 @@ struct NcRelaySession {
   NcRelayHandler on_peer;  /* `type` by name */
 
   NcRelayOffer offer;
+  int max_cpu; /* of the source; as in NcRelayConnect */
   char *node; /* the other one */
   NcPeer *peer;
   NcMoverProcess *mover;

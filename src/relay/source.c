@@ -214,9 +214,12 @@ nc_relay_connect(const NcRelaySetup *setup, const NcRelayConnect *options, GErro
   NcRelayOffer offer;
   NcDoorstep doorstep;
 
+  if (options->max_cpu < 1 || options->max_cpu > 100)
+    return nc_fail(error, NC_ERROR_INVALID, "max cpu: from 1 to 100 percent, not %d", options->max_cpu);
   if (!nc_relay_offer_init(&offer, options->streams, options->compression, options->pause_budget_ms, error))
     return false;
   g_autoptr(NcRelaySession) s = nc_relay_session_new(setup, true, &offer);
+  s->max_cpu = options->max_cpu;
   g_autoptr(NcTrust) trust = nc_trust_load(setup->data_dir, error);
   if (!trust || !nc_doorstep_init(&doorstep, setup->path, options->owner, error))
     return false;

@@ -66,10 +66,13 @@
 typedef struct {
   NcCodecId codec;
   int level; /* of zstd; 0 otherwise */
+  /* Chosen batch by batch (wire/tuner.h): this is where to begin. An encoder with it leaves sections as they are that
+   * look incompressible, and tells in NcBatchStats what the choice needs. */
+  bool is_auto;
 } NcBatchPolicy;
 
 /*
- * "none", "lz4", "zstd" (level NC_ZSTD_LEVEL_DEFAULT) or "zstd:LEVEL" with a level from
+ * "auto", "none", "lz4", "zstd" (level NC_ZSTD_LEVEL_DEFAULT) or "zstd:LEVEL" with a level from
  * NC_ZSTD_LEVEL_MIN to NC_ZSTD_LEVEL_MAX except 0. Anything else: false with NC_ERROR_INVALID, *ret not touched.
  */
 bool nc_compression_parse(const char *text, NcBatchPolicy *ret, GError **error);
@@ -83,6 +86,11 @@ typedef struct {
   uint32_t fill_pages;     /* page records filled with a repeated pattern of 8 bytes */
   uint64_t page_bytes_in;  /* pages x 4096 */
   uint64_t page_bytes_out; /* what these became: patterns, bulk as coded, and meta as coded if there is history in it */
+  /* With NcBatchPolicy.is_auto only: */
+  uint32_t codable_bytes; /* of the sections worth compressing, whether the codec does or is none */
+  uint32_t coded_bytes;   /* what these became */
+  double estimate;        /* nc_estimate() of them */
+  uint32_t coding_us;     /* time in the compressor */
 } NcBatchStats;
 
 /* Both belong to one thread at a time: they keep compressors and buffers between batches. */

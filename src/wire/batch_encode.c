@@ -1,7 +1,18 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Batches on their way out: into operations and pages, then compressed. */
 #include "base/bytes.h"
+#include "base/ident.h"
 #include "wire/batch_format.h"
+#include "wire/estimate.h"
+
+/* Sections that look incompressible are left alone, but every so many-th, */
+#define NC_BATCH_DOUBT_EVERY 16u
+/* and when one of those did get smaller than this, so many are not. */
+#define NC_BATCH_DOUBT_SHARE 0.94
+#define NC_BATCH_DOUBT_SECTIONS 32u
+/* Shorter sections are not worth an estimate. */
+#define NC_BATCH_ESTIMATE_MIN_BYTES 2048u
+#define NC_BATCH_ESTIMATE_SHORT 0.5
 
 /* One batch being taken apart. */
 typedef struct {
@@ -18,9 +29,10 @@ typedef struct {
 struct NcBatchEncoder {
   NcBatchPolicy policy;
   const NcCodec *codec;
-  NcCodecContext *context;
+  NcCodecContext *contexts[NC_CODEC_COUNT]; /* made at first use, kept: the policy may come back soon */
   GByteArray *meta, *bulk;
   uint8_t *coded_meta, *coded_bulk; /* NC_BATCH_RAW_MAX bytes each; NULL until compression needs them */
+  unsigned left_alone, doubts;      /* with policy.is_auto */
 };
 
 NcBatchEncoder *
@@ -39,7 +51,8 @@ nc_batch_encoder_free(NcBatchEncoder *e)
 {
   if (!e)
     return;
-  e->codec->context_free(e->context);
+  for (unsigned i = 0; i < NC_CODEC_COUNT; i++)
+    nc_codec_by_id(i)->context_free(e->contexts[i]);
   g_byte_array_unref(e->meta);
   g_byte_array_unref(e->bulk);
   g_free(e->coded_meta);
@@ -53,12 +66,9 @@ nc_batch_encoder_set_policy(NcBatchEncoder *e, const NcBatchPolicy *policy)
   const NcCodec *codec = nc_codec_by_id(policy->codec);
 
   g_assert(codec && policy->level >= codec->level_min && policy->level <= codec->level_max);
-  if (codec != e->codec) {
-    if (e->codec)
-      e->codec->context_free(e->context);
-    e->codec = codec;
-    e->context = codec->context_new();
-  }
+  e->codec = codec;
+  if (!e->contexts[codec->id])
+    e->contexts[codec->id] = codec->context_new();
   e->policy = *policy;
   if (codec != &nc_codec_none && !e->coded_meta) {
     e->coded_meta = g_malloc(NC_BATCH_RAW_MAX + NC_BATCH_SLACK_BYTES);
@@ -323,14 +333,55 @@ typedef struct {
 } NcBatchSection;
 
 static NcBatchSection
-nc_batch_section(NcBatchEncoder *e, const GByteArray *plain, uint8_t *coded)
+nc_batch_code_section(NcBatchEncoder *e, const GByteArray *plain, uint8_t *coded)
 {
-  size_t n = plain->len >= NC_BATCH_CODED_MIN_BYTES && coded
-                 ? e->codec->encode(e->context, e->policy.level, plain->data, plain->len, coded, plain->len - 1)
-                 : 0;
+  size_t n =
+      plain->len >= NC_BATCH_CODED_MIN_BYTES && coded
+          ? e->codec->encode(e->contexts[e->codec->id], e->policy.level, plain->data, plain->len, coded, plain->len - 1)
+          : 0;
   if (n > 0)
     return (NcBatchSection){ coded, (uint32_t)n, true };
   return (NcBatchSection){ plain->data, plain->len, false };
+}
+
+/* Is it no use to compress what looks like ${estimate}? It does not see everything, so it is doubted now and then. */
+static bool
+nc_batch_leave_alone(NcBatchEncoder *e, double estimate)
+{
+  if (estimate < NC_ESTIMATE_INCOMPRESSIBLE)
+    return false;
+  if (e->doubts > 0) {
+    e->doubts--;
+    return false;
+  }
+  return ++e->left_alone % NC_BATCH_DOUBT_EVERY != 0;
+}
+
+/* The same, only if it looks worth it; tells ${stats} what the tuner must know. */
+static NcBatchSection
+nc_batch_judge_section(NcBatchEncoder *e, const GByteArray *plain, uint8_t *coded, NcBatchStats *stats)
+{
+  bool is_short = plain->len < NC_BATCH_ESTIMATE_MIN_BYTES;
+  double estimate = is_short ? NC_BATCH_ESTIMATE_SHORT : nc_estimate(plain->data, plain->len);
+
+  if (plain->len < NC_BATCH_CODED_MIN_BYTES || nc_batch_leave_alone(e, estimate))
+    return (NcBatchSection){ plain->data, plain->len, false };
+  int64_t start_us = nc_mono_us();
+  NcBatchSection section = nc_batch_code_section(e, plain, coded);
+  stats->coding_us += (uint32_t)(nc_mono_us() - start_us);
+  if (estimate >= NC_ESTIMATE_INCOMPRESSIBLE && section.length < NC_BATCH_DOUBT_SHARE * plain->len)
+    e->doubts = NC_BATCH_DOUBT_SECTIONS;
+  stats->estimate =
+      (stats->estimate * stats->codable_bytes + estimate * plain->len) / (stats->codable_bytes + plain->len);
+  stats->codable_bytes += plain->len;
+  stats->coded_bytes += section.length;
+  return section;
+}
+
+static NcBatchSection
+nc_batch_section(NcBatchEncoder *e, const GByteArray *plain, uint8_t *coded, NcBatchStats *stats)
+{
+  return e->policy.is_auto ? nc_batch_judge_section(e, plain, coded, stats) : nc_batch_code_section(e, plain, coded);
 }
 
 static void
@@ -378,8 +429,8 @@ nc_batch_encode_planned(NcBatchEncoder *e, uint64_t stream_offset, const uint8_t
 
   g_assert(raw_len > 0 && raw_len <= NC_BATCH_RAW_MAX);
   nc_batch_plan(&plan, records, n_records);
-  NcBatchSection meta = nc_batch_section(e, e->meta, e->coded_meta);
-  NcBatchSection bulk = nc_batch_section(e, e->bulk, e->coded_bulk);
+  NcBatchSection meta = nc_batch_section(e, e->meta, e->coded_meta, &plan.stats);
+  NcBatchSection bulk = nc_batch_section(e, e->bulk, e->coded_bulk, &plan.stats);
 
   nc_sha256(raw, raw_len, h.sha256);
   h.flags = (meta.is_coded ? NC_BATCH_FLAG_META_CODED : 0) | (bulk.is_coded ? NC_BATCH_FLAG_BULK_CODED : 0);

@@ -1,10 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Compression as people write it: "none", "lz4", "zstd", "zstd:3". */
+/* Compression as people write it: "auto", "none", "lz4", "zstd", "zstd:3". */
 #include "wire/batch.h"
+#include "wire/rungs.h"
 
 #include <string.h>
 
-#define NC_COMPRESSION_RULE "compression is \"none\", \"lz4\", \"zstd\" or \"zstd:LEVEL\""
+#define NC_COMPRESSION_RULE "compression is \"auto\", \"none\", \"lz4\", \"zstd\" or \"zstd:LEVEL\""
 
 bool
 nc_compression_parse(const char *text, NcBatchPolicy *ret, GError **error)
@@ -13,6 +14,10 @@ nc_compression_parse(const char *text, NcBatchPolicy *ret, GError **error)
   const NcCodec *codec = nc_codec_by_name(text, colon ? (size_t)(colon - text) : strlen(text));
   gint64 level = 0;
 
+  if (g_str_equal(text, "auto")) {
+    *ret = *nc_rung_policy(NC_RUNG_START);
+    return true;
+  }
   if (!codec)
     return nc_fail(error, NC_ERROR_INVALID, NC_COMPRESSION_RULE ", not \"%.40s\"", text);
   if (!colon) {

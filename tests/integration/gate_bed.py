@@ -28,7 +28,8 @@ MIGRATION = {
     "events": [{"at": "2026-01-02T03:04:05.700Z", "event": "started", "detail": ""}]}
 COMPLETED = {**MIGRATION, "state": "done", "phase": "completed", "outcome": "completed", "progress": 100,
              "finished": "2026-01-02T03:04:14.100Z", "total_ms": 8400, "pause_ms": 212, "qemu_downtime_ms": 180, "rounds": 4,
-             "sha256": "ab" * 32, "sha256_equal": True,
+             "sha256": "ab" * 32, "sha256_equal": True, "compression": "auto", "max_cpu": 100, "coding": "zstd:1",
+             "coding_switches": 3, "coded_batches": {"lz4": 30, "zstd:1": 90},
              "events": MIGRATION["events"] + [{"at": "2026-01-02T03:04:13.900Z", "event": "released", "detail": "epoch 4 " + "x " * 60}]}
 NODE = {"name": "host-a", "address": "192.0.2.1:7450", "version": "0.1.0", "qemu_version": "7.2.0", "cpus": 2, "memory_bytes": 8 << 30,
         "memory_available_bytes": 6 << 30, "ca": True, "roster_version": 2}

@@ -92,7 +92,7 @@ def test_manuals_are_valid(page):
     (["migrate"], "usage"), (["migrate", "web1"], "--to"), (["migrate", "a/b", "--to", "c"], "a/b"), (["migrate", "a", "b", "--to", "c"], "too many"),
     (["migrate", "a", "--to", "b", "--bogus"], "--bogus"), (["migrate", "a", "--to", "b", "--bandwidth-limit", "fast"], "not a rate"),
     (["migrate", "a", "--to", "b", "--streams", "x"], "streams"), (["migrate", "a", "--to", "b", "--streams", "99"], "streams"),
-    (["migrate", "a", "--to", "b", "--compression", "gzip"], "compression"), (["resolve", "m-1"], "--run-here"), (["cancel"], "usage"), (["limit", "m-1"], "--bandwidth"),
+    (["migrate", "a", "--to", "b", "--compression", "gzip"], "compression"), (["migrate", "a", "--to", "b", "--max-cpu", "101"], "max_cpu"), (["resolve", "m-1"], "--run-here"), (["cancel"], "usage"), (["limit", "m-1"], "--bandwidth"),
     (["vm", "adopt", "a"], "--qmp"), (["vm", "show", ".."], ".."), (["pki", "init"], "--name"),
     (["pki", "init", "--name", "a", "--address", "nowhere"], "nowhere"), (["node", "token", "--ttl", "soon"], "not a duration"),
     (["node", "token", "--ttl", "1s"], "ttl_s"), (["vm", "list", "extra"], "too many"), (["help", "bogus"], "bogus"),
@@ -145,7 +145,7 @@ def test_exit_status_of_refusals(bed, code, status):
     (["vm", "adopt", "web1", "--qmp", "q.sock"], ["web1: running"]), (["node", "list"], ["host-a", "joined (here)", "2027-01-02"]),
     (["node", "info"], ["host-a", "7.2.0", "8.0 GiB"]), (["node", "remove", "host-b"], ["no longer part"]),
     (["node", "token", "--ttl", "15min", "--name", "host-c"], ["nc1.id.secret.ca"]), (["status"], ["memory_copy", "completed", "43 %"]),
-    (["status", "m-1"], ["released: epoch 4", "pause", "212 ms", "03:04:13.900", "equal on both sides"]),
+    (["status", "m-1"], ["released: epoch 4", "pause", "212 ms", "03:04:13.900", "equal on both sides", "25 % lz4, 75 % zstd:1 of 120 batches, 3 changes"]),
     (["cancel", "m-1"], ["web1 stays on host-a"]), (["limit", "m-1", "--qos", "high"], ["m-1: class"]),
     (["resolve", "m-1", "--run-here"], ["resumes web1"]), (["version"], ["novacron 0."]),
 ])
@@ -167,9 +167,9 @@ def test_requests_say_what_was_asked(bed):
     bed.cli("vm", "adopt", "a", "--qmp", "q.sock", cwd="/tmp")
     assert bed.daemon.last("machine.adopt")["args"] == {"name": "a", "qmp": "/tmp/q.sock"}
     bed.cli("migrate", "web1", "--to", "host-b", "--max-downtime", "100", "--bandwidth", "800Mbit", "--compression", "zstd:3",
-            "--streams", "4", "--qos", "critical")
+            "--streams", "4", "--max-cpu", "50", "--qos", "critical")
     assert bed.daemon.last("migration.create")["args"] == {"vm": "web1", "to": "host-b", "max_downtime_ms": 100, "streams": 4,
-                                                          "bandwidth_limit_bps": 100000000, "compression": "zstd:3", "qos": "critical"}
+                                                          "bandwidth_limit_bps": 100000000, "compression": "zstd:3", "max_cpu": 50, "qos": "critical"}
     bed.cli("limit", "m-1", "--bandwidth", "0", "--qos", "background")
     assert bed.daemon.last("migration.limit")["args"] == {"id": "m-1", "bandwidth_limit_bps": 0, "qos": "background"}
     bed.cli("migrate", "web1", "--to", "host-b")

@@ -67,9 +67,9 @@ ENDPOINTS = [
     ("POST", "/api/v2/machines/web1/stop", {"force": True}, 200, "machine.stop", {"name": "web1", "force": True}, None),
     ("GET", "/api/v2/migrations", None, 200, "migration.list", {}, None),
     ("GET", "/api/v2/migrations?limit=1", None, 200, "migration.list", {"limit": 1}, None),
-    ("POST", "/api/v2/migrations", {"vm": "web1", "to": "host-b", "streams": 4, "compression": "lz4", "max_downtime_ms": 100,
+    ("POST", "/api/v2/migrations", {"vm": "web1", "to": "host-b", "streams": 4, "compression": "auto", "max_cpu": 50, "max_downtime_ms": 100,
                                     "bandwidth_limit_bps": 5}, 201, "migration.create",
-     {"vm": "web1", "to": "host-b", "streams": 4, "compression": "lz4", "max_downtime_ms": 100, "bandwidth_limit_bps": 5},
+     {"vm": "web1", "to": "host-b", "streams": 4, "compression": "auto", "max_cpu": 50, "max_downtime_ms": 100, "bandwidth_limit_bps": 5},
      "/api/v2/migrations/" + MIGRATION["id"]),
     ("GET", "/api/v2/migrations/m-1", None, 200, "migration.get", {"id": "m-1"}, None),
     ("POST", "/api/v2/migrations/m-1/cancel", None, 202, "migration.cancel", {"id": "m-1"}, None),
@@ -127,6 +127,7 @@ def test_openapi_document(document):
             assert "description" in value or "$ref" in value or "items" in value or "oneOf" in value, f"{name}.{key}"
     for key in ("id vm source destination role state phase outcome progress created started finished total_ms pause_ms qemu_downtime_ms "
                 "ram_bytes ram_total_bytes ram_remaining_bytes wire_bytes rate_bps ratio eta_ms rounds dirty_rate_bps "
+                "compression max_cpu coding coding_switches coded_batches "
                 "expected_downtime_ms sha256 sha256_equal max_downtime_ms attention error events").split():
         assert key in document["components"]["schemas"]["Migration"]["properties"], key
 

@@ -52,6 +52,15 @@ def test_compression_and_streams_of_choice(cluster):
     cluster.assert_healthy("web1", where(cluster, "web1"))
 
 
+def test_auto_is_the_default_and_the_record_tells_what_it_did(cluster):
+    m = cluster.migrate("web1", where(cluster, "web1"), max_cpu=50)
+    assert m["outcome"] == "completed" and m["sha256_equal"], m["error"]
+    assert m["compression"] == "auto" and m["max_cpu"] == 50
+    assert m["coding"] in m["coded_batches"] and m["coding_switches"] >= 0
+    assert sum(m["coded_batches"].values()) == m["batches"]
+    cluster.assert_healthy("web1", where(cluster, "web1"))
+
+
 def test_cancel_leaves_it_running_at_the_source(cluster):
     vm = "web1"
     source = where(cluster, vm)

@@ -24,6 +24,8 @@ import time
 import pytest
 from nctest.movers import *
 
+CODINGS = {"none", "lz4", *(f"zstd:{level}" for level in (-5, -3, -1, 1, 3, 5, 7, 9))}
+
 pytestmark = pytest.mark.skipif(not MOVER.exists(), reason=f"{MOVER} is not built")
 
 
@@ -31,10 +33,11 @@ pytestmark = pytest.mark.skipif(not MOVER.exists(), reason=f"{MOVER} is not buil
 
 @pytest.mark.parametrize("streams", [1, 4])
 @pytest.mark.parametrize("frames", [4000, 300])
-def test_pages_that_come_again_are_told_as_differences(pairs, streams, frames):
+@pytest.mark.parametrize("compression", ["lz4", "auto"])
+def test_pages_that_come_again_are_told_as_differences(pairs, streams, frames, compression):
     """Byte for byte, with a shadow as large as the machine and with a small one; and cheaper than without."""
     stream = make_rounds()
-    pair = pairs(streams=streams, compression="lz4", frames=frames).ready()
+    pair = pairs(streams=streams, compression=compression, frames=frames).ready()
     move(pair, stream)
     hand_over(pair, stream)
     source, destination = finish(pair, stream)
@@ -53,7 +56,7 @@ def test_shadow_comes_before_everything_else(lone):
     assert "too late" in mover.wait("error")["message"]
 
 
-@pytest.mark.parametrize("compression", ["none", "lz4", "zstd:1"])
+@pytest.mark.parametrize("compression", ["none", "lz4", "zstd:1", "auto"])
 @pytest.mark.parametrize("streams", [1, 2, 4])
 def test_every_byte_arrives_and_the_handoff_is_in_order(pairs, streams, compression):
     pair = pairs(streams=streams, compression=compression).ready()
@@ -74,6 +77,60 @@ def test_every_byte_arrives_and_the_handoff_is_in_order(pairs, streams, compress
     progress = pair.source.got("progress")[-1]
     for key in ("wire_bytes", "wire_rate_bps", "rtt_us", "in_flight_bytes", "window_bytes", "cpu_ms", "rss_bytes"):
         assert key in progress
+    if compression == "auto":
+        assert sum(source["coded_batches"].values()) == source["batches"] and source["coding"] in CODINGS
+        assert set(source["coded_batches"]) <= CODINGS and source["coding_switches"] >= 0
+    else:
+        assert (source["coding"], source["coding_switches"], source["coded_batches"]) == (compression, 0, {})
+
+
+def test_a_batch_that_means_earlier_ones_survives_every_change_of_coding(pairs):
+    """The link is slow, fast and slow again, so the coding changes; the digests still agree."""
+    stream = make_rounds(pages=3000, rounds=6)
+    pair = pairs(streams=2, compression="auto", frames=4000).ready()
+    pusher = push(pair.qemu_source, stream)
+    out = b""
+    for rate in (1000000, 0, 2000000, 0):
+        pair.source.send({"op": "rate", "bps": rate})
+        out += read_exactly(pair.qemu_destination, 4 << 20)
+    out += read_exactly(pair.qemu_destination, len(stream) - len(out))
+    assert out == stream
+    pusher.join()
+    hand_over(pair, stream)
+    source, _ = finish(pair, stream)
+    assert source["delta_pages"] > 500 and source["resent_batches"] == 0
+    assert len(source["coded_batches"]) > 1 and source["coding_switches"] > 0
+
+
+def encoder_seconds(mover):
+    """Processor time of all encoders so far."""
+    ticks = 0
+    for task in pathlib.Path(f"/proc/{mover.process.pid}/task").iterdir():
+        name, fields = (task / "stat").read_text().split("(", 1)[1].rsplit(")", 1)
+        if name == "encode":
+            ticks += sum(int(n) for n in fields.split()[11:13])
+    return ticks / os.sysconf("SC_CLK_TCK")
+
+
+@pytest.mark.parametrize("compression", ["zstd:9", "auto"])
+@pytest.mark.parametrize("cores", [0.25, 1.25])
+def test_coding_leaves_what_max_cpu_does_not_grant(tmp_path, compression, cores):
+    """Processor time against the time that passed: however busy this machine is, it can only be less."""
+    processors = len(os.sched_getaffinity(0))
+    percent = int(100 * cores / processors)
+    if percent < 1 or percent >= 100:
+        pytest.skip(f"{cores} of {processors} processors can't be told in percent")
+    rng = random.Random(8)
+    stream = stream_head() + ram_part(["text"] * 3000, rng, 0, b"pc.ram")
+    pair = Pair(tmp_path, compression=compression, max_cpu=percent)
+    try:
+        pair.ready()
+        began = time.monotonic()
+        move(pair, stream)
+        used, elapsed = encoder_seconds(pair.source), time.monotonic() - began
+    finally:
+        pair.close()
+    assert 0 < used <= percent / 100 * processors * elapsed * 1.1 + 0.1, (used, elapsed)
 
 
 def test_what_is_complete_never_waits_for_the_next_record(pairs):

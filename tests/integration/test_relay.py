@@ -169,7 +169,7 @@ class Move:
 
 
 @pytest.mark.parametrize("return_path, options", [
-    (True, ["--compression", "zstd:1", "--streams", "4", "--pause-budget", "200"]),
+    (True, ["--compression", "zstd:1", "--streams", "4", "--pause-budget", "200", "--max-cpu", "50"]),
     (False, []),
 ], ids=["return-path", "no-return-path"])
 def test_a_machine_moves_and_is_unhurt(keys, return_path, options):
@@ -553,7 +553,7 @@ def test_mistakes_on_the_command_line(ends):
     for change, status, words in (({"--to": None}, 2, "--to HOST:PORT is needed"), ({"--to": "host"}, 2, "not an address"),
                                   ({"--unix": None}, 2, "--unix PATH is needed"), ({"--streams": "99"}, 2, "from 1 to 16"),
                                   ({"--compression": "gzip"}, 2, "compression is"), ({"--owner": "no such user"}, 2, "--owner"),
-                                  ({"--pause-budget": "0"}, 2, "pause budget"),
+                                  ({"--pause-budget": "0"}, 2, "pause budget"), ({"--max-cpu": "0"}, 2, "max cpu"),
                                   ({"--pki": "/nonexistent/pki"}, 4, "/nonexistent")):
         options = [x for pair in {**good, **change}.items() if pair[1] for x in pair]
         out = subprocess.run([NOVACRON, "relay", "connect", *options], text=True, stdout=subprocess.PIPE,

@@ -239,11 +239,12 @@ class Cable:
 class Pair:
     """Source and destination, connected."""
 
-    def __init__(self, tmp_path, streams=1, compression="lz4", key=None, other_key=None, connect=tcp_pair, frames=0):
+    def __init__(self, tmp_path, streams=1, compression="lz4", key=None, other_key=None, connect=tcp_pair, frames=0,
+                 **more):
         self.key = key or os.urandom(32)
         self.connect = connect
         self.source, self.destination = Mover("source", tmp_path), Mover("destination", tmp_path)
-        self.source.start(self.key, streams, compression)
+        self.source.start(self.key, streams, compression, **more)
         self.destination.start(other_key or self.key, streams, compression)
         for mover in (self.source, self.destination):
             if frames:

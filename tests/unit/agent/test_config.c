@@ -17,6 +17,8 @@ defaults_are_a_configuration(void)
   g_assert_cmpstr(config->control_socket, ==, "/run/novacron/control.sock");
   g_assert_cmpint(config->max_downtime_ms, ==, 300);
   g_assert_cmpint(config->streams, ==, 2);
+  g_assert_cmpstr(config->compression, ==, "auto");
+  g_assert_cmpint(config->max_cpu, ==, 100);
   g_assert_cmpint(config->log_level, ==, NC_LOG_INFO);
   g_assert_cmpint(config->mover_uid, >, 0);
   g_assert_cmpstr(config->mover_binary, !=, "");
@@ -63,6 +65,9 @@ refusals_name_file_line_and_key(void)
     { "listen = host:65536", "f:1: listen: " },
     { "data_dir = var", "f:1: data_dir: " },
     { "compression = gzip", "f:1: compression: " },
+    { "compression = auto:1", "f:1: compression: " },
+    { "max_cpu = 0", "f:1: max_cpu: " },
+    { "max_cpu = 101", "f:1: max_cpu: " },
     { "compression = zstd:0", "f:1: compression: " },
     { "compression = zstd:20", "f:1: compression: " },
     { "compression = zstd:", "f:1: compression: " },

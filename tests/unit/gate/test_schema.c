@@ -34,7 +34,7 @@ static const Case cases[] = {
   { "migration.create", "{\"vm\":\"a\",\"to\":\"b\",\"streams\":\"2\"}", "\"streams\"" },
   { "migration.create", "{\"vm\":\"a\",\"to\":\"b\",\"streams\":99999999999999999999}", "not valid JSON" },
   { "migration.create", "{\"vm\":\"a\",\"to\":\"b\",\"max_downtime_ms\":-1}", "\"max_downtime_ms\"" },
-  { "migration.create", "{\"vm\":\"a\",\"to\":\"b\",\"compression\":\"gzip\"}", "\"compression\" must be \"none\"" },
+  { "migration.create", "{\"vm\":\"a\",\"to\":\"b\",\"compression\":\"gzip\"}", "\"compression\" must be \"auto\"" },
   { "node.token", "" },
   { "node.token", "{}" },
   { "node.token", "{\"ttl_s\":59}", "\"ttl_s\" must be an integer from 60" },
@@ -132,9 +132,9 @@ test_number_of_values(void)
 static void
 test_compression(void)
 {
-  const char *good[] = { "none", "lz4", "zstd", "zstd:1", "zstd:9", "zstd:-5" };
+  const char *good[] = { "auto", "none", "lz4", "zstd", "zstd:1", "zstd:9", "zstd:-5" };
   const char *bad[] = { "",       "zst",     "zstd:",  "zstd:0", "zstd:10", "zstd:-6",
-                        "zstd:-", "zstd:1 ", "zstd:a", "lz4:1",  "NONE" };
+                        "zstd:-", "zstd:1 ", "zstd:a", "lz4:1",  "auto:1",  "NONE" };
   for (size_t i = 0; i < G_N_ELEMENTS(good); i++)
     g_assert_true(nc_compression_is_valid(good[i]));
   for (size_t i = 0; i < G_N_ELEMENTS(bad); i++)

@@ -9,7 +9,7 @@
 
 #define PAGE NC_STREAM_PAGE_BYTES
 
-static const char *const compressions[] = { "none", "lz4", "zstd", "zstd:-5", "zstd:9" };
+static const char *const compressions[] = { "none", "lz4", "zstd", "zstd:-5", "zstd:9", "auto" };
 
 static NcBatchPolicy
 policy(const char *text)
@@ -546,11 +546,29 @@ test_compression_as_text(void)
     const char *text;
     int codec, level; /* codec -1: refused */
   } cases[] = {
-    { "none", NC_CODEC_NONE, 0 }, { "lz4", NC_CODEC_LZ4, 0 }, { "zstd", NC_CODEC_ZSTD, 1 },
-    { "zstd:9", NC_CODEC_ZSTD, 9 }, { "zstd:-5", NC_CODEC_ZSTD, -5 }, { "zstd:1", NC_CODEC_ZSTD, 1 },
-    { "zstd:10", -1, 0 }, { "zstd:-6", -1, 0 }, { "zstd:0", -1, 0 }, { "zstd:", -1, 0 }, { "zstd:x", -1, 0 },
-    { "zstd:1x", -1, 0 }, { "zstd: 1", -1, 0 }, { "zstd:99999999999999999999", -1, 0 }, { "lz4:1", -1, 0 },
-    { "none:0", -1, 0 }, { "", -1, 0 }, { ":", -1, 0 }, { "zst", -1, 0 }, { "zstdx", -1, 0 }, { "ZSTD", -1, 0 },
+    { "auto", NC_CODEC_LZ4, 0 },
+    { "auto:1", -1, 0 },
+    { "none", NC_CODEC_NONE, 0 },
+    { "lz4", NC_CODEC_LZ4, 0 },
+    { "zstd", NC_CODEC_ZSTD, 1 },
+    { "zstd:9", NC_CODEC_ZSTD, 9 },
+    { "zstd:-5", NC_CODEC_ZSTD, -5 },
+    { "zstd:1", NC_CODEC_ZSTD, 1 },
+    { "zstd:10", -1, 0 },
+    { "zstd:-6", -1, 0 },
+    { "zstd:0", -1, 0 },
+    { "zstd:", -1, 0 },
+    { "zstd:x", -1, 0 },
+    { "zstd:1x", -1, 0 },
+    { "zstd: 1", -1, 0 },
+    { "zstd:99999999999999999999", -1, 0 },
+    { "lz4:1", -1, 0 },
+    { "none:0", -1, 0 },
+    { "", -1, 0 },
+    { ":", -1, 0 },
+    { "zst", -1, 0 },
+    { "zstdx", -1, 0 },
+    { "ZSTD", -1, 0 },
   };
 
   for (size_t i = 0; i < G_N_ELEMENTS(cases); i++) {
@@ -566,7 +584,47 @@ test_compression_as_text(void)
     }
     g_assert_cmpint(ret.codec, ==, cases[i].codec);
     g_assert_cmpint(ret.level, ==, cases[i].level);
+    g_assert_cmpint(ret.is_auto, ==, g_str_equal(cases[i].text, "auto"));
   }
+}
+
+/* Pages of ${random} bytes or of words, through a new encoder with ${how}: its statistics. */
+static NcBatchStats
+stats_of(const NcBatchPolicy *how, bool random, size_t *ret_len)
+{
+  g_autoptr(NcBatchEncoder) e = nc_batch_encoder_new(how);
+  g_autofree uint8_t *raw = g_malloc(65536);
+  NcBatchStats stats;
+
+  for (unsigned i = 0; i < 65536; i++)
+    raw[i] = random ? (uint8_t)g_test_rand_int() : (uint8_t) "migration "[i % 10] ^ (uint8_t)(g_test_rand_int() % 2);
+  g_autoptr(GByteArray) payload = nc_batch_encode(e, 0, raw, 65536, NULL, 0, &stats);
+  *ret_len = payload->len;
+  return stats;
+}
+
+/* What the tuner is told: the same bytes are worth it on each rung, and random ones on none. */
+static void
+test_facts_for_the_tuner(void)
+{
+  NcBatchPolicy how[] = { policy("auto"), policy("auto"), policy("auto") };
+  size_t len;
+
+  how[0].codec = NC_CODEC_NONE;
+  how[1].codec = NC_CODEC_ZSTD;
+  how[1].level = 3;
+  for (size_t i = 0; i < G_N_ELEMENTS(how); i++) {
+    NcBatchStats stats = stats_of(&how[i], false, &len);
+    g_assert_cmpuint(stats.codable_bytes, >=, 65536);
+    g_assert_cmpfloat(stats.estimate, <, 0.9);
+    g_assert_cmpuint(stats.coded_bytes + NC_BATCH_HEADER_BYTES, ==, len);
+    g_assert_true((stats.coded_bytes < stats.codable_bytes) == (how[i].codec != NC_CODEC_NONE));
+    stats = stats_of(&how[i], true, &len);
+    g_assert_cmpuint(stats.codable_bytes, ==, 0);
+    g_assert_cmpuint(len, >, 65536);
+  }
+  NcBatchPolicy fixed = policy("zstd:3");
+  g_assert_cmpuint(stats_of(&fixed, false, &len).codable_bytes, ==, 0);
 }
 
 int
@@ -586,6 +644,7 @@ main(int argc, char **argv)
   g_test_add_func("/batch/headers_that_are_refused", test_headers_that_are_refused);
   g_test_add_func("/batch/decompression_is_exact", test_decompression_is_exact);
   g_test_add_func("/batch/noise_is_refused", test_noise_is_refused);
+  g_test_add_func("/batch/facts_for_the_tuner", test_facts_for_the_tuner);
   g_test_add_func("/batch/compression_as_text", test_compression_as_text);
   return g_test_run();
 }

@@ -6,6 +6,7 @@
  */
 #include "base/bytes.h"
 #include "wire/batch.h"
+#include "wire/rungs.h"
 
 #include <string.h>
 
@@ -242,6 +243,48 @@ test_without_a_shadow(void)
   wire_free(other);
 }
 
+/* ${p} through a new encoder on ${rung}; returns what is on the wire whatever the rung. */
+static uint32_t
+facts_on(const Piece *p, unsigned rung, NcBatchStats *stats)
+{
+  g_autoptr(NcBatchEncoder) encoder = nc_batch_encoder_new(nc_rung_policy(rung));
+  g_autoptr(GByteArray) payload =
+      nc_batch_encode_planned(encoder, 0, p->raw->data, p->raw->len, (const NcStreamRecord *)(void *)p->records->data,
+                              p->records->len, p->plan, false, stats);
+
+  g_assert_cmpuint(stats->coded_bytes, <=, stats->codable_bytes);
+  g_assert_cmpuint(stats->coded_bytes + NC_BATCH_HEADER_BYTES, <=, payload->len);
+  return payload->len - stats->coded_bytes;
+}
+
+/* Differences are coded like everything else, and the tuner hears of the same bytes on each rung. */
+static void
+test_the_tuner_hears_the_same_on_each_rung(void)
+{
+  static const Budget budget = { PAGES, true };
+  Wire *w = wire_new(&budget, 11);
+  uint64_t deltas = 0, smaller = 0;
+
+  for (int round = 0; round < 60; round++) {
+    NcBatchStats none, stats;
+    Piece p = next_piece(w);
+    uint32_t plain = facts_on(&p, 0, &none);
+    g_assert_cmpuint(none.coded_bytes, ==, none.codable_bytes);
+    for (unsigned rung = 1; rung < NC_RUNGS; rung++) {
+      g_assert_cmpuint(facts_on(&p, rung, &stats), ==, plain);
+      g_assert_cmpuint(stats.codable_bytes, ==, none.codable_bytes);
+      g_assert_cmpfloat(stats.estimate, ==, none.estimate);
+      g_assert_cmpuint(stats.delta_bytes, ==, none.delta_bytes);
+      smaller += stats.coded_bytes < stats.codable_bytes;
+    }
+    deltas += stats.delta_pages;
+    piece_free(&p);
+  }
+  g_assert_cmpuint(deltas, >, 50);
+  g_assert_cmpuint(smaller, >, 50);
+  wire_free(w);
+}
+
 int
 main(int argc, char **argv)
 {
@@ -253,6 +296,7 @@ main(int argc, char **argv)
     g_test_add_data_func(path, &budgets[i], test_stays_equal);
   }
   g_test_add_func("/history/damage-is-noticed", test_damage_is_noticed);
+  g_test_add_func("/history/the-tuner-hears-the-same-on-each-rung", test_the_tuner_hears_the_same_on_each_rung);
   g_test_add_func("/history/without-a-shadow", test_without_a_shadow);
   return g_test_run();
 }
