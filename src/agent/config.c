@@ -71,11 +71,22 @@ static const char *const nc_log_levels[] = { [NC_LOG_ERR] = "err",
 #define STRING(field, value, shape, checked, text)                                                                               \
   { #field, NC_KEY_TEXT, AT(field), value, shape, 0, 0, false, checked, NULL, text }
 
+/* No "LOCAL>": that is for the other side to choose. */
+static bool
+nc_is_paths(const char *text)
+{
+  g_auto(GStrv) paths = nc_tcp_paths_parse(text);
+  return paths && !strchr(text, '>');
+}
+
 static const NcKey nc_keys[] = {
   STRING(node, "", "name", nc_is_name,
          "This node's name. Left out, it is the one in the node's certificate; given, the two must agree."),
   STRING(listen, "0.0.0.0:7450", "host:port", nc_tcp_address_is_valid,
          "Where other nodes' agents and movers connect to. [::]:7450 for IPv6 and IPv4."),
+  { "paths", NC_KEY_TEXT, AT(paths), "", "host:port, host:port, ...", 0, 0, true, nc_is_paths, NULL,
+    "Addresses of this node for other nodes' movers; several are used at once, and one may die. They all have to lead to "
+    "`listen`. Left out: the address that the agents use." },
   STRING(advertise, "", "host:port", nc_is_address,
          "Where other nodes reach this one; used by `novacrond join` when --address is left out."),
   STRING(data_dir, "/var/lib/novacron", "directory", nc_is_absolute,

@@ -50,6 +50,7 @@ typedef struct {
   int bandwidth_reserve;   /* percent of it */
   int connect_timeout_ms;
   int path_timeout_ms;
+  const char *paths; /* nc_tcp_paths_parse() takes it; "": none */
   int prepare_timeout_ms;
   int peer_retry_ms;
 } NcConfig;

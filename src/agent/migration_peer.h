@@ -16,8 +16,9 @@
  *
  *   destination -> source
  *   mig_probed   {epoch, right}
- *   mig_accepted {migration, shadow_frames}  INCOMING(epoch) is durable, the mover takes connections, QEMU is
- *                                            being started
+ *   mig_accepted {migration, shadow_frames, paths}
+ *                                            INCOMING(epoch) is durable, the mover takes connections (at the
+ *                                            addresses in paths, if that is not empty), QEMU is being started
  *   mig_prepared {migration}                 QEMU waits for its mover
  *   mig_refused  {migration, error}          REFUSED(epoch) is durable
  *   mig_started  {migration, epoch, resume_us, sha256, stream_bytes}

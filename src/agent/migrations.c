@@ -3,6 +3,7 @@
 #include "agent/migration_peer.h"
 #include "base/ident.h"
 #include "base/log.h"
+#include "base/tcp.h"
 #include "mover/preface.h"
 #include "qemu/process.h"
 #include "wire/batch.h"
@@ -106,7 +107,7 @@ nc_migrations_free(NcMigrations *ms)
 /* --- the control socket's operations --- */
 
 typedef struct {
-  const char *vm, *to, *compression;
+  const char *vm, *to, *compression, *paths;
   NcQos qos;
   int64_t max_downtime_ms, bandwidth_limit_bps, streams, max_cpu;
 } NcMigrationRequest;
@@ -152,6 +153,11 @@ nc_migration_request_parse(NcMigrations *ms, json_t *args, NcMigrationRequest *r
   ret->compression = nc_json_string_or(args, "compression", config->compression);
   if (!nc_compression_parse(ret->compression, &policy, error))
     return false;
+  ret->paths = nc_json_string_or(args, "paths", "");
+  g_auto(GStrv) paths = nc_tcp_paths_parse(ret->paths);
+  if (!paths)
+    return nc_fail(error, NC_ERROR_INVALID, "\"paths\" must be %d at most of the form [LOCAL>]HOST:PORT, with commas between them",
+                   NC_TCP_PATHS_MAX);
   return nc_optional_int(args, "max_downtime_ms", config->max_downtime_ms, 1, 2000000, &ret->max_downtime_ms, error) &&
          nc_optional_limit(args, 0, &ret->bandwidth_limit_bps, error) &&
          nc_optional_qos(args, NC_QOS_NORMAL, &ret->qos, error) &&
@@ -178,6 +184,7 @@ nc_migrations_new_record(NcMigrations *ms, const char *id, const NcMigrationRequ
   json_object_set_new(record, "qos", json_string(nc_qos_name(r->qos)));
   json_object_set_new(record, "rate_limit_bps", json_integer(0));
   json_object_set_new(record, "path", json_null());
+  json_object_set_new(record, "paths", json_string(r->paths));
   json_object_set_new(record, "reconnects", json_integer(0));
   json_object_set_new(record, "resent_bytes", json_integer(0));
   json_object_set_new(record, "max_cpu", json_integer((json_int_t)r->max_cpu));

@@ -27,14 +27,20 @@ struct NcSourcePath {
 };
 
 NcSourcePath *
-nc_source_path_new(NcMigration *m, const char *const *paths, unsigned streams)
+nc_source_path_new(NcMigration *m, unsigned streams)
 {
   NcSourcePath *p = g_new0(NcSourcePath, 1);
 
   p->m = m;
-  p->paths = g_strdupv((char **)paths);
   p->streams = streams;
   return p;
+}
+
+void
+nc_source_path_set(NcSourcePath *p, const char *const *paths)
+{
+  g_strfreev(p->paths);
+  p->paths = g_strdupv((char **)paths);
 }
 
 void

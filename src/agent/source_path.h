@@ -18,8 +18,10 @@
 
 typedef struct NcSourcePath NcSourcePath;
 
-/* ${m} is borrowed. ${paths}: where the movers may connect to, copied. */
-NcSourcePath *nc_source_path_new(NcMigration *m, const char *const *paths, unsigned streams);
+/* ${m} is borrowed. */
+NcSourcePath *nc_source_path_new(NcMigration *m, unsigned streams);
+/* Where the movers connect to, at least one path (base/tcp.h), copied. Before nc_source_path_dial(). */
+void nc_source_path_set(NcSourcePath *p, const char *const *paths);
 void nc_source_path_free(NcSourcePath *p); /* NULL is fine; may wait for an attempt under way, NC_PATH_SESSION_MS at most */
 
 /* Begins to connect the movers; after ${m} has its mover. */

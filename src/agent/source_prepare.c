@@ -9,6 +9,7 @@
 #include "base/fault.h"
 #include "base/ident.h"
 #include "base/log.h"
+#include "base/tcp.h"
 #include "crypto/digest.h"
 #include "qemu/machine_spec.h"
 #include "qemu/migration_qmp.h"
@@ -116,6 +117,22 @@ nc_source_shadow_frames(NcSource *s)
   return spec ? nc_shadow_budget(s->m->deps->config, nc_machine_spec_memory_bytes(spec), 0) : 0;
 }
 
+/* Those of the request, else those the destination names, else where its agent is. */
+static bool
+nc_source_choose_paths(NcSource *s, const char *offered, GError **error)
+{
+  nc_autojson json_t *record = nc_migration_snapshot(s->m);
+  const char *wanted = nc_json_string_or(record, "paths", "");
+  const char *text = wanted[0] ? wanted : offered[0] ? offered : s->address;
+  g_auto(GStrv) paths = nc_tcp_paths_parse(text);
+
+  if (!paths || !paths[0])
+    return nc_fail(error, NC_ERROR_PROTOCOL, "the destination names paths that are none: %.200s", text);
+  nc_source_path_set(s->path, (const char *const *)paths);
+  nc_migration_set(s->m, "paths", json_string(text));
+  return true;
+}
+
 static bool
 nc_source_ask_to_prepare(NcSource *s, const uint8_t psk[NC_MIG_PSK_BYTES], GError **error)
 {
@@ -134,7 +151,8 @@ nc_source_ask_to_prepare(NcSource *s, const uint8_t psk[NC_MIG_PSK_BYTES], GErro
     return false;
   int64_t agreed = CLAMP(nc_json_int_or(answer, "shadow_frames", 0), 0, (int64_t)frames);
   nc_migration_set(m, "shadow_bytes", json_integer(agreed * NC_SHADOW_PAGE_BYTES));
-  return nc_mover_process_send_shadow(m->mover, (uint32_t)agreed, error);
+  return nc_source_choose_paths(s, nc_json_string_or(answer, "paths", ""), error) &&
+         nc_mover_process_send_shadow(m->mover, (uint32_t)agreed, error);
 }
 
 static int

@@ -81,6 +81,19 @@ nc_tcp_path_is_valid(const char *path)
   return valid;
 }
 
+char **
+nc_tcp_paths_parse(const char *text)
+{
+  g_auto(GStrv) paths = g_strsplit(text, ",", -1);
+
+  if (g_strv_length(paths) > NC_TCP_PATHS_MAX)
+    return NULL;
+  for (char **path = paths; *path; path++)
+    if (!nc_tcp_path_is_valid(g_strstrip(*path)))
+      return NULL;
+  return g_steal_pointer(&paths);
+}
+
 static struct addrinfo *
 nc_tcp_resolve(const char *address, bool passive, char **ret_host, unsigned *ret_port, GError **error)
 {

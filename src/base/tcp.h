@@ -19,6 +19,9 @@ bool nc_tcp_address_is_valid(const char *address);
 
 /* The same with "LOCAL>" in front, perhaps: a numeric address of this host that the connection is to leave by. */
 bool nc_tcp_path_is_valid(const char *path);
+#define NC_TCP_PATHS_MAX 8
+/* Paths separated by commas, NC_TCP_PATHS_MAX at most. NULL if one is not valid; none in an empty ${text}. g_strfreev(). */
+char **nc_tcp_paths_parse(const char *text);
 
 /*
  * Connects to a path; tries each address a name has, within ${timeout_ms} all together

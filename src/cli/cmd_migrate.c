@@ -11,7 +11,7 @@
 #define NC_EXIT_INTERRUPTED 130 /* what shells say for Ctrl-C */
 
 typedef struct {
-  char *to, *bandwidth, *compression, *qos;
+  char *to, *bandwidth, *compression, *qos, *paths;
   int max_downtime_ms, streams, max_cpu; /* 0: the node's default */
   int wait;
 } NcMigrateOptions;
@@ -71,6 +71,8 @@ nc_migrate_body(const char *vm, const NcMigrateOptions *options, GError **error)
     json_object_set_new(body, "streams", json_integer(options->streams));
   if (options->compression)
     json_object_set_new(body, "compression", json_string(options->compression));
+  if (options->paths)
+    json_object_set_new(body, "paths", json_string(options->paths));
   if (options->max_cpu > 0)
     json_object_set_new(body, "max_cpu", json_integer(options->max_cpu));
   if (options->qos)
@@ -174,6 +176,8 @@ nc_cmd_migrate(NcCli *cli, const NcCommand *command, int argc, char **argv, GErr
     { "max-cpu", 0, 0, G_OPTION_ARG_INT, &options.max_cpu,
       "percent of the source's processors that coding may use (default: the node's, 100)", "PERCENT" },
     { "streams", 0, 0, G_OPTION_ARG_INT, &options.streams, "TCP connections (default: the node's, 2)", "N" },
+    { "paths", 0, 0, G_OPTION_ARG_STRING, &options.paths,
+      "[LOCAL>]HOST:PORT, ... used at once (default: what the other node names)", "PATHS" },
     { NULL },
   };
 
@@ -182,5 +186,6 @@ nc_cmd_migrate(NcCli *cli, const NcCommand *command, int argc, char **argv, GErr
   g_free(options.bandwidth);
   g_free(options.compression);
   g_free(options.qos);
+  g_free(options.paths);
   return ok;
 }

@@ -2,6 +2,7 @@
 /* The table of endpoints, and finding a row in it. */
 #include "gate/routes.h"
 #include "base/ident.h"
+#include "base/tcp.h"
 #include "gate/gate_limits.h"
 
 #include <string.h>
@@ -10,6 +11,13 @@ static bool
 nc_path_is_absolute(const char *text)
 {
   return text[0] == '/';
+}
+
+static bool
+nc_paths_are_valid(const char *text)
+{
+  g_auto(GStrv) paths = nc_tcp_paths_parse(text);
+  return paths != NULL;
 }
 
 static bool
@@ -80,6 +88,12 @@ static const NcField nc_migration_fields[] = {
     .rule = "\"auto\", \"none\", \"lz4\", \"zstd\" or \"zstd:LEVEL\" with a level from -5 to 9 except 0" },
   INTEGER("streams", 1, 16),
   INTEGER("max_cpu", 1, 100),
+  { .key = "paths",
+    .type = NC_FIELD_STRING,
+    .minimum = 3,
+    .maximum = 2048,
+    .check = nc_paths_are_valid,
+    .rule = "paths of the form [LOCAL>]HOST:PORT with commas between them, 8 at most" },
 };
 static const NcSchema nc_migration_schema = SCHEMA("MigrationRequest", nc_migration_fields);
 

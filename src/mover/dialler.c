@@ -61,12 +61,22 @@ nc_dialler_choose_congestion_control(int fd)
     nc_log(NC_LOG_DEBUG, "mover", "no BBR here (%m): the node's own congestion control is used");
 }
 
+/* A path that worked answers soon, or another one should be tried. */
+#define NC_DIALLER_AGAIN_MS 3000
+
+static int
+nc_dialler_timeout_ms(NcDialler *d, unsigned index)
+{
+  g_autoptr(GMutexLocker) guard = g_mutex_locker_new(&d->lock);
+  return d->dials[index].connected ? MIN(d->timeout_ms, NC_DIALLER_AGAIN_MS) : d->timeout_ms;
+}
+
 /* One attempt, by path ${number}. */
 static int
 nc_dialler_try(NcDialler *d, unsigned index, unsigned number, GError **error)
 {
   const char *path = d->paths[number % d->path_count];
-  int fd = nc_preface_dial(path, d->id, (uint16_t)index, d->timeout_ms, error);
+  int fd = nc_preface_dial(path, d->id, (uint16_t)index, nc_dialler_timeout_ms(d, index), error);
 
   if (fd < 0)
     g_prefix_error(error, "connection %u of the movers to %s: ", index, path);

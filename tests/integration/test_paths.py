@@ -5,12 +5,11 @@ Promises under test: the migration goes on by itself, sends again what was in fl
 more, and the guest notices a pause at most; what can still be undone is undone after
 `path_timeout_ms`, not before.
 """
-import subprocess
 import time
 
 import pytest
 from nctest.cluster import Cluster, guest_spec
-from nctest.net import wait_for
+from nctest.net import Wan, wait_for
 
 VM = "web1"
 SLOW = 5_000_000  # bytes per second: the copying lasts long enough for what is done to it
@@ -97,3 +96,58 @@ def test_cancelling_while_the_path_is_away(cluster):
     c.assert_healthy(VM, c.a)
     assert c.observer.double == 0
     assert c.migrate(VM, c.a)["outcome"] == "completed", "a new attempt takes the place of what the destination still waits for"
+
+
+# --- several paths ---
+
+
+def two_paths(c, rate="200mbit"):
+    """A second link; host-b names both."""
+    second = Wan(c.bed, c.net.a, c.net.b, rate, "5ms", number=1)
+    for node, net in ((c.a, 99), (c.b, 99)):
+        host = node.address.split(":")[0].rsplit(".", 1)[1]
+        node.settings["paths"] = ", ".join(f"10.{n}.0.{host}:7450" for n in (net, net + 1))
+        node.write_config()
+        node.stop()
+        node.start()
+    return second
+
+
+def carried(wan):
+    return wan.stats()["ab"]["wire_bytes"]
+
+
+def test_two_paths_carry_together(cluster):
+    c = cluster
+    second = two_paths(c)
+    id = begin(c, streams=2, bandwidth_limit_bps=0)
+    m = c.a.wait_migration(id)
+    judge(c, m, c.b)
+    both = [carried(c.net.wan), carried(second)]
+    assert min(both) > 0.25 * sum(both), both
+    assert m["paths"] == "10.99.0.2:7450, 10.100.0.2:7450"
+
+
+@pytest.mark.parametrize("which", [0, 1])
+def test_one_of_two_paths_dies(cluster, which):
+    """With the first one the session and the carrier of what is urgent die, too."""
+    c = cluster
+    wans = [c.net.wan, two_paths(c)]
+    id = begin(c, streams=2)
+    wait_for(lambda: carried(wans[which]) > 2_000_000, 30, "traffic on the path that will die")
+    wans[which].tell("down")
+    before = carried(wans[1 - which])
+    wait_for(lambda: carried(wans[1 - which]) > before + 30_000_000, 60, "the other one to carry everything")
+    assert c.a.call("migration.get", id=id)["path"] is None
+    if which == 0:  # agents have one address: the verdict needs it
+        wans[0].tell("up")
+    c.a.call("migration.limit", id=id, bandwidth_limit_bps=0)
+    judge(c, c.a.wait_migration(id), c.b)
+
+
+def test_paths_of_a_request_name_both_ends(cluster):
+    c = cluster
+    second = Wan(c.bed, c.net.a, c.net.b, "200mbit", "5ms", number=1)
+    id = begin(c, streams=2, bandwidth_limit_bps=0, paths="10.100.0.1>10.100.0.2:7450")
+    judge(c, c.a.wait_migration(id), c.b)
+    assert carried(second) > 10 * carried(c.net.wan)

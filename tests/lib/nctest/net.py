@@ -140,12 +140,13 @@ def veth(a, name_a, b, name_b):
 
 
 class Wan:
-    """The emulated link between two namespaces; addresses 10.99.0.1 and 10.99.0.2."""
+    """An emulated link between two namespaces; addresses 10.99.0.1 and 10.99.0.2, of link 1 10.100.0.1 and so on."""
 
-    def __init__(self, bed, a, b, rate="0", delay="0ms", loss=0.0, queue=None):
-        self.control = os.path.join(bed.dir, "wan.sock")
+    def __init__(self, bed, a, b, rate="0", delay="0ms", loss=0.0, queue=None, number=0):
+        self.control = os.path.join(bed.dir, f"wan{number}.sock")
         command = [os.path.join(BUILD, "tests/net/ncwan"), "--a", a.name, "--b", b.name, "--rate", rate, "--delay", delay,
-                   "--loss", str(loss), "--control", self.control, "--die-with-parent"]
+                   "--loss", str(loss), "--control", self.control, "--dev", f"wan{number}", "--die-with-parent",
+                   "--addr-a", f"10.{99 + number}.0.1/24", "--addr-b", f"10.{99 + number}.0.2/24"]
         if queue:
             command += ["--queue", queue]
         self.process = bed.popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
