@@ -247,6 +247,12 @@ nc_migration_take_progress(NcMigration *m, json_t *progress)
     { "resent_batches", "resent_batches" },
     { "resent_bytes", "resent_bytes" },
     { "reconnects", "reconnects" },
+    { "encode_us", "encode_us" },
+    { "encode_cpu_us", "encode_cpu_us" },
+    { "coding_us", "coding_us" },
+    { "decode_us", "decode_us" },
+    { "link_wait_us", "link_wait_us" },
+    { "encoder_wait_us", "encoder_wait_us" },
     { "shaped_rate_bps", "shaped_rate_bps" },
     { "coding_switches", "coding_switches" },
   };
@@ -254,6 +260,9 @@ nc_migration_take_progress(NcMigration *m, json_t *progress)
   for (size_t i = 0; i < G_N_ELEMENTS(keys); i++)
     nc_migration_copy_number(m, progress, keys[i].from, keys[i].to);
   nc_migration_copy_coding(m, progress);
+  json_t *connections = json_object_get(progress, "connections");
+  if (json_is_array(connections))
+    json_object_set(m->record, "connections", connections);
   int64_t stream = nc_json_int_or(m->record, "stream_bytes", 0);
   int64_t wire = nc_json_int_or(m->record, "wire_bytes", 0);
   if (wire > 0)

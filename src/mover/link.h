@@ -33,6 +33,18 @@ void nc_link_wake(NcLink *l);
  * peer to close. The main thread, once.
  */
 void nc_link_close_after(NcLink *l, const GByteArray *last);
+/* What the kernel knows of a link's connections, sampled several times a second. */
+typedef struct {
+  bool up;
+  uint64_t sent_bytes, received_bytes; /* TLS payload, of all its connections */
+  uint64_t retransmitted_bytes;        /* of the present one, as the rest */
+  uint64_t segments, retransmitted_segments;
+  uint64_t rtt_us, min_rtt_us;
+  uint64_t delivery_bps; /* bytes per second, as the kernel measured last */
+} NcLinkStats;
+
+/* Any thread, without a lock: the numbers may be of different moments. */
+void nc_link_stats(NcLink *l, NcLinkStats *ret);
 /* It has no connection. Any thread. */
 bool nc_link_is_down(NcLink *l);
 

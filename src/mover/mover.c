@@ -229,6 +229,27 @@ nc_mover_add_coding(NcMover *m, json_t *object)
   json_object_set_new(object, "coded_batches", batches);
 }
 
+/* What each connection carries, and the kernel's view of it. */
+static json_t *
+nc_mover_connections(NcMover *m)
+{
+  json_t *list = json_array();
+
+  for (unsigned i = 0; i < m->setup.streams; i++) {
+    NcLinkStats s;
+    if (!m->links[i])
+      continue;
+    nc_link_stats(m->links[i], &s);
+    json_array_append_new(
+        list, json_pack("{s:i, s:b, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I}", "index", (int)i, "up", (int)s.up, "sent_bytes",
+                        (json_int_t)s.sent_bytes, "received_bytes", (json_int_t)s.received_bytes, "retransmitted_bytes",
+                        (json_int_t)s.retransmitted_bytes, "segments", (json_int_t)s.segments, "retransmitted_segments",
+                        (json_int_t)s.retransmitted_segments, "rtt_us", (json_int_t)s.rtt_us, "min_rtt_us",
+                        (json_int_t)s.min_rtt_us, "delivery_bps", (json_int_t)s.delivery_bps));
+  }
+  return list;
+}
+
 json_t *
 nc_mover_progress(NcMover *m, const char *event, int64_t now_us)
 {
@@ -247,6 +268,12 @@ nc_mover_progress(NcMover *m, const char *event, int64_t now_us)
     { "resent_batches", nc_counted(&m->counters.resent_batches) },
     { "resent_bytes", nc_counted(&m->counters.resent_bytes) },
     { "reconnects", nc_counted(&m->counters.reconnects) },
+    { "encode_us", nc_counted(&m->counters.encode_us) },
+    { "encode_cpu_us", nc_counted(&m->counters.encode_cpu_us) },
+    { "coding_us", nc_counted(&m->counters.coding_us) },
+    { "decode_us", nc_counted(&m->counters.decode_us) },
+    { "link_wait_us", nc_counted(&m->counters.link_wait_us) },
+    { "encoder_wait_us", nc_counted(&m->counters.encoder_wait_us) },
     { "page_bytes_in", nc_counted(&m->counters.page_bytes_in) },
     { "page_bytes_out", nc_counted(&m->counters.page_bytes_out) },
     { "wire_rate_bps", (uint64_t)nc_mover_rate(m, now_us) },
@@ -264,6 +291,7 @@ nc_mover_progress(NcMover *m, const char *event, int64_t now_us)
     json_object_set_new(object, numbers[i].key, json_integer((json_int_t)numbers[i].value));
   if (m->setup.is_source)
     nc_mover_add_coding(m, object);
+  json_object_set_new(object, "connections", nc_mover_connections(m));
   if (g_str_equal(event, "done"))
     nc_mover_add_totals(m, object);
   return object;

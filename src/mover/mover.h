@@ -90,6 +90,9 @@ typedef struct {
   _Atomic uint64_t reference_pages, delta_pages, delta_bytes;
   _Atomic uint64_t resent_batches, resent_bytes;
   _Atomic uint64_t reconnects; /* connections that were lost and came again */
+  _Atomic uint64_t encode_us, encode_cpu_us, coding_us; /* of all encoders; coding: in the compressor */
+  _Atomic uint64_t decode_us;                           /* of all who decode */
+  _Atomic uint64_t link_wait_us, encoder_wait_us;       /* of the reader, by whom it waited for */
   _Atomic uint64_t page_bytes_in, page_bytes_out;
   _Atomic uint64_t rtt_us;
   _Atomic uint64_t in_flight_bytes; /* unacknowledged / waiting for their turn */

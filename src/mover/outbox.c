@@ -152,7 +152,9 @@ nc_outbox_wait_room_locked(NcOutbox *o)
   int64_t start_us = nc_mono_us();
 
   pthread_cond_wait(&o->has_room, &o->lock);
-  *(link ? &o->link_wait_us : &o->encoder_wait_us) += nc_mono_us() - start_us;
+  int64_t waited_us = nc_mono_us() - start_us;
+  *(link ? &o->link_wait_us : &o->encoder_wait_us) += waited_us;
+  nc_count(link ? &o->mover->counters.link_wait_us : &o->mover->counters.encoder_wait_us, (uint64_t)waited_us);
   if (o->link_wait_us + o->encoder_wait_us > NC_MOVER_RATE_US) {
     o->link_wait_us /= 2;
     o->encoder_wait_us /= 2;
@@ -302,6 +304,9 @@ nc_outbox_code(NcOutbox *o, NcBatchEncoder *encoder, NcOutCoded *c)
   c->header = nc_frame_encode_batch_header(NC_CHANNEL_MAIN, c->seq, c->payload->len);
   c->encode_us = nc_mono_us() - start_us;
   c->cpu_us = nc_outbox_cpu_us() - start_cpu_us;
+  nc_count(&o->mover->counters.encode_us, (uint64_t)c->encode_us);
+  nc_count(&o->mover->counters.encode_cpu_us, (uint64_t)c->cpu_us);
+  nc_count(&o->mover->counters.coding_us, c->stats.coding_us);
   if (!c->raw->plan || !c->raw->plan->uses_history) /* else it may have to be coded once more */
     g_clear_pointer(&c->raw, nc_raw_batch_free);
 }

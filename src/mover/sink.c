@@ -152,6 +152,18 @@ nc_sink_store(NcSink *s, uint64_t seq, NcSinkBatch *batch, uint32_t raw_bytes, G
   return nc_sink_explain(verdict, seq, error);
 }
 
+/* nc_batch_decode(), timed. */
+static bool
+nc_sink_decode_bytes(NcSink *s, NcSinkBatch *batch, NcBatchDecoder *decoder, const uint8_t *payload, size_t length_bytes,
+                     GError **error)
+{
+  int64_t start_us = nc_mono_us();
+  bool ok = nc_batch_decode(decoder, payload, length_bytes, batch->raw, &batch->offset, error);
+
+  nc_count(&s->mover->counters.decode_us, (uint64_t)(nc_mono_us() - start_us));
+  return ok;
+}
+
 /* Decodes ${payload}, now or when its turn has come. False with NC_ERROR_CORRUPT: it may be asked for again. */
 static bool
 nc_sink_open(NcSink *s, NcSinkBatch *batch, NcBatchDecoder *decoder, bool history, const uint8_t *payload,
@@ -163,7 +175,7 @@ nc_sink_open(NcSink *s, NcSinkBatch *batch, NcBatchDecoder *decoder, bool histor
     return true;
   }
   batch->raw = g_byte_array_sized_new(NC_BATCH_RAW_TARGET);
-  if (!nc_batch_decode(decoder, payload, length_bytes, batch->raw, &batch->offset, error))
+  if (!nc_sink_decode_bytes(s, batch, decoder, payload, length_bytes, error))
     return false;
   batch->stores = nc_batch_decoder_steal_stores(decoder);
   memcpy(batch->sha256, nc_batch_sha256(payload), sizeof batch->sha256);
@@ -402,7 +414,7 @@ nc_sink_decode(NcSink *s, NcSinkBatch *batch, GError **error)
   batch->raw = g_byte_array_sized_new(NC_BATCH_RAW_TARGET);
   nc_batch_decoder_use_shadow(s->decoder, s->mover->shadow, true);
   memcpy(batch->sha256, nc_batch_sha256(batch->payload->data), sizeof batch->sha256);
-  return nc_batch_decode(s->decoder, batch->payload->data, batch->payload->len, batch->raw, &batch->offset, error);
+  return nc_sink_decode_bytes(s, batch, s->decoder, batch->payload->data, batch->payload->len, error);
 }
 
 /* The next batch's bytes; NULL if there is none, or it has to come once more, or with *error. */

@@ -113,8 +113,11 @@ class Mover:
     def _read(self):
         stream = self.control.makefile("rb")
         while True:
-            head = stream.read(4)
-            body = stream.read(struct.unpack(">I", head)[0]) if len(head) == 4 else None
+            try:
+                head = stream.read(4)
+                body = stream.read(struct.unpack(">I", head)[0]) if len(head) == 4 else None
+            except ConnectionResetError:  # it left with messages of ours unread
+                body = None
             with self.changed:
                 if body is None:
                     self.ended = True
