@@ -16,6 +16,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/prctl.h>
 #include <sys/resource.h>
 #include <unistd.h>
 
@@ -153,16 +154,34 @@ nc_mover_wait_open(NcMover *m)
   pthread_mutex_unlock(&m->state_lock);
 }
 
+typedef struct {
+  const char *name;
+  void *(*run)(void *);
+  void *argument;
+} NcMoverThread;
+
+/* Named, so that a profile says what its time went to. */
+static void *
+nc_mover_thread_run(void *argument)
+{
+  g_autofree NcMoverThread *thread = argument;
+  prctl(PR_SET_NAME, thread->name);
+  return thread->run(thread->argument);
+}
+
 void
 nc_mover_spawn(const char *name, void *(*run)(void *), void *argument)
 {
+  NcMoverThread *start = g_new(NcMoverThread, 1);
   pthread_attr_t attributes;
   pthread_t thread;
+
+  *start = (NcMoverThread){ .name = name, .run = run, .argument = argument };
 
   pthread_attr_init(&attributes);
   pthread_attr_setstacksize(&attributes, NC_MOVER_STACK_BYTES);
   pthread_attr_setdetachstate(&attributes, PTHREAD_CREATE_DETACHED);
-  int r = pthread_create(&thread, &attributes, run, argument);
+  int r = pthread_create(&thread, &attributes, nc_mover_thread_run, start);
   if (r != 0) {
     nc_log(NC_LOG_ERR, "mover", "can't start thread %s: %s", name, g_strerror(r));
     _exit(EXIT_FAILURE);
