@@ -106,7 +106,7 @@ make_page(uint64_t *page, uint64_t number, uint64_t generation, enum pattern pat
     if (generation == 0)
       write_text((char *)(page + 3), PAGE - 24, seed);
     for (int i = 0; i < 8; i++)
-      page[3 + (seed + (uint64_t)i * 61) % (WORDS - 3)] = mix(generation + (uint64_t)i);
+      page[3 + (seed + (uint64_t)i * 61) % (WORDS - 3)] = mix(seed + generation * 1000003 + (uint64_t)i); /* no other page's */
   }
   page[0] = number;
   page[1] = generation;
