@@ -24,7 +24,7 @@ ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 sys.path.insert(0, os.path.join(ROOT, "tests/lib"))
 
 from claims import Claims  # noqa: E402
-from contestants import LIMIT_MS, run_novacron, run_qemu  # noqa: E402
+from contestants import LIMIT_MS, brief, run_novacron, run_qemu  # noqa: E402
 from nctest.standard_guest import describe, standard_guest  # noqa: E402
 from stage_times import show  # noqa: E402
 
@@ -78,14 +78,8 @@ def run_row(row, spec, options):
     return runs
 
 
-def brief(run):
-    if not run["ended"]:
-        return f"did not end ({run['why']})"
-    return f"{run['total_ms'] / 1000:.2f} s, pause {run['pause_ms']:.0f} ms, guest's errors {run['errors']} {run['complaint'] or ''}"
-
-
 def show_runs(runs):
-    print(f"  {'':<17}{'runs':>5}{'total':>10}{'move':>10}{'pause':>10}{'worst':>10}{'stall':>10}{'wire':>12}{'errors':>8}")
+    print(f"  {'':<17}{'runs':>5}{'total':>10}{'move':>10}{'pause':>10}{'worst':>10}{'stall':>10}{'wire':>12}{'dirtied':>11}{'errors':>8}")
     for name, mine in runs.items():
         good = [run for run in mine if run["ended"]]
         if not good:
@@ -93,7 +87,8 @@ def show_runs(runs):
             continue
         print(f"  {name:<17}{len(good):>5}{median(mine, 'total_ms') / 1000:>8.2f} s{median(mine, 'move_ms') / 1000:>8.2f} s"
               f"{median(mine, 'pause_ms'):>7.0f} ms{max(run['pause_ms'] for run in good):>7.0f} ms{median(mine, 'stall_ms'):>7.0f} ms"
-              f"{median(mine, 'wire_bytes') / (1 << 20):>8.1f} MiB{sum(run['errors'] or 0 for run in good):>8}", flush=True)
+              f"{median(mine, 'wire_bytes') / (1 << 20):>8.1f} MiB{median(mine, 'dirtied_mb') or 0:>6.1f} MB/s"
+              f"{sum(run['errors'] or 0 for run in good):>8}", flush=True)
 
 
 def costs(counters):
@@ -107,9 +102,9 @@ def show_novacron(run):
     """Where its bytes and its time went, of one run."""
     c = run["counters"]
     cost = costs(c)
-    print(f"  novacron, last run: {c['pages']} pages and {c['zero_pages']} zero ones in {c['rounds']} rounds; {c['delta_pages']} as deltas of "
-          f"{(cost['delta'] or 0) * 100:.1f} %, {c['reference_pages']} as references; {cost['ratio'] or 0:.2f} : 1 over non-zero pages; "
-          f"stop to resume {run['stopped_ms']} ms")
+    print(f"  novacron, last run: {c['pages']} pages and {c['zero_pages']} zero ones in {c['rounds']} rounds; "
+          f"{c['delta_pages']} as deltas of {(cost['delta'] or 0) * 100:.1f} %, {c['reference_pages']} as references; "
+          f"{cost['ratio'] or 0:.2f} : 1 over non-zero pages; stop to resume {run['stopped_ms']} ms")
     show(run["stages"])
 
 
@@ -181,7 +176,8 @@ def main():
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--guest-mib", type=int, help="memory of the guest instead of the row's")
     parser.add_argument("--cap", type=int, default=150, help="seconds after which a move counts as one that never ends (150)")
-    parser.add_argument("--order", type=json.loads, default={}, help="JSON for NovaCron's order, to try things: {\"compression\": \"zstd\"}")
+    parser.add_argument("--order", type=json.loads, default={},
+                        help="JSON for NovaCron's order, to try things: {\"compression\": \"zstd\"}")
     parser.add_argument("--json", help="write runs and claims to this file")
     options = parser.parse_args()
     claims = Claims()

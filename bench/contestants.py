@@ -8,7 +8,8 @@ A run is a dictionary. `ended`: did it complete before the cap; if so
             at the destination, read from outside
   stall_ms  the longest gap between two beats anywhere in that time: with TCG the
             guest also stands still while QEMU sets up its dirty tracking
-  wire_bytes   that the link carried, both ways
+  dirtied_mb   what the guest wrote per second before the move, 10^6 bytes
+  wire_bytes   what the link carried, both ways
   errors, complaint   what the guest found wrong with its memory afterwards
 and for NovaCron `stopped_ms`, from stop to resume as it says itself, `counters` and `stages`.
 """
@@ -30,13 +31,26 @@ COUNTERS = ("stream_bytes", "pages", "zero_pages", "fill_pages", "reference_page
             "page_bytes_out", "mover_cpu_ms", "mover_rss_bytes", "rounds", "ram_total_bytes", "shadow_bytes")
 
 
+def brief(run):
+    if not run["ended"]:
+        return f"did not end ({run['why']})"
+    return f"{run['total_ms'] / 1000:.2f} s, pause {run['pause_ms']:.0f} ms, guest's errors {run['errors']} {run['complaint'] or ''}"
+
+
 def wire_total(net):
     stats = net.wan.stats()
     return stats["ab"]["wire_bytes"] + stats["ba"]["wire_bytes"]
 
 
-def settle(seconds=2):
+def settle(seconds=3):
+    """So long that the guest has said at least twice how it is."""
     time.sleep(seconds)
+
+
+def dirtied_mb(console):
+    """What the guest has dirtied in its last second, 10^6 bytes: does it do what it was told?"""
+    counts = re.findall(r"written=(\d+)", open(console, errors="replace").read())
+    return (int(counts[-1]) - int(counts[-2])) * 4096 / 1e6 if len(counts) > 1 else None
 
 
 def verified(console):
@@ -66,6 +80,7 @@ def run_qemu(link, spec, cap_s, **ways):
     """${ways}: of PlainPair.migrate()."""
     with PlainPair(link, spec, start_destination=False) as pair:
         settle()
+        dirtied = dirtied_mb(pair.source.console)
         before, begin = wire_total(pair.net), time.monotonic()
         pair.start_destination()
         migrate = time.monotonic()
@@ -75,7 +90,7 @@ def run_qemu(link, spec, cap_s, **ways):
             return {"ended": False, "why": f"not within {cap_s} s"}
         paths = (pair.source.beat_path, pair.destination.beat_path)
         run = measured(pair.net, before, begin, migrate, end, pair.heartbeat, paths)
-        return {**run, **guest_verdict(pair.destination.console)}
+        return {**run, "dirtied_mb": dirtied, **guest_verdict(pair.destination.console)}
 
 
 def event_s(record, name):
@@ -110,6 +125,7 @@ def run_novacron(link, spec, cap_s, **order):
         c.boot(spec=spec)
         beat = c.watch_heartbeat(vm)
         settle()
+        dirtied = dirtied_mb(os.path.join(c.a.machine_dir(vm), "console.log"))
         stages = StageTimes(lambda: movers(c))
         before, begin = wire_total(c.net), time.monotonic()
         m = novacron_moves(c, vm, cap_s, **order)
@@ -121,4 +137,4 @@ def run_novacron(link, spec, cap_s, **order):
         run.update(stopped_ms=m["pause_ms"], counters={k: m.get(k) for k in COUNTERS}, stages=stages.take())
         # Of both movers: the record is the source's.
         run["cpu_s"] = sum(sum(times) for side in run["stages"].values() for times in side.values())
-        return {**run, **guest_verdict(os.path.join(c.b.machine_dir(vm), "console.log"))}
+        return {**run, "dirtied_mb": dirtied, **guest_verdict(os.path.join(c.b.machine_dir(vm), "console.log"))}

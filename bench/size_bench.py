@@ -24,7 +24,7 @@ ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 sys.path.insert(0, os.path.join(ROOT, "tests/lib"))
 
 from claims import Claims  # noqa: E402
-from contestants import run_novacron  # noqa: E402
+from contestants import brief, run_novacron  # noqa: E402
 from nctest.cluster import guest_spec  # noqa: E402
 
 HELD = 4  # a part in so many is text
@@ -45,6 +45,8 @@ def fits(mib):
 def measure(mib, rounds):
     spec = guest_spec(memory_mib=mib, ws=16, rate=1, fill=mib // HELD)
     runs = [run_novacron({"emulated": False}, spec, CAP_S) for _ in range(rounds)]
+    for run in runs:
+        print(f"  {mib} MiB: {brief(run)}", file=sys.stderr, flush=True)
     good = [run for run in runs if run["ended"] and run["errors"] == 0]
     if len(good) < len(runs):
         return None

@@ -81,8 +81,9 @@ main(int argc, char **argv)
   count_stream(&c, p, data, length);
   nc_stream_parser_totals(p, &totals);
   nc_stream_parser_is_opaque(p, &opaque_from, NULL);
-  printf("{\"bytes\": %zu, \"pages\": %" G_GUINT64_FORMAT ", \"zero_pages\": %" G_GUINT64_FORMAT ", \"resent_pages\": %" G_GUINT64_FORMAT
-         ", \"resent_from\": %" G_GUINT64_FORMAT ", \"opaque_from\": %" G_GUINT64_FORMAT "}\n",
+  printf("{\"bytes\": %zu, \"pages\": %" G_GUINT64_FORMAT ", \"zero_pages\": %" G_GUINT64_FORMAT
+         ", \"resent_pages\": %" G_GUINT64_FORMAT ", \"resent_from\": %" G_GUINT64_FORMAT
+         ", \"opaque_from\": %" G_GUINT64_FORMAT "}\n",
          length, totals.pages, totals.zero_pages, c.resent, c.resent_from, opaque_from);
   return EXIT_SUCCESS;
 }
