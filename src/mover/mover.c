@@ -135,10 +135,11 @@ nc_mover_spawn(const char *name, void *(*run)(void *), void *argument)
   pthread_attr_t attributes;
   pthread_t thread;
 
+  *start = (NcMoverThread){ .name = name, .run = run, .argument = argument };
+
   pthread_attr_init(&attributes);
   pthread_attr_setstacksize(&attributes, NC_MOVER_STACK_BYTES);
   pthread_attr_setdetachstate(&attributes, PTHREAD_CREATE_DETACHED);
-  *start = (NcMoverThread){ .name = name, .run = run, .argument = argument };
   int r = pthread_create(&thread, &attributes, nc_mover_run_thread, start);
   if (r != 0) {
     nc_log(NC_LOG_ERR, "mover", "can't start thread %s: %s", name, g_strerror(r));

@@ -31,6 +31,7 @@ enum pattern { TEXT, RANDOM, SPARSE };
 
 static struct {
   size_t pages;       /* working set */
+  size_t hot_pages;   /* of these, the ones written to */
   size_t fill_pages;  /* written once */
   uint64_t rate;      /* bytes dirtied per second */
   enum pattern pattern;
@@ -105,7 +106,7 @@ make_page(uint64_t *page, uint64_t number, uint64_t generation, enum pattern pat
     if (generation == 0)
       write_text((char *)(page + 3), PAGE - 24, seed);
     for (int i = 0; i < 8; i++)
-      page[3 + (seed + (uint64_t)i * 61) % (WORDS - 3)] = mix(generation + (uint64_t)i);
+      page[3 + (seed + (uint64_t)i * 61) % (WORDS - 3)] = mix(seed + generation * 1000003 + (uint64_t)i); /* no other page's */
   }
   page[0] = number;
   page[1] = generation;
@@ -154,7 +155,7 @@ work(void *unused)
       due = 0;
     }
     for (; due >= 1; due--, done++) {
-      uint64_t n = mix(turn++) % load.pages;
+      uint64_t n = mix(turn++) % load.hot_pages;
       uint64_t *page = load.memory + n * WORDS;
       check_page(page, n, load.generation[n], "before writing");
       make_page(page, n, ++load.generation[n], load.pattern);
@@ -308,6 +309,8 @@ main(void)
   const char *pattern = parameter(cmdline, "nc.pattern=", "text");
   load.pattern = strcmp(pattern, "random") == 0 ? RANDOM : strcmp(pattern, "sparse") == 0 ? SPARSE : TEXT;
   load.pages = (size_t)atol(parameter(cmdline, "nc.ws=", "64")) * 256;
+  size_t hot = (size_t)atol(parameter(cmdline, "nc.hot=", "0")) * 256;
+  load.hot_pages = hot && hot < load.pages ? hot : load.pages;
   load.fill_pages = (size_t)atol(parameter(cmdline, "nc.fill=", "0")) * 256;
   load.rate = (uint64_t)(atof(parameter(cmdline, "nc.rate=", "5")) * 1048576);
   render_pieces();

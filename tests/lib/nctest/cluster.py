@@ -262,7 +262,7 @@ class Cluster:
     def other(self, node):
         return self.b if node is self.a else self.a
 
-    def boot(self, node=None, spec=None, timeout=60):
+    def boot(self, node=None, spec=None, timeout=120):
         """Defines and starts the guest and waits until its load is ready."""
         node = node or self.a
         spec = spec or guest_spec()

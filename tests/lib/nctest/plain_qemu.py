@@ -20,6 +20,16 @@ URI = "tcp:10.99.0.2:4444"
 ENDED = ("completed", "failed", "cancelled")
 
 
+XBZRLE_CACHE = 512 << 20  # what is dirtied in the tests and benches fits, with room for its collisions
+
+
+def disk_options(spec):
+    """QEMU's options for the read-only disks of ${spec}."""
+    for disk in spec.get("disks", []):
+        yield from ("-drive", f"if=none,id={disk['name']},file={disk['path']},format={disk['format']},readonly=on",
+                    "-device", f"virtio-blk-pci,drive={disk['name']}")
+
+
 class PlainQemu:
     """One QEMU with the machine of ${spec}, in a host's namespace; its memory in `memory_file`, if given."""
 
@@ -40,7 +50,8 @@ class PlainQemu:
             "-chardev", f"file,id=c0,path={self.console}", "-serial", "chardev:c0",
             "-chardev", f"socket,id=c1,path={self.beat_path},server=on,wait=off", "-serial", "chardev:c1",
             "-netdev", "tap,id=n0,ifname=tap0,script=no,downscript=no", "-device", f"virtio-net-pci,netdev=n0,mac={MAC}",
-            "-qmp", f"unix:{self.qmp_path},server=on,wait=off", "-qmp", f"unix:{self.observer_path},server=on,wait=off", *more]
+            "-qmp", f"unix:{self.qmp_path},server=on,wait=off", "-qmp", f"unix:{self.observer_path},server=on,wait=off",
+            *disk_options(spec), *more]
         with open(self.log, "wb") as log:
             self.process = bed.popen(command, netns, stdout=log, stderr=log, stdin=subprocess.DEVNULL)
         self.qmp = wait_for(self._connect, 20, f"QMP of {name}")
@@ -57,7 +68,7 @@ class PlainQemu:
     def command(self, name, **arguments):
         return self.qmp.command(name, **arguments)
 
-    def wait_ready(self, timeout=60):
+    def wait_ready(self, timeout=120):
         wait_for(lambda: "NCLOAD READY" in open(self.console, errors="replace").read(), timeout, "the guest to boot")
 
 
@@ -109,13 +120,15 @@ class PlainPair:
             observer.watch(qemu.observer_path)
         return observer
 
-    def migrate(self, limit_ms, multifd=False, timeout=300, channels=8):
+    def migrate(self, limit_ms, multifd=False, timeout=300, channels=8, xbzrle=False):
         """True if it completed in time."""
-        on = ["return-path", "late-block-activate"] + (["multifd"] if multifd else [])
+        on = ["return-path", "late-block-activate"] + (["multifd"] if multifd else []) + (["xbzrle"] if xbzrle else [])
         capabilities = [{"capability": c, "state": True} for c in on]
         parameters = {"max-bandwidth": 1 << 40, "downtime-limit": limit_ms}
         if multifd:
             parameters.update({"multifd-channels": channels, "multifd-compression": "zstd"})
+        if xbzrle:
+            parameters["xbzrle-cache-size"] = XBZRLE_CACHE
         for qemu in (self.destination, self.source):
             qemu.command("migrate-set-capabilities", capabilities=capabilities)
             qemu.command("migrate-set-parameters", **parameters)
