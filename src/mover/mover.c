@@ -136,7 +136,6 @@ nc_mover_spawn(const char *name, void *(*run)(void *), void *argument)
   pthread_t thread;
 
   *start = (NcMoverThread){ .name = name, .run = run, .argument = argument };
-
   pthread_attr_init(&attributes);
   pthread_attr_setstacksize(&attributes, NC_MOVER_STACK_BYTES);
   pthread_attr_setdetachstate(&attributes, PTHREAD_CREATE_DETACHED);
