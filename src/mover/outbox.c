@@ -13,6 +13,8 @@
 #include <string.h>
 #include <time.h>
 
+#define NC_OUTBOX_FULL 0.75 /* of the window in flight: the link has enough to do */
+
 /* What becomes of one batch; index in the ring: seq % NC_MOVER_MAX_AHEAD. */
 typedef struct {
   NcRawBatch *raw;    /* until encoded; if made with history, until acknowledged */
@@ -52,6 +54,7 @@ struct NcOutbox {
 
   /* who keeps the reader waiting, microseconds, halved every NC_MOVER_RATE_US of waiting */
   int64_t link_wait_us, encoder_wait_us;
+  bool reader_waits; /* now */
   GQueue conclusions; /* of NcConclusion; at most one GRANT and one END per message of novacrond */
 
   uint64_t unsent_raw_bytes;
@@ -130,18 +133,30 @@ nc_outbox_batch_target(NcOutbox *o)
   return (uint32_t)CLAMP(third, NC_MOVER_MIN_BATCH_BYTES, NC_BATCH_RAW_TARGET);
 }
 
+/*
+ * The link is what all wait for if a coded batch is there, or if as much is in flight as may be: then it is no harm that
+ * the next one is still being coded. A reader that is kept waiting while all are taken waits for the last of them to be
+ * written.
+ */
+static NcTunerWait
+nc_outbox_wait_locked(NcOutbox *o)
+{
+  bool is_coded = o->next_take < o->next_submit && nc_outbox_slot(o, o->next_take)->payload;
+
+  if (is_coded || o->in_flight_wire_bytes >= nc_flight_window(o->flight) * NC_OUTBOX_FULL)
+    return NC_TUNER_LINK;
+  if (o->next_take < o->next_submit)
+    return NC_TUNER_ENCODERS;
+  return o->reader_waits ? NC_TUNER_LINK : NC_TUNER_NOTHING;
+}
+
 /* Tells the tuner what the next batch waits for, after every change of that. */
 static void
 nc_outbox_note_wait_locked(NcOutbox *o)
 {
   if (!o->tuner)
     return;
-  NcTunerWait wait = NC_TUNER_ENCODERS;
-  if (o->next_take == o->next_submit)
-    wait = NC_TUNER_NOTHING;
-  else if (nc_outbox_slot(o, o->next_take)->payload)
-    wait = NC_TUNER_LINK;
-  nc_tuner_waits(o->tuner, wait, (uint64_t)nc_mono_us());
+  nc_tuner_waits(o->tuner, nc_outbox_wait_locked(o), (uint64_t)nc_mono_us());
 }
 
 /* Waits for room, and notes whom for: encoded batches that are not taken wait for the link. */
@@ -151,7 +166,10 @@ nc_outbox_wait_room_locked(NcOutbox *o)
   bool link = nc_outbox_slot(o, o->next_take)->payload != NULL || o->next_take == o->next_claim;
   int64_t start_us = nc_mono_us();
 
+  o->reader_waits = true;
+  nc_outbox_note_wait_locked(o);
   pthread_cond_wait(&o->has_room, &o->lock);
+  o->reader_waits = false;
   int64_t waited_us = nc_mono_us() - start_us;
   *(link ? &o->link_wait_us : &o->encoder_wait_us) += waited_us;
   nc_count(link ? &o->mover->counters.link_wait_us : &o->mover->counters.encoder_wait_us, (uint64_t)waited_us);

@@ -13,7 +13,8 @@
 #define NC_TUNER_FREE_SHARE 0.1      /* below: the link may do more than we know */
 /* Not waiting for it, and beyond what it did when all waited for it: it has become faster, */
 #define NC_TUNER_FASTER 1.1
-#define NC_TUNER_GROWTH 1.5     /* then, per tick */
+#define NC_TUNER_GROWTH 1.5     /* then, per tick, */
+#define NC_TUNER_DOUBT 1.2      /* but hardly beyond what it did when all waited for it */
 #define NC_TUNER_JUMP 1.5       /* beyond this the link has changed */
 #define NC_TUNER_SMOOTH 0.35    /* weight of a tick */
 #define NC_TUNER_SETTLE_TICKS 2 /* before what passes now is known well enough to compare with */
@@ -22,7 +23,8 @@
 #define NC_TUNER_NEW_CONTENT 1.3 /* so different: what has failed may not fail now */
 #define NC_TUNER_TIE 0.97        /* of the best: as good */
 #define NC_TUNER_UP_GAIN 1.04    /* heavier must promise this, */
-#define NC_TUNER_DOWN_GAIN 0.985 /* lighter this */
+#define NC_TUNER_DOWN_GAIN 0.985 /* lighter this, */
+#define NC_TUNER_CHEAPER 0.8     /* and to cost so much less, unless processors are scarce */
 
 /* Trials. */
 #define NC_TUNER_TRIAL_US 150000u
@@ -204,7 +206,8 @@ nc_tuner_learn_rates(NcTuner *t, double seconds)
   else if (rate > t->link_rate)
     t->link_rate = rate;
   else if (link < NC_TUNER_FREE_SHARE)
-    t->link_rate *= NC_TUNER_GROWTH;
+    t->link_rate = MIN(t->link_rate * NC_TUNER_GROWTH,
+                       t->proven_rate > 0 ? MAX(t->proven_rate * NC_TUNER_DOUBT, t->link_rate) : G_MAXDOUBLE);
   t->rate = t->rate_ticks == 0 ? work : t->rate + NC_TUNER_SMOOTH * (work - t->rate);
   t->rate_ticks++;
 }
@@ -231,6 +234,10 @@ nc_tuner_choose(const NcTuner *t, uint64_t now_us)
       target = (unsigned)i;
       break;
     }
+  /* While processors have time, what saves none of it is not worth a move. */
+  if (target < t->rung && t->link_bound &&
+      nc_rungs_cost(&t->rungs, target, now_us) > NC_TUNER_CHEAPER * nc_rungs_cost(&t->rungs, t->rung, now_us))
+    return t->rung;
   double gain = target > t->rung ? NC_TUNER_UP_GAIN : NC_TUNER_DOWN_GAIN;
   return nc_tuner_model(t, target, now_us) >= current * gain ? target : t->rung;
 }
@@ -320,6 +327,15 @@ nc_tuner_has_trial(NcTuner *t, uint64_t now_us)
   return t->trials >= 1;
 }
 
+/* The processors can't keep up: that is measured, and needs no proof. What was too heavy is left alone for a while. */
+static void
+nc_tuner_relieve(NcTuner *t, unsigned rung, uint64_t now_us)
+{
+  nc_tuner_refuse(t, t->rung, rung, now_us);
+  t->last_move = -1;
+  nc_tuner_move(t, rung);
+}
+
 static void
 nc_tuner_consider(NcTuner *t, uint64_t now_us)
 {
@@ -331,10 +347,12 @@ nc_tuner_consider(NcTuner *t, uint64_t now_us)
   }
   if (now_us >= t->refused_until_us)
     nc_tuner_forgive(t);
-  if (t->rate_ticks < NC_TUNER_SETTLE_TICKS || t->link_rate <= 0 || !nc_tuner_has_trial(t, now_us))
+  if (t->rate_ticks < NC_TUNER_SETTLE_TICKS || t->link_rate <= 0)
     return;
   unsigned target = nc_tuner_choose(t, now_us);
-  if (target != t->rung)
+  if (target < t->rung && !t->link_bound)
+    nc_tuner_relieve(t, target, now_us);
+  else if (target != t->rung && nc_tuner_has_trial(t, now_us))
     nc_tuner_begin_trial(t, target, now_us);
 }
 

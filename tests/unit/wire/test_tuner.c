@@ -48,6 +48,7 @@ typedef struct {
 typedef struct {
   NcTuner *tuner;
   const Content *content;
+  unsigned fixed; /* always this rung; 0: the tuner's */
   double speed; /* of this machine's cores, against the numbers above */
   unsigned workers;
   double link;   /* bytes per second */
@@ -114,7 +115,7 @@ static void
 encode(Sim *s, Slot *b)
 {
   const Content *c = s->content;
-  unsigned rung = nc_tuner_next(s->tuner, s->now_us);
+  unsigned rung = s->fixed > 0 ? s->fixed : nc_tuner_next(s->tuner, s->now_us);
   double raw = batch_bytes(s), mb = raw / 1e6, luck = 1 + s->jitter * (2 * next_random(s) - 1);
   double coding = c->us_per_mb[rung] * c->codable * mb * luck / s->speed;
   double codable = c->codable * raw, coded = codable * c->share[rung] * (1 + 0.1 * (2 * next_random(s) - 1));
@@ -330,7 +331,7 @@ test_a_link_that_trembles(void)
       g_test_message("%.0f Mbit/s x %u: %u switches a minute, %.0f of %.0f MB/s at %s", links[l], teams[w],
                      (unsigned)(nc_tuner_switches(s->tuner) - before), (s->raw_acked - raw) / 60e6,
                      truth(s, optimum(s)) / 1e6, nc_rung_name(nc_tuner_rung(s->tuner)));
-      g_assert_cmpuint(nc_tuner_switches(s->tuner) - before, <=, 48);
+      g_assert_cmpuint(nc_tuner_switches(s->tuner) - before, <=, 60);
       g_assert_cmpfloat((s->raw_acked - raw) / 60, >=, 0.6 * truth(s, optimum(s)));
     }
 }
@@ -370,6 +371,50 @@ test_follows_the_content(void)
       check_optimal(s, "after text");
     }
   assert_rarely_missed();
+}
+
+/* Untouched memory: next to nothing to code, and nothing to gain. */
+static const Content zeros = { 0.002, 0.3, { 1, 0.4, 0.4, 0.4, 0.4, 0.4, 0.4, 0.4, 0.4, 0.4 },
+                               { 0, 1500, 2000, 2100, 2300, 2700, 4000, 9000, 14000, 24000 } };
+
+/* Raw bytes per second over a machine's memory: stretches of this and that, some short and some long. */
+static double
+pass_memory(double mbit, unsigned workers, unsigned fixed)
+{
+  static const Content *const kinds[] = { &text, &dull, &zeros, &text, &noise };
+  g_autoptr(Sim) s = sim_new(&text, mbit, workers, 1);
+  uint64_t random = 1234567;
+
+  s->fixed = fixed;
+  s->rtt_us = 50000;
+  for (int i = 0; i < 300; i++) {
+    random = random * 6364136223846793005ull + 1442695040888963407ull;
+    s->content = kinds[(random >> 33) % G_N_ELEMENTS(kinds)];
+    double until = s->raw_acked + 0.3e6 * (double)(1u << ((random >> 50) % 6)); /* 0.3 to 10 MB */
+    while (s->raw_acked < until)
+      run(s, 0.005);
+  }
+  return s->raw_acked / (double)(s->now_us - 123456789) * 1e6;
+}
+
+/* What a machine's memory is like: as good as the best fixed coding, or nearly. */
+static void
+test_mixed_memory(void)
+{
+  for (unsigned l = 1; l < 6; l++)
+    for (unsigned w = 0; w < 3; w++) {
+      double best = 0;
+      unsigned rung = 0;
+      for (unsigned i = 1; i < NC_RUNGS; i++) {
+        double rate = pass_memory(links[l], teams[w], i);
+        rung = rate > best ? i : rung;
+        best = MAX(best, rate);
+      }
+      double rate = pass_memory(links[l], teams[w], 0);
+      g_test_message("%.0f Mbit/s x %u: %.1f MB/s, with %s %.1f: %.2f", links[l], teams[w], rate / 1e6, nc_rung_name(rung),
+                     best / 1e6, rate / best);
+      g_assert_cmpfloat(rate, >=, 0.85 * best);
+    }
 }
 
 /* The destination is what is slow: heavier does not help, and is given up. */
@@ -440,6 +485,7 @@ main(int argc, char **argv)
   g_test_add_data_func("/tuner/finds_the_best_rung_within_a_second/dull", &dull,
                        test_finds_the_best_rung_within_a_second);
   g_test_add_func("/tuner/steady", test_steady);
+  g_test_add_func("/tuner/mixed_memory", test_mixed_memory);
   g_test_add_func("/tuner/a_link_that_trembles", test_a_link_that_trembles);
   g_test_add_func("/tuner/follows_the_link", test_follows_the_link);
   g_test_add_func("/tuner/follows_the_content", test_follows_the_content);
