@@ -21,7 +21,7 @@ from claims import Claims  # noqa: E402
 
 PYTHON = "/usr/bin/python3"
 LIMIT_MS = 300
-PARTS = ["demo", "fifty", "faults", "bench", "replay", "size"]
+PARTS = ["demo", "fifty", "faults", "resume", "paths", "memory", "bench", "replay", "size"]
 
 
 def run(*command):
@@ -86,6 +86,14 @@ def main():
         fifty(table)
     if "faults" in chosen:
         tests(table, "faults: one runner, nothing lost, cause and side named", "tests/integration/test_faults.py")
+    if "resume" in chosen:
+        tests(table, "20 resets of all connections, 60 s without link, new address, one of two paths dies",
+              "tests/integration/test_paths.py")
+        tests(table, "random streams, random faults: byte-equal", "tests/integration/test_resume.py")
+    if "paths" in chosen:
+        bench(table, "paths_bench.py", "--rounds", str(options.rounds))
+    if "memory" in chosen:
+        tests(table, "a mover's memory: shadow + 128 MiB (RLIMIT_DATA)", "tests/integration/test_mover.py", "-k", "memory")
     if "bench" in chosen:
         bench(table, "bench.py", "--rounds", str(options.rounds), "--rows", options.rows)
     if "replay" in chosen:

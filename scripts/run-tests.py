@@ -117,7 +117,7 @@ def stage_tsan(tally):
     if not setup("build-tsan", "-Db_sanitize=thread", "-Db_lundef=false", "--buildtype=debugoptimized"):
         tally.fail("the TSan build failed")
         return
-    pytest(tally, "build-tsan", "tsan", "tests/integration/test_mover.py")
+    pytest(tally, "build-tsan", "tsan", "tests/integration/test_mover.py", "tests/integration/test_resume.py")
 
 
 def stage_integration(tally):

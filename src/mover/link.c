@@ -53,6 +53,7 @@ struct NcLink {
   atomic_bool up;     /* there is a connection */
   atomic_uint candidates;
   NcLinkSample sample;
+  _Atomic uint32_t path;
 
   pthread_mutex_t lock; /* protects this group */
   pthread_cond_t given; /* there is a next one */
@@ -641,6 +642,38 @@ nc_link_loop(NcLink *l, GError **error)
     g_clear_error(error);
 }
 
+uint32_t
+nc_link_path(NcLink *l)
+{
+  return atomic_load(&l->path);
+}
+
+/* The address without its port, which differs from connection to connection. */
+static uint32_t
+nc_link_hash_address(const struct sockaddr_storage *address)
+{
+  const struct sockaddr_in *v4 = (const void *)address;
+  const struct sockaddr_in6 *v6 = (const void *)address;
+  const uint8_t *bytes = address->ss_family == AF_INET6 ? v6->sin6_addr.s6_addr : (const uint8_t *)&v4->sin_addr;
+  size_t length = address->ss_family == AF_INET6 ? 16 : address->ss_family == AF_INET ? 4 : 0;
+  uint32_t hash = 2166136261u; /* FNV-1a */
+
+  for (size_t i = 0; i < length; i++)
+    hash = (hash ^ bytes[i]) * 16777619u;
+  return hash;
+}
+
+static uint32_t
+nc_link_find_path(int fd)
+{
+  struct sockaddr_storage here = { 0 }, there = { 0 };
+  socklen_t here_length = sizeof here, there_length = sizeof there;
+
+  getsockname(fd, (struct sockaddr *)&here, &here_length);
+  getpeername(fd, (struct sockaddr *)&there, &there_length);
+  return nc_link_hash_address(&here) * 31u + nc_link_hash_address(&there);
+}
+
 /* The next connection; waits for it. */
 static void
 nc_link_begin(NcLink *l)
@@ -652,6 +685,7 @@ nc_link_begin(NcLink *l)
   atomic_store(&l->up, true);
   pthread_mutex_unlock(&l->lock);
   l->fd = nc_tls_fd(l->tls);
+  atomic_store(&l->path, nc_link_find_path(l->fd));
   nc_shaper_attach(l->mover->shaper, &l->port, l->fd);
   l->phase = NC_LINK_RUNNING;
   l->has_hello = l->deaf = l->pong_due = false;

@@ -45,6 +45,8 @@ typedef struct {
 
 /* Any thread, without a lock: the numbers may be of different moments. */
 void nc_link_stats(NcLink *l, NcLinkStats *ret);
+/* Says which way the present connection takes: equal numbers, equal addresses at both ends. Any thread. */
+uint32_t nc_link_path(NcLink *l);
 /* It has no connection. Any thread. */
 bool nc_link_is_down(NcLink *l);
 

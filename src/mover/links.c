@@ -27,6 +27,21 @@ nc_mover_up_locked(const NcMover *m)
   return (unsigned)__builtin_popcount(m->links_up);
 }
 
+/* Ways that the links which are up take. */
+static unsigned
+nc_mover_count_paths_locked(const NcMover *m)
+{
+  unsigned count = 0;
+
+  for (unsigned i = 0; i < m->setup.streams; i++) {
+    bool seen = false;
+    for (unsigned j = 0; j < i && m->links_up & (1u << i); j++)
+      seen = seen || ((m->links_up & (1u << j)) && nc_link_path(m->links[j]) == nc_link_path(m->links[i]));
+    count += (m->links_up & (1u << i)) && !seen;
+  }
+  return count;
+}
+
 static void
 nc_mover_open(NcMover *m, const char *cipher)
 {
@@ -49,8 +64,10 @@ nc_mover_link_ready(NcMover *m, unsigned index, const char *cipher)
   bool all = !again && (unsigned)__builtin_popcount(m->links_known) == m->setup.streams;
   if (nc_mover_carrier(m) < 0)
     nc_mover_set_carrier_locked(m, (int)index);
-  unsigned up = nc_mover_up_locked(m);
+  unsigned up = nc_mover_up_locked(m), paths = nc_mover_count_paths_locked(m);
   pthread_mutex_unlock(&m->state_lock);
+  if (m->source)
+    nc_outbox_paths(nc_source_outbox(m->source), paths);
   if (again) {
     nc_count(&m->counters.reconnects, 1);
     nc_mover_emit(m, json_pack("{s:s, s:i, s:i}", "ev", "back", "index", (int)index, "up", (int)up));
@@ -60,15 +77,16 @@ nc_mover_link_ready(NcMover *m, unsigned index, const char *cipher)
   nc_mover_wake_links(m);
 }
 
-/* Returns how many are left. */
+/* Returns how many are left, and how many ways they take. */
 static unsigned
-nc_mover_take_down(NcMover *m, unsigned index)
+nc_mover_take_down(NcMover *m, unsigned index, unsigned *ret_paths)
 {
   pthread_mutex_lock(&m->state_lock);
   m->links_up &= ~(1u << index);
   if (nc_mover_carrier(m) == (int)index)
     nc_mover_set_carrier_locked(m, m->links_up ? __builtin_ctz(m->links_up) : -1);
   unsigned up = nc_mover_up_locked(m);
+  *ret_paths = nc_mover_count_paths_locked(m);
   pthread_mutex_unlock(&m->state_lock);
   return up;
 }
@@ -76,10 +94,12 @@ nc_mover_take_down(NcMover *m, unsigned index)
 void
 nc_mover_lost_link(NcMover *m, unsigned index, GError *error)
 {
-  unsigned up = nc_mover_take_down(m, index);
+  unsigned paths, up = nc_mover_take_down(m, index, &paths);
 
-  if (m->source)
+  if (m->source) {
     nc_outbox_lost(nc_source_outbox(m->source), index, up == 0);
+    nc_outbox_paths(nc_source_outbox(m->source), paths);
+  }
   nc_mover_wake_links(m);
   if (!error)
     return;

@@ -62,6 +62,7 @@ struct NcOutbox {
   uint64_t in_flight_raw_bytes;
   uint64_t ahead_batches, ahead_bytes; /* the most the destination accepts unacknowledged */
   NcFlight *flight;
+  unsigned paths;
 
   /* raw bytes per second, from acknowledgements */
   uint64_t rate_acked_bytes;
@@ -183,7 +184,8 @@ bool
 nc_outbox_link_is_scarce(NcOutbox *o)
 {
   pthread_mutex_lock(&o->lock);
-  bool scarce = o->link_wait_us >= o->encoder_wait_us;
+  /* Where the tuner does not think compression worth its time, differences aren't either. */
+  bool scarce = o->tuner ? nc_tuner_rung(o->tuner) > NC_RUNG_START : o->link_wait_us >= o->encoder_wait_us;
   pthread_mutex_unlock(&o->lock);
   return scarce;
 }
@@ -504,6 +506,7 @@ nc_outbox_lost(NcOutbox *o, unsigned link, bool last)
   if (last) { /* whatever comes next may be another way */
     nc_flight_free(o->flight);
     o->flight = nc_flight_new(o->mover->setup.pause_budget_ms);
+    nc_flight_set_paths(o->flight, o->paths);
   }
   pthread_mutex_unlock(&o->lock);
   nc_mover_wake_links(o->mover);
@@ -640,6 +643,15 @@ nc_outbox_position(NcOutbox *o, NcChain *ret)
 {
   pthread_mutex_lock(&o->lock);
   *ret = o->chain;
+  pthread_mutex_unlock(&o->lock);
+}
+
+void
+nc_outbox_paths(NcOutbox *o, unsigned paths)
+{
+  pthread_mutex_lock(&o->lock);
+  o->paths = paths;
+  nc_flight_set_paths(o->flight, paths);
   pthread_mutex_unlock(&o->lock);
 }
 

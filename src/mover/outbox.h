@@ -86,5 +86,7 @@ bool nc_outbox_resend(NcOutbox *o, uint64_t seq, GError **error);
 bool nc_outbox_history_failed(NcOutbox *o);
 /* Is it the link that everything waits for (and not the encoders)? Over the last second or so; true at first. */
 bool nc_outbox_link_is_scarce(NcOutbox *o);
+/* The connections that are up take ${paths} different ways. */
+void nc_outbox_paths(NcOutbox *o, unsigned paths);
 /* A round trip measured by PING. */
 void nc_outbox_rtt(NcOutbox *o, uint64_t rtt_us);

@@ -21,6 +21,7 @@ typedef struct {
 } NcFlightBucket;
 
 struct NcFlight {
+  unsigned paths;
   double pause_budget_s;
   uint64_t window;
 
@@ -52,9 +53,16 @@ nc_flight_new(unsigned pause_budget_ms)
 {
   NcFlight *f = g_new0(NcFlight, 1);
   f->pause_budget_s = pause_budget_ms / 1000.0;
+  f->paths = 1;
   f->window = NC_FLIGHT_START_BYTES;
   f->is_starting = true;
   return f;
+}
+
+void
+nc_flight_set_paths(NcFlight *f, unsigned paths)
+{
+  f->paths = MAX(paths, 1);
 }
 
 void
@@ -114,7 +122,7 @@ nc_flight_target(const NcFlight *f, double most_extra_s)
   double bdp = rate * (double)f->min_rtt_us / 1e6;
   double extra = MAX(MIN(bdp, rate * most_extra_s), rate * NC_FLIGHT_ACK_DELAY_US / 1e6);
 
-  return bdp + extra + NC_FLIGHT_MIN_BYTES;
+  return bdp + extra + NC_FLIGHT_MIN_BYTES * (f->paths > 1 ? 2.0 * f->paths : 1.0);
 }
 
 static void

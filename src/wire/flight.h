@@ -49,6 +49,11 @@ NcFlight *nc_flight_new(unsigned pause_budget_ms);
 void nc_flight_free(NcFlight *f); /* NULL is fine */
 G_DEFINE_AUTOPTR_CLEANUP_FUNC(NcFlight, nc_flight_free)
 
+/*
+ * Connections take ${paths} different ways (1 at first). Each has to be filled, and the first one to ask takes what
+ * there is: so there are two batches more for each, or only one would ever be known.
+ */
+void nc_flight_set_paths(NcFlight *f, unsigned paths);
 /* ${bytes} wire bytes more are acknowledged, ${in_flight_bytes} still are not. */
 void nc_flight_acked(NcFlight *f, uint64_t bytes, uint64_t in_flight_bytes, uint64_t now_us);
 /* A PONG came: its round trip took ${rtt_us}. */

@@ -357,6 +357,31 @@ def test_a_real_machine_moves_and_its_source_waits_for_the_decision(pairs, tmp_p
         there.close()
 
 
+@pytest.mark.skipif(MOVER.exists() and is_sanitized(), reason="a sanitizer has memory of its own")
+@pytest.mark.parametrize("streams", [1, 8])
+def test_memory_stays_within_the_shadow_and_128_mib(pairs, streams):
+    """All of the shadow in use, 8 connections' buffers, and a destination's QEMU that reads in fits and starts."""
+    frames = 20000
+    pair = pairs(streams=streams, compression="none", frames=frames, data_limit=frames * PAGE + (128 << 20)).ready()
+    rng = random.Random(7)
+    pages = [page_content("random", rng) for _ in range(2000)]
+    head = stream_head() + bytes([2]) + struct.pack(">I", 2)
+    body = b"".join(page_record(i, pages[i], b"pc.ram" if i == 0 else None) for i in range(2000))
+    again = b"".join(page_record(i, pages[i]) for i in range(2000))
+    new = b"".join(page_record(2000 + i, rng.randbytes(PAGE)) for i in range(25000))
+    stream = head + body + new + again * 10
+    push(pair.qemu_source, stream)
+    pair.qemu_destination.settimeout(TIMEOUT)
+    got = 0
+    while got < len(stream):
+        got += len(pair.qemu_destination.recv(1 << 20))
+        if rng.random() < 0.01:
+            time.sleep(0.2)
+    for mover in (pair.source, pair.destination):
+        assert mover.process.poll() is None and not mover.got("error"), mover.tail()
+        print(mover.role, mover.got("progress")[-1]["rss_bytes"] >> 20, "MiB resident,", frames * PAGE >> 20, "of shadow")
+
+
 # --- what must be refused -----------------------------------------------------------------------------------------
 
 def test_wrong_key_is_refused_by_both_sides(pairs):

@@ -8,7 +8,7 @@ more, and the guest notices a pause at most; what can still be undone is undone 
 import time
 
 import pytest
-from nctest.cluster import Cluster, guest_spec
+from nctest.cluster import Cluster, guest_spec, second_path
 from nctest.net import Wan, wait_for
 
 VM = "web1"
@@ -101,25 +101,13 @@ def test_cancelling_while_the_path_is_away(cluster):
 # --- several paths ---
 
 
-def two_paths(c, rate="200mbit"):
-    """A second link; host-b names both."""
-    second = Wan(c.bed, c.net.a, c.net.b, rate, "5ms", number=1)
-    for node, net in ((c.a, 99), (c.b, 99)):
-        host = node.address.split(":")[0].rsplit(".", 1)[1]
-        node.settings["paths"] = ", ".join(f"10.{n}.0.{host}:7450" for n in (net, net + 1))
-        node.write_config()
-        node.stop()
-        node.start()
-    return second
-
-
 def carried(wan):
     return wan.stats()["ab"]["wire_bytes"]
 
 
 def test_two_paths_carry_together(cluster):
     c = cluster
-    second = two_paths(c)
+    second = second_path(c, "200mbit", "5ms")
     id = begin(c, streams=2, bandwidth_limit_bps=0)
     m = c.a.wait_migration(id)
     judge(c, m, c.b)
@@ -132,7 +120,7 @@ def test_two_paths_carry_together(cluster):
 def test_one_of_two_paths_dies(cluster, which):
     """With the first one the session and the carrier of what is urgent die, too."""
     c = cluster
-    wans = [c.net.wan, two_paths(c)]
+    wans = [c.net.wan, second_path(c, "200mbit", "5ms")]
     id = begin(c, streams=2)
     wait_for(lambda: carried(wans[which]) > 2_000_000, 30, "traffic on the path that will die")
     wans[which].tell("down")

@@ -10,7 +10,7 @@ import subprocess
 import time
 
 from . import guest as watch
-from .net import BUILD, Bed, Topology, stop_process, wait_for
+from .net import BUILD, Bed, Topology, Wan, stop_process, wait_for
 
 PORT = 7450
 FINAL = ("completed", "failed", "cancelled")
@@ -223,6 +223,17 @@ def guest_spec(name="web1", memory_mib=256, ws=32, rate=5, pattern="text", fill=
         spec["nics"] = [{"name": "net0", "bridge": "br0"}]
     spec.update(more)
     return spec
+
+
+def second_path(cluster, rate, delay):
+    """Another link between the two hosts, which both nodes name to each other from now on."""
+    wan = Wan(cluster.bed, cluster.net.a, cluster.net.b, rate, delay, number=1)
+    for node, host in ((cluster.a, 1), (cluster.b, 2)):
+        node.settings["paths"] = ", ".join(f"10.{net}.0.{host}:{PORT}" for net in (99, 100))
+        node.write_config()
+        node.stop()
+        node.start()
+    return wan
 
 
 class Cluster:

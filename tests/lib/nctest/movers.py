@@ -8,6 +8,7 @@ import json
 import os
 import pathlib
 import random
+import resource
 import socket
 import struct
 import subprocess
@@ -97,13 +98,19 @@ def make_stream(pages=3000, seed=1):
 class Mover:
     """A novacron-mover, seen by novacrond."""
 
-    def __init__(self, role, tmp_path, *options):
+    def __init__(self, role, tmp_path, *options, data_limit=None):
+        """${data_limit}: of its memory, bytes (RLIMIT_DATA: whatever is private and writable, stacks included)."""
         self.role = role
+
+        def prepare():
+            os.dup2(theirs.fileno(), 3)
+            if data_limit:
+                resource.setrlimit(resource.RLIMIT_DATA, (data_limit, data_limit))
         self.log_path = tmp_path / f"{role}-{time.monotonic_ns()}.log"
         self.control, theirs = socket.socketpair()
         with open(self.log_path, "wb") as log:
             self.process = subprocess.Popen([str(MOVER), *options], pass_fds=(3,), stderr=log,
-                                            preexec_fn=lambda: os.dup2(theirs.fileno(), 3),
+                                            preexec_fn=prepare,
                                             env={**os.environ, "G_SLICE": "always-malloc"})  # the thread sanitizer
         theirs.close()
         self.events, self.changed, self.ended = [], threading.Condition(), False
@@ -181,6 +188,10 @@ class Mover:
         assert "Sanitizer" not in text, text
 
 
+def is_sanitized():
+    return b"__asan_init" in MOVER.read_bytes() or b"__tsan_init" in MOVER.read_bytes()
+
+
 def tcp_pair():
     with socket.create_server(("127.0.0.1", 0)) as server:
         a = socket.create_connection(server.getsockname())
@@ -243,10 +254,10 @@ class Pair:
     """Source and destination, connected."""
 
     def __init__(self, tmp_path, streams=1, compression="lz4", key=None, other_key=None, connect=tcp_pair, frames=0,
-                 **more):
+                 data_limit=None, **more):
         self.key = key or os.urandom(32)
         self.connect = connect
-        self.source, self.destination = Mover("source", tmp_path), Mover("destination", tmp_path)
+        self.source, self.destination = (Mover(role, tmp_path, data_limit=data_limit) for role in ("source", "destination"))
         self.source.start(self.key, streams, compression, **more)
         self.destination.start(other_key or self.key, streams, compression)
         for mover in (self.source, self.destination):
