@@ -112,7 +112,9 @@ static const NcKey nc_keys[] = {
     true, NULL, nc_log_levels, "The least important messages that are written." },
   NUMBER(max_downtime_ms, "300", 1, 2000000, "milliseconds",
          "How long a machine may stand still at the end of a migration, unless the request says otherwise."),
-  NUMBER(streams, "2", 1, 16, "connections", "TCP connections of one migration, unless the request says otherwise."),
+  NUMBER(streams, "0", 0, 16, "connections",
+         "TCP connections of one migration, unless the request says otherwise. 0: by the round trip, and one for each path "
+         "at least."),
   { "compression", NC_KEY_TEXT, AT(compression), "auto", "auto, none, lz4, zstd or zstd:-5 to zstd:9", 0, 0, true,
     nc_config_compression_is_valid, NULL,
     "How pages are coded, unless the request says otherwise. auto: each batch as it serves best, by what is scarce, "

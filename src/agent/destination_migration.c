@@ -123,8 +123,7 @@ nc_destination_start_mover(NcMigration *m, json_t *request, GError **error)
   }
   uint32_t frames = nc_destination_shadow_frames(m, request);
   return nc_mover_process_send_shadow(mover, frames, error) &&
-         nc_migration_tell(m, json_pack("{s:s, s:s, s:I, s:s}", "type", "mig_accepted", "migration", m->id, "shadow_frames",
-                                        (json_int_t)frames, "paths", m->deps->config->paths),
+         nc_migration_tell(m, json_pack("{s:s, s:s, s:I}", "type", "mig_accepted", "migration", m->id, "shadow_frames", (json_int_t)frames),
                            error);
 }
 

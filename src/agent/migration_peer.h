@@ -15,10 +15,9 @@
  *   mig_finished {migration}                 our QEMU is gone, we are done
  *
  *   destination -> source
- *   mig_probed   {epoch, right}
- *   mig_accepted {migration, shadow_frames, paths}
- *                                            INCOMING(epoch) is durable, the mover takes connections (at the
- *                                            addresses in paths, if that is not empty), QEMU is being started
+ *   mig_probed   {epoch, right, paths}       paths: where movers may connect to, "" for where the agent is
+ *   mig_accepted {migration, shadow_frames}  INCOMING(epoch) is durable, the mover takes connections, QEMU is
+ *                                            being started
  *   mig_prepared {migration}                 QEMU waits for its mover
  *   mig_refused  {migration, error}          REFUSED(epoch) is durable
  *   mig_started  {migration, epoch, resume_us, sha256, stream_bytes}

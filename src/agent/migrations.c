@@ -161,7 +161,7 @@ nc_migration_request_parse(NcMigrations *ms, json_t *args, NcMigrationRequest *r
   return nc_optional_int(args, "max_downtime_ms", config->max_downtime_ms, 1, 2000000, &ret->max_downtime_ms, error) &&
          nc_optional_limit(args, 0, &ret->bandwidth_limit_bps, error) &&
          nc_optional_qos(args, NC_QOS_NORMAL, &ret->qos, error) &&
-         nc_optional_int(args, "streams", config->streams, 1, NC_MIG_MAX_STREAMS, &ret->streams, error) &&
+         nc_optional_int(args, "streams", config->streams, 0, NC_MIG_MAX_STREAMS, &ret->streams, error) &&
          nc_optional_int(args, "max_cpu", config->max_cpu, 1, 100, &ret->max_cpu, error);
 }
 
@@ -416,7 +416,8 @@ nc_migrations_answer_probe(NcMigrations *ms, NcPeer *peer, json_t *message)
   if (!nc_name_is_valid(vm))
     nc_fail(&error, NC_ERROR_INVALID, "\"vm\" must be a machine's name: " NC_NAME_RULE);
   if (!error && nc_journal_get_right(ms->deps.journal, vm, &right, &error))
-    answer = json_pack("{s:s, s:I, s:s}", "type", "mig_probed", "epoch", (json_int_t)right.epoch, "right", nc_right_name(right.state));
+    answer = json_pack("{s:s, s:I, s:s, s:s}", "type", "mig_probed", "epoch", (json_int_t)right.epoch, "right",
+                       nc_right_name(right.state), "paths", ms->deps.config->paths);
   else
     answer = json_pack("{s:s, s:o}", "type", "refused", "error", nc_error_to_json(error));
   nc_peer_send(peer, answer, NULL);

@@ -23,7 +23,7 @@ nc_source_new(NcMigration *m)
   s->clock_offset_us = nc_json_int_or(record, "clock_offset_us", 0);
   s->stop_us = nc_json_int_or(record, "stop_us", 0);
   s->listener = -1;
-  s->path = nc_source_path_new(m, (unsigned)s->streams);
+  s->path = nc_source_path_new(m);
   return s;
 }
 

@@ -27,18 +27,18 @@ struct NcSourcePath {
 };
 
 NcSourcePath *
-nc_source_path_new(NcMigration *m, unsigned streams)
+nc_source_path_new(NcMigration *m)
 {
   NcSourcePath *p = g_new0(NcSourcePath, 1);
 
   p->m = m;
-  p->streams = streams;
   return p;
 }
 
 void
-nc_source_path_set(NcSourcePath *p, const char *const *paths)
+nc_source_path_set(NcSourcePath *p, const char *const *paths, unsigned streams)
 {
+  p->streams = streams;
   g_strfreev(p->paths);
   p->paths = g_strdupv((char **)paths);
 }

@@ -19,9 +19,9 @@
 typedef struct NcSourcePath NcSourcePath;
 
 /* ${m} is borrowed. */
-NcSourcePath *nc_source_path_new(NcMigration *m, unsigned streams);
-/* Where the movers connect to, at least one path (base/tcp.h), copied. Before nc_source_path_dial(). */
-void nc_source_path_set(NcSourcePath *p, const char *const *paths);
+NcSourcePath *nc_source_path_new(NcMigration *m);
+/* Where the movers connect to, at least one path (base/tcp.h), copied, and how often. Before nc_source_path_dial(). */
+void nc_source_path_set(NcSourcePath *p, const char *const *paths, unsigned streams);
 void nc_source_path_free(NcSourcePath *p); /* NULL is fine; may wait for an attempt under way, NC_PATH_SESSION_MS at most */
 
 /* Begins to connect the movers; after ${m} has its mover. */

@@ -23,6 +23,9 @@
 #define NC_CLOCK_SAMPLES 5
 #define NC_CLOCK_GAP_US 1000 /* what delays one should not delay all */
 #define NC_QEMU_CONNECT_MS 5000
+#define NC_NEAR_RTT_US 3000
+#define NC_STREAMS_NEAR 2
+#define NC_STREAMS_LOSSY 4
 
 /* The next message of the destination, in slices, so that a cancel is heard meanwhile. */
 static json_t *
@@ -97,24 +100,16 @@ nc_source_read_clock(NcSource *s, const int64_t asked_us[NC_CLOCK_SAMPLES], GErr
   return true;
 }
 
-/* The epoch to hand over: one above what either side has on disk. */
-static bool
-nc_source_choose_epoch(NcSource *s, GError **error)
+/*
+ * Near, connections are for the processors: each has a thread. Far, one per path, if it does not take losses for
+ * congestion: several on one path make each other wait, as the slowest holds back what is behind its batch. Else
+ * four, which together lose less of their speed to a loss.
+ */
+static int
+nc_source_choose_streams(NcSource *s, int paths)
 {
-  int64_t theirs;
-  nc_autojson json_t *answer = nc_source_expect(s, "mig_probed", s->m->deps->config->connect_timeout_ms, error);
-  if (!answer || !nc_json_int(answer, "epoch", 0, INT64_MAX - 1, &theirs, error))
-    return false;
-  s->m->epoch = MAX(s->held_epoch, (uint64_t)theirs) + 1;
-  nc_migration_set(s->m, "epoch", json_integer((json_int_t)s->m->epoch));
-  return nc_migration_persist(s->m, true, error);
-}
-
-static uint32_t
-nc_source_shadow_frames(NcSource *s)
-{
-  g_autoptr(NcMachineSpec) spec = nc_machine_spec_from_json(nc_machine_lease_spec(s->m->lease), NULL);
-  return spec ? nc_shadow_budget(s->m->deps->config, nc_machine_spec_memory_bytes(spec), 0) : 0;
+  int each = s->link_rtt_us < NC_NEAR_RTT_US ? NC_STREAMS_NEAR : nc_dialler_has_bbr() ? 1 : NC_STREAMS_LOSSY;
+  return MIN(MAX(each, paths), NC_MIG_MAX_STREAMS);
 }
 
 /* Those of the request, else those the destination names, else where its agent is. */
@@ -128,9 +123,32 @@ nc_source_choose_paths(NcSource *s, const char *offered, GError **error)
 
   if (!paths || !paths[0])
     return nc_fail(error, NC_ERROR_PROTOCOL, "the destination names paths that are none: %.200s", text);
-  nc_source_path_set(s->path, (const char *const *)paths);
+  if (s->streams == 0)
+    s->streams = nc_source_choose_streams(s, (int)g_strv_length(paths));
+  nc_source_path_set(s->path, (const char *const *)paths, (unsigned)s->streams);
   nc_migration_set(s->m, "paths", json_string(text));
+  nc_migration_set(s->m, "streams", json_integer(s->streams));
   return true;
+}
+
+/* The epoch to hand over, one above what either side has on disk, and the ways to go. */
+static bool
+nc_source_choose_epoch(NcSource *s, GError **error)
+{
+  int64_t theirs;
+  nc_autojson json_t *answer = nc_source_expect(s, "mig_probed", s->m->deps->config->connect_timeout_ms, error);
+  if (!answer || !nc_json_int(answer, "epoch", 0, INT64_MAX - 1, &theirs, error))
+    return false;
+  s->m->epoch = MAX(s->held_epoch, (uint64_t)theirs) + 1;
+  nc_migration_set(s->m, "epoch", json_integer((json_int_t)s->m->epoch));
+  return nc_source_choose_paths(s, nc_json_string_or(answer, "paths", ""), error) && nc_migration_persist(s->m, true, error);
+}
+
+static uint32_t
+nc_source_shadow_frames(NcSource *s)
+{
+  g_autoptr(NcMachineSpec) spec = nc_machine_spec_from_json(nc_machine_lease_spec(s->m->lease), NULL);
+  return spec ? nc_shadow_budget(s->m->deps->config, nc_machine_spec_memory_bytes(spec), 0) : 0;
 }
 
 static bool
@@ -151,8 +169,7 @@ nc_source_ask_to_prepare(NcSource *s, const uint8_t psk[NC_MIG_PSK_BYTES], GErro
     return false;
   int64_t agreed = CLAMP(nc_json_int_or(answer, "shadow_frames", 0), 0, (int64_t)frames);
   nc_migration_set(m, "shadow_bytes", json_integer(agreed * NC_SHADOW_PAGE_BYTES));
-  return nc_source_choose_paths(s, nc_json_string_or(answer, "paths", ""), error) &&
-         nc_mover_process_send_shadow(m->mover, (uint32_t)agreed, error);
+  return nc_mover_process_send_shadow(m->mover, (uint32_t)agreed, error);
 }
 
 static int

@@ -175,7 +175,7 @@ nc_cmd_migrate(NcCli *cli, const NcCommand *command, int argc, char **argv, GErr
       "auto, none, lz4, zstd or zstd:LEVEL (default: the node's, auto)", "HOW" },
     { "max-cpu", 0, 0, G_OPTION_ARG_INT, &options.max_cpu,
       "percent of the source's processors that coding may use (default: the node's, 100)", "PERCENT" },
-    { "streams", 0, 0, G_OPTION_ARG_INT, &options.streams, "TCP connections (default: the node's, 2)", "N" },
+    { "streams", 0, 0, G_OPTION_ARG_INT, &options.streams, "TCP connections (default: by the round trip)", "N" },
     { "paths", 0, 0, G_OPTION_ARG_STRING, &options.paths,
       "[LOCAL>]HOST:PORT, ... used at once (default: what the other node names)", "PATHS" },
     { NULL },

@@ -11,7 +11,7 @@
 #include <signal.h>
 #include <stdio.h>
 
-#define NC_RELAY_STREAMS_DEFAULT 2
+#define NC_RELAY_STREAMS_DEFAULT 1
 #define NC_RELAY_COMPRESSION_DEFAULT "auto"
 #define NC_RELAY_PAUSE_DEFAULT_MS 300
 #define NC_RELAY_MAX_CPU_DEFAULT 100

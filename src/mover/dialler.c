@@ -53,11 +53,24 @@ nc_dialler_unref(NcDialler *d)
   g_free(d);
 }
 
+static bool
+nc_dialler_use_bbr(int fd)
+{
+  static const char bbr[] = "bbr";
+  return setsockopt(fd, IPPROTO_TCP, TCP_CONGESTION, bbr, strlen(bbr)) == 0;
+}
+
+bool
+nc_dialler_has_bbr(void)
+{
+  nc_autofd int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+  return fd >= 0 && nc_dialler_use_bbr(fd);
+}
+
 static void
 nc_dialler_choose_congestion_control(int fd)
 {
-  static const char bbr[] = "bbr";
-  if (setsockopt(fd, IPPROTO_TCP, TCP_CONGESTION, bbr, strlen(bbr)) < 0)
+  if (!nc_dialler_use_bbr(fd))
     nc_log(NC_LOG_DEBUG, "mover", "no BBR here (%m): the node's own congestion control is used");
 }
 

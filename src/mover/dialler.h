@@ -31,6 +31,8 @@ typedef struct NcDialler NcDialler;
  */
 NcDialler *nc_dialler_new(NcMoverProcess *mover, const char *id, const char *const *paths, unsigned streams,
                           int timeout_ms);
+/* Does the kernel have BBR, and may we use it? */
+bool nc_dialler_has_bbr(void);
 /* Waits until each has been connected once. False with the first error of one that could not be, by any path. */
 bool nc_dialler_await(NcDialler *d, GError **error);
 /* Connection ${index} was lost, or could not be used: dials it again. Nothing if that is under way. */

@@ -16,7 +16,7 @@ defaults_are_a_configuration(void)
   g_assert_cmpstr(config->listen, ==, "0.0.0.0:7450");
   g_assert_cmpstr(config->control_socket, ==, "/run/novacron/control.sock");
   g_assert_cmpint(config->max_downtime_ms, ==, 300);
-  g_assert_cmpint(config->streams, ==, 2);
+  g_assert_cmpint(config->streams, ==, 0);
   g_assert_cmpstr(config->compression, ==, "auto");
   g_assert_cmpint(config->max_cpu, ==, 100);
   g_assert_cmpint(config->log_level, ==, NC_LOG_INFO);
@@ -51,7 +51,7 @@ refusals_name_file_line_and_key(void)
   } bad[] = {
     { "nonsense\n", "f:1: \"nonsense\" is not of the form" },
     { "\n\nnode = a\nstream = 2\n", "f:4: unknown key \"stream\"" },
-    { "streams = 0", "f:1: streams: \"0\" is not a whole number from 1 to 16" },
+    { "streams = -1", "f:1: streams: \"-1\" is not a whole number from 0 to 16" },
     { "streams = 17", "f:1: streams: " },
     { "streams = 2x", "f:1: streams: " },
     { "streams =", "f:1: streams: " },
