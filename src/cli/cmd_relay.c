@@ -237,7 +237,7 @@ nc_cmd_relay_connect(NcCli *cli, const NcCommand *command, int argc, char **argv
     { "to", 0, 0, G_OPTION_ARG_STRING, &to, "where `novacron relay listen` is", "HOST:PORT" },
     NC_RELAY_COMMON_ENTRIES(&c),
     { "owner", 0, 0, G_OPTION_ARG_STRING, &owner, "as root: the user QEMU runs as, who may connect", "USER" },
-    { "streams", 0, 0, G_OPTION_ARG_INT, &options.streams, "TCP connections, 1 to 16 (default 2)", "N" },
+    { "streams", 0, 0, G_OPTION_ARG_INT, &options.streams, "TCP connections, 1 to 16 (default 1)", "N" },
     { "compression", 0, 0, G_OPTION_ARG_STRING, &compression, "auto, none, lz4, zstd or zstd:LEVEL (default auto)",
       "HOW" },
     { "max-cpu", 0, 0, G_OPTION_ARG_INT, &options.max_cpu,
