@@ -84,7 +84,10 @@ bool nc_outbox_acked(NcOutbox *o, uint64_t seq, uint64_t offset, GError **error)
 bool nc_outbox_resend(NcOutbox *o, uint64_t seq, GError **error);
 /* Has the destination found since the last question that its shadow differs? The reader's thread. */
 bool nc_outbox_history_failed(NcOutbox *o);
-/* Is it the link that everything waits for (and not the encoders)? Over the last second or so; true at first. */
+/*
+ * Are bytes worth more than time? With the tuner: does it think compression beyond the lightest worth it; else, over the last
+ * second or so: is it the link that everything waits for, and not the encoders (true at first).
+ */
 bool nc_outbox_link_is_scarce(NcOutbox *o);
 /* The connections that are up take ${paths} different ways. */
 void nc_outbox_paths(NcOutbox *o, unsigned paths);
