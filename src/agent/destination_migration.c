@@ -31,6 +31,8 @@
 /* After the start: how long it keeps the mover for a source that does not come back to finish. */
 #define NC_DEST_LINGER_MS 30000
 #define NC_DEST_TICK_MS 200
+/* QEMU's "failed" may be read before the word of the mover whose death is the cause: so long it is given to speak. */
+#define NC_DEST_CAUSE_MS 500
 
 typedef struct {
   NcMigration *m;
@@ -42,6 +44,7 @@ typedef struct {
   int64_t resume_us;
   int64_t cut_off_since_us; /* monotonic; 0 while the source's agent is there */
   int64_t running_since_us;
+  int64_t load_failed_us; /* monotonic; QEMU's state is "failed" since then; 0: it is not */
 } NcDestination;
 
 static void
@@ -269,7 +272,9 @@ nc_destination_on_qmp(NcDestination *d, json_t *event)
   const char *name = nc_json_string_or(event, "event", "");
   const char *status = nc_json_string_or(json_object_get(event, "data"), "status", "");
 
-  if (!event) {
+  if (!event && d->load_failed_us) {
+    return; /* it gave up and left */
+  } else if (!event) {
     g_autofree char *tail = nc_machine_lease_log_tail(d->m->lease);
     nc_destination_fail(d, NC_ERROR_QEMU, "the QEMU on the destination (%s) died: %s", nc_nodes_self(d->m->deps->nodes), tail);
   } else if (g_str_equal(name, "RESUME")) {
@@ -277,10 +282,17 @@ nc_destination_on_qmp(NcDestination *d, json_t *event)
   } else if (g_str_equal(name, "MIGRATION") && g_str_equal(status, "completed")) {
     d->loaded = true;
   } else if (g_str_equal(name, "MIGRATION") && g_str_equal(status, "failed")) {
-    g_autofree char *tail = nc_machine_lease_log_tail(d->m->lease);
-    nc_destination_fail(d, NC_ERROR_QEMU, "the QEMU on the destination (%s) could not load the machine: %s",
-                        nc_nodes_self(d->m->deps->nodes), tail);
+    d->load_failed_us = nc_mono_us();
   }
+}
+
+static void
+nc_destination_load_failed(NcDestination *d)
+{
+  g_autofree char *tail = nc_machine_lease_log_tail(d->m->lease);
+  d->load_failed_us = 0;
+  nc_destination_fail(d, NC_ERROR_QEMU, "the QEMU on the destination (%s) could not load the machine: %s",
+                      nc_nodes_self(d->m->deps->nodes), tail);
 }
 
 static void
@@ -383,7 +395,9 @@ nc_destination_check_time(NcDestination *d)
   int64_t now = nc_mono_us();
   bool waiting = d->m->state == NC_D_RECEIVING;
 
-  if (waiting && d->cut_off_since_us && now - d->cut_off_since_us > (d->path_timeout_ms + NC_DEST_PATIENCE_MS) * INT64_C(1000))
+  if (d->load_failed_us && now - d->load_failed_us > NC_DEST_CAUSE_MS * INT64_C(1000))
+    nc_destination_load_failed(d);
+  else if (waiting && d->cut_off_since_us && now - d->cut_off_since_us > (d->path_timeout_ms + NC_DEST_PATIENCE_MS) * INT64_C(1000))
     nc_destination_fail(d, NC_ERROR_UNREACHABLE, "the source (%s) is cut off and had not released the machine", d->m->peer);
   else if (d->m->state == NC_D_RUNNING && d->cut_off_since_us &&
            now - MAX(d->cut_off_since_us, d->running_since_us) > NC_DEST_LINGER_MS * INT64_C(1000))
