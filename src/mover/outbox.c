@@ -14,6 +14,8 @@
 #include <time.h>
 
 #define NC_OUTBOX_FULL 0.75 /* of the window in flight: the link has enough to do */
+#define NC_OUTBOX_SCARCE_US 500000.0
+#define NC_OUTBOX_SCARCE_SHARE 0.5
 
 /* What becomes of one batch; index in the ring: seq % NC_MOVER_MAX_AHEAD. */
 typedef struct {
@@ -52,9 +54,10 @@ struct NcOutbox {
   GQueue resend;      /* of GUINT_TO_POINTER(index in ring): before anything new, if the slot is still `queued` */
   bool history_failed;
 
-  /* who keeps the reader waiting, microseconds, halved every NC_MOVER_RATE_US of waiting */
-  int64_t link_wait_us, encoder_wait_us;
   bool reader_waits; /* now */
+  NcTunerWait wait;  /* what the next batch waits for, */
+  int64_t wait_since_us;
+  double link_share; /* and of the last NC_OUTBOX_SCARCE_US or so, what part of the time it was the link */
   GQueue conclusions; /* of NcConclusion; at most one GRANT and one END per message of novacrond */
 
   uint64_t unsent_raw_bytes;
@@ -151,13 +154,19 @@ nc_outbox_wait_locked(NcOutbox *o)
   return o->reader_waits ? NC_TUNER_LINK : NC_TUNER_NOTHING;
 }
 
-/* Tells the tuner what the next batch waits for, after every change of that. */
+/* Notes what the next batch waits for, after every change of that. */
 static void
 nc_outbox_note_wait_locked(NcOutbox *o)
 {
-  if (!o->tuner)
-    return;
-  nc_tuner_waits(o->tuner, nc_outbox_wait_locked(o), (uint64_t)nc_mono_us());
+  int64_t now_us = nc_mono_us();
+  double since = (double)(now_us - o->wait_since_us), weight = since / (since + NC_OUTBOX_SCARCE_US);
+
+  if (o->next_submit > 0) /* until QEMU begins, nothing is known */
+    o->link_share += weight * ((o->wait == NC_TUNER_LINK) - o->link_share);
+  o->wait = nc_outbox_wait_locked(o);
+  o->wait_since_us = now_us;
+  if (o->tuner)
+    nc_tuner_waits(o->tuner, o->wait, (uint64_t)now_us);
 }
 
 /* Waits for room, and notes whom for: encoded batches that are not taken wait for the link. */
@@ -172,20 +181,15 @@ nc_outbox_wait_room_locked(NcOutbox *o)
   pthread_cond_wait(&o->has_room, &o->lock);
   o->reader_waits = false;
   int64_t waited_us = nc_mono_us() - start_us;
-  *(link ? &o->link_wait_us : &o->encoder_wait_us) += waited_us;
   nc_count(link ? &o->mover->counters.link_wait_us : &o->mover->counters.encoder_wait_us, (uint64_t)waited_us);
-  if (o->link_wait_us + o->encoder_wait_us > NC_MOVER_RATE_US) {
-    o->link_wait_us /= 2;
-    o->encoder_wait_us /= 2;
-  }
 }
 
 bool
 nc_outbox_link_is_scarce(NcOutbox *o)
 {
   pthread_mutex_lock(&o->lock);
-  /* Where the tuner does not think compression worth its time, differences aren't either. */
-  bool scarce = o->tuner ? nc_tuner_rung(o->tuner) > NC_RUNG_START : o->link_wait_us >= o->encoder_wait_us;
+  nc_outbox_note_wait_locked(o);
+  bool scarce = o->link_share >= NC_OUTBOX_SCARCE_SHARE;
   pthread_mutex_unlock(&o->lock);
   return scarce;
 }
@@ -686,7 +690,8 @@ nc_outbox_new(NcMover *m)
   o->ahead_batches = NC_MOVER_MAX_AHEAD;
   o->ahead_bytes = NC_MOVER_MAX_AHEAD_BYTES;
   o->flight = nc_flight_new(m->setup.pause_budget_ms);
-  o->rate_since_us = nc_mono_us();
+  o->rate_since_us = o->wait_since_us = nc_mono_us();
+  o->link_share = m->setup.policy.is_auto ? 0 : 1;
   atomic_store(&m->counters.rung, NC_RUNG_START);
   if (m->setup.policy.is_auto)
     o->tuner = nc_tuner_new(m->setup.cores, (uint64_t)o->rate_since_us);

@@ -14,15 +14,17 @@
 /* Not waiting for it, and beyond what it did when all waited for it: it has become faster, */
 #define NC_TUNER_FASTER 1.1
 #define NC_TUNER_GROWTH 1.5     /* then, per tick, */
+#define NC_TUNER_SLOWLY 1.1     /* and where it is waited for now and then, */
 #define NC_TUNER_DOUBT 1.2      /* but hardly beyond what it did when all waited for it */
 #define NC_TUNER_JUMP 1.5       /* beyond this the link has changed */
 #define NC_TUNER_SMOOTH 0.35    /* weight of a tick */
 #define NC_TUNER_SETTLE_TICKS 2 /* before what passes now is known well enough to compare with */
+#define NC_TUNER_STARVED_TICKS 2 /* in a row: it was no accident that the link waited */
 
 /* The model's choice. */
 #define NC_TUNER_NEW_CONTENT 1.3 /* so different: what has failed may not fail now */
-#define NC_TUNER_TIE 0.97        /* of the best: as good */
-#define NC_TUNER_UP_GAIN 1.04    /* heavier must promise this, */
+#define NC_TUNER_TIE 0.985       /* of the best: as good */
+#define NC_TUNER_UP_GAIN 1.02    /* heavier must promise this, */
 #define NC_TUNER_DOWN_GAIN 0.985 /* lighter this, */
 #define NC_TUNER_CHEAPER 0.8     /* and to cost so much less, unless processors are scarce */
 
@@ -32,6 +34,8 @@
 #define NC_TUNER_TRIAL_MAX_US 1500000u
 #define NC_TUNER_UP_PROOF 1.01       /* of what passed before, heavier must bring so much, */
 #define NC_TUNER_DOWN_PROOF 0.96     /* lighter must keep so much */
+#define NC_TUNER_LINK_PROOF 0.93     /* while the link passes so much of the most it has: fewer bytes are gain enough */
+#define NC_TUNER_BEST_FADES 0.99995  /* per tick: what it could do once is forgotten in some minutes */
 #define NC_TUNER_TRIALS_MOST 8.0     /* in a row, */
 #define NC_TUNER_TRIALS_EVERY_US 3e6 /* and one per this time in the long run */
 #define NC_TUNER_PATIENCE_US 1000000u
@@ -73,9 +77,11 @@ struct NcTuner {
 
   double link_rate;    /* wire bytes per second; 0: unknown */
   bool link_bound;     /* in the last tick */
+  double best_rate;    /* the highest one measured while all waited for it; fades */
   double proven_rate;  /* the last one measured while all waited for it; 0: none, or it is known to be faster now */
   double rate;         /* work per second at this rung; with `rate_ticks` */
   unsigned rate_ticks; /* measured since the last change */
+  unsigned starved_ticks; /* in a row, in which the link waited for the processors */
 
   NcTunerTrial trial;
   /* rungs from `below` down and from `above` up have failed; until `refused_until_us`, or the content differs from
@@ -180,6 +186,10 @@ nc_tuner_learn_link(NcTuner *t, double rate)
 {
   bool jumped = t->link_rate > 0 && nc_tuner_differs(rate, t->link_rate, NC_TUNER_JUMP);
 
+  bool settled = !t->trial.is_on && t->rate_ticks >= NC_TUNER_SETTLE_TICKS;
+
+  if (jumped && (settled || rate > t->link_rate)) /* a fall right after a move is the move's doing */
+    t->best_rate = 0;
   if (jumped && !t->trial.is_on) /* else it may be the trial's doing */
     nc_tuner_start_anew(t);
   if (jumped || t->link_rate <= 0)
@@ -187,6 +197,15 @@ nc_tuner_learn_link(NcTuner *t, double rate)
   else
     t->link_rate += NC_TUNER_SMOOTH * (rate - t->link_rate);
   t->proven_rate = t->link_rate;
+  t->best_rate = MAX(t->best_rate * NC_TUNER_BEST_FADES, t->link_rate);
+}
+
+/* All did not wait for it: it may be able to do more. ${link}: the share of time in which they did. */
+static void
+nc_tuner_grow_link(NcTuner *t, double link)
+{
+  double most = t->proven_rate > 0 ? MAX(t->proven_rate * NC_TUNER_DOUBT, t->link_rate) : G_MAXDOUBLE;
+  t->link_rate = MIN(t->link_rate * (link < NC_TUNER_FREE_SHARE ? NC_TUNER_GROWTH : NC_TUNER_SLOWLY), most);
 }
 
 static void
@@ -195,6 +214,7 @@ nc_tuner_learn_rates(NcTuner *t, double seconds)
   double rate = t->tick.wire / seconds, work = t->tick.work / seconds;
   double link = nc_tuner_share_of(&t->tick, NC_TUNER_LINK);
   t->link_bound = link >= NC_TUNER_LINK_SHARE;
+  t->starved_ticks = t->link_bound ? 0 : t->starved_ticks + 1;
 
   if (!t->link_bound && t->proven_rate > 0 && rate > t->proven_rate * NC_TUNER_FASTER) {
     t->proven_rate = 0;
@@ -205,9 +225,8 @@ nc_tuner_learn_rates(NcTuner *t, double seconds)
     nc_tuner_learn_link(t, rate);
   else if (rate > t->link_rate)
     t->link_rate = rate;
-  else if (link < NC_TUNER_FREE_SHARE)
-    t->link_rate = MIN(t->link_rate * NC_TUNER_GROWTH,
-                       t->proven_rate > 0 ? MAX(t->proven_rate * NC_TUNER_DOUBT, t->link_rate) : G_MAXDOUBLE);
+  else
+    nc_tuner_grow_link(t, link);
   t->rate = t->rate_ticks == 0 ? work : t->rate + NC_TUNER_SMOOTH * (work - t->rate);
   t->rate_ticks++;
 }
@@ -292,10 +311,14 @@ nc_tuner_succeed(NcTuner *t, uint64_t now_us)
 
 /* Did what was seen prove the move wrong? */
 static bool
-nc_tuner_trial_failed(const NcTuner *t, double rate)
+nc_tuner_trial_failed(const NcTuner *t, double rate, double wire_rate)
 {
   const NcTunerTrial *trial = &t->trial;
 
+  /* Fewer bytes, and as many of them pass as ever: no need to prove by the sizes of what happened to come. */
+  if (t->rung > trial->from && nc_tuner_share_of(&trial->seen, NC_TUNER_LINK) >= NC_TUNER_LINK_SHARE &&
+      wire_rate >= t->best_rate * NC_TUNER_LINK_PROOF)
+    return false;
   return nc_tuner_share_of(&trial->seen, NC_TUNER_NOTHING) <= NC_TUNER_IDLE_SHARE && rate < trial->rate_proof;
 }
 
@@ -309,9 +332,9 @@ nc_tuner_judge(NcTuner *t, uint64_t now_us)
 
   if (!enough && now_us - t->trial.start_us < NC_TUNER_TRIAL_MAX_US)
     return;
-  double rate = enough ? seen->work * 1e6 / (double)(seen->to_us - seen->from_us) : t->rate;
+  double seconds = (double)(seen->to_us - seen->from_us) / 1e6;
   t->trial.is_on = false;
-  if (enough && nc_tuner_trial_failed(t, rate))
+  if (enough && nc_tuner_trial_failed(t, seen->work / seconds, seen->wire / seconds))
     nc_tuner_fail(t, now_us);
   else
     nc_tuner_succeed(t, now_us);
@@ -331,7 +354,8 @@ nc_tuner_has_trial(NcTuner *t, uint64_t now_us)
 static void
 nc_tuner_relieve(NcTuner *t, unsigned rung, uint64_t now_us)
 {
-  nc_tuner_refuse(t, t->rung, rung, now_us);
+  t->above = (int)t->rung;
+  t->refused_until_us = now_us + NC_TUNER_PATIENCE_US;
   t->last_move = -1;
   nc_tuner_move(t, rung);
 }
@@ -350,7 +374,7 @@ nc_tuner_consider(NcTuner *t, uint64_t now_us)
   if (t->rate_ticks < NC_TUNER_SETTLE_TICKS || t->link_rate <= 0)
     return;
   unsigned target = nc_tuner_choose(t, now_us);
-  if (target < t->rung && !t->link_bound)
+  if (target < t->rung && t->starved_ticks >= NC_TUNER_STARVED_TICKS)
     nc_tuner_relieve(t, target, now_us);
   else if (target != t->rung && nc_tuner_has_trial(t, now_us))
     nc_tuner_begin_trial(t, target, now_us);
