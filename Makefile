@@ -5,13 +5,13 @@
 BUILD ?= build
 PYTEST = /usr/bin/python3 -m pytest -p no:cacheprovider
 
-.PHONY: help demo test bench bench-table bench-replay bench-size bench-paths acceptance build guest setup need-root unit integration sanitize tsan fuzz coverage clean install
+.PHONY: help demo test bench bench-table bench-replay bench-size bench-paths bench-shaping acceptance build guest setup need-root unit integration sanitize tsan fuzz coverage clean install
 
 help:
 	@echo "make demo         a real Linux machine moves between two nodes, live (KEEP=1 leaves it up)"
 	@echo "make test         all tests (about 30 minutes on two cores)"
 	@echo "make bench        side by side: QEMU plain, XBZRLE, multifd+zstd, NovaCron; the movers alone; by size"
-	@echo "                  (bench-table BENCH_ARGS='--rows veth --rounds 1', bench-replay, bench-size, bench-paths: one of them)"
+	@echo "                  (bench-table BENCH_ARGS='--rows veth --rounds 1', bench-replay, -size, -paths, -shaping: one of them)"
 	@echo "make acceptance   each claim, its value, its target, its verdict"
 	@echo "make build        programs only; make unit: quick tests; make integration: real QEMU"
 	@echo "make sanitize     unit and fuzz replay tests under ASan+UBSan; make tsan: the mover under TSan"
@@ -48,7 +48,7 @@ test: need-root guest
 
 # All of them, whatever one says; fails if a target was missed.
 bench: need-root guest
-	@status=0; for part in bench-table bench-replay bench-size bench-paths; do $(MAKE) --no-print-directory $$part || status=1; done; exit $$status
+	@status=0; for part in bench-table bench-replay bench-size bench-paths bench-shaping; do $(MAKE) --no-print-directory $$part || status=1; done; exit $$status
 
 bench-table: need-root guest
 	@NC_BUILD=$(BUILD) /usr/bin/python3 bench/bench.py $(BENCH_ARGS)
@@ -61,6 +61,9 @@ bench-size: need-root guest
 
 bench-paths: need-root guest
 	@NC_BUILD=$(BUILD) /usr/bin/python3 bench/paths_bench.py $(PATHS_ARGS)
+
+bench-shaping: need-root guest
+	@NC_BUILD=$(BUILD) /usr/bin/python3 bench/shaping_bench.py $(SHAPING_ARGS)
 
 acceptance: need-root guest
 	@NC_BUILD=$(BUILD) /usr/bin/python3 scripts/acceptance.py

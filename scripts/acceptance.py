@@ -21,7 +21,7 @@ from claims import Claims  # noqa: E402
 
 PYTHON = "/usr/bin/python3"
 LIMIT_MS = 300
-PARTS = ["demo", "fifty", "faults", "resume", "paths", "memory", "bench", "replay", "size"]
+PARTS = ["demo", "fifty", "faults", "resume", "paths", "shaping", "memory", "bench", "replay", "size"]
 
 
 def run(*command):
@@ -92,6 +92,8 @@ def main():
         tests(table, "random streams, random faults: byte-equal", "tests/integration/test_resume.py")
     if "paths" in chosen:
         bench(table, "paths_bench.py", "--rounds", str(options.rounds))
+    if "shaping" in chosen:
+        bench(table, "shaping_bench.py")
     if "memory" in chosen:
         tests(table, "a mover's memory: shadow + 128 MiB (RLIMIT_DATA)", "tests/integration/test_mover.py", "-k", "memory")
     if "bench" in chosen:
