@@ -190,6 +190,8 @@ nc_outbox_link_is_scarce(NcOutbox *o)
   pthread_mutex_lock(&o->lock);
   nc_outbox_note_wait_locked(o);
   bool scarce = o->link_share >= NC_OUTBOX_SCARCE_SHARE;
+  if (o->tuner) /* where it does not think compression worth its time, differences aren't either */
+    scarce = scarce && nc_tuner_rung(o->tuner) > NC_RUNG_START;
   pthread_mutex_unlock(&o->lock);
   return scarce;
 }

@@ -85,8 +85,9 @@ bool nc_outbox_resend(NcOutbox *o, uint64_t seq, GError **error);
 /* Has the destination found since the last question that its shadow differs? The reader's thread. */
 bool nc_outbox_history_failed(NcOutbox *o);
 /*
- * Are bytes worth more than time? Is it, for half a second or so, mostly the link that the next batch waits for? At
- * first: yes if the coding is fixed by whoever started the mover, no if it is to be found out.
+ * Are bytes worth more than time? Is it, for half a second or so, mostly the link that the next batch waits for (and does
+ * the tuner, if there is one, think more than the lightest compression worth it)? At first: yes if the coding is fixed by
+ * whoever started the mover, no if it is to be found out.
  */
 bool nc_outbox_link_is_scarce(NcOutbox *o);
 /* The connections that are up take ${paths} different ways. */

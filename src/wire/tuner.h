@@ -9,13 +9,14 @@
  *
  * with cost and share as measured and the link's rate from acknowledgements while
  * encoded batches waited for it. While they do not, the link may do more than is
- * known, and its rate is assumed to grow. Every 50 ms the lightest rung within 3 %
+ * known, and its rate is assumed to grow. Every 50 ms the lightest rung within 1.5 %
  * of the best one is looked for, and taken if it is better than the current one, or as good and lighter.
  *
  * A model is wrong where something else is scarce (TLS, the destination, another
  * process on these cores). So every move is a trial: what was acknowledged
  * at the new rung, measured in sizes that don't depend on the rung, is compared with what
- * was before. If that is not better the tuner goes back, and stays away from there
+ * was before. For a heavier rung it is also enough that all wait for the link as before, and that it passes as many bytes as
+ * it ever did: they are fewer per page now. If neither holds the tuner goes back, and stays away from there
  * for a second, two, four ... 32, unless link or content change meanwhile. Moves
  * to and fro make it patient in the same way. And whatever happens, no more than 8 trials follow
  * one another, and in the long run one in three seconds: a link that trembles is no cause to go to and fro with it.
