@@ -16,6 +16,7 @@
 #define NC_OUTBOX_FULL 0.75 /* of the window in flight: the link has enough to do */
 #define NC_OUTBOX_SCARCE_US 500000.0
 #define NC_OUTBOX_SCARCE_SHARE 0.5
+#define NC_OUTBOX_FAR_US 5000 /* a round trip that leaves the building */
 
 /* What becomes of one batch; index in the ring: seq % NC_MOVER_MAX_AHEAD. */
 typedef struct {
@@ -666,6 +667,10 @@ nc_outbox_rtt(NcOutbox *o, uint64_t rtt_us)
 {
   pthread_mutex_lock(&o->lock);
   nc_flight_rtt(o->flight, rtt_us, (uint64_t)nc_mono_us());
+  if (o->tuner && rtt_us >= NC_OUTBOX_FAR_US) {
+    nc_tuner_begin_far(o->tuner);
+    atomic_store(&o->mover->counters.rung, nc_tuner_rung(o->tuner));
+  }
   pthread_mutex_unlock(&o->lock);
 }
 

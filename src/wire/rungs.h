@@ -21,7 +21,8 @@
 #include <stdint.h>
 
 #define NC_RUNGS 10 /* none, lz4, zstd:-5, -3, -1, 1, 3, 5, 7, 9: lightest first */
-#define NC_RUNG_START 1
+#define NC_RUNG_START 1 /* lz4: what keeps up with most networks, */
+#define NC_RUNG_FAR 5   /* and zstd:1: what is worth it on most that lead far away */
 
 /* How to code on ${rung} (below NC_RUNGS). Static. */
 const NcBatchPolicy *nc_rung_policy(unsigned rung);

@@ -140,6 +140,13 @@ nc_tuner_switches(const NcTuner *t)
 }
 
 void
+nc_tuner_begin_far(NcTuner *t)
+{
+  if (t->switches == 0 && t->link_rate <= 0)
+    t->rung = NC_RUNG_FAR;
+}
+
+void
 nc_tuner_waits(NcTuner *t, NcTunerWait wait, uint64_t now_us)
 {
   t->tick.waits_us[t->wait] += now_us - t->wait_since_us;

@@ -46,6 +46,8 @@ NcTuner *nc_tuner_new(double cores, uint64_t now_us);
 void nc_tuner_free(NcTuner *t); /* NULL is fine */
 G_DEFINE_AUTOPTR_CLEANUP_FUNC(NcTuner, nc_tuner_free)
 
+/* The other side is far away, so the link is most likely slow: begin heavier. Without effect once anything was delivered. */
+void nc_tuner_begin_far(NcTuner *t);
 /* The rung for the next batch. */
 unsigned nc_tuner_next(NcTuner *t, uint64_t now_us);
 /* A batch was encoded. Returns its size for nc_tuner_acked(). */

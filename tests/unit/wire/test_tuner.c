@@ -462,6 +462,22 @@ test_cores_bound_the_choice(void)
   g_assert_cmpuint(slow, <, nc_tuner_rung(q->tuner));
 }
 
+/* A long way: heavier from the first batch on; but once something was delivered, that is what counts. */
+static void
+test_begins_heavier_far_away(void)
+{
+  g_autoptr(Sim) s = sim_new(&text, 10000, 2, 1);
+  g_assert_cmpuint(nc_tuner_rung(s->tuner), ==, NC_RUNG_START);
+  nc_tuner_begin_far(s->tuner);
+  g_assert_cmpuint(nc_tuner_rung(s->tuner), ==, NC_RUNG_FAR);
+  run_a_second(s);
+  check_optimal(s, "a fast link that leads far");
+  assert_rarely_missed();
+  unsigned rung = nc_tuner_rung(s->tuner);
+  nc_tuner_begin_far(s->tuner);
+  g_assert_cmpuint(nc_tuner_rung(s->tuner), ==, rung);
+}
+
 /* Every rung has a name that means its policy. */
 static void
 test_rungs(void)
@@ -493,5 +509,6 @@ main(int argc, char **argv)
                   test_nothing_is_gained_where_the_destination_is_slow);
   g_test_add_func("/tuner/an_idle_source_changes_nothing", test_an_idle_source_changes_nothing);
   g_test_add_func("/tuner/cores_bound_the_choice", test_cores_bound_the_choice);
+  g_test_add_func("/tuner/begins_heavier_far_away", test_begins_heavier_far_away);
   return g_test_run();
 }
