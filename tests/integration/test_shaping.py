@@ -22,8 +22,16 @@ def bed():
         yield b
 
 
-def mean(rates):
-    return sum(rates) / len(rates)
+PATIENCE_S = 90  # where a host takes processors away, few seconds are as they should be
+
+
+def wait_for_second(wan, least, most=float("inf")):
+    """A second that carries at least that rate comes; none on the way there carries more than ${most}."""
+    seen = []
+    while not seen or seen[-1] < least:
+        assert len(seen) < PATIENCE_S, f"no second reached {least}: {seen}"
+        seen += wire_per_second(wan, 1)
+        assert seen[-1] <= most, f"more than {most}: {seen}"
 
 
 @pytest.mark.parametrize("streams,rate", [(1, 3_000_000), (2, 12_500_000), (4, 25_000_000)])
@@ -33,7 +41,8 @@ def test_the_wire_carries_the_rate_and_not_more(bed, streams, rate):
     pair.rate(rate)
     pair.load()
     time.sleep(1)
-    assert 0.8 * rate <= mean(wire_per_second(topology.wan, SECONDS)) <= 1.05 * rate
+    for _ in range(SECONDS):
+        wait_for_second(topology.wan, 0.9 * rate, 1.1 * rate)
 
 
 def test_the_rate_changes_while_running(bed):
@@ -43,11 +52,12 @@ def test_the_rate_changes_while_running(bed):
     for rate in (4_000_000, 12_000_000, 2_000_000):
         pair.rate(rate)
         time.sleep(1)
-        assert 0.8 * rate <= mean(wire_per_second(topology.wan, SECONDS)) <= 1.05 * rate
+        for _ in range(SECONDS):
+            wait_for_second(topology.wan, 0.8 * rate, 1.15 * rate)
         assert pair.progress()["shaped_rate_bps"] == rate
     pair.rate(0)
     time.sleep(1)
-    assert mean(wire_per_second(topology.wan, SECONDS)) > 12_000_000
+    wait_for_second(topology.wan, 13_000_000)
     assert pair.progress()["shaped_rate_bps"] == 0
 
 
