@@ -3,18 +3,22 @@
 # they need (as root, Debian 12), build, and run. `make help` lists the rest.
 
 BUILD ?= build
+N ?= 300
 PYTEST = /usr/bin/python3 -m pytest -p no:cacheprovider
 
-.PHONY: help demo test bench bench-table bench-replay bench-size bench-paths bench-shaping acceptance build guest setup need-root unit integration sanitize tsan fuzz coverage clean install
+.PHONY: help demo test bench bench-table bench-replay bench-size bench-paths bench-shaping bench-postcopy bench-pause bench-forecast bench-hints soak acceptance build guest setup need-root unit integration sanitize tsan fuzz model coverage clean install
 
 help:
 	@echo "make demo         a real Linux machine moves between two nodes, live (KEEP=1 leaves it up)"
 	@echo "make test         all tests (about 30 minutes on two cores)"
 	@echo "make bench        side by side: QEMU plain, XBZRLE, multifd+zstd, NovaCron; the movers alone; by size"
-	@echo "                  (bench-table BENCH_ARGS='--rows veth --rounds 1', bench-replay, -size, -paths, -shaping: one of them)"
+	@echo "                  (bench-table BENCH_ARGS='--rows veth --rounds 1', bench-replay, -size, -paths, -shaping, -postcopy, -pause, -forecast: one of them;"
+	@echo "                  bench-hints: what free-page hints save, by itself)"
 	@echo "make acceptance   each claim, its value, its target, its verdict"
+	@echo "make soak N=300   as many migrations of a busy guest, a random fault in each; an observer looks for a second copy"
 	@echo "make build        programs only; make unit: quick tests; make integration: real QEMU"
 	@echo "make sanitize     unit and fuzz replay tests under ASan+UBSan; make tsan: the mover under TSan"
+	@echo "make model        spin checks the handoff: all interleavings of crashes, failed writes and late messages"
 	@echo "make fuzz         libFuzzer targets, FUZZ_SECONDS=60 each; make coverage: line coverage"
 	@echo "make install      into /usr, with systemd units (DESTDIR is respected)"
 
@@ -48,7 +52,7 @@ test: need-root guest
 
 # All of them, whatever one says; fails if a target was missed.
 bench: need-root guest
-	@status=0; for part in bench-table bench-replay bench-size bench-paths bench-shaping; do $(MAKE) --no-print-directory $$part || status=1; done; exit $$status
+	@status=0; for part in bench-table bench-replay bench-size bench-paths bench-shaping bench-postcopy bench-pause bench-forecast; do $(MAKE) --no-print-directory $$part || status=1; done; exit $$status
 
 bench-table: need-root guest
 	@NC_BUILD=$(BUILD) /usr/bin/python3 bench/bench.py $(BENCH_ARGS)
@@ -65,6 +69,23 @@ bench-paths: need-root guest
 bench-shaping: need-root guest
 	@NC_BUILD=$(BUILD) /usr/bin/python3 bench/shaping_bench.py $(SHAPING_ARGS)
 
+bench-postcopy: need-root guest
+	@NC_BUILD=$(BUILD) /usr/bin/python3 bench/postcopy_bench.py $(POSTCOPY_ARGS)
+
+bench-pause: need-root guest
+	@NC_BUILD=$(BUILD) /usr/bin/python3 bench/pause_bench.py $(PAUSE_ARGS)
+
+bench-forecast: need-root guest
+	@NC_BUILD=$(BUILD) /usr/bin/python3 bench/forecast_bench.py $(FORECAST_ARGS)
+
+# Not among those of `make bench`.
+bench-hints: need-root guest
+	@NC_BUILD=$(BUILD) /usr/bin/python3 bench/hints_bench.py $(HINTS_ARGS)
+
+soak: need-root guest
+	@scripts/setup-debian.sh --all
+	@NC_BUILD=$(BUILD) /usr/bin/python3 tests/soak/soak.py --count $(N) $(SOAK_ARGS)
+
 acceptance: need-root guest
 	@NC_BUILD=$(BUILD) /usr/bin/python3 scripts/acceptance.py
 
@@ -73,6 +94,10 @@ sanitize: build
 
 tsan: build
 	@scripts/run-tests.py tsan
+
+model:
+	@scripts/setup-debian.sh --all
+	@tests/model/run.py
 
 fuzz:
 	@scripts/setup-debian.sh --all

@@ -21,7 +21,8 @@ from claims import Claims  # noqa: E402
 
 PYTHON = "/usr/bin/python3"
 LIMIT_MS = 300
-PARTS = ["demo", "fifty", "faults", "resume", "paths", "shaping", "memory", "bench", "replay", "size"]
+PARTS = ["demo", "fifty", "faults", "resume", "paths", "shaping", "memory", "bench", "replay", "size", "model", "recovery", "postcopy", "pause",
+         "forecast", "chaos"]
 
 
 def run(*command):
@@ -72,10 +73,34 @@ def bench(table, program, *arguments):
             table.add(f"bench/{program} runs", "no", "yes", False)
 
 
+def model(table):
+    code, out = run("tests/model/run.py")
+    counts = re.search(r"(\d+) passed, (\d+) failed", out)
+    states = re.search(r": (\d+) states", out)
+    table.add("model: two never run, none is never final; mutations are found", f"{counts[0]}" if counts else "?", "0 failed",
+              code == 0 and counts is not None and counts[2] == "0")
+    if states:
+        table.add("  states explored", states[1], "-", True)
+
+
+def chaos(table, count):
+    with tempfile.NamedTemporaryFile(suffix=".json") as f:
+        _, out = run(PYTHON, "tests/soak/soak.py", "--count", str(count), "--json", f.name)
+        print(out[-3000:])
+        try:
+            soak = json.load(open(f.name))
+        except ValueError:
+            table.add(f"chaos: {count} migrations, a fault in each", "violated", "none", False)
+            return
+    table.add(f"chaos: {soak['count']} migrations, instants with two runners", str(soak["double"]), "0", soak["double"] == 0)
+    table.least(f"chaos: of {soak['counted']} whose fault left the machine alive, arrived", 100 * soak["success"], 99.9, " %", 1)
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--rounds", type=int, default=3, help="of the bench")
     parser.add_argument("--rows", default="100mbit,hot,1gbit,veth", help="of the bench")
+    parser.add_argument("--chaos", type=int, default=300, help="migrations with a fault in each")
     parser.add_argument("--only", choices=PARTS, action="append")
     options = parser.parse_args()
     chosen = options.only or PARTS
@@ -102,6 +127,19 @@ def main():
         bench(table, "replay_bench.py", "--rounds", str(options.rounds))
     if "size" in chosen:
         bench(table, "size_bench.py")
+    if "model" in chosen:
+        model(table)
+    if "recovery" in chosen:
+        tests(table, "post-copy: taken up again, or said to be lost", "tests/integration/test_postcopy.py")
+        tests(table, "what may pass is tried again", "tests/integration/test_retry.py")
+    if "postcopy" in chosen:
+        bench(table, "postcopy_bench.py", "--rounds", str(options.rounds))
+    if "pause" in chosen:
+        bench(table, "pause_bench.py")
+    if "forecast" in chosen:
+        bench(table, "forecast_bench.py")
+    if "chaos" in chosen:
+        chaos(table, options.chaos)
     return table.conclude()
 
 

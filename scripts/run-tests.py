@@ -3,8 +3,9 @@
 """Runs every test of the project and ends with one line: N passed, N failed.
 
 Stages: unit and fuzz replay under ASan+UBSan with coverage; libFuzzer for a
-bounded time; the mover under TSan; real QEMU in namespaces, with the sanitized
-programs; the long back-and-forth run with the programs as users get them.
+bounded time; the handoff's model with spin; the mover under TSan; real QEMU in
+namespaces, with the sanitized programs; the long back-and-forth run with the
+programs as users get them.
 A stage that can't be built or started counts as one failure.
 """
 
@@ -19,6 +20,8 @@ import xml.etree.ElementTree as ElementTree
 
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 PYTEST = ["/usr/bin/python3", "-m", "pytest", "-p", "no:cacheprovider", "-q", "--tb=short", "-rfE"]
+TWO_AT_A_TIME = ["-n", "2", "--dist", "loadfile"]  # they wait more than they compute; each has namespaces of its own
+POSTCOPY = "tests/integration/test_postcopy.py"  # alone: beside others two of its tests were seen to fail (docs/known-limits.md)
 ASAN_ENV = {
     "ASAN_OPTIONS": "detect_leaks=0:abort_on_error=1:handle_abort=0",
     "UBSAN_OPTIONS": "halt_on_error=1:print_stacktrace=1",
@@ -113,6 +116,16 @@ def stage_fuzz(tally, seconds):
         tally.fail("the fuzz targets could not be run")
 
 
+def stage_model(tally):
+    out = subprocess.run(["tests/model/run.py"], cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    print(out.stdout)
+    counts = re.search(r"(\d+) passed, (\d+) failed", out.stdout)
+    if counts:
+        tally.add(int(counts[1]), int(counts[2]))
+    else:
+        tally.fail("the model could not be checked")
+
+
 def stage_tsan(tally):
     if not setup("build-tsan", "-Db_sanitize=thread", "-Db_lundef=false", "--buildtype=debugoptimized"):
         tally.fail("the TSan build failed")
@@ -125,7 +138,9 @@ def stage_integration(tally):
     guest = os.path.join(ROOT, "build-asan", "guest")
     if not os.path.exists(guest):
         os.symlink(os.path.join(ROOT, "build", "guest"), guest)
-    pytest(tally, "build-asan", "integration", "tests/integration", "--deselect", "tests/integration/test_fifty.py")
+    pytest(tally, "build-asan", "integration", "tests/integration", "--deselect", "tests/integration/test_fifty.py",
+           f"--ignore={POSTCOPY}", *TWO_AT_A_TIME)
+    pytest(tally, "build-asan", "postcopy", POSTCOPY)
 
 
 def stage_fifty(tally):
@@ -141,6 +156,7 @@ STAGES = {
     "units": stage_plain_units,
     "asan-units": stage_sanitized_units,
     "fuzz": lambda tally: stage_fuzz(tally, 15),
+    "model": stage_model,
     "tsan": stage_tsan,
     "integration": stage_integration,
     "fifty": stage_fifty,

@@ -12,8 +12,8 @@ qemu-system-x86 qemu-utils seabios ipxe-qemu
 busybox-static cpio kmod iproute2 iputils-ping procps zstd xz-utils
 python3 python3-pytest python3-yaml python3-jsonschema openssl
 "
-# For `make sanitize`, `make fuzz` and `make coverage` only.
-extra="clang llvm libclang-rt-14-dev gcovr"
+# For `make test`, `make sanitize`, `make fuzz`, `make coverage`, `make model` and `make soak` only.
+extra="clang llvm libclang-rt-14-dev gcovr spin libfaketime python3-pytest-xdist"
 
 case "${1:-}" in
   --all) packages="$packages $extra" ;;

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "agent/config.h"
+#include "agent/algorithm.h"
 #include "base/ident.h"
 #include "base/io.h"
 #include "base/log.h"
@@ -58,6 +59,7 @@ nc_is_not_empty(const char *value)
   return value[0] != '\0';
 }
 
+static const char *const nc_algorithms[] = { [NC_ALGORITHM_AUTO] = "auto", [NC_ALGORITHM_PRECOPY] = "pre-copy", [NC_ALGORITHM_POSTCOPY] = "post-copy" };
 static const char *const nc_log_formats[] = { [NC_LOG_TEXT] = "text", [NC_LOG_JSON] = "json" };
 static const char *const nc_log_levels[] = { [NC_LOG_ERR] = "err",
                                              [NC_LOG_WARNING] = "warning",
@@ -122,6 +124,25 @@ static const NcKey nc_keys[] = {
   NUMBER(max_cpu, "100", 1, 100, "percent",
          "Of this node's processors, what the coding of one migration may use at its source, unless the request says "
          "otherwise."),
+  { "algorithm", NC_KEY_CHOICE, AT(algorithm), "auto", NC_ALGORITHM_NAMES, NC_ALGORITHM_AUTO, NC_ALGORITHM_POSTCOPY, true, NULL,
+    nc_algorithms,
+    "How memory is moved, unless the request says otherwise. auto: in rounds while the machine runs here, and if they do not "
+    "come to an end, the machine first and the rest of its memory after it (post-copy). pre-copy: never that. While a machine "
+    "is in post-copy, it needs both nodes: if one of them is lost, so is the machine." },
+  NUMBER(max_throttle, "70", 0, 99, "percent",
+         "Of a guest's time, what may be taken from it so that its migration comes to an end, if nothing else helps; unless "
+         "the request says otherwise. 0: never."),
+  NUMBER(convergence_timeout_ms, "300000", 0, 86400000, "milliseconds",
+         "A migration that has sent the memory once and does not come to its end for so long is given up, and the machine "
+         "runs on where it is; unless the request says otherwise. 0: never."),
+  NUMBER(retry_attempts, "3", 0, 100, "attempts",
+         "After the first one, if a migration has failed by something that may pass (no connection, no memory there, a process "
+         "that died); unless the request says otherwise. The machine runs on meanwhile. 0: none."),
+  NUMBER(retry_pause_ms, "2000", 100, 60000, "milliseconds", "Before the first of them; before each further one twice as long."),
+  STRING(hooks_dir, "/etc/novacron/hooks.d", "directory", nc_is_absolute,
+         "Programs pre-*, run before each migration on the node the machine leaves, which they may forbid, and post-*, run "
+         "after it on the node where the machine has arrived; with JSON on stdin. See novacrond.conf(5)."),
+  NUMBER(hook_timeout_ms, "10000", 100, 600000, "milliseconds", "How long each of them may take; then it is killed."),
   NUMBER(max_migrations_in, "5", 1, 100, "migrations", "Arriving at the same time; more are refused."),
   NUMBER(max_migrations_out, "5", 1, 100, "migrations", "Leaving at the same time; more are refused."),
   NUMBER(memory_reserve_mib, "256", 0, 1 << 24, "MiB", "Memory that arriving machines must leave free on this node."),

@@ -42,6 +42,13 @@ typedef struct {
   int streams;
   const char *compression; /* "auto", "none", "lz4", "zstd:LEVEL" */
   int max_cpu;             /* percent */
+  int algorithm;    /* NcAlgorithm */
+  int max_throttle; /* percent */
+  int retry_attempts;
+  int retry_pause_ms;
+  int convergence_timeout_ms;
+  const char *hooks_dir;
+  int hook_timeout_ms;
   int max_migrations_in;
   int max_migrations_out;
   int memory_reserve_mib;

@@ -45,13 +45,15 @@ NC_OP(machine_stop, NcMachines, nc_machines_stop)
 NC_OP(machine_destroy, NcMachines, nc_machines_destroy)
 NC_OP(machine_adopt, NcMachines, nc_machines_adopt)
 NC_OP(migration_create, NcMigrations, nc_migrations_create)
+NC_OP(migration_check, NcMigrations, nc_migrations_check)
+NC_OP(migration_plan, NcMigrations, nc_migrations_plan)
 NC_OP(migration_list, NcMigrations, nc_migrations_list)
 NC_OP(migration_get, NcMigrations, nc_migrations_get)
 NC_OP(migration_cancel, NcMigrations, nc_migrations_cancel)
 NC_OP(migration_limit, NcMigrations, nc_migrations_limit)
 NC_OP(migration_resolve, NcMigrations, nc_migrations_resolve)
 
-#define NC_DAEMON_OPS 18 /* with the row that ends the table */
+#define NC_DAEMON_OPS 20 /* with the row that ends the table */
 
 static void
 nc_daemon_fill_ops(const NcDaemon *d, NcControlOp ops[NC_DAEMON_OPS])
@@ -69,6 +71,8 @@ nc_daemon_fill_ops(const NcDaemon *d, NcControlOp ops[NC_DAEMON_OPS])
     { "machine.destroy", nc_op_machine_destroy, d->machines, true },
     { "machine.adopt", nc_op_machine_adopt, d->machines, true },
     { "migration.create", nc_op_migration_create, d->migrations, true },
+    { "migration.check", nc_op_migration_check, d->migrations, true },
+    { "migration.plan", nc_op_migration_plan, d->migrations, true },
     { "migration.list", nc_op_migration_list, d->migrations, false },
     { "migration.get", nc_op_migration_get, d->migrations, false },
     { "migration.cancel", nc_op_migration_cancel, d->migrations, true },

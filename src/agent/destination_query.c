@@ -24,6 +24,31 @@ nc_destination_refuse_unknown(const NcMigrationsDeps *deps, const char *id, NcRi
 }
 
 static json_t *
+nc_destination_answer_refused(const NcMigrationsDeps *deps, const char *id)
+{
+  nc_autojson json_t *record = nc_journal_get_migration(deps->journal, id, NULL);
+  json_t *reason = json_object_get(record, "error");
+  g_autoptr(GError) error = NULL;
+
+  if (json_is_object(reason))
+    nc_error_set_json(&error, reason);
+  else
+    nc_fail(&error, NC_ERROR_CONFLICT, "the destination (%s) refused it", nc_nodes_self(deps->nodes));
+  return json_pack("{s:s, s:s, s:o}", "type", "mig_refused", "migration", id, "error", nc_error_to_json(error));
+}
+
+/* INCOMING, and no thread that could take it: it was refused, but that could not be written. It can now, or later. */
+static json_t *
+nc_destination_refuse_leftover(const NcMigrationsDeps *deps, const char *id, NcRight *right)
+{
+  NcRight refused = *right;
+  refused.state = NC_RIGHT_REFUSED;
+  if (!nc_journal_set_right(deps->journal, &refused, right->state, right->epoch, NULL))
+    return json_pack("{s:s, s:s}", "type", "mig_pending", "migration", id);
+  return nc_destination_answer_refused(deps, id);
+}
+
+static json_t *
 nc_destination_answer_held(const NcMigrationsDeps *deps, const char *id, const char *vm, uint64_t epoch)
 {
   nc_autojson json_t *machine = NULL;
@@ -35,8 +60,9 @@ nc_destination_answer_held(const NcMigrationsDeps *deps, const char *id, const c
   if (g_str_equal(state, "running") || g_str_equal(state, "paused"))
     return json_pack("{s:s, s:s, s:I, s:I, s:s, s:I}", "type", "mig_started", "migration", id, "epoch", (json_int_t)epoch,
                      "resume_us", (json_int_t)0, "sha256", "", "stream_bytes", (json_int_t)0);
-  return json_pack("{s:s, s:s, s:s}", "type", "mig_unknown", "migration", id, "detail",
-                   "the destination took the machine over, but it does not run there now");
+  /* `stopped` is what a machine is whose QEMU was seen to be gone. */
+  return json_pack("{s:s, s:s, s:s, s:b}", "type", "mig_unknown", "migration", id, "detail",
+                   "the destination took the machine over, but it does not run there now", "lost", g_str_equal(state, "stopped"));
 }
 
 json_t *
@@ -58,12 +84,10 @@ nc_destination_answer_query(const NcMigrationsDeps *deps, const char *peer_node,
   }
   if (right.epoch == (uint64_t)epoch && right.state == NC_RIGHT_HELD)
     return nc_destination_answer_held(deps, id, vm, (uint64_t)epoch);
-  if (right.epoch == (uint64_t)epoch && right.state == NC_RIGHT_REFUSED) {
-    nc_fail(&error, NC_ERROR_CONFLICT, "the destination (%s) refused it", nc_nodes_self(deps->nodes));
-    return json_pack("{s:s, s:s, s:o}", "type", "mig_refused", "migration", id, "error", nc_error_to_json(error));
-  }
+  if (right.epoch == (uint64_t)epoch && right.state == NC_RIGHT_REFUSED)
+    return nc_destination_answer_refused(deps, id);
   if (right.epoch == (uint64_t)epoch && right.state == NC_RIGHT_INCOMING)
-    return json_pack("{s:s, s:s}", "type", "mig_pending", "migration", id);
+    return nc_destination_refuse_leftover(deps, id, &right);
   return json_pack("{s:s, s:s, s:s}", "type", "mig_unknown", "migration", id, "detail",
                    "the machine has gone through later handoffs there");
 }

@@ -53,6 +53,29 @@ nc_inbox_pop(NcInbox *inbox, int timeout_ms)
   return g_async_queue_timeout_pop(inbox->queue, (guint64)MAX(timeout_ms, 0) * 1000);
 }
 
+GQueue *
+nc_inbox_take_all(NcInbox *inbox, NcInboxSource source)
+{
+  GQueue *taken = g_queue_new();
+
+  g_async_queue_lock(inbox->queue);
+  for (gint left = g_async_queue_length_unlocked(inbox->queue); left > 0; left--) {
+    NcInboxItem *item = g_async_queue_try_pop_unlocked(inbox->queue);
+    if (item->source == source)
+      g_queue_push_tail(taken, item);
+    else
+      g_async_queue_push_unlocked(inbox->queue, item);
+  }
+  g_async_queue_unlock(inbox->queue);
+  return taken;
+}
+
+void
+nc_inbox_drop_all(NcInbox *inbox, NcInboxSource source)
+{
+  g_queue_free_full(nc_inbox_take_all(inbox, source), (GDestroyNotify)nc_inbox_item_free);
+}
+
 void
 nc_inbox_item_free(NcInboxItem *item)
 {

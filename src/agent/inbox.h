@@ -37,5 +37,9 @@ G_DEFINE_AUTOPTR_CLEANUP_FUNC(NcInbox, nc_inbox_unref)
 void nc_inbox_push(NcInbox *inbox, NcInboxSource source, json_t *message);
 /* The next item within ${timeout_ms}, to be freed with nc_inbox_item_free(); NULL: time is up. */
 NcInboxItem *nc_inbox_pop(NcInbox *inbox, int timeout_ms);
+/* Takes out what ${source} has said so far, in order; the rest stays, in order. Free the queue's items and the queue. One thread: the reader. */
+GQueue *nc_inbox_take_all(NcInbox *inbox, NcInboxSource source);
+/* Throws that away: of a mover that has been ended. */
+void nc_inbox_drop_all(NcInbox *inbox, NcInboxSource source);
 void nc_inbox_item_free(NcInboxItem *item);
 G_DEFINE_AUTOPTR_CLEANUP_FUNC(NcInboxItem, nc_inbox_item_free)

@@ -13,7 +13,7 @@
 
 struct NcKeeper {
   int fd;
-  int wake; /* eventfd: the drain must end. The socket is never shut down: QEMU would notice. */
+  int wake; /* eventfd: the drain must end. The socket is not shut down for that: QEMU would notice. */
   uint64_t inode;
   GThread *drain;
 };
@@ -95,6 +95,12 @@ nc_keeper_drain(NcKeeper *keeper)
 {
   if (!keeper->drain)
     keeper->drain = g_thread_new("keeper-drain", nc_keeper_thread, keeper);
+}
+
+void
+nc_keeper_break(NcKeeper *keeper)
+{
+  shutdown(keeper->fd, SHUT_RDWR);
 }
 
 void

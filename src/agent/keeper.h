@@ -27,6 +27,8 @@ int nc_keeper_fd(const NcKeeper *keeper);
 
 /* Reads and discards from now on, in a thread. Only when no mover reads any more. May be repeated. */
 void nc_keeper_drain(NcKeeper *keeper);
+/* Breaks the connection for all who hold an end of it: QEMU's writes and reads fail from now on. In post-copy only. */
+void nc_keeper_break(NcKeeper *keeper);
 /* Ends the thread and closes our descriptor; QEMU's own is closed by QMP closefd. NULL is fine. */
 void nc_keeper_free(NcKeeper *keeper);
 G_DEFINE_AUTOPTR_CLEANUP_FUNC(NcKeeper, nc_keeper_free)

@@ -142,3 +142,8 @@ char *nc_machine_log_tail(NcMachine *m);
 uint64_t nc_machine_missing_bytes(NcMachine *m);
 /* The watcher's look at one machine: dead process, lost connection. */
 void nc_machine_check(NcMachine *m);
+
+/* --- machine_lease.c --- */
+
+/* It may leave: the right is HELD, its QEMU lives and answers. */
+bool nc_machine_check_movable(NcMachine *m, GError **error);

@@ -39,8 +39,8 @@ nc_machine_lease_free(NcMachineLease *lease)
 
 /* --- beginning --- */
 
-static bool
-nc_machine_check_leasable(NcMachine *m, GError **error)
+bool
+nc_machine_check_movable(NcMachine *m, GError **error)
 {
   NcRight right;
 
@@ -55,7 +55,7 @@ nc_machine_check_leasable(NcMachine *m, GError **error)
   if (!nc_machine_qmp(m))
     return nc_fail(error, NC_ERROR_QEMU, "the QEMU of %s on node %s (process %d) does not answer on its QMP socket", m->name,
                    m->owner->config->node, (int)m->pid);
-  return nc_machine_make_run_dir(m, error); /* an adopted one has none before */
+  return true;
 }
 
 /* Marks the lease; ${m} is acquired, or not in the list yet. */
@@ -74,7 +74,7 @@ nc_machines_lease(NcMachines *machines, const char *name, const char *migration_
   NcMachine *m = nc_machines_acquire(machines, name, "migrate", error);
   if (!m)
     return NULL;
-  if (!nc_machine_check_leasable(m, error)) {
+  if (!nc_machine_check_movable(m, error) || !nc_machine_make_run_dir(m, error)) { /* an adopted one has no directory before */
     nc_machine_release(m);
     return NULL;
   }

@@ -300,13 +300,19 @@ nc_machines_get(NcMachines *machines, json_t *args, GError **error)
 }
 
 uint64_t
-nc_machines_reserved_bytes(NcMachines *machines)
+nc_machines_promised_bytes(NcMachines *machines)
 {
   g_autoptr(GPtrArray) all = nc_machines_snapshot(machines);
   uint64_t total = 0;
   for (guint i = 0; i < all->len; i++)
     total += nc_machine_missing_bytes(all->pdata[i]);
   return total;
+}
+
+uint64_t
+nc_machines_reserved_bytes(NcMachines *machines)
+{
+  return nc_machines_promised_bytes(machines) + ((uint64_t)machines->config->memory_reserve_mib << 20);
 }
 
 /* --- life --- */

@@ -67,8 +67,23 @@ json_t *nc_machines_stop(NcMachines *machines, json_t *args, GError **error);
 json_t *nc_machines_destroy(NcMachines *machines, json_t *args, GError **error);
 json_t *nc_machines_adopt(NcMachines *machines, json_t *args, GError **error);
 
-/* Memory of incoming machines that is promised but not resident yet, for admission. */
+/* Memory of incoming machines that is promised and not resident yet. */
+uint64_t nc_machines_promised_bytes(NcMachines *machines);
+/* What is not to be given away, for admission: what is promised, and memory_reserve_mib. */
 uint64_t nc_machines_reserved_bytes(NcMachines *machines);
+
+/* --- a look at a running machine, by one who changes nothing --- */
+
+/*
+ * Other operations wait while it lasts, as for each other: to be ended soon. No lease, nothing is recorded. The machine must
+ * run, the right be HELD; ${what} (static): what for, as in "can't ${what} web1: ...". Used by one thread.
+ */
+typedef struct NcMachineLook NcMachineLook;
+NcMachineLook *nc_machines_look(NcMachines *machines, const char *name, const char *what, GError **error);
+NcQmp *nc_machine_look_qmp(NcMachineLook *look); /* borrowed until it ends; NULL if QEMU is gone */
+pid_t nc_machine_look_pid(NcMachineLook *look);
+void nc_machine_look_end(NcMachineLook *look); /* frees it; NULL is fine */
+G_DEFINE_AUTOPTR_CLEANUP_FUNC(NcMachineLook, nc_machine_look_end)
 
 /* --- leases: exclusive use of one machine by one migration --- */
 

@@ -1,5 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "agent/migration.h"
+#include "agent/hooks.h"
+#include "base/fault.h"
 #include "base/ident.h"
 #include "base/log.h"
 
@@ -386,9 +388,14 @@ bool
 nc_migration_tell(NcMigration *m, json_t *message, GError **error)
 {
   nc_autojson json_t *owned = message;
+  g_autofree char *point = g_strdup_printf("tell-%s", nc_json_string_or(message, "type", ""));
+
+  nc_fault_point(point); /* late; */
   g_autoptr(GMutexLocker) guard = g_mutex_locker_new(&m->link_lock);
   if (!m->link)
     return nc_fail(error, NC_ERROR_UNREACHABLE, "no connection to %s", m->peer);
+  if (nc_fault_asks(point, "twice") && !nc_peer_send(m->link, owned, error)) /* and said again */
+    return false;
   return nc_peer_send(m->link, owned, error);
 }
 
@@ -396,6 +403,23 @@ static void
 nc_migration_on_qmp(json_t *event, gpointer user_data)
 {
   nc_inbox_push(user_data, NC_FROM_QMP, event ? json_incref(event) : NULL);
+}
+
+bool
+nc_migration_run_hooks(NcMigration *m, const char *prefix, GError **error)
+{
+  const NcConfig *config = m->deps->config;
+  nc_autojson json_t *record = nc_migration_snapshot(m);
+  nc_autojson json_t *what =
+      json_pack("{s:s, s:s, s:s, s:s, s:s, s:I, s:O?}", "migration", m->id, "vm", m->vm, "source", nc_json_string_or(record, "source", ""),
+                "destination", nc_json_string_or(record, "destination", ""), "role", m->is_source ? "source" : "destination", "epoch",
+                (json_int_t)m->epoch, "spec", m->lease ? nc_machine_lease_spec(m->lease) : NULL);
+  unsigned ran = 0;
+  bool ok = nc_hooks_run(config->hooks_dir, prefix, what, config->hook_timeout_ms, &ran, error);
+
+  if (ran > 0)
+    nc_migration_note(m, "hooks", "%u of %s* in %s", ran, prefix, config->hooks_dir);
+  return ok;
 }
 
 void

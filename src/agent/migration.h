@@ -54,6 +54,7 @@ void nc_migration_free(NcMigration *m);
 
 /* Setting members of the record; any thread. ${value} is taken. */
 void nc_migration_set(NcMigration *m, const char *key, json_t *value);
+/* 0 if it is not there, or no number. */
 int64_t nc_migration_int(NcMigration *m, const char *key);
 /* A deep copy of the record. New reference. */
 json_t *nc_migration_snapshot(NcMigration *m);
@@ -109,6 +110,11 @@ bool nc_migration_has_borrower(NcMigration *m);
 /* Sends to the other agent; ${message} taken; false if cut off. */
 bool nc_migration_tell(NcMigration *m, json_t *message, GError **error);
 
+/*
+ * Runs the hooks whose names begin with ${prefix} (agent/hooks.h) with who moves where; blocks. What they did is in the
+ * history. False at the first that failed.
+ */
+bool nc_migration_run_hooks(NcMigration *m, const char *prefix, GError **error);
 /* Subscribes the inbox to the lease's QMP events. */
 void nc_migration_watch_qemu(NcMigration *m);
 /* Microseconds (wall clock) of a QMP event's timestamp; 0 if it has none. */

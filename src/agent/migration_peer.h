@@ -1,32 +1,41 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * What two agents say to each other about one migration (docs/protocols.md
- * section 2, messages "mig_..."). The source opens the session; if it breaks,
+ * section 2, messages "mig_..."; those before a migration are in preflight.h). The source opens the session; if it breaks,
  * it opens another and begins with mig_query.
  *
  *   source -> destination
  *   mig_probe    {vm}                        which epoch do you know?
  *   mig_prepare  {migration, vm, running, epoch, spec, psk, streams,
- *                 compression, pause_budget_ms, max_downtime_ms, path_timeout_ms, shadow_frames}
+ *                 compression, pause_budget_ms, max_downtime_ms, path_timeout_ms, shadow_frames, postcopy}
+ *                                            postcopy: it may become one, so both QEMUs get ready for it
  *   mig_abort    {migration, error}          before release: throw it away
  *   mig_query    {migration, vm, epoch, wire}
  *                                            what became of it? As first message of a session: from then on it is that
  *                                            migration's. wire, false: the source's mover is gone for good
+ *   mig_recover  {migration, psk, streams, compression, pause_budget_ms, shadow_frames, preempt}
+ *                                            post-copy: new movers, since one of them, or an agent, was gone
+ *   mig_source_lost {migration}              post-copy: our QEMU is dead, no page will come any more
  *   mig_finished {migration}                 our QEMU is gone, we are done
  *
  *   destination -> source
- *   mig_probed   {epoch, right, paths}       paths: where movers may connect to, "" for where the agent is
+ *   mig_probed   {epoch, right, paths, postcopy}
+ *                                            postcopy: QEMUs there can wait for pages; paths: where movers may connect to, "" for where the agent is
  *   mig_accepted {migration, shadow_frames}  INCOMING(epoch) is durable, the mover takes connections, QEMU is
  *                                            being started
  *   mig_prepared {migration}                 QEMU waits for its mover
  *   mig_refused  {migration, error}          REFUSED(epoch) is durable
- *   mig_started  {migration, epoch, resume_us, sha256, stream_bytes}
- *                                            HELD(epoch) is durable, it runs
+ *   mig_started  {migration, epoch, resume_us, sha256, stream_bytes, postcopy, broken}
+ *                                            HELD(epoch) is durable, it runs. postcopy: pages are still missing;
+ *                                            broken: and no mover is there to bring them. Without postcopy: everything
+ *                                            is here
+ *   mig_recovering {migration}               answer to mig_recover, after mig_accepted: QEMU waits for its mover
+ *   mig_unrecovered {migration, error}       answer to mig_recover: not now
  *   mig_alive    {migration, alive, detail}  the check after the start
  *   mig_done     {migration}                 answer to mig_finished: the machine is
  *                                            free for the next operation
  *   mig_pending  {migration}                 answer to mig_query: not decided yet
- *   mig_unknown  {migration, detail}         answer to mig_query: we can't tell
+ *   mig_unknown  {migration, detail, lost}   answer to mig_query: we can't tell. lost: the QEMU here is gone
  *
  * Every answer of the destination is a statement about what is on its disk,
  * and may be repeated.

@@ -1,6 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "agent/migrations.h"
-#include "agent/migration_peer.h"
+#include "agent/algorithm.h"
+#include "agent/destination.h"
+#include "agent/plan.h"
+#include "agent/preflight.h"
 #include "base/ident.h"
 #include "base/log.h"
 #include "base/tcp.h"
@@ -54,15 +57,18 @@ nc_migrations_sweep_locked(NcMigrations *ms)
   }
 }
 
+/* At a destination each attempt has one of its own: the present one, if there is one. */
 static NcMigration *
 nc_migrations_find_locked(NcMigrations *ms, const char *id)
 {
+  NcMigration *found = NULL;
+
   for (guint i = 0; i < ms->live->len; i++) {
     NcMigration *m = ms->live->pdata[i];
-    if (g_str_equal(m->id, id))
-      return m;
+    if (g_str_equal(m->id, id) && (!found || !nc_migration_is_finished(m)))
+      found = m;
   }
-  return NULL;
+  return found;
 }
 
 static unsigned
@@ -108,8 +114,9 @@ nc_migrations_free(NcMigrations *ms)
 
 typedef struct {
   const char *vm, *to, *compression, *paths;
+  NcAlgorithm algorithm;
   NcQos qos;
-  int64_t max_downtime_ms, bandwidth_limit_bps, streams, max_cpu;
+  int64_t max_downtime_ms, bandwidth_limit_bps, streams, max_cpu, max_throttle, convergence_timeout_ms, retry_attempts;
 } NcMigrationRequest;
 
 static bool
@@ -132,6 +139,16 @@ nc_optional_qos(json_t *args, NcQos fallback, NcQos *ret, GError **error)
   *ret = fallback;
   return !value || json_is_null(value) || nc_qos_from_name(json_string_value(value), ret) ||
          nc_fail(error, NC_ERROR_INVALID, "\"qos\" must be " NC_QOS_NAMES);
+}
+
+/* args.algorithm; left out, ${fallback}. */
+static bool
+nc_optional_algorithm(json_t *args, NcAlgorithm fallback, NcAlgorithm *ret, GError **error)
+{
+  json_t *value = json_object_get(args, "algorithm");
+  *ret = fallback;
+  return !value || json_is_null(value) || nc_algorithm_from_name(json_string_value(value), ret) ||
+         nc_fail(error, NC_ERROR_INVALID, "\"algorithm\" must be " NC_ALGORITHM_NAMES);
 }
 
 static bool
@@ -158,11 +175,16 @@ nc_migration_request_parse(NcMigrations *ms, json_t *args, NcMigrationRequest *r
   if (!paths)
     return nc_fail(error, NC_ERROR_INVALID, "\"paths\" must be %d at most of the form [LOCAL>]HOST:PORT, with commas between them",
                    NC_TCP_PATHS_MAX);
-  return nc_optional_int(args, "max_downtime_ms", config->max_downtime_ms, 1, 2000000, &ret->max_downtime_ms, error) &&
+  return nc_optional_algorithm(args, (NcAlgorithm)config->algorithm, &ret->algorithm, error) &&
+         nc_optional_int(args, "max_downtime_ms", config->max_downtime_ms, 1, 2000000, &ret->max_downtime_ms, error) &&
          nc_optional_limit(args, 0, &ret->bandwidth_limit_bps, error) &&
          nc_optional_qos(args, NC_QOS_NORMAL, &ret->qos, error) &&
          nc_optional_int(args, "streams", config->streams, 0, NC_MIG_MAX_STREAMS, &ret->streams, error) &&
-         nc_optional_int(args, "max_cpu", config->max_cpu, 1, 100, &ret->max_cpu, error);
+         nc_optional_int(args, "max_cpu", config->max_cpu, 1, 100, &ret->max_cpu, error) &&
+         nc_optional_int(args, "max_throttle", config->max_throttle, 0, 99, &ret->max_throttle, error) &&
+         nc_optional_int(args, "retry_attempts", config->retry_attempts, 0, 100, &ret->retry_attempts, error) &&
+         nc_optional_int(args, "convergence_timeout_ms", config->convergence_timeout_ms, 0, 86400000, &ret->convergence_timeout_ms,
+                         error);
 }
 
 static json_t *
@@ -188,6 +210,15 @@ nc_migrations_new_record(NcMigrations *ms, const char *id, const NcMigrationRequ
   json_object_set_new(record, "reconnects", json_integer(0));
   json_object_set_new(record, "resent_bytes", json_integer(0));
   json_object_set_new(record, "max_cpu", json_integer((json_int_t)r->max_cpu));
+  json_object_set_new(record, "max_throttle", json_integer((json_int_t)r->max_throttle));
+  json_object_set_new(record, "convergence_timeout_ms", json_integer((json_int_t)r->convergence_timeout_ms));
+  json_object_set_new(record, "algorithm", json_string(nc_algorithm_name(r->algorithm)));
+  json_object_set_new(record, "postcopy", json_false());
+  json_object_set_new(record, "free_page_hints", json_null());
+  json_object_set_new(record, "retry_attempts", json_integer((json_int_t)r->retry_attempts));
+  json_object_set_new(record, "attempt", json_integer(1));
+  json_object_set_new(record, "attempts", json_array());
+  json_object_set_new(record, "forecasts", json_array());
   return record;
 }
 
@@ -275,6 +306,28 @@ nc_migrations_get(NcMigrations *ms, json_t *args, GError **error)
 {
   const char *id = nc_json_string(args, "id", error);
   return id ? nc_migrations_view(ms, id, error) : NULL;
+}
+
+json_t *
+nc_migrations_check(NcMigrations *ms, json_t *args, GError **error)
+{
+  return nc_preflight_check(&ms->deps, args, error);
+}
+
+json_t *
+nc_migrations_plan(NcMigrations *ms, json_t *args, GError **error)
+{
+  NcMigrationRequest request;
+  if (!nc_migration_request_parse(ms, args, &request, error) || !nc_migrations_check_destination(ms, &request, error))
+    return NULL;
+  const NcPlanRequest plan = { .vm = request.vm,
+                               .to = request.to,
+                               .compression = request.compression,
+                               .algorithm = request.algorithm,
+                               .max_downtime_ms = request.max_downtime_ms,
+                               .bandwidth_limit_bps = request.bandwidth_limit_bps,
+                               .max_throttle = (int)request.max_throttle };
+  return nc_plan_make(&ms->deps, &plan, error);
 }
 
 json_t *
@@ -368,9 +421,13 @@ static bool
 nc_migrations_do_resolve(NcMigration *m, json_t *args, GError **error)
 {
   nc_autojson json_t *record = nc_migration_snapshot(m);
-  if (!m->is_source || !json_is_string(json_object_get(record, "attention")))
+  bool run_here = g_str_equal(nc_json_string_or(args, "action", ""), "run_here");
+  if (!json_is_string(json_object_get(record, "attention")))
     return nc_fail(error, NC_ERROR_CONFLICT, "migration %s does not wait for a decision", m->id);
-  nc_log(NC_LOG_WARNING, "agent", "migration %s: an operator decided that %s runs here", m->id, m->vm);
+  if (m->is_source != run_here)
+    return nc_fail(error, NC_ERROR_CONFLICT, "migration %s: \"%s\" is a decision for the %s (%s)", m->id, run_here ? "run_here" : "give_up",
+                   run_here ? "source" : "destination", m->peer);
+  nc_log(NC_LOG_WARNING, "agent", "migration %s: an operator decided: %s %s", m->id, m->vm, run_here ? "runs here" : "is given up");
   nc_inbox_push(m->inbox, NC_FROM_RESOLVE, NULL);
   return true;
 }
@@ -381,8 +438,9 @@ nc_migrations_resolve(NcMigrations *ms, json_t *args, GError **error)
   const char *id = nc_json_string(args, "id", error);
   if (!id)
     return NULL;
-  if (!g_str_equal(nc_json_string_or(args, "action", ""), "run_here")) {
-    nc_fail(error, NC_ERROR_INVALID, "\"action\" must be \"run_here\"");
+  const char *action = nc_json_string_or(args, "action", "");
+  if (!g_str_equal(action, "run_here") && !g_str_equal(action, "give_up")) {
+    nc_fail(error, NC_ERROR_INVALID, "\"action\" must be \"run_here\" (at the source) or \"give_up\" (at the destination, in post-copy)");
     return NULL;
   }
   if (!nc_migrations_with_live(ms, id, "resolved", nc_migrations_do_resolve, args, error))
@@ -416,8 +474,8 @@ nc_migrations_answer_probe(NcMigrations *ms, NcPeer *peer, json_t *message)
   if (!nc_name_is_valid(vm))
     nc_fail(&error, NC_ERROR_INVALID, "\"vm\" must be a machine's name: " NC_NAME_RULE);
   if (!error && nc_journal_get_right(ms->deps.journal, vm, &right, &error))
-    answer = json_pack("{s:s, s:I, s:s, s:s}", "type", "mig_probed", "epoch", (json_int_t)right.epoch, "right",
-                       nc_right_name(right.state), "paths", ms->deps.config->paths);
+    answer = json_pack("{s:s, s:I, s:s, s:s, s:b}", "type", "mig_probed", "epoch", (json_int_t)right.epoch, "right",
+                       nc_right_name(right.state), "paths", ms->deps.config->paths, "postcopy", nc_postcopy_is_possible(NULL));
   else
     answer = json_pack("{s:s, s:o}", "type", "refused", "error", nc_error_to_json(error));
   nc_peer_send(peer, answer, NULL);
@@ -469,7 +527,8 @@ nc_migrations_admit_incoming(NcMigrations *ms, NcPeer *peer, json_t *message, GE
 
   g_autoptr(GMutexLocker) guard = g_mutex_locker_new(&ms->lock);
   nc_migrations_sweep_locked(ms);
-  if (ms->quitting || nc_migrations_find_locked(ms, id)) {
+  NcMigration *present = nc_migrations_find_locked(ms, id);
+  if (ms->quitting || (present && !nc_migration_is_finished(present))) {
     nc_fail(error, NC_ERROR_CONFLICT, "%s", ms->quitting ? "the destination's novacrond is stopping" : "this migration is under way already");
     return NULL;
   }
@@ -540,11 +599,14 @@ void
 nc_migrations_serve_peer(NcMigrations *ms, NcPeer *peer, json_t *first_message)
 {
   json_t *message = json_incref(first_message);
+  NcPreflightSession session = { 0 };
 
   while (message) {
     const char *type = nc_json_string_or(message, "type", "");
     if (g_str_equal(type, "mig_probe")) {
       nc_migrations_answer_probe(ms, peer, message);
+    } else if (nc_preflight_serve(&ms->deps, &session, peer, message)) {
+      /* answered */
     } else if (g_str_equal(type, "mig_query")) {
       nc_migrations_serve_query(ms, peer, message);
     } else if (g_str_equal(type, "mig_prepare")) {
@@ -582,7 +644,9 @@ nc_migrations_unblock_one(NcMigrations *ms, json_t *record)
     nc_log(NC_LOG_WARNING, "agent", "migration %s: %s", id, error->message);
     return;
   }
-  nc_keeper_drain(keeper);
+  /* In post-copy what is drained would be missing there; QEMU answers without, unless it is still writing device state. */
+  if (!nc_json_bool_or(record, "postcopy", false))
+    nc_keeper_drain(keeper);
   g_hash_table_insert(ms->keepers, g_strdup(id), keeper);
 }
 

@@ -50,6 +50,10 @@ void nc_migrations_free(NcMigrations *migrations);
 
 /* The control socket's migration.* operations (docs/protocols.md section 5). New references. */
 json_t *nc_migrations_create(NcMigrations *migrations, json_t *args, GError **error);
+/* agent/preflight.h */
+json_t *nc_migrations_check(NcMigrations *migrations, json_t *args, GError **error);
+/* agent/plan.h; the same arguments as create, of which it heeds what it foresees */
+json_t *nc_migrations_plan(NcMigrations *migrations, json_t *args, GError **error);
 json_t *nc_migrations_list(NcMigrations *migrations, json_t *args, GError **error);
 json_t *nc_migrations_get(NcMigrations *migrations, json_t *args, GError **error);
 json_t *nc_migrations_cancel(NcMigrations *migrations, json_t *args, GError **error);

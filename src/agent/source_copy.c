@@ -3,6 +3,7 @@
  * The source's half while memory flows: watching QEMU and the mover, and the
  * switchover with the release of the run right.
  */
+#include "agent/pause_share.h"
 #include "agent/source_migration.h"
 #include "base/fault.h"
 #include "base/ident.h"
@@ -11,12 +12,6 @@
 
 #define NC_SOURCE_TICK_MS 50
 #define NC_SOURCE_POLL_US 100000
-/*
- * What the pause holds beyond QEMU's own estimate (pending bytes / rate):
- * QMP round trips, the journal's fsync, device state and its loading. Measured
- * with the demo's guest; the forecast of a later version replaces it.
- */
-#define NC_SWITCHOVER_OVERHEAD_MS 50
 
 bool
 nc_source_must_stop(NcSource *s)
@@ -35,7 +30,7 @@ nc_source_fail(NcSource *s, int code, const char *format, ...)
   va_start(args, format);
   g_autofree char *text = g_strdup_vprintf(format, args);
   va_end(args);
-  if (nc_handoff_may_cancel(s->m->state)) {
+  if (nc_handoff_is_undoable(s->m->state)) {
     g_autoptr(GError) error = g_error_new_literal(NC_ERROR, code, text);
     nc_source_abort(s, error);
   } else {
@@ -43,22 +38,20 @@ nc_source_fail(NcSource *s, int code, const char *format, ...)
   }
 }
 
-/* Share of the pause that QEMU's estimate can't see: what is on its way already, and our own steps. */
-static int64_t
-nc_source_hidden_pause_ms(NcSource *s)
+static NcPauseFacts
+nc_source_pause_facts(NcSource *s)
 {
-  int64_t rate = nc_migration_int(s->m, "wire_rate_bps");
-  int64_t flight = nc_migration_int(s->m, "in_flight_bytes");
-  int64_t rtt_us = MAX(nc_migration_int(s->m, "rtt_us"), s->link_rtt_us);
-  int64_t drain_ms = rate > 0 ? flight * 1000 / rate : 0;
-  return MIN(drain_ms, s->max_downtime_ms / 2) + rtt_us / 2000 + NC_SWITCHOVER_OVERHEAD_MS;
+  return (NcPauseFacts){ .max_downtime_ms = s->max_downtime_ms,
+                         .rate_bps = nc_migration_int(s->m, "wire_rate_bps"),
+                         .flight_bytes = nc_migration_int(s->m, "in_flight_bytes"),
+                         .rtt_us = MAX(nc_migration_int(s->m, "rtt_us"), s->link_rtt_us) };
 }
 
 static void
 nc_source_adjust_downtime_limit(NcSource *s, NcQmp *qmp)
 {
-  int64_t limit = s->max_downtime_ms - nc_source_hidden_pause_ms(s);
-  limit = CLAMP(limit, MAX(s->max_downtime_ms / 10, 1), s->max_downtime_ms);
+  const NcPauseFacts facts = nc_source_pause_facts(s);
+  int64_t limit = nc_pause_limit_ms(&facts);
   int64_t last = nc_migration_int(s->m, "downtime_limit_ms");
   if (ABS(limit - last) * 20 <= last)
     return; /* less than 5 % is noise */
@@ -83,7 +76,6 @@ nc_source_record_ram(NcSource *s, const NcQemuMigrationInfo *info)
   nc_migration_set(m, "rate_bps", json_integer(rate));
   nc_migration_set(m, "expected_downtime_ms", json_integer((json_int_t)info->expected_downtime_ms));
   nc_migration_set(m, "elapsed_ms", json_integer(elapsed_us / 1000));
-  nc_migration_set(m, "eta_ms", rate > 0 ? json_integer((json_int_t)(remaining * 1000 / (uint64_t)rate)) : json_null());
   if (total > 0) {
     /* A bar that goes back would lie less about rounds than about progress: keep the best seen. */
     int64_t percent = (int64_t)((total - MIN(remaining, total)) * 95 / total);
@@ -103,11 +95,16 @@ nc_source_poll_qemu(NcSource *s)
     nc_source_record_ram(s, &info);
   if (info.status == NC_QEMU_MIGRATION_COMPLETED)
     nc_migration_set(s->m, "qemu_downtime_ms", json_integer((json_int_t)info.downtime_ms));
-  if (info.status == NC_QEMU_MIGRATION_FAILED && nc_handoff_may_cancel(s->m->state))
+  if (info.status == NC_QEMU_MIGRATION_FAILED && nc_handoff_is_undoable(s->m->state))
     nc_source_fail(s, NC_ERROR_QEMU, "the QEMU on the source gave the migration up: %s",
                    info.error_desc ? info.error_desc : "no reason given");
-  if (s->m->state == NC_S_COPYING)
+  if (s->m->state == NC_S_COPYING) {
+    g_autoptr(GError) error = NULL;
+    const NcPauseFacts facts = nc_source_pause_facts(s);
     nc_source_adjust_downtime_limit(s, qmp);
+    if (!nc_source_forecast_take(s->forecast, qmp, &info, nc_pause_likely_overhead_ms(&facts), &error))
+      nc_source_fail(s, error->code, "%s", error->message);
+  }
   nc_qemu_migration_info_clear(&info);
 }
 
@@ -157,6 +154,7 @@ nc_source_on_qmp(NcSource *s, json_t *event)
     nc_source_fail(s, NC_ERROR_QEMU, "the QEMU on the source (%s) died: the machine was lost with it", nc_nodes_self(s->m->deps->nodes));
   } else if (g_str_equal(name, "STOP")) {
     s->stop_us = nc_qmp_event_us(event);
+    s->stop_seen_us = nc_mono_us();
   } else if (g_str_equal(name, "MIGRATION") && g_str_equal(status, "pre-switchover") && s->m->state == NC_S_COPYING) {
     nc_source_switchover(s);
   } else if (g_str_equal(name, "MIGRATION") && g_str_equal(status, "failed")) {
@@ -184,17 +182,27 @@ nc_source_on_shut(NcSource *s, json_t *event)
     nc_source_fail(s, NC_ERROR_QEMU, "the QEMU on the destination (%s) could not load the machine", m->peer);
 }
 
+/* What is drained there would be missing at the destination, if that has started. */
+static bool
+nc_source_is_in_postcopy(NcSource *s)
+{
+  nc_autojson json_t *record = nc_migration_snapshot(s->m);
+  return nc_json_bool_or(record, "postcopy", false);
+}
+
 static void
 nc_source_on_mover(NcSource *s, json_t *event)
 {
   const char *name = nc_json_string_or(event, "ev", "");
 
   nc_source_path_on_mover(s->path, event);
-  if (!event || g_str_equal(name, "error")) {
+  if ((!event || g_str_equal(name, "error")) && s->m->state == NC_S_SERVING) {
+    nc_source_serving_mover_gone(s);
+  } else if (!event || g_str_equal(name, "error")) {
     g_autoptr(GError) error = NULL;
     nc_migration_mover_error(s->m, event, &error);
     nc_source_fail(s, error->code, "%s", error->message);
-    if (!event && s->keeper)
+    if (!event && s->keeper && !nc_source_is_in_postcopy(s))
       nc_keeper_drain(s->keeper); /* nobody else reads any more */
     if (!event && s->m->state == NC_S_RELEASED) {
       nc_source_path_hang_up(s->path);
@@ -217,7 +225,7 @@ nc_source_on_peer(NcSource *s, json_t *message)
 
   if (!message) {
     nc_source_path_lost_session(s->path);
-  } else if (nc_handoff_may_cancel(s->m->state) && g_str_equal(type, "mig_refused")) {
+  } else if (nc_handoff_is_undoable(s->m->state) && g_str_equal(type, "mig_refused")) {
     g_autoptr(GError) error = NULL;
     nc_error_set_json(&error, json_object_get(message, "error"));
     nc_source_abort(s, error);
@@ -264,7 +272,7 @@ nc_source_handle(NcSource *s, NcInboxItem *item)
     nc_source_on_limits(s);
     break;
   case NC_FROM_QUIT:
-    if (nc_handoff_may_cancel(s->m->state))
+    if (nc_handoff_is_undoable(s->m->state))
       nc_source_fail(s, NC_ERROR_CANCELLED, "novacrond on the source (%s) is stopping", nc_nodes_self(s->m->deps->nodes));
     break;
   }
@@ -286,15 +294,17 @@ nc_source_copy(NcSource *s)
 {
   int64_t next_poll = 0;
 
-  while (nc_handoff_may_cancel(s->m->state)) {
+  while (nc_handoff_is_undoable(s->m->state)) {
     g_autoptr(NcInboxItem) item = nc_inbox_pop(s->m->inbox, NC_SOURCE_TICK_MS);
     if (item)
       nc_source_handle(s, item);
-    if (nc_mono_us() >= next_poll && nc_handoff_may_cancel(s->m->state)) {
+    if (nc_mono_us() >= next_poll && nc_handoff_is_undoable(s->m->state)) {
       nc_source_poll_qemu(s);
       next_poll = nc_mono_us() + NC_SOURCE_POLL_US;
     }
-    if (nc_handoff_may_cancel(s->m->state))
+    if (nc_handoff_is_undoable(s->m->state))
+      nc_source_take_preempt(s);
+    if (nc_handoff_is_undoable(s->m->state))
       nc_source_check_path(s);
   }
 }

@@ -10,6 +10,7 @@
  * operator who has fenced the destination may give the second one in its place.
  */
 #include "agent/source_migration.h"
+#include "agent/source_retry.h"
 #include "base/fault.h"
 #include "base/ident.h"
 #include "base/log.h"
@@ -23,7 +24,7 @@
 #define NC_DONE_MS 3000           /* a courtesy to impatient clients, not a part of the handoff */
 #define NC_ATTENTION_US 5000000   /* cut off longer than this is shown to people */
 
-static void
+void
 nc_source_end_mover(NcSource *s)
 {
   nc_source_path_hang_up(s->path);
@@ -44,11 +45,15 @@ nc_source_resume_guest(NcSource *s, GError **error)
   nc_source_end_mover(s);
   if (s->keeper)
     nc_keeper_drain(s->keeper); /* or a QEMU in its last phase would not hear us */
+  if (s->preempt_keeper)
+    nc_keeper_drain(s->preempt_keeper);
   nc_qemu_migrate_cancel(qmp, NULL);
   while (nc_mono_us() < deadline && nc_qemu_migration_is_under_way(qmp))
     g_usleep(10000);
   g_clear_pointer(&s->keeper, nc_keeper_free);
+  g_clear_pointer(&s->preempt_keeper, nc_keeper_free);
   nc_qemu_closefd(qmp, NC_KEEPER_NAME, NULL);
+  nc_qemu_closefd(qmp, NC_KEEPER_PREEMPT_NAME, NULL);
   if (!s->was_running || nc_qemu_is_running(qmp))
     return true;
   return nc_qemu_cont(qmp, error) && nc_qemu_is_running(qmp);
@@ -68,13 +73,12 @@ nc_source_abort(NcSource *s, const GError *reason)
   nc_source_end_mover(s);
   g_clear_pointer(&s->keeper, nc_keeper_free);
   nc_machine_lease_end(g_steal_pointer(&m->lease), NC_LEASE_STAYS);
-  nc_migration_step(m, cancelled ? NC_EV_UNDONE_CANCELLED : NC_EV_UNDONE_FAILED, NULL);
-  if (resumed) {
-    nc_migration_finish(m, cancelled ? "cancelled" : "failed", reason);
-  } else {
-    g_autoptr(GError) both = g_error_new(NC_ERROR, reason->code, "%s; %s", reason->message, problem->message);
-    nc_migration_finish(m, "failed", both);
+  if (resumed && nc_source_may_retry(m, reason)) {
+    nc_source_plan_retry(m, reason);
+    return;
   }
+  nc_migration_step(m, cancelled ? NC_EV_UNDONE_CANCELLED : NC_EV_UNDONE_FAILED, NULL);
+  nc_source_finish_undone(m, cancelled && resumed ? "cancelled" : "failed", reason, problem);
 }
 
 /* The right comes back under the next epoch: durable first, then the guest. */
@@ -94,33 +98,22 @@ nc_source_reclaim(NcSource *s, NcHandoffEvent event, const GError *reason)
   nc_migration_step(m, event, reason->message);
   bool resumed = nc_source_resume_guest(s, &error);
   nc_machine_lease_end(g_steal_pointer(&m->lease), NC_LEASE_STAYS);
-  nc_migration_step(m, NC_EV_RESUMED, resumed ? NULL : error->message);
-  if (resumed) {
-    nc_migration_finish(m, "failed", reason);
-  } else {
-    g_autoptr(GError) both = g_error_new(NC_ERROR, reason->code, "%s; %s", reason->message, error->message);
-    nc_migration_finish(m, "failed", both);
+  if (resumed && event == NC_EV_REFUSED && nc_source_may_retry(m, reason)) {
+    nc_source_plan_retry(m, reason);
+    return;
   }
+  nc_migration_step(m, NC_EV_RESUMED, resumed ? NULL : error->message);
+  nc_source_finish_undone(m, "failed", reason, error);
 }
 
-static void
-nc_source_attention(NcSource *s, const char *format, ...) G_GNUC_PRINTF(2, 3);
-
-static void
-nc_source_attention(NcSource *s, const char *format, ...)
+void
+nc_source_attention(NcSource *s, const char *what, const char *choice)
 {
   NcMigration *m = s->m;
   if (s->attention)
     return;
   s->attention = true;
-  va_list args;
-  va_start(args, format);
-  g_autofree char *what = g_strdup_vprintf(format, args);
-  va_end(args);
-  g_autofree char *message = g_strdup_printf(
-      "%s. %s is stopped here (%s) and may or may not run on %s; NovaCron keeps asking and will not guess. "
-      "If you have made sure that it can't run there (power off or fence %s), say: novacron resolve %s --run-here",
-      what, m->vm, nc_nodes_self(m->deps->nodes), m->peer, m->peer, m->id);
+  g_autofree char *message = g_strdup_printf("%s. %s", what, choice);
   nc_log(NC_LOG_ERR, "agent", "migration %s needs attention: %s", m->id, message);
   nc_migration_note(m, "needs_attention", "%s", message);
   nc_migration_set(m, "attention", json_string(message));
@@ -128,7 +121,26 @@ nc_source_attention(NcSource *s, const char *format, ...)
   nc_migration_persist(m, false, NULL);
 }
 
+/* Whether it runs there is not known. */
 static void
+nc_source_attention_unsure(NcSource *s, const char *format, ...) G_GNUC_PRINTF(2, 3);
+
+static void
+nc_source_attention_unsure(NcSource *s, const char *format, ...)
+{
+  NcMigration *m = s->m;
+  va_list args;
+  va_start(args, format);
+  g_autofree char *what = g_strdup_vprintf(format, args);
+  va_end(args);
+  g_autofree char *choice =
+      g_strdup_printf("%s is stopped here (%s) and may or may not run on %s; NovaCron keeps asking and will not guess. "
+                      "If you have made sure that it can't run there (power off or fence %s), say: novacron resolve %s --run-here",
+                      m->vm, nc_nodes_self(m->deps->nodes), m->peer, m->peer, m->id);
+  nc_source_attention(s, what, choice);
+}
+
+void
 nc_source_attention_over(NcSource *s)
 {
   if (!s->attention)
@@ -138,22 +150,44 @@ nc_source_attention_over(NcSource *s)
   nc_migration_set(s->m, "phase", json_string(nc_handoff_phase(s->m->state)));
 }
 
+/*
+ * By the two hosts' clocks, since only they saw both its ends. If one was set meanwhile, what we saw ourselves is what is
+ * left: it ended before we heard so.
+ */
+static void
+nc_source_record_pause(NcSource *s, int64_t resume_us)
+{
+  int64_t pause_us = resume_us - s->clock_offset_us - s->stop_us;
+  int64_t seen_us = s->stop_seen_us ? nc_mono_us() - s->stop_seen_us : INT64_MAX;
+
+  if (!resume_us || !s->stop_us)
+    return;
+  if (pause_us < -s->link_rtt_us || pause_us - s->link_rtt_us > seen_us) {
+    nc_migration_note(s->m, "warning", "a clock was set during the migration: the pause is known less exactly");
+    if (seen_us == INT64_MAX)
+      return;
+    pause_us = seen_us - s->link_rtt_us / 2;
+  }
+  nc_migration_set(s->m, "pause_ms", json_real((double)MAX(pause_us, 0) / 1000.0));
+}
+
 static void
 nc_source_on_started(NcSource *s, json_t *message)
 {
   NcMigration *m = s->m;
-  int64_t resume_us = nc_json_int_or(message, "resume_us", 0);
 
   if (m->state != NC_S_RELEASED)
     return; /* said again */
   nc_source_attention_over(s);
-  if (!nc_migration_step(m, NC_EV_STARTED, NULL))
+  bool postcopy = nc_json_bool_or(message, "postcopy", false);
+  s->destination_broken = postcopy && nc_json_bool_or(message, "broken", false);
+  if (!nc_migration_step(m, postcopy ? NC_EV_STARTED_POSTCOPY : NC_EV_STARTED, NULL))
     return;
   s->verifying_since_us = nc_mono_us();
   nc_fault_point("source-started");
-  nc_migration_set(m, "progress", json_integer(100));
-  if (resume_us && s->stop_us)
-    nc_migration_set(m, "pause_ms", json_real((double)(resume_us - s->clock_offset_us - s->stop_us) / 1000.0));
+  if (!postcopy)
+    nc_migration_set(m, "progress", json_integer(100));
+  nc_source_record_pause(s, nc_json_int_or(message, "resume_us", 0));
   nc_migration_set(m, "destination_sha256", json_string(nc_json_string_or(message, "sha256", "")));
   /* The handoff is decided: the source's QEMU may have its final acknowledgement. */
   if (m->mover)
@@ -166,7 +200,9 @@ nc_source_on_verdict(NcSource *s, json_t *message)
   NcMigration *m = s->m;
   const char *type = nc_json_string_or(message, "type", "");
 
-  if (g_str_equal(type, "mig_started")) {
+  if (m->state == NC_S_SERVING && nc_source_on_serving(s, message)) {
+    return;
+  } else if (g_str_equal(type, "mig_started")) {
     nc_source_on_started(s, message);
   } else if (g_str_equal(type, "mig_refused") && m->state == NC_S_RELEASED) {
     g_autoptr(GError) error = NULL;
@@ -178,9 +214,14 @@ nc_source_on_verdict(NcSource *s, json_t *message)
     s->alive = nc_json_bool_or(message, "alive", false);
     nc_migration_note(m, s->alive ? "alive" : "not-alive", "%s: %s", m->peer, nc_json_string_or(message, "detail", ""));
     if (!s->alive)
-      nc_source_attention(s, "%s was started on %s but is not alive there", m->vm, m->peer);
+      nc_source_attention_unsure(s, "%s was started on %s but is not alive there", m->vm, m->peer);
+  } else if (g_str_equal(type, "mig_unknown") && nc_json_bool_or(message, "lost", false) && m->state == NC_S_RELEASED &&
+             !nc_machine_lease_is_alive(m->lease)) {
+    /* Our QEMU died in post-copy and took the machine with it; that it had started there was said, and not heard. */
+    if (nc_migration_step(m, NC_EV_STARTED_POSTCOPY, NULL))
+      nc_source_on_serving(s, message);
   } else if (g_str_equal(type, "mig_unknown")) {
-    nc_source_attention(s, "%s can't say what became of %s: %s", m->peer, m->vm, nc_json_string_or(message, "detail", ""));
+    nc_source_attention_unsure(s, "%s can't say what became of %s: %s", m->peer, m->vm, nc_json_string_or(message, "detail", ""));
   }
 }
 
@@ -269,7 +310,7 @@ nc_source_ask(NcSource *s)
   NcMigration *m = s->m;
   int64_t now_us = nc_mono_us();
   bool silent = m->state == NC_S_VERIFYING && !s->alive_known && now_us - s->verifying_since_us > NC_ALIVE_MS * INT64_C(1000);
-  bool needs_answer = m->state == NC_S_RELEASED || (m->state == NC_S_VERIFYING && !s->alive_known);
+  bool needs_answer = m->state == NC_S_RELEASED || m->state == NC_S_SERVING || (m->state == NC_S_VERIFYING && !s->alive_known);
 
   if (!needs_answer)
     return;
@@ -279,8 +320,8 @@ nc_source_ask(NcSource *s)
     s->verifying_since_us = now_us;
   nc_source_path_tick(s->path);
   int64_t since_us = nc_source_path_cut_off_since_us(s->path);
-  if (since_us > 0 && now_us - since_us > NC_ATTENTION_US)
-    nc_source_attention(s, "the destination %s can't be asked: %s", m->peer, nc_source_path_session_problem(s->path));
+  if (since_us > 0 && now_us - since_us > NC_ATTENTION_US && m->state != NC_S_SERVING)
+    nc_source_attention_unsure(s, "the destination %s can't be asked: %s", m->peer, nc_source_path_session_problem(s->path));
 }
 
 static void
@@ -296,8 +337,16 @@ nc_source_tick_released(NcSource *s)
     return;
   }
   nc_source_ask(s);
+  if (m->state == NC_S_SERVING)
+    nc_source_serve(s);
   if (m->state == NC_S_VERIFYING && s->alive_known && s->alive && nc_source_qemu_has_completed(s))
     nc_source_complete(s);
+}
+
+static bool
+nc_source_awaits_verdict(NcHandoffState state)
+{
+  return state == NC_S_RELEASED || state == NC_S_SERVING || state == NC_S_VERIFYING;
 }
 
 void
@@ -305,11 +354,11 @@ nc_source_await_verdict(NcSource *s)
 {
   NcMigration *m = s->m;
 
-  while ((m->state == NC_S_RELEASED || m->state == NC_S_VERIFYING) && !g_atomic_int_get(&m->quitting)) {
+  while (nc_source_awaits_verdict(m->state) && !g_atomic_int_get(&m->quitting)) {
     g_autoptr(NcInboxItem) item = nc_inbox_pop(m->inbox, NC_SOURCE_TICK_MS);
     if (item)
       nc_source_handle(s, item);
-    if (m->state == NC_S_RELEASED || m->state == NC_S_VERIFYING)
+    if (nc_source_awaits_verdict(m->state))
       nc_source_tick_released(s);
   }
 }

@@ -1,17 +1,20 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * What the files of the source's half share: source_prepare.c (until the first
- * byte), source_copy.c (rounds, switchover, release), source_handoff.c (after
- * the release, and every way back).
+ * byte), source_copy.c (rounds, switchover, release), source_postcopy.c (while the
+ * destination still needs pages), source_handoff.c (after the release, and every way back).
  */
 #pragma once
 
+#include "agent/algorithm.h"
 #include "agent/keeper.h"
 #include "agent/migration_peer.h"
+#include "agent/source_forecast.h"
 #include "agent/source_path.h"
 
 /* The name under which QEMU keeps the duplicate of our end of its migration socket (design section 5). */
 #define NC_KEEPER_NAME "novacron-keeper"
+#define NC_KEEPER_PREEMPT_NAME "novacron-keeper-2" /* of its second one, for requested pages */
 
 typedef struct {
   NcMigration *m;
@@ -19,18 +22,34 @@ typedef struct {
   int max_downtime_ms;
   int streams;
   char *compression;
+  NcAlgorithm algorithm;
   int max_cpu; /* percent of this node's processors that coding may use */
 
   uint64_t held_epoch;  /* the epoch under which we hold the right */
   bool was_running;     /* a paused machine arrives paused, and stays paused if it comes back */
   NcSourcePath *path;
+  NcSourceForecast *forecast;
   int listener;         /* QEMU connects here; -1 */
   NcKeeper *keeper;     /* our own duplicate of the accepted socket; NULL */
+  NcKeeper *preempt_keeper; /* and of the second one */
+
+  bool postcopy; /* both sides are ready for it */
+  bool preempt;  /* QEMU makes a second connection, at the start or at the switch */
+  bool preempt_taken;
+  /* state SERVING */
+  bool destination_broken; /* there is no mover there */
+  bool destination_lost;   /* and its QEMU is dead */
+  bool recovering;         /* mig_recover was said */
+  int64_t next_recovery_us;
+  int64_t recovery_wait_us;
+  unsigned recoveries; /* attempts, for the names of sockets */
+  int64_t next_serve_us;
 
   int64_t started_us;      /* monotonic */
   int64_t clock_offset_us; /* destination's clock minus ours */
   int64_t link_rtt_us;
   int64_t stop_us; /* wall clock of QEMU's STOP; 0: not yet */
+  int64_t stop_seen_us; /* when we heard of it, CLOCK_MONOTONIC; 0: another novacrond did */
   bool alive;      /* the destination saw it live */
   bool alive_known;
   bool resolved;        /* the operator said: run here */
@@ -43,6 +62,31 @@ bool nc_source_prepare(NcSource *s, GError **error);
 
 /* Copies until the right is released or everything is undone. */
 void nc_source_copy(NcSource *s);
+/* --- source_prepare.c, also for a recovery --- */
+
+bool nc_source_start_mover(NcSource *s, const uint8_t psk[NC_MIG_PSK_BYTES], GError **error);
+uint32_t nc_source_shadow_frames(NcSource *s);
+/* QEMU's next connection to s->listener, if it is QEMU's. ${timeout_ms} 0 looks only. -1 on error, NC_ERROR_TIMEOUT among them. */
+int nc_source_accept_qemu(NcSource *s, int timeout_ms, GError **error);
+/* QEMU's second connection, if it has come: kept, and handed to the mover. */
+void nc_source_take_preempt(NcSource *s);
+
+/* --- source_postcopy.c --- */
+
+/* Of the destination's words those that are about post-copy; false for others. */
+bool nc_source_on_serving(NcSource *s, json_t *message);
+/* Several times a second in state SERVING: recovers the flow if it is broken, ends what is lost. */
+void nc_source_serve(NcSource *s);
+/* Our mover is gone in state SERVING. */
+void nc_source_serving_mover_gone(NcSource *s);
+
+/* --- source_handoff.c --- */
+
+void nc_source_end_mover(NcSource *s);
+/* Asks people, once; ${choice}: what they can do. */
+void nc_source_attention(NcSource *s, const char *what, const char *choice);
+void nc_source_attention_over(NcSource *s);
+
 /* One item of the inbox, in any state. */
 void nc_source_handle(NcSource *s, NcInboxItem *item);
 

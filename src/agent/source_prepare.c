@@ -11,6 +11,7 @@
 #include "base/log.h"
 #include "base/tcp.h"
 #include "crypto/digest.h"
+#include "qemu/balloon.h"
 #include "qemu/machine_spec.h"
 #include "qemu/migration_qmp.h"
 #include "wire/shadow.h"
@@ -141,10 +142,12 @@ nc_source_choose_epoch(NcSource *s, GError **error)
     return false;
   s->m->epoch = MAX(s->held_epoch, (uint64_t)theirs) + 1;
   nc_migration_set(s->m, "epoch", json_integer((json_int_t)s->m->epoch));
+  if (!nc_algorithm_may_postcopy(s->algorithm, nc_json_bool_or(answer, "postcopy", false), s->m->peer, &s->postcopy, error))
+    return false;
   return nc_source_choose_paths(s, nc_json_string_or(answer, "paths", ""), error) && nc_migration_persist(s->m, true, error);
 }
 
-static uint32_t
+uint32_t
 nc_source_shadow_frames(NcSource *s)
 {
   g_autoptr(NcMachineSpec) spec = nc_machine_spec_from_json(nc_machine_lease_spec(s->m->lease), NULL);
@@ -158,10 +161,10 @@ nc_source_ask_to_prepare(NcSource *s, const uint8_t psk[NC_MIG_PSK_BYTES], GErro
   g_autofree char *hex = nc_hex_encode(psk, NC_MIG_PSK_BYTES);
   uint32_t frames = nc_source_shadow_frames(s);
   json_t *request =
-      json_pack("{s:s, s:s, s:s, s:b, s:I, s:O, s:s, s:i, s:s, s:i, s:i, s:i, s:I}", "type", "mig_prepare", "migration", m->id, "vm", m->vm,
+      json_pack("{s:s, s:s, s:s, s:b, s:I, s:O, s:s, s:i, s:s, s:i, s:i, s:i, s:I, s:b}", "type", "mig_prepare", "migration", m->id, "vm", m->vm,
                 "running", s->was_running, "epoch", (json_int_t)m->epoch, "spec", nc_machine_lease_spec(m->lease), "psk", hex, "streams", s->streams,
                 "compression", s->compression, "pause_budget_ms", s->max_downtime_ms, "max_downtime_ms", s->max_downtime_ms, "path_timeout_ms",
-                m->deps->config->path_timeout_ms, "shadow_frames", (json_int_t)frames);
+                m->deps->config->path_timeout_ms, "shadow_frames", (json_int_t)frames, "postcopy", s->postcopy);
   if (!nc_source_send(s, request, error))
     return false;
   nc_autojson json_t *answer = nc_source_expect(s, "mig_accepted", m->deps->config->prepare_timeout_ms, error);
@@ -172,12 +175,12 @@ nc_source_ask_to_prepare(NcSource *s, const uint8_t psk[NC_MIG_PSK_BYTES], GErro
   return nc_mover_process_send_shadow(m->mover, (uint32_t)agreed, error);
 }
 
-static int
-nc_source_accept_qemu(NcSource *s, GError **error)
+int
+nc_source_accept_qemu(NcSource *s, int timeout_ms, GError **error)
 {
   struct pollfd p = { .fd = s->listener, .events = POLLIN };
-  if (poll(&p, 1, NC_QEMU_CONNECT_MS) != 1) {
-    nc_fail(error, NC_ERROR_QEMU, "the source's QEMU did not connect to its mover within %d ms", NC_QEMU_CONNECT_MS);
+  if (poll(&p, 1, timeout_ms) != 1) {
+    nc_fail(error, NC_ERROR_TIMEOUT, "the source's QEMU did not connect to its mover within %d ms", timeout_ms);
     return -1;
   }
   nc_autofd int fd = accept4(s->listener, NULL, NULL, SOCK_CLOEXEC);
@@ -193,6 +196,29 @@ nc_source_accept_qemu(NcSource *s, GError **error)
     return -1;
   }
   return nc_fd_steal(&fd);
+}
+
+/* A QEMU without the mover's end of it would be in a worse state than one that is undone: that is what keeps it, too. */
+void
+nc_source_take_preempt(NcSource *s)
+{
+  NcQmp *qmp = nc_machine_lease_qmp(s->m->lease);
+  g_autoptr(GError) error = NULL;
+
+  if (!s->preempt || s->preempt_taken || s->listener < 0 || !qmp)
+    return;
+  nc_autofd int accepted = nc_source_accept_qemu(s, 0, &error);
+  if (accepted < 0) {
+    if (error->code != NC_ERROR_TIMEOUT)
+      nc_migration_note(s->m, "warning", "%s", error->message);
+    return;
+  }
+  s->preempt_taken = true;
+  nc_fd_clear(&s->listener);
+  s->preempt_keeper = nc_keeper_new(accepted, &error);
+  if (!s->preempt_keeper || !nc_qemu_getfd(qmp, NC_KEEPER_PREEMPT_NAME, accepted, &error) || !s->m->mover ||
+      !nc_mover_process_send(s->m->mover, json_pack("{s:s, s:s}", "op", "qemu", "channel", "preempt"), accepted, &error))
+    nc_migration_note(s->m, "warning", "QEMU's channel for requested pages: %s", error ? error->message : "there is no mover");
 }
 
 /*
@@ -212,10 +238,11 @@ nc_source_start_qemu(NcSource *s, GError **error)
   if (s->listener < 0 || !nc_qemu_migrate(qmp, path, error))
     return false;
   nc_migration_note(m, "qemu-migrates", "it prepares its dirty tracking");
-  nc_autofd int accepted = nc_source_accept_qemu(s, error);
+  nc_autofd int accepted = nc_source_accept_qemu(s, NC_QEMU_CONNECT_MS, error);
   if (accepted < 0)
     return false;
-  nc_fd_clear(&s->listener);
+  if (!s->preempt)
+    nc_fd_clear(&s->listener);
   if (!nc_qemu_getfd(qmp, NC_KEEPER_NAME, accepted, error))
     return false;
   nc_fault_point("source-keeper");
@@ -225,8 +252,11 @@ nc_source_start_qemu(NcSource *s, GError **error)
     return false;
   /* A later novacrond finds the descriptor in QEMU by this. */
   nc_migration_set(m, "keeper_inode", json_integer((json_int_t)nc_keeper_inode(s->keeper)));
-  return nc_migration_persist(m, false, error) &&
-         nc_mover_process_send(m->mover, json_pack("{s:s, s:s}", "op", "qemu", "channel", "main"), accepted, error);
+  if (!nc_migration_persist(m, false, error) ||
+      !nc_mover_process_send(m->mover, json_pack("{s:s, s:s}", "op", "qemu", "channel", "main"), accepted, error))
+    return false;
+  nc_source_take_preempt(s);
+  return true;
 }
 
 /* All questions at once, since each round trip to a far destination is dear; the clocks' first, they need a quiet peer. */
@@ -349,7 +379,7 @@ nc_source_await_readiness(NcSource *s, GError **error)
   return ok;
 }
 
-static bool
+bool
 nc_source_start_mover(NcSource *s, const uint8_t psk[NC_MIG_PSK_BYTES], GError **error)
 {
   const NcMoverOrder order = {
@@ -381,6 +411,47 @@ nc_source_start_both(NcSource *s, GError **error)
   return nc_source_await_readiness(s, error);
 }
 
+/*
+ * For the record: will the guest say which of its pages are free? QEMU does not ask it where post-copy is possible (it would
+ * not have the pages that the guest then asks for), and a guest that stands still can't answer.
+ */
+static void
+nc_source_note_hints(NcSource *s, NcQmp *qmp)
+{
+  NcBalloonHints hints = s->postcopy || !s->was_running ? NC_BALLOON_DOES_NOT_HINT : nc_qemu_balloon_hints(qmp);
+
+  if (hints == NC_BALLOON_HINTS_PAGES)
+    nc_source_forecast_expect_free_pages(s->forecast);
+  nc_migration_set(s->m, "free_page_hints", hints == NC_BALLOON_UNKNOWN ? json_null() : json_boolean(hints == NC_BALLOON_HINTS_PAGES));
+}
+
+static bool
+nc_source_set_up_qemu(NcSource *s, NcQmp *qmp, GError **error)
+{
+  /* The limit is of the wire, and the mover's: QEMU's would be one of bytes before compression. */
+  NcQemuMigrationParams params = { .downtime_limit_ms = (uint32_t)s->max_downtime_ms,
+                                   .postcopy = s->postcopy,
+                                   .may_throttle = nc_migration_int(s->m, "max_throttle") > 0 };
+  g_autoptr(GError) problem = NULL;
+
+  bool ok = nc_qemu_migration_setup_source(qmp, &params, &problem);
+  if (!ok && s->postcopy && s->algorithm == NC_ALGORITHM_AUTO) { /* this machine can't; without it, it may */
+    nc_migration_note(s->m, "warning", "no post-copy: %s", problem->message);
+    s->postcopy = params.postcopy = false;
+    g_clear_error(&problem);
+    ok = nc_qemu_migration_setup_source(qmp, &params, &problem);
+  }
+  if (!ok) {
+    g_propagate_error(error, g_steal_pointer(&problem));
+    return false;
+  }
+  s->preempt = s->postcopy && nc_qemu_has_preempt_channel(qmp);
+  if (s->postcopy)
+    nc_source_forecast_allow_postcopy(s->forecast, s->algorithm == NC_ALGORITHM_POSTCOPY);
+  nc_source_note_hints(s, qmp);
+  return true;
+}
+
 bool
 nc_source_prepare(NcSource *s, GError **error)
 {
@@ -392,13 +463,13 @@ nc_source_prepare(NcSource *s, GError **error)
     return nc_fail(error, NC_ERROR_QEMU, "the QEMU on the source does not answer");
   s->was_running = nc_qemu_is_running(qmp);
   nc_migration_set(m, "was_running", json_boolean(s->was_running));
+  if (!nc_migration_run_hooks(m, "pre-", error))
+    return false;
   nc_migration_watch_qemu(m);
   nc_qemu_closefd(qmp, NC_KEEPER_NAME, NULL); /* of an attempt that a crash cut short */
-  /* The limit is of the wire, and the mover's: QEMU's would be one of bytes before compression. */
-  NcQemuMigrationParams params = { .downtime_limit_ms = (uint32_t)s->max_downtime_ms };
-  if (!nc_qemu_migration_setup_source(qmp, &params, error))
-    return false;
-  if (!nc_source_open_session(s, error))
+  nc_qemu_closefd(qmp, NC_KEEPER_PREEMPT_NAME, NULL);
+  nc_qemu_sample_dirty_rate(qmp, NULL); /* for the first forecasts; those later know better */
+  if (!nc_source_open_session(s, error) || !nc_source_set_up_qemu(s, qmp, error))
     return false;
   nc_random_bytes(psk, sizeof psk);
   nc_fault_point("source-prepare");

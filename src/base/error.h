@@ -36,6 +36,7 @@ typedef enum {
   NC_ERROR_QEMU,            /* QEMU said no, or died */
   NC_ERROR_IO,              /* reading or writing failed */
   NC_ERROR_ATTENTION,       /* a human has to decide */
+  NC_ERROR_CONVERGENCE,     /* a guest dirties its memory faster than it can be sent */
   NC_ERROR_COUNT
 } NcErrorCode;
 

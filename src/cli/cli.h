@@ -76,6 +76,8 @@ bool nc_cmd_vm_destroy(NcCli *, const NcCommand *, int, char **, GError **);
 bool nc_cmd_vm_adopt(NcCli *, const NcCommand *, int, char **, GError **);
 bool nc_cmd_migrate(NcCli *, const NcCommand *, int, char **, GError **);
 bool nc_cmd_status(NcCli *, const NcCommand *, int, char **, GError **);
+bool nc_cmd_check(NcCli *, const NcCommand *, int, char **, GError **);
+bool nc_cmd_plan(NcCli *, const NcCommand *, int, char **, GError **);
 bool nc_cmd_cancel(NcCli *, const NcCommand *, int, char **, GError **);
 bool nc_cmd_limit(NcCli *, const NcCommand *, int, char **, GError **);
 bool nc_cmd_resolve(NcCli *, const NcCommand *, int, char **, GError **);

@@ -11,8 +11,9 @@
 #define NC_EXIT_INTERRUPTED 130 /* what shells say for Ctrl-C */
 
 typedef struct {
-  char *to, *bandwidth, *compression, *qos, *paths;
+  char *to, *bandwidth, *algorithm, *compression, *qos, *paths;
   int max_downtime_ms, streams, max_cpu; /* 0: the node's default */
+  int max_throttle, convergence_timeout_s, retry; /* -1: the node's default */
   int wait;
 } NcMigrateOptions;
 
@@ -69,12 +70,20 @@ nc_migrate_body(const char *vm, const NcMigrateOptions *options, GError **error)
     json_object_set_new(body, "max_downtime_ms", json_integer(options->max_downtime_ms));
   if (options->streams > 0)
     json_object_set_new(body, "streams", json_integer(options->streams));
+  if (options->algorithm)
+    json_object_set_new(body, "algorithm", json_string(options->algorithm));
   if (options->compression)
     json_object_set_new(body, "compression", json_string(options->compression));
   if (options->paths)
     json_object_set_new(body, "paths", json_string(options->paths));
   if (options->max_cpu > 0)
     json_object_set_new(body, "max_cpu", json_integer(options->max_cpu));
+  if (options->max_throttle >= 0)
+    json_object_set_new(body, "max_throttle", json_integer(options->max_throttle));
+  if (options->convergence_timeout_s >= 0)
+    json_object_set_new(body, "convergence_timeout_ms", json_integer(options->convergence_timeout_s * INT64_C(1000)));
+  if (options->retry >= 0)
+    json_object_set_new(body, "retry_attempts", json_integer(options->retry));
   if (options->qos)
     json_object_set_new(body, "qos", json_string(options->qos));
   return g_steal_pointer(&body);
@@ -160,7 +169,7 @@ nc_migrate_run(NcCli *cli, const char *vm, const NcMigrateOptions *options, GErr
 bool
 nc_cmd_migrate(NcCli *cli, const NcCommand *command, int argc, char **argv, GError **error)
 {
-  NcMigrateOptions options = { 0 };
+  NcMigrateOptions options = { .max_throttle = -1, .convergence_timeout_s = -1, .retry = -1 };
   const GOptionEntry entries[] = {
     { "to", 0, 0, G_OPTION_ARG_STRING, &options.to, "node to move it to", "NODE" },
     { "wait", 0, 0, G_OPTION_ARG_NONE, &options.wait, "stay until it has ended, showing progress", NULL },
@@ -171,10 +180,16 @@ nc_cmd_migrate(NcCli *cli, const NcCommand *command, int argc, char **argv, GErr
     { "bandwidth-limit", 0, 0, G_OPTION_ARG_STRING, &options.bandwidth, "the same", "RATE" },
     { "qos", 0, 0, G_OPTION_ARG_STRING, &options.qos,
       "class of service: background, normal, high, critical (default normal)", "CLASS" },
+    { "algorithm", 0, 0, G_OPTION_ARG_STRING, &options.algorithm, "auto, pre-copy or post-copy (default: the node's, auto)", "HOW" },
     { "compression", 0, 0, G_OPTION_ARG_STRING, &options.compression,
       "auto, none, lz4, zstd or zstd:LEVEL (default: the node's, auto)", "HOW" },
     { "max-cpu", 0, 0, G_OPTION_ARG_INT, &options.max_cpu,
       "percent of the source's processors that coding may use (default: the node's, 100)", "PERCENT" },
+    { "max-throttle", 0, 0, G_OPTION_ARG_INT, &options.max_throttle,
+      "percent of its time that may be taken from the machine (default: the node's, 70)", "PERCENT" },
+    { "convergence-timeout", 0, 0, G_OPTION_ARG_INT, &options.convergence_timeout_s,
+      "give up if it still dirties too much so long after its memory was sent once (default: the node's, 300)", "SECONDS" },
+    { "retry", 0, 0, G_OPTION_ARG_INT, &options.retry, "more attempts if one fails by what may pass (default: the node's, 3)", "N" },
     { "streams", 0, 0, G_OPTION_ARG_INT, &options.streams, "TCP connections (default: by the round trip)", "N" },
     { "paths", 0, 0, G_OPTION_ARG_STRING, &options.paths,
       "[LOCAL>]HOST:PORT, ... used at once (default: what the other node names)", "PATHS" },
@@ -184,6 +199,7 @@ nc_cmd_migrate(NcCli *cli, const NcCommand *command, int argc, char **argv, GErr
   bool ok = nc_cli_parse(cli, command, entries, &argc, &argv, error) && nc_migrate_run(cli, argv[0], &options, error);
   g_free(options.to);
   g_free(options.bandwidth);
+  g_free(options.algorithm);
   g_free(options.compression);
   g_free(options.qos);
   g_free(options.paths);

@@ -35,15 +35,25 @@ nc_status_print_list(json_t *list)
 bool
 nc_cmd_status(NcCli *cli, const NcCommand *command, int argc, char **argv, GError **error)
 {
-  if (!nc_cli_parse(cli, command, NULL, &argc, &argv, error) ||
+  gboolean forecast = FALSE;
+  const GOptionEntry entries[] = {
+    { "forecast", 0, 0, G_OPTION_ARG_NONE, &forecast, "what was expected of it round by round, and what came of it", NULL },
+    { NULL },
+  };
+
+  if (!nc_cli_parse(cli, command, entries, &argc, &argv, error) ||
       (argc > 0 && !nc_cli_check_name("migration", argv[0], error)))
     return false;
+  if (forecast && argc == 0)
+    return nc_fail(error, NC_ERROR_INVALID, "--forecast is of one migration: give its ID");
   nc_autojson json_t *answer = argc > 0 ? nc_client_callf(cli, "GET", NULL, error, "/api/v2/migrations/%s", argv[0])
                                         : nc_client_call(cli, "GET", "/api/v2/migrations", NULL, error);
   if (!answer)
     return false;
   if (cli->json)
     nc_cli_print_json(answer);
+  else if (forecast)
+    nc_migration_print_forecasts(answer);
   else if (argc > 0)
     nc_migration_print_story(answer);
   else

@@ -10,6 +10,14 @@ const NcCommand nc_commands[] = {
     "  novacron migrate web1 --to host-b --wait --json >result.json\n\n"
     "Exit status with --wait: 0 completed, 9 cancelled, 11 needs attention, else as\n"
     "in novacron(1). Interrupting --wait (Ctrl-C) does not stop the migration." },
+  { "check", "NAME --to NODE", 1, 1, nc_cmd_check, "Could this machine move there now? Starts nothing.",
+    "Examples:\n  novacron check web1 --to host-b\n  novacron check web1 --to host-b --json\n\n"
+    "Looks at the machine, the way and the other node, and measures round trip and\n"
+    "bandwidth for a second. Exit status: 0 nothing speaks against it, 6 something does." },
+  { "plan", "NAME --to NODE", 1, 1, nc_cmd_plan, "How long would a move take, and what pause? Starts nothing.",
+    "Examples:\n  novacron plan web1 --to host-b\n  novacron plan web1 --to host-b --bandwidth 50MB/s --algorithm pre-copy\n\n"
+    "From a sample of the machine and of the way, and from earlier migrations; takes\n"
+    "some seconds. Exit status: 0 it would come to its end, 12 it would not." },
   { "status", "[ID]", 0, 1, nc_cmd_status, "Show all migrations, or all about one.",
     "Examples:\n  novacron status\n  novacron status m-0t7bgtw5nn95j48m\n  novacron status --json" },
   { "cancel", "ID", 1, 1, nc_cmd_cancel, "Stop a migration; the machine stays where it is.",
@@ -19,11 +27,13 @@ const NcCommand nc_commands[] = {
     "Examples:\n  novacron limit m-0t7bgtw5nn95j48m --bandwidth 20MB/s\n"
     "  novacron limit m-0t7bgtw5nn95j48m --bandwidth 0 --qos critical\n\n"
     "On the node that the machine leaves. What is left out stays as it is." },
-  { "resolve", "ID --run-here", 1, 1, nc_cmd_resolve, "Decide a migration that needs attention.",
+  { "resolve", "ID --run-here | --give-up", 1, 1, nc_cmd_resolve, "Decide a migration that needs attention.",
     "Example:\n  novacron resolve m-0t7bgtw5nn95j48m --run-here\n\n"
     "Make sure FIRST that the machine does not and can not run on the other node:\n"
     "switch that node off or cut it from the machine's disks and networks. Two\n"
-    "running copies of a machine destroy its disks." },
+    "running copies of a machine destroy its disks.\n\n"
+    "--give-up, on the node where the machine has arrived in post-copy: the other one\n"
+    "will not come back with the pages that are missing here." },
   { "vm define", "FILE", 1, 1, nc_cmd_vm_define, "Define a machine from a machine file.",
     "Example:\n  novacron vm define /etc/novacron/machines/web1.conf\n\n"
     "The file's format is in novacron(1), MACHINE FILE. A file that begins with \"{\"\n"

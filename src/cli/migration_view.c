@@ -139,6 +139,8 @@ nc_migration_print_summary(json_t *migration)
     nc_print_fact("total", "%s", total);
   nc_migration_print_pause(migration);
   nc_print_fact("memory", "%s in %d rounds", ram, (int)nc_number_or(migration, "rounds", 0));
+  if (nc_json_bool_or(migration, "free_page_hints", false))
+    nc_print_fact("free pages", "not sent, as far as the guest named them in time");
   if (nc_has_number(migration, "ratio"))
     nc_print_fact("wire", "%s (QEMU's stream shrunk to 1/%.1f)", wire, nc_number_or(migration, "ratio", 0));
   else
@@ -164,6 +166,57 @@ nc_migration_print_events(json_t *migration)
     const char *detail = nc_json_string_or(event, "detail", "");
     g_autofree char *time = g_strndup(clock, 12);
     nc_print_fact(time, "%s%s%s", nc_json_string_or(event, "event", "?"), detail[0] ? ": " : "", detail);
+  }
+}
+
+static const NcColumn nc_forecast_columns[] = {
+  { .title = "AT", .right = true },       { .title = "ROUND", .right = true },  { .title = "TO GO", .right = true },
+  { .title = "PAUSE", .right = true },    { .title = "DIRTIED", .right = true }, { .title = "SENT", .right = true },
+  { .title = "DECISION" },
+};
+
+/* "12.3 s +-10%" */
+static char *
+nc_forecast_band(json_t *forecast, const char *key, const char *error_key)
+{
+  double value = nc_number_or(forecast, key, 0);
+  g_autofree char *text = nc_format_ms(value);
+  return g_strdup_printf("%s +-%.0f%%", text, value > 0 ? 100 * nc_number_or(forecast, error_key, 0) / value : 0);
+}
+
+static void
+nc_migration_add_forecast(NcTable *table, json_t *f)
+{
+  bool converges = nc_json_bool_or(f, "converges", false);
+  g_autofree char *at = nc_format_ms(nc_number_or(f, "at_ms", 0));
+  g_autofree char *round = g_strdup_printf("%.0f", nc_number_or(f, "round", 0));
+  g_autofree char *eta = converges ? nc_forecast_band(f, "eta_ms", "eta_error_ms") : g_strdup("no end");
+  g_autofree char *pause = converges ? nc_forecast_band(f, "pause_ms", "pause_error_ms") : g_strdup("-");
+  g_autofree char *dirtied = nc_format_rate(nc_number_or(f, "dirty_rate_bps", 0));
+  g_autofree char *sent = nc_format_rate(nc_number_or(f, "effective_rate_bps", 0));
+  g_autofree char *name = nc_text_clean(nc_json_string_or(f, "decision", "?"));
+  g_autofree char *decision = g_str_equal(name, "throttle")
+                                  ? g_strdup_printf("throttle %.0f %%", nc_number_or(f, "throttle", 0))
+                                  : g_strdup(name);
+  const char *cells[] = { at, round, eta, pause, dirtied, sent, decision };
+  nc_table_add(table, cells);
+}
+
+void
+nc_migration_print_forecasts(json_t *migration)
+{
+  g_autofree char *title = nc_migration_title(migration);
+  g_autoptr(NcTable) table = nc_table_new(nc_forecast_columns, G_N_ELEMENTS(nc_forecast_columns));
+  size_t i;
+  json_t *forecast;
+
+  printf("%s\n", title);
+  json_array_foreach(json_object_get(migration, "forecasts"), i, forecast) nc_migration_add_forecast(table, forecast);
+  nc_table_print(table, "No round has ended yet.");
+  if (nc_has_number(migration, "total_ms")) {
+    g_autofree char *total = nc_format_ms(nc_number_or(migration, "total_ms", 0));
+    g_autofree char *pause = nc_format_ms(nc_number_or(migration, "pause_ms", 0));
+    printf("It took %s, with a pause of %s.\n", total, pause);
   }
 }
 

@@ -15,6 +15,8 @@
 #include "crypto/trust_internal.h"
 
 #include <errno.h>
+#include <linux/tcp.h> /* newer than <netinet/tcp.h>: what the kernel counts */
+#include <netinet/in.h>
 #include <poll.h>
 #include <string.h>
 #include <sys/socket.h>
@@ -331,6 +333,18 @@ nc_peer_shutdown(NcPeer *peer)
   nc_tls_close_notify(peer->tls);
   shutdown(nc_tls_fd(peer->tls), SHUT_RDWR);
   pthread_mutex_unlock(&peer->lock);
+}
+
+bool
+nc_peer_loss(const NcPeer *peer, double *ret_percent)
+{
+  struct tcp_info info = { 0 };
+  socklen_t length = sizeof info;
+
+  if (getsockopt(nc_tls_fd(peer->tls), IPPROTO_TCP, TCP_INFO, &info, &length) < 0 || info.tcpi_segs_out == 0)
+    return false;
+  *ret_percent = 100.0 * info.tcpi_total_retrans / info.tcpi_segs_out;
+  return true;
 }
 
 /* Closing with unread bytes would make the kernel throw away what we sent last. */

@@ -52,6 +52,8 @@ const char *nc_peer_node(const NcPeer *peer);
 const char *nc_peer_address(const NcPeer *peer);
 /* The serial number of the peer's certificate, hexadecimal; NULL if it has shown none. */
 const char *nc_peer_serial(const NcPeer *peer);
+/* Of the TCP segments we have sent, the percentage that had to be sent again; false if the kernel does not say. */
+bool nc_peer_loss(const NcPeer *peer, double *ret_percent);
 /* Is the peer still in the roster? (Connections live on when the roster changes: ask where it matters.) */
 bool nc_peer_check_trusted(NcPeer *peer, GError **error);
 

@@ -23,7 +23,14 @@ nc_paths_are_valid(const char *text)
 static bool
 nc_action_is_known(const char *text)
 {
-  return g_str_equal(text, "run_here");
+  return g_str_equal(text, "run_here") || g_str_equal(text, "give_up");
+}
+
+static bool
+nc_algorithm_is_known(const char *text)
+{
+  static const char *const names[] = { "auto", "pre-copy", "post-copy", "hybrid", NULL };
+  return g_strv_contains(names, text);
 }
 
 static bool
@@ -48,6 +55,17 @@ nc_qos_is_known(const char *text)
     .rule = "\"background\", \"normal\", \"high\" or \"critical\""                                                     \
   }
 #define BANDWIDTH INTEGER("bandwidth_limit_bps", 0, INT64_C(1000000000000))
+#define DOWNTIME INTEGER("max_downtime_ms", 1, 2000000) /* QEMU takes no more */
+#define ALGORITHM                                                                                                      \
+  {                                                                                                                    \
+    .key = "algorithm", .type = NC_FIELD_STRING, .minimum = 4, .maximum = 16, .check = nc_algorithm_is_known,          \
+    .rule = "\"auto\", \"pre-copy\", \"post-copy\" or \"hybrid\""                                                      \
+  }
+#define COMPRESSION                                                                                                    \
+  {                                                                                                                    \
+    .key = "compression", .type = NC_FIELD_STRING, .minimum = 3, .maximum = 16, .check = nc_compression_is_valid,      \
+    .rule = "\"auto\", \"none\", \"lz4\", \"zstd\" or \"zstd:LEVEL\" with a level from -5 to 9 except 0"               \
+  }
 #define SCHEMA(name_, fields_, ...)                                                                                    \
   {                                                                                                                    \
     .name = (name_), .fields = (fields_), .n_fields = G_N_ELEMENTS(fields_), __VA_ARGS__                               \
@@ -77,17 +95,16 @@ static const NcSchema nc_adopt_schema = SCHEMA("AdoptRequest", nc_adopt_fields);
 static const NcField nc_migration_fields[] = {
   NAME("vm", true),
   NAME("to", true),
-  INTEGER("max_downtime_ms", 1, 2000000), /* QEMU takes no more */
+  DOWNTIME,
   BANDWIDTH,
   QOS,
-  { .key = "compression",
-    .type = NC_FIELD_STRING,
-    .minimum = 3,
-    .maximum = 16,
-    .check = nc_compression_is_valid,
-    .rule = "\"auto\", \"none\", \"lz4\", \"zstd\" or \"zstd:LEVEL\" with a level from -5 to 9 except 0" },
+  ALGORITHM,
+  COMPRESSION,
   INTEGER("streams", 1, 16),
   INTEGER("max_cpu", 1, 100),
+  INTEGER("max_throttle", 0, 99),
+  INTEGER("convergence_timeout_ms", 0, 86400000),
+  INTEGER("retry_attempts", 0, 100),
   { .key = "paths",
     .type = NC_FIELD_STRING,
     .minimum = 3,
@@ -96,6 +113,12 @@ static const NcField nc_migration_fields[] = {
     .rule = "paths of the form [LOCAL>]HOST:PORT with commas between them, 8 at most" },
 };
 static const NcSchema nc_migration_schema = SCHEMA("MigrationRequest", nc_migration_fields);
+
+static const NcField nc_check_fields[] = { NAME("vm", true), NAME("to", true) };
+static const NcSchema nc_check_schema = SCHEMA("CheckRequest", nc_check_fields);
+
+static const NcField nc_plan_fields[] = { NAME("vm", true), NAME("to", true), DOWNTIME, BANDWIDTH, ALGORITHM, COMPRESSION };
+static const NcSchema nc_plan_schema = SCHEMA("PlanRequest", nc_plan_fields);
 
 static const NcField nc_limit_fields[] = { BANDWIDTH, QOS };
 static const NcSchema nc_limit_schema = SCHEMA("LimitRequest", nc_limit_fields);
@@ -107,7 +130,7 @@ static const NcField nc_resolve_fields[] = {
     .minimum = 1,
     .maximum = 32,
     .check = nc_action_is_known,
-    .rule = "\"run_here\"" },
+    .rule = "\"run_here\" or \"give_up\"" },
 };
 static const NcSchema nc_resolve_schema = SCHEMA("ResolveRequest", nc_resolve_fields);
 
@@ -141,6 +164,8 @@ const NcRoute nc_routes[] = {
   CHANGE("DELETE", "machines/{name}", "machine.destroy", 200),
   SLOW_CHANGE("POST", "machines/{name}/start", "machine.start", 200),
   SLOW_CHANGE("POST", "machines/{name}/stop", "machine.stop", 200, .body = &nc_stop_schema),
+  SLOW_CHANGE("POST", "checks", "migration.check", 200, .body = &nc_check_schema),
+  SLOW_CHANGE("POST", "plans", "migration.plan", 200, .body = &nc_plan_schema),
   READ("migrations", "migration.list", .list = true, .query = &nc_list_schema),
   CHANGE("POST", "migrations", "migration.create", 201, .body = &nc_migration_schema, NEW_AT("migrations", "id")),
   READ("migrations/{id}", "migration.get"),

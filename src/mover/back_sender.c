@@ -15,18 +15,11 @@
 struct NcBackSender {
   NcMover *mover;
   int qemu;
+  NcOrderedSender *channel;
 
   /* the thread's */
   NcReturnPath *parser;
-  NcBatchEncoder *encoder;
-
-  pthread_mutex_t lock;    /* protects everything below */
-  pthread_cond_t has_room; /* for the thread */
-  uint64_t next_seq;       /* to send */
-  uint64_t next_ack;       /* first one not acknowledged */
-  uint64_t acked_offset;
-  uint64_t offset;
-  NcChain chain;
+  uint64_t pongs; /* that have passed */
 };
 
 NcBackSender *
@@ -38,50 +31,14 @@ nc_back_sender_new(NcMover *m)
   b->mover = m;
   b->qemu = -1;
   b->parser = nc_return_path_new();
-  b->encoder = nc_batch_encoder_new(&plain);
-  pthread_mutex_init(&b->lock, NULL);
-  pthread_cond_init(&b->has_room, NULL);
+  b->channel = nc_ordered_sender_new(m, &nc_ordered_return_path, &plain);
   return b;
 }
 
-void
-nc_back_sender_position(NcBackSender *b, NcChain *ret)
+NcOrderedSender *
+nc_back_sender_channel(NcBackSender *b)
 {
-  pthread_mutex_lock(&b->lock);
-  *ret = b->chain;
-  pthread_mutex_unlock(&b->lock);
-}
-
-/* Takes the next number and place for ${length} bytes, when the window has room. */
-static void
-nc_back_sender_reserve(NcBackSender *b, size_t length, uint64_t *ret_seq, uint64_t *ret_offset)
-{
-  pthread_mutex_lock(&b->lock);
-  while (b->offset - b->acked_offset > NC_MOVER_BACK_WINDOW_BYTES - NC_MOVER_BACK_BATCH_BYTES)
-    pthread_cond_wait(&b->has_room, &b->lock);
-  *ret_seq = b->next_seq++;
-  *ret_offset = b->offset;
-  b->offset += length;
-  pthread_mutex_unlock(&b->lock);
-}
-
-static void
-nc_back_sender_send(NcBackSender *b, const uint8_t *data, size_t length)
-{
-  for (size_t done = 0; done < length;) {
-    size_t n = MIN(length - done, NC_MOVER_BACK_BATCH_BYTES);
-    uint64_t seq, offset;
-    NcBatchStats ignored;
-    nc_back_sender_reserve(b, n, &seq, &offset);
-    g_autoptr(GByteArray) payload = nc_batch_encode(b->encoder, offset, data + done, (uint32_t)n, NULL, 0, &ignored);
-    pthread_mutex_lock(&b->lock);
-    nc_chain_append(&b->chain, (uint32_t)n, nc_batch_sha256(payload->data));
-    pthread_mutex_unlock(&b->lock);
-    GByteArray *frame = nc_frame_encode_batch_header(NC_CHANNEL_RETURN, seq, payload->len);
-    g_byte_array_append(frame, payload->data, payload->len);
-    nc_mover_send_urgent(b->mover, frame);
-    done += n;
-  }
+  return b->channel;
 }
 
 /* QEMU has loaded everything: say what that was, to both, before the source's QEMU may hear of it. */
@@ -110,21 +67,11 @@ nc_back_sender_take(NcBackSender *b, const uint8_t *data, size_t length, GError 
   while ((outcome = nc_return_path_next(b->parser, &message, error)) == NC_RETURN_MESSAGE) {
     if (message.type == NC_RETURN_SHUT)
       nc_back_sender_announce_shut(b, &message);
-    nc_back_sender_send(b, message.data, message.length);
+    if (message.type == NC_RETURN_PONG && b->pongs++ < NC_MOVER_MAX_PONGS)
+      nc_mover_emit(b->mover, json_pack("{s:s, s:I}", "ev", "pong", "value", (json_int_t)message.value));
+    nc_ordered_sender_send(b->channel, message.data, message.length, NULL, 0);
   }
   return outcome == NC_RETURN_MORE;
-}
-
-static void
-nc_back_sender_conclude(NcBackSender *b)
-{
-  NcChain sent;
-
-  nc_back_sender_position(b, &sent);
-  NcFrameEnd end = { .offset = sent.offset };
-  memcpy(end.sha256, sent.value, sizeof end.sha256);
-  nc_mover_send_urgent(b->mover, nc_frame_encode_end(NC_CHANNEL_RETURN, &end));
-  nc_mover_qemu_closed(b->mover);
 }
 
 static void *
@@ -147,7 +94,8 @@ nc_back_sender_run(void *argument)
       return NULL;
     }
   }
-  nc_back_sender_conclude(b);
+  nc_ordered_sender_end(b->channel);
+  nc_mover_qemu_closed(b->mover);
   return NULL;
 }
 
@@ -156,23 +104,4 @@ nc_back_sender_start(NcBackSender *b, int qemu)
 {
   b->qemu = qemu;
   nc_mover_spawn("back-sender", nc_back_sender_run, b);
-}
-
-bool
-nc_back_sender_acked(NcBackSender *b, uint64_t seq, uint64_t offset, GError **error)
-{
-  pthread_mutex_lock(&b->lock);
-  bool said_before = seq < b->next_ack; /* by a carrier that is gone */
-  bool under_way = !said_before && seq < b->next_seq;
-  bool fits = offset >= b->acked_offset && offset <= b->offset && (seq + 1 < b->next_seq || offset == b->offset);
-  if (under_way && fits) {
-    b->next_ack = seq + 1;
-    b->acked_offset = offset;
-    pthread_cond_signal(&b->has_room);
-  }
-  pthread_mutex_unlock(&b->lock);
-  if (!said_before && (!under_way || !fits))
-    return nc_fail(error, NC_ERROR_PROTOCOL, "acknowledged return-path batch %" G_GUINT64_FORMAT " is not under way",
-                   seq);
-  return true;
 }

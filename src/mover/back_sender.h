@@ -4,7 +4,8 @@
  *
  * One thread reads QEMU's reverse direction, finds whole messages and sends
  * them as urgent batches of channel 2. In front of SHUT it states what
- * was delivered forward (DIGEST), so that the source can compare. What is not
+ * was delivered forward (DIGEST), so that the source can compare. PONGs are news for
+ * novacrond, too: in post-copy one of them says that the package is loaded. What is not
  * acknowledged is bounded; beyond, QEMU waits.
  *
  * A message of an unknown type ends the migration: behind it nobody could say
@@ -12,13 +13,10 @@
  */
 #pragma once
 
-#include "mover/mover.h"
-#include "wire/chain.h"
+#include "mover/ordered.h"
 
 NcBackSender *nc_back_sender_new(NcMover *m);
 /* Reads from ${qemu}, borrowed. Once. */
 void nc_back_sender_start(NcBackSender *b, int qemu);
-/* The peer's ACK of channel 2. Checked. A link's thread. */
-bool nc_back_sender_acked(NcBackSender *b, uint64_t seq, uint64_t offset, GError **error);
-/* The chain over what was sent. Any thread. */
-void nc_back_sender_position(NcBackSender *b, NcChain *ret);
+/* Its channel, for the links. */
+NcOrderedSender *nc_back_sender_channel(NcBackSender *b);

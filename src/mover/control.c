@@ -7,9 +7,12 @@
 #include "base/msg.h"
 #include "mover/back_receiver.h"
 #include "mover/back_sender.h"
+#include "mover/hot.h"
 #include "mover/link.h"
 #include "mover/links.h"
 #include "mover/mover.h"
+#include "mover/preempt_receiver.h"
+#include "mover/preempt_sender.h"
 #include "mover/sink.h"
 #include "mover/source.h"
 #include "mover/urgent.h"
@@ -33,7 +36,7 @@ struct NcControl {
   NcMover mover;
   unsigned processors; /* asking later would open a file */
   bool started;
-  bool has_qemu;
+  bool has_qemu, has_preempt;
   int64_t next_progress_us;
 };
 
@@ -155,11 +158,14 @@ nc_control_start(NcControl *c, json_t *message, int *fd, GError **error)
   m->urgent = nc_urgent_new();
   m->shaper = nc_shaper_new(m->setup.rate_bps, m->setup.yields);
   if (m->setup.is_source) {
+    m->hot = nc_hot_new();
     m->source = nc_source_new(m);
     m->back_receiver = nc_back_receiver_new(m);
+    m->preempt_sender = nc_preempt_sender_new(m);
   } else {
     m->sink = nc_sink_new(m);
     m->back_sender = nc_back_sender_new(m);
+    m->preempt_receiver = nc_preempt_receiver_new(m);
   }
   c->started = true;
   c->next_progress_us = nc_mono_us();
@@ -206,19 +212,10 @@ nc_control_conn(NcControl *c, json_t *message, int *fd, GError **error)
   return true;
 }
 
-static bool
-nc_control_qemu(NcControl *c, json_t *message, int *fd, GError **error)
+/* QEMU's sockets stay open until the process ends: see mover.h. */
+static void
+nc_control_start_main(NcMover *m, int qemu)
 {
-  NcMover *m = &c->mover;
-  const char *channel = nc_json_string(message, "channel", error);
-
-  if (!channel)
-    return false;
-  if (!g_str_equal(channel, "main") || c->has_qemu || !nc_control_is_stream_socket(*fd))
-    return nc_fail(error, NC_ERROR_PROTOCOL, "QEMU's channel \"%s\": %s", channel,
-                   c->has_qemu ? "given twice" : "no such channel, or no stream socket came with it");
-  c->has_qemu = true;
-  int qemu = nc_fd_steal(fd); /* stays open until the process ends: see mover.h */
   if (m->setup.is_source) {
     nc_back_receiver_start(m->back_receiver, qemu);
     nc_source_start(m->source, qemu);
@@ -226,6 +223,31 @@ nc_control_qemu(NcControl *c, json_t *message, int *fd, GError **error)
     nc_sink_start(m->sink, qemu);
     nc_back_sender_start(m->back_sender, qemu);
   }
+}
+
+static void
+nc_control_start_preempt(NcMover *m, int qemu)
+{
+  if (m->setup.is_source)
+    nc_preempt_sender_start(m->preempt_sender, qemu);
+  else
+    nc_preempt_receiver_start(m->preempt_receiver, qemu);
+}
+
+static bool
+nc_control_qemu(NcControl *c, json_t *message, int *fd, GError **error)
+{
+  const char *channel = nc_json_string(message, "channel", error);
+
+  if (!channel)
+    return false;
+  bool is_preempt = g_str_equal(channel, "preempt");
+  bool *has = is_preempt ? &c->has_preempt : &c->has_qemu;
+  if ((!is_preempt && !g_str_equal(channel, "main")) || *has || !nc_control_is_stream_socket(*fd))
+    return nc_fail(error, NC_ERROR_PROTOCOL, "QEMU's channel \"%s\": %s", channel,
+                   *has ? "given twice" : "no such channel, or no stream socket came with it");
+  *has = true;
+  (is_preempt ? nc_control_start_preempt : nc_control_start_main)(&c->mover, nc_fd_steal(fd));
   return true;
 }
 
@@ -285,7 +307,7 @@ nc_control_links_are_down(NcMover *m)
 static bool
 nc_control_qemu_has_all(NcMover *m)
 {
-  return !m->back_receiver || nc_back_receiver_is_idle(m->back_receiver);
+  return !m->back_receiver || nc_ordered_receiver_is_idle(nc_back_receiver_channel(m->back_receiver));
 }
 
 /* ${last}: the frame each connection ends with. */

@@ -44,8 +44,17 @@
 /* Return path: a batch of it, and what may be unacknowledged. A bitmap of 1 TiB is 32 MiB: it flows. */
 #define NC_MOVER_BACK_BATCH_BYTES (64u << 10)
 #define NC_MOVER_BACK_WINDOW_BYTES (1u << 20)
+/* The preempt channel likewise: half of it is for pages that a guest waits for (hot.h). 20 ms at 1 Gbit/s are 2.5 MB. */
+#define NC_MOVER_PREEMPT_WINDOW_BYTES (2u << 20)
+/* No more hot pages are asked for while this much of it is under way, or something urgent waits; we look again after a while. */
+#define NC_MOVER_HOT_UNACKED_BYTES (NC_MOVER_PREEMPT_WINDOW_BYTES / 2)
+#define NC_MOVER_HOT_AGAIN_US 1000
+/* Batches of such a channel under way: each costs a hundred bytes of headers, however small it is. */
+#define NC_MOVER_ORDERED_BATCHES 8192u
+/* PONGs that novacrond is told of: QEMU sends about five; one that sends many more is not to keep it busy. */
+#define NC_MOVER_MAX_PONGS 32u
 
-/* Urgent bytes not confirmed: the return path's window, and some statements. */
+/* Urgent bytes not confirmed: the window of one such channel with its headers, and some statements. */
 #define NC_MOVER_URGENT_BYTES (4u << 20)
 
 /*

@@ -337,8 +337,10 @@ nc_link_take_bulk(NcLink *l)
     return false;
   }
   GByteArray *conclusion = nc_outbox_take_conclusion(nc_source_outbox(m->source)); /* whatever the rate limit says */
-  if (conclusion)
+  if (conclusion) {
     nc_mover_send_urgent(m, conclusion);
+    nc_outbox_concluded(nc_source_outbox(m->source));
+  }
   return l->chunk_length < l->bulk_bytes && nc_outbox_take(nc_source_outbox(m->source), l->index, &l->frame);
 }
 
@@ -441,6 +443,22 @@ nc_link_write(NcLink *l, bool *moved, GError **error)
   }
 }
 
+/*
+ * What the kernel has measured while TCP and TLS shook hands is the round trip of an empty path; the first PONG may already
+ * have waited behind batches, and a window computed from that keeps the path's queue full.
+ */
+static void
+nc_link_seed_rtt(NcLink *l)
+{
+  struct tcp_info info = { 0 };
+  socklen_t length = sizeof info;
+
+  if (!l->mover->source || getsockopt(l->fd, IPPROTO_TCP, TCP_INFO, &info, &length) < 0)
+    return;
+  if (info.tcpi_min_rtt != 0 && info.tcpi_min_rtt != ~0u)
+    nc_outbox_rtt(nc_source_outbox(l->mover->source), info.tcpi_min_rtt);
+}
+
 static bool
 nc_link_take_pong(NcLink *l, GError **error)
 {
@@ -470,6 +488,8 @@ nc_link_handle_frame(NcLink *l, GError **error)
     l->has_hello = true;
     l->deadline_us = 0;
     nc_mover_link_ready(m, l->index, nc_tls_cipher(l->tls));
+    if (nc_link_is_carrier(l))
+      nc_link_seed_rtt(l);
     if (nc_link_is_carrier(l) && m->setup.streams > 1) /* what is urgent has others' bulk to share the path with only */
       nc_link_set_option(l, l->fd, IPPROTO_TCP, TCP_NOTSENT_LOWAT, NC_MOVER_NOTSENT_URGENT_BYTES);
     return true;

@@ -155,7 +155,11 @@ nc_mover_send_ack(NcMover *m, uint8_t channel, uint64_t seq, uint64_t offset)
 bool
 nc_mover_confirmed(NcMover *m, uint64_t count, GError **error)
 {
-  return nc_urgent_confirmed(m->urgent, count, error);
+  if (!nc_urgent_confirmed(m->urgent, count, error))
+    return false;
+  if (m->source)
+    nc_outbox_confirmed(nc_source_outbox(m->source));
+  return true;
 }
 
 void

@@ -7,8 +7,11 @@
 #include "base/msg.h"
 #include "mover/back_receiver.h"
 #include "mover/back_sender.h"
+#include "mover/hot.h"
 #include "mover/link.h"
 #include "mover/outbox.h"
+#include "mover/preempt_receiver.h"
+#include "mover/preempt_sender.h"
 #include "mover/sink.h"
 #include "mover/source.h"
 
@@ -198,17 +201,20 @@ nc_mover_add_chain(json_t *object, const char *key, const NcChain *chain)
 static void
 nc_mover_add_totals(NcMover *m, json_t *object)
 {
-  NcChain forward, backward;
+  NcChain forward, backward, preempt;
 
   if (m->setup.is_source) {
     nc_outbox_position(nc_source_outbox(m->source), &forward);
-    nc_back_receiver_position(m->back_receiver, &backward);
+    nc_ordered_receiver_position(nc_back_receiver_channel(m->back_receiver), &backward);
+    nc_ordered_sender_position(nc_preempt_sender_channel(m->preempt_sender), &preempt);
   } else {
     nc_sink_position(m->sink, &forward);
-    nc_back_sender_position(m->back_sender, &backward);
+    nc_ordered_sender_position(nc_back_sender_channel(m->back_sender), &backward);
+    nc_ordered_receiver_position(nc_preempt_receiver_channel(m->preempt_receiver), &preempt);
   }
   nc_mover_add_chain(object, "sha256", &forward);
   nc_mover_add_chain(object, "rev_sha256", &backward);
+  nc_mover_add_chain(object, "preempt_sha256", &preempt);
 }
 
 /* How batches are coded: now, and of policy auto how many so far. */
@@ -253,11 +259,18 @@ nc_mover_connections(NcMover *m)
 json_t *
 nc_mover_progress(NcMover *m, const char *event, int64_t now_us)
 {
+  uint64_t hot_asked = 0, hot_seen = 0;
+
+  if (m->hot)
+    nc_hot_totals(m->hot, &hot_asked, &hot_seen);
   const struct {
     const char *key;
     uint64_t value;
   } numbers[] = {
     { "stream_bytes", nc_counted(&m->counters.stream_bytes) },
+    { "preempt_bytes", nc_counted(&m->counters.preempt_bytes) },
+    { "hot_asked", hot_asked },
+    { "hot_pages", hot_seen },
     { "wire_bytes", nc_counted(&m->counters.wire_bytes) },
     { "pages", nc_counted(&m->counters.pages) },
     { "zero_pages", nc_counted(&m->counters.zero_pages) },

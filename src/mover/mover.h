@@ -5,20 +5,23 @@
  *
  *   source       QEMU -> reader -> outbox[ encode x W ] -> link x N ==TLS==>
  *   destination  ==TLS==> link x N [ decode, verify ] -> sink [ reorder ] -> writer -> QEMU
- *   return path  QEMU -> back sender -> link 0 ==TLS==> link 0 -> back receiver -> QEMU
+ *   return path  QEMU -> back sender -> carrier ==TLS==> link -> back receiver -> QEMU
+ *   preempt      QEMU -> preempt sender -> carrier ==TLS==> link -> preempt receiver -> QEMU
  *
  * Threads. The main thread talks to novacrond and to nobody else (control.c):
  * whatever blocks on QEMU or the network, it still answers, and when
  * descriptor 3 closes it ends the process at once. Source: one reader
  * (source.c), W encoders (outbox.c). Destination: one writer (sink.c). Both:
  * one thread per TLS connection (link.c), which does reading and writing, as
- * OpenSSL's connections are not for two threads; two or one for the return path
- * (back_sender.c, back_receiver.c).
+ * OpenSSL's connections are not for two threads; one for the return path
+ * (back_sender.c, back_receiver.c) and one for the preempt channel, if QEMU has it
+ * (preempt_sender.c, preempt_receiver.c).
  *
  * Order. A batch gets its sequence number when the reader cuts it from the
  * stream, is encoded by any worker, leaves by any connection in sequence order,
  * is decoded and verified by the thread of the connection it arrived on, and put in order again by
- * the sink. The return path is one batch sequence, sent on the carrier (links.h). What
+ * the sink. The return path and the preempt channel are one batch sequence each, sent on the carrier (links.h,
+ * ordered.h). What
  * concludes the stream (GRANT, END) names an offset; the sink holds it until
  * everything before that offset has been delivered.
  *
@@ -30,12 +33,19 @@
  * rate limit (shaper.h) bulk waits for the bucket before each record, and a frame
  * that something urgent waits for is finished at once.
  *
+ * Post-copy. From the package's last byte on the machine may run at the destination and
+ * wait for any page that is still here. GRANT leaves behind the package while the stream goes on; nothing is
+ * kept back to be filled, little is unsent, and what comes on the preempt channel overtakes
+ * everything at each queue. What the guest has written often is asked for before it is missed (hot.h), by
+ * the one thread that writes to the source's QEMU. The end of the main channel is held until the preempt channel's
+ * pages were delivered (preempt_sender.h).
+ *
  * Bounds. Everything that a peer, QEMU or a slow link could make grow has one:
  * raw bytes read from QEMU but not yet in TLS (outbox.h: a few batches, less on a
  * slow link; what is behind that stays in QEMU and is what QEMU measures);
  * unacknowledged wire bytes (wire/flight.h); batches and raw bytes ahead of the
  * next expected one at the destination (sink.h; more is a protocol error);
- * unacknowledged return-path bytes (back_sender.h), urgent frames not confirmed (urgent.h), handshakes
+ * unacknowledged bytes of the return path and the preempt channel (ordered.h), urgent frames not confirmed (urgent.h), handshakes
  * at a time (link.c). Acknowledgements, pings and pongs are latched, not queued.
  *
  * Failure. The first error wins: nc_mover_fail() keeps it and wakes the main
@@ -78,11 +88,15 @@ typedef struct NcSource NcSource;
 typedef struct NcSink NcSink;
 typedef struct NcBackSender NcBackSender;
 typedef struct NcBackReceiver NcBackReceiver;
+typedef struct NcHot NcHot;
+typedef struct NcPreemptSender NcPreemptSender;
+typedef struct NcPreemptReceiver NcPreemptReceiver;
 typedef struct NcUrgent NcUrgent;
 
 /* Written by the data path without locks, read for progress. */
 typedef struct {
   _Atomic uint64_t stream_bytes;         /* read from the source's QEMU / delivered to the destination's */
+  _Atomic uint64_t preempt_bytes;        /* the same of the preempt channel */
   _Atomic uint64_t wire_bytes;           /* TLS payload, sent and received, all connections */
   _Atomic uint64_t delivered_wire_bytes; /* bulk frames acknowledged / received in order */
   _Atomic uint64_t batches;
@@ -151,9 +165,12 @@ typedef struct NcMover {
   NcUrgent *urgent;
   NcShaper *shaper;                    /* bulk asks it; the destination's has no limit */
   NcSource *source;
+  NcHot *hot;
   NcBackReceiver *back_receiver;
+  NcPreemptSender *preempt_sender; /* idle unless QEMU has such a channel, like preempt_receiver */
   NcSink *sink;
   NcBackSender *back_sender;
+  NcPreemptReceiver *preempt_receiver;
   NcShadow *shadow; /* NULL: pages are not kept. The reader's or the writer's */
 } NcMover;
 

@@ -3,8 +3,10 @@
 #include "mover/outbox.h"
 #include "base/ident.h"
 #include "base/log.h"
+#include "mover/back_receiver.h"
 #include "mover/limits.h"
 #include "mover/links.h"
+#include "mover/urgent.h"
 #include "wire/bucket.h"
 #include "wire/flight.h"
 #include "wire/frame.h"
@@ -31,6 +33,7 @@ typedef struct {
   bool sent;     /* it was, at least once */
   bool queued;   /* in the resend queue */
   bool refused;  /* the peer has asked for it again; once is enough */
+  int64_t written_us; /* when; the last time */
   unsigned rung; /* with a tuner: how it was coded, */
   double work;   /* and its size for it */
 } NcOutSlot;
@@ -39,7 +42,20 @@ typedef struct {
 typedef struct {
   uint64_t epoch;
   uint64_t after_seq; /* leaves when every batch with a smaller number was taken */
+  bool is_due;        /* they were, */
+  NcChain at;         /* and this is the chain over them */
 } NcConclusion;
+
+/*
+ * The destination can compare what it has delivered with a statement as long as it remembers the place
+ * (NC_MOVER_BOUNDARIES). So bulk does not run away from a GRANT that is stuck with a carrier.
+ */
+typedef struct {
+  bool is_open;       /* it was taken, and is not known to have arrived */
+  uint64_t after_seq; /* its place */
+  uint64_t number;    /* it is among so many urgent frames; UINT64_MAX: not yet */
+  bool blocks;        /* bulk waits for it */
+} NcOutGrant;
 
 struct NcOutbox {
   NcMover *mover;
@@ -60,6 +76,8 @@ struct NcOutbox {
   int64_t wait_since_us;
   double link_share; /* and of the last NC_OUTBOX_SCARCE_US or so, what part of the time it was the link */
   GQueue conclusions; /* of NcConclusion; at most one GRANT and one END per message of novacrond */
+  NcOutGrant grant;   /* the last one */
+  bool brief;
 
   uint64_t unsent_raw_bytes;
   uint64_t in_flight_wire_bytes;
@@ -112,11 +130,13 @@ nc_outbox_slot(NcOutbox *o, uint64_t seq)
   return &o->ring[seq % NC_MOVER_MAX_AHEAD];
 }
 
-/* How many raw bytes may wait for TLS. See design.md section 4, rule 4. */
+/* How many raw bytes may wait for TLS: of the pause, or in post-copy of a page the guest waits for, a small part. */
 static uint64_t
 nc_outbox_unsent_limit_locked(const NcOutbox *o)
 {
   uint64_t most = (uint64_t)(o->mover->setup.workers + NC_MOVER_SPARE_BATCHES) * NC_BATCH_RAW_TARGET;
+  if (o->brief)
+    return NC_MOVER_MIN_UNSENT_BYTES;
   if (o->raw_rate_bps <= 0)
     return most;
   double share = o->raw_rate_bps * o->mover->setup.pause_budget_ms / 1000 * NC_MOVER_PAUSE_SHARE;
@@ -221,6 +241,27 @@ nc_outbox_submit(NcOutbox *o, NcRawBatch *batch)
   pthread_mutex_unlock(&o->lock);
 }
 
+/* Conclusions behind the last batch taken are due, and what they state is known now, and not any more later. */
+static void
+nc_outbox_settle_conclusions_locked(NcOutbox *o)
+{
+  for (GList *i = o->conclusions.head; i; i = i->next) {
+    NcConclusion *c = i->data;
+    if (c->is_due || c->after_seq != o->next_take)
+      continue;
+    c->is_due = true;
+    c->at = o->chain;
+  }
+}
+
+void
+nc_outbox_be_brief(NcOutbox *o)
+{
+  pthread_mutex_lock(&o->lock);
+  o->brief = true;
+  pthread_mutex_unlock(&o->lock);
+}
+
 void
 nc_outbox_conclude(NcOutbox *o, uint64_t epoch)
 {
@@ -229,6 +270,7 @@ nc_outbox_conclude(NcOutbox *o, uint64_t epoch)
   pthread_mutex_lock(&o->lock);
   *conclusion = (NcConclusion){ .epoch = epoch, .after_seq = o->next_submit };
   g_queue_push_tail(&o->conclusions, conclusion);
+  nc_outbox_settle_conclusions_locked(o);
   pthread_mutex_unlock(&o->lock);
   nc_mover_wake_links(o->mover);
 }
@@ -377,28 +419,64 @@ nc_outbox_encode(void *argument)
   return NULL;
 }
 
-/* Both name the end of the last batch taken, which is that of the stream when they were asked for. */
+/* Both name the end of what was submitted when they were asked for. */
 static GByteArray *
-nc_outbox_encode_conclusion_locked(const NcOutbox *o, uint64_t epoch)
+nc_outbox_encode_conclusion(const NcConclusion *c)
 {
-  NcFrameGrant grant = { .epoch = epoch, .offset = o->chain.offset };
-  NcFrameEnd end = { .offset = o->chain.offset };
+  NcFrameGrant grant = { .epoch = c->epoch, .offset = c->at.offset };
+  NcFrameEnd end = { .offset = c->at.offset };
 
-  memcpy(grant.sha256, o->chain.value, sizeof grant.sha256);
-  memcpy(end.sha256, o->chain.value, sizeof end.sha256);
-  return epoch > 0 ? nc_frame_encode_grant(&grant) : nc_frame_encode_end(NC_CHANNEL_MAIN, &end);
+  memcpy(grant.sha256, c->at.value, sizeof grant.sha256);
+  memcpy(end.sha256, c->at.value, sizeof end.sha256);
+  return c->epoch > 0 ? nc_frame_encode_grant(&grant) : nc_frame_encode_end(NC_CHANNEL_MAIN, &end);
 }
 
 static GByteArray *
 nc_outbox_take_conclusion_locked(NcOutbox *o)
 {
   NcConclusion *first = g_queue_peek_head(&o->conclusions);
-  if (!first || o->next_take < first->after_seq)
+  if (!first || !first->is_due)
     return NULL;
   g_queue_pop_head(&o->conclusions);
-  GByteArray *frame = nc_outbox_encode_conclusion_locked(o, first->epoch);
+  GByteArray *frame = nc_outbox_encode_conclusion(first);
+  if (first->epoch > 0)
+    o->grant = (NcOutGrant){ .is_open = true, .after_seq = first->after_seq, .number = UINT64_MAX };
   g_free(first);
   return frame;
+}
+
+/* Has bulk got so far from the last GRANT that it must have arrived first? */
+static bool
+nc_outbox_awaits_grant_locked(NcOutbox *o)
+{
+  if (!o->grant.is_open || o->next_take - o->grant.after_seq < NC_MOVER_BOUNDARIES / 2)
+    return false;
+  o->grant.is_open = !nc_urgent_is_confirmed(o->mover->urgent, o->grant.number);
+  o->grant.blocks = o->grant.is_open;
+  return o->grant.is_open;
+}
+
+void
+nc_outbox_concluded(NcOutbox *o)
+{
+  pthread_mutex_lock(&o->lock);
+  bool granted = o->grant.is_open && o->grant.number == UINT64_MAX;
+  if (granted)
+    o->grant.number = nc_urgent_pushed(o->mover->urgent); /* or some of those behind it, which come later */
+  pthread_mutex_unlock(&o->lock);
+  if (granted)
+    nc_back_receiver_may_ask(o->mover->back_receiver);
+}
+
+void
+nc_outbox_confirmed(NcOutbox *o)
+{
+  pthread_mutex_lock(&o->lock);
+  bool blocked = o->grant.blocks;
+  o->grant.blocks = false;
+  pthread_mutex_unlock(&o->lock);
+  if (blocked)
+    nc_mover_wake_links(o->mover);
 }
 
 /* The window is asked with something in flight only: a batch larger than it must be able to pass. */
@@ -445,7 +523,8 @@ nc_outbox_take_next_locked(NcOutbox *o, unsigned link, NcOutFrame *ret)
 {
   NcOutSlot *slot = nc_outbox_slot(o, o->next_take);
 
-  if (o->next_take == o->next_submit || !slot->payload || !nc_outbox_window_has_room_locked(o, slot))
+  if (o->next_take == o->next_submit || !slot->payload || !nc_outbox_window_has_room_locked(o, slot) ||
+      nc_outbox_awaits_grant_locked(o))
     return false;
   nc_outbox_give_locked(o, slot, o->next_take++, link, ret);
   if (o->in_flight_wire_bytes == 0) { /* only what happens under load is a rate */
@@ -455,6 +534,7 @@ nc_outbox_take_next_locked(NcOutbox *o, unsigned link, NcOutFrame *ret)
   o->in_flight_wire_bytes += slot->wire_bytes;
   o->in_flight_raw_bytes += slot->raw_bytes;
   nc_chain_append(&o->chain, slot->raw_bytes, nc_batch_sha256(slot->payload->data));
+  nc_outbox_settle_conclusions_locked(o);
   nc_outbox_note_wait_locked(o);
   return true;
 }
@@ -485,6 +565,7 @@ nc_outbox_written(NcOutbox *o, const NcOutFrame *frame)
   NcOutSlot *slot = frame->seq >= o->next_ack ? nc_outbox_slot(o, frame->seq) : NULL; /* NULL: the copy before it arrived */
   if (slot) {
     slot->written = true;
+    slot->written_us = nc_mono_us();
     if (!slot->sent)
       o->unsent_raw_bytes -= slot->raw_bytes;
     slot->sent = true;
@@ -553,6 +634,7 @@ bool
 nc_outbox_acked(NcOutbox *o, uint64_t seq, uint64_t offset, GError **error)
 {
   uint64_t wire = 0, raw = 0;
+  int64_t written_us = 0;
 
   pthread_mutex_lock(&o->lock);
   int64_t now_us = nc_mono_us(); /* under the lock: it must not go backwards */
@@ -561,6 +643,7 @@ nc_outbox_acked(NcOutbox *o, uint64_t seq, uint64_t offset, GError **error)
     NcOutSlot *slot = nc_outbox_slot(o, o->next_ack);
     wire += slot->wire_bytes;
     raw += slot->raw_bytes;
+    written_us = MAX(written_us, slot->written_us);
     if (o->tuner)
       nc_tuner_acked(o->tuner, slot->rung, slot->wire_bytes, slot->work, (uint64_t)now_us);
     g_byte_array_unref(slot->header);
@@ -571,7 +654,7 @@ nc_outbox_acked(NcOutbox *o, uint64_t seq, uint64_t offset, GError **error)
   o->in_flight_wire_bytes -= wire;
   o->in_flight_raw_bytes -= raw;
   if (ok) {
-    nc_flight_acked(o->flight, wire, o->in_flight_wire_bytes, (uint64_t)now_us);
+    nc_flight_acked(o->flight, wire, o->in_flight_wire_bytes, (uint64_t)written_us, (uint64_t)now_us);
     nc_outbox_measure_locked(o, raw, now_us);
     atomic_store_explicit(&o->mover->counters.window_bytes, nc_flight_window(o->flight), memory_order_relaxed);
   }

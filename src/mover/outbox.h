@@ -12,6 +12,7 @@
  *   unsent    raw bytes submitted and not yet entirely in TLS: a few batches,
  *             and less where 10 % of the pause budget at the measured rate is
  *             less. nc_outbox_submit() blocks on it.
+ *             In post-copy, where the guest may wait for what is behind, the least.
  *   in flight wire bytes taken and not acknowledged: wire/flight.h; besides,
  *             never more batches or raw bytes than the destination accepts.
  */
@@ -58,8 +59,13 @@ void nc_outbox_limit(NcOutbox *o, uint32_t batches, uint64_t raw_bytes);
 void nc_outbox_submit(NcOutbox *o, NcRawBatch *batch);
 /* Bytes a batch should have now: smaller on a slow link. */
 uint32_t nc_outbox_batch_target(NcOutbox *o);
-/* GRANT(${epoch}), or END if that is 0, leaves behind everything submitted so far. The reader's thread. */
+/*
+ * GRANT(${epoch}), or END if that is 0, leaves behind everything submitted so far, and names that place, whatever is
+ * submitted later. The reader's thread.
+ */
 void nc_outbox_conclude(NcOutbox *o, uint64_t epoch);
+/* From now on little waits here (see above): post-copy has begun. The reader's thread. */
+void nc_outbox_be_brief(NcOutbox *o);
 /* The chain over the batches that links have taken. Any thread. */
 void nc_outbox_position(NcOutbox *o, NcChain *ret);
 
@@ -67,6 +73,10 @@ void nc_outbox_position(NcOutbox *o, NcChain *ret);
 bool nc_outbox_take(NcOutbox *o, unsigned link, NcOutFrame *ret);
 /* GRANT or END, if everything before it was taken: a whole frame, to be sent as urgent one. NULL: none. */
 GByteArray *nc_outbox_take_conclusion(NcOutbox *o);
+/* What nc_outbox_take_conclusion() gave is among the urgent frames. */
+void nc_outbox_concluded(NcOutbox *o);
+/* The other side has confirmed urgent frames: one may have been the GRANT that batches wait for. Any link's thread. */
+void nc_outbox_confirmed(NcOutbox *o);
 /* The batch ${frame} is entirely written. */
 void nc_outbox_written(NcOutbox *o, const NcOutFrame *frame);
 /*

@@ -78,9 +78,11 @@ nc_mover_spawn(const NcMoverProgram *program, int control, pid_t *ret_pid, GErro
   const char *argv[] = { program->binary, uid, gid, level, NULL };
   const int from[] = { control };
   const int to[] = { NC_MOVER_CONTROL_FD };
+  /* What is preloaded into us need not get along with the mover's sandbox. */
+  g_auto(GStrv) environment = g_environ_unsetenv(g_get_environ(), "LD_PRELOAD");
   g_autoptr(GError) problem = NULL;
 
-  if (!g_spawn_async_with_pipes_and_fds(NULL, argv, NULL, G_SPAWN_DO_NOT_REAP_CHILD | G_SPAWN_SEARCH_PATH, NULL, NULL,
+  if (!g_spawn_async_with_pipes_and_fds(NULL, argv, (const char *const *)environment, G_SPAWN_DO_NOT_REAP_CHILD | G_SPAWN_SEARCH_PATH, NULL, NULL,
                                         -1, -1, -1, from, to, 1, ret_pid, NULL, NULL, NULL, &problem))
     return nc_fail(error, NC_ERROR_INTERNAL,
                    "can't start the mover %s: %s (say where it is: mover_binary, or --mover of a relay)",

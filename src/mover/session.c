@@ -7,6 +7,8 @@
 #include "mover/limits.h"
 #include "mover/link.h"
 #include "mover/links.h"
+#include "mover/preempt_receiver.h"
+#include "mover/preempt_sender.h"
 #include "mover/sink.h"
 #include "mover/source.h"
 #include "mover/urgent.h"
@@ -29,8 +31,13 @@ nc_session_batch(NcMover *m, NcLink *link, const NcFrame *frame, GError **error)
 static bool
 nc_session_back_batch(NcMover *m, NcLink *link, const NcFrame *frame, GError **error)
 {
-  return nc_back_receiver_batch(m->back_receiver, nc_link_decoder(link), frame->argument, frame->payload,
-                                frame->payload_bytes, error);
+  return nc_ordered_receiver_batch(nc_back_receiver_channel(m->back_receiver), nc_link_decoder(link), frame, error);
+}
+
+static bool
+nc_session_preempt_batch(NcMover *m, NcLink *link, const NcFrame *frame, GError **error)
+{
+  return nc_ordered_receiver_batch(nc_preempt_receiver_channel(m->preempt_receiver), nc_link_decoder(link), frame, error);
 }
 
 static bool
@@ -51,7 +58,16 @@ static bool
 nc_session_back_ack(NcMover *m, NcLink *link, const NcFrame *frame, GError **error)
 {
   NcFrameAck ack;
-  return nc_frame_check_ack(frame, &ack, error) && nc_back_sender_acked(m->back_sender, ack.seq, ack.offset, error);
+  return nc_frame_check_ack(frame, &ack, error) &&
+         nc_ordered_sender_acked(nc_back_sender_channel(m->back_sender), ack.seq, ack.offset, error);
+}
+
+static bool
+nc_session_preempt_ack(NcMover *m, NcLink *link, const NcFrame *frame, GError **error)
+{
+  NcFrameAck ack;
+  return nc_frame_check_ack(frame, &ack, error) &&
+         nc_ordered_sender_acked(nc_preempt_sender_channel(m->preempt_sender), ack.seq, ack.offset, error);
 }
 
 static bool
@@ -87,6 +103,14 @@ nc_session_back_end(NcMover *m, NcLink *link, const NcFrame *frame, GError **err
     return false;
   nc_log(NC_LOG_INFO, "mover", "the destination's QEMU has closed after %" G_GUINT64_FORMAT " bytes", end.offset);
   return true;
+}
+
+static bool
+nc_session_preempt_end(NcMover *m, NcLink *link, const NcFrame *frame, GError **error)
+{
+  NcFrameEnd end;
+  return nc_frame_check_end(frame, &end, error) &&
+         nc_ordered_receiver_end(nc_preempt_receiver_channel(m->preempt_receiver), &end, error);
 }
 
 static bool
@@ -187,6 +211,9 @@ static const NcSessionRule nc_session_rules[] = {
   { NC_FRAME_DIGEST, NC_CHANNEL_MAIN, NC_AT_SOURCE, nc_session_digest },
   { NC_FRAME_END, NC_CHANNEL_MAIN, NC_AT_DESTINATION, nc_session_end },
   { NC_FRAME_END, NC_CHANNEL_RETURN, NC_AT_SOURCE, nc_session_back_end },
+  { NC_FRAME_BATCH, NC_CHANNEL_PREEMPT, NC_AT_DESTINATION, nc_session_preempt_batch },
+  { NC_FRAME_ACK, NC_CHANNEL_PREEMPT, NC_AT_SOURCE, nc_session_preempt_ack },
+  { NC_FRAME_END, NC_CHANNEL_PREEMPT, NC_AT_DESTINATION, nc_session_preempt_end },
   { NC_FRAME_URGENT, NC_CHANNEL_CONTROL, NC_AT_BOTH, nc_session_urgent },
   { NC_FRAME_RECEIVED, NC_CHANNEL_CONTROL, NC_AT_BOTH, nc_session_received },
   { NC_FRAME_ERROR, NC_CHANNEL_CONTROL, NC_AT_BOTH, nc_session_error },

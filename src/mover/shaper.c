@@ -86,6 +86,17 @@ nc_shaper_rate(NcShaper *s)
   return atomic_load_explicit(&s->rate_bps, memory_order_relaxed);
 }
 
+bool
+nc_shaper_has_room(NcShaper *s)
+{
+  if (nc_shaper_rate(s) == 0)
+    return true;
+  pthread_mutex_lock(&s->lock);
+  bool has_room = nc_bucket_available(&s->bucket, (uint64_t)nc_mono_us()) > 0;
+  pthread_mutex_unlock(&s->lock);
+  return has_room;
+}
+
 static bool
 nc_shaper_read_kernel(int fd, struct tcp_info *ret)
 {

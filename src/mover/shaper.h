@@ -47,6 +47,9 @@ void nc_shaper_rtt(NcShaper *s, uint64_t rtt_us);
 /* The rate that is kept now; 0: none. Any thread. */
 uint64_t nc_shaper_rate(NcShaper *s);
 
+/* Is something of the limit left? For those who need not begin anything now. Any thread. */
+bool nc_shaper_has_room(NcShaper *s);
+
 /* Connection ${fd} (borrowed), established. */
 void nc_shaper_attach(NcShaper *s, NcShaperPort *port, int fd);
 /*

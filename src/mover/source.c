@@ -3,7 +3,10 @@
 #include "mover/source.h"
 #include "base/ident.h"
 #include "base/log.h"
+#include "mover/back_receiver.h"
+#include "mover/hot.h"
 #include "mover/limits.h"
+#include "mover/preempt_sender.h"
 #include "wire/frame.h"
 
 #include <errno.h>
@@ -27,6 +30,9 @@ struct NcSource {
   uint32_t filled;   /* bytes in it */
   uint32_t complete; /* of those, up to the end of the last whole record */
   bool opaque_told;
+  bool postcopy; /* the package is complete; it was told */
+  bool brief;    /* a guest may wait for what is read */
+  bool is_counted; /* how often pages were sent before the package: nothing is added any more */
   int64_t silent_since_us; /* while a grant is wanted; 0: not silent */
 };
 
@@ -74,6 +80,8 @@ nc_source_cut(NcSource *s)
 
   if (s->complete == 0)
     return;
+  if (s->brief && nc_stream_parser_at_tail(s->parser)) /* the other QEMU will believe that it has every page */
+    nc_preempt_sender_settle(s->mover->preempt_sender);
   s->batch = nc_raw_batch_new(full->offset + s->complete);
   memcpy(s->batch->data, full->data + s->complete, rest);
   full->length = s->complete;
@@ -96,6 +104,42 @@ nc_source_report_opaque(NcSource *s)
 }
 
 static void
+nc_source_report_postcopy(NcSource *s)
+{
+  bool begins = !s->postcopy && nc_stream_parser_in_postcopy(s->parser);
+
+  if (!s->brief && (begins || nc_stream_parser_is_orphan(s->parser))) {
+    s->brief = true;
+    nc_outbox_be_brief(s->outbox);
+  }
+  if (!begins)
+    return;
+  s->postcopy = true;
+  nc_mover_emit(s->mover, json_pack("{s:s, s:I}", "ev", "postcopy", "offset",
+                                    (json_int_t)nc_stream_parser_package_end(s->parser)));
+}
+
+/* Which pages are hot: before the package's end it is counted, behind it they leave. From record ${first} of the batch on. */
+static void
+nc_source_count_pages(NcSource *s, guint first)
+{
+  const NcStreamRecord *records = (const NcStreamRecord *)(void *)s->batch->records->data;
+  guint n = s->batch->records->len, late = first;
+
+  for (size_t i = nc_hot_block_count(s->mover->hot); i < nc_stream_parser_block_count(s->parser); i++)
+    nc_hot_add_block(s->mover->hot, nc_stream_parser_block(s->parser, i));
+  while (late < n && !(s->postcopy && s->batch->offset + records[late].start >= nc_stream_parser_package_end(s->parser)))
+    late++;
+  if (!s->is_counted)
+    nc_hot_count(s->mover->hot, records + first, late - first);
+  if (s->postcopy && !s->is_counted)
+    nc_hot_enter(s->mover->hot, nc_stream_parser_discards(s->parser));
+  s->is_counted = s->postcopy;
+  if (late < n && nc_hot_sent(s->mover->hot, records + late, n - late))
+    nc_back_receiver_ask_on(s->mover->back_receiver);
+}
+
+static void
 nc_source_scan(NcSource *s)
 {
   GArray *records = s->batch->records;
@@ -106,6 +150,8 @@ nc_source_scan(NcSource *s)
     g_array_index(records, NcStreamRecord, i).start += s->complete;
   s->complete += (uint32_t)consumed;
   nc_source_report_opaque(s);
+  nc_source_report_postcopy(s);
+  nc_source_count_pages(s, before);
 }
 
 /* Receives what is there, up to the batch's size. Returns recv()'s result. */
@@ -125,13 +171,26 @@ nc_source_receive(NcSource *s, uint32_t target)
   return n;
 }
 
+/* Behind everything that was cut. */
 static void
 nc_source_send_grant(NcSource *s, uint64_t epoch)
 {
   nc_outbox_conclude(s->outbox, epoch);
   nc_log(NC_LOG_INFO, "mover", "run right %" G_GUINT64_FORMAT " granted behind byte %" G_GUINT64_FORMAT, epoch,
-         s->batch->offset + s->filled);
-  atomic_store(&s->wanted_epoch, 0);
+         s->batch->offset);
+  atomic_compare_exchange_strong(&s->wanted_epoch, &epoch, 0); /* unless there is a newer one */
+}
+
+/* Post-copy: the destination has what it needs to run, and waits. Pages flow on, so nobody waits for silence. */
+static void
+nc_source_grant_behind_package(NcSource *s)
+{
+  uint64_t epoch = atomic_load(&s->wanted_epoch);
+
+  if (!s->postcopy || epoch == 0)
+    return;
+  nc_source_cut(s);
+  nc_source_send_grant(s, epoch);
 }
 
 /* Called when the socket has nothing more; returns how long to wait at most, or -1. */
@@ -140,6 +199,10 @@ nc_source_consider_grant(NcSource *s)
 {
   uint64_t epoch = atomic_load(&s->wanted_epoch);
 
+  if (s->postcopy) {
+    nc_source_grant_behind_package(s);
+    return -1;
+  }
   if (epoch == 0) {
     s->silent_since_us = 0; /* silence before the question says nothing */
     return -1;
@@ -168,12 +231,12 @@ nc_source_poll(NcSource *s, int timeout_ms)
     return; /* somebody else's wake-up was drained with it: nothing is lost */
 }
 
-/* The socket is empty: send what is complete, after a moment if that is little. */
+/* The socket is empty: send what is complete, after a moment if that is little and no guest waits for it. */
 static void
 nc_source_idle(NcSource *s, bool *waited)
 {
-  bool patient =
-      !*waited && s->complete > 0 && s->complete < NC_MOVER_COALESCE_BYTES && atomic_load(&s->wanted_epoch) == 0;
+  bool patient = !*waited && !s->brief && s->complete > 0 && s->complete < NC_MOVER_COALESCE_BYTES &&
+                 atomic_load(&s->wanted_epoch) == 0;
   if (patient) {
     *waited = true;
     nc_source_poll(s, NC_MOVER_COALESCE_MS);
@@ -188,6 +251,7 @@ nc_source_conclude(NcSource *s)
 {
   bool tail = s->complete == s->filled && nc_stream_parser_at_tail(s->parser);
 
+  nc_hot_stop(s->mover->hot);
   nc_mover_emit(s->mover, json_pack("{s:s, s:I, s:b}", "ev", "end", "stream_bytes",
                                     (json_int_t)(s->batch->offset + s->filled), "tail", (int)tail));
   s->complete = s->filled; /* a torn record is the stream's last piece all the same */
@@ -203,6 +267,7 @@ nc_source_run(void *argument)
   bool waited = false; /* for more, with this batch */
 
   for (;;) {
+    nc_source_grant_behind_package(s);
     uint32_t target = nc_outbox_batch_target(s->outbox);
     if (s->complete >= target) {
       nc_source_cut(s);

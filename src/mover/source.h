@@ -5,8 +5,8 @@
  * One thread receives straight into the current batch, lets the parser find
  * the records, and cuts the batch when it is full or when the socket has
  * nothing more: then, if it is small, after one more millisecond. Whatever is
- * complete never waits longer; QEMU may be waiting for its effect. An
- * incomplete record at the end moves on to the next batch.
+ * complete never waits longer; QEMU may be waiting for its effect. In post-copy a
+ * guest is, and nothing waits at all. An incomplete record at the end moves on to the next batch.
  *
  * There is nothing to tune on QEMU's socket: what a UNIX socket holds is the
  * sender's SO_SNDBUF, QEMU's own.
@@ -23,7 +23,8 @@ void nc_source_start(NcSource *s, int qemu);
  * RELEASED(${epoch}) is durable: when the stream has come to its end (it is
  * silent, and ends with EOF and the machine's description; or it has reached
  * device state and is silent for NC_MOVER_GRANT_IDLE_MS), GRANT goes behind its
- * last byte. Any thread.
+ * last byte. In post-copy it goes as soon as the package is complete, behind that and what
+ * has come since; the stream goes on. Any thread.
  */
 void nc_source_grant(NcSource *s, uint64_t epoch);
 /* Where the links get their bulk from. */

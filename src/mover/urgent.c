@@ -90,6 +90,33 @@ nc_urgent_pop(NcUrgent *u)
   return frame;
 }
 
+uint64_t
+nc_urgent_pushed(NcUrgent *u)
+{
+  pthread_mutex_lock(&u->lock);
+  uint64_t count = u->confirmed + u->kept.length;
+  pthread_mutex_unlock(&u->lock);
+  return count;
+}
+
+bool
+nc_urgent_is_confirmed(NcUrgent *u, uint64_t count)
+{
+  pthread_mutex_lock(&u->lock);
+  bool is_confirmed = count <= u->confirmed;
+  pthread_mutex_unlock(&u->lock);
+  return is_confirmed;
+}
+
+bool
+nc_urgent_is_held_up(NcUrgent *u)
+{
+  pthread_mutex_lock(&u->lock);
+  bool is_held_up = u->next_pop < u->confirmed + u->kept.length;
+  pthread_mutex_unlock(&u->lock);
+  return is_held_up;
+}
+
 bool
 nc_urgent_has(NcUrgent *u)
 {

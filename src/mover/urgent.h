@@ -30,6 +30,12 @@ void nc_urgent_ack(NcUrgent *u, uint8_t channel, uint64_t seq, uint64_t offset);
 
 /* The next frame for the carrier, a new reference; NULL: nothing waits. */
 GByteArray *nc_urgent_pop(NcUrgent *u);
+/* How many frames were pushed so far. */
+uint64_t nc_urgent_pushed(NcUrgent *u);
+/* Does the other side have the first ${count} of them? */
+bool nc_urgent_is_confirmed(NcUrgent *u, uint64_t count);
+/* Does a frame (not only a confirmation or acknowledgement) wait for a connection that takes it? */
+bool nc_urgent_is_held_up(NcUrgent *u);
 /* Does anything wait? */
 bool nc_urgent_has(NcUrgent *u);
 /* There is a new carrier, or none: what was not confirmed goes again. After the last nc_urgent_pop() of the old one. */

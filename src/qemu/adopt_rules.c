@@ -43,7 +43,7 @@ nc_adopt_unsuitable(const NcAdoptRule *rule, const char *value, const char *why,
 }
 
 /* Of our own in the run directory: src/agent and command_line.c make them. */
-static const char *const nc_reserved_files[] = { "qmp.sock", "observer.sock", "in.sock", "out.sock", "qemu.pid", NULL };
+static const char *const nc_reserved_files[] = { "qmp.sock", "spare.sock", "observer.sock", "in.sock", "out.sock", "qemu.pid", NULL };
 
 char *
 nc_adopt_run_path(NcAdopt *a, const char *path, const char *fallback)

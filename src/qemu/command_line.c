@@ -93,6 +93,19 @@ nc_add_devices(GPtrArray *argv, const NcMachineSpec *spec, const char *run_dir)
   }
 }
 
+/*
+ * Behind the operator's own devices: those keep the addresses that they would have without it. What the guest reports is
+ * read by a thread of its own, without which QEMU refuses the device.
+ */
+static void
+nc_add_balloon(GPtrArray *argv, const NcMachineSpec *spec)
+{
+  if (!g_str_equal(spec->balloon, NC_SPEC_BALLOON_HINTS))
+    return;
+  nc_add(argv, "-object", "iothread,id=balloon-io");
+  nc_add(argv, "-device", "virtio-balloon-pci,id=balloon0,free-page-hint=on,iothread=balloon-io");
+}
+
 static void
 nc_add_control(GPtrArray *argv, const NcQemuLaunch *launch)
 {
@@ -100,6 +113,7 @@ nc_add_control(GPtrArray *argv, const NcQemuLaunch *launch)
   nc_add(argv, "-pidfile", "%s/qemu.pid", launch->run_dir);
   nc_add(argv, "-msg", "timestamp=on");
   if (launch->incoming) {
+    nc_add(argv, "-qmp", "unix:%s/" NC_QEMU_SPARE_SOCKET ",server=on,wait=off", launch->run_dir);
     nc_add(argv, "-incoming", "defer");
     nc_add(argv, "-S", NULL); /* it must not have a will of its own */
   }
@@ -159,6 +173,7 @@ nc_qemu_command_line(const NcMachineSpec *spec, const NcQemuLaunch *launch, GErr
     nc_add(argv, "-sandbox", "on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny");
     for (char **word = spec->qemu_args; *word; word++)
       g_ptr_array_add(argv, g_strdup(*word));
+    nc_add_balloon(argv, spec);
   }
   if (spec->observer_qmp)
     nc_add(argv, "-qmp", "unix:%s/observer.sock,server=on,wait=off", launch->run_dir);

@@ -4,6 +4,8 @@
 
 #include "qemu/machine_spec.h"
 
+#define NC_QEMU_SPARE_SOCKET "spare.sock" /* in RUN_DIR: a second QMP socket of a machine that arrives */
+
 typedef struct {
   const char *run_dir;     /* of this machine: sockets, pid file, serial logs */
   const char *qemu_binary; /* the node's, for machines that name none */
@@ -13,7 +15,7 @@ typedef struct {
 /*
  * The arguments, argv[0] included; free with g_strfreev(). QMP listens at
  * RUN_DIR/qmp.sock. The order of devices is that of the specification, so that
- * both sides give them the same PCI addresses.
+ * both sides give them the same PCI addresses; the balloon is the last one.
  */
 char **nc_qemu_command_line(const NcMachineSpec *spec, const NcQemuLaunch *launch, GError **error);
 

@@ -22,7 +22,7 @@ nc_spec_check_names(const char *what, GPtrArray *list, GError **error)
 }
 
 /* In a run directory these sockets are ours: src/agent and command_line.c make them. */
-static const char *const nc_reserved_serials[] = { "qmp", "observer", "in", "out", NULL };
+static const char *const nc_reserved_serials[] = { "qmp", "spare", "observer", "in", "out", NULL };
 
 /* What QEMU would refuse at its start, or worse, accept in another meaning. */
 static bool
@@ -91,6 +91,35 @@ nc_spec_complete_nic(const NcMachineSpec *spec, NcNicSpec *nic, GError **error)
   return true;
 }
 
+static bool
+nc_spec_args_have_balloon(const NcMachineSpec *spec)
+{
+  for (char **word = spec->qemu_args; *word; word++)
+    if (strstr(*word, "virtio-balloon"))
+      return true;
+  return false;
+}
+
+/* For a new machine that does not say: where the device is known to fit. */
+static const char *
+nc_spec_default_balloon(const NcMachineSpec *spec)
+{
+  g_autofree char *type = g_strndup(spec->machine, strcspn(spec->machine, ","));
+  bool has_pci = g_str_equal(type, "pc") || g_str_equal(type, "q35") || g_str_has_prefix(type, "pc-");
+
+  return has_pci && !nc_spec_args_have_balloon(spec) ? NC_SPEC_BALLOON_HINTS : NC_SPEC_BALLOON_NONE;
+}
+
+static bool
+nc_spec_complete_balloon(NcMachineSpec *spec, GError **error)
+{
+  if (!spec->balloon)
+    spec->balloon = g_strdup(nc_spec_default_balloon(spec));
+  if (!g_str_equal(spec->balloon, NC_SPEC_BALLOON_NONE) && nc_spec_args_have_balloon(spec))
+    return nc_fail(error, NC_ERROR_INVALID, "balloon: qemu_args have one already, and QEMU takes one");
+  return true;
+}
+
 /* RFC 9562, version 5: the same name gives the same identity on every node and at every definition. */
 static char *
 nc_stable_uuid(const char *name)
@@ -118,7 +147,8 @@ nc_machine_spec_complete(NcMachineSpec *spec, GError **error)
   if ((spec->initrd || spec->cmdline) && !spec->kernel)
     return nc_fail(error, NC_ERROR_INVALID, "initrd, cmdline: only with kernel");
   if (!nc_spec_check_names("disks", spec->disks, error) || !nc_spec_check_names("nics", spec->nics, error) ||
-      !nc_spec_check_names("serial", spec->serials, error) || !nc_spec_check_devices(spec, error))
+      !nc_spec_check_names("serial", spec->serials, error) || !nc_spec_check_devices(spec, error) ||
+      !nc_spec_complete_balloon(spec, error))
     return false;
   if (spec->uuid && !g_uuid_string_is_valid(spec->uuid))
     return nc_fail(error, NC_ERROR_INVALID, "uuid: \"%s\" is not a UUID", spec->uuid);

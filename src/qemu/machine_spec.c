@@ -36,6 +36,7 @@ static const NcSpecKey nc_machine_keys[] = {
   { "qemu_binary", NC_SPEC_STRING, FIELD(NcMachineSpec, qemu_binary), 1, 4095, NULL, NULL },
   { "qemu_args", NC_SPEC_LIST, FIELD(NcMachineSpec, qemu_args), 0, 256, NULL, NULL },
   { "observer_qmp", NC_SPEC_BOOL, FIELD(NcMachineSpec, observer_qmp), 0, 0, NULL, NULL },
+  { "balloon", NC_SPEC_CHOICE, FIELD(NcMachineSpec, balloon), 0, 0, NC_SPEC_BALLOON_NONE "|" NC_SPEC_BALLOON_HINTS, NC_SPEC_BALLOON_NONE },
   END,
 };
 
@@ -465,6 +466,7 @@ nc_machine_spec_parse(const char *name, const char *text, GError **error)
   g_auto(GStrv) lines = g_strsplit(text, "\n", -1);
   NcSpecParser p = { .spec = spec, .keys = nc_machine_keys, .object = spec };
 
+  g_clear_pointer(&spec->balloon, g_free); /* to be derived: the machine is new */
   if (!g_utf8_validate(text, -1, NULL)) {
     nc_fail(error, NC_ERROR_INVALID, "%s is not UTF-8 text", name);
     return NULL;

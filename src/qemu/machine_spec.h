@@ -6,7 +6,10 @@
  * beginning), [disk NAME], [nic NAME], [serial NAME]; `#` begins a comment line.
  * docs/sample-machine.conf shows every key. An unknown key or a bad value is
  * NC_ERROR_INVALID naming file, line and key (in JSON: the key). The JSON form has the
- * same keys, with "disks", "nics", "serial" as arrays of objects with "name".
+ * same keys, with "disks", "nics", "serial" as arrays of objects with "name". A
+ * key that is missing means the same in both, but for `balloon`: a file describes a
+ * new machine, while JSON without it may have been stored before there was the key, and
+ * a machine's devices stay what they are: none.
  */
 #pragma once
 
@@ -18,6 +21,8 @@
 #define NC_RUN_MARK "@RUN@" /* in adopted_argv: the machine's run directory */
 #define NC_SPEC_DISK_NAME_MAX 29 /* QEMU's node names have at most 31 characters, ours begin with "f-" */
 #define NC_SPEC_FILE_MAX (256u << 10)
+#define NC_SPEC_BALLOON_NONE "none"
+#define NC_SPEC_BALLOON_HINTS "free-page-hint" /* as QEMU's property */
 
 typedef struct {
   char *name;
@@ -55,6 +60,7 @@ typedef struct {
   char *qemu_binary; /* NULL: the node's */
   char **qemu_args;  /* raw arguments, appended; NULL-terminated, never NULL */
   bool observer_qmp; /* a second QMP socket RUN_DIR/observer.sock */
+  char *balloon;     /* NC_SPEC_BALLOON_HINTS: a virtio-balloon behind all other devices; NC_SPEC_BALLOON_NONE */
   GPtrArray *disks, *nics, *serials; /* of the structs above */
   char **adopted_argv; /* an adopted machine: its own arguments, without argv[0], with NC_RUN_MARK (adopt.h); NULL otherwise */
 } NcMachineSpec;
@@ -66,7 +72,10 @@ NcMachineSpec *nc_machine_spec_parse(const char *name, const char *text, GError 
 NcMachineSpec *nc_machine_spec_from_json(json_t *json, GError **error);
 /* New reference; what from_json() takes, with every default spelled out. */
 json_t *nc_machine_spec_to_json(const NcMachineSpec *spec);
-/* Checks what holds between fields and derives UUID, MACs and taps that were left out; the functions above do it. */
+/*
+ * Checks what holds between fields and derives UUID, MACs, taps and balloon (NULL) that were left out; the functions
+ * above do it.
+ */
 bool nc_machine_spec_complete(NcMachineSpec *spec, GError **error);
 void nc_machine_spec_free(NcMachineSpec *spec);
 G_DEFINE_AUTOPTR_CLEANUP_FUNC(NcMachineSpec, nc_machine_spec_free)

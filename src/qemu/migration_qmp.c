@@ -15,6 +15,8 @@ static const char *const nc_status_names[] = {
   [NC_QEMU_MIGRATION_PRE_SWITCHOVER] = "pre-switchover",
   [NC_QEMU_MIGRATION_DEVICE] = "device",
   [NC_QEMU_MIGRATION_POSTCOPY] = "postcopy-active",
+  [NC_QEMU_MIGRATION_POSTCOPY_PAUSED] = "postcopy-paused",
+  [NC_QEMU_MIGRATION_POSTCOPY_RECOVER] = "postcopy-recover",
   [NC_QEMU_MIGRATION_COMPLETED] = "completed",
   [NC_QEMU_MIGRATION_FAILED] = "failed",
   [NC_QEMU_MIGRATION_CANCELLING] = "cancelling",
@@ -23,7 +25,13 @@ static const char *const nc_status_names[] = {
 };
 G_STATIC_ASSERT(G_N_ELEMENTS(nc_status_names) == NC_QEMU_MIGRATION_STATUS_COUNT);
 
-typedef enum { NC_CAP_REQUIRED, NC_CAP_WANTED, NC_CAP_OFF } NcCapUse;
+typedef enum {
+  NC_CAP_REQUIRED,
+  NC_CAP_WANTED,
+  NC_CAP_OFF,
+  NC_CAP_POSTCOPY, /* on where both sides agreed to it */
+  NC_CAP_THROTTLE, /* on where the guest may be slowed down: it can't be switched on later */
+} NcCapUse;
 
 /*
  * Each capability that this version has an opinion about. Those not listed stay
@@ -40,14 +48,14 @@ static const struct {
   { "xbzrle", NC_CAP_OFF },
   { "multifd", NC_CAP_OFF },
   { "compress", NC_CAP_OFF },
-  { "postcopy-ram", NC_CAP_OFF },
-  { "postcopy-preempt", NC_CAP_OFF },
+  { "postcopy-ram", NC_CAP_POSTCOPY },
+  { "postcopy-preempt", NC_CAP_POSTCOPY },
   { "background-snapshot", NC_CAP_OFF },
   { "block", NC_CAP_OFF },
   { "x-colo", NC_CAP_OFF },
   { "release-ram", NC_CAP_OFF }, /* the source's RAM is what a reclaim resumes from */
   { "zero-copy-send", NC_CAP_OFF },
-  { "auto-converge", NC_CAP_OFF },
+  { "auto-converge", NC_CAP_THROTTLE },
   { "mapped-ram", NC_CAP_OFF },
 };
 
@@ -64,9 +72,24 @@ nc_find_capability(json_t *offered, const char *name)
   return NULL;
 }
 
+static bool
+nc_capability_is_wanted(NcCapUse use, const NcQemuMigrationParams *params)
+{
+  switch (use) {
+  case NC_CAP_OFF:
+    return false;
+  case NC_CAP_POSTCOPY:
+    return params->postcopy;
+  case NC_CAP_THROTTLE:
+    return params->may_throttle;
+  default:
+    return true;
+  }
+}
+
 /* The changes that ${offered} needs; new reference, NULL with *error if something required is missing. */
 static json_t *
-nc_plan_capabilities(json_t *offered, GError **error)
+nc_plan_capabilities(json_t *offered, const NcQemuMigrationParams *params, GError **error)
 {
   json_t *changes = json_array();
   g_autoptr(GString) missing = g_string_new(NULL);
@@ -74,7 +97,7 @@ nc_plan_capabilities(json_t *offered, GError **error)
   for (size_t i = 0; i < G_N_ELEMENTS(nc_capabilities); i++) {
     const char *name = nc_capabilities[i].name;
     json_t *entry = nc_find_capability(offered, name);
-    bool on = nc_capabilities[i].use != NC_CAP_OFF;
+    bool on = nc_capability_is_wanted(nc_capabilities[i].use, params);
     if (!entry && nc_capabilities[i].use == NC_CAP_REQUIRED)
       g_string_append_printf(missing, "%s%s", missing->len ? ", " : "", name);
     if (entry && nc_json_bool_or(entry, "state", false) != on)
@@ -88,12 +111,12 @@ nc_plan_capabilities(json_t *offered, GError **error)
 }
 
 static bool
-nc_setup_capabilities(NcQmp *qmp, GError **error)
+nc_setup_capabilities(NcQmp *qmp, const NcQemuMigrationParams *params, GError **error)
 {
   nc_autojson json_t *offered = nc_qmp_call(qmp, "query-migrate-capabilities", NULL, -1, NC_QMP_QUICK_MS, error);
   if (!offered)
     return false;
-  json_t *changes = nc_plan_capabilities(offered, error);
+  json_t *changes = nc_plan_capabilities(offered, params, error);
   if (!changes)
     return false;
   if (json_array_size(changes) == 0) {
@@ -103,30 +126,74 @@ nc_setup_capabilities(NcQmp *qmp, GError **error)
   return nc_qmp_do(qmp, "migrate-set-capabilities", json_pack("{s:o}", "capabilities", changes), error);
 }
 
+/* QEMU's own judgement is switched off by the threshold: it compares bytes before compression. One percent is its least. */
+static json_t *
+nc_throttle_parameters(int percent, int threshold)
+{
+  return json_pack("{s:i, s:i, s:i, s:i}", "cpu-throttle-initial", percent, "cpu-throttle-increment", 99, "max-cpu-throttle",
+                   percent, "throttle-trigger-threshold", threshold);
+}
+
+bool
+nc_qemu_set_throttle(NcQmp *qmp, int percent, GError **error)
+{
+  return nc_qmp_do(qmp, "migrate-set-parameters", nc_throttle_parameters(percent, 1), error);
+}
+
+/* Page sampling, the default mode: any other crashes QEMU 7.2 under TCG. */
+bool
+nc_qemu_sample_dirty_rate(NcQmp *qmp, GError **error)
+{
+  return nc_qmp_do(qmp, "calc-dirty-rate", json_pack("{s:i, s:i}", "calc-time", 1, "sample-pages", 1024), error);
+}
+
+bool
+nc_qemu_sampled_dirty_rate(NcQmp *qmp, uint64_t *ret_bps)
+{
+  nc_autojson json_t *answer = nc_qmp_call(qmp, "query-dirty-rate", NULL, -1, NC_QMP_QUICK_MS, NULL);
+  int64_t mib = nc_json_int_or(answer, "dirty-rate", -1);
+
+  if (!g_str_equal(nc_json_string_or(answer, "status", ""), "measured") || mib < 0)
+    return false;
+  *ret_bps = (uint64_t)mib << 20;
+  return true;
+}
+
 bool
 nc_qemu_migration_setup_source(NcQmp *qmp, const NcQemuMigrationParams *params, GError **error)
 {
   json_int_t bandwidth = params->max_bandwidth_bps ? (json_int_t)params->max_bandwidth_bps : NC_NO_BANDWIDTH_LIMIT;
-  return nc_setup_capabilities(qmp, error) &&
+  return nc_setup_capabilities(qmp, params, error) &&
+         (!params->may_throttle || nc_qmp_do(qmp, "migrate-set-parameters", nc_throttle_parameters(1, 100), error)) &&
          nc_qmp_do(qmp, "migrate-set-parameters",
                    json_pack("{s:I, s:I}", "max-bandwidth", bandwidth, "downtime-limit", (json_int_t)params->downtime_limit_ms),
                    error);
 }
 
 bool
-nc_qemu_migration_setup_destination(NcQmp *qmp, GError **error)
+nc_qemu_migration_setup_destination(NcQmp *qmp, bool postcopy, GError **error)
 {
-  return nc_setup_capabilities(qmp, error);
+  const NcQemuMigrationParams params = { .postcopy = postcopy };
+  return nc_setup_capabilities(qmp, &params, error);
+}
+
+bool
+nc_qemu_has_preempt_channel(NcQmp *qmp)
+{
+  nc_autojson json_t *offered = nc_qmp_call(qmp, "query-migrate-capabilities", NULL, -1, NC_QMP_QUICK_MS, NULL);
+  return nc_json_bool_or(nc_find_capability(offered, "postcopy-preempt"), "state", false);
 }
 
 static NcQemuMigrationStatus
 nc_status_from_name(const char *name)
 {
-  if (g_str_has_prefix(name, "postcopy"))
-    return NC_QEMU_MIGRATION_POSTCOPY;
   for (int i = 0; i < NC_QEMU_MIGRATION_STATUS_COUNT; i++)
     if (nc_status_names[i] && g_str_equal(nc_status_names[i], name))
       return (NcQemuMigrationStatus)i;
+  if (g_str_has_prefix(name, "postcopy-recover")) /* 9.1 has a state before it */
+    return NC_QEMU_MIGRATION_POSTCOPY_RECOVER;
+  if (g_str_has_prefix(name, "postcopy"))
+    return NC_QEMU_MIGRATION_POSTCOPY;
   return NC_QEMU_MIGRATION_OTHER;
 }
 
@@ -135,6 +202,20 @@ nc_unsigned(json_t *object, const char *key)
 {
   int64_t n = nc_json_int_or(object, key, 0);
   return n > 0 ? (uint64_t)n : 0;
+}
+
+bool
+nc_qemu_knows_postcopy(NcQmp *qmp)
+{
+  nc_autojson json_t *offered = nc_qmp_call(qmp, "query-migrate-capabilities", NULL, -1, NC_QMP_QUICK_MS, NULL);
+  return nc_find_capability(offered, "postcopy-ram") != NULL;
+}
+
+uint64_t
+nc_qemu_memory_bytes(NcQmp *qmp)
+{
+  nc_autojson json_t *answer = nc_qmp_call(qmp, "query-memory-size-summary", NULL, -1, NC_QMP_QUICK_MS, NULL);
+  return nc_unsigned(answer, "base-memory") + nc_unsigned(answer, "plugged-memory");
 }
 
 static char *
@@ -154,7 +235,13 @@ nc_join_strings(json_t *array)
 bool
 nc_qemu_migration_query(NcQmp *qmp, NcQemuMigrationInfo *ret, GError **error)
 {
-  nc_autojson json_t *answer = nc_qmp_call(qmp, "query-migrate", NULL, -1, NC_QMP_QUICK_MS, error);
+  return nc_qemu_migration_query_for(qmp, NC_QMP_QUICK_MS, ret, error);
+}
+
+bool
+nc_qemu_migration_query_for(NcQmp *qmp, int timeout_ms, NcQemuMigrationInfo *ret, GError **error)
+{
+  nc_autojson json_t *answer = nc_qmp_call(qmp, "query-migrate", NULL, -1, timeout_ms, error);
   if (!answer)
     return false;
   json_t *ram = json_object_get(answer, "ram");
@@ -173,6 +260,7 @@ nc_qemu_migration_query(NcQmp *qmp, NcQemuMigrationInfo *ret, GError **error)
     .ram_page_size = nc_unsigned(ram, "page-size"),
     .dirty_sync_count = nc_unsigned(ram, "dirty-sync-count"),
     .dirty_pages_rate = nc_unsigned(ram, "dirty-pages-rate"),
+    .throttle_percent = nc_unsigned(answer, "cpu-throttle-percentage"),
     .ram_mbps = json_number_value(json_object_get(ram, "mbps")),
   };
   return true;
@@ -185,14 +273,20 @@ nc_qemu_migration_info_clear(NcQemuMigrationInfo *info)
   g_clear_pointer(&info->blocked_reasons, g_free);
 }
 
-bool
-nc_qemu_migration_is_under_way(NcQmp *qmp)
+NcQemuMigrationStatus
+nc_qemu_migration_status(NcQmp *qmp)
 {
   NcQemuMigrationInfo info;
   if (!nc_qemu_migration_query(qmp, &info, NULL))
-    return false;
+    return NC_QEMU_MIGRATION_NONE;
   nc_qemu_migration_info_clear(&info);
-  switch (info.status) {
+  return info.status;
+}
+
+bool
+nc_qemu_migration_is_under_way(NcQmp *qmp)
+{
+  switch (nc_qemu_migration_status(qmp)) {
   case NC_QEMU_MIGRATION_NONE:
   case NC_QEMU_MIGRATION_COMPLETED:
   case NC_QEMU_MIGRATION_FAILED:
@@ -224,6 +318,32 @@ nc_qemu_migrate_cancel(NcQmp *qmp, GError **error)
 }
 
 bool
+nc_qemu_start_postcopy(NcQmp *qmp, GError **error)
+{
+  return nc_qmp_do(qmp, "migrate-start-postcopy", NULL, error);
+}
+
+bool
+nc_qemu_migrate_recover(NcQmp *qmp, const char *path, GError **error)
+{
+  g_autofree char *uri = g_strdup_printf("unix:%s", path);
+  return nc_qmp_do_oob(qmp, "migrate-recover", json_pack("{s:s}", "uri", uri), error);
+}
+
+bool
+nc_qemu_migrate_resume(NcQmp *qmp, const char *path, GError **error)
+{
+  g_autofree char *uri = g_strdup_printf("unix:%s", path);
+  return nc_qmp_do(qmp, "migrate", json_pack("{s:s, s:b}", "uri", uri, "resume", 1), error);
+}
+
+bool
+nc_qemu_migrate_pause(NcQmp *qmp, GError **error)
+{
+  return nc_qmp_do_oob(qmp, "migrate-pause", NULL, error);
+}
+
+bool
 nc_qemu_migrate_continue(NcQmp *qmp, GError **error)
 {
   return nc_qmp_do(qmp, "migrate-continue", json_pack("{s:s}", "state", "pre-switchover"), error);
@@ -249,10 +369,25 @@ nc_qemu_is_running(NcQmp *qmp)
 }
 
 bool
-nc_qemu_announce_self(NcQmp *qmp, GError **error)
+nc_qemu_is_loaded(NcQmp *qmp)
 {
-  return nc_qmp_do(qmp, "announce-self", json_pack("{s:i, s:i, s:i, s:i}", "initial", 50, "max", 550, "rounds", 5, "step", 100),
-                   error);
+  nc_autojson json_t *answer = nc_qmp_call(qmp, "query-status", NULL, -1, NC_QMP_QUICK_MS, NULL);
+  return answer && !g_str_equal(nc_json_string_or(answer, "status", "inmigrate"), "inmigrate");
+}
+
+bool
+nc_qemu_is_stopped(NcQmp *qmp)
+{
+  nc_autojson json_t *answer = nc_qmp_call(qmp, "query-status", NULL, -1, NC_QMP_QUICK_MS, NULL);
+  return !nc_json_bool_or(answer, "running", true);
+}
+
+bool
+nc_qemu_announce_self(NcQmp *qmp, int timeout_ms, GError **error)
+{
+  json_t *rounds = json_pack("{s:i, s:i, s:i, s:i}", "initial", 50, "max", 550, "rounds", 5, "step", 100);
+  nc_autojson json_t *answer = nc_qmp_call(qmp, "announce-self", rounds, -1, timeout_ms, error);
+  return answer != NULL;
 }
 
 bool

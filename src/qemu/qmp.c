@@ -7,17 +7,22 @@
 #include "qemu/qmp_parse.h"
 
 #include <errno.h>
+#include <poll.h>
 #include <string.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
 #define NC_QMP_DEFAULT_MS 10000
 #define NC_QMP_GREETING_MAX 65536u
+#define NC_QMP_ADOPTED_TICK_MS 50
 
 struct NcQmp {
   int socket;
   GThread *reader;
   int version[3];
+  bool oob; /* commands out of band are understood; set before there is a second thread */
+  bool adopted; /* others used this connection before, and may again: it is not ended when we end; likewise */
+  int ending;   /* atomic; the reader of an adopted one looks */
 
   GMutex send_lock; /* one command at a time goes out whole */
 
@@ -49,7 +54,7 @@ nc_qmp_take_reply(NcQmp *qmp, json_t *reply)
 
   G_GNUC_UNUSED g_autoptr(GMutexLocker) guard = g_mutex_locker_new(&qmp->lock);
   if (!json_is_integer(id) || number < 1 || number >= qmp->next_id)
-    return false;
+    return qmp->adopted; /* then it may answer somebody who is gone */
   if (!g_hash_table_contains(qmp->waiting, &number))
     return true; /* its caller has given up waiting */
   g_hash_table_insert(qmp->waiting, g_memdup2(&number, sizeof number), json_incref(reply));
@@ -69,8 +74,20 @@ nc_qmp_dispatch(NcQmp *qmp, json_t *object)
   return true; /* something newer than us */
 }
 
-/* Reads until the end of the connection; every whole object is dispatched. */
-static void
+/* Nobody but its owner ends an adopted connection, and that one does not shut it down: so its reader looks up now and then. */
+static bool
+nc_qmp_await_bytes(NcQmp *qmp)
+{
+  struct pollfd p = { .fd = qmp->socket, .events = POLLIN };
+
+  while (qmp->adopted && poll(&p, 1, NC_QMP_ADOPTED_TICK_MS) <= 0)
+    if (g_atomic_int_get(&qmp->ending))
+      return false;
+  return true;
+}
+
+/* Reads until the end of the connection; every whole object is dispatched. Returns whether the fault was in what it read. */
+static bool
 nc_qmp_read_loop(NcQmp *qmp, NcQmpParser *parser)
 {
   char chunk[16384];
@@ -82,20 +99,22 @@ nc_qmp_read_loop(NcQmp *qmp, NcQmpParser *parser)
       bool sane = nc_qmp_dispatch(qmp, object);
       json_decref(object);
       if (!sane)
-        return;
+        return true;
     }
     if (error) {
       nc_log(NC_LOG_WARNING, "qemu", "QMP: %s", error->message);
-      return;
+      return true;
     }
+    if (!nc_qmp_await_bytes(qmp))
+      return false;
     ssize_t n = read(qmp->socket, chunk, sizeof chunk);
     if (n < 0 && errno == EINTR)
       continue;
     if (n <= 0)
-      return;
+      return false;
     if (!nc_qmp_parser_feed(parser, chunk, (size_t)n, &error)) {
       nc_log(NC_LOG_WARNING, "qemu", "QMP: %s", error->message);
-      return;
+      return true;
     }
   }
 }
@@ -104,10 +123,14 @@ static gpointer
 nc_qmp_reader(gpointer data)
 {
   NcQmp *qmp = data;
-  g_autoptr(NcQmpParser) parser = nc_qmp_parser_new();
+  bool again;
 
-  nc_qmp_read_loop(qmp, parser);
-  shutdown(qmp->socket, SHUT_RDWR);
+  do { /* an adopted connection may begin in the middle of a line */
+    g_autoptr(NcQmpParser) parser = nc_qmp_parser_new();
+    again = nc_qmp_read_loop(qmp, parser) && qmp->adopted && !g_atomic_int_get(&qmp->ending);
+  } while (again);
+  if (!qmp->adopted)
+    shutdown(qmp->socket, SHUT_RDWR);
   g_mutex_lock(&qmp->lock);
   qmp->alive = false;
   g_cond_broadcast(&qmp->changed);
@@ -116,30 +139,37 @@ nc_qmp_reader(gpointer data)
   return NULL;
 }
 
-/* The greeting, read before the reader thread exists. */
-static bool
-nc_qmp_greet(NcQmp *qmp, int timeout_ms, bool *ret_oob, GError **error)
+/* A line, read before the reader thread exists. New reference. */
+static json_t *
+nc_qmp_read_line(int fd, int64_t deadline_us, GError **error)
 {
   g_autoptr(GByteArray) line = g_byte_array_new();
-  int64_t deadline = nc_mono_us() + (int64_t)timeout_ms * 1000;
   char c = 0;
 
   while (c != '\n') {
-    int left_ms = (int)MAX((deadline - nc_mono_us()) / 1000, 0);
-    if (!nc_read_all(qmp->socket, &c, 1, left_ms, error)) {
-      if (g_error_matches(*error, NC_ERROR, NC_ERROR_TIMEOUT)) {
-        g_clear_error(error);
-        nc_fail(error, NC_ERROR_TIMEOUT, "no greeting within %d ms: QEMU hangs, or somebody else is connected", timeout_ms);
-      }
-      return false;
-    }
+    if (!nc_read_all(fd, &c, 1, (int)MAX((deadline_us - nc_mono_us()) / 1000, 0), error))
+      return NULL;
     g_byte_array_append(line, (const uint8_t *)&c, 1);
-    if (line->len > NC_QMP_GREETING_MAX)
-      return nc_fail(error, NC_ERROR_PROTOCOL, "QEMU's greeting does not end");
+    if (line->len > NC_QMP_GREETING_MAX) {
+      nc_fail(error, NC_ERROR_PROTOCOL, "QEMU's greeting does not end");
+      return NULL;
+    }
   }
-  nc_autojson json_t *greeting = nc_msg_decode(line->data, line->len, error);
-  if (!greeting)
+  return nc_msg_decode(line->data, line->len, error);
+}
+
+static bool
+nc_qmp_greet(NcQmp *qmp, int timeout_ms, bool *ret_oob, GError **error)
+{
+  g_autoptr(GError) problem = NULL;
+  nc_autojson json_t *greeting = nc_qmp_read_line(qmp->socket, nc_mono_us() + (int64_t)timeout_ms * 1000, &problem);
+
+  if (g_error_matches(problem, NC_ERROR, NC_ERROR_TIMEOUT))
+    return nc_fail(error, NC_ERROR_TIMEOUT, "no greeting within %d ms: QEMU hangs, or somebody else is connected", timeout_ms);
+  if (!greeting) {
+    g_propagate_error(error, g_steal_pointer(&problem));
     return false;
+  }
   json_t *hello = json_object_get(greeting, "QMP");
   json_t *number = json_object_get(json_object_get(hello, "version"), "qemu");
   if (!number)
@@ -170,15 +200,13 @@ nc_json_unref_any(gpointer json)
   json_decref(json);
 }
 
-NcQmp *
-nc_qmp_connect(const char *path, int timeout_ms, GError **error)
+/* ${fd} is taken. No reader yet. */
+static NcQmp *
+nc_qmp_new(int fd)
 {
-  nc_autofd int fd = nc_qemu_dial(path, timeout_ms, error);
-  if (fd < 0)
-    return NULL;
   NcQmp *qmp = g_new0(NcQmp, 1);
-  bool oob = false;
-  qmp->socket = nc_fd_steal(&fd);
+
+  qmp->socket = fd;
   qmp->alive = true;
   qmp->next_id = 1;
   qmp->waiting = g_hash_table_new_full(g_int64_hash, g_int64_equal, g_free, nc_json_unref_any);
@@ -186,8 +214,20 @@ nc_qmp_connect(const char *path, int timeout_ms, GError **error)
   g_mutex_init(&qmp->lock);
   g_mutex_init(&qmp->event_lock);
   g_cond_init(&qmp->changed);
+  return qmp;
+}
+
+NcQmp *
+nc_qmp_connect(const char *path, int timeout_ms, GError **error)
+{
+  nc_autofd int fd = nc_qemu_dial(path, timeout_ms, error);
+  if (fd < 0)
+    return NULL;
+  NcQmp *qmp = nc_qmp_new(nc_fd_steal(&fd));
+  bool oob = false;
   g_autoptr(GError) problem = NULL; /* ours: what it is decides about its text */
   if (nc_qmp_greet(qmp, timeout_ms, &oob, &problem)) {
+    qmp->oob = oob;
     qmp->reader = g_thread_new("qmp-reader", nc_qmp_reader, qmp);
     if (nc_qmp_negotiate(qmp, oob, timeout_ms, &problem))
       return qmp;
@@ -197,12 +237,49 @@ nc_qmp_connect(const char *path, int timeout_ms, GError **error)
   return NULL;
 }
 
+int
+nc_qmp_open_spare(const char *path, int timeout_ms, GError **error)
+{
+  static const char request[] = "{\"execute\": \"qmp_capabilities\", \"arguments\": {\"enable\": [\"oob\"]}}\n";
+  int64_t deadline_us = nc_mono_us() + (int64_t)timeout_ms * 1000;
+  nc_autofd int fd = nc_qemu_dial(path, timeout_ms, error);
+
+  if (fd < 0)
+    return -1;
+  nc_autojson json_t *greeting = nc_qmp_read_line(fd, deadline_us, error);
+  if (!greeting || !nc_write_all(fd, request, sizeof request - 1, error))
+    return -1;
+  nc_autojson json_t *answer = nc_qmp_read_line(fd, deadline_us, error);
+  if (!answer)
+    return -1;
+  if (!json_object_get(answer, "return")) {
+    nc_fail(error, NC_ERROR_QEMU, "QEMU takes no commands out of band: %s",
+            nc_json_string_or(json_object_get(answer, "error"), "desc", "it gives no reason"));
+    return -1;
+  }
+  return nc_fd_steal(&fd);
+}
+
+NcQmp *
+nc_qmp_adopt(int fd)
+{
+  NcQmp *qmp = nc_qmp_new(fd);
+
+  qmp->oob = true;
+  qmp->adopted = true;
+  qmp->next_id = nc_mono_us(); /* not what its last user counted */
+  qmp->reader = g_thread_new("qmp-reader", nc_qmp_reader, qmp);
+  return qmp;
+}
+
 void
 nc_qmp_free(NcQmp *qmp)
 {
   if (!qmp)
     return;
-  shutdown(qmp->socket, SHUT_RDWR);
+  g_atomic_int_set(&qmp->ending, 1);
+  if (!qmp->adopted)
+    shutdown(qmp->socket, SHUT_RDWR);
   if (qmp->reader)
     g_thread_join(qmp->reader);
   close(qmp->socket);
@@ -223,9 +300,9 @@ nc_qmp_set_event_func(NcQmp *qmp, NcQmpEventFunc func, gpointer user_data)
 }
 
 static bool
-nc_qmp_send(NcQmp *qmp, gint64 id, const char *command, json_t *arguments, int fd, GError **error)
+nc_qmp_send(NcQmp *qmp, gint64 id, const char *verb, const char *command, json_t *arguments, int fd, GError **error)
 {
-  nc_autojson json_t *request = json_pack("{s:s, s:I}", "execute", command, "id", (json_int_t)id);
+  nc_autojson json_t *request = json_pack("{s:s, s:I}", verb, command, "id", (json_int_t)id);
   if (arguments)
     json_object_set(request, "arguments", arguments);
   char *text = json_dumps(request, JSON_COMPACT);
@@ -268,8 +345,8 @@ nc_qmp_await(NcQmp *qmp, gint64 id, const char *command, int timeout_ms, GError 
   return reply;
 }
 
-json_t *
-nc_qmp_call(NcQmp *qmp, const char *command, json_t *arguments, int fd, int timeout_ms, GError **error)
+static json_t *
+nc_qmp_execute(NcQmp *qmp, const char *verb, const char *command, json_t *arguments, int fd, int timeout_ms, GError **error)
 {
   nc_autojson json_t *owned = arguments;
   if (!nc_qmp_is_alive(qmp)) {
@@ -278,7 +355,7 @@ nc_qmp_call(NcQmp *qmp, const char *command, json_t *arguments, int fd, int time
   }
   gint64 id = nc_qmp_register(qmp);
   g_autoptr(GError) send_error = NULL;
-  if (!nc_qmp_send(qmp, id, command, owned, fd, &send_error)) {
+  if (!nc_qmp_send(qmp, id, verb, command, owned, fd, &send_error)) {
     g_mutex_lock(&qmp->lock);
     g_hash_table_remove(qmp->waiting, &id);
     g_mutex_unlock(&qmp->lock);
@@ -294,6 +371,20 @@ nc_qmp_call(NcQmp *qmp, const char *command, json_t *arguments, int fd, int time
   nc_fail(error, NC_ERROR_QEMU, "QEMU refused %s: %s", command,
           nc_json_string_or(json_object_get(reply, "error"), "desc", "without a reason"));
   return NULL;
+}
+
+json_t *
+nc_qmp_call(NcQmp *qmp, const char *command, json_t *arguments, int fd, int timeout_ms, GError **error)
+{
+  return nc_qmp_execute(qmp, "execute", command, arguments, fd, timeout_ms, error);
+}
+
+bool
+nc_qmp_do_oob(NcQmp *qmp, const char *command, json_t *arguments, GError **error)
+{
+  const char *verb = qmp->oob ? "exec-oob" : "execute";
+  nc_autojson json_t *answer = nc_qmp_execute(qmp, verb, command, arguments, -1, NC_QMP_DEFAULT_MS, error);
+  return answer != NULL;
 }
 
 bool

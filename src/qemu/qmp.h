@@ -28,6 +28,16 @@ typedef void (*NcQmpEventFunc)(json_t *event, gpointer user_data);
  * another, NC_ERROR_UNREACHABLE if nobody listens.
  */
 NcQmp *nc_qmp_connect(const char *path, int timeout_ms, GError **error);
+/*
+ * A second connection for hard times: negotiated, commands out of band allowed, nobody reading. Its descriptor may be handed to
+ * QEMU itself (getfd) and outlive us; -1 on error. As soon as QEMU's main loop waits for something, no new connection can be made.
+ */
+int nc_qmp_open_spare(const char *path, int timeout_ms, GError **error);
+/*
+ * Goes on with such a connection, whoever used it before. ${fd} is taken; freeing closes it, and does not end the connection for
+ * others who have it. Only nc_qmp_do_oob() is of use.
+ */
+NcQmp *nc_qmp_adopt(int fd);
 /* Waits for the reader thread; no callback runs after it returned. Not to be called from the callback. */
 void nc_qmp_free(NcQmp *qmp);
 G_DEFINE_AUTOPTR_CLEANUP_FUNC(NcQmp, nc_qmp_free)
@@ -44,6 +54,11 @@ void nc_qmp_set_event_func(NcQmp *qmp, NcQmpEventFunc func, gpointer user_data);
 json_t *nc_qmp_call(NcQmp *qmp, const char *command, json_t *arguments, int fd, int timeout_ms, GError **error);
 /* The same, for commands that return nothing of interest. */
 bool nc_qmp_do(NcQmp *qmp, const char *command, json_t *arguments, GError **error);
+/*
+ * The same out of band, where QEMU has offered that: it answers also while its main loop is blocked. For the few commands
+ * that allow it.
+ */
+bool nc_qmp_do_oob(NcQmp *qmp, const char *command, json_t *arguments, GError **error);
 
 bool nc_qmp_is_alive(NcQmp *qmp);
 /* QEMU's version from the greeting, e.g. 7,2,22. */

@@ -52,6 +52,8 @@ parser_new(NcStreamState state)
   p->blocks = g_array_new(FALSE, FALSE, sizeof(NcStreamBlock));
   g_array_set_clear_func(p->blocks, clear_block);
   p->tail = g_byte_array_new();
+  p->discard = g_byte_array_new();
+  p->discards = g_array_new(FALSE, FALSE, sizeof(NcStreamRange));
   return p;
 }
 
@@ -77,6 +79,8 @@ nc_stream_parser_free(NcStreamParser *p)
     return;
   g_array_unref(p->blocks);
   g_byte_array_unref(p->tail);
+  g_byte_array_unref(p->discard);
+  g_array_unref(p->discards);
   g_free(p->machine_type);
   g_free(p->reason);
   g_free(p);
@@ -162,17 +166,35 @@ turn_opaque(NcStreamParser *p, uint64_t offset)
 {
   p->state = NC_STATE_OPAQUE;
   p->skip = 0;
+  p->skip_kind = NC_SKIP_PLAIN;
   p->opaque_offset = offset;
 }
 
+/* The last byte of a stretch is behind us: ${end} bytes of the connection. */
+static void
+end_skip(NcStreamParser *p, uint64_t end)
+{
+  NcSkipKind kind = p->skip_kind;
+
+  p->skip_kind = NC_SKIP_PLAIN;
+  if (kind == NC_SKIP_PACKAGE)
+    p->package_end = end;
+  else if (kind == NC_SKIP_DISCARD)
+    nc_stream_take_discard(p);
+}
+
 static bool
-pass_over(NcStreamParser *p, NcReader *in)
+pass_over(NcStreamParser *p, NcStreamScan *s)
 {
   if (!p->skip)
     return false;
-  size_t n = MIN(p->skip, nc_reader_left(in));
-  nc_reader_take(in, n);
+  size_t n = MIN(p->skip, nc_reader_left(&s->in));
+  const uint8_t *passed = nc_reader_take(&s->in, n);
   p->skip -= n;
+  if (p->skip_kind == NC_SKIP_DISCARD)
+    g_byte_array_append(p->discard, passed, (guint)n);
+  if (!p->skip)
+    end_skip(p, p->offset + (size_t)(s->in.at - s->data));
   return true;
 }
 
@@ -181,7 +203,7 @@ static void
 run_steps(NcStreamParser *p, NcStreamScan *s)
 {
   while (p->state != NC_STATE_OPAQUE && nc_reader_left(&s->in) > 0) {
-    if (pass_over(p, &s->in))
+    if (pass_over(p, s))
       continue;
     NcReader before = s->in;
     NcStep step = steps[p->state](p, s);
@@ -233,6 +255,7 @@ nc_stream_parser_reconnect(NcStreamParser *p)
     return;
   p->state = p->preempt ? NC_STATE_RAM_RECORD : NC_STATE_HEADER;
   p->skip = 0;
+  p->skip_kind = NC_SKIP_PLAIN;
   p->last_block = NC_STREAM_NO_BLOCK;
 }
 
@@ -285,6 +308,30 @@ nc_stream_parser_at_tail(const NcStreamParser *p)
     if (is_description(data, length, at))
       return true;
   return false;
+}
+
+bool
+nc_stream_parser_is_orphan(const NcStreamParser *p)
+{
+  return p->orphan;
+}
+
+bool
+nc_stream_parser_in_postcopy(const NcStreamParser *p)
+{
+  return p->package_end > 0;
+}
+
+uint64_t
+nc_stream_parser_package_end(const NcStreamParser *p)
+{
+  return p->package_end;
+}
+
+const GArray *
+nc_stream_parser_discards(const NcStreamParser *p)
+{
+  return p->discards;
 }
 
 const char *

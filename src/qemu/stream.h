@@ -34,6 +34,8 @@
 #define NC_STREAM_RECORD_MAX 4360u
 /* RAM blocks per stream; a machine with 256 DIMMs and 32 NICs has about 400. More: opaque. */
 #define NC_STREAM_BLOCKS_MAX 4096u
+/* Discarded ranges that are kept: every other page of 2 GiB dirty takes as many. Those beyond are not reported. */
+#define NC_STREAM_DISCARDS_MAX (256u << 10)
 /* How much of an opaque stream nc_stream_parser_at_tail() looks back at; QEMU's description is 30 to 300 KiB. */
 #define NC_STREAM_TAIL_MAX (2u << 20)
 
@@ -64,6 +66,13 @@ typedef struct {
   uint64_t page_size;   /* bytes; more than 4096 for huge pages, as far as the stream tells */
   uint64_t address;     /* guest-physical; only with x-ignore-shared, else 0 */
 } NcStreamBlock;
+
+/* Whole pages of a block, inside it. */
+typedef struct {
+  uint64_t start;  /* bytes in the block, */
+  uint64_t length; /* more than 0; both multiples of NC_STREAM_PAGE_BYTES */
+  uint32_t block;  /* index for nc_stream_parser_block(), of a block with known used_length */
+} NcStreamRange;
 
 typedef struct {
   uint64_t bytes;            /* consumed */
@@ -126,6 +135,24 @@ bool nc_stream_parser_is_opaque(const NcStreamParser *p, uint64_t *ret_offset, c
  * with suppress-vmdesc.
  */
 bool nc_stream_parser_at_tail(const NcStreamParser *p);
+
+/*
+ * Whether the stream is the connection of a recovery, and ${p} has not seen what came before. Then its first section is
+ * taken for RAM, and blocks are numbered as they turn up; their used_length is unknown.
+ */
+bool nc_stream_parser_is_orphan(const NcStreamParser *p);
+/*
+ * Whether the package of post-copy was consumed to its last byte: behind it the destination runs, and each page
+ * comes once. Stays true, also on the connection of a recovery.
+ */
+bool nc_stream_parser_in_postcopy(const NcStreamParser *p);
+/* How many bytes of its connection that was; 0: not yet. */
+uint64_t nc_stream_parser_package_end(const NcStreamParser *p);
+/*
+ * The ranges that POSTCOPY_RAM_DISCARD has named so far, in order: what the destination has old or not at all, and
+ * will be sent behind the package. Commands that make no sense have none. Of NcStreamRange, owned by ${p}, valid until the next scan.
+ */
+const GArray *nc_stream_parser_discards(const NcStreamParser *p);
 
 /* e.g. "pc-i440fx-7.2", printable ASCII; NULL while unknown or if the stream does not say. Owned by ${p}. */
 const char *nc_stream_parser_machine_type(const NcStreamParser *p);

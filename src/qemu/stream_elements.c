@@ -27,6 +27,7 @@ nc_stream_step_header(NcStreamParser *p, NcStreamScan *s)
 
   if (nc_stream_peek(s) == NC_ELEMENT_COMMAND) { /* a recovery starts with a command */
     p->state = NC_STATE_ELEMENT;
+    p->orphan = p->handler_count == 0;
     return NC_STEP_DONE;
   }
   start = nc_reader_take(&s->in, there);
@@ -208,6 +209,16 @@ element_start(NcStreamParser *p, NcStreamScan *s)
   return NC_STEP_DONE;
 }
 
+/* Of an orphan the first section is taken for RAM: in post-copy hardly anything else is left, and that would not parse. */
+static const NcStreamHandler *
+adopt_section(NcStreamParser *p, uint32_t section)
+{
+  if (!p->orphan || p->handler_count > 0)
+    return NULL;
+  p->handlers[p->handler_count++] = (NcStreamHandler){ .section = section, .kind = NC_HANDLER_RAM };
+  return &p->handlers[0];
+}
+
 /* PART and END alike: END's payload has the same form, and what follows decides by itself. */
 static NcStep
 element_part(NcStreamParser *p, NcStreamScan *s)
@@ -219,6 +230,8 @@ element_part(NcStreamParser *p, NcStreamScan *s)
   if (!nc_reader_u8(&s->in, &type) || !nc_reader_u32(&s->in, &section))
     return NC_STEP_MORE;
   if (!(handler = find_handler(p, section)))
+    handler = adopt_section(p, section);
+  if (!handler)
     return nc_stream_foreign(p, "section id %" G_GUINT32_FORMAT " that was never started", section);
   p->in_setup = false;
   p->section = section;
@@ -320,8 +333,44 @@ command_packaged(NcStreamParser *p, NcReader *in)
   if (!nc_reader_u32(in, &length))
     return NC_STEP_MORE;
   p->skip = length;
+  p->skip_kind = NC_SKIP_PACKAGE;
   p->in_setup = false;
   return NC_STEP_DONE;
+}
+
+static bool
+discard_range(const NcStreamParser *p, NcReader *r, uint32_t block, NcStreamRange *ret)
+{
+  uint64_t used = g_array_index(p->blocks, NcStreamBlock, block).used_length;
+
+  *ret = (NcStreamRange){ .block = block };
+  return nc_reader_u64(r, &ret->start) && nc_reader_u64(r, &ret->length) && ret->length > 0 &&
+         (ret->start | ret->length) % NC_STREAM_PAGE_BYTES == 0 && ret->start < used && ret->length <= used - ret->start;
+}
+
+/* A version, a name with its NUL, and ranges. Only a hint to our users: QEMU is the judge of what makes no sense. */
+void
+nc_stream_take_discard(NcStreamParser *p)
+{
+  NcReader r = nc_reader(p->discard->data, p->discard->len);
+  guint known = p->discards->len;
+  NcStreamName name;
+  NcStreamRange range;
+  uint8_t version, nul;
+
+  if (!nc_reader_u8(&r, &version) || version != 0 || !nc_stream_read_name(&r, &name) || !nc_reader_u8(&r, &nul) || nul != 0)
+    return;
+  uint32_t block = nc_stream_find_block(p, &name);
+  if (block == NC_STREAM_NO_BLOCK)
+    return;
+  while (nc_reader_left(&r) > 0) {
+    if (!discard_range(p, &r, block, &range)) {
+      g_array_set_size(p->discards, known);
+      return;
+    }
+    if (p->discards->len < NC_STREAM_DISCARDS_MAX)
+      g_array_append_val(p->discards, range);
+  }
 }
 
 static NcStep
@@ -340,6 +389,10 @@ element_command(NcStreamParser *p, NcStreamScan *s)
   if (command == COMMAND_PACKAGED)
     return command_packaged(p, &s->in);
   p->skip = length;
+  if (command == COMMAND_DISCARD) {
+    g_byte_array_set_size(p->discard, 0);
+    p->skip_kind = NC_SKIP_DISCARD;
+  }
   return NC_STEP_DONE;
 }
 

@@ -103,7 +103,7 @@ typedef struct {
   const uint8_t *body;
   NcStreamName name; /* length 0 with CONTINUE */
   uint32_t flags;
-  uint32_t block; /* NC_STREAM_NO_BLOCK: named, and not seen before (preempt channel) */
+  uint32_t block; /* NC_STREAM_NO_BLOCK: named, and not seen before (preempt channel, orphan) */
   uint64_t page_offset;
 } PageHeader;
 
@@ -119,7 +119,7 @@ find_page_block(NcStreamParser *p, NcReader *in, PageHeader *h)
   h->block = nc_stream_find_block(p, &h->name);
   if (h->block != NC_STREAM_NO_BLOCK)
     return NC_STEP_DONE;
-  if (p->preempt && nc_stream_name_is_valid(&h->name) && p->blocks->len < NC_STREAM_BLOCKS_MAX)
+  if ((p->preempt || p->orphan) && nc_stream_name_is_valid(&h->name) && p->blocks->len < NC_STREAM_BLOCKS_MAX)
     return NC_STEP_DONE;
   g_autofree char *text = nc_stream_name_escape(&h->name);
   return nc_stream_foreign(p, "a page of the unknown RAM block \"%s\"", text);

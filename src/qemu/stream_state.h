@@ -62,12 +62,17 @@ typedef struct {
   NcHandlerKind kind;
 } NcStreamHandler;
 
+/* What the bytes that are passed over are, where that makes a difference. */
+typedef enum { NC_SKIP_PLAIN, NC_SKIP_DISCARD, NC_SKIP_PACKAGE } NcSkipKind;
+
 typedef enum { NC_FOOTERS_UNKNOWN, NC_FOOTERS_PRESENT, NC_FOOTERS_ABSENT } NcFooters;
 
 struct NcStreamParser {
   NcStreamState state;
   uint64_t skip;   /* bytes to pass over before the state counts */
+  NcSkipKind skip_kind;
   bool preempt;    /* the second channel */
+  bool orphan;     /* began as a recovery whose first connection was somebody else's: no section, no block is known */
   uint64_t offset; /* consumed on this connection */
 
   /* From the header. */
@@ -87,6 +92,11 @@ struct NcStreamParser {
   uint64_t setup_left; /* bytes of RAM still to be listed */
   bool huge_pages;     /* the setup list may carry page sizes */
   uint32_t last_block; /* what CONTINUE refers to */
+
+  /* Post-copy. */
+  GByteArray *discard;  /* the payload of a POSTCOPY_RAM_DISCARD, as far as it has come */
+  GArray *discards;     /* NcStreamRange */
+  uint64_t package_end; /* on its connection; 0: no package, or not all of it */
 
   NcStreamTotals totals;
 
@@ -135,6 +145,9 @@ char *nc_stream_name_escape(const NcStreamName *name);
 uint32_t nc_stream_find_block(const NcStreamParser *p, const NcStreamName *name);
 /* Index of the new block. The caller has checked name, uniqueness and NC_STREAM_BLOCKS_MAX. */
 uint32_t nc_stream_add_block(NcStreamParser *p, const NcStreamName *name, NcStreamBlock block);
+
+/* p->discard is complete: adds its ranges to p->discards, if all of it makes sense. */
+void nc_stream_take_discard(NcStreamParser *p);
 
 /* stream_elements.c */
 NcStep nc_stream_step_header(NcStreamParser *p, NcStreamScan *s);

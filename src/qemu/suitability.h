@@ -2,6 +2,7 @@
 /* Can this node run that machine? Asked before anything is started. */
 #pragma once
 
+#include "base/check.h"
 #include "qemu/machine_spec.h"
 
 /*
@@ -11,3 +12,5 @@
  * that failed, "; " between. May run QEMU for its lists (qemu/help.h); any thread.
  */
 bool nc_suitability_check(const NcMachineSpec *spec, const char *node_binary, uint64_t reserved_bytes, GError **error);
+/* The same, one by one, appended to ${checks} (base/check.h). */
+void nc_suitability_list(const NcMachineSpec *spec, const char *node_binary, uint64_t reserved_bytes, json_t *checks);

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Run rights, machines, migrations, settings and tokens as rows of the SQLite file. */
 #include "store/journal.h"
+#include "base/fault.h"
 #include "base/ident.h"
 #include "crypto/digest.h"
 #include "store/db.h"
@@ -208,6 +209,7 @@ nc_journal_set_right(NcJournal *journal, const NcRight *right, NcRightState expe
 
   if (right->state <= NC_RIGHT_NONE || right->state >= NC_RIGHT_COUNT || right->epoch > INT64_MAX || !right->vm[0])
     return nc_fail(error, NC_ERROR_INTERNAL, "a run right without machine, state or with an impossible epoch");
+  nc_fault_point("journal-write"); /* a slow disk */
   if (!nc_db_begin(journal->db, true, error))
     return false;
   return nc_db_end(journal->db, nc_journal_swap_right_locked(journal, right, expected_state, expected_epoch, error), error);

@@ -7,6 +7,8 @@
 #define NC_FLIGHT_RATE_WINDOW_RTTS 10
 /* Acknowledgements come in lumps; in a shorter round a lump more or less is too much of the result. */
 #define NC_FLIGHT_MIN_ROUND_US (4 * NC_FLIGHT_ACK_DELAY_US)
+/* So do batches: once the link is known, longer rounds, in which one more is less of the result. */
+#define NC_FLIGHT_ROUND_RTTS 3
 #define NC_FLIGHT_RTT_WINDOW_US 10000000u
 #define NC_FLIGHT_DRAIN_US 200000u      /* and two RTTs more: two pings at least find an empty queue */
 #define NC_FLIGHT_DRAIN_MAX_US 5000000u /* pings may have got lost */
@@ -27,7 +29,7 @@ struct NcFlight {
 
   /* the current round: from an acknowledgement until `round_end` bytes are acknowledged */
   uint64_t acked; /* since the beginning */
-  uint64_t round_end, round_start_acked, round_start_us;
+  uint64_t round_end, round_start_acked, round_start_us, round_start_sent_us;
   bool round_bound; /* the window was full at some time */
   bool round_idle;  /* nothing was in flight at some time, or the window was drained */
   bool has_round;
@@ -114,15 +116,27 @@ nc_flight_add_rate(NcFlight *f, double rate, uint64_t now_us)
   }
 }
 
-/* BDP, what may queue beyond it (all of ${most_extra} seconds if the BDP has as much), and a batch. */
+/* BDP, what may queue beyond it (${most_extra_bdps} of it, but not more than ${most_extra_s} of the rate), and a batch. */
 static double
-nc_flight_target(const NcFlight *f, double most_extra_s)
+nc_flight_sum(double rate, uint64_t rtt_us, unsigned paths, double most_extra_bdps, double most_extra_s)
 {
-  double rate = nc_flight_rate(f);
-  double bdp = rate * (double)f->min_rtt_us / 1e6;
-  double extra = MAX(MIN(bdp, rate * most_extra_s), rate * NC_FLIGHT_ACK_DELAY_US / 1e6);
+  double bdp = rate * (double)rtt_us / 1e6;
+  double extra = MAX(MIN(bdp * most_extra_bdps, rate * most_extra_s), rate * NC_FLIGHT_ACK_DELAY_US / 1e6);
 
-  return bdp + extra + NC_FLIGHT_MIN_BYTES * (f->paths > 1 ? 2.0 * f->paths : 1.0);
+  return bdp + extra + NC_FLIGHT_MIN_BYTES * (paths > 1 ? 2.0 * paths : 1.0);
+}
+
+static double
+nc_flight_target(const NcFlight *f, double most_extra_bdps, double most_extra_s)
+{
+  return nc_flight_sum(nc_flight_rate(f), f->min_rtt_us, f->paths, most_extra_bdps, most_extra_s);
+}
+
+uint64_t
+nc_flight_expected(double rate, uint64_t rtt_us, unsigned pause_budget_ms)
+{
+  double bytes = nc_flight_sum(rate, rtt_us, 1, NC_FLIGHT_EXTRA_BDPS, pause_budget_ms / 1000.0 * NC_FLIGHT_PAUSE_SHARE);
+  return (uint64_t)CLAMP(bytes, NC_FLIGHT_MIN_BYTES, NC_FLIGHT_MAX_BYTES);
 }
 
 static void
@@ -143,7 +157,7 @@ nc_flight_update_window(NcFlight *f)
   if (f->is_starting)
     nc_flight_set_window(f, (double)f->window); /* grows by rounds; here only the floor may have changed */
   else
-    nc_flight_set_window(f, nc_flight_target(f, f->pause_budget_s * NC_FLIGHT_PAUSE_SHARE));
+    nc_flight_set_window(f, nc_flight_target(f, NC_FLIGHT_EXTRA_BDPS, f->pause_budget_s * NC_FLIGHT_PAUSE_SHARE));
 }
 
 /* Start-up, at the end of a round that the window bound. */
@@ -155,7 +169,7 @@ nc_flight_grow(NcFlight *f)
   if (rate >= f->start_rate * NC_FLIGHT_GROWTH) {
     f->start_rate = rate;
     f->flat_rounds = 0;
-    double most = f->min_rtt_us > 0 ? nc_flight_target(f, G_MAXUINT32) : (double)f->window;
+    double most = f->min_rtt_us > 0 ? nc_flight_target(f, 1, G_MAXUINT32) : (double)f->window;
     f->window = (uint64_t)MAX((double)f->window, MIN(2.0 * (double)f->window, most));
   } else if (++f->flat_rounds >= NC_FLIGHT_FLAT_ROUNDS && f->min_rtt_us > 0) {
     f->is_starting = false;
@@ -163,10 +177,11 @@ nc_flight_grow(NcFlight *f)
 }
 
 static void
-nc_flight_begin_round(NcFlight *f, uint64_t in_flight_bytes, uint64_t now_us)
+nc_flight_begin_round(NcFlight *f, uint64_t in_flight_bytes, uint64_t sent_us, uint64_t now_us)
 {
   f->has_round = true;
   f->round_start_us = now_us;
+  f->round_start_sent_us = sent_us;
   f->round_start_acked = f->acked;
   f->round_end = f->acked + MAX(in_flight_bytes, 1);
   f->round_bound = false;
@@ -174,9 +189,10 @@ nc_flight_begin_round(NcFlight *f, uint64_t in_flight_bytes, uint64_t now_us)
 }
 
 static void
-nc_flight_end_round(NcFlight *f, uint64_t now_us)
+nc_flight_end_round(NcFlight *f, uint64_t sent_us, uint64_t now_us)
 {
-  double rate = (double)(f->acked - f->round_start_acked) * 1e6 / (double)(now_us - f->round_start_us);
+  uint64_t sending_us = sent_us > f->round_start_sent_us ? sent_us - f->round_start_sent_us : 0; /* 0: sent once more */
+  double rate = (double)(f->acked - f->round_start_acked) * 1e6 / (double)MAX(now_us - f->round_start_us, sending_us);
   bool tells = f->round_bound && !f->round_idle;
 
   if (tells || rate > nc_flight_rate(f))
@@ -185,8 +201,14 @@ nc_flight_end_round(NcFlight *f, uint64_t now_us)
     nc_flight_grow(f);
 }
 
+static uint64_t
+nc_flight_min_round_us(const NcFlight *f)
+{
+  return MAX(NC_FLIGHT_MIN_ROUND_US, f->min_rtt_us * (f->is_starting ? 1 : NC_FLIGHT_ROUND_RTTS));
+}
+
 void
-nc_flight_acked(NcFlight *f, uint64_t bytes, uint64_t in_flight_bytes, uint64_t now_us)
+nc_flight_acked(NcFlight *f, uint64_t bytes, uint64_t in_flight_bytes, uint64_t sent_us, uint64_t now_us)
 {
   /* Full: there was no room for another batch. */
   if (bytes + in_flight_bytes + MIN(NC_FLIGHT_MIN_BYTES, f->window / 2) >= f->window)
@@ -195,10 +217,10 @@ nc_flight_acked(NcFlight *f, uint64_t bytes, uint64_t in_flight_bytes, uint64_t 
     f->round_idle = true;
   f->acked += bytes;
   if (!f->has_round) {
-    nc_flight_begin_round(f, in_flight_bytes, now_us);
-  } else if (f->acked >= f->round_end && now_us - f->round_start_us >= MAX(NC_FLIGHT_MIN_ROUND_US, f->min_rtt_us)) {
-    nc_flight_end_round(f, now_us);
-    nc_flight_begin_round(f, in_flight_bytes, now_us);
+    nc_flight_begin_round(f, in_flight_bytes, sent_us, now_us);
+  } else if (f->acked >= f->round_end && now_us - f->round_start_us >= nc_flight_min_round_us(f)) {
+    nc_flight_end_round(f, sent_us, now_us);
+    nc_flight_begin_round(f, in_flight_bytes, sent_us, now_us);
   }
   nc_flight_update_window(f);
 }

@@ -7,10 +7,11 @@
  * is in flight then is pause it has not counted (design.md, section 4).
  * So, the window in steady state is
  *
- *   BDP + max(min(BDP, 10 % of rate x pause budget), rate x 5 ms) + 256 KiB
+ *   BDP + max(min(BDP / 2, 10 % of rate x pause budget), rate x 5 ms) + 256 KiB
  *
  * where BDP is delivery rate x minimum RTT. The second term finds out whether
- * the link has become faster: more in flight, more delivered. It is never less
+ * the link has become faster: more in flight, more delivered. Half a BDP, because routers on the way hold about a whole
+ * one: where the queue overflows, all that comes behind a lost segment waits for a round trip. It is never less
  * than what is delivered while a receiver collects acknowledgements (5 ms), or on
  * short paths a smaller window would cause the lower rate it was computed
  * from. 256 KiB is the granularity: a batch counts until it is delivered whole. In
@@ -19,10 +20,14 @@
  *
  * The rate is the highest of the samples of the last 2 s (10 RTTs if that is
  * longer). A sample is what was delivered in one round, from an acknowledgement
- * until everything that was in flight at that moment is acknowledged (and at least 20 ms). A round in which
- * the window did not bind, or nothing was in flight in between, tells what the
- * sender had to send, not what the link can do: it only counts if it is higher than
- * what is known. So a pause of QEMU's does not shrink the window.
+ * until everything that was in flight at that moment is acknowledged (and at
+ * least 20 ms, and after the start-up three RTTs), divided by the time that took
+ * or the time in which it was sent, whichever is longer: acknowledgements that
+ * something has held up come all at once, and that is not a faster link (as BBR
+ * does). A round in which the window did not bind, or nothing was in flight in
+ * between, tells what the sender had to send, not what the link can do: it only
+ * counts if it is higher than what is known. So a pause of QEMU's does not shrink
+ * the window.
  *
  * The minimum RTT is that of the last 10 s. Our own queue hides it; so, if nothing near it
  * was seen for 10 s, the window is drained to half a BDP for some 0.3 s and the
@@ -54,8 +59,8 @@ G_DEFINE_AUTOPTR_CLEANUP_FUNC(NcFlight, nc_flight_free)
  * there is: so there are two batches more for each, or only one would ever be known.
  */
 void nc_flight_set_paths(NcFlight *f, unsigned paths);
-/* ${bytes} wire bytes more are acknowledged, ${in_flight_bytes} still are not. */
-void nc_flight_acked(NcFlight *f, uint64_t bytes, uint64_t in_flight_bytes, uint64_t now_us);
+/* ${bytes} wire bytes more are acknowledged, the newest of them sent at ${sent_us}; ${in_flight_bytes} still are not. */
+void nc_flight_acked(NcFlight *f, uint64_t bytes, uint64_t in_flight_bytes, uint64_t sent_us, uint64_t now_us);
 /* A PONG came: its round trip took ${rtt_us}. */
 void nc_flight_rtt(NcFlight *f, uint64_t rtt_us, uint64_t now_us);
 
@@ -64,3 +69,6 @@ uint64_t nc_flight_window(const NcFlight *f);
 /* For progress: wire bytes per second, 0 while unknown; microseconds, 0 while unknown. */
 double nc_flight_rate(const NcFlight *f);
 uint64_t nc_flight_min_rtt_us(const NcFlight *f);
+
+/* The window in steady state on one path, for who has no flight yet: ${rate} wire bytes per second. */
+uint64_t nc_flight_expected(double rate, uint64_t rtt_us, unsigned pause_budget_ms);

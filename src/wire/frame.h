@@ -8,7 +8,9 @@
  *   0  control        HELLO, PING, PONG, ERROR, BYE
  *   1  main           QEMU's migration stream, source to destination
  *   2  return path    QEMU's answers, destination to source
- *   3..               reserved for disks and further channels of QEMU
+ *   3  preempt        pages the guest waits for in post-copy, source to destination; in version 2, and only
+ *                     where both agents have given their movers such a socket of QEMU's
+ *   4..               reserved for disks and further channels of QEMU
  *
  * A channel is cut into batches (batch.h), numbered from 0 without gaps: the
  * sequence. Batches of channel 1 leave in sequence order on whatever connection
@@ -27,13 +29,14 @@
  * it: GRANT (the run right, behind the last byte), END (the channel is over),
  * and DIGEST (the receiver's statement about what it delivered). They may
  * overtake batches on other connections; the receiver holds them until it has
- * got to that offset.
+ * got to that offset. GRANT is the end of channel 1 but for END, except in post-copy: there
+ * channel 1 goes on behind it.
  *
  * Lost connections. Any of them may go and come again, or be replaced, as long
  * as the migration lasts. Batches are kept until acknowledged and sent again on
  * another connection; the sequence number makes a duplicate recognisable and so
  * harmless. What is no batch of channel 1 and must not be lost (GRANT, DIGEST, END, RESEND,
- * batches of channel 2) travels inside URGENT frames, which have a number of
+ * batches of channels 2 and 3) travels inside URGENT frames, which have a number of
  * their own in each direction, from 0 without gaps, and go over one connection
  * at a time: the carrier, a choice of each sender. RECEIVED confirms them by
  * count; when a carrier is lost the next one begins with what was not confirmed, and
@@ -63,7 +66,7 @@
  *   ERROR    0        0               u8 n, n bytes: name of the code (base/error.h), rest: text, UTF-8
  *   BYE      0        0               none
  *   RESEND   1        sequence        none: the batch came, and its bytes are not those that were sent
- *   URGENT   0        its number      a whole frame: GRANT, DIGEST, END, RESEND, or BATCH of channel 2
+ *   URGENT   0        its number      a whole frame: GRANT, DIGEST, END, RESEND, or BATCH of channel 2 or 3
  *   RECEIVED 0        how many        none: URGENT frames that came, all together
  *
  * Unknown types, flags, channels and lengths are refused: versions are settled
@@ -85,7 +88,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-#define NC_WIRE_VERSION 1
+#define NC_WIRE_VERSION 2 /* 1 has no channel 3 */
 #define NC_WIRE_LOWEST_VERSION 1
 
 /* Numbers on the wire: never reused, never changed. */
@@ -108,7 +111,8 @@ typedef enum {
 #define NC_CHANNEL_CONTROL 0
 #define NC_CHANNEL_MAIN 1
 #define NC_CHANNEL_RETURN 2
-#define NC_CHANNEL_COUNT 3 /* of this version; higher numbers are refused */
+#define NC_CHANNEL_PREEMPT 3
+#define NC_CHANNEL_COUNT 4 /* of this version; higher numbers are refused */
 
 /* One frame as it came. `payload` is borrowed from whoever received it. */
 typedef struct {

@@ -41,6 +41,7 @@
 #define NC_FLIGHT_DRAIN_BYTES (64ull << 10)    /* least window while the minimum RTT is measured anew */
 #define NC_FLIGHT_LOCAL_RTT_US 1000u
 #define NC_FLIGHT_PAUSE_SHARE 0.10   /* of link rate x pause budget, what may queue beyond the BDP */
+#define NC_FLIGHT_EXTRA_BDPS 0.5     /* but not more than this */
 #define NC_FLIGHT_ACK_DELAY_US 5000u /* a receiver collects acknowledgements for as long as this */
 
 /* The token bucket (bucket.h): wire bytes, that is, with the headers of TLS, TCP and IP. */

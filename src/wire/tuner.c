@@ -192,7 +192,6 @@ static void
 nc_tuner_learn_link(NcTuner *t, double rate)
 {
   bool jumped = t->link_rate > 0 && nc_tuner_differs(rate, t->link_rate, NC_TUNER_JUMP);
-
   bool settled = !t->trial.is_on && t->rate_ticks >= NC_TUNER_SETTLE_TICKS;
 
   if (jumped && (settled || rate > t->link_rate)) /* a fall right after a move is the move's doing */

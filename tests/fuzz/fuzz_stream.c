@@ -2,7 +2,7 @@
 /*
  * Whatever bytes come, the stream parser reports each record in its place,
  * holds back less than a record, and says the same for every way of cutting
- * the bytes into pieces.
+ * the bytes into pieces; and what it says about post-copy lies inside blocks and stream.
  *
  * Input: u8 mode (bit 0: preempt channel), u8 piece size, then the stream.
  */
@@ -72,6 +72,7 @@ must_agree(const Run *a, const Run *b)
 {
   uint64_t offset_a = 0, offset_b = 0;
   NcStreamTotals totals_a, totals_b;
+  const GArray *discards_a = nc_stream_parser_discards(a->parser), *discards_b = nc_stream_parser_discards(b->parser);
 
   must(a->consumed == b->consumed);
   must(a->records->len == b->records->len);
@@ -85,9 +86,33 @@ must_agree(const Run *a, const Run *b)
        nc_stream_parser_is_opaque(b->parser, &offset_b, NULL));
   must(offset_a == offset_b);
   must(nc_stream_parser_at_tail(a->parser) == nc_stream_parser_at_tail(b->parser));
+  must(nc_stream_parser_package_end(a->parser) == nc_stream_parser_package_end(b->parser));
+  must(discards_a->len == discards_b->len);
+  for (guint i = 0; i < discards_a->len; i++) {
+    NcStreamRange x = g_array_index(discards_a, NcStreamRange, i), y = g_array_index(discards_b, NcStreamRange, i);
+    must(x.block == y.block && x.start == y.start && x.length == y.length);
+  }
   nc_stream_parser_totals(a->parser, &totals_a);
   nc_stream_parser_totals(b->parser, &totals_b);
   must(totals_a.bytes == totals_b.bytes && totals_a.other_bytes == totals_b.other_bytes);
+}
+
+/* Whole pages inside a block that the setup list has, and no more than agreed; and the package ended in the stream. */
+static void
+check_postcopy(const Run *run)
+{
+  const GArray *discards = nc_stream_parser_discards(run->parser);
+
+  must(discards->len <= NC_STREAM_DISCARDS_MAX);
+  for (guint i = 0; i < discards->len; i++) {
+    NcStreamRange r = g_array_index(discards, NcStreamRange, i);
+    must(r.block < nc_stream_parser_block_count(run->parser));
+    uint64_t used = nc_stream_parser_block(run->parser, r.block)->used_length;
+    must(r.length > 0 && (r.start | r.length) % NC_STREAM_PAGE_BYTES == 0);
+    must(r.start < used && r.length <= used - r.start);
+  }
+  must(nc_stream_parser_package_end(run->parser) <= run->consumed);
+  must(nc_stream_parser_in_postcopy(run->parser) == (nc_stream_parser_package_end(run->parser) > 0));
 }
 
 static void
@@ -108,6 +133,7 @@ LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
   size_t piece = data[1] + 1u;
   run_in_pieces(&whole, preempt, data + 2, size - 2, size);
   run_in_pieces(&pieces, preempt, data + 2, size - 2, piece);
+  check_postcopy(&whole);
   must_agree(&whole, &pieces);
   run_clear(&whole);
   run_clear(&pieces);

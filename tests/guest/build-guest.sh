@@ -1,7 +1,7 @@
 #!/bin/sh
 # SPDX-License-Identifier: Apache-2.0
 # Builds the test guest into OUTDIR: vmlinuz (Debian's cloud kernel, taken from its
-# package, not installed) and initrd.img (busybox, network and disk modules, ncload).
+# package, not installed) and initrd.img (busybox, network, disk and balloon modules, ncload).
 set -eu
 [ $# = 1 ] || { echo "usage: $0 OUTDIR" >&2; exit 2; }
 here=$(cd "$(dirname "$0")" && pwd)
@@ -39,7 +39,7 @@ chmod 755 "$root/init"
 gcc -static -std=gnu11 -D_GNU_SOURCE -O2 -Wall -Wextra -Werror -pthread "$here/ncload.c" -o "$root/ncload" || die "ncload does not build"
 # In the order in which they depend on each other.
 : >"$root/modules.list"
-for m in virtio_ring virtio virtio_pci_legacy_dev virtio_pci_modern_dev virtio_pci failover net_failover virtio_net virtio_blk; do
+for m in virtio_ring virtio virtio_pci_legacy_dev virtio_pci_modern_dev virtio_pci failover net_failover virtio_net virtio_blk virtio_balloon; do
   file=$(find "$out/kernel/lib/modules" -name "$m.ko*" | head -1)
   [ -n "$file" ] || continue # built into the kernel
   case "$file" in

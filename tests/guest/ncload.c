@@ -33,12 +33,16 @@ static struct {
   size_t pages;       /* working set */
   size_t hot_pages;   /* of these, the ones written to */
   size_t fill_pages;  /* written once */
+  size_t freed_pages; /* written at boot and given back to the kernel */
   uint64_t rate;      /* bytes dirtied per second */
   enum pattern pattern;
   uint64_t *memory, *fill;
   uint32_t *generation; /* expected, per page of the working set */
   atomic_ulong errors, verified, written, beats;
   atomic_uint newest_generation; /* of any page */
+  uint64_t *reused;              /* memory taken again, where free pages were */
+  atomic_size_t reused_pages;    /* of it, how many are written: these are checked */
+  atomic_flag reusing;
   struct timespec start;
 } load;
 
@@ -171,6 +175,11 @@ work(void *unused)
       uint64_t n = (checked / 4 + (uint64_t)i) % load.fill_pages;
       check_page(load.fill + n * WORDS, n, 0, "fill");
     }
+    size_t reused = atomic_load(&load.reused_pages);
+    for (int i = 0; reused && i < 64; i++) {
+      uint64_t n = (checked + (uint64_t)i) % reused;
+      check_page(load.reused + n * WORDS, n, 0, "reused");
+    }
     usleep(10000);
   }
   return NULL;
@@ -209,15 +218,57 @@ beat(void *unused)
   return NULL;
 }
 
+static uint64_t *
+allocate(size_t pages)
+{
+  void *memory = mmap(NULL, pages * PAGE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+  if (memory == MAP_FAILED) {
+    perror("NCLOAD mmap");
+    exit(1);
+  }
+  return memory;
+}
+
+/* Memory that is free now, but still holds what was in it: nothing compresses there. */
+static void
+leave_freed(size_t pages)
+{
+  uint64_t *memory = allocate(pages);
+  for (size_t i = 0; i < pages; i++)
+    make_page(memory + i * WORDS, i, 0, RANDOM);
+  munmap(memory, pages * PAGE);
+}
+
+/* Takes half of what was freed again, and has it checked from then on. */
+static void *
+reuse(void *unused)
+{
+  size_t pages = load.freed_pages / 2;
+  load.reused = pages ? allocate(pages) : NULL;
+  for (size_t i = 0; i < pages; i++) {
+    make_page(load.reused + i * WORDS, i, 0, TEXT);
+    atomic_store(&load.reused_pages, i + 1);
+  }
+  return unused;
+}
+
+static void
+begin_reuse(void)
+{
+  pthread_t thread;
+  if (!atomic_flag_test_and_set(&load.reusing) && pthread_create(&thread, NULL, reuse, NULL) == 0)
+    pthread_detach(thread);
+}
+
 static int
 stat_line(char *out, size_t size)
 {
   return snprintf(out, size,
                   "{\"errors\":%lu,\"pages_verified\":%lu,\"pages_written\":%lu,\"generation\":%u,\"beats\":%lu,"
-                  "\"uptime\":%.3f,\"working_set_pages\":%zu,\"fill_pages\":%zu}\n",
+                  "\"uptime\":%.3f,\"working_set_pages\":%zu,\"fill_pages\":%zu,\"reused_pages\":%zu}\n",
                   atomic_load(&load.errors), atomic_load(&load.verified), atomic_load(&load.written),
                   atomic_load(&load.newest_generation), atomic_load(&load.beats), seconds_since(&load.start), load.pages,
-                  load.fill_pages);
+                  load.fill_pages, atomic_load(&load.reused_pages));
 }
 
 static void *
@@ -230,6 +281,8 @@ serve(void *argument)
     ssize_t n = recv(fd, in, sizeof in, MSG_DONTWAIT);
     if (n == 0 || (n < 0 && errno != EAGAIN && errno != EINTR))
       break;
+    if (n > 0 && memmem(in, (size_t)n, "reuse", 5))
+      begin_reuse();
     int k = n > 0 && memmem(in, (size_t)n, "stat", 4)
                 ? stat_line(line, sizeof line)
                 : snprintf(line, sizeof line, "%lu %lu %lu\n", counter, atomic_load(&load.errors), atomic_load(&load.verified));
@@ -284,17 +337,6 @@ parameter(const char *cmdline, const char *key, const char *fallback)
   return out;
 }
 
-static uint64_t *
-allocate(size_t pages)
-{
-  void *memory = mmap(NULL, pages * PAGE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-  if (memory == MAP_FAILED) {
-    perror("NCLOAD mmap");
-    exit(1);
-  }
-  return memory;
-}
-
 int
 main(void)
 {
@@ -312,6 +354,7 @@ main(void)
   size_t hot = (size_t)atol(parameter(cmdline, "nc.hot=", "0")) * 256;
   load.hot_pages = hot && hot < load.pages ? hot : load.pages;
   load.fill_pages = (size_t)atol(parameter(cmdline, "nc.fill=", "0")) * 256;
+  load.freed_pages = (size_t)atol(parameter(cmdline, "nc.freed=", "0")) * 256;
   load.rate = (uint64_t)(atof(parameter(cmdline, "nc.rate=", "5")) * 1048576);
   render_pieces();
   load.memory = allocate(load.pages);
@@ -323,6 +366,8 @@ main(void)
     for (size_t i = 0; i < load.fill_pages; i++)
       make_page(load.fill + i * WORDS, i, 0, TEXT);
   }
+  if (load.freed_pages)
+    leave_freed(load.freed_pages);
 
   int listener = listen_tcp();
   pthread_t threads[3];

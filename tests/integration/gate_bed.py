@@ -30,6 +30,12 @@ COMPLETED = {**MIGRATION, "state": "done", "phase": "completed", "outcome": "com
              "finished": "2026-01-02T03:04:14.100Z", "total_ms": 8400, "pause_ms": 212, "qemu_downtime_ms": 180, "rounds": 4,
              "sha256": "ab" * 32, "sha256_equal": True, "compression": "auto", "max_cpu": 100, "coding": "zstd:1",
              "coding_switches": 3, "coded_batches": {"lz4": 30, "zstd:1": 90},
+             "forecasts": [{"at_ms": 5200, "round": 2, "converges": True, "eta_ms": 3100, "eta_error_ms": 310, "pause_ms": 240,
+                            "pause_error_ms": 24, "dirty_rate_bps": 5000000, "effective_rate_bps": 90000000, "decision": "go-on",
+                            "throttle": 0},
+                           {"at_ms": 6900, "round": 3, "converges": False, "eta_ms": 0, "eta_error_ms": 0, "pause_ms": 900,
+                            "pause_error_ms": 90, "dirty_rate_bps": 120000000, "effective_rate_bps": 90000000, "decision": "throttle",
+                            "throttle": 40}],
              "events": MIGRATION["events"] + [{"at": "2026-01-02T03:04:13.900Z", "event": "released", "detail": "epoch 4 " + "x " * 60}]}
 NODE = {"name": "host-a", "address": "192.0.2.1:7450", "version": "0.1.0", "qemu_version": "7.2.0", "cpus": 2, "memory_bytes": 8 << 30,
         "memory_available_bytes": 6 << 30, "ca": True, "roster_version": 2}
@@ -45,12 +51,33 @@ def named(thing):
     return get
 
 
+def check_of(args):
+    """Of a machine named `odd` something speaks against it."""
+    checks = [{"check": "round trip", "verdict": "ok", "value": "20.1 ms", "remedy": ""},
+              {"check": "qemu version", "verdict": "warning", "value": "8.2.0 here, the older 7.2.0 there", "remedy": "a machine type both know"}]
+    if args["vm"] == "odd":
+        checks.append({"check": "bridge", "verdict": "failed", "value": "there is no bridge br9", "remedy": "make one"})
+    return {"vm": args["vm"], "from": "host-a", "to": args["to"], "verdict": checks[-1]["verdict"], "checks": checks}
+
+
+def plan_of(args):
+    """A machine named `busy` dirties too much for pre-copy."""
+    converges = args["vm"] != "busy"
+    known = {"eta_ms": 4200, "eta_error_ms": 1300, "pause_ms": 212, "pause_error_ms": 64, "wire_bytes": 61 << 20, "ratio": 3.1}
+    return {"vm": args["vm"], "from": "host-a", "to": args["to"], "algorithm": "pre-copy", "converges": converges,
+            "reason": "the guest dirties 25.0 MB/s and 9.8 MB/s can be sent: " + "and so on " * 9, "ram_total_bytes": 1 << 28,
+            "content_bytes": None if args["vm"] == "dark" else 92 << 20, "dirty_rate_bps": 25000000, "link_rate_bps": 112000000,
+            "link_rtt_us": 20100, "effective_rate_bps": 9800000, "basis": "vm",
+            **{key: value if converges else None for key, value in known.items()}}
+
+
 HANDLERS = {
     "node.info": lambda args: NODE, "node.list": lambda args: [{**ENTRY, "name": "host-a", "local": True}, ENTRY],
     "node.token": lambda args: {"token": "nc1.id.secret.ca", "expires": "2026-01-02T04:04:05.678Z"}, "node.remove": named(ENTRY),
     "machine.define": lambda args: {**MACHINE, "name": args["spec"]["name"], "state": "stopped"}, "machine.list": lambda args: [MACHINE],
     "machine.get": named(MACHINE), "machine.start": named(MACHINE), "machine.stop": named({**MACHINE, "state": "stopped"}),
     "machine.destroy": named(MACHINE), "machine.adopt": lambda args: {**MACHINE, "name": args["name"], "adopted": True},
+    "migration.check": lambda args: check_of(args), "migration.plan": lambda args: plan_of(args),
     "migration.create": lambda args: MIGRATION, "migration.list": lambda args: [COMPLETED, MIGRATION],
     "migration.get": named(COMPLETED), "migration.cancel": named(MIGRATION), "migration.limit": named(MIGRATION), "migration.resolve": named(MIGRATION),
 }

@@ -17,7 +17,7 @@ from fake_novacrond import Refusal
 from gate_bed import CLI, COMPLETED, MIGRATION, Bed
 from nctest.net import ROOT
 
-COMMANDS = ["migrate", "status", "cancel", "limit", "resolve", "vm define", "vm list", "vm show", "vm start", "vm stop", "vm destroy", "vm adopt",
+COMMANDS = ["migrate", "check", "plan", "status", "cancel", "limit", "resolve", "vm define", "vm list", "vm show", "vm start", "vm stop", "vm destroy", "vm adopt",
             "node list", "node info", "node token", "node remove", "pki init", "relay listen", "relay connect",
             "version", "help"]
 
@@ -318,3 +318,50 @@ def test_output_that_can_not_be_written(bed):
     with open("/dev/full", "w", encoding="ascii") as full:
         out = subprocess.run([CLI, "--socket", bed.socket, "vm", "list"], stdout=full, stderr=subprocess.PIPE, text=True, timeout=20)
     assert out.returncode == 10 and "could not be written" in out.stderr
+
+
+def test_check_shows_verdicts_and_what_to_do(bed):
+    out = bed.cli("check", "web1", "--to", "host-b")
+    assert out.returncode == 0 and "It can go there; see above." in out.stdout
+    assert "  ok       round trip        20.1 ms" in out.stdout and "-> a machine type both know" in out.stdout
+    out = bed.cli("check", "odd", "--to", "host-b")
+    assert out.returncode == 6 and "FAILED   bridge" in out.stdout and "It can't go there now." in out.stdout
+    assert bed.daemon.last("migration.check")["args"] == {"vm": "odd", "to": "host-b"}
+    assert json.loads(bed.cli("check", "odd", "--to", "host-b", "--json").stdout)["verdict"] == "failed"
+    out = bed.cli("check", "web1")
+    assert out.returncode == 2 and "--to NODE is needed" in out.stderr
+
+
+def test_plan_fits_the_terminal(bed):
+    out = bed.cli("plan", "web1", "--to", "host-b", "--max-downtime", "100", "--bandwidth", "50MB/s", "--algorithm", "pre-copy", "--compression", "lz4")
+    assert out.returncode == 0, out.stderr
+    for words in ("web1, host-a -> host-b: pre-copy\n", "4.2 s +- 1.3 s", "212 ms +- 64 ms", "61.0 MiB (memory shrunk to 1/3.1)",
+                  "of which 92.0 MiB", "25.0 MB/s by the guest", "round trip 20.1 ms", "earlier migrations of this machine"):
+        assert words in out.stdout, out.stdout
+    assert max(map(len, out.stdout.splitlines())) <= 80, out.stdout
+    assert bed.daemon.last("migration.plan")["args"] == {"vm": "web1", "to": "host-b", "max_downtime_ms": 100, "bandwidth_limit_bps": 50000000,
+                                                         "algorithm": "pre-copy", "compression": "lz4"}
+
+
+def test_plan_of_what_does_not_converge(bed):
+    out = bed.cli("plan", "busy", "--to", "host-b")
+    assert out.returncode == 12 and "would not come to an end" in out.stdout and "+-" not in out.stdout
+    assert max(map(len, out.stdout.splitlines())) <= 80, out.stdout
+    out = bed.cli("plan", "busy", "--to", "host-b", "--json")
+    assert out.returncode == 12 and json.loads(out.stdout)["eta_ms"] is None
+    assert bed.daemon.last("migration.plan")["args"] == {"vm": "busy", "to": "host-b"}
+    assert "of which" not in bed.cli("plan", "dark", "--to", "host-b").stdout
+    for arguments, words in ((("web1",), "--to NODE is needed"), (("web1", "--to", "b", "--max-downtime", "-1"), "at least 1 ms"),
+                             (("web1", "--to", "b", "--bandwidth", "fast"), "fast"), (("a b", "--to", "b"), "machine")):
+        out = bed.cli("plan", *arguments)
+        assert out.returncode == 2 and words in out.stderr, out.stderr
+
+
+def test_forecasts_and_what_came_of_them(bed):
+    out = bed.cli("status", COMPLETED["id"], "--forecast")
+    assert out.returncode == 0, out.stderr
+    for words in ("TO GO", "go-on", "throttle 40 %", "no end", "It took 8.4 s, with a pause of 212 ms."):
+        assert words in out.stdout, out.stdout
+    assert max(map(len, out.stdout.splitlines())) <= 80, out.stdout
+    out = bed.cli("status", "--forecast")
+    assert out.returncode == 2 and "give its ID" in out.stderr

@@ -189,6 +189,25 @@ def test_cut_off_after_release_needs_attention_and_an_operator_can_decide(cluste
     judge(c, c.b)
 
 
+def test_destination_qemu_dies_in_the_moment_of_its_start(cluster):
+    """Nobody knows whether it ran: the source does not take it back by itself, an operator may."""
+    c = cluster
+    boot(c)
+    c.b.stop()
+    restart(c.b, "destination-before-cont:stop")
+    m = c.a.call("migration.create", vm=VM, to="host-b")
+    wait_for(c.b.is_stopped_by_fault, 60, "the destination to be about to start it")
+    for pid in c.b.qemu_pids():
+        os.kill(pid, signal.SIGKILL)
+    c.b.go_on()
+    m = wait_for(lambda: (lambda r: r if r["attention"] else None)(c.a.call("migration.get", id=m["id"])), 60, "attention")
+    assert "may have run" in m["attention"] and f"novacron resolve {m['id']} --run-here" in m["attention"]
+    assert c.runs_where(VM) == []
+    c.a.call("migration.resolve", id=m["id"], action="run_here")
+    assert c.a.wait_migration(m["id"])["outcome"] == "failed"
+    judge(c, c.a)
+
+
 # --- processes killed in the middle of the copy ---
 
 

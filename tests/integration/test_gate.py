@@ -65,11 +65,17 @@ ENDPOINTS = [
     ("POST", "/api/v2/machines/web1/start", None, 200, "machine.start", {"name": "web1"}, None),
     ("POST", "/api/v2/machines/web1/stop", None, 200, "machine.stop", {"name": "web1"}, None),
     ("POST", "/api/v2/machines/web1/stop", {"force": True}, 200, "machine.stop", {"name": "web1", "force": True}, None),
+    ("POST", "/api/v2/checks", {"vm": "web1", "to": "host-b"}, 200, "migration.check", {"vm": "web1", "to": "host-b"}, None),
+    ("POST", "/api/v2/plans", {"vm": "web1", "to": "host-b", "max_downtime_ms": 100, "bandwidth_limit_bps": 5, "algorithm": "hybrid", "compression": "lz4"},
+     200, "migration.plan",
+     {"vm": "web1", "to": "host-b", "max_downtime_ms": 100, "bandwidth_limit_bps": 5, "algorithm": "hybrid", "compression": "lz4"}, None),
+    ("POST", "/api/v2/plans", {"vm": "busy", "to": "host-b"}, 200, "migration.plan", {"vm": "busy", "to": "host-b"}, None),
     ("GET", "/api/v2/migrations", None, 200, "migration.list", {}, None),
     ("GET", "/api/v2/migrations?limit=1", None, 200, "migration.list", {"limit": 1}, None),
-    ("POST", "/api/v2/migrations", {"vm": "web1", "to": "host-b", "streams": 4, "compression": "auto", "max_cpu": 50, "max_downtime_ms": 100,
-                                    "bandwidth_limit_bps": 5}, 201, "migration.create",
-     {"vm": "web1", "to": "host-b", "streams": 4, "compression": "auto", "max_cpu": 50, "max_downtime_ms": 100, "bandwidth_limit_bps": 5},
+    ("POST", "/api/v2/migrations", {"vm": "web1", "to": "host-b", "streams": 4, "compression": "auto", "algorithm": "post-copy", "max_cpu": 50, "max_downtime_ms": 100,
+                                    "max_throttle": 0, "convergence_timeout_ms": 9000, "bandwidth_limit_bps": 5}, 201, "migration.create",
+     {"vm": "web1", "to": "host-b", "streams": 4, "compression": "auto", "algorithm": "post-copy", "max_cpu": 50, "max_downtime_ms": 100, "max_throttle": 0,
+      "convergence_timeout_ms": 9000, "bandwidth_limit_bps": 5},
      "/api/v2/migrations/" + MIGRATION["id"]),
     ("GET", "/api/v2/migrations/m-1", None, 200, "migration.get", {"id": "m-1"}, None),
     ("POST", "/api/v2/migrations/m-1/cancel", None, 202, "migration.cancel", {"id": "m-1"}, None),
@@ -139,7 +145,7 @@ def test_every_documented_route_is_answered(bed, document):
             if "requestBody" in operation:
                 name = operation["requestBody"]["content"]["application/json"]["schema"]["$ref"].rsplit("/", 1)[1]
                 body = {"MigrationRequest": {"vm": "a", "to": "b"}, "MachineSpec": SPEC, "AdoptRequest": {"name": "a", "qmp": "/q"},
-                        "ResolveRequest": {"action": "run_here"}}.get(name, {})
+                        "CheckRequest": {"vm": "a", "to": "b"}, "PlanRequest": {"vm": "a", "to": "b"}, "ResolveRequest": {"action": "run_here"}}.get(name, {})
                 jsonschema.validate(body, schema(document, name))
             answer = bed.call(method.upper(), path.replace("{name}", "x").replace("{id}", "x"), body)
             assert str(answer.status) in operation["responses"], f"{method} {path}: {answer.status}"

@@ -103,6 +103,30 @@ def test_precopy_is_parsed_up_to_device_state(streams, recorded, name):
 def test_postcopy_is_parsed_to_the_last_byte(streams, recorded, name):
     main = dump(streams, recorded(name))["main"][0]
     assert not main["opaque"], main["reason"]
+    data = (streams / f"{name}.c0.fwd").read_bytes()
+    end = main["package_end"]
+    assert data[end - 14:end] == bytes.fromhex("0800020004000000030800050000")  # PING 3, RUN
+    assert data[end:end + 9] == bytes.fromhex("080002000400000004")  # PING 4
+
+
+@pytest.mark.parametrize("name", POSTCOPY)
+def test_discards_are_what_is_sent_behind_the_package(streams, recorded, name):
+    """Page by page: whatever is discarded comes again exactly once, on either channel, and nothing else comes."""
+    info = recorded(name)
+    report = dump(streams, info)
+    main = report["main"][0]
+    assert main["discards"]
+    discarded = sum(length for _, _, length in main["discards"]) // 4096
+    assert discarded == main["late_pages"] + sum(second["pages"] + second["zero_pages"] for second in report["preempt"])
+    for block, start, length in main["discards"]:
+        used = next(b["used_length"] for b in main["blocks"] if b["name"] == block)
+        assert length > 0 and (start | length) % 4096 == 0 and start + length <= used
+
+
+@pytest.mark.parametrize("name", PRECOPY)
+def test_precopy_never_gets_to_postcopy(streams, recorded, name):
+    main = dump(streams, recorded(name))["main"][0]
+    assert main["package_end"] == 0 and main["discards"] == []
 
 
 @pytest.mark.parametrize("name", ["precopy-idle", "precopy-dirty", "postcopy-stopped"])

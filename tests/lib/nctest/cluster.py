@@ -16,6 +16,9 @@ PORT = 7450
 FINAL = ("completed", "failed", "cancelled")
 
 
+FAKETIME = "/usr/lib/x86_64-linux-gnu/faketime/libfaketime.so.1"
+
+
 class Refused(Exception):
     def __init__(self, error):
         super().__init__(f"{error['code']}: {error['message']}")
@@ -42,10 +45,25 @@ class Node:
             "listen": f"0.0.0.0:{PORT}", "data_dir": self.data_dir, "run_dir": self.run_dir,
             "qemu_log_dir": self.dir, "mover_binary": os.path.join(BUILD, "src/mover/novacron-mover"),
             "memory_reserve_mib": "64", "log_level": "debug", "peer_retry_ms": "300",
-            "path_timeout_ms": "5000", **settings}
+            "path_timeout_ms": "5000", "retry_attempts": "0", **settings}
         self.write_config()
         self.process = self.gate = None
+        self.clock = None  # the file that says by how much its novacrond's clock is wrong
         bed.on_close(self.destroy)
+
+    def use_own_clock(self):
+        """From its next start on, novacrond has a clock that step_clock() can set; CLOCK_MONOTONIC stays what it is."""
+        self.clock = os.path.join(self.dir, "clock")
+        self.step_clock(0)
+
+    def step_clock(self, seconds):
+        with open(self.clock + ".new", "w") as f:
+            f.write(f"{seconds:+d}\n")
+        os.rename(self.clock + ".new", self.clock)
+
+    def clock_environment(self):
+        return {"LD_PRELOAD": FAKETIME, "FAKETIME_TIMESTAMP_FILE": self.clock, "FAKETIME_NO_CACHE": "1",
+                "FAKETIME_DONT_FAKE_MONOTONIC": "1", "FAKETIME_ONLY_CMDS": "novacrond"} if self.clock else {}
 
     def write_config(self):
         with open(self.config, "w") as f:
@@ -73,7 +91,7 @@ class Node:
         return out
 
     def start(self, fault=None, wait=True):
-        env = dict(os.environ)
+        env = {**os.environ, **self.clock_environment()}
         if fault:
             env["NOVACRON_FAULT"] = fault
         with open(self.log, "ab") as log:
@@ -209,13 +227,13 @@ class Node:
         return wait_for(lambda: self.call("migration.get", id=id)["state"] in states, timeout, f"state {states} of {id}")
 
 
-def guest_spec(name="web1", memory_mib=256, ws=32, rate=5, pattern="text", fill=0, nic=True, **more):
+def guest_spec(name="web1", memory_mib=256, ws=32, rate=5, pattern="text", fill=0, freed=0, nic=True, **more):
     """The self-verifying guest; memory with the 8 KiB that TCG needs (CONTRIBUTING.md, the RAM-size rule)."""
     spec = {
         "name": name, "vcpus": 1, "memory_mib": memory_mib, "memory_extra_kib": 8, "machine": "pc", "cpu": "qemu64",
         "accel": "tcg", "kernel": os.path.join(BUILD, "guest/vmlinuz"), "initrd": os.path.join(BUILD, "guest/initrd.img"),
         "cmdline": f"console=ttyS0 no_timer_check quiet nc.ws={ws} nc.rate={rate} nc.pattern={pattern} nc.fill={fill} "
-                   "nc.ip=10.77.0.2/24",
+                   f"nc.freed={freed} nc.ip=10.77.0.2/24",
         "serial": [{"name": "console", "kind": "file"}, {"name": "beat", "kind": "unix"}],
         "observer_qmp": True,
     }
@@ -239,12 +257,14 @@ def second_path(cluster, rate, delay):
 class Cluster:
     """Two joined nodes that run; `with Cluster(...) as c`."""
 
-    def __init__(self, rate="0", delay="0ms", emulated=True, gates=False, topology=None, **settings):
+    def __init__(self, rate="0", delay="0ms", emulated=True, gates=False, topology=None, clock=False, **settings):
         self.bed = Bed()
         try:
             self.net = topology(self.bed) if topology else Topology(self.bed, rate, delay, emulated=emulated)
             self.a = Node(self.bed, "host-a", self.net.a, "10.99.0.1", **settings)
             self.b = Node(self.bed, "host-b", self.net.b, "10.99.0.2", **settings)
+            for node in (self.a, self.b) if clock else ():
+                node.use_own_clock()
             self.a.pki_init()
             self.a.start()
             self.b.join(self.a.call("node.token", ttl_s=600)["token"], self.a)
@@ -327,7 +347,8 @@ class Cluster:
 
     def assert_healthy(self, vm, node, client=None):
         """The guest runs on ${node} and nowhere else, gets somewhere, and found no error in its memory."""
-        assert self.runs_where(vm) == [node.name]
+        # A QEMU that stood still for a while is found again by the observer's next connection.
+        wait_for(lambda: self.runs_where(vm) == [node.name], 20, f"{vm} to run on {node.name} and nowhere else")
         client = client or self.net.client and watch.TcpClient(self.net.client)
         try:
             assert client.is_moving(20), f"the guest does not answer over TCP: {client.broken}"

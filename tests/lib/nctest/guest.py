@@ -168,17 +168,21 @@ class QmpObserver:
         self.socket.settimeout(timeout)
         self.socket.connect(path)
         self.file = self.socket.makefile("rwb")
+        self.number = time.monotonic_ns()  # an answer to somebody before us is none to us
         self.file.readline()
         self.command("qmp_capabilities")
 
     def command(self, name, **arguments):
-        self.file.write(json.dumps({"execute": name, "arguments": arguments}).encode() + b"\n")
+        self.number += 1
+        self.file.write(json.dumps({"execute": name, "arguments": arguments, "id": self.number}).encode() + b"\n")
         self.file.flush()
         while True:
             line = self.file.readline()
             if not line:
                 raise OSError("QEMU is gone")
             answer = json.loads(line)
+            if answer.get("id") != self.number:
+                continue
             if "return" in answer:
                 return answer["return"]
             if "error" in answer:

@@ -151,10 +151,10 @@ class Mover:
         self.send({"op": "conn", "index": index}, sock.fileno())
         sock.close()
 
-    def qemu(self):
-        """Gives the mover its QEMU: returns QEMU's end."""
+    def qemu(self, channel="main"):
+        """Gives the mover its QEMU, or a channel of it: returns QEMU's end."""
         ours, theirs = socket.socketpair()
-        self.send({"op": "qemu", "channel": "main"}, theirs.fileno())
+        self.send({"op": "qemu", "channel": channel}, theirs.fileno())
         theirs.close()
         return ours
 
@@ -294,6 +294,10 @@ class Pair:
         self.qemu_source, self.qemu_destination = self.source.qemu(), self.destination.qemu()
         return self
 
+    def preempt(self):
+        """Both QEMUs have a preempt channel: their ends of it."""
+        return self.source.qemu("preempt"), self.destination.qemu("preempt")
+
     def close(self):
         self.source.close()
         self.destination.close()
@@ -383,3 +387,52 @@ def make_rounds(pages=1500, rounds=4, seed=3):
             out.append(page_record(i, memory[i]))
     out.append(struct.pack(">Q", 0x10) + b"\x7e" + struct.pack(">I", 2) + stream_tail(rng))
     return b"".join(out)
+
+
+# --- post-copy ----------------------------------------------------------------------------------------------------
+
+ADVISE = bytes.fromhex("080003001000000000000010000000000000001000")
+RUN = bytes.fromhex("0800050000")
+
+
+def command(number, payload=b""):
+    return b"\x08" + struct.pack(">HH", number, len(payload)) + payload
+
+
+class Postcopy:
+    """A stream of post-copy: `data`; its package ends at `package_end`. With ${preempt}, every fourth page of those behind
+    the package is on the other channel: `preempt`. `heat`: how often each page was sent before, of those discarded."""
+
+    def __init__(self, pages=1500, rounds=3, seed=5, preempt=False, package_bytes=20000):
+        rng = random.Random(seed)
+        size = pages * PAGE
+        self.pages, kinds = pages, ["text", "random", "text", "fill", "zero"]
+        head = stream_head(size=size)
+        at = head.index(PING) + len(PING)
+        out = [head[:at] + ADVISE + head[at:], b"\x02" + struct.pack(">I", 2)]
+        out += [page_record(i, page_content(rng.choice(kinds), rng), b"pc.ram" if i == 0 else None) for i in range(pages)]
+        heat = [1] * pages
+        for number in range(rounds):
+            for i in sorted(rng.sample(range(pages), pages // 2 >> number)):
+                heat[i] += 1
+                out.append(page_record(i, page_content(rng.choice(kinds), rng)))
+        out.append(struct.pack(">Q", 0x10) + b"\x7e" + struct.pack(">I", 2))
+        late = sorted(rng.sample(range(pages), pages // 3))
+        self.heat = {i: heat[i] for i in late}
+        for first in range(0, len(late), 12):
+            ranges = b"".join(struct.pack(">QQ", i * PAGE, PAGE) for i in late[first:first + 12])
+            out.append(command(6, b"\0\x06pc.ram\0" + ranges))
+        device = b"\x04" + struct.pack(">IB", 7, 5) + b"timer" + struct.pack(">II", 0, 2) + rng.randbytes(package_bytes)
+        package = command(4) + device + command(2, struct.pack(">I", 3)) + RUN
+        out += [command(2, struct.pack(">I", 2)), command(7, struct.pack(">I", len(package))), package]
+        self.package_end = sum(map(len, out))
+        on_main = [i for n, i in enumerate(late) if not preempt or n % 4]
+        out += [command(2, struct.pack(">I", 4)), b"\x02" + struct.pack(">I", 2)]
+        out += [page_record(i, page_content(rng.choice(kinds), rng), b"pc.ram" if n == 0 else None)
+                for n, i in enumerate(on_main)]
+        eos = struct.pack(">Q", 0x10)
+        out += [eos + b"\x7e" + struct.pack(">I", 2), b"\x03" + struct.pack(">I", 2) + eos + b"\x7e" + struct.pack(">I", 2), b"\0"]
+        self.data = b"".join(out)
+        on_preempt = [i for i in late if i not in set(on_main)]
+        self.preempt = b"".join(page_record(i, page_content(rng.choice(kinds), rng), b"pc.ram" if n == 0 else None)
+                                for n, i in enumerate(on_preempt)) + eos

@@ -30,6 +30,12 @@ def disk_options(spec):
                     "-device", f"virtio-blk-pci,drive={disk['name']}")
 
 
+def balloon_options(spec):
+    """As NovaCron's machine files add it."""
+    if spec.get("balloon") == "free-page-hint":
+        yield from ("-object", "iothread,id=balloon-io", "-device", "virtio-balloon-pci,id=balloon0,free-page-hint=on,iothread=balloon-io")
+
+
 class PlainQemu:
     """One QEMU with the machine of ${spec}, in a host's namespace; its memory in `memory_file`, if given."""
 
@@ -51,7 +57,7 @@ class PlainQemu:
             "-chardev", f"socket,id=c1,path={self.beat_path},server=on,wait=off", "-serial", "chardev:c1",
             "-netdev", "tap,id=n0,ifname=tap0,script=no,downscript=no", "-device", f"virtio-net-pci,netdev=n0,mac={MAC}",
             "-qmp", f"unix:{self.qmp_path},server=on,wait=off", "-qmp", f"unix:{self.observer_path},server=on,wait=off",
-            *disk_options(spec), *more]
+            *disk_options(spec), *more, *balloon_options(spec)]
         with open(self.log, "wb") as log:
             self.process = bed.popen(command, netns, stdout=log, stderr=log, stdin=subprocess.DEVNULL)
         self.qmp = wait_for(self._connect, 20, f"QMP of {name}")
@@ -120,9 +126,10 @@ class PlainPair:
             observer.watch(qemu.observer_path)
         return observer
 
-    def migrate(self, limit_ms, multifd=False, timeout=300, channels=8, xbzrle=False):
-        """True if it completed in time."""
-        on = ["return-path", "late-block-activate"] + (["multifd"] if multifd else []) + (["xbzrle"] if xbzrle else [])
+    def migrate(self, limit_ms, multifd=False, timeout=300, channels=8, xbzrle=False, postcopy=False, preempt=False):
+        """True if it completed in time. ${postcopy}: switched to after the first round, as its management tools do."""
+        ways = {"multifd": multifd, "xbzrle": xbzrle, "postcopy-ram": postcopy, "postcopy-preempt": preempt}
+        on = ["return-path", "late-block-activate"] + [name for name, wanted in ways.items() if wanted]
         capabilities = [{"capability": c, "state": True} for c in on]
         parameters = {"max-bandwidth": 1 << 40, "downtime-limit": limit_ms}
         if multifd:
@@ -136,9 +143,13 @@ class PlainPair:
         self.source.command("migrate", uri=URI)
         end = time.monotonic() + timeout
         while time.monotonic() < end:
-            status = self.source.command("query-migrate").get("status")
+            info = self.source.command("query-migrate")
+            status = info.get("status")
             if status in ENDED:
                 return status == "completed"
+            if postcopy and info.get("ram", {}).get("dirty-sync-count", 0) > 1:
+                self.source.command("migrate-start-postcopy")
+                postcopy = False
             time.sleep(0.02)
         self.source.command("migrate_cancel")
         return False

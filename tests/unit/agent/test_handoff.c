@@ -40,6 +40,34 @@ test_good_day(void)
 }
 
 static void
+test_good_day_of_postcopy(void)
+{
+  NcHandoffState s = must_step(NC_S_RELEASED, NC_EV_STARTED_POSTCOPY);
+  g_assert_cmpint(s, ==, NC_S_SERVING);
+  s = must_step(s, NC_EV_SERVED);
+  s = must_step(s, NC_EV_ALIVE);
+  g_assert_cmpint(s, ==, NC_S_COMPLETED);
+
+  NcHandoffState d = must_step(NC_D_TAKEN, NC_EV_CONT_POSTCOPY);
+  g_assert_cmpint(d, ==, NC_D_FETCHING);
+  d = must_step(d, NC_EV_FETCHED);
+  d = must_step(d, NC_EV_DONE);
+  g_assert_cmpint(d, ==, NC_D_COMPLETED);
+}
+
+static void
+test_postcopy_has_no_way_back_but_an_operators(void)
+{
+  must_refuse(NC_S_SERVING, NC_EV_ABORT);
+  must_refuse(NC_S_SERVING, NC_EV_REFUSED);
+  must_refuse(NC_S_SERVING, NC_EV_RESUMED);
+  must_refuse(NC_S_SERVING, NC_EV_ALIVE); /* before all pages are there, the source's QEMU stays */
+  must_refuse(NC_D_FETCHING, NC_EV_REFUSE);
+  must_refuse(NC_D_FETCHING, NC_EV_DONE);
+  g_assert_cmpint(must_step(NC_S_SERVING, NC_EV_OPERATOR), ==, NC_S_RECLAIMING);
+}
+
+static void
 test_released_source_never_aborts(void)
 {
   must_refuse(NC_S_RELEASED, NC_EV_ABORT);
@@ -101,6 +129,8 @@ main(int argc, char **argv)
 {
   g_test_init(&argc, &argv, NULL);
   g_test_add_func("/handoff/good-day", test_good_day);
+  g_test_add_func("/handoff/good-day-of-postcopy", test_good_day_of_postcopy);
+  g_test_add_func("/handoff/postcopy-has-no-way-back", test_postcopy_has_no_way_back_but_an_operators);
   g_test_add_func("/handoff/released-source-never-aborts", test_released_source_never_aborts);
   g_test_add_func("/handoff/destination-needs-the-grant", test_destination_needs_the_grant);
   g_test_add_func("/handoff/only-the-way-back-resumes", test_only_the_way_back_resumes);

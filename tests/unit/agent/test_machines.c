@@ -143,7 +143,8 @@ leased_machine_is_nobodys_business(Fixture *f, gconstpointer data)
   nc_autojson json_t *json = spec();
 
   assert_state(f, "incoming");
-  g_assert_cmpuint(nc_machines_reserved_bytes(f->machines), ==, 64 << 20);
+  g_assert_cmpuint(nc_machines_promised_bytes(f->machines), ==, 64 << 20);
+  g_assert_cmpuint(nc_machines_reserved_bytes(f->machines), ==, (64 + (uint64_t)f->config->memory_reserve_mib) << 20);
   operate(f, nc_machines_start, NC_ERROR_CONFLICT, "m-1");
   operate(f, nc_machines_stop, NC_ERROR_CONFLICT, "m-1");
   operate(f, nc_machines_destroy, NC_ERROR_CONFLICT, "m-1");
@@ -162,7 +163,7 @@ leased_machine_is_nobodys_business(Fixture *f, gconstpointer data)
   g_assert_true(nc_machine_lease_kill_qemu(lease, NULL));
   nc_machine_lease_end(lease, NC_LEASE_DISCARD);
   assert_state(f, "");
-  g_assert_cmpuint(nc_machines_reserved_bytes(f->machines), ==, 0);
+  g_assert_cmpuint(nc_machines_promised_bytes(f->machines), ==, 0);
 }
 
 static void

@@ -447,6 +447,57 @@ return_path_flood(Scene *s)
 }
 
 static void
+preempt_out_of_order(Scene *s)
+{
+  send_batch(s, NC_CHANNEL_PREEMPT, 1, 0, "page", 4);
+}
+
+static void
+preempt_flood(Scene *s)
+{
+  g_autoptr(GByteArray) pages = g_byte_array_new();
+  g_byte_array_set_size(pages, 65536);
+  memset(pages->data, 0, pages->len);
+  for (uint64_t seq = 0; seq < 64; seq++) /* 4 MiB, and there is no QEMU for them */
+    send_batch(s, NC_CHANNEL_PREEMPT, seq, seq * pages->len, pages->data, pages->len);
+}
+
+static void
+preempt_flood_of_small_ones(Scene *s)
+{
+  for (uint64_t seq = 0; seq < 9000; seq++)
+    send_batch(s, NC_CHANNEL_PREEMPT, seq, seq, "x", 1);
+}
+
+static void
+preempt_end_that_differs(Scene *s)
+{
+  NcFrameEnd end = { .offset = 4 };
+  send_batch(s, NC_CHANNEL_PREEMPT, 0, 0, "page", 4);
+  send_frame(s, nc_frame_encode_end(NC_CHANNEL_PREEMPT, &end));
+}
+
+static void
+preempt_to_the_source(Scene *s)
+{
+  send_batch(s, NC_CHANNEL_PREEMPT, 0, 0, "wrong way", 9);
+}
+
+static void
+preempt_ack_of_nothing(Scene *s)
+{
+  send_frame(s, nc_frame_encode_ack(NC_CHANNEL_PREEMPT, 0, 0));
+}
+
+static void
+preempt_resend(Scene *s)
+{
+  g_autoptr(GByteArray) frame = nc_frame_encode_resend(NC_CHANNEL_MAIN, 0);
+  frame->data[5] = NC_CHANNEL_PREEMPT;
+  send_frame(s, g_byte_array_ref(frame));
+}
+
+static void
 batch_to_the_source(Scene *s)
 {
   send_text(s, 0, 0, "wrong way");
@@ -487,6 +538,13 @@ static const Attack attacks[] = {
   { "return-path-with-a-gap", true, return_path_with_a_gap, NC_ERROR_PROTOCOL, "out of order" },
   { "return-path-nonsense", true, return_path_nonsense, NC_ERROR_PROTOCOL, "return path" },
   { "return-path-flood", true, return_path_flood, NC_ERROR_PROTOCOL, "than the window allows" },
+  { "source/preempt-to-the-source", true, preempt_to_the_source, NC_ERROR_PROTOCOL, "has no place" },
+  { "source/preempt-ack-of-nothing", true, preempt_ack_of_nothing, NC_ERROR_PROTOCOL, "acknowledged preempt batch 0" },
+  { "source/preempt-resend", true, preempt_resend, NC_ERROR_PROTOCOL, "RESEND for channel 3" },
+  { "destination/preempt-out-of-order", false, preempt_out_of_order, NC_ERROR_PROTOCOL, "preempt batch 1 is out of order" },
+  { "destination/preempt-flood", false, preempt_flood, NC_ERROR_PROTOCOL, "more preempt bytes" },
+  { "destination/preempt-flood-of-small-ones", false, preempt_flood_of_small_ones, NC_ERROR_PROTOCOL, "more preempt bytes" },
+  { "destination/preempt-end-that-differs", false, preempt_end_that_differs, NC_ERROR_CORRUPT, "the preempt channel ends" },
   { "batch-to-the-source", true, batch_to_the_source, NC_ERROR_PROTOCOL, "no place at the source" },
   { "grant-to-the-source", true, grant_to_the_source, NC_ERROR_PROTOCOL, "no place at the source" },
 };

@@ -72,6 +72,8 @@ test_refusals_name_line_and_key(void)
     { "name = a\n[disk d23456789012345678901234567890]\npath = /x\n", { "29" } }, /* QEMU's node names */
     { "name = a\n[disk d]\npath = /x\n[nic d]\n", { "d", "disk" } }, /* one id, two devices */
     { "name = a\nobserver_qmp = maybe\n", { "f:2", "observer_qmp" } },
+    { "name = a\nballoon = yes\n", { "f:2", "balloon", "none|free-page-hint" } },
+    { "name = a\nballoon = free-page-hint\nqemu_args = -device virtio-balloon-pci\n", { "balloon", "qemu_args" } },
   };
   for (size_t i = 0; i < G_N_ELEMENTS(files); i++) {
     g_autoptr(GError) error = NULL;
@@ -143,6 +145,67 @@ test_command_line(void)
   g_assert_null(nc_qemu_command_line(spec, &bad, &error));
 }
 
+static int
+word_at(char **argv, const char *begin)
+{
+  for (int i = 0; argv[i]; i++)
+    if (g_str_has_prefix(argv[i], begin))
+      return i;
+  return -1;
+}
+
+/* A new machine has the balloon behind all else, so that no other device's address depends on it. */
+static void
+test_balloon_of_a_new_machine(void)
+{
+  static const struct {
+    const char *lines;
+    bool has;
+  } files[] = {
+    { "", true },
+    { "machine = q35\n", true },
+    { "machine = pc-i440fx-7.2,usb=off\n", true },
+    { "machine = microvm\n", false },
+    { "machine = isapc\n", false },
+    { "balloon = none\n", false },
+    { "machine = microvm\nballoon = free-page-hint\n", true }, /* whoever says so knows */
+    { "qemu_args = -device virtio-balloon-pci,deflate-on-oom=on\n", false },
+    { "qemu_args = -device virtio-rng-pci\n[disk d]\npath = /d\n[nic n]\nbridge = br0\n", true },
+  };
+  NcQemuLaunch launch = { .run_dir = "/run/m", .qemu_binary = "q" };
+  for (size_t i = 0; i < G_N_ELEMENTS(files); i++) {
+    g_autoptr(GError) error = NULL;
+    g_autofree char *text = g_strconcat("name = a\n", files[i].lines, NULL);
+    g_autoptr(NcMachineSpec) spec = nc_machine_spec_parse("f", text, &error);
+    g_assert_no_error(error);
+    g_assert_cmpstr(spec->balloon, ==, files[i].has ? "free-page-hint" : "none");
+    g_auto(GStrv) argv = nc_qemu_command_line(spec, &launch, &error);
+    int at = word_at(argv, "virtio-balloon-pci,id=balloon0,free-page-hint=on,iothread=balloon-io");
+    g_assert_true((at >= 0) == files[i].has);
+    g_assert_true((word_at(argv, "iothread,id=balloon-io") >= 0) == files[i].has);
+    for (int n = at + 1; at >= 0 && argv[n]; n++)
+      g_assert_cmpstr(argv[n], !=, "-device");
+  }
+}
+
+/* What was stored before there was the key stays without the device, also after it was stored anew. */
+static void
+test_no_balloon_in_old_json(void)
+{
+  g_autoptr(GError) error = NULL;
+  nc_autojson json_t *old = json_pack("{s:s, s:s}", "name", "a", "machine", "pc-i440fx-7.2");
+  g_autoptr(NcMachineSpec) spec = nc_machine_spec_from_json(old, &error);
+  g_assert_no_error(error);
+  nc_autojson json_t *json = nc_machine_spec_to_json(spec);
+  g_assert_cmpstr(nc_json_string_or(json, "balloon", ""), ==, "none");
+  g_autoptr(NcMachineSpec) again = nc_machine_spec_from_json(json, &error);
+  NcQemuLaunch launch = { .run_dir = "/run/m", .qemu_binary = "q" };
+  g_auto(GStrv) argv = nc_qemu_command_line(again, &launch, &error);
+  g_autofree char *line = g_strjoinv(" ", argv);
+  g_assert_null(strstr(line, "balloon"));
+  g_assert_null(strstr(line, "iothread"));
+}
+
 static void
 test_adopted_marks(void)
 {
@@ -176,6 +239,8 @@ main(int argc, char **argv)
   g_test_add_func("/machine-spec/identities-are-stable", test_identities_are_stable);
   g_test_add_func("/machine-spec/json-refusals", test_json_refusals);
   g_test_add_func("/machine-spec/command-line", test_command_line);
+  g_test_add_func("/machine-spec/balloon-of-a-new-machine", test_balloon_of_a_new_machine);
+  g_test_add_func("/machine-spec/no-balloon-in-old-json", test_no_balloon_in_old_json);
   g_test_add_func("/machine-spec/adopted-marks", test_adopted_marks);
   g_test_add_func("/machine-spec/sample-file", test_sample_file);
   return g_test_run();

@@ -7,6 +7,7 @@
  */
 #include "base/io.h"
 #include "qemu/adopt.h"
+#include "qemu/balloon.h"
 #include "qemu/command_line.h"
 #include "qemu/migration_qmp.h"
 #include "qemu/process.h"
@@ -235,7 +236,7 @@ test_migration(void)
   g_assert_true(nc_qmp_do(a.qmp, "migrate-set-capabilities",
                           json_pack("{s:[{s:s, s:b}]}", "capabilities", "capability", "xbzrle", "state", 1), &error));
   g_assert_true(nc_qemu_migration_setup_source(a.qmp, &params, &error));
-  g_assert_true(nc_qemu_migration_setup_destination(b.qmp, &error));
+  g_assert_true(nc_qemu_migration_setup_destination(b.qmp, false, &error));
   g_assert_true(capability(a.qmp, "return-path") && capability(a.qmp, "pause-before-switchover"));
   g_assert_false(capability(a.qmp, "xbzrle"));
   g_assert_true(capability(b.qmp, "late-block-activate"));
@@ -251,10 +252,25 @@ test_migration(void)
   g_assert_false(nc_qemu_is_running(b.qmp)); /* it has no will of its own */
   g_assert_true(nc_qemu_cont(b.qmp, &error));
   g_assert_true(nc_qemu_is_running(b.qmp));
-  g_assert_true(nc_qemu_announce_self(b.qmp, &error));
+  g_assert_true(nc_qemu_announce_self(b.qmp, 10000, &error));
   g_assert_no_error(error);
   machine_end(&a);
   machine_end(&b);
+}
+
+/* QEMU is asked, and knows: without a driver in the guest nobody names free pages. The other answer needs a guest (test_free_pages.py). */
+static void
+test_balloon_without_driver(void)
+{
+  static const char *const lines[] = { "", "balloon = none\n", "qemu_args = -device virtio-balloon-pci\n" };
+  for (size_t i = 0; i < G_N_ELEMENTS(lines); i++) {
+    g_autofree char *text = g_strconcat("name = tiny\nmemory_mib = 16\nmemory_extra_kib = 8\naccel = tcg\n", lines[i], NULL);
+    g_autoptr(NcMachineSpec) spec = spec_of(text);
+    Machine m;
+    machine_start(&m, spec, false);
+    g_assert_cmpint(nc_qemu_balloon_hints(m.qmp), ==, NC_BALLOON_DOES_NOT_HINT);
+    machine_end(&m);
+  }
 }
 
 /* What describes a running QEMU starts another one that takes its state. */
@@ -279,7 +295,7 @@ test_adopted_machine_receives_the_original(void)
   g_autofree char *path = g_build_filename(b.dir, "in.sock", NULL);
   g_autofree char *log = g_build_filename(b.dir, "log.log", NULL);
   g_assert_true(nc_qemu_migration_setup_source(a.qmp, &params, &error));
-  g_assert_true(nc_qemu_migration_setup_destination(b.qmp, &error));
+  g_assert_true(nc_qemu_migration_setup_destination(b.qmp, false, &error));
   g_assert_true(nc_qemu_migrate_incoming(b.qmp, path, &error) && nc_qemu_migrate(a.qmp, path, &error));
   await_status(a.qmp, NC_QEMU_MIGRATION_PRE_SWITCHOVER);
   g_assert_true(nc_qemu_migrate_continue(a.qmp, &error));
@@ -339,6 +355,7 @@ main(int argc, char **argv)
   g_test_add_func("/qemu-real/qmp", test_qmp);
   g_test_add_func("/qemu-real/descriptor-comes-back", test_descriptor_comes_back);
   g_test_add_func("/qemu-real/migration", test_migration);
+  g_test_add_func("/qemu-real/balloon-without-driver", test_balloon_without_driver);
   g_test_add_func("/qemu-real/adopted-machine-receives-the-original", test_adopted_machine_receives_the_original);
   g_test_add_func("/qemu-real/a-machine-that-has-changed-is-not-adopted", test_a_machine_that_has_changed_is_not_adopted);
   return g_test_run();

@@ -226,7 +226,7 @@ test_missing_capabilities_are_named(void)
   Script s = { .greeting = GREETING, .answers = answers };
   g_autoptr(GError) error = NULL;
   NcQmp *qmp = script_start(&s, TIMEOUT_MS, &error);
-  g_assert_false(nc_qemu_migration_setup_destination(qmp, &error));
+  g_assert_false(nc_qemu_migration_setup_destination(qmp, false, &error));
   g_assert_nonnull(strstr(error->message, "return-path, pause-before-switchover"));
   nc_qmp_free(qmp);
   script_end(&s);
@@ -242,7 +242,9 @@ test_states_of_newer_qemus_are_under_way(void)
   } rows[] = {
     { "{}", NC_QEMU_MIGRATION_NONE, false },
     { "{\"status\":\"active\",\"ram\":{\"total\":-5,\"mbps\":1.5}}", NC_QEMU_MIGRATION_ACTIVE, true },
-    { "{\"status\":\"postcopy-recover-setup\"}", NC_QEMU_MIGRATION_POSTCOPY, true },
+    { "{\"status\":\"postcopy-recover-setup\"}", NC_QEMU_MIGRATION_POSTCOPY_RECOVER, true },
+    { "{\"status\":\"postcopy-paused\"}", NC_QEMU_MIGRATION_POSTCOPY_PAUSED, true },
+    { "{\"status\":\"postcopy-device\"}", NC_QEMU_MIGRATION_POSTCOPY, true },
     { "{\"status\":\"teleporting\",\"ram\":7}", NC_QEMU_MIGRATION_OTHER, true },
     { "{\"status\":\"failed\",\"error-desc\":\"why\",\"blocked-reasons\":[\"a\",1,\"b\"]}", NC_QEMU_MIGRATION_FAILED, false },
   };
@@ -265,6 +267,44 @@ test_states_of_newer_qemus_are_under_way(void)
   }
 }
 
+/* QEMU's side of an adopted connection: the rest of a line, an answer to somebody who is gone, then what is said now. */
+static gpointer
+answer_the_adopter(gpointer data)
+{
+  int fd = GPOINTER_TO_INT(data);
+  static const char before[] = "ds\": 5}}\r\n{\"return\": {}, \"id\": 7}\r\n{\"event\": \"STOP\"}\r\n";
+  json_int_t id;
+
+  g_assert_true(nc_write_all(fd, before, strlen(before), NULL));
+  while (read_request(fd, &id)) {
+    g_autofree char *text = g_strdup_printf("{\"return\": {}, \"id\": %" JSON_INTEGER_FORMAT "}\r\n", id);
+    g_assert_true(nc_write_all(fd, text, strlen(text), NULL));
+  }
+  return NULL;
+}
+
+static void
+test_adopted_connection_outlives_its_user(void)
+{
+  int ends[2];
+  g_assert_cmpint(socketpair(AF_UNIX, SOCK_STREAM, 0, ends), ==, 0);
+  GThread *qemu = g_thread_new("qemu", answer_the_adopter, GINT_TO_POINTER(ends[1]));
+  int kept = dup(ends[0]); /* as QEMU itself has one */
+
+  for (int i = 0; i < 2; i++) {
+    g_autoptr(NcQmp) qmp = nc_qmp_adopt(i == 0 ? ends[0] : dup(kept));
+    g_autoptr(GError) error = NULL;
+    g_usleep(100000); /* what is there already is read first; QEMU answers no faster than it is asked */
+    g_assert_true(nc_qmp_do_oob(qmp, "migrate-recover", json_object(), &error));
+    g_assert_no_error(error);
+    g_assert_true(nc_qmp_is_alive(qmp));
+  }
+  shutdown(kept, SHUT_RDWR);
+  close(kept);
+  g_thread_join(qemu);
+  close(ends[1]);
+}
+
 int
 main(int argc, char **argv)
 {
@@ -277,5 +317,6 @@ main(int argc, char **argv)
   g_test_add_func("/qmp/nonsense-ends-the-connection", test_nonsense_ends_the_connection);
   g_test_add_func("/qmp/missing-capabilities-are-named", test_missing_capabilities_are_named);
   g_test_add_func("/qmp/states-of-newer-qemus-are-under-way", test_states_of_newer_qemus_are_under_way);
+  g_test_add_func("/qmp/adopted-connection-outlives-its-user", test_adopted_connection_outlives_its_user);
   return g_test_run();
 }

@@ -100,6 +100,7 @@ test_precopy(void)
   g_assert_cmpuint(nc_stream_parser_block(run.p, 1)->used_length, ==, 0x2000);
   g_assert_cmpuint(nc_stream_parser_block(run.p, 1)->page_size, ==, 4096);
   g_assert_cmpuint(run.records->len, ==, 4);
+  g_assert_false(nc_stream_parser_in_postcopy(run.p));
   assert_record(&run, 0, "m0", (NcStreamRecord){ at, 11, NC_RECORD_PAGE, 0x08, 4107, 0, 0 });
   assert_record(&run, 1, "m0", (NcStreamRecord){ at + 4107, 8, NC_RECORD_PAGE, 0x28, 4104, 0, 0x1000 });
   assert_record(&run, 2, "m0", (NcStreamRecord){ at + 8211, 8, NC_RECORD_ZERO, 0x22, 9, 0, 0x2000 });
@@ -144,6 +145,7 @@ static const struct {
     "0000000000200000 00000000 0000000000400000 8000000000000000 0000000000000001 7e 00000009 " PART NAMED_PAGE,
     1, false },
   { "background snapshot", MACHINE RAM_START RAM_LIST EOS FOOTER PART NAMED_PAGE EOS FOOTER FULL DESCRIPTION, 1, true },
+  { "recovery without a past", "08 000a 0003 02 'm0' 08 0009 0000 " PART "0000000000001008 02 'm0' @ " EOS FOOTER, 1, false },
   { "preempt", "0000000000001008 02 'm0' @ 0000000000002028 @ " EOS, 2, false, true },
 };
 
@@ -281,6 +283,13 @@ assert_same(const Run *a, const Run *b)
                   nc_stream_parser_is_opaque(b->p, &offset_b, NULL));
   g_assert_cmpuint(offset_a, ==, offset_b);
   g_assert_cmpint(nc_stream_parser_at_tail(a->p), ==, nc_stream_parser_at_tail(b->p));
+  const GArray *discards_a = nc_stream_parser_discards(a->p), *discards_b = nc_stream_parser_discards(b->p);
+  g_assert_cmpuint(nc_stream_parser_package_end(a->p), ==, nc_stream_parser_package_end(b->p));
+  g_assert_cmpuint(discards_a->len, ==, discards_b->len);
+  for (guint i = 0; i < discards_a->len; i++) {
+    NcStreamRange x = g_array_index(discards_a, NcStreamRange, i), y = g_array_index(discards_b, NcStreamRange, i);
+    g_assert_true(x.block == y.block && x.start == y.start && x.length == y.length);
+  }
   nc_stream_parser_totals(a->p, &totals_a);
   nc_stream_parser_totals(b->p, &totals_b);
   g_assert_cmpmem(&totals_a, sizeof totals_a, &totals_b, sizeof totals_b);
@@ -446,16 +455,154 @@ test_reconnect_after_a_cut_package(void)
   run.consumed = 0;
   run_until(&run, second, second->len);
   g_assert_cmpuint(run.records->len, ==, 1);
+  g_assert_false(nc_stream_parser_in_postcopy(run.p));
   run_clear(&run);
 }
+
+#define ORPHAN "08 000a 0003 02 'm0' 08 0009 0000 "
 
 static void
 test_recovery_without_a_past(void)
 {
   Run run;
 
-  run_whole(&run, nc_stream_parser_new(), "08 000a 0003 02 'm0' 08 0009 0000 " PART "0000000000001008 02 'm0' ");
-  assert_opaque(&run, length_of("08 000a 0003 02 'm0' 08 0009 0000 "), "never started");
+  run_whole(&run, nc_stream_parser_new(), ORPHAN PART "0000000000001008 02 'm0' @ 0000000000002022 00 " EOS FOOTER PART
+            "0000000000001008 02 'm1' @ " EOS FOOTER END EOS FOOTER "00 ");
+  g_assert_true(nc_stream_parser_is_orphan(run.p));
+  g_assert_true(nc_stream_parser_at_tail(run.p));
+  g_assert_false(nc_stream_parser_in_postcopy(run.p));
+  g_assert_cmpuint(run.records->len, ==, 3);
+  g_assert_cmpuint(nc_stream_parser_block_count(run.p), ==, 2);
+  g_assert_cmpuint(nc_stream_parser_block(run.p, 1)->used_length, ==, 0);
+  run_clear(&run);
+  run_whole(&run, nc_stream_parser_new(), SETUP);
+  g_assert_false(nc_stream_parser_is_orphan(run.p));
+  run_clear(&run);
+}
+
+/* What it takes for RAM and is none, and discards of blocks whose length nobody has said. */
+static void
+test_orphan_is_refused(void)
+{
+  Run run;
+
+  run_whole(&run, nc_stream_parser_new(), ORPHAN PART EOS FOOTER "02 00000003 ");
+  assert_opaque(&run, length_of(ORPHAN PART EOS FOOTER), "never started");
+  run_clear(&run);
+  run_whole(&run, nc_stream_parser_new(), ORPHAN PART "4c 02 'd0' 02 'b0' 0000000000000000 ");
+  assert_opaque(&run, length_of(ORPHAN PART), "RAM record");
+  run_clear(&run);
+  run_whole(&run, nc_stream_parser_new(), ORPHAN PART "0000000000001008 02 'm0' @ " EOS FOOTER DISCARD);
+  g_assert_cmpuint(nc_stream_parser_discards(run.p)->len, ==, 0);
+  run_clear(&run);
+}
+
+#define POSTCOPY_SETUP MACHINE RETURN_PATH ADVISE RAM_START RAM_LIST EOS FOOTER PART NAMED_PAGE EOS FOOTER
+
+/* With the package's last byte and not before; whatever comes then, it stays so. */
+static void
+test_postcopy_begins(void)
+{
+  g_autoptr(GByteArray) stream = bytes(POSTCOPY_SETUP DISCARD PACKAGE PART NEXT_PAGE "09 ");
+  size_t end = length_of(POSTCOPY_SETUP DISCARD PACKAGE);
+  Run run;
+
+  run_init(&run, nc_stream_parser_new());
+  run_until(&run, stream, end - 1);
+  g_assert_false(nc_stream_parser_in_postcopy(run.p));
+  g_assert_cmpuint(nc_stream_parser_package_end(run.p), ==, 0);
+  run_until(&run, stream, end);
+  g_assert_true(nc_stream_parser_in_postcopy(run.p));
+  g_assert_cmpuint(nc_stream_parser_package_end(run.p), ==, end);
+  run_until(&run, stream, stream->len);
+  g_assert_true(nc_stream_parser_in_postcopy(run.p));
+  nc_stream_parser_give_up(run.p, "enough");
+  nc_stream_parser_reconnect(run.p);
+  g_assert_true(nc_stream_parser_in_postcopy(run.p));
+  run_clear(&run);
+  run_whole(&run, nc_stream_parser_new(), POSTCOPY_SETUP DISCARD PACKAGE PART NEXT_PAGE);
+  g_assert_cmpuint(nc_stream_parser_package_end(run.p), ==, end);
+  run_clear(&run);
+}
+
+#define M0_RANGE "0000000000000000 0000000000002000 "
+
+/* What POSTCOPY_RAM_DISCARD may say, and how many ranges are to be known after it. */
+static const struct {
+  const char *command;
+  guint ranges;
+} discards[] = {
+  { DISCARD, 1 },
+  { DISCARD DISCARD, 2 },
+  { "08 0006 0025 00 02 'm0' 00 " M0_RANGE "0000000000002000 0000000000001000 ", 2 },
+  { "08 0006 001a 00 07 'pc.bios' 00 0000000000001000 0000000000001000 ", 1 },
+  { "08 0006 0005 00 02 'm0' 00 ", 0 },
+  { "08 0006 0015 01 02 'm0' 00 " M0_RANGE, 0 },                                           /* another version */
+  { "08 0006 0015 00 02 'm0' 01 " M0_RANGE, 0 },                                           /* no NUL */
+  { "08 0006 0015 00 02 'm1' 00 " M0_RANGE, 0 },                                           /* no such block */
+  { "08 0006 0004 00 ff 'm0' ", 0 },                                                       /* the name is cut */
+  { "08 0006 0016 00 02 'm0' 00 " M0_RANGE "00 ", 0 },                                     /* a piece of a range */
+  { "08 0006 0025 00 02 'm0' 00 " M0_RANGE "0000000000002000 0000000000002000 ", 0 },      /* beyond the block */
+  { "08 0006 0015 00 02 'm0' 00 0000000000003000 0000000000001000 ", 0 },                  /* behind it */
+  { "08 0006 0015 00 02 'm0' 00 0000000000001000 fffffffffffff000 ", 0 },                  /* wraps */
+  { "08 0006 0015 00 02 'm0' 00 fffffffffffff000 0000000000001000 ", 0 },
+  { "08 0006 0015 00 02 'm0' 00 0000000000000800 0000000000001000 ", 0 },                  /* no page */
+  { "08 0006 0015 00 02 'm0' 00 0000000000000000 0000000000000001 ", 0 },
+  { "08 0006 0015 00 02 'm0' 00 0000000000000000 0000000000000000 ", 0 },
+};
+
+/* Whatever a command says, the stream goes on behind it. */
+static void
+test_discards(void)
+{
+  for (size_t i = 0; i < G_N_ELEMENTS(discards); i++) {
+    g_autofree char *text = g_strconcat(POSTCOPY_SETUP, discards[i].command, PACKAGE PART NEXT_PAGE, NULL);
+    Run run;
+
+    g_test_message("%s", discards[i].command);
+    run_whole(&run, nc_stream_parser_new(), text);
+    g_assert_cmpuint(nc_stream_parser_discards(run.p)->len, ==, discards[i].ranges);
+    g_assert_false(nc_stream_parser_is_opaque(run.p, NULL, NULL));
+    g_assert_true(nc_stream_parser_in_postcopy(run.p));
+    run_clear(&run);
+    if (i < 4)
+      check_splits(text, false);
+  }
+}
+
+static void
+test_discarded_ranges(void)
+{
+  Run run;
+
+  run_whole(&run, nc_stream_parser_new(), POSTCOPY_SETUP "08 0006 0025 00 02 'm0' 00 " M0_RANGE
+            "0000000000002000 0000000000001000  08 0006 001a 00 07 'pc.bios' 00 0000000000001000 0000000000001000 ");
+  static const NcStreamRange expected[] = { { 0, 0x2000, 0 }, { 0x2000, 0x1000, 0 }, { 0x1000, 0x1000, 1 } };
+  const GArray *ranges = nc_stream_parser_discards(run.p);
+  g_assert_cmpuint(ranges->len, ==, G_N_ELEMENTS(expected));
+  for (guint i = 0; i < ranges->len; i++) {
+    NcStreamRange r = g_array_index(ranges, NcStreamRange, i);
+    g_assert_true(r.start == expected[i].start && r.length == expected[i].length && r.block == expected[i].block);
+  }
+  run_clear(&run);
+}
+
+static void
+test_discards_are_bounded(void)
+{
+  g_autoptr(GByteArray) stream = bytes(POSTCOPY_SETUP), command = bytes("08 0006 f005 00 02 'm0' 00 ");
+  Run run;
+
+  for (guint i = 0; i < 0xf00; i++) {
+    nc_put_u64(command, 0);
+    nc_put_u64(command, 0x1000);
+  }
+  for (guint n = 0; n <= NC_STREAM_DISCARDS_MAX; n += 0xf00)
+    g_byte_array_append(stream, command->data, command->len);
+  run_init(&run, nc_stream_parser_new());
+  run_until(&run, stream, stream->len);
+  g_assert_cmpuint(nc_stream_parser_discards(run.p)->len, ==, NC_STREAM_DISCARDS_MAX);
+  g_assert_false(nc_stream_parser_is_opaque(run.p, NULL, NULL));
   run_clear(&run);
 }
 
@@ -582,6 +729,11 @@ main(int argc, char **argv)
   g_test_add_func("/qemu/stream/reconnect", test_reconnect);
   g_test_add_func("/qemu/stream/reconnect_after_a_cut_package", test_reconnect_after_a_cut_package);
   g_test_add_func("/qemu/stream/recovery_without_a_past", test_recovery_without_a_past);
+  g_test_add_func("/qemu/stream/orphan_is_refused", test_orphan_is_refused);
+  g_test_add_func("/qemu/stream/postcopy_begins", test_postcopy_begins);
+  g_test_add_func("/qemu/stream/discards", test_discards);
+  g_test_add_func("/qemu/stream/discarded_ranges", test_discarded_ranges);
+  g_test_add_func("/qemu/stream/discards_are_bounded", test_discards_are_bounded);
   g_test_add_func("/qemu/stream/preempt", test_preempt);
   g_test_add_func("/qemu/stream/too_many_blocks", test_too_many_blocks);
   g_test_add_func("/qemu/stream/give_up", test_give_up);

@@ -14,7 +14,7 @@
 #define SLOTS 4096 /* 64 MiB in batches of 16 KiB */
 
 typedef struct {
-  uint64_t at_us, bytes;
+  uint64_t at_us, bytes, sent_us;
 } Event;
 
 /* First in, first out. */
@@ -29,10 +29,12 @@ typedef struct {
   uint64_t batch_bytes, decode_us;
   uint64_t busy_us, idle_us; /* the application sends for so long, then nothing for so long; 0: always sends */
 
+  uint64_t hold_every_us, hold_us; /* once in so long, acknowledgements are held up for so long; 0: never */
+
   NcFlight *flight;
   uint64_t now_us, start_us;
   double free_at_us; /* the link has sent everything by then */
-  uint64_t in_flight, delivered, unacked, last_ack_us, next_ping_us;
+  uint64_t in_flight, delivered, unacked, unacked_sent_us, last_ack_us, next_ping_us;
   Queue arrivals, acks, pongs;
 
   /* since nc_reset(): */
@@ -40,18 +42,18 @@ typedef struct {
 } Sim;
 
 static void
-push(Queue *q, uint64_t at_us, uint64_t bytes)
+push(Queue *q, uint64_t at_us, uint64_t bytes, uint64_t sent_us)
 {
   g_assert_cmpuint(q->count, <, SLOTS);
-  q->events[(q->first + q->count++) % SLOTS] = (Event){ at_us, bytes };
+  q->events[(q->first + q->count++) % SLOTS] = (Event){ at_us, bytes, sent_us };
 }
 
 static bool
-pop(Queue *q, uint64_t now_us, uint64_t *ret_bytes)
+pop(Queue *q, uint64_t now_us, Event *ret)
 {
   if (q->count == 0 || q->events[q->first].at_us > now_us)
     return false;
-  *ret_bytes = q->events[q->first].bytes;
+  *ret = q->events[q->first];
   q->first = (q->first + 1) % SLOTS;
   q->count--;
   return true;
@@ -90,7 +92,7 @@ sim_ping(Sim *s)
   if (s->now_us < s->next_ping_us)
     return;
   uint64_t pong_us = (uint64_t)MAX(s->free_at_us, (double)s->now_us) + 2 * s->delay_us;
-  push(&s->pongs, pong_us, pong_us - s->now_us);
+  push(&s->pongs, pong_us, pong_us - s->now_us, s->now_us);
   s->next_ping_us += PING_US;
 }
 
@@ -99,22 +101,31 @@ sim_send(Sim *s)
 {
   while (sim_has_data(s) && (s->in_flight == 0 || s->in_flight + s->batch_bytes <= nc_flight_window(s->flight))) {
     s->free_at_us = MAX(s->free_at_us, (double)s->now_us) + (double)s->batch_bytes * 1e6 / s->rate;
-    push(&s->arrivals, (uint64_t)s->free_at_us + s->delay_us + s->decode_us, s->batch_bytes);
+    push(&s->arrivals, (uint64_t)s->free_at_us + s->delay_us + s->decode_us, s->batch_bytes, s->now_us);
     s->in_flight += s->batch_bytes;
   }
+}
+
+/* When what is due at ${at_us} comes: held acknowledgements wait for the end of the hold. */
+static uint64_t
+sim_release_us(const Sim *s, uint64_t at_us)
+{
+  uint64_t into_us = s->hold_every_us ? at_us % s->hold_every_us : s->hold_us;
+  return into_us < s->hold_us ? at_us + s->hold_us - into_us : at_us;
 }
 
 static void
 sim_receive(Sim *s)
 {
-  uint64_t bytes;
+  Event batch;
 
-  while (pop(&s->arrivals, s->now_us, &bytes)) {
-    s->unacked += bytes;
-    s->measured_bytes += bytes;
+  while (pop(&s->arrivals, s->now_us, &batch)) {
+    s->unacked += batch.bytes;
+    s->unacked_sent_us = batch.sent_us;
+    s->measured_bytes += batch.bytes;
   }
   if (s->unacked >= ACK_BYTES || (s->unacked > 0 && s->now_us - s->last_ack_us >= ACK_US)) {
-    push(&s->acks, s->now_us + s->delay_us, s->unacked);
+    push(&s->acks, sim_release_us(s, s->now_us + s->delay_us), s->unacked, s->unacked_sent_us);
     s->unacked = 0;
     s->last_ack_us = s->now_us;
   }
@@ -123,15 +134,15 @@ sim_receive(Sim *s)
 static void
 sim_step(Sim *s)
 {
-  uint64_t value;
+  Event event;
 
   sim_receive(s);
-  while (pop(&s->acks, s->now_us, &value)) {
-    s->in_flight -= value;
-    nc_flight_acked(s->flight, value, s->in_flight, s->now_us);
+  while (pop(&s->acks, s->now_us, &event)) {
+    s->in_flight -= event.bytes;
+    nc_flight_acked(s->flight, event.bytes, s->in_flight, event.sent_us, s->now_us);
   }
-  while (pop(&s->pongs, s->now_us, &value))
-    nc_flight_rtt(s->flight, value, s->now_us);
+  while (pop(&s->pongs, s->now_us, &event))
+    nc_flight_rtt(s->flight, event.bytes, s->now_us);
   sim_ping(s);
   sim_send(s);
   s->max_window = MAX(s->max_window, nc_flight_window(s->flight));
@@ -285,6 +296,24 @@ test_own_queue_is_not_distance(void)
   sim_free(s);
 }
 
+/* What comes late comes all at once, and is not a faster link: a lost segment, or a processor that was away. */
+static void
+test_held_acknowledgements(void)
+{
+  Sim *s = sim_new(100, 50, 64 << 10, 300);
+
+  s->hold_every_us = 700000;
+  s->hold_us = 60000;
+  sim_run_ms(s, 2000);
+  sim_measure(s);
+  sim_run_ms(s, 60000);
+  g_test_message("window up to %" G_GUINT64_FORMAT ", BDP %" G_GUINT64_FORMAT ", %.1f %% used", s->max_window, sim_bdp(s),
+                 100 * sim_utilisation(s));
+  g_assert_cmpuint(s->max_window, <=, 2 * sim_bdp(s) * 11 / 10 + NC_FLIGHT_MIN_BYTES);
+  g_assert_cmpfloat(sim_utilisation(s), >, 0.95);
+  sim_free(s);
+}
+
 static void
 test_link_becomes_slower(void)
 {
@@ -368,7 +397,7 @@ test_any_input(void)
       nc_flight_rtt(f, (uint64_t)g_test_rand_int() >> g_test_rand_int_range(0, 32), now_us);
     else
       nc_flight_acked(f, (uint64_t)(uint32_t)g_test_rand_int() >> g_test_rand_int_range(0, 32),
-                      (uint64_t)g_test_rand_int_range(0, 64 << 20), now_us);
+                      (uint64_t)g_test_rand_int_range(0, 64 << 20), (uint64_t)g_test_rand_int(), now_us);
     g_assert_cmpuint(nc_flight_window(f), >=, NC_FLIGHT_DRAIN_BYTES);
     g_assert_cmpuint(nc_flight_window(f), <=, NC_FLIGHT_MAX_BYTES);
   }
@@ -386,6 +415,7 @@ main(int argc, char **argv)
   g_test_add_func("/flight/loopback", test_loopback);
   g_test_add_func("/flight/small_pause_budget", test_small_pause_budget);
   g_test_add_func("/flight/own_queue_is_not_distance", test_own_queue_is_not_distance);
+  g_test_add_func("/flight/held_acknowledgements", test_held_acknowledgements);
   g_test_add_func("/flight/link_becomes_slower", test_link_becomes_slower);
   g_test_add_func("/flight/link_becomes_faster", test_link_becomes_faster);
   g_test_add_func("/flight/path_becomes_longer", test_path_becomes_longer);

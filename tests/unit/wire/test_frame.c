@@ -200,7 +200,8 @@ test_headers_that_are_refused(void)
     { "batch", 61, NC_FRAME_BATCH, 1, 0, 0, true },
     { "batch of channel 0", 61, NC_FRAME_BATCH, 0, 0, 0, false },
     { "batch of channel 2", 61, NC_FRAME_BATCH, 2, 0, 0, true },
-    { "batch of channel 3", 61, NC_FRAME_BATCH, 3, 0, 0, false },
+    { "batch of channel 3", 61, NC_FRAME_BATCH, 3, 0, 0, true },
+    { "batch of channel 4", 61, NC_FRAME_BATCH, 4, 0, 0, false },
     { "largest batch", NC_FRAME_PAYLOAD_MAX, NC_FRAME_BATCH, 1, 0, 0, true },
     { "too large a batch", NC_FRAME_PAYLOAD_MAX + 1, NC_FRAME_BATCH, 1, 0, 0, false },
     { "4 GiB of batch", G_MAXUINT32, NC_FRAME_BATCH, 1, 0, 0, false },
@@ -296,10 +297,10 @@ test_hello_of_a_later_version(void)
     nc_put_u64(bytes, 4711);
     nc_store_be32(bytes->data, 40);
     NcFrame frame = frame_of(bytes);
-    g_assert_true(nc_frame_check_hello(&frame, &back, NULL) == (version > 1));
+    g_assert_true(nc_frame_check_hello(&frame, &back, NULL) == (version > NC_WIRE_VERSION));
   }
-  g_assert_cmpuint(nc_frame_hello_version(&back, NULL), ==, 1);
-  back.lowest_version = 2;
+  g_assert_cmpuint(nc_frame_hello_version(&back, NULL), ==, NC_WIRE_VERSION);
+  back.lowest_version = NC_WIRE_VERSION + 1;
   g_autoptr(GError) error = NULL;
   g_assert_cmpuint(nc_frame_hello_version(&back, &error), ==, 0);
   g_assert_error(error, NC_ERROR, NC_ERROR_PROTOCOL);

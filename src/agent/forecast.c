@@ -1,0 +1,390 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Rates, rounds, and the future played from them. The theory is in forecast.h. */
+#include "agent/forecast.h"
+#include "agent/forecast_memory.h"
+
+#include <math.h>
+
+#define NC_FORECAST_KNOWN_US 1000000u
+#define NC_FORECAST_MEMORY_US 3000000.0 /* the effective rate is one of the last seconds */
+#define NC_FORECAST_ROUNDS 16           /* remembered */
+#define NC_FORECAST_MIN_ROUND_US 20000u /* in less, a sample more or less is all of it */
+#define NC_FORECAST_PLAYED_ROUNDS 200
+#define NC_FORECAST_SHRINKS 0.95   /* what a round dirties of what it sends: more than this goes on for ever */
+#define NC_FORECAST_SCAN_BPS 1.5e9 /* QEMU looks for untouched pages at about this */
+#define NC_FORECAST_END_MS 300.0  /* from the start at the destination to the end: verification, goodbyes */
+#define NC_FORECAST_LEAST_ERROR 0.1
+#define NC_FORECAST_WORKING_SHARE 0.5 /* of the content; until a round has shown the working set */
+#define NC_FORECAST_FIRST_ERROR 0.3   /* and so long the error is this */
+
+typedef struct {
+  double seconds, bytes; /* so much was dirty after so long */
+} NcForecastRound;
+
+struct NcForecast {
+  double content_bytes;
+  NcForecastMemory memory;
+  uint64_t start_us, last_us, round_us;
+  NcForecastSample last;
+  double rate;    /* content bytes per second */
+  double seconds; /* of sending seen, up to the memory */
+  NcForecastRound rounds[NC_FORECAST_ROUNDS];
+  unsigned round_count;
+  NcForecastRound changes[NC_FORECAST_ROUNDS]; /* seen by sampling */
+  unsigned change_count;
+  double expected_dirt; /* bytes per second, of a sample of a second */
+  double round_error; /* of the last round's dirt, relative */
+  bool free_pages;    /* the guest names its free pages */
+  bool is_assumed;
+  double assumed_share; /* wire bytes per byte of content, without a sample of the memory; 0: not known */
+};
+
+NcForecast *
+nc_forecast_new(uint64_t content_bytes, uint64_t now_us)
+{
+  NcForecast *f = g_new0(NcForecast, 1);
+  f->content_bytes = (double)content_bytes;
+  f->start_us = f->last_us = f->round_us = now_us;
+  f->round_error = NC_FORECAST_FIRST_ERROR;
+  return f;
+}
+
+void
+nc_forecast_free(NcForecast *f)
+{
+  g_free(f);
+}
+
+/* Rounds remembered, oldest first. */
+static const NcForecastRound *
+nc_forecast_round(const NcForecast *f, unsigned i)
+{
+  unsigned first = f->round_count > NC_FORECAST_ROUNDS ? f->round_count - NC_FORECAST_ROUNDS : 0;
+  return &f->rounds[(first + i) % NC_FORECAST_ROUNDS];
+}
+
+static unsigned
+nc_forecast_round_count(const NcForecast *f)
+{
+  return MIN(f->round_count, NC_FORECAST_ROUNDS);
+}
+
+/* Bytes dirtied per second when nothing was dirty before: the fastest of the last rounds. */
+static double
+nc_forecast_dirty_rate(const NcForecast *f)
+{
+  double rate = f->expected_dirt; /* in long rounds much is written twice: then the sample tells more */
+  for (unsigned i = 0; i < nc_forecast_round_count(f); i++)
+    rate = MAX(rate, nc_forecast_round(f, i)->bytes / nc_forecast_round(f, i)->seconds);
+  for (unsigned i = 0; i < MIN(f->change_count, NC_FORECAST_ROUNDS); i++)
+    rate = MAX(rate, f->changes[i].bytes / f->changes[i].seconds);
+  return rate;
+}
+
+static double
+nc_forecast_dirt(double rate, double working_set, double seconds)
+{
+  return working_set > 0 ? working_set * (1 - exp(-rate * seconds / working_set)) : rate * seconds;
+}
+
+/* The working set that explains the longest round; 0: it was not long enough to tell. */
+static double
+nc_forecast_working_set(const NcForecast *f)
+{
+  double rate = nc_forecast_dirty_rate(f), low, high;
+  const NcForecastRound *longest = NULL;
+
+  for (unsigned i = 0; i < nc_forecast_round_count(f); i++)
+    if (!longest || nc_forecast_round(f, i)->seconds > longest->seconds)
+      longest = nc_forecast_round(f, i);
+  for (unsigned i = 0; i < MIN(f->change_count, NC_FORECAST_ROUNDS); i++)
+    if (!longest || f->changes[i].seconds > longest->seconds)
+      longest = &f->changes[i];
+  if (!longest)
+    return f->content_bytes * NC_FORECAST_WORKING_SHARE;
+  if (longest->bytes >= 0.98 * rate * longest->seconds)
+    return 0;
+  low = longest->bytes;
+  high = 100 * longest->bytes;
+  for (int i = 0; i < 60; i++) {
+    double middle = (low + high) / 2;
+    *(nc_forecast_dirt(rate, middle, longest->seconds) < longest->bytes ? &low : &high) = middle;
+  }
+  return high;
+}
+
+/* Between the first round and the second, of the pages that are left many are free ones, cleared: they show nothing. */
+static bool
+nc_forecast_has_cleared(const NcForecast *f, uint64_t rounds)
+{
+  return f->free_pages && rounds == 2;
+}
+
+static void
+nc_forecast_end_round(NcForecast *f, const NcForecastSample *sample, uint64_t now_us)
+{
+  double seconds = (double)(now_us - f->round_us) / 1e6;
+  /* What was not sent in this round is no new dirt; QEMU does not say which part of the rest that is. */
+  double bytes = (double)sample->remaining_bytes - MIN((double)f->last.remaining_bytes, 0.9 * (double)sample->remaining_bytes);
+
+  f->round_us = now_us;
+  if (sample->rounds < 2 || seconds * 1e6 < NC_FORECAST_MIN_ROUND_US)
+    return;
+  if (nc_forecast_has_cleared(f, sample->rounds)) { /* the rest of what is left is content no more than untouched pages are */
+    f->content_bytes = (double)sample->sent_bytes + nc_forecast_dirt(nc_forecast_dirty_rate(f), nc_forecast_working_set(f), seconds);
+    return;
+  }
+  double expected = nc_forecast_dirt(nc_forecast_dirty_rate(f), nc_forecast_working_set(f), seconds);
+  if (f->round_count > 0 && bytes > 0)
+    f->round_error += 0.5 * (MIN(fabs(expected - bytes) / bytes, 1.0) - f->round_error);
+  f->rounds[f->round_count++ % NC_FORECAST_ROUNDS] = (NcForecastRound){ seconds, bytes };
+}
+
+bool
+nc_forecast_sample(NcForecast *f, const NcForecastSample *sample, uint64_t now_us)
+{
+  double seconds = (double)(now_us - f->last_us) / 1e6;
+  bool ended = sample->rounds > f->last.rounds;
+
+  if (sample->sent_bytes > f->last.sent_bytes && seconds > 0 && !nc_forecast_has_cleared(f, sample->rounds)) {
+    double rate = (double)(sample->sent_bytes - f->last.sent_bytes) / seconds;
+    double weight = MIN(seconds * 1e6 / MIN(MAX(f->seconds * 1e6, seconds * 1e6), NC_FORECAST_MEMORY_US), 1);
+    f->rate += weight * (rate - f->rate);
+    f->seconds += seconds;
+  }
+  if (!nc_forecast_has_cleared(f, sample->rounds))
+    nc_forecast_memory_learn(&f->memory, &f->last, sample, seconds);
+  if (ended)
+    nc_forecast_end_round(f, sample, now_us);
+  f->last = *sample;
+  f->last_us = now_us;
+  return ended;
+}
+
+void
+nc_forecast_expect_dirt(NcForecast *f, double bps)
+{
+  f->expected_dirt = MAX(bps, 0);
+}
+
+void
+nc_forecast_know_memory(NcForecast *f, const NcMemoryPlace places[NC_MEMORY_SAMPLE_PLACES], uint64_t sampled_bytes,
+                        uint64_t total_bytes)
+{
+  nc_forecast_memory_init(&f->memory, places, sampled_bytes, total_bytes);
+}
+
+void
+nc_forecast_see_change(NcForecast *f, const NcMemoryChange *change)
+{
+  double bytes = nc_forecast_memory_changed(&f->memory, change);
+
+  f->changes[f->change_count++ % NC_FORECAST_ROUNDS] = (NcForecastRound){ change->seconds, bytes };
+  nc_forecast_memory_expect_resent(&f->memory, change);
+}
+
+void
+nc_forecast_expect_free_pages(NcForecast *f)
+{
+  f->free_pages = true;
+}
+
+void
+nc_forecast_assume(NcForecast *f, const NcForecastPrior *prior)
+{
+  double content = 0, total = (double)prior->total_bytes;
+
+  f->last = (NcForecastSample){ .rounds = 1, .remaining_bytes = prior->total_bytes };
+  f->round_error = prior->error;
+  f->is_assumed = true;
+  f->assumed_share = 1 / (prior->ratio > 0 ? prior->ratio : 1);
+  nc_forecast_memory_assume(&f->memory, prior->link_bps, prior->content_bps, prior->factor);
+  double seconds = nc_forecast_memory_is_known(&f->memory) ? nc_forecast_memory_rest(&f->memory, total, &content) : 0;
+  f->rate = content > 0 ? content / seconds : nc_forecast_memory_rate(&f->memory, f->assumed_share);
+}
+
+double
+nc_forecast_coding_factor(const NcForecast *f)
+{
+  return f->memory.is_learned ? f->memory.factor : 0;
+}
+
+void
+nc_forecast_forget_dirt(NcForecast *f)
+{
+  f->round_count = f->change_count = 0;
+  f->expected_dirt = 0;
+}
+
+/* Content that is left to send in this round. */
+static double
+nc_forecast_content_left(const NcForecast *f)
+{
+  double remaining = (double)f->last.remaining_bytes;
+  if ((f->last.rounds > 1 && !nc_forecast_has_cleared(f, f->last.rounds)) || f->content_bytes <= 0)
+    return remaining;
+  return CLAMP(f->content_bytes - (double)f->last.sent_bytes, 0, remaining);
+}
+
+/* What is ahead, for a rate of ${speed} times the present one. */
+typedef struct {
+  double seconds;     /* for the rest of this round, if all of it is sent */
+  double bytes;       /* content in it */
+  double rate;        /* on average */
+  double resent_rate; /* of what is dirtied from now on */
+  double speed;
+} NcForecastAhead;
+
+static NcForecastAhead
+nc_forecast_ahead(const NcForecast *f, double speed)
+{
+  double left = nc_forecast_content_left(f), remaining = (double)f->last.remaining_bytes, rate = f->rate * speed;
+  double scan = (remaining - left) / NC_FORECAST_SCAN_BPS;
+
+  if (!nc_forecast_memory_is_known(&f->memory))
+    return (NcForecastAhead){ left / rate + scan, left, rate, rate, speed };
+  double resent_rate = nc_forecast_memory_resent_rate(&f->memory) * speed;
+  if (f->last.rounds > 1)
+    return (NcForecastAhead){ left / resent_rate, left, resent_rate, resent_rate, speed };
+  double seconds = nc_forecast_memory_rest(&f->memory, remaining, &left) / speed;
+  return (NcForecastAhead){ seconds, left, rate, resent_rate, speed };
+}
+
+/*
+ * The seconds that the last pages take when QEMU has ${kept} left of a round, which took ${seconds}, and ${dirt} came in it. The first round
+ * ends with what is last in memory, often zeros; later rounds end anywhere between what is dirtied in no time and what fits.
+ */
+static double
+nc_forecast_last_seconds(const NcForecast *f, const NcForecastAhead *ahead, bool is_first, double kept, double dirt, double budget_s)
+{
+  double dirt_s = dirt / ahead->resent_rate;
+
+  if (!nc_forecast_memory_is_known(&f->memory))
+    return MIN(kept / ahead->rate + dirt_s, budget_s);
+  if (is_first)
+    return MIN(nc_forecast_memory_rest(&f->memory, kept, NULL) / ahead->speed + dirt_s, budget_s);
+  return (budget_s + MIN(dirt_s, budget_s)) / 2;
+}
+
+/* How the rounds to come went. */
+typedef struct {
+  double pause_s; /* of the time, what is sent last */
+  double dirt;    /* sent after what is left now, bytes */
+} NcForecastPlay;
+
+/* Plays them at ${speed} times the present rate; the time they take, in seconds, or a negative number if they don't shrink. */
+static double
+nc_forecast_play(const NcForecast *f, double speed, double budget_s, NcForecastPlay *ret)
+{
+  NcForecastAhead ahead = nc_forecast_ahead(f, speed);
+  double dirty_rate = nc_forecast_dirty_rate(f), working_set = nc_forecast_working_set(f);
+  double left = ahead.bytes, left_s = ahead.seconds, rate = ahead.rate, total = 0;
+  /* Dirtied since the round began, and not seen yet. */
+  double unseen = (double)(f->last_us - f->round_us) / 1e6;
+
+  ret->dirt = 0;
+  for (int i = 0; i < NC_FORECAST_PLAYED_ROUNDS; i++) {
+    bool is_first = f->last.rounds <= 1 && i == 0;
+    double budget_bytes = rate * budget_s, kept = MIN(left, budget_bytes), seconds = MAX(left_s - kept / rate, 0);
+    total += seconds;
+    double dirt = nc_forecast_dirt(dirty_rate, working_set, seconds + unseen), next = kept + dirt;
+    if (working_set > 0 && !is_first) /* what is still dirty is not dirtied once more */
+      next = MIN(next, working_set);
+    ret->dirt += MAX(next - kept, 0);
+    if (next <= budget_bytes || dirt < 4096) {
+      ret->pause_s = nc_forecast_last_seconds(f, &ahead, is_first, kept, next - kept, budget_s);
+      return total;
+    }
+    if (i > 0 && dirt >= NC_FORECAST_SHRINKS * (left - kept))
+      break; /* dirtied as fast as sent */
+    left_s = kept / rate + MAX(next - kept, 0) / ahead.resent_rate;
+    left = next;
+    rate = ahead.resent_rate;
+    unseen = 0;
+  }
+  ret->pause_s = left / rate;
+  return -1;
+}
+
+/* The lowest rate at which the rounds shrink. */
+static double
+nc_forecast_needed_rate(const NcForecast *f, double budget_s)
+{
+  double low = 1, high = 1000;
+  NcForecastPlay ignored;
+
+  for (int i = 0; i < 40; i++) {
+    double middle = sqrt(low * high);
+    *(nc_forecast_play(f, middle, budget_s, &ignored) < 0 ? &low : &high) = middle;
+  }
+  return high * f->rate;
+}
+
+/* Of ${content} in what is left of this round, and ${dirt} sent after it. */
+static double
+nc_forecast_wire_bytes(const NcForecast *f, double content, double dirt)
+{
+  if (nc_forecast_memory_is_known(&f->memory)) {
+    double resent_share = nc_forecast_memory_resent_share(&f->memory);
+    double first = f->last.rounds > 1 ? content * resent_share
+                                      : nc_forecast_memory_rest_wire(&f->memory, (double)f->last.remaining_bytes);
+    return first + dirt * resent_share;
+  }
+  double share = f->last.sent_bytes > 0 ? (double)f->last.wire_bytes / (double)f->last.sent_bytes : f->assumed_share;
+  return (content + dirt) * share;
+}
+
+static bool
+nc_forecast_begin(const NcForecast *f, NcForecastResult *ret)
+{
+  *ret = (NcForecastResult){ .effective_bps = f->rate };
+  ret->is_known = f->rate > 0 && (f->is_assumed || f->last_us - f->start_us >= NC_FORECAST_KNOWN_US);
+  if (!ret->is_known)
+    return false;
+  ret->dirty_bps = nc_forecast_dirty_rate(f);
+  ret->working_set_bytes = (uint64_t)nc_forecast_working_set(f);
+  return true;
+}
+
+/* It ends after ${seconds} and the pause, with ${dirt} sent after what is left of this round. */
+static void
+nc_forecast_end(const NcForecast *f, double seconds, double dirt, NcForecastResult *ret)
+{
+  double error = MAX(f->round_error, NC_FORECAST_LEAST_ERROR), content = nc_forecast_ahead(f, 1).bytes;
+
+  ret->pause_error_ms = MAX(error * ret->pause_ms, 10);
+  if (!ret->converges)
+    return;
+  ret->eta_ms = seconds * 1000 + ret->pause_ms + NC_FORECAST_END_MS;
+  ret->eta_error_ms = error * ret->eta_ms;
+  ret->content_bytes = content + dirt;
+  ret->wire_bytes = nc_forecast_wire_bytes(f, content, dirt);
+}
+
+void
+nc_forecast_get(const NcForecast *f, double budget_ms, double overhead_ms, NcForecastResult *ret)
+{
+  NcForecastPlay play;
+
+  if (!nc_forecast_begin(f, ret))
+    return;
+  double seconds = nc_forecast_play(f, 1, budget_ms / 1000, &play);
+  ret->converges = seconds >= 0;
+  ret->needed_bps = ret->converges ? f->rate : nc_forecast_needed_rate(f, budget_ms / 1000);
+  ret->pause_ms = play.pause_s * 1000 + overhead_ms;
+  nc_forecast_end(f, seconds, play.dirt, ret);
+}
+
+void
+nc_forecast_get_postcopy(const NcForecast *f, bool at_once, double overhead_ms, NcForecastResult *ret)
+{
+  if (!nc_forecast_begin(f, ret))
+    return;
+  NcForecastAhead ahead = nc_forecast_ahead(f, 1);
+  double unseen = (double)(f->last_us - f->round_us) / 1e6;
+  double dirt = at_once ? 0 : nc_forecast_dirt(ret->dirty_bps, (double)ret->working_set_bytes, ahead.seconds + unseen);
+  ret->converges = true;
+  ret->needed_bps = f->rate;
+  ret->pause_ms = overhead_ms;
+  nc_forecast_end(f, ahead.seconds + dirt / ahead.resent_rate, dirt, ret);
+}

@@ -1,0 +1,47 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Of a forecast, what is known of the memory: its pages differ. What the first round has still to send may
+ * get smaller than what it has sent, and pages that are sent again differ from both.
+ *
+ * By a sample (memory_sample.h), each place of the memory has a share that is no zeros, and a size that it is
+ * coded to. A migration's own coding differs from the sample's by a factor, which is learned as the first round goes on. A byte
+ * takes what takes longer: the link, for its coded size, or everything else (reading, compressing, writing), for itself.
+ */
+#pragma once
+
+#include "agent/forecast.h"
+
+typedef struct {
+  double place_bytes;  /* of memory, at each place; 0: nothing is known */
+  double total_bytes;  /* as QEMU counts; what is behind the last place is taken for zeros */
+  NcMemoryPlace places[NC_MEMORY_SAMPLE_PLACES];
+  double wire_rate;    /* of the last seconds, bytes per second */
+  double content_rate; /* the best seen */
+  double factor;       /* wire bytes of the first round, to what the sample lets expect */
+  bool is_learned;     /* that was seen */
+  double resent_share; /* wire bytes per byte of a page that is sent again, by the sample; */
+  double resent_content, resent_wire; /* and what was seen of that */
+} NcForecastMemory;
+
+/* ${sampled_bytes} of ${total_bytes} are behind the places. */
+void nc_forecast_memory_init(NcForecastMemory *m, const NcMemoryPlace places[NC_MEMORY_SAMPLE_PLACES], uint64_t sampled_bytes,
+                             uint64_t total_bytes);
+/* Before the link has carried anything, what is expected of it (see NcForecastPrior); after nc_forecast_memory_init(), if there is a sample. */
+void nc_forecast_memory_assume(NcForecastMemory *m, double wire_rate, double content_rate, double factor);
+/* Is there a sample, and has the link carried something? Else nothing below but nc_forecast_memory_rate() is of use. */
+bool nc_forecast_memory_is_known(const NcForecastMemory *m);
+/* What is dirtied, if ${change} is the share of what was sampled; bytes. */
+double nc_forecast_memory_changed(const NcForecastMemory *m, const NcMemoryChange *change);
+void nc_forecast_memory_expect_resent(NcForecastMemory *m, const NcMemoryChange *change);
+/* From ${before} to ${now}, in ${seconds}. */
+void nc_forecast_memory_learn(NcForecastMemory *m, const NcForecastSample *before, const NcForecastSample *now, double seconds);
+/* Seconds for the last ${remaining_bytes} of all memory, sent for the first time; *ret_content (may be NULL): what of it is no zeros. */
+double nc_forecast_memory_rest(const NcForecastMemory *m, double remaining_bytes, double *ret_content);
+/* What they are on the wire, zeros not counted. */
+double nc_forecast_memory_rest_wire(const NcForecastMemory *m, double remaining_bytes);
+/* Of content that is coded to a share of ${coded}, bytes per second. */
+double nc_forecast_memory_rate(const NcForecastMemory *m, double coded);
+/* What becomes of a byte that is sent again. */
+double nc_forecast_memory_resent_share(const NcForecastMemory *m);
+/* Content per second of what is sent again. */
+double nc_forecast_memory_resent_rate(const NcForecastMemory *m);

@@ -1,0 +1,101 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* What the destination says of itself before a migration. */
+#include "agent/destination.h"
+#include "agent/preflight.h"
+#include "base/check.h"
+#include "base/ident.h"
+#include "qemu/suitability.h"
+
+#include <sys/statvfs.h>
+
+#define NC_LEAST_STATE_MIB 64 /* the journal's, and room to write what went wrong */
+
+static void
+nc_preflight_run_right(const NcMigrationsDeps *deps, const char *vm, json_t *checks)
+{
+  g_autoptr(GError) error = NULL;
+  NcRight right;
+
+  if (!nc_journal_get_right(deps->journal, vm, &right, &error)) {
+    nc_check_add(checks, "run right", NC_CHECK_FAILED, "look at the disk of its data_dir", "%s", error->message);
+    return;
+  }
+  if (right.state == NC_RIGHT_HELD || right.state == NC_RIGHT_INCOMING)
+    nc_check_add(checks, "run right", NC_CHECK_FAILED, "destroy or rename one of them", "it %s a machine named %s",
+                 right.state == NC_RIGHT_HELD ? "has" : "is receiving", vm);
+  else
+    nc_check_add(checks, "run right", NC_CHECK_OK, NULL, "no machine of that name there");
+}
+
+/* Post-copy has the kernel tell QEMU of missing pages, also those that system calls touch. */
+static void
+nc_preflight_postcopy(json_t *checks)
+{
+  static const char remedy[] = "sysctl vm.unprivileged_userfaultfd=1, or run novacrond with CAP_SYS_PTRACE";
+  int problem = 0;
+
+  if (!nc_postcopy_is_possible(&problem))
+    nc_check_add(checks, "post-copy", NC_CHECK_WARNING, remedy, "userfaultfd can't be used: %s; only pre-copy is possible", g_strerror(problem));
+  else
+    nc_check_add(checks, "post-copy", NC_CHECK_OK, NULL, "userfaultfd works");
+}
+
+static void
+nc_preflight_disk_space(const NcMigrationsDeps *deps, json_t *checks)
+{
+  struct statvfs fs;
+  uint64_t free_mib;
+
+  if (statvfs(deps->config->data_dir, &fs) < 0) {
+    nc_check_add(checks, "disk space", NC_CHECK_UNKNOWN, "look at data_dir", "%s: %s", deps->config->data_dir, g_strerror(errno));
+    return;
+  }
+  free_mib = (uint64_t)fs.f_bavail * fs.f_frsize >> 20;
+  bool enough = free_mib >= NC_LEAST_STATE_MIB;
+  nc_check_add(checks, "disk space", enough ? NC_CHECK_OK : NC_CHECK_FAILED, enough ? NULL : "free some: what can't be recorded is not taken over",
+               "%" G_GUINT64_FORMAT " MiB free for %s", free_mib, deps->config->data_dir);
+}
+
+static json_t *
+nc_preflight_answer(const NcMigrationsDeps *deps, json_t *message)
+{
+  const char *vm = nc_json_string_or(message, "vm", "");
+  g_autoptr(GError) error = NULL;
+  g_autoptr(NcMachineSpec) spec = nc_machine_spec_from_json(json_object_get(message, "spec"), &error);
+  json_t *checks = json_array();
+
+  if (!spec || !nc_name_is_valid(vm)) {
+    nc_check_add(checks, "machine", NC_CHECK_FAILED, "the same version of NovaCron on both nodes", "its specification is not understood: %s",
+                 error ? error->message : "no name");
+  } else {
+    uint64_t reserved = nc_machines_reserved_bytes(deps->machines);
+    nc_suitability_list(spec, deps->config->qemu_binary, reserved, checks);
+    nc_preflight_run_right(deps, vm, checks);
+  }
+  nc_preflight_postcopy(checks);
+  nc_preflight_disk_space(deps, checks);
+  nc_autojson json_t *node = nc_nodes_info(deps->nodes, NULL, NULL);
+  return json_pack("{s:s, s:o, s:s, s:s}", "type", "mig_checked", "checks", checks, "version", nc_json_string_or(node, "version", ""),
+                   "qemu_version", nc_json_string_or(node, "qemu_version", ""));
+}
+
+bool
+nc_preflight_serve(const NcMigrationsDeps *deps, NcPreflightSession *session, NcPeer *peer, json_t *message)
+{
+  const char *type = nc_json_string_or(message, "type", "");
+  nc_autojson json_t *answer = NULL;
+
+  if (g_str_equal(type, "mig_load")) {
+    session->loaded_bytes += json_string_length(json_object_get(message, "data"));
+    return true;
+  }
+  if (g_str_equal(type, "mig_measure"))
+    answer = json_pack("{s:s, s:I, s:I}", "type", "mig_measured", "bytes", (json_int_t)session->loaded_bytes, "at_us",
+                       (json_int_t)nc_mono_us());
+  else if (g_str_equal(type, "mig_check"))
+    answer = nc_preflight_answer(deps, message);
+  else
+    return false;
+  nc_peer_send(peer, answer, NULL);
+  return true;
+}

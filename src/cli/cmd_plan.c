@@ -1,0 +1,201 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* novacron plan: what a move would be like, before it. */
+#include "cli/client.h"
+#include "cli/table.h"
+#include "cli/units.h"
+
+#include <stdio.h>
+
+typedef struct {
+  char *to, *bandwidth, *algorithm, *compression;
+  int max_downtime_ms; /* 0: the node's default */
+} NcPlanOptions;
+
+/* --- what it says --- */
+
+/* False if it is null. */
+static bool
+nc_plan_number(json_t *plan, const char *key, double *ret)
+{
+  json_t *value = json_object_get(plan, key);
+  *ret = json_number_value(value);
+  return json_is_number(value);
+}
+
+/* "4.2 s +- 1.3 s" */
+static void
+nc_plan_print_time(json_t *plan, const char *name, const char *key, const char *error_key)
+{
+  double ms, error_ms;
+
+  if (!nc_plan_number(plan, key, &ms)) {
+    nc_print_fact(name, "not known");
+    return;
+  }
+  nc_plan_number(plan, error_key, &error_ms);
+  g_autofree char *text = nc_format_ms(ms);
+  g_autofree char *error = nc_format_ms(error_ms);
+  nc_print_fact(name, "%s +- %s", text, error);
+}
+
+static void
+nc_plan_print_wire(json_t *plan)
+{
+  double bytes, ratio;
+
+  if (!nc_plan_number(plan, "wire_bytes", &bytes)) {
+    nc_print_fact("wire", "not known");
+    return;
+  }
+  g_autofree char *text = nc_format_bytes((int64_t)bytes);
+  if (nc_plan_number(plan, "ratio", &ratio))
+    nc_print_fact("wire", "%s (memory shrunk to 1/%.1f)", text, ratio);
+  else
+    nc_print_fact("wire", "%s", text);
+}
+
+static void
+nc_plan_print_memory(json_t *plan)
+{
+  double total, content;
+
+  nc_plan_number(plan, "ram_total_bytes", &total);
+  g_autofree char *all = nc_format_bytes((int64_t)total);
+  if (nc_plan_number(plan, "content_bytes", &content)) {
+    g_autofree char *used = nc_format_bytes((int64_t)content);
+    nc_print_fact("memory", "%s, of which %s were ever written", all, used);
+  } else {
+    nc_print_fact("memory", "%s", all);
+  }
+}
+
+static void
+nc_plan_print_rate(json_t *plan, const char *name, const char *key, const char *what)
+{
+  double bps;
+
+  if (!nc_plan_number(plan, key, &bps))
+    return;
+  g_autofree char *rate = nc_format_rate(bps);
+  nc_print_fact(name, "%s %s", rate, what);
+}
+
+static void
+nc_plan_print_link(json_t *plan)
+{
+  double bps, rtt_us;
+
+  if (!nc_plan_number(plan, "link_rate_bps", &bps) || !nc_plan_number(plan, "link_rtt_us", &rtt_us))
+    return;
+  g_autofree char *rate = nc_format_rate(bps);
+  nc_print_fact("link", "%s by one connection within a second, round trip %.1f ms", rate, rtt_us / 1000);
+}
+
+static const char *
+nc_plan_basis(json_t *plan)
+{
+  const char *basis = nc_json_string_or(plan, "basis", "");
+
+  return g_str_equal(basis, "vm")      ? "this sample, and earlier migrations of this machine"
+         : g_str_equal(basis, "nodes") ? "this sample, and other machines' migrations on this way"
+                                       : "this sample alone: nothing like it was migrated before";
+}
+
+static void
+nc_plan_print(json_t *plan)
+{
+  bool converges = nc_json_bool_or(plan, "converges", false);
+  g_autofree char *title = g_strdup_printf("%s, %s -> %s: %s%s", nc_json_string_or(plan, "vm", "?"), nc_json_string_or(plan, "from", "?"),
+                                           nc_json_string_or(plan, "to", "?"), nc_json_string_or(plan, "algorithm", "?"),
+                                           converges ? "" : ", would not come to an end");
+  g_autofree char *clean = nc_text_clean(title);
+
+  printf("%s\n", clean);
+  if (converges) {
+    nc_plan_print_time(plan, "time", "eta_ms", "eta_error_ms");
+    nc_plan_print_time(plan, "pause", "pause_ms", "pause_error_ms");
+    nc_plan_print_wire(plan);
+  }
+  nc_plan_print_memory(plan);
+  nc_plan_print_rate(plan, "dirtied", "dirty_rate_bps", "by the guest");
+  nc_plan_print_rate(plan, "sent", "effective_rate_bps", "of memory, before coding");
+  nc_plan_print_link(plan);
+  nc_print_fact("because", "%s", nc_json_string_or(plan, "reason", "?"));
+  nc_print_fact("known by", "%s", nc_plan_basis(plan));
+}
+
+/* --- asking --- */
+
+static bool
+nc_plan_check(const char *vm, const NcPlanOptions *options, GError **error)
+{
+  if (!options->to)
+    return nc_fail(error, NC_ERROR_INVALID, "--to NODE is needed: where should %s go?", vm);
+  if (!nc_cli_check_name("machine", vm, error) || !nc_cli_check_name("node", options->to, error))
+    return false;
+  return options->max_downtime_ms >= 0 || nc_fail(error, NC_ERROR_INVALID, "--max-downtime must be at least 1 ms");
+}
+
+/* What was not given is left out: the node knows its defaults. */
+static json_t *
+nc_plan_body(const char *vm, const NcPlanOptions *options, GError **error)
+{
+  nc_autojson json_t *body = json_pack("{s:s, s:s}", "vm", vm, "to", options->to);
+  int64_t rate;
+
+  if (options->bandwidth) {
+    if (!nc_parse_rate(options->bandwidth, &rate, error))
+      return NULL;
+    json_object_set_new(body, "bandwidth_limit_bps", json_integer(rate));
+  }
+  if (options->max_downtime_ms > 0)
+    json_object_set_new(body, "max_downtime_ms", json_integer(options->max_downtime_ms));
+  if (options->algorithm)
+    json_object_set_new(body, "algorithm", json_string(options->algorithm));
+  if (options->compression)
+    json_object_set_new(body, "compression", json_string(options->compression));
+  return g_steal_pointer(&body);
+}
+
+static bool
+nc_plan_run(NcCli *cli, const char *vm, const NcPlanOptions *options, GError **error)
+{
+  if (!nc_plan_check(vm, options, error))
+    return false;
+  nc_autojson json_t *body = nc_plan_body(vm, options, error);
+  nc_autojson json_t *plan = body ? nc_client_call(cli, "POST", "/api/v2/plans", body, error) : NULL;
+  if (!plan)
+    return false;
+  if (cli->json)
+    nc_cli_print_json(plan);
+  else
+    nc_plan_print(plan);
+  if (!nc_json_bool_or(plan, "converges", false))
+    cli->status = nc_error_exit_status(NC_ERROR_CONVERGENCE);
+  return true;
+}
+
+bool
+nc_cmd_plan(NcCli *cli, const NcCommand *command, int argc, char **argv, GError **error)
+{
+  NcPlanOptions options = { 0 };
+  const GOptionEntry entries[] = {
+    { "to", 0, 0, G_OPTION_ARG_STRING, &options.to, "node it would go to", "NODE" },
+    { "max-downtime", 0, 0, G_OPTION_ARG_INT, &options.max_downtime_ms,
+      "longest pause, milliseconds (default: the node's, 300)", "MS" },
+    { "bandwidth", 0, 0, G_OPTION_ARG_STRING, &options.bandwidth,
+      "most it may send: 50MB/s, 800Mbit (default 0: no limit)", "RATE" },
+    { "bandwidth-limit", 0, 0, G_OPTION_ARG_STRING, &options.bandwidth, "the same", "RATE" },
+    { "algorithm", 0, 0, G_OPTION_ARG_STRING, &options.algorithm, "auto, pre-copy or post-copy (default: the node's, auto)", "HOW" },
+    { "compression", 0, 0, G_OPTION_ARG_STRING, &options.compression,
+      "auto, none, lz4, zstd or zstd:LEVEL (default: the node's, auto)", "HOW" },
+    { NULL },
+  };
+
+  bool ok = nc_cli_parse(cli, command, entries, &argc, &argv, error) && nc_plan_run(cli, argv[0], &options, error);
+  g_free(options.to);
+  g_free(options.bandwidth);
+  g_free(options.algorithm);
+  g_free(options.compression);
+  return ok;
+}
