@@ -2,6 +2,7 @@
 #include "agent/keeper.h"
 #include "base/io.h"
 #include "qemu/process.h"
+#include "qemu/return_path.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -16,6 +17,8 @@ struct NcKeeper {
   int wake; /* eventfd: the drain must end. The socket is not shut down for that: QEMU would notice. */
   uint64_t inode;
   GThread *drain;
+  uint64_t drained_bytes; /* atomic */
+  bool said_arrived;
 };
 
 /* ${fd} is taken. */
@@ -87,6 +90,8 @@ nc_keeper_thread(gpointer data)
     ssize_t n = recv(keeper->fd, discarded, sizeof discarded, MSG_DONTWAIT);
     if (n == 0 || (n < 0 && errno != EAGAIN && errno != EINTR))
       return NULL; /* QEMU closed its end: there is nothing left to unblock */
+    if (n > 0)
+      __atomic_add_fetch(&keeper->drained_bytes, (uint64_t)n, __ATOMIC_RELAXED);
   }
 }
 
@@ -95,6 +100,22 @@ nc_keeper_drain(NcKeeper *keeper)
 {
   if (!keeper->drain)
     keeper->drain = g_thread_new("keeper-drain", nc_keeper_thread, keeper);
+}
+
+uint64_t
+nc_keeper_drained_bytes(NcKeeper *keeper)
+{
+  return __atomic_load_n(&keeper->drained_bytes, __ATOMIC_RELAXED);
+}
+
+void
+nc_keeper_say_arrived(NcKeeper *keeper)
+{
+  if (keeper->said_arrived)
+    return;
+  keeper->said_arrived = true;
+  /* If it is closed meanwhile, QEMU has found another end. */
+  (void)!send(keeper->fd, nc_return_shut_ok, sizeof nc_return_shut_ok, MSG_DONTWAIT | MSG_NOSIGNAL);
 }
 
 void

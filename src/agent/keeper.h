@@ -27,6 +27,10 @@ int nc_keeper_fd(const NcKeeper *keeper);
 
 /* Reads and discards from now on, in a thread. Only when no mover reads any more. May be repeated. */
 void nc_keeper_drain(NcKeeper *keeper);
+/* What was discarded so far. */
+uint64_t nc_keeper_drained_bytes(NcKeeper *keeper);
+/* Tells QEMU that the destination has all it needs, once: a QEMU in post-copy that has sent everything is then done. */
+void nc_keeper_say_arrived(NcKeeper *keeper);
 /* Breaks the connection for all who hold an end of it: QEMU's writes and reads fail from now on. In post-copy only. */
 void nc_keeper_break(NcKeeper *keeper);
 /* Ends the thread and closes our descriptor; QEMU's own is closed by QMP closefd. NULL is fine. */

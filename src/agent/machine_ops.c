@@ -4,6 +4,7 @@
 #include "base/ident.h"
 #include "base/log.h"
 #include "qemu/machine_spec.h"
+#include "qemu/migration_qmp.h"
 
 #include <string.h>
 
@@ -137,6 +138,21 @@ nc_machines_destroy(NcMachines *machines, json_t *args, GError **error)
 
 /* --- start --- */
 
+/* Its QEMU lives: what stands still goes on, be it that somebody paused it or that its last migration could not resume it. */
+static bool
+nc_machine_go_on(NcMachine *m, GError **error)
+{
+  NcQmp *qmp = nc_machine_qmp(m);
+
+  nc_machine_refresh(m);
+  if (!qmp || m->guest != NC_GUEST_PAUSED)
+    return nc_fail(error, NC_ERROR_CONFLICT, "%s is running on node %s already (process %d)", m->name, m->owner->config->node, (int)m->pid);
+  if (!nc_qemu_cont(qmp, error))
+    return false;
+  nc_machine_refresh(m);
+  return true;
+}
+
 static bool
 nc_machine_start(NcMachine *m, GError **error)
 {
@@ -145,7 +161,7 @@ nc_machine_start(NcMachine *m, GError **error)
   if (!nc_machine_must_hold_right(m, error))
     return false;
   if (nc_machine_qemu_lives(m))
-    return nc_fail(error, NC_ERROR_CONFLICT, "%s is running on node %s already (process %d)", m->name, m->owner->config->node, (int)m->pid);
+    return nc_machine_go_on(m, error);
   nc_machine_clear_runtime(m);
   /* A novacrond that died between fork and journal left a QEMU behind that only its pid file tells of. */
   nc_machine_find_qemu(m);

@@ -17,7 +17,6 @@
 #include "qemu/migration_qmp.h"
 
 #define NC_SOURCE_TICK_MS 50
-#define NC_QEMU_UNDO_MS 15000     /* QEMU ends a cancelled migration in well under a second */
 #define NC_QEMU_COMPLETE_MS 5000  /* from SHUT to `completed` */
 #define NC_ALIVE_MS 15000         /* for the destination's word after STARTED, before we ask again */
 #define NC_MOVER_END_US 2000000
@@ -29,34 +28,6 @@ nc_source_end_mover(NcSource *s)
 {
   nc_source_path_hang_up(s->path);
   g_clear_pointer(&s->m->mover, nc_mover_process_free);
-}
-
-/* Ends QEMU's migration so that it resumes the guest, and sees to it that it does. */
-static bool
-nc_source_resume_guest(NcSource *s, GError **error)
-{
-  NcMigration *m = s->m;
-  NcQmp *qmp = m->lease ? nc_machine_lease_qmp(m->lease) : NULL;
-  int64_t deadline = nc_mono_us() + NC_QEMU_UNDO_MS * INT64_C(1000);
-
-  if (!qmp)
-    return nc_fail(error, NC_ERROR_QEMU, "the machine's QEMU on the source (%s) is gone: start the machine anew with `novacron vm start %s`",
-                   nc_nodes_self(m->deps->nodes), m->vm);
-  nc_source_end_mover(s);
-  if (s->keeper)
-    nc_keeper_drain(s->keeper); /* or a QEMU in its last phase would not hear us */
-  if (s->preempt_keeper)
-    nc_keeper_drain(s->preempt_keeper);
-  nc_qemu_migrate_cancel(qmp, NULL);
-  while (nc_mono_us() < deadline && nc_qemu_migration_is_under_way(qmp))
-    g_usleep(10000);
-  g_clear_pointer(&s->keeper, nc_keeper_free);
-  g_clear_pointer(&s->preempt_keeper, nc_keeper_free);
-  nc_qemu_closefd(qmp, NC_KEEPER_NAME, NULL);
-  nc_qemu_closefd(qmp, NC_KEEPER_PREEMPT_NAME, NULL);
-  if (!s->was_running || nc_qemu_is_running(qmp))
-    return true;
-  return nc_qemu_cont(qmp, error) && nc_qemu_is_running(qmp);
 }
 
 void

@@ -2,7 +2,8 @@
 /*
  * What the files of the source's half share: source_prepare.c (until the first
  * byte), source_copy.c (rounds, switchover, release), source_postcopy.c (while the
- * destination still needs pages), source_handoff.c (after the release, and every way back).
+ * destination still needs pages), source_handoff.c (after the release, and every way back),
+ * source_resume.c (QEMU, on that way).
  */
 #pragma once
 
@@ -79,6 +80,11 @@ bool nc_source_on_serving(NcSource *s, json_t *message);
 void nc_source_serve(NcSource *s);
 /* Our mover is gone in state SERVING. */
 void nc_source_serving_mover_gone(NcSource *s);
+
+/* --- source_resume.c --- */
+
+/* Ends QEMU's migration so that it keeps the guest, and sees to it that a guest which ran runs again. */
+bool nc_source_resume_guest(NcSource *s, GError **error);
 
 /* --- source_handoff.c --- */
 

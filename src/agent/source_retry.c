@@ -55,7 +55,8 @@ void
 nc_source_finish_undone(NcMigration *m, const char *outcome, const GError *reason, const GError *problem)
 {
   int attempts = (int)nc_migration_int(m, "attempt");
-  g_autofree char *times = attempts > 1 ? g_strdup_printf("given up after %d attempts; the last: ", attempts) : g_strdup("");
+  bool given_up = attempts > 1 && !g_str_equal(outcome, "cancelled");
+  g_autofree char *times = given_up ? g_strdup_printf("given up after %d attempts; the last: ", attempts) : g_strdup("");
   g_autoptr(GError) whole = g_error_new(NC_ERROR, reason->code, "%s%s%s%s", times, reason->message, problem ? "; " : "",
                                         problem ? problem->message : "");
 

@@ -1,10 +1,12 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* What QEMUs of different versions offer, reduced to what a migration of ours needs. */
 #include "qemu/migration_qmp.h"
+#include "base/ident.h"
 
 #include <string.h>
 
 #define NC_QMP_QUICK_MS 10000
+#define NC_QEMU_CONT_RETRY_US 20000
 /* QEMU refuses 0 on some versions, and its default is 128 MiB/s: one exabyte per second is "none". */
 #define NC_NO_BANDWIDTH_LIMIT (INT64_C(1) << 60)
 
@@ -283,10 +285,16 @@ nc_qemu_migration_status(NcQmp *qmp)
   return info.status;
 }
 
-bool
-nc_qemu_migration_is_under_way(NcQmp *qmp)
+const char *
+nc_qemu_migration_status_name(NcQemuMigrationStatus status)
 {
-  switch (nc_qemu_migration_status(qmp)) {
+  return nc_status_names[status] ? nc_status_names[status] : "a state unknown here";
+}
+
+bool
+nc_qemu_migration_status_is_under_way(NcQemuMigrationStatus status)
+{
+  switch (status) {
   case NC_QEMU_MIGRATION_NONE:
   case NC_QEMU_MIGRATION_COMPLETED:
   case NC_QEMU_MIGRATION_FAILED:
@@ -295,6 +303,16 @@ nc_qemu_migration_is_under_way(NcQmp *qmp)
   default:
     return true;
   }
+}
+
+bool
+nc_qemu_migration_is_under_way(NcQmp *qmp)
+{
+  NcQemuMigrationInfo info;
+  if (!nc_qemu_migration_query(qmp, &info, NULL))
+    return nc_qmp_is_alive(qmp);
+  nc_qemu_migration_info_clear(&info);
+  return nc_qemu_migration_status_is_under_way(info.status);
 }
 
 bool
@@ -359,6 +377,25 @@ bool
 nc_qemu_cont(NcQmp *qmp, GError **error)
 {
   return nc_qmp_do(qmp, "cont", NULL, error);
+}
+
+bool
+nc_qemu_cont_after_migration(NcQmp *qmp, int timeout_ms, GError **error)
+{
+  int64_t deadline = nc_mono_us() + timeout_ms * INT64_C(1000);
+
+  for (;;) {
+    g_autoptr(GError) refusal = NULL;
+    if (nc_qemu_is_running(qmp) || (nc_qemu_cont(qmp, &refusal) && nc_qemu_is_running(qmp)))
+      return true;
+    if (nc_mono_us() >= deadline || !nc_qmp_is_alive(qmp)) {
+      if (!refusal)
+        return nc_fail(error, NC_ERROR_QEMU, "QEMU was told to run the machine and does not");
+      g_propagate_error(error, g_steal_pointer(&refusal));
+      return false;
+    }
+    g_usleep(NC_QEMU_CONT_RETRY_US);
+  }
 }
 
 bool

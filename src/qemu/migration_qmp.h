@@ -65,7 +65,11 @@ bool nc_qemu_migration_query(NcQmp *qmp, NcQemuMigrationInfo *ret, GError **erro
 /* The same, waiting for ${timeout_ms} only. QEMU 7.2 takes eight unanswered commands; then it reads none any more, out of band or not. */
 bool nc_qemu_migration_query_for(NcQmp *qmp, int timeout_ms, NcQemuMigrationInfo *ret, GError **error);
 void nc_qemu_migration_info_clear(NcQemuMigrationInfo *info);
-/* Not idle and not at an end. False also if QEMU does not answer. */
+/* QEMU's word for it; "a state unknown here" for NC_QEMU_MIGRATION_OTHER. */
+const char *nc_qemu_migration_status_name(NcQemuMigrationStatus status);
+/* Not idle and not at an end. */
+bool nc_qemu_migration_status_is_under_way(NcQemuMigrationStatus status);
+/* The same, asked for. True also if QEMU lives and does not answer: then nobody knows. */
 bool nc_qemu_migration_is_under_way(NcQmp *qmp);
 
 /* `migrate` to the UNIX socket ${path}; returns when QEMU has begun. */
@@ -104,6 +108,11 @@ bool nc_qemu_sample_dirty_rate(NcQmp *qmp, GError **error);
 bool nc_qemu_sampled_dirty_rate(NcQmp *qmp, uint64_t *ret_bps);
 
 bool nc_qemu_cont(NcQmp *qmp, GError **error);
+/*
+ * The same at the source, after a migration that failed or was cancelled. QEMU calls it ended a little before it leaves the run state
+ * finish-migrate, in which it refuses `cont` (QEMU, qmp_cont): so it is told again, for ${timeout_ms}, until the guest runs.
+ */
+bool nc_qemu_cont_after_migration(NcQmp *qmp, int timeout_ms, GError **error);
 /* The guest runs. False also if QEMU does not answer. */
 bool nc_qemu_is_running(NcQmp *qmp);
 /* The guest can be told to run: QEMU has loaded what it needs for that. False also if it does not answer. */

@@ -18,6 +18,8 @@ struct NcReturnPath {
   bool blind;
 };
 
+const uint8_t nc_return_shut_ok[8] = { 0, NC_RETURN_SHUT, 0, 4, 0, 0, 0, 0 };
+
 static const struct {
   const char *name;
   uint16_t minimum; /* payload bytes */

@@ -70,5 +70,8 @@ NcReturnOutcome nc_return_path_next(NcReturnPath *p, NcReturnMessage *ret_messag
  */
 void nc_return_path_go_blind(NcReturnPath *p);
 
+/* SHUT with status 0: the destination has all it needs. */
+extern const uint8_t nc_return_shut_ok[8];
+
 /* "shut", "pong", ... for logs. */
 const char *nc_return_type_name(NcReturnType type);

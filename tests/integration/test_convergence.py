@@ -47,8 +47,9 @@ def test_a_guest_is_slowed_down_as_far_as_allowed_and_then_arrives(cluster):
 
 
 def test_what_converges_is_left_alone(cluster):
-    source = where(cluster)
-    m = cluster.migrate(VM, source)
-    assert m["outcome"] == "completed" and m["throttle"] == 0
+    """Also on a machine so busy that the programs with their sanitizers carry little: hence a guest that dirties next to nothing."""
+    calm = cluster.boot(spec=guest_spec("calm1", memory_mib=128, ws=16, rate=1, nic=False))
+    m = cluster.migrate(calm, cluster.a)
+    assert m["outcome"] == "completed" and m["throttle"] == 0 and m["postcopy"] is False
     assert {f["decision"] for f in m["forecasts"]} <= {"go-on"}
-    cluster.assert_healthy(VM, cluster.other(source))
+    assert cluster.b.state(calm) == "running"

@@ -307,6 +307,9 @@ def test_paused_guest_is_seen(node):
             f.flush()
             f.readline()
         wait_for(lambda: node.state() == "paused", 5, "the state paused")
+    assert node.call("machine.start", name="web1")["state"] == "running", "start lets a paused machine go on"
+    with pytest.raises(Refused, match="is running on node"):
+        node.call("machine.start", name="web1")
 
 
 # --- restarts -----------------------------------------------------------------------------------------------------

@@ -322,6 +322,17 @@ class Cluster:
         m = source.call("migration.create", vm=vm, to=self.other(source).name, **args)
         return source.wait_migration(m["id"], timeout) if wait else m
 
+    def cancel_all(self):
+        """Ends what a test that failed has left running, so that the next one begins with machines that nobody moves."""
+        for node in (self.a, self.b):
+            for m in node.call("migration.list")["migrations"]:
+                if m["source"] == node.name and m["outcome"] not in FINAL:
+                    try:
+                        node.call("migration.cancel", id=m["id"])
+                    except Refused:
+                        pass  # it has ended, or can only end by itself
+                    node.wait_migration(m["id"])
+
     def runs_where(self, vm):
         """Names of the nodes whose QEMU runs the guest, by asking the QEMUs themselves.
 
@@ -345,10 +356,22 @@ class Cluster:
         finally:
             observer.close()
 
+    def _states(self, vm):
+        """What the nodes and their QEMUs say, for a test that fails."""
+        def of(node):
+            return (f"{node.name}: {node.state(vm) if node.answers() else 'no answer'}, QEMUs {node.qemu_pids()}, "
+                    f"its log:\n{node.log_tail(40)}")
+        return f"{of(self.a)}\n{of(self.b)}\nThe observer: {self.observer and self.observer.complaints}"
+
     def assert_healthy(self, vm, node, client=None):
         """The guest runs on ${node} and nowhere else, gets somewhere, and found no error in its memory."""
         # A QEMU that stood still for a while is found again by the observer's next connection.
-        wait_for(lambda: self.runs_where(vm) == [node.name], 20, f"{vm} to run on {node.name} and nowhere else")
+        where = []
+
+        def only_there():
+            where[:] = self.runs_where(vm)
+            return where == [node.name]
+        wait_for(only_there, 20, lambda: f"{vm} to run on {node.name} and nowhere else; it runs on {where}. {self._states(vm)}")
         client = client or self.net.client and watch.TcpClient(self.net.client)
         try:
             assert client.is_moving(20), f"the guest does not answer over TCP: {client.broken}"

@@ -166,11 +166,16 @@ class QmpObserver:
     def __init__(self, path, timeout=5):
         self.socket = socket.socket(socket.AF_UNIX)
         self.socket.settimeout(timeout)
-        self.socket.connect(path)
-        self.file = self.socket.makefile("rwb")
+        self.file = None
         self.number = time.monotonic_ns()  # an answer to somebody before us is none to us
-        self.file.readline()
-        self.command("qmp_capabilities")
+        try:
+            self.socket.connect(path)
+            self.file = self.socket.makefile("rwb")
+            self.file.readline()
+            self.command("qmp_capabilities")
+        except BaseException:
+            self.close()
+            raise
 
     def command(self, name, **arguments):
         self.number += 1
@@ -192,7 +197,11 @@ class QmpObserver:
         return self.command("query-status")["running"]
 
     def close(self):
-        self.file.close()
+        if self.file:
+            try:
+                self.file.close()
+            except OSError:
+                pass  # what could not be written to a QEMU that is gone
         self.socket.close()
 
 
@@ -212,6 +221,7 @@ class RunnerObserver(threading.Thread):
         self.none = 0
         self.last = []
         self._answers = {}
+        self.complaints = {}  # path: why it was not heard the last time
         self.stopping = False
         self._lock = threading.Lock()
         self._paths = {}
@@ -243,8 +253,12 @@ class RunnerObserver(threading.Thread):
                 self._paths[path] = QmpObserver(path)
             running = self._paths[path].is_running()
             self._answers[path] = self._answers.get(path, 0) + 1
+            self.complaints.pop(path, None)
             return running
-        except (OSError, RuntimeError, ValueError):
+        except (OSError, RuntimeError, ValueError) as problem:
+            self.complaints[path] = repr(problem)
+            if self._paths[path] is not None:
+                self._paths[path].close()
             self._paths[path] = None
             return False
 

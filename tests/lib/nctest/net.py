@@ -28,14 +28,14 @@ def sh(*command, check=True):
 
 
 def wait_for(condition, timeout, what):
-    """Polls until condition() is true and returns its value."""
+    """Polls until condition() is true and returns its value; ${what}: words, or what makes them when the time is over."""
     end = time.monotonic() + timeout
     while True:
         value = condition()
         if value:
             return value
         if time.monotonic() > end:
-            raise TimeoutError(f"waited {timeout} s for {what}")
+            raise TimeoutError(f"waited {timeout} s for {what() if callable(what) else what}")
         time.sleep(0.02)
 
 

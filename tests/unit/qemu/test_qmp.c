@@ -267,6 +267,30 @@ test_states_of_newer_qemus_are_under_way(void)
   }
 }
 
+/* QEMU is in the run state finish-migrate for a moment after it has called its migration failed. */
+static void
+test_cont_is_repeated_after_a_migration(void)
+{
+  static const char refused[] = "{\"error\":{\"class\":\"GenericError\",\"desc\":\"Migration is not finalized yet\"},\"id\":%d}\r\n";
+  static const char stopped[] = "{\"return\":{\"status\":\"finish-migrate\",\"running\":false},\"id\":%d}\r\n";
+  static const char running[] = "{\"return\":{\"status\":\"running\",\"running\":true},\"id\":%d}\r\n";
+  const char *const patient[] = { FINE, stopped, refused, stopped, refused, running, NULL };
+  const char *const never[] = { FINE, stopped, refused, NULL };
+  const char *const *const rows[] = { patient, never };
+
+  for (size_t i = 0; i < G_N_ELEMENTS(rows); i++) {
+    Script s = { .greeting = GREETING, .answers = rows[i] };
+    g_autoptr(GError) error = NULL;
+    NcQmp *qmp = script_start(&s, TIMEOUT_MS, &error);
+    bool resumed = nc_qemu_cont_after_migration(qmp, rows[i] == patient ? TIMEOUT_MS : 0, &error);
+    g_assert_cmpint(resumed, ==, rows[i] == patient);
+    if (rows[i] == never)
+      g_assert_nonnull(strstr(error->message, "Migration is not finalized yet"));
+    nc_qmp_free(qmp);
+    script_end(&s);
+  }
+}
+
 /* QEMU's side of an adopted connection: the rest of a line, an answer to somebody who is gone, then what is said now. */
 static gpointer
 answer_the_adopter(gpointer data)
@@ -317,6 +341,7 @@ main(int argc, char **argv)
   g_test_add_func("/qmp/nonsense-ends-the-connection", test_nonsense_ends_the_connection);
   g_test_add_func("/qmp/missing-capabilities-are-named", test_missing_capabilities_are_named);
   g_test_add_func("/qmp/states-of-newer-qemus-are-under-way", test_states_of_newer_qemus_are_under_way);
+  g_test_add_func("/qmp/cont-is-repeated-after-a-migration", test_cont_is_repeated_after_a_migration);
   g_test_add_func("/qmp/adopted-connection-outlives-its-user", test_adopted_connection_outlives_its_user);
   return g_test_run();
 }
