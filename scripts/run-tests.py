@@ -21,7 +21,6 @@ import xml.etree.ElementTree as ElementTree
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 PYTEST = ["/usr/bin/python3", "-m", "pytest", "-p", "no:cacheprovider", "-q", "--tb=short", "-rfE"]
 TWO_AT_A_TIME = ["-n", "2", "--dist", "loadfile"]  # they wait more than they compute; each has namespaces of its own
-POSTCOPY = "tests/integration/test_postcopy.py"  # alone: beside others two of its tests were seen to fail (docs/known-limits.md)
 ASAN_ENV = {
     "ASAN_OPTIONS": "detect_leaks=0:abort_on_error=1:handle_abort=0",
     "UBSAN_OPTIONS": "halt_on_error=1:print_stacktrace=1",
@@ -139,8 +138,7 @@ def stage_integration(tally):
     if not os.path.exists(guest):
         os.symlink(os.path.join(ROOT, "build", "guest"), guest)
     pytest(tally, "build-asan", "integration", "tests/integration", "--deselect", "tests/integration/test_fifty.py",
-           f"--ignore={POSTCOPY}", *TWO_AT_A_TIME)
-    pytest(tally, "build-asan", "postcopy", POSTCOPY)
+           *TWO_AT_A_TIME)
 
 
 def stage_fifty(tally):

@@ -106,13 +106,13 @@ nc_source_recover_held(NcSource *s)
 
 /*
  * A QEMU that was blocked answers soon after its socket is drained; the machines' timer is not running yet. In post-copy it is
- * drained only if QEMU does not answer: then it was writing device state, and the destination has not got it all.
+ * drained only if QEMU does not answer for ${patience_ms}: then it was writing device state, and the destination has not got it all.
  */
 static void
-nc_source_await_qmp(NcMigration *m, NcKeeper *keeper)
+nc_source_await_qmp(NcMigration *m, NcKeeper *keeper, int patience_ms)
 {
   int64_t deadline = nc_mono_us() + NC_QMP_RECOVER_MS * INT64_C(1000);
-  int64_t patience = nc_mono_us() + NC_QMP_PATIENCE_MS * INT64_C(1000);
+  int64_t patience = nc_mono_us() + patience_ms * INT64_C(1000);
   while (!nc_machine_lease_qmp(m->lease) && nc_machine_lease_is_alive(m->lease) && nc_mono_us() < deadline) {
     g_usleep(100000);
     if (keeper && nc_mono_us() > patience)
@@ -155,9 +155,10 @@ nc_source_migration_recover(NcMigration *m, const NcRight *right)
     nc_source_free(s);
     return;
   }
-  nc_source_await_qmp(m, s->keeper);
+  bool released = right->state == NC_RIGHT_RELEASED && right->epoch == m->epoch;
+  nc_source_await_qmp(m, s->keeper, released ? NC_QMP_PATIENCE_MS : 0);
   nc_migration_watch_qemu(m);
-  if (right->state == NC_RIGHT_RELEASED && right->epoch == m->epoch) {
+  if (released) {
     m->state = NC_S_RELEASED;
     nc_migration_set(m, "state", json_string(nc_handoff_state_name(m->state)));
     nc_migration_set(m, "phase", json_string(nc_handoff_phase(m->state)));

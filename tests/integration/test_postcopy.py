@@ -16,8 +16,6 @@ from nctest.net import wait_for
 
 VM = "web1"
 LINK = 10_000_000  # bytes per second
-# Open: under ASan the observer sometimes does not see the machine run at the source again (docs/known-limits.md). To be removed with its cause.
-UNEXPLAINED = pytest.mark.xfail(raises=(AssertionError, TimeoutError), strict=False, reason="known-limits: taken back from post-copy")
 
 
 @pytest.fixture()
@@ -194,7 +192,6 @@ BEFORE = [("a", "source-switching", "a"), ("a", "source-before-release", "a"), (
           ("b", "destination-after-take", "b"), ("b", "destination-after-cont", "b")]
 
 
-@UNEXPLAINED
 @pytest.mark.parametrize("where,point,place", BEFORE)
 def test_novacrond_dies_at_the_switch(cluster, where, point, place):
     c = cluster
@@ -230,7 +227,6 @@ def test_destination_qemu_dies_before_its_start(cluster):
 
 # --- lost, and said so ---
 
-@UNEXPLAINED
 def test_destination_qemu_killed(cluster):
     c = cluster
     id = begin(c)

@@ -115,7 +115,7 @@ def two_machines():
 
 @pytest.fixture
 def cluster(two_machines):
-    """Whatever the test before left: nothing migrates, and the node has no limit but the test's own."""
+    """Of the two machines none migrates, whatever the test before left."""
     yield two_machines
     two_machines.cancel_all()
 
