@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * What the files of the destination's half share: destination_migration.c (until
- * the machine runs here, and the end), destination_postcopy.c (while pages are still
- * missing), destination_query.c (when no thread lives any more).
+ * What the files of the destination's half share: destination_prepare.c (until it can
+ * receive), destination_migration.c (its thread, and what that hears), destination_handoff.c
+ * (taken, refused or lost), destination_postcopy.c (while pages are still missing),
+ * destination_recover.c (after a restart), destination_query.c (when no thread lives any more).
  */
 #pragma once
 
@@ -30,13 +31,24 @@ typedef struct {
   unsigned unanswered;      /* looks, since it last said anything */
 } NcDestination;
 
-/* --- destination_migration.c --- */
+/* --- destination_prepare.c --- */
 
-void nc_destination_end_mover(NcMigration *m);
+/* The mover, which takes connections at once, then QEMU up to the point where it listens to its mover. */
+bool nc_destination_prepare(NcMigration *m, json_t *request, GError **error);
 /* The mover that ${request} (mig_prepare, mig_recover) describes; the source hears mig_accepted. */
 bool nc_destination_start_mover(NcMigration *m, json_t *request, GError **error);
 /* Hands the mover what QEMU, listening at ${path}, takes: the main channel, then the one for requested pages. */
 bool nc_destination_connect_qemu(NcMigration *m, const char *path, bool preempt, GError **error);
+
+/* --- destination_handoff.c --- */
+
+#define NC_ANNOUNCE_MS 10000 /* for QEMU's answer to announce-self */
+
+void nc_destination_end_mover(NcMigration *m);
+/* The one place where the destination takes the right: durable first, then `cont`. In post-copy (${postcopy}) pages are still missing. */
+void nc_destination_take(NcDestination *d, bool postcopy);
+/* Never starts this epoch: QEMU is killed first, then the refusal is made durable, then it is said. ${outcome}: of the record. */
+void nc_destination_refuse(NcMigration *m, const char *outcome, const GError *reason);
 /* The machine may have run here, and can't go on: nothing is given back by itself; the source asks its operator. */
 void nc_destination_lose(NcMigration *m, const GError *reason);
 /* HELD is on disk: tells the source how it stands here. */
@@ -44,6 +56,13 @@ void nc_destination_tell_started(NcDestination *d);
 /* The guest runs: says so to the source, the network and the hooks. */
 void nc_destination_say_started(NcDestination *d);
 void nc_destination_report_alive(NcDestination *d);
+/* It runs here and the source has heard it: the migration is at its end. */
+void nc_destination_done(NcDestination *d);
+
+/* --- destination_migration.c --- */
+
+/* Starts ${m}'s thread with ${request} (mig_prepare). */
+void nc_destination_begin(NcMigration *m, json_t *request);
 /* Until the migration is finished here, or novacrond stops. */
 void nc_destination_loop(NcDestination *d);
 

@@ -16,7 +16,6 @@
 
 #include "agent/machines.h"
 #include "qemu/machine_spec.h"
-#include "qemu/machine_spec.h"
 
 typedef enum { NC_GUEST_UNKNOWN, NC_GUEST_RUNNING, NC_GUEST_PAUSED } NcGuestState;
 
@@ -96,13 +95,6 @@ json_t *nc_machine_view(NcMachine *m, GError **error);
 const char *nc_machine_arg_name(json_t *args, GError **error);
 /* A reference to the present specification. */
 json_t *nc_machine_get_spec(NcMachine *m);
-
-/* --- machine_ops.c --- */
-
-/* A new machine that is not in the list yet, busy with ${what} (static). */
-NcMachine *nc_machine_new_busy(NcMachines *machines, const NcMachineSpec *spec, const char *what);
-/* Into the list and the journal, with the run right; ${take}: see nc_machines_define(). On error it is in neither. */
-bool nc_machines_add(NcMachines *machines, NcMachine *m, bool take, GError **error);
 
 /* --- machine_ops.c --- */
 
