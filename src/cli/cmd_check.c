@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* novacron check: what speaks for and against a move, before it. */
 #include "cli/client.h"
+#include "cli/move_options.h"
 #include "cli/table.h"
 
 #include <stdio.h>
@@ -36,9 +37,7 @@ nc_check_print(json_t *result)
 static bool
 nc_check_run(NcCli *cli, const char *vm, const char *to, GError **error)
 {
-  if (!to)
-    return nc_fail(error, NC_ERROR_INVALID, "--to NODE is needed: where should %s go?", vm);
-  if (!nc_cli_check_name("machine", vm, error) || !nc_cli_check_name("node", to, error))
+  if (!nc_move_check_names(vm, to, error))
     return false;
   nc_autojson json_t *body = json_pack("{s:s, s:s}", "vm", vm, "to", to);
   nc_autojson json_t *result = nc_client_call(cli, "POST", "/api/v2/checks", body, error);

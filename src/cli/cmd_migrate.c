@@ -3,16 +3,17 @@
 #include "cli/client.h"
 #include "cli/follow.h"
 #include "cli/migration_view.h"
+#include "cli/move_options.h"
 #include "cli/table.h"
-#include "cli/units.h"
 
 #include <stdio.h>
 
 #define NC_EXIT_INTERRUPTED 130 /* what shells say for Ctrl-C */
 
 typedef struct {
-  char *to, *bandwidth, *algorithm, *compression, *qos, *paths;
-  int max_downtime_ms, streams, max_cpu; /* 0: the node's default */
+  NcMoveOptions move;
+  char *qos, *paths;
+  int streams, max_cpu; /* 0: the node's default */
   int max_throttle, convergence_timeout_s, retry; /* -1: the node's default */
   int wait;
 } NcMigrateOptions;
@@ -39,14 +40,8 @@ nc_migrate_result(json_t *migration)
 }
 
 static bool
-nc_migrate_check(const char *vm, const NcMigrateOptions *options, GError **error)
+nc_migrate_check(const NcMigrateOptions *options, GError **error)
 {
-  if (!options->to)
-    return nc_fail(error, NC_ERROR_INVALID, "--to NODE is needed: where should %s go?", vm);
-  if (!nc_cli_check_name("machine", vm, error) || !nc_cli_check_name("node", options->to, error))
-    return false;
-  if (options->max_downtime_ms < 0)
-    return nc_fail(error, NC_ERROR_INVALID, "--max-downtime must be at least 1 ms");
   if (options->streams < 0)
     return nc_fail(error, NC_ERROR_INVALID, "--streams must be at least 1");
   if (options->max_cpu < 0)
@@ -58,22 +53,12 @@ nc_migrate_check(const char *vm, const NcMigrateOptions *options, GError **error
 static json_t *
 nc_migrate_body(const char *vm, const NcMigrateOptions *options, GError **error)
 {
-  nc_autojson json_t *body = json_pack("{s:s, s:s}", "vm", vm, "to", options->to);
-  int64_t rate;
+  nc_autojson json_t *body = nc_move_options_body(vm, &options->move, error);
 
-  if (options->bandwidth) {
-    if (!nc_parse_rate(options->bandwidth, &rate, error))
-      return NULL;
-    json_object_set_new(body, "bandwidth_limit_bps", json_integer(rate));
-  }
-  if (options->max_downtime_ms > 0)
-    json_object_set_new(body, "max_downtime_ms", json_integer(options->max_downtime_ms));
+  if (!body)
+    return NULL;
   if (options->streams > 0)
     json_object_set_new(body, "streams", json_integer(options->streams));
-  if (options->algorithm)
-    json_object_set_new(body, "algorithm", json_string(options->algorithm));
-  if (options->compression)
-    json_object_set_new(body, "compression", json_string(options->compression));
   if (options->paths)
     json_object_set_new(body, "paths", json_string(options->paths));
   if (options->max_cpu > 0)
@@ -141,7 +126,7 @@ nc_migrate_wait(NcCli *cli, const char *id, GError **error)
 static bool
 nc_migrate_run(NcCli *cli, const char *vm, const NcMigrateOptions *options, GError **error)
 {
-  if (!nc_migrate_check(vm, options, error))
+  if (!nc_migrate_check(options, error))
     return false;
   nc_autojson json_t *body = nc_migrate_body(vm, options, error);
   if (!body)
@@ -171,18 +156,11 @@ nc_cmd_migrate(NcCli *cli, const NcCommand *command, int argc, char **argv, GErr
 {
   NcMigrateOptions options = { .max_throttle = -1, .convergence_timeout_s = -1, .retry = -1 };
   const GOptionEntry entries[] = {
-    { "to", 0, 0, G_OPTION_ARG_STRING, &options.to, "node to move it to", "NODE" },
+    { "to", 0, 0, G_OPTION_ARG_STRING, &options.move.to, "node to move it to", "NODE" },
     { "wait", 0, 0, G_OPTION_ARG_NONE, &options.wait, "stay until it has ended, showing progress", NULL },
-    { "max-downtime", 0, 0, G_OPTION_ARG_INT, &options.max_downtime_ms,
-      "longest pause, milliseconds (default: the node's, 300)", "MS" },
-    { "bandwidth", 0, 0, G_OPTION_ARG_STRING, &options.bandwidth,
-      "most it may send: 50MB/s, 800Mbit (default 0: no limit)", "RATE" },
-    { "bandwidth-limit", 0, 0, G_OPTION_ARG_STRING, &options.bandwidth, "the same", "RATE" },
+    NC_MOVE_OPTION_ENTRIES(options.move),
     { "qos", 0, 0, G_OPTION_ARG_STRING, &options.qos,
       "class of service: background, normal, high, critical (default normal)", "CLASS" },
-    { "algorithm", 0, 0, G_OPTION_ARG_STRING, &options.algorithm, "auto, pre-copy or post-copy (default: the node's, auto)", "HOW" },
-    { "compression", 0, 0, G_OPTION_ARG_STRING, &options.compression,
-      "auto, none, lz4, zstd or zstd:LEVEL (default: the node's, auto)", "HOW" },
     { "max-cpu", 0, 0, G_OPTION_ARG_INT, &options.max_cpu,
       "percent of the source's processors that coding may use (default: the node's, 100)", "PERCENT" },
     { "max-throttle", 0, 0, G_OPTION_ARG_INT, &options.max_throttle,
@@ -197,10 +175,7 @@ nc_cmd_migrate(NcCli *cli, const NcCommand *command, int argc, char **argv, GErr
   };
 
   bool ok = nc_cli_parse(cli, command, entries, &argc, &argv, error) && nc_migrate_run(cli, argv[0], &options, error);
-  g_free(options.to);
-  g_free(options.bandwidth);
-  g_free(options.algorithm);
-  g_free(options.compression);
+  nc_move_options_clear(&options.move);
   g_free(options.qos);
   g_free(options.paths);
   return ok;

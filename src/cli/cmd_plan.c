@@ -1,15 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* novacron plan: what a move would be like, before it. */
 #include "cli/client.h"
+#include "cli/move_options.h"
 #include "cli/table.h"
 #include "cli/units.h"
 
 #include <stdio.h>
-
-typedef struct {
-  char *to, *bandwidth, *algorithm, *compression;
-  int max_downtime_ms; /* 0: the node's default */
-} NcPlanOptions;
 
 /* --- what it says --- */
 
@@ -127,42 +123,9 @@ nc_plan_print(json_t *plan)
 /* --- asking --- */
 
 static bool
-nc_plan_check(const char *vm, const NcPlanOptions *options, GError **error)
+nc_plan_run(NcCli *cli, const char *vm, const NcMoveOptions *options, GError **error)
 {
-  if (!options->to)
-    return nc_fail(error, NC_ERROR_INVALID, "--to NODE is needed: where should %s go?", vm);
-  if (!nc_cli_check_name("machine", vm, error) || !nc_cli_check_name("node", options->to, error))
-    return false;
-  return options->max_downtime_ms >= 0 || nc_fail(error, NC_ERROR_INVALID, "--max-downtime must be at least 1 ms");
-}
-
-/* What was not given is left out: the node knows its defaults. */
-static json_t *
-nc_plan_body(const char *vm, const NcPlanOptions *options, GError **error)
-{
-  nc_autojson json_t *body = json_pack("{s:s, s:s}", "vm", vm, "to", options->to);
-  int64_t rate;
-
-  if (options->bandwidth) {
-    if (!nc_parse_rate(options->bandwidth, &rate, error))
-      return NULL;
-    json_object_set_new(body, "bandwidth_limit_bps", json_integer(rate));
-  }
-  if (options->max_downtime_ms > 0)
-    json_object_set_new(body, "max_downtime_ms", json_integer(options->max_downtime_ms));
-  if (options->algorithm)
-    json_object_set_new(body, "algorithm", json_string(options->algorithm));
-  if (options->compression)
-    json_object_set_new(body, "compression", json_string(options->compression));
-  return g_steal_pointer(&body);
-}
-
-static bool
-nc_plan_run(NcCli *cli, const char *vm, const NcPlanOptions *options, GError **error)
-{
-  if (!nc_plan_check(vm, options, error))
-    return false;
-  nc_autojson json_t *body = nc_plan_body(vm, options, error);
+  nc_autojson json_t *body = nc_move_options_body(vm, options, error);
   nc_autojson json_t *plan = body ? nc_client_call(cli, "POST", "/api/v2/plans", body, error) : NULL;
   if (!plan)
     return false;
@@ -178,24 +141,14 @@ nc_plan_run(NcCli *cli, const char *vm, const NcPlanOptions *options, GError **e
 bool
 nc_cmd_plan(NcCli *cli, const NcCommand *command, int argc, char **argv, GError **error)
 {
-  NcPlanOptions options = { 0 };
+  NcMoveOptions options = { 0 };
   const GOptionEntry entries[] = {
     { "to", 0, 0, G_OPTION_ARG_STRING, &options.to, "node it would go to", "NODE" },
-    { "max-downtime", 0, 0, G_OPTION_ARG_INT, &options.max_downtime_ms,
-      "longest pause, milliseconds (default: the node's, 300)", "MS" },
-    { "bandwidth", 0, 0, G_OPTION_ARG_STRING, &options.bandwidth,
-      "most it may send: 50MB/s, 800Mbit (default 0: no limit)", "RATE" },
-    { "bandwidth-limit", 0, 0, G_OPTION_ARG_STRING, &options.bandwidth, "the same", "RATE" },
-    { "algorithm", 0, 0, G_OPTION_ARG_STRING, &options.algorithm, "auto, pre-copy or post-copy (default: the node's, auto)", "HOW" },
-    { "compression", 0, 0, G_OPTION_ARG_STRING, &options.compression,
-      "auto, none, lz4, zstd or zstd:LEVEL (default: the node's, auto)", "HOW" },
+    NC_MOVE_OPTION_ENTRIES(options),
     { NULL },
   };
 
   bool ok = nc_cli_parse(cli, command, entries, &argc, &argv, error) && nc_plan_run(cli, argv[0], &options, error);
-  g_free(options.to);
-  g_free(options.bandwidth);
-  g_free(options.algorithm);
-  g_free(options.compression);
+  nc_move_options_clear(&options);
   return ok;
 }
