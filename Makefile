@@ -4,16 +4,17 @@
 
 BUILD ?= build
 N ?= 300
+BENCHES = replay size paths shaping postcopy pause forecast hints
 PYTEST = /usr/bin/python3 -m pytest -p no:cacheprovider
 
-.PHONY: help demo test bench bench-table bench-replay bench-size bench-paths bench-shaping bench-postcopy bench-pause bench-forecast bench-hints soak acceptance build guest setup need-root unit integration sanitize tsan fuzz model coverage clean install
+.PHONY: help demo test bench bench-table $(BENCHES:%=bench-%) soak acceptance build guest setup need-root unit integration sanitize tsan fuzz model coverage clean install
 
 help:
 	@echo "make demo         a real Linux machine moves between two nodes, live (KEEP=1 leaves it up)"
 	@echo "make test         all tests (about 30 minutes on two cores)"
 	@echo "make bench        side by side: QEMU plain, XBZRLE, multifd+zstd, NovaCron; the movers alone; by size"
-	@echo "                  (bench-table BENCH_ARGS='--rows veth --rounds 1', bench-replay, -size, -paths, -shaping, -postcopy, -pause, -forecast: one of them;"
-	@echo "                  bench-hints: what free-page hints save, by itself)"
+	@echo "                  (one of them: bench-table BENCH_ARGS='--rows veth --rounds 1', bench-replay, -size, -paths,"
+	@echo "                  -shaping, -postcopy, -pause, -forecast; by itself only: bench-hints, what free-page hints save)"
 	@echo "make acceptance   each claim, its value, its target, its verdict"
 	@echo "make soak N=300   as many migrations of a busy guest, a random fault in each; an observer looks for a second copy"
 	@echo "make build        programs only; make unit: quick tests; make integration: real QEMU"
@@ -52,35 +53,13 @@ test: need-root guest
 
 # All of them, whatever one says; fails if a target was missed.
 bench: need-root guest
-	@status=0; for part in bench-table bench-replay bench-size bench-paths bench-shaping bench-postcopy bench-pause bench-forecast; do $(MAKE) --no-print-directory $$part || status=1; done; exit $$status
+	@status=0; for part in table $(filter-out hints,$(BENCHES)); do $(MAKE) --no-print-directory bench-$$part || status=1; done; exit $$status
 
 bench-table: need-root guest
 	@NC_BUILD=$(BUILD) /usr/bin/python3 bench/bench.py $(BENCH_ARGS)
 
-bench-replay: need-root guest
-	@NC_BUILD=$(BUILD) /usr/bin/python3 bench/replay_bench.py $(REPLAY_ARGS)
-
-bench-size: need-root guest
-	@NC_BUILD=$(BUILD) /usr/bin/python3 bench/size_bench.py $(SIZE_ARGS)
-
-bench-paths: need-root guest
-	@NC_BUILD=$(BUILD) /usr/bin/python3 bench/paths_bench.py $(PATHS_ARGS)
-
-bench-shaping: need-root guest
-	@NC_BUILD=$(BUILD) /usr/bin/python3 bench/shaping_bench.py $(SHAPING_ARGS)
-
-bench-postcopy: need-root guest
-	@NC_BUILD=$(BUILD) /usr/bin/python3 bench/postcopy_bench.py $(POSTCOPY_ARGS)
-
-bench-pause: need-root guest
-	@NC_BUILD=$(BUILD) /usr/bin/python3 bench/pause_bench.py $(PAUSE_ARGS)
-
-bench-forecast: need-root guest
-	@NC_BUILD=$(BUILD) /usr/bin/python3 bench/forecast_bench.py $(FORECAST_ARGS)
-
-# Not among those of `make bench`.
-bench-hints: need-root guest
-	@NC_BUILD=$(BUILD) /usr/bin/python3 bench/hints_bench.py $(HINTS_ARGS)
+$(BENCHES:%=bench-%): bench-%: need-root guest
+	@NC_BUILD=$(BUILD) /usr/bin/python3 bench/$*_bench.py $(BENCH_ARGS)
 
 soak: need-root guest
 	@scripts/setup-debian.sh --all

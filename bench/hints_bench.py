@@ -10,53 +10,34 @@ compresses. With a balloon device that hints, and without. What counts is what t
 Ends with status 1 if a target was missed.
 """
 
-import argparse
 import os
-import statistics
 import sys
 
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 sys.path.insert(0, os.path.join(ROOT, "tests/lib"))
 
-from claims import Claims  # noqa: E402
-from contestants import brief, run_novacron, run_qemu  # noqa: E402
+import rounds  # noqa: E402
+from contestants import run_novacron, run_qemu  # noqa: E402
 from nctest.cluster import guest_spec  # noqa: E402
+from rounds import median  # noqa: E402
 
 LINK = {"rate": "200mbit", "delay": "10ms"}
 GUEST = {"memory_mib": 512, "ws": 64, "rate": 4, "pattern": "text", "freed": 256}
 TARGET = 0.5  # of the wire bytes without hints: most of the guest's content is free
-OFF, ON = {"balloon": "none"}, {"balloon": "free-page-hint"}
+OFF, ON = (guest_spec(**GUEST, balloon=kind) for kind in ("none", "free-page-hint"))
 CONTESTANTS = {
     "qemu, on": (run_qemu, ON, {}),
     "novacron, off": (run_novacron, OFF, {"algorithm": "pre-copy"}),
     "novacron, on": (run_novacron, ON, {"algorithm": "pre-copy"}),
 }
-
-
-def median(runs, key):
-    values = [run[key] for run in runs if run["ended"]]
-    return statistics.median(values) if values else None
-
-
-def run_all(options):
-    runs = {name: [] for name in CONTESTANTS}
-    for number in range(options.rounds):
-        for name, mine in runs.items():
-            move, balloon, ways = CONTESTANTS[name]
-            mine.append(move(LINK, guest_spec(**GUEST, **balloon), options.cap, **ways))
-            print(f"  round {number + 1}, {name}: {brief(mine[-1])}", file=sys.stderr, flush=True)
-    return runs
-
-
-def show(runs):
-    print(f"  {'':<16}{'runs':>5}{'on the wire':>14}{'total':>10}{'pause':>11}{'errors':>8}")
-    for name, mine in runs.items():
-        good = [run for run in mine if run["ended"]]
-        if not good:
-            print(f"  {name:<16}{0:>5}  {mine[-1]['why']}")
-            continue
-        print(f"  {name:<16}{len(good):>5}{median(mine, 'wire_bytes') / (1 << 20):>10.1f} MiB{median(mine, 'total_ms') / 1000:>8.2f} s"
-              f"{median(mine, 'pause_ms'):>8.0f} ms{sum(run['errors'] or 0 for run in good):>8}")
+TITLE = (f"200 Mbit/s, 20 ms; guest of {GUEST['memory_mib']} MiB, {GUEST['freed']} MiB of random data freed, {GUEST['ws']} MiB of text "
+         f"rewritten at {GUEST['rate']} MB/s")
+COLUMNS = [
+    ("on the wire", 16, lambda runs: f"{median(runs, 'wire_bytes') / (1 << 20):.1f} MiB"),
+    ("total", 10, lambda runs: f"{median(runs, 'total_ms') / 1000:.2f} s"),
+    ("pause", 11, lambda runs: f"{median(runs, 'pause_ms'):.0f} ms"),
+    ("errors", 8, rounds.errors),
+]
 
 
 def judge(claims, runs):
@@ -67,24 +48,8 @@ def judge(claims, runs):
     claims.add(f"{title}: the guest was asked", f"{sum(a is True for a in asked)} of {len(runs['novacron, on'])}", "all",
                asked == [True] * len(runs["novacron, on"]))
     ours = runs["novacron, off"] + runs["novacron, on"]
-    sound = all(run["ended"] and run["errors"] == 0 and not run["complaint"] for run in ours)
-    claims.add(f"{title}: guest's memory errors", str(sum(run["errors"] or 0 for run in ours if run["ended"])), "0", sound)
-
-
-def main():
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--cap", type=int, default=150, help="seconds after which a move counts as one that never ends (150)")
-    parser.add_argument("--json", help="write runs and claims to this file")
-    options = parser.parse_args()
-    claims = Claims()
-    runs = run_all(options)
-    print(f"\n200 Mbit/s, 20 ms; guest of {GUEST['memory_mib']} MiB, {GUEST['freed']} MiB of random data freed, {GUEST['ws']} MiB of text "
-          f"rewritten at {GUEST['rate']} MB/s; median of {options.rounds}")
-    show(runs)
-    judge(claims, runs)
-    return claims.conclude(options.json, rows=runs)
+    claims.add(f"{title}: guest's memory errors", str(rounds.errors(ours)), "0", rounds.all_sound(ours))
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(rounds.main(__doc__, CONTESTANTS, LINK, TITLE, COLUMNS, judge))

@@ -122,6 +122,8 @@ void nc_machine_clear_runtime(NcMachine *m);
 /* Removes the files in run_dir, and the directory if nothing is left: sockets, with ${logs_too} everything. */
 void nc_machine_empty_run_dir(NcMachine *m, bool logs_too);
 bool nc_machine_qemu_lives(NcMachine *m);
+/* 0: there is none. */
+pid_t nc_machine_pid(NcMachine *m);
 /* Borrowed; NULL if there is no usable connection. */
 NcQmp *nc_machine_qmp(NcMachine *m);
 /* Asks QEMU whether the guest runs. */

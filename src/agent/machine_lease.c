@@ -147,8 +147,7 @@ nc_machine_lease_qmp(NcMachineLease *lease)
 pid_t
 nc_machine_lease_pid(NcMachineLease *lease)
 {
-  g_autoptr(GMutexLocker) guard = g_mutex_locker_new(&lease->m->owner->lock);
-  return lease->m->pid;
+  return nc_machine_pid(lease->m);
 }
 
 const char *

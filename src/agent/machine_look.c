@@ -41,8 +41,7 @@ nc_machine_look_qmp(NcMachineLook *look)
 pid_t
 nc_machine_look_pid(NcMachineLook *look)
 {
-  g_autoptr(GMutexLocker) guard = g_mutex_locker_new(&look->m->owner->lock);
-  return look->m->pid;
+  return nc_machine_pid(look->m);
 }
 
 void

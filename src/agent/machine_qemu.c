@@ -99,6 +99,13 @@ nc_machine_drop_old_qmp(NcMachine *m)
   /* ${guard} ends before ${old}: freeing waits for readers that may want the lock. */
 }
 
+pid_t
+nc_machine_pid(NcMachine *m)
+{
+  g_autoptr(GMutexLocker) guard = g_mutex_locker_new(&m->owner->lock);
+  return m->pid;
+}
+
 NcQmp *
 nc_machine_qmp(NcMachine *m)
 {
