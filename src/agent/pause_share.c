@@ -11,6 +11,8 @@
 #define NC_SWITCHOVER_LIKELY_MS 60
 #define NC_SWITCHOVER_OVERHEAD_MS 100
 #define NC_POSTCOPY_TRIPS 4 /* measured likewise: 65 to 210 ms of pause with a round trip of 10 ms, 280 to 640 with 50 */
+#define NC_PAUSE_LEAST_AIM_MS 20 /* in less QEMU does not even find out */
+#define NC_PAUSE_STEP_MS 1000
 
 /* Until what is on its way has arrived. */
 static int64_t
@@ -30,6 +32,26 @@ int64_t
 nc_pause_limit_ms(const NcPauseFacts *facts)
 {
   return CLAMP(facts->max_downtime_ms - nc_pause_hidden_ms(facts), MAX(facts->max_downtime_ms / 10, 1), facts->max_downtime_ms);
+}
+
+int64_t
+nc_pause_aim_ms(int64_t limit_ms, unsigned step)
+{
+  return MIN(limit_ms, MAX(limit_ms >> (NC_PAUSE_STEPS - 1 - step), NC_PAUSE_LEAST_AIM_MS));
+}
+
+unsigned
+nc_pause_step(int64_t since_sent_once_ms)
+{
+  return since_sent_once_ms < 0 ? 0 : (unsigned)MIN(since_sent_once_ms / NC_PAUSE_STEP_MS, NC_PAUSE_STEPS - 1);
+}
+
+void
+nc_pause_forecast(const NcForecast *f, int64_t limit_ms, unsigned step, double overhead_ms, NcForecastResult *ret)
+{
+  do
+    nc_forecast_get(f, (double)nc_pause_aim_ms(limit_ms, step), overhead_ms, ret);
+  while (ret->is_known && !ret->converges && ++step < NC_PAUSE_STEPS);
 }
 
 /*

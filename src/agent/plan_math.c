@@ -197,7 +197,7 @@ nc_plan_decide(const NcPlanFacts *facts, const NcPlanHistory *history, const NcP
   double overhead_ms = (double)nc_pause_likely_overhead_ms(&pause);
   bool at_once = terms->algorithm == NC_ALGORITHM_POSTCOPY;
 
-  nc_forecast_get(f, (double)nc_pause_limit_ms(&pause), overhead_ms, &ret->forecast);
+  nc_pause_forecast(f, nc_pause_limit_ms(&pause), 0, overhead_ms, &ret->forecast);
   ret->postcopy = at_once || (!ret->forecast.converges && terms->may_postcopy && terms->algorithm == NC_ALGORITHM_AUTO);
   if (ret->postcopy)
     nc_forecast_get_postcopy(f, at_once, (double)nc_pause_postcopy_ms(&pause), &ret->forecast);

@@ -48,15 +48,14 @@ nc_source_pause_facts(NcSource *s)
 }
 
 static void
-nc_source_adjust_downtime_limit(NcSource *s, NcQmp *qmp)
+nc_source_adjust_downtime_limit(NcSource *s, NcQmp *qmp, int64_t limit_ms)
 {
-  const NcPauseFacts facts = nc_source_pause_facts(s);
-  int64_t limit = nc_pause_limit_ms(&facts);
+  int64_t aim = nc_pause_aim_ms(limit_ms, nc_source_forecast_pause_step(s->forecast));
   int64_t last = nc_migration_int(s->m, "downtime_limit_ms");
-  if (ABS(limit - last) * 20 <= last)
+  if (ABS(aim - last) * 20 <= last)
     return; /* less than 5 % is noise */
-  if (nc_qemu_set_downtime_limit(qmp, (uint32_t)limit, NULL))
-    nc_migration_set(s->m, "downtime_limit_ms", json_integer(limit));
+  if (nc_qemu_set_downtime_limit(qmp, (uint32_t)aim, NULL))
+    nc_migration_set(s->m, "downtime_limit_ms", json_integer(aim));
 }
 
 static void
@@ -101,8 +100,9 @@ nc_source_poll_qemu(NcSource *s)
   if (s->m->state == NC_S_COPYING) {
     g_autoptr(GError) error = NULL;
     const NcPauseFacts facts = nc_source_pause_facts(s);
-    nc_source_adjust_downtime_limit(s, qmp);
-    if (!nc_source_forecast_take(s->forecast, qmp, &info, nc_pause_likely_overhead_ms(&facts), &error))
+    int64_t limit_ms = nc_pause_limit_ms(&facts);
+    nc_source_adjust_downtime_limit(s, qmp, limit_ms);
+    if (!nc_source_forecast_take(s->forecast, qmp, &info, limit_ms, nc_pause_likely_overhead_ms(&facts), &error))
       nc_source_fail(s, error->code, "%s", error->message);
   }
   nc_qemu_migration_info_clear(&info);

@@ -2,6 +2,7 @@
 #include "agent/source_forecast.h"
 #include "agent/convergence.h"
 #include "agent/memory_sample.h"
+#include "agent/pause_share.h"
 #include "base/ident.h"
 #include "base/log.h"
 #include "qemu/footprint.h"
@@ -228,8 +229,15 @@ nc_source_forecast_begin(NcSourceForecast *f, const NcQemuMigrationInfo *info, i
     nc_source_forecast_sample_memory(f, info);
 }
 
+unsigned
+nc_source_forecast_pause_step(const NcSourceForecast *f)
+{
+  return nc_pause_step(f->sent_once_us ? (nc_mono_us() - f->sent_once_us) / 1000 : -1);
+}
+
 bool
-nc_source_forecast_take(NcSourceForecast *f, NcQmp *qmp, const NcQemuMigrationInfo *info, int64_t overhead_ms, GError **error)
+nc_source_forecast_take(NcSourceForecast *f, NcQmp *qmp, const NcQemuMigrationInfo *info, int64_t limit_ms, int64_t overhead_ms,
+                        GError **error)
 {
   int64_t now_us = nc_mono_us();
   NcForecastSample sample = { .rounds = info->dirty_sync_count,
@@ -250,7 +258,7 @@ nc_source_forecast_take(NcSourceForecast *f, NcQmp *qmp, const NcQemuMigrationIn
   nc_source_forecast_look(f, now_us);
   nc_source_forecast_take_sample(f, qmp);
   bool round_ended = nc_forecast_sample(f->forecast, &sample, (uint64_t)now_us);
-  nc_forecast_get(f->forecast, (double)nc_migration_int(f->m, "downtime_limit_ms"), (double)overhead_ms, &result);
+  nc_pause_forecast(f->forecast, limit_ms, nc_source_forecast_pause_step(f), (double)overhead_ms, &result);
   nc_source_forecast_show(f, &result);
   if (f->sent_once_us == 0 && sample.rounds > 1) {
     f->sent_once_us = now_us;

@@ -22,8 +22,12 @@ void nc_source_forecast_allow_postcopy(NcSourceForecast *f, bool at_once);
 /* The guest will be asked which pages are free. */
 void nc_source_forecast_expect_free_pages(NcSourceForecast *f);
 
+/* How much of the pause QEMU may use now: see nc_pause_aim_ms(). */
+unsigned nc_source_forecast_pause_step(const NcSourceForecast *f);
+
 /*
- * What QEMU says now. ${overhead_ms}: what the pause holds besides pages. False with *error: it will not converge
+ * What QEMU says now. ${limit_ms}: what of the pause is left for pages; ${overhead_ms}: what it holds besides. False with *error: it will not converge
  * (NC_ERROR_CONVERGENCE), and the migration has to be undone.
  */
-bool nc_source_forecast_take(NcSourceForecast *f, NcQmp *qmp, const NcQemuMigrationInfo *info, int64_t overhead_ms, GError **error);
+bool nc_source_forecast_take(NcSourceForecast *f, NcQmp *qmp, const NcQemuMigrationInfo *info, int64_t limit_ms, int64_t overhead_ms,
+                             GError **error);

@@ -268,6 +268,24 @@ test_pause_share(void)
   g_assert_cmpint(nc_pause_limit_ms(&unknown), ==, 1);
 }
 
+/* Little at first; all of it in the end; never more than all. */
+static void
+test_pause_aim(void)
+{
+  static const int64_t limits[] = { 1, 20, 30, 200, 100000 };
+
+  g_assert_cmpuint(nc_pause_step(-1), ==, 0);
+  g_assert_cmpuint(nc_pause_step(0), ==, 0);
+  g_assert_cmpuint(nc_pause_step(INT64_MAX), ==, NC_PAUSE_STEPS - 1);
+  for (size_t i = 0; i < G_N_ELEMENTS(limits); i++) {
+    for (unsigned step = 1; step < NC_PAUSE_STEPS; step++)
+      g_assert_cmpint(nc_pause_aim_ms(limits[i], step - 1), <=, nc_pause_aim_ms(limits[i], step));
+    g_assert_cmpint(nc_pause_aim_ms(limits[i], 0), >, 0);
+    g_assert_cmpint(nc_pause_aim_ms(limits[i], NC_PAUSE_STEPS - 1), ==, limits[i]);
+  }
+  g_assert_cmpint(nc_pause_aim_ms(200, 0), ==, 50);
+}
+
 int
 main(int argc, char **argv)
 {
@@ -283,5 +301,6 @@ main(int argc, char **argv)
   g_test_add_func("/plan/history/other_way", test_history_of_another_way);
   g_test_add_func("/plan/history/odd", test_history_of_odd_records);
   g_test_add_func("/plan/pause", test_pause_share);
+  g_test_add_func("/plan/pause/aim", test_pause_aim);
   return g_test_run();
 }
