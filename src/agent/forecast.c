@@ -5,8 +5,7 @@
 
 #include <math.h>
 
-#define NC_FORECAST_KNOWN_US 1000000u
-#define NC_FORECAST_MEMORY_US 3000000.0 /* the effective rate is one of the last seconds */
+#define NC_FORECAST_KNOWN_US 500000u
 #define NC_FORECAST_ROUNDS 16           /* remembered */
 #define NC_FORECAST_MIN_ROUND_US 20000u /* in less, a sample more or less is all of it */
 #define NC_FORECAST_PLAYED_ROUNDS 200
@@ -27,7 +26,7 @@ struct NcForecast {
   uint64_t start_us, last_us, round_us;
   NcForecastSample last;
   double rate;    /* content bytes per second */
-  double seconds; /* of sending seen, up to the memory */
+  double seconds; /* of sending seen */
   NcForecastRound rounds[NC_FORECAST_ROUNDS];
   unsigned round_count;
   NcForecastRound changes[NC_FORECAST_ROUNDS]; /* seen by sampling */
@@ -148,8 +147,7 @@ nc_forecast_sample(NcForecast *f, const NcForecastSample *sample, uint64_t now_u
 
   if (sample->sent_bytes > f->last.sent_bytes && seconds > 0 && !nc_forecast_has_cleared(f, sample->rounds)) {
     double rate = (double)(sample->sent_bytes - f->last.sent_bytes) / seconds;
-    double weight = MIN(seconds * 1e6 / MIN(MAX(f->seconds * 1e6, seconds * 1e6), NC_FORECAST_MEMORY_US), 1);
-    f->rate += weight * (rate - f->rate);
+    f->rate += (f->rate > 0 ? nc_forecast_memory_weight(seconds, f->seconds) : 1) * (rate - f->rate);
     f->seconds += seconds;
   }
   if (!nc_forecast_has_cleared(f, sample->rounds))

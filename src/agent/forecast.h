@@ -42,7 +42,7 @@ typedef struct {
 } NcForecastSample;
 
 typedef struct {
-  bool is_known; /* a second has passed, and content was sent in it; else nothing below is */
+  bool is_known; /* half a second has passed, and content was sent in it; else nothing below is */
   bool converges;
   double effective_bps; /* content per second, bytes */
   double dirty_bps;     /* of new dirt in a short time; 0: not known */

@@ -6,8 +6,16 @@
 #define NC_FORECAST_RESENT_SHARE 0.5   /* until something is known of it */
 #define NC_FORECAST_CONTENT_BPS 1e8    /* everything else takes that much at least, until it was seen to take more */
 #define NC_FORECAST_TRUST_BYTES 1e6    /* so much of what is seen weighs as much as what was expected */
-#define NC_FORECAST_WIRE_SECONDS 3.0   /* the link's rate is that of the last ones */
+#define NC_FORECAST_RATE_SECONDS 3.0   /* rates are those of the last ones; */
+#define NC_FORECAST_RATE_LEAST 0.3     /* at first of so many, */
+#define NC_FORECAST_RATE_SHARE 0.3     /* then of this share of all there were */
 #define NC_FORECAST_SCAN_RATE 1.5e9    /* QEMU looks for untouched pages at about this */
+
+double
+nc_forecast_memory_weight(double seconds, double seen_seconds)
+{
+  return MIN(seconds / CLAMP(seen_seconds * NC_FORECAST_RATE_SHARE, NC_FORECAST_RATE_LEAST, NC_FORECAST_RATE_SECONDS), 1);
+}
 
 void
 nc_forecast_memory_init(NcForecastMemory *m, const NcMemoryPlace places[NC_MEMORY_SAMPLE_PLACES], uint64_t sampled_bytes,
@@ -81,9 +89,10 @@ nc_forecast_memory_learn(NcForecastMemory *m, const NcForecastSample *before, co
 
   if (m->place_bytes <= 0 || seconds <= 0 || now->wire_bytes == 0)
     return;
-  double weight = MIN(seconds / NC_FORECAST_WIRE_SECONDS, 1);
+  double weight = nc_forecast_memory_weight(seconds, m->seen_seconds);
+  m->seen_seconds += seconds;
   m->wire_rate += (m->wire_rate > 0 ? weight : 1) * (wire / seconds - m->wire_rate);
-  m->content_rate += MIN(weight, 1) * MAX(content / seconds - m->content_rate, 0);
+  m->content_rate += weight * MAX(content / seconds - m->content_rate, 0);
   if (now->rounds > 1) {
     m->resent_content += content;
     m->resent_wire += wire;

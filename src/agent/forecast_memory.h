@@ -16,6 +16,7 @@ typedef struct {
   double total_bytes;  /* as QEMU counts; what is behind the last place is taken for zeros */
   NcMemoryPlace places[NC_MEMORY_SAMPLE_PLACES];
   double wire_rate;    /* of the last seconds, bytes per second */
+  double seen_seconds; /* of sending */
   double content_rate; /* the best seen */
   double factor;       /* wire bytes of the first round, to what the sample lets expect */
   bool is_learned;     /* that was seen */
@@ -23,6 +24,11 @@ typedef struct {
   double resent_content, resent_wire; /* and what was seen of that */
 } NcForecastMemory;
 
+/*
+ * The weight of ${seconds} in a rate that is one of the last seconds, after ${seen_seconds} of sending: at first of fewer, since a
+ * connection begins slowly, and what it did then is soon not true any more.
+ */
+double nc_forecast_memory_weight(double seconds, double seen_seconds);
 /* ${sampled_bytes} of ${total_bytes} are behind the places. */
 void nc_forecast_memory_init(NcForecastMemory *m, const NcMemoryPlace places[NC_MEMORY_SAMPLE_PLACES], uint64_t sampled_bytes,
                              uint64_t total_bytes);

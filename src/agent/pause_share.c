@@ -8,7 +8,7 @@
  * QMP round trips, the journal's fsync, device state and its loading. Measured
  * with the demo's guest; the forecast of a later version replaces it.
  */
-#define NC_SWITCHOVER_LIKELY_MS 60
+#define NC_SWITCHOVER_LIKELY_MS 45
 #define NC_SWITCHOVER_OVERHEAD_MS 100
 #define NC_POSTCOPY_TRIPS 4 /* measured likewise: 65 to 210 ms of pause with a round trip of 10 ms, 280 to 640 with 50 */
 #define NC_PAUSE_LEAST_AIM_MS 20 /* in less QEMU does not even find out */

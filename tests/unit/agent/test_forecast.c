@@ -201,7 +201,7 @@ test_nothing_is_known_at_first(void)
 {
   g_autoptr(Sim) s = sim_new(400 * MB, 0, 50 * MB, 1 * MB, 8 * MB);
   g_assert_false(sim_forecast(s).is_known);
-  sim_run(s, 0.5);
+  sim_run(s, 0.3);
   g_assert_false(sim_forecast(s).is_known);
   sim_run(s, 1);
   g_assert_true(sim_forecast(s).is_known);
