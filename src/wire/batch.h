@@ -14,7 +14,7 @@
  *
  *   u64 offset of the piece in the channel
  *   u32 its raw length, 1 to NC_BATCH_RAW_MAX
- *   32 bytes: SHA-256 of the raw bytes
+ *   32 bytes: digest of the raw bytes: SHA-256 over the SHA-256 of each 4 KiB (crypto/piece_digest.h)
  *   u8 codec | u8 level (as a signed byte; for people) | u16 flags: 1 meta is coded, 2 bulk is coded, 4 history
  *   u32 length of meta here | u32 length of meta | u32 length of bulk
  *   meta, then bulk to the end
@@ -123,7 +123,7 @@ GByteArray *nc_batch_encode_planned(NcBatchEncoder *e, uint64_t stream_offset, c
                                     const NcStreamRecord *records, size_t n_records, const NcPlan *plan, bool plain,
                                     NcBatchStats *stats);
 
-/* The SHA-256 of the raw bytes, in a payload that nc_batch_encode() made or nc_batch_decode() accepted. Borrowed from it. */
+/* The digest of the raw bytes (crypto/piece_digest.h), in a payload that nc_batch_encode() made or nc_batch_decode() accepted. Borrowed from it. */
 const uint8_t *nc_batch_sha256(const uint8_t *payload);
 
 NcBatchDecoder *nc_batch_decoder_new(void);

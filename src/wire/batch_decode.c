@@ -5,6 +5,7 @@
  * header, itself checked against our limit, promised) before they are used.
  */
 #include "base/bytes.h"
+#include "crypto/piece_digest.h"
 #include "wire/batch_format.h"
 #include "wire/delta.h"
 
@@ -444,7 +445,7 @@ nc_batch_decode_into(NcBatchDecoder *d, NcReader *r, GByteArray *raw, NcBatchHea
   b.end = raw->data + raw->len;
   if (!nc_batch_rebuild(&b, error))
     return false;
-  nc_sha256(raw->data, raw->len, digest);
+  nc_piece_digest(raw->data, raw->len, digest);
   if (memcmp(digest, h->sha256, sizeof digest) != 0)
     return nc_fail(error, NC_ERROR_CORRUPT,
                    "%u bytes at %" G_GUINT64_FORMAT " do not have the SHA-256 they were sent with", h->raw_len,

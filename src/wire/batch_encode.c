@@ -2,6 +2,7 @@
 /* Batches on their way out: into operations and pages, then compressed. */
 #include "base/bytes.h"
 #include "base/ident.h"
+#include "crypto/piece_digest.h"
 #include "wire/batch_format.h"
 #include "wire/estimate.h"
 
@@ -432,7 +433,7 @@ nc_batch_encode_planned(NcBatchEncoder *e, uint64_t stream_offset, const uint8_t
   NcBatchSection meta = nc_batch_section(e, e->meta, e->coded_meta, &plan.stats);
   NcBatchSection bulk = nc_batch_section(e, e->bulk, e->coded_bulk, &plan.stats);
 
-  nc_sha256(raw, raw_len, h.sha256);
+  nc_piece_digest(raw, raw_len, h.sha256);
   h.flags = (meta.is_coded ? NC_BATCH_FLAG_META_CODED : 0) | (bulk.is_coded ? NC_BATCH_FLAG_BULK_CODED : 0);
   h.codec = h.flags ? e->codec->id : NC_CODEC_NONE;
   h.level = (int8_t)(h.flags ? e->policy.level : 0);

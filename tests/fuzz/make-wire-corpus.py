@@ -11,6 +11,12 @@ HERE = pathlib.Path(__file__).parent / "corpus"
 PAGE = 4096
 
 
+def piece_digest(raw):
+    """src/crypto/piece_digest.h"""
+    leaves = (raw[at:at + PAGE] for at in range(0, len(raw), PAGE))
+    return hashlib.sha256(b"".join(hashlib.sha256(leaf).digest() for leaf in leaves)).digest()
+
+
 def frame(kind, channel, argument, payload=b"", flags=0):
     return struct.pack(">IBBHQ", len(payload), kind, channel, flags, argument) + payload
 
@@ -22,7 +28,7 @@ def hello(version=1, lowest=1, index=0, streams=4, role=1, extra=b""):
 
 def frames():
     sha = hashlib.sha256(b"").digest()
-    batch = struct.pack(">QI32sBBHIII", 0, 3, hashlib.sha256(b"abc").digest(), 0, 0, 0, 5, 5, 0) + b"\x01\x03abc"
+    batch = struct.pack(">QI32sBBHIII", 0, 3, piece_digest(b"abc"), 0, 0, 0, 5, 5, 0) + b"\x01\x03abc"
     session = [hello(), frame(2, 1, 0, batch), frame(3, 1, 0, struct.pack(">Q", 3)), frame(4, 0, 123456), frame(5, 0, 123456),
                frame(6, 1, 7, struct.pack(">Q", 3) + sha), frame(7, 1, 3, sha), frame(8, 1, 3, sha),
                frame(9, 0, 0, b"\x07timeoutnobody answered"), frame(10, 0, 0)]
@@ -42,7 +48,7 @@ def frames():
 def payload(raw, meta, bulk=b"", codec=0, level=0, meta_coded=None, bulk_coded=None):
     flags = (1 if meta_coded else 0) | (2 if bulk_coded else 0)
     here = meta_coded or meta
-    head = struct.pack(">QI32sBbHIII", 4096, len(raw), hashlib.sha256(raw).digest(), codec, level, flags, len(here), len(meta),
+    head = struct.pack(">QI32sBbHIII", 4096, len(raw), piece_digest(raw), codec, level, flags, len(here), len(meta),
                        len(bulk))
     return b"\0" + head + here + (bulk_coded or bulk)
 
