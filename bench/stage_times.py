@@ -31,7 +31,7 @@ def thread_times(pid):
 class StageTimes(threading.Thread):
     """Samples processes until they are gone, or until take(): a mover leaves nothing behind to ask."""
 
-    def __init__(self, find, interval=0.05):
+    def __init__(self, find, interval=0.2):
         """${find}(): {side: pid}, asked again until every side was seen."""
         super().__init__(daemon=True)
         self.find, self.interval = find, interval
