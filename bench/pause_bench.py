@@ -43,6 +43,7 @@ ROWS = {  # link; round trip in ms; load
 
 
 def one(c, here, promise_ms):
+    c.heartbeat.forget()
     record = c.migrate(VM, here, max_downtime_ms=promise_ms, algorithm="pre-copy", convergence_timeout_ms=60000)
     if record["outcome"] != "completed":
         return {"promise_ms": promise_ms, "outcome": record["outcome"], "code": record["error"]["code"], "why": record["error"]["message"]}
