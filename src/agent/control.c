@@ -18,6 +18,7 @@
 
 struct NcControl {
   const NcConfig *config;
+  NcJournal *journal;
   const NcControlOp *ops;
   GThreadPool *workers;
   NcService *service;
@@ -91,6 +92,72 @@ nc_client_refuse(NcClient *client, json_t *id, const GError *error)
   nc_client_send(client, json_pack("{s:O?, s:b, s:o}", "id", id, "ok", 0, "error", nc_error_to_json(error)));
 }
 
+/* --- requests that change something --- */
+
+/* What an entry about a request is about: the migration or machine that it names. */
+static const char *
+nc_control_subject(json_t *args)
+{
+  return nc_json_string_or(args, "id", nc_json_string_or(args, "vm", nc_json_string_or(args, "name", NULL)));
+}
+
+static char *
+nc_control_actor(json_t *identity)
+{
+  return g_strdup_printf("%.16s:%.64s", nc_json_string_or(identity, "kind", "?"), nc_json_string_or(identity, "name", "?"));
+}
+
+static bool
+nc_control_record_request(NcControl *control, const char *op, json_t *identity, json_t *args, uint64_t *ret_seq, GError **error)
+{
+  g_autofree char *actor = nc_control_actor(identity);
+  nc_autojson json_t *detail = json_pack("{s:s, s:s, s:s, s:O}", "op", op, "role", nc_json_string_or(identity, "role", "?"), "from",
+                                         nc_json_string_or(identity, "from", "control socket"), "args", args);
+  const NcAuditEntry entry = { .kind = "request", .subject = nc_control_subject(args), .actor = actor, .detail = detail };
+
+  if (nc_journal_audit(control->journal, &entry, false, ret_seq, error))
+    return true;
+  g_prefix_error(error, "%s is not done, since it can't be recorded: ", op);
+  return false;
+}
+
+static void
+nc_control_record_result(NcControl *control, const char *op, json_t *identity, json_t *args, uint64_t seq, json_t *result,
+                         const GError *problem)
+{
+  g_autofree char *actor = nc_control_actor(identity);
+  g_autoptr(GError) error = NULL;
+  nc_autojson json_t *detail = json_pack("{s:I, s:s, s:b}", "request", (json_int_t)seq, "op", op, "ok", result != NULL);
+  const char *made = json_is_object(result) ? nc_json_string_or(result, "id", nc_json_string_or(result, "name", NULL)) : NULL;
+  const NcAuditEntry entry = { .kind = "request.result", .subject = made ? made : nc_control_subject(args), .actor = actor, .detail = detail };
+
+  if (problem)
+    json_object_set_new(detail, "error", nc_error_to_json(problem));
+  if (!nc_journal_audit(control->journal, &entry, false, NULL, &error))
+    nc_log(NC_LOG_ERR, "agent", "the result of %s can't be recorded: %s", op, error->message);
+}
+
+static json_t *
+nc_control_change(NcControl *control, const NcControlOp *op, json_t *identity, json_t *args, GError **error)
+{
+  const char *role = nc_json_string_or(identity, "role", "");
+  g_autoptr(GError) problem = NULL;
+  uint64_t seq = 0;
+  json_t *result = NULL;
+
+  if (!nc_control_record_request(control, op->op, identity, args, &seq, error))
+    return NULL;
+  if (g_str_equal(role, "admin"))
+    result = op->func(op->object, args, &problem);
+  else
+    nc_fail(&problem, NC_ERROR_FORBIDDEN, "%s needs the role admin; %.64s is %.16s", op->op, nc_json_string_or(identity, "name", "somebody"),
+            role);
+  nc_control_record_result(control, op->op, identity, args, seq, result, problem);
+  if (problem)
+    g_propagate_error(error, g_steal_pointer(&problem));
+  return result;
+}
+
 static json_t *
 nc_control_execute(NcControl *control, json_t *message, GError **error)
 {
@@ -108,15 +175,13 @@ nc_control_execute(NcControl *control, json_t *message, GError **error)
     nc_fail(error, NC_ERROR_INVALID, "there is no operation \"%.64s\"", op);
     return NULL;
   }
-  if (found->changes && !g_str_equal(role, "admin")) {
-    nc_fail(error, NC_ERROR_FORBIDDEN, "%s needs the role admin; %.64s is %.16s", op, nc_json_string_or(identity, "name", "somebody"), role);
-    return NULL;
-  }
   if (args && !json_is_object(args)) {
     nc_fail(error, NC_ERROR_INVALID, "\"args\" must be an object");
     return NULL;
   }
   nc_autojson json_t *none = json_object();
+  if (found->changes)
+    return nc_control_change(control, found, identity, args ? args : none, error);
   return found->func(found->object, args ? args : none, error);
 }
 
@@ -196,7 +261,7 @@ nc_control_serve(int fd, gpointer user_data)
 }
 
 NcControl *
-nc_control_new(const NcConfig *config, const NcControlOp *ops, GError **error)
+nc_control_new(const NcConfig *config, NcJournal *journal, const NcControlOp *ops, GError **error)
 {
   /* Open to all: who may ask is decided by the peer's uid, which can be explained. */
   int listener = nc_unix_listen(config->control_socket, 0666, error);
@@ -204,6 +269,7 @@ nc_control_new(const NcConfig *config, const NcControlOp *ops, GError **error)
     return NULL;
   NcControl *control = g_new0(NcControl, 1);
   control->config = config;
+  control->journal = journal;
   control->ops = ops;
   control->workers = g_thread_pool_new(nc_control_work, control, NC_CONTROL_WORKERS, FALSE, NULL);
   control->service = nc_service_new("control", listener, NC_CONTROL_CONNECTIONS, nc_control_serve, control);

@@ -5,13 +5,15 @@
  *
  * Who connects is known by the kernel's word (SO_PEERCRED): root, our own user
  * and config->control_uids. A request's identity is the gate's word, checked
- * here only for its role: a viewer changes nothing. Requests run in a pool of
+ * here only for its role: a viewer changes nothing. What asks for a change is in the transaction
+ * log before it is begun (kind "request"), and with its result afterwards ("request.result"); what can't be
+ * recorded is not done. Requests run in a pool of
  * threads, so that several of one connection may be under way.
  */
 #pragma once
 
 #include "agent/config.h"
-#include "base/msg.h"
+#include "store/journal.h"
 
 /* ${args} is an object, borrowed. The result, a new reference, or NULL with ${error}. */
 typedef json_t *(*NcControlFunc)(gpointer object, json_t *args, GError **error);
@@ -25,8 +27,8 @@ typedef struct {
 
 typedef struct NcControl NcControl;
 
-/* Listens at config->control_socket. ${ops} (borrowed, outlives it) ends with a row without op. */
-NcControl *nc_control_new(const NcConfig *config, const NcControlOp *ops, GError **error);
+/* Listens at config->control_socket. ${ops} ends with a row without op. All borrowed, all outlive it. */
+NcControl *nc_control_new(const NcConfig *config, NcJournal *journal, const NcControlOp *ops, GError **error);
 /* Waits for the requests under way. */
 void nc_control_free(NcControl *control);
 G_DEFINE_AUTOPTR_CLEANUP_FUNC(NcControl, nc_control_free)

@@ -1,10 +1,12 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "agent/daemon.h"
+#include "agent/audit.h"
 #include "agent/control.h"
 #include "agent/machines.h"
 #include "agent/migrations.h"
 #include "agent/nodes.h"
 #include "agent/peer_server.h"
+#include "agent/rollbacks.h"
 #include "base/ident.h"
 #include "base/io.h"
 #include "base/log.h"
@@ -19,9 +21,12 @@ typedef struct {
   GMainLoop *loop;
   NcJournal *journal;
   NcNodes *nodes;
+  NcAudit *audit;
   NcMachines *machines;
   NcBandwidth *bandwidth;
+  NcMigrationsDeps deps;
   NcMigrations *migrations;
+  NcRollbacks *rollbacks;
   NcPeerServer *server;
   NcControl *control;
 } NcDaemon;
@@ -44,6 +49,8 @@ NC_OP(machine_start, NcMachines, nc_machines_start)
 NC_OP(machine_stop, NcMachines, nc_machines_stop)
 NC_OP(machine_destroy, NcMachines, nc_machines_destroy)
 NC_OP(machine_adopt, NcMachines, nc_machines_adopt)
+NC_OP(audit_list, NcAudit, nc_audit_list)
+NC_OP(audit_verify, NcAudit, nc_audit_verify)
 NC_OP(migration_create, NcMigrations, nc_migrations_create)
 NC_OP(migration_check, NcMigrations, nc_migrations_check)
 NC_OP(migration_plan, NcMigrations, nc_migrations_plan)
@@ -52,8 +59,9 @@ NC_OP(migration_get, NcMigrations, nc_migrations_get)
 NC_OP(migration_cancel, NcMigrations, nc_migrations_cancel)
 NC_OP(migration_limit, NcMigrations, nc_migrations_limit)
 NC_OP(migration_resolve, NcMigrations, nc_migrations_resolve)
+NC_OP(migration_rollback, NcRollbacks, nc_rollbacks_start)
 
-#define NC_DAEMON_OPS 20 /* with the row that ends the table */
+#define NC_DAEMON_OPS 23 /* with the row that ends the table */
 
 static void
 nc_daemon_fill_ops(const NcDaemon *d, NcControlOp ops[NC_DAEMON_OPS])
@@ -70,6 +78,8 @@ nc_daemon_fill_ops(const NcDaemon *d, NcControlOp ops[NC_DAEMON_OPS])
     { "machine.stop", nc_op_machine_stop, d->machines, true },
     { "machine.destroy", nc_op_machine_destroy, d->machines, true },
     { "machine.adopt", nc_op_machine_adopt, d->machines, true },
+    { "audit.list", nc_op_audit_list, d->audit, false },
+    { "audit.verify", nc_op_audit_verify, d->audit, false },
     { "migration.create", nc_op_migration_create, d->migrations, true },
     { "migration.check", nc_op_migration_check, d->migrations, true },
     { "migration.plan", nc_op_migration_plan, d->migrations, true },
@@ -77,6 +87,7 @@ nc_daemon_fill_ops(const NcDaemon *d, NcControlOp ops[NC_DAEMON_OPS])
     { "migration.get", nc_op_migration_get, d->migrations, false },
     { "migration.cancel", nc_op_migration_cancel, d->migrations, true },
     { "migration.limit", nc_op_migration_limit, d->migrations, true },
+    { "migration.rollback", nc_op_migration_rollback, d->rollbacks, true },
     { "migration.resolve", nc_op_migration_resolve, d->migrations, true },
     { NULL, NULL, NULL, false },
   };
@@ -146,13 +157,17 @@ nc_daemon_load(NcDaemon *d, GError **error)
     return false;
   }
   d->config->node = g_intern_string(nc_nodes_self(d->nodes));
+  if (!(d->audit = nc_audit_new(d->config, d->journal, d->nodes, error)))
+    return false;
+  nc_audit_note(d->audit, "node.started", json_pack("{s:s, s:s}", "node", d->config->node, "version", NC_VERSION));
   if (!(d->machines = nc_machines_new(d->config, d->journal, error)))
     return false;
   d->bandwidth = nc_bandwidth_new(d->config);
-  const NcMigrationsDeps deps = {
-    .config = d->config, .journal = d->journal, .machines = d->machines, .nodes = d->nodes, .bandwidth = d->bandwidth
+  d->deps = (NcMigrationsDeps){
+    .config = d->config, .journal = d->journal, .machines = d->machines, .nodes = d->nodes, .bandwidth = d->bandwidth, .audit = d->audit
   };
-  d->migrations = nc_migrations_new(&deps);
+  d->migrations = nc_migrations_new(&d->deps);
+  d->rollbacks = nc_rollbacks_new(&d->deps, d->migrations, NULL);
   nc_migrations_unblock(d->migrations); /* or reconciling would wait for QEMUs that can't answer */
   return nc_machines_reconcile(d->machines, error);
 }
@@ -164,9 +179,13 @@ nc_daemon_unload(NcDaemon *d)
     nc_machines_stop_waiting(d->machines);
   nc_control_free(d->control);
   nc_peer_server_free(d->server);
+  nc_rollbacks_free(d->rollbacks);
   nc_migrations_free(d->migrations);
   nc_bandwidth_free(d->bandwidth);
   nc_machines_free(d->machines);
+  if (d->audit)
+    nc_audit_note(d->audit, "node.stopped", NULL);
+  nc_audit_free(d->audit);
   nc_nodes_free(d->nodes);
   nc_journal_close(d->journal);
 }
@@ -221,8 +240,9 @@ nc_daemon_run(NcConfig *config, GError **error)
     /* Recovery before the port: who asks about an unfinished migration must find it. */
     nc_daemon_fill_ops(&d, ops);
     nc_migrations_recover(d.migrations);
+    nc_rollbacks_recover(d.rollbacks);
     nc_machines_release_orphans(d.machines);
-    ok = (d.server = nc_peer_server_new(config, d.nodes, d.migrations, error)) && (d.control = nc_control_new(config, ops, error));
+    ok = (d.server = nc_peer_server_new(config, d.nodes, d.migrations, error)) && (d.control = nc_control_new(config, d.journal, ops, error));
   }
   if (ok)
     nc_daemon_loop(&d);

@@ -49,6 +49,7 @@ nc_destination_lose(NcMigration *m, const GError *reason)
   nc_destination_end_mover(m);
   nc_machine_lease_end(g_steal_pointer(&m->lease), NC_LEASE_ARRIVED);
   nc_migration_finish(m, "failed", error);
+  nc_migration_tell_head(m);
 }
 
 void
@@ -81,6 +82,7 @@ nc_destination_refuse(NcMigration *m, const char *outcome, const GError *reason)
   if (m->lease)
     nc_machine_lease_end(g_steal_pointer(&m->lease), NC_LEASE_DISCARD);
   nc_migration_finish(m, outcome, reason);
+  nc_migration_tell_head(m);
 }
 
 void
@@ -232,4 +234,5 @@ nc_destination_done(NcDestination *d)
   nc_migration_finish(m, "completed", NULL);
   /* Now the machine is free for whatever comes next: the source waits for this word. */
   nc_migration_tell(m, json_pack("{s:s, s:s}", "type", "mig_done", "migration", m->id), NULL);
+  nc_migration_tell_head(m);
 }

@@ -158,7 +158,7 @@ nc_destination_migration_start(const NcMigrationsDeps *deps, const char *peer_no
     return NULL;
   }
   m->lease = nc_machines_lease_incoming(deps->machines, spec, id, error);
-  if (!m->lease || !nc_migration_persist(m, true, error)) {
+  if (!m->lease || !nc_migration_create(m, error)) {
     g_autoptr(GError) problem = NULL;
     if (!nc_migration_move_right(m, NC_RIGHT_INCOMING, m->epoch, NC_RIGHT_REFUSED, m->epoch, &problem))
       nc_log(NC_LOG_ERR, "agent", "%s", problem->message);

@@ -79,6 +79,19 @@ nc_migration_snapshot(NcMigration *m)
   return json_deep_copy(m->record);
 }
 
+/* The record, with what tells of the change. */
+static bool
+nc_migration_record(NcMigration *m, const NcAuditEntry *entry, const char *event, const char *event_detail, bool durable, GError **error)
+{
+  nc_autojson json_t *record = nc_migration_snapshot(m);
+  const NcMigrationRow row = { .id = m->id,
+                               .vm = m->vm,
+                               .state = nc_handoff_state_name(m->state),
+                               .finished = nc_handoff_is_final(m->state),
+                               .record = record };
+  return nc_journal_step_migration(m->deps->journal, &row, entry, event, event_detail, durable, error);
+}
+
 bool
 nc_migration_step(NcMigration *m, NcHandoffEvent event, const char *detail)
 {
@@ -90,13 +103,15 @@ nc_migration_step(NcMigration *m, NcHandoffEvent event, const char *detail)
   }
   nc_log(NC_LOG_INFO, "agent", "migration %s of %s: %s -> %s (%s)%s%s", m->id, m->vm, nc_handoff_state_name(m->state),
          nc_handoff_state_name(next), nc_handoff_event_name(event), detail ? ": " : "", detail ? detail : "");
+  nc_autojson json_t *change = json_pack("{s:s, s:s, s:s, s:s}", "from", nc_handoff_state_name(m->state), "to", nc_handoff_state_name(next),
+                                         "event", nc_handoff_event_name(event), "detail", detail ? detail : "");
+  const NcAuditEntry entry = { .kind = "migration.state", .subject = m->id, .vm = m->vm, .detail = change };
   m->state = next;
   nc_migration_set(m, "state", json_string(nc_handoff_state_name(next)));
   nc_migration_set(m, "phase", json_string(nc_handoff_phase(next)));
-  nc_migration_note(m, nc_handoff_event_name(event), "%s", detail ? detail : "");
   g_autoptr(GError) error = NULL;
   /* Not durable by itself: the run right is the truth, this is the story. */
-  if (!nc_migration_persist(m, false, &error))
+  if (!nc_migration_record(m, &entry, nc_handoff_event_name(event), detail, false, &error))
     nc_log(NC_LOG_ERR, "agent", "migration %s: its record could not be written: %s", m->id, error->message);
   return true;
 }
@@ -116,9 +131,50 @@ nc_migration_note(NcMigration *m, const char *event, const char *format, ...)
 bool
 nc_migration_persist(NcMigration *m, bool durable, GError **error)
 {
+  return nc_migration_record(m, NULL, NULL, NULL, durable, error);
+}
+
+bool
+nc_migration_create(NcMigration *m, GError **error)
+{
   nc_autojson json_t *record = nc_migration_snapshot(m);
-  return nc_journal_put_migration(m->deps->journal, m->id, m->vm, nc_handoff_state_name(m->state),
-                                  nc_handoff_is_final(m->state), record, durable, error);
+  nc_autojson json_t *detail = json_object();
+  static const char *const keys[] = { "source", "destination", "role", "algorithm", "compression", "max_downtime_ms", "bandwidth_limit_bps" };
+  const NcAuditEntry entry = { .kind = "migration.created", .subject = m->id, .vm = m->vm, .detail = detail };
+
+  for (size_t i = 0; i < G_N_ELEMENTS(keys); i++)
+    if (json_object_get(record, keys[i]))
+      json_object_set(detail, keys[i], json_object_get(record, keys[i]));
+  return nc_migration_record(m, &entry, NULL, NULL, true, error);
+}
+
+void
+nc_migration_audit(NcMigration *m, const char *kind, json_t *detail)
+{
+  nc_autojson json_t *owned = detail;
+  const NcAuditEntry entry = { .kind = kind, .subject = m->id, .vm = m->vm, .detail = owned };
+  g_autoptr(GError) error = NULL;
+
+  if (!nc_journal_audit(m->deps->journal, &entry, false, NULL, &error))
+    nc_log(NC_LOG_ERR, "agent", "migration %s: transaction log: %s", m->id, error->message);
+}
+
+void
+nc_migration_tell_head(NcMigration *m)
+{
+  json_t *head = nc_migration_has_link(m) ? nc_audit_tell(m->deps->audit) : NULL;
+  if (head)
+    nc_migration_tell(m, json_pack("{s:s, s:s, s:o}", "type", "mig_head", "migration", m->id, "audit", head), NULL);
+}
+
+bool
+nc_migration_hear_head(NcMigration *m, json_t *message)
+{
+  if (!g_str_equal(nc_json_string_or(message, "type", ""), "mig_head"))
+    return false;
+  if (g_atomic_int_compare_and_exchange(&m->head_heard, 0, 1))
+    nc_audit_hear(m->deps->audit, m->peer, m->id, json_object_get(message, "audit"));
+  return true;
 }
 
 void
@@ -136,7 +192,9 @@ nc_migration_finish(NcMigration *m, const char *outcome, const GError *error)
     nc_log(NC_LOG_WARNING, "agent", "migration %s of %s %s: %s", m->id, m->vm, outcome, error->message);
   }
   g_autoptr(GError) problem = NULL;
-  if (!nc_migration_persist(m, true, &problem))
+  nc_autojson json_t *detail = json_pack("{s:s, s:o?}", "outcome", outcome, "error", error ? nc_error_to_json(error) : NULL);
+  const NcAuditEntry entry = { .kind = "migration.finished", .subject = m->id, .vm = m->vm, .detail = detail };
+  if (!nc_migration_record(m, &entry, NULL, NULL, true, &problem))
     nc_log(NC_LOG_ERR, "agent", "migration %s: its end could not be written: %s", m->id, problem->message);
   g_autoptr(GMutexLocker) guard = g_mutex_locker_new(&m->lock);
   m->finished = true;
@@ -307,7 +365,10 @@ nc_migration_link_reader(gpointer data)
     json_t *message = nc_peer_recv(m->link, -1, &error);
     if (!message)
       break;
-    nc_inbox_push(m->inbox, NC_FROM_PEER, message);
+    if (nc_migration_hear_head(m, message))
+      json_decref(message);
+    else
+      nc_inbox_push(m->inbox, NC_FROM_PEER, message);
   }
   if (!g_atomic_int_get(&m->link_dropped))
     nc_inbox_push(m->inbox, NC_FROM_PEER, NULL);

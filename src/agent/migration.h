@@ -26,6 +26,7 @@ typedef struct {
   GThread *thread;
   gint cancel_requested;   /* atomic */
   gint quitting;           /* atomic: novacrond stops */
+  gint head_heard;         /* atomic: the other node has told of its transaction log; more than once is noise */
   gint borrowers;          /* atomic: sessions that pump into the inbox; it is not freed before they end */
 
   /* of the migration's own thread */
@@ -67,6 +68,16 @@ json_t *nc_migration_snapshot(NcMigration *m);
 bool nc_migration_step(NcMigration *m, NcHandoffEvent event, const char *detail);
 /* A line for the history without change of state. */
 void nc_migration_note(NcMigration *m, const char *event, const char *format, ...) G_GNUC_PRINTF(3, 4);
+/* The first time: durably, and told in the transaction log. */
+bool nc_migration_create(NcMigration *m, GError **error);
+/* An entry of ${kind} about this migration for the transaction log; ${detail}: taken. A failure is logged. */
+void nc_migration_audit(NcMigration *m, const char *kind, json_t *detail);
+/*
+ * At its end the two nodes tell each other how far their transaction logs are (agent/audit.h): mig_head. Best effort, and
+ * after all that matters. hear: true if ${message} was that; any thread.
+ */
+void nc_migration_tell_head(NcMigration *m);
+bool nc_migration_hear_head(NcMigration *m, json_t *message);
 /* Writes the record to the journal now. */
 bool nc_migration_persist(NcMigration *m, bool durable, GError **error);
 /* Sets outcome, error (may be NULL), finished time; persists; the thread ends after this. */

@@ -37,6 +37,10 @@
  *   mig_pending  {migration}                 answer to mig_query: not decided yet
  *   mig_unknown  {migration, detail, lost}   answer to mig_query: we can't tell. lost: the QEMU here is gone
  *
+ *   both ways
+ *   mig_head     {migration, audit: {seq, hash}}
+ *                                            after the end: how far our transaction log is (agent/audit.h)
+ *
  * Every answer of the destination is a statement about what is on its disk,
  * and may be repeated.
  */

@@ -233,19 +233,19 @@ nc_migrations_check_destination(NcMigrations *ms, const NcMigrationRequest *r, G
 
 /* A new migration with its machine leased and its record on disk, not started. */
 static NcMigration *
-nc_migrations_admit(NcMigrations *ms, const NcMigrationRequest *r, GError **error)
+nc_migrations_admit(NcMigrations *ms, const NcMigrationRequest *r, const char *wanted_id, GError **error)
 {
   NcRight right;
   if (!nc_journal_get_right(ms->deps.journal, r->vm, &right, error))
     return NULL;
-  g_autofree char *id = nc_id_new("m");
+  g_autofree char *id = wanted_id ? g_strdup(wanted_id) : nc_id_new("m");
   NcMachineLease *lease = nc_machines_lease(ms->deps.machines, r->vm, id, error);
   if (!lease)
     return NULL;
   NcMigration *m =
       nc_migration_new(&ms->deps, true, id, r->vm, r->to, 0, nc_migrations_new_record(ms, id, r, right.epoch));
   m->lease = lease;
-  if (!nc_migration_persist(m, true, error)) {
+  if (!nc_migration_create(m, error)) {
     g_prefix_error(error, "the migration can't be recorded on the source: ");
     nc_machine_lease_end(g_steal_pointer(&m->lease), NC_LEASE_STAYS);
     nc_migration_free(m);
@@ -256,6 +256,12 @@ nc_migrations_admit(NcMigrations *ms, const NcMigrationRequest *r, GError **erro
 
 json_t *
 nc_migrations_create(NcMigrations *ms, json_t *args, GError **error)
+{
+  return nc_migrations_create_as(ms, NULL, args, error);
+}
+
+json_t *
+nc_migrations_create_as(NcMigrations *ms, const char *id, json_t *args, GError **error)
 {
   NcMigrationRequest request;
   if (!nc_migration_request_parse(ms, args, &request, error) || !nc_migrations_check_destination(ms, &request, error))
@@ -272,7 +278,7 @@ nc_migrations_create(NcMigrations *ms, json_t *args, GError **error)
             ms->deps.config->max_migrations_out);
     return NULL;
   }
-  NcMigration *m = nc_migrations_admit(ms, &request, error);
+  NcMigration *m = nc_migrations_admit(ms, &request, id, error);
   if (!m)
     return NULL;
   g_ptr_array_add(ms->live, m);
@@ -298,6 +304,8 @@ nc_migrations_view(NcMigrations *ms, const char *id, GError **error)
     return NULL;
   json_t *events = nc_journal_list_events(ms->deps.journal, id, NULL);
   json_object_set_new(record, "events", events ? events : json_array());
+  json_t *rollbacks = nc_journal_list_rollbacks(ms->deps.journal, id, false, NULL);
+  json_object_set_new(record, "rollbacks", rollbacks ? rollbacks : json_array());
   return record;
 }
 
@@ -381,6 +389,43 @@ nc_migrations_cancel(NcMigrations *ms, json_t *args, GError **error)
 {
   const char *id = nc_json_string(args, "id", error);
   if (!id || !nc_migrations_with_live(ms, id, "cancelled", nc_migrations_do_cancel, args, error))
+    return NULL;
+  return nc_migrations_view(ms, id, error);
+}
+
+/* Why what is under way can't be rolled back now, and what can be done instead. */
+static bool
+nc_migrations_explain_late(NcMigration *m, NcHandoffState state, GError **error)
+{
+  if (!m->is_source)
+    return nc_fail(error, NC_ERROR_CONFLICT, "migration %s can't be stopped any more: %s was taken over here. When it has completed: novacron rollback %s --back",
+                   m->id, m->vm, m->id);
+  if (state == NC_S_RELEASED)
+    return nc_fail(error, NC_ERROR_CONFLICT,
+                   "migration %s can't be stopped any more: the right to run %s was handed to %s, which alone decides now. If it declines, the machine runs "
+                   "on here by itself; if it has completed, on %s: novacron rollback %s --back; if it needs attention: novacron status %s",
+                   m->id, m->vm, m->peer, m->peer, m->id, m->id);
+  return nc_fail(error, NC_ERROR_CONFLICT, "migration %s can't be stopped any more: %s runs on %s already. When it has completed, there: novacron rollback %s --back",
+                 m->id, m->vm, m->peer, m->id);
+}
+
+static bool
+nc_migrations_do_roll_back(NcMigration *m, json_t *args, GError **error)
+{
+  nc_autojson json_t *record = nc_migration_snapshot(m);
+  NcHandoffState state = nc_handoff_state_from_name(nc_json_string_or(record, "state", ""));
+
+  if (state == NC_S_ABORTING || state == NC_S_RECLAIMING)
+    return true; /* it is on its way back */
+  return (m->is_source ? nc_handoff_may_cancel(state) : state == NC_D_RECEIVING) ? nc_migrations_do_cancel(m, args, error)
+                                                                                : nc_migrations_explain_late(m, state, error);
+}
+
+json_t *
+nc_migrations_roll_back(NcMigrations *ms, json_t *args, GError **error)
+{
+  const char *id = nc_json_string(args, "id", error);
+  if (!id || !nc_migrations_with_live(ms, id, "rolled back", nc_migrations_do_roll_back, args, error))
     return NULL;
   return nc_migrations_view(ms, id, error);
 }
@@ -561,7 +606,10 @@ nc_migrations_pump(NcMigration *m, NcPeer *peer)
     json_t *message = nc_peer_recv(peer, -1, NULL);
     if (!message)
       break;
-    nc_inbox_push(m->inbox, NC_FROM_PEER, message);
+    if (nc_migration_hear_head(m, message))
+      json_decref(message);
+    else
+      nc_inbox_push(m->inbox, NC_FROM_PEER, message);
   }
   nc_migration_reclaim_link(m, peer);
   nc_inbox_push(m->inbox, NC_FROM_PEER, NULL);

@@ -10,6 +10,7 @@
  */
 #pragma once
 
+#include "agent/audit.h"
 #include "agent/bandwidth.h"
 #include "agent/config.h"
 #include "agent/machines.h"
@@ -26,6 +27,7 @@ typedef struct {
   NcMachines *machines;
   NcNodes *nodes;
   NcBandwidth *bandwidth;
+  NcAudit *audit;
 } NcMigrationsDeps;
 
 NcMigrations *nc_migrations_new(const NcMigrationsDeps *deps);
@@ -50,6 +52,10 @@ void nc_migrations_free(NcMigrations *migrations);
 
 /* The control socket's migration.* operations (docs/protocols.md section 5). New references. */
 json_t *nc_migrations_create(NcMigrations *migrations, json_t *args, GError **error);
+/* The same under the id ${id}, which nobody else has: so that one who was interrupted can tell whether it exists. NULL: a new one. */
+json_t *nc_migrations_create_as(NcMigrations *migrations, const char *id, json_t *args, GError **error);
+/* One that is under way: to the running source, as cancel does; NC_ERROR_CONFLICT says what is possible instead (agent/rollbacks.h). */
+json_t *nc_migrations_roll_back(NcMigrations *migrations, json_t *args, GError **error);
 /* agent/preflight.h */
 json_t *nc_migrations_check(NcMigrations *migrations, json_t *args, GError **error);
 /* agent/plan.h; the same arguments as create, of which it heeds what it foresees */

@@ -161,11 +161,27 @@ nc_nodes_answer_clock(json_t *message, GError **error)
                    (json_int_t)nc_wall_us());
 }
 
+/* What we last heard of the asker's transaction log (agent/audit.h). */
+static json_t *
+nc_nodes_answer_audit(NcNodes *nodes, NcPeer *peer, GError **error)
+{
+  const NcAuditFilter filter = { .kind = NC_AUDIT_PEER_HEAD, .subject = nc_peer_node(peer), .limit = 1 };
+  nc_autojson json_t *heard = nc_journal_list_audit(nodes->journal, &filter, error);
+  json_t *detail = json_object_get(json_array_get(heard, 0), "detail");
+
+  if (!heard)
+    return NULL;
+  return json_pack("{s:s, s:I, s:s}", "type", "audit_heard", "seq", (json_int_t)nc_json_int_or(detail, "seq", 0), "hash",
+                   nc_json_string_or(detail, "hash", ""));
+}
+
 json_t *
 nc_nodes_answer(NcNodes *nodes, NcPeer *peer, json_t *message, GError **error)
 {
   const char *type = nc_json_string_or(message, "type", "");
 
+  if (g_str_equal(type, "audit_ask"))
+    return nc_nodes_answer_audit(nodes, peer, error);
   if (g_str_equal(type, "clock"))
     return nc_nodes_answer_clock(message, error);
   if (!g_str_equal(type, "roster_get"))

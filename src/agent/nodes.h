@@ -42,7 +42,7 @@ bool nc_nodes_hello_client(NcNodes *nodes, NcPeer *peer, int timeout_ms, GError 
 bool nc_nodes_hello_server(NcNodes *nodes, NcPeer *peer, json_t *first, int timeout_ms, GError **error);
 
 /*
- * Messages that any node may send at any time after hello: roster_get, clock.
+ * Messages that any node may send at any time after hello: roster_get, clock, audit_ask.
  * The answer, a new reference; NULL without error if ${message} is none of these.
  */
 json_t *nc_nodes_answer(NcNodes *nodes, NcPeer *peer, json_t *message, GError **error);

@@ -7,7 +7,8 @@
  * are on its disk: "I run it" (then our stopped QEMU goes) or "I never will"
  * (then we take the right back under the next epoch, on disk first, and resume
  * what our QEMU still holds). There is no third answer and no timeout; an
- * operator who has fenced the destination may give the second one in its place.
+ * operator who has fenced the destination may give the second one in its place. The steps of
+ * every way back, and their records, are in source_rollback.c.
  */
 #include "agent/source_migration.h"
 #include "agent/source_retry.h"
@@ -30,26 +31,37 @@ nc_source_end_mover(NcSource *s)
   g_clear_pointer(&s->m->mover, nc_mover_process_free);
 }
 
+/* Both the first and, after a crash in the middle, the last novacrond's reason: what people want to know is the first. */
 void
-nc_source_abort(NcSource *s, const GError *reason)
+nc_source_finish_abort(NcSource *s, NcRollback *r, const GError *reason, const GError *problem)
 {
   NcMigration *m = s->m;
-  bool cancelled = reason->code == NC_ERROR_CANCELLED && g_atomic_int_get(&m->cancel_requested);
-  g_autoptr(GError) problem = NULL;
+  nc_autojson json_t *record = nc_rollback_snapshot(r);
+  bool cancelled = nc_json_bool_or(record, "cancelled", false);
 
-  nc_migration_step(m, NC_EV_ABORT, reason->message);
-  nc_migration_tell(m, json_pack("{s:s, s:s, s:o}", "type", "mig_abort", "migration", m->id, "error", nc_error_to_json(reason)),
-                    NULL);
-  bool resumed = nc_source_resume_guest(s, &problem);
-  nc_source_end_mover(s);
-  g_clear_pointer(&s->keeper, nc_keeper_free);
-  nc_machine_lease_end(g_steal_pointer(&m->lease), NC_LEASE_STAYS);
-  if (resumed && nc_source_may_retry(m, reason)) {
+  if (!problem && nc_source_may_retry(m, reason)) {
     nc_source_plan_retry(m, reason);
     return;
   }
   nc_migration_step(m, cancelled ? NC_EV_UNDONE_CANCELLED : NC_EV_UNDONE_FAILED, NULL);
-  nc_source_finish_undone(m, cancelled && resumed ? "cancelled" : "failed", reason, problem);
+  nc_source_finish_undone(m, cancelled && !problem ? "cancelled" : "failed", reason, problem);
+}
+
+void
+nc_source_abort(NcSource *s, const GError *reason)
+{
+  NcMigration *m = s->m;
+  g_autoptr(NcRollback) r = nc_source_rollback_begin(s, reason);
+  g_autoptr(GError) cause = nc_rollback_cause(r);
+  g_autoptr(GError) problem = NULL;
+
+  s->rollback_reason = cause ? cause : reason;
+  nc_migration_step(m, NC_EV_ABORT, s->rollback_reason->message);
+  if (nc_source_rollback_secure(s, r, &problem))
+    nc_source_rollback_return(s, r, &problem);
+  nc_source_rollback_end(s, r, problem);
+  nc_source_finish_abort(s, r, s->rollback_reason, problem);
+  s->rollback_reason = NULL;
 }
 
 /* The right comes back under the next epoch: durable first, then the guest. */
@@ -57,18 +69,17 @@ static void
 nc_source_reclaim(NcSource *s, NcHandoffEvent event, const GError *reason)
 {
   NcMigration *m = s->m;
+  g_autoptr(NcRollback) r = nc_source_rollback_begin(s, reason);
   g_autoptr(GError) error = NULL;
 
-  nc_fault_point("source-before-reclaim");
-  if (!nc_migration_move_right(m, NC_RIGHT_RELEASED, m->epoch, NC_RIGHT_HELD, m->epoch + 1, &error)) {
+  if (!nc_source_rollback_secure(s, r, &error)) {
     nc_log(NC_LOG_ERR, "agent", "migration %s: %s; trying again", m->id, error->message);
     nc_source_path_lost_session(s->path);
     return; /* the destination will be asked again, and say the same again */
   }
-  nc_fault_point("source-after-reclaim");
   nc_migration_step(m, event, reason->message);
-  bool resumed = nc_source_resume_guest(s, &error);
-  nc_machine_lease_end(g_steal_pointer(&m->lease), NC_LEASE_STAYS);
+  bool resumed = nc_source_rollback_return(s, r, &error);
+  nc_source_rollback_end(s, r, error);
   if (resumed && event == NC_EV_REFUSED && nc_source_may_retry(m, reason)) {
     nc_source_plan_retry(m, reason);
     return;
@@ -87,6 +98,7 @@ nc_source_attention(NcSource *s, const char *what, const char *choice)
   g_autofree char *message = g_strdup_printf("%s. %s", what, choice);
   nc_log(NC_LOG_ERR, "agent", "migration %s needs attention: %s", m->id, message);
   nc_migration_note(m, "needs_attention", "%s", message);
+  nc_migration_audit(m, "migration.attention", json_pack("{s:s}", "message", message));
   nc_migration_set(m, "attention", json_string(message));
   nc_migration_set(m, "phase", json_string("needs_attention"));
   nc_migration_persist(m, false, NULL);
@@ -260,7 +272,9 @@ nc_source_complete(NcSource *s)
   nc_migration_set(m, "eta_ms", json_integer(0));
   nc_migration_set(m, "ram_remaining_bytes", json_integer(0));
   nc_migration_step(m, NC_EV_ALIVE, NULL);
+  nc_source_rollback_overtaken(m);
   nc_migration_finish(m, "completed", NULL);
+  nc_migration_tell_head(m);
 }
 
 /* QEMU's own figures come with its `completed`; they are worth a short wait, not more. */

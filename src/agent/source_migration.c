@@ -148,6 +148,12 @@ nc_source_migration_recover(NcMigration *m, const NcRight *right)
   }
   s->keeper = g_steal_pointer(&m->keeper);
   m->lease = nc_machines_lease_resume(m->deps->machines, m->vm, m->id, &error);
+  if (!m->lease && right->state == NC_RIGHT_HELD && nc_source_rollback_settle(s)) {
+    nc_source_free(s);
+    if (m->state == NC_S_WAITING)
+      nc_source_migration_start(m);
+    return;
+  }
   if (!m->lease) {
     nc_log(NC_LOG_ERR, "agent", "migration %s: %s", m->id, error->message);
     m->state = NC_S_FAILED;

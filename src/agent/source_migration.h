@@ -3,13 +3,14 @@
  * What the files of the source's half share: source_prepare.c (until the first
  * byte), source_copy.c (rounds, switchover, release), source_postcopy.c (while the
  * destination still needs pages), source_handoff.c (after the release, and every way back),
- * source_resume.c (QEMU, on that way).
+ * source_rollback.c (that way's steps), source_resume.c (QEMU, on it).
  */
 #pragma once
 
 #include "agent/algorithm.h"
 #include "agent/keeper.h"
 #include "agent/migration_peer.h"
+#include "agent/rollback.h"
 #include "agent/source_forecast.h"
 #include "agent/source_path.h"
 
@@ -56,6 +57,7 @@ typedef struct {
   bool resolved;        /* the operator said: run here */
   int64_t verifying_since_us;
   bool attention;       /* a human was asked */
+  const GError *rollback_reason; /* borrowed, while it is rolled back */
 } NcSource;
 
 /* Everything up to COPYING. On error nothing is undone: the caller aborts. */
@@ -83,8 +85,25 @@ void nc_source_serving_mover_gone(NcSource *s);
 
 /* --- source_resume.c --- */
 
-/* Ends QEMU's migration so that it keeps the guest, and sees to it that a guest which ran runs again. */
-bool nc_source_resume_guest(NcSource *s, GError **error);
+/* Ends QEMU's migration so that it keeps the guest. The keepers, which have been drained, go. */
+bool nc_source_resume_end_migration(NcSource *s, GError **error);
+/* And sees to it that a guest which ran runs again. */
+bool nc_source_resume_cont(NcSource *s, GError **error);
+
+/* --- source_rollback.c --- */
+
+/* The record of this attempt's way back: a new one, or the one that a crash cut short. */
+NcRollback *nc_source_rollback_begin(NcSource *s, const GError *reason);
+/* Steps 1 and 2: after them the right is held here, on disk, and the guest has not been touched. */
+bool nc_source_rollback_secure(NcSource *s, NcRollback *r, GError **error);
+/* Steps 3 to 8: the guest runs here again, if it did before, and the lease has ended. */
+bool nc_source_rollback_return(NcSource *s, NcRollback *r, GError **error);
+/* Closes the record; with ${problem} people are asked, and the lease is ended all the same. */
+void nc_source_rollback_end(NcSource *s, NcRollback *r, const GError *problem);
+/* The machine runs at the destination: a way back that was begun and did not come to hold the right is closed. */
+void nc_source_rollback_overtaken(NcMigration *m);
+/* After a restart, without the lease: true if a rollback had come as far as to end it, and now this migration is ended, too. */
+bool nc_source_rollback_settle(NcSource *s);
 
 /* --- source_handoff.c --- */
 
@@ -98,6 +117,8 @@ void nc_source_handle(NcSource *s, NcInboxItem *item);
 
 /* Before release: undo everything, the machine runs on here. */
 void nc_source_abort(NcSource *s, const GError *reason);
+/* Its end, after the rollback: failed, cancelled or to be tried again. ${problem}: of the rollback, NULL: none. */
+void nc_source_finish_abort(NcSource *s, NcRollback *r, const GError *reason, const GError *problem);
 /* After release: waits for the destination's word, for ever if need be, and acts on it. */
 void nc_source_await_verdict(NcSource *s);
 /* Handles one message of the destination in state RELEASED or VERIFYING. */

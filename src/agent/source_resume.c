@@ -90,7 +90,7 @@ nc_source_resume_step(NcSourceResume *r)
 }
 
 static bool
-nc_source_resume_end_migration(NcSource *s, NcQmp *qmp, GError **error)
+nc_source_resume_await_end(NcSource *s, NcQmp *qmp, GError **error)
 {
   NcSourceResume r = { .s = s, .qmp = qmp, .status = NC_QEMU_MIGRATION_NONE, .progress_us = nc_mono_us() };
 
@@ -105,31 +105,44 @@ nc_source_resume_end_migration(NcSource *s, NcQmp *qmp, GError **error)
   return true;
 }
 
-bool
-nc_source_resume_guest(NcSource *s, GError **error)
+static NcQmp *
+nc_source_resume_qmp(NcSource *s, GError **error)
 {
   NcMigration *m = s->m;
   NcQmp *qmp = m->lease ? nc_machine_lease_qmp(m->lease) : NULL;
-  const char *here = nc_nodes_self(m->deps->nodes);
 
   if (!qmp)
-    return nc_fail(error, NC_ERROR_QEMU, "the machine's QEMU on the source (%s) is gone: start the machine anew with `novacron vm start %s`",
-                   here, m->vm);
-  nc_source_end_mover(s);
-  if (s->keeper)
-    nc_keeper_drain(s->keeper); /* or a QEMU in its last phase would not hear us */
-  if (s->preempt_keeper)
-    nc_keeper_drain(s->preempt_keeper);
-  bool ended = nc_source_resume_end_migration(s, qmp, error);
+    nc_fail(error, NC_ERROR_QEMU, "the machine's QEMU on the source (%s) is gone: start the machine anew with `novacron vm start %s`",
+            nc_nodes_self(m->deps->nodes), m->vm);
+  return qmp;
+}
+
+bool
+nc_source_resume_end_migration(NcSource *s, GError **error)
+{
+  NcQmp *qmp = nc_source_resume_qmp(s, error);
+
+  if (!qmp)
+    return false;
+  bool ended = nc_source_resume_await_end(s, qmp, error);
   g_clear_pointer(&s->keeper, nc_keeper_free);
   g_clear_pointer(&s->preempt_keeper, nc_keeper_free);
   nc_qemu_closefd(qmp, NC_KEEPER_NAME, NULL);
   nc_qemu_closefd(qmp, NC_KEEPER_PREEMPT_NAME, NULL);
-  if (!ended)
+  return ended;
+}
+
+bool
+nc_source_resume_cont(NcSource *s, GError **error)
+{
+  NcMigration *m = s->m;
+  NcQmp *qmp = nc_source_resume_qmp(s, error);
+
+  if (!qmp)
     return false;
   if (!s->was_running || nc_qemu_cont_after_migration(qmp, NC_RESUME_CONT_MS, error))
     return true;
-  g_prefix_error(error, "%s stands still on the source (%s), nothing of it is lost; let it go on with `novacron vm start %s`: ", m->vm, here,
-                 m->vm);
+  g_prefix_error(error, "%s stands still on the source (%s), nothing of it is lost; let it go on with `novacron vm start %s`: ", m->vm,
+                 nc_nodes_self(m->deps->nodes), m->vm);
   return false;
 }

@@ -61,6 +61,7 @@ nc_source_finish_undone(NcMigration *m, const char *outcome, const GError *reaso
                                         problem ? problem->message : "");
 
   nc_migration_finish(m, outcome, whole);
+  nc_migration_tell_head(m);
 }
 
 static void

@@ -34,6 +34,19 @@ const NcCommand nc_commands[] = {
     "running copies of a machine destroy its disks.\n\n"
     "--give-up, on the node where the machine has arrived in post-copy: the other one\n"
     "will not come back with the pages that are missing here." },
+  { "rollback", "ID [--back | --checkpoint ID]", 1, 1, nc_cmd_rollback, "Undo a migration: back to where the machine came from.",
+    "Examples:\n  novacron rollback m-0t7bgtw5nn95j48m\n  novacron rollback m-0t7bgtw5nn95j48m --back --wait\n\n"
+    "One that is under way: the machine runs on where it is, as with cancel. One that is\n"
+    "completed: say how; --back moves the machine, as it is now, back to where it came\n"
+    "from (on the node where it runs), --checkpoint sets it back to what that checkpoint holds." },
+  { "audit list", "", 0, 0, nc_cmd_audit_list, "Show this node's transaction log.",
+    "Examples:\n  novacron audit list\n  novacron audit list --about web1 --limit 200\n  novacron audit list --kind request --json" },
+  { "audit verify", "", 0, 0, nc_cmd_audit_verify, "Prove that the transaction log was not tampered with.",
+    "Examples:\n  novacron audit verify\n  novacron audit verify --file /backup/journal.db --seal /backup/audit.seal --certificate node.crt\n"
+    "  novacron audit verify --expect 4711:HASH\n\n"
+    "Exit status: 0 nothing was altered, moved or cut out; 10 something was, and the first bad\n"
+    "entry is named. Nodes that took part in this node's migrations are asked what they\n"
+    "last heard of its log; one that is away is named." },
   { "vm define", "FILE", 1, 1, nc_cmd_vm_define, "Define a machine from a machine file.",
     "Example:\n  novacron vm define /etc/novacron/machines/web1.conf\n\n"
     "The file's format is in novacron(1), MACHINE FILE. A file that begins with \"{\"\n"

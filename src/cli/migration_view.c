@@ -169,6 +169,36 @@ nc_migration_print_events(json_t *migration)
   }
 }
 
+static void
+nc_migration_print_rollback(json_t *rollback)
+{
+  const char *attention = nc_json_string_or(rollback, "attention", NULL);
+  g_autofree char *id = nc_text_clean(nc_json_string_or(rollback, "id", "?"));
+  g_autofree char *cause = nc_text_clean(nc_json_string_or(json_object_get(rollback, "cause"), "message", "asked for"));
+  json_t *step;
+  size_t i;
+
+  printf("rollback %s (%s), %s\n", id, nc_json_string_or(rollback, "mode", "?"), nc_json_string_or(rollback, "state", "?"));
+  nc_print_fact("because", "%s", cause);
+  json_array_foreach(json_object_get(rollback, "steps"), i, step)
+  {
+    g_autofree char *name = g_strdup_printf("%d", (int)nc_json_int_or(step, "step", 0));
+    const char *detail = nc_json_string_or(step, "detail", "");
+    nc_print_fact(name, "%s: %s%s%s", nc_json_string_or(step, "name", "?"), nc_json_string_or(step, "state", "?"), detail[0] ? ": " : "",
+                  detail);
+  }
+  if (attention)
+    nc_print_fact("ATTENTION", "%s", attention);
+}
+
+void
+nc_migration_print_rollbacks(json_t *migration)
+{
+  json_t *rollback;
+  size_t i;
+  json_array_foreach(json_object_get(migration, "rollbacks"), i, rollback) nc_migration_print_rollback(rollback);
+}
+
 static const NcColumn nc_forecast_columns[] = {
   { .title = "AT", .right = true },       { .title = "ROUND", .right = true },  { .title = "TO GO", .right = true },
   { .title = "PAUSE", .right = true },    { .title = "DIRTIED", .right = true }, { .title = "SENT", .right = true },
@@ -242,5 +272,6 @@ nc_migration_print_story(json_t *migration)
   if (attention)
     nc_print_fact("ATTENTION", "%s", attention);
   nc_migration_print_summary(migration);
+  nc_migration_print_rollbacks(migration);
   nc_migration_print_events(migration);
 }

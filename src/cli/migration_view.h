@@ -20,6 +20,8 @@ void nc_migration_print_story(json_t *migration);
 bool nc_migration_has_ended(json_t *migration);
 /* What was expected at the end of each round, and what came of it. */
 void nc_migration_print_forecasts(json_t *migration);
+/* Its rollbacks with their steps; nothing if it has none. */
+void nc_migration_print_rollbacks(json_t *migration);
 bool nc_migration_needs_attention(json_t *migration);
 
 /* Exit status for how it ended: 0, 9, 11, or that of its error (10 if it has none). */

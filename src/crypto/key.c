@@ -109,3 +109,18 @@ nc_key_make_csr(NcKey *key, const char *node, GError **error)
   long length = BIO_get_mem_data(memory, &data);
   return g_strndup(data, (gsize)length);
 }
+
+GBytes *
+nc_key_sign(NcKey *key, const void *data, size_t length_bytes, GError **error)
+{
+  g_autoptr(EVP_MD_CTX) context = EVP_MD_CTX_new();
+  unsigned char signature[NC_PKI_MAX_SIGNATURE_BYTES];
+  size_t size = sizeof signature;
+
+  if (!context || EVP_DigestSignInit(context, NULL, EVP_sha256(), NULL, key->pkey) != 1 ||
+      EVP_DigestSign(context, signature, &size, data, length_bytes) != 1) {
+    nc_ossl_fail(error, NC_ERROR_INTERNAL, "this node's key can't sign");
+    return NULL;
+  }
+  return g_bytes_new(signature, size);
+}

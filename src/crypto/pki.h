@@ -28,6 +28,7 @@
 #define NC_PKI_CA_DAYS 7300          /* 20 years: changing a CA means joining every node again */
 #define NC_PKI_NODE_DAYS 825         /* what browsers and auditors accept at most */
 #define NC_PKI_PEM_MAX_BYTES 16384   /* a P-256 certificate or CSR is under 1 KiB */
+#define NC_PKI_MAX_SIGNATURE_BYTES 256 /* ECDSA P-256 in DER: 72 */
 #define NC_PKI_BACKDATE_S 300        /* a new certificate must not be "not yet valid" to a slow clock */
 
 typedef struct NcKey NcKey;
@@ -54,6 +55,9 @@ G_DEFINE_AUTOPTR_CLEANUP_FUNC(NcKey, nc_key_free)
 
 /* A request for a certificate for ${node}, PEM. Caller frees. */
 char *nc_key_make_csr(NcKey *key, const char *node, GError **error);
+
+/* ECDSA-SHA256 over ${data}, DER: nc_cert_check_signature() of the certificate that fits. */
+GBytes *nc_key_sign(NcKey *key, const void *data, size_t length_bytes, GError **error);
 
 /* From PEM: exactly one certificate. NC_ERROR_INVALID if it is none. */
 NcCert *nc_cert_parse(const char *pem, GError **error);

@@ -274,7 +274,9 @@ nc_request_dispatch(NcRequest *request)
     request->answer = (NcAnswer){ .status = 200, .text = nc_openapi_json, .text_bytes = nc_openapi_json_bytes };
     return nc_request_queue(request);
   }
+  g_autofree char *client = nc_request_client(request);
   nc_autojson json_t *identity = nc_identity_to_json(&request->identity);
+  json_object_set_new(identity, "from", json_string(request->context->tls ? client : "UNIX socket"));
   request->state = NC_REQUEST_WAITING;
   nc_connections_set_deadline(request->context->deps->connections, request->watch, 0); /* the backend has a clock */
   MHD_suspend_connection(request->connection);

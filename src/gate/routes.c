@@ -134,6 +134,29 @@ static const NcField nc_resolve_fields[] = {
 };
 static const NcSchema nc_resolve_schema = SCHEMA("ResolveRequest", nc_resolve_fields);
 
+static bool
+nc_head_is_valid(const char *text)
+{
+  const char *colon = strchr(text, ':');
+  return colon && colon > text && colon - text <= 19 && strspn(text, "0123456789") == (size_t)(colon - text) && strlen(colon + 1) == 64 &&
+         strspn(colon + 1, "0123456789abcdef") == 64;
+}
+
+static const NcField nc_rollback_fields[] = {
+  { .key = "back", .type = NC_FIELD_BOOLEAN },
+  NAME("checkpoint", false),
+};
+static const NcSchema nc_rollback_schema = SCHEMA("RollbackRequest", nc_rollback_fields, .optional = true);
+
+static const NcField nc_audit_fields[] = { INTEGER("limit", 1, 1000), INTEGER("before", 1, INT64_MAX), NAME("kind", false), NAME("about", false) };
+static const NcSchema nc_audit_schema = SCHEMA("", nc_audit_fields);
+
+static const NcField nc_verify_fields[] = {
+  { .key = "expect", .type = NC_FIELD_STRING, .minimum = 66, .maximum = 84, .check = nc_head_is_valid,
+    .rule = "SEQ:HASH, an entry's number and its SHA-256 in lower-case hexadecimal" },
+};
+static const NcSchema nc_verify_schema = SCHEMA("VerifyRequest", nc_verify_fields, .optional = true);
+
 static const NcField nc_list_fields[] = { INTEGER("limit", 1, 1000) };
 static const NcSchema nc_list_schema = SCHEMA("", nc_list_fields);
 
@@ -141,6 +164,12 @@ static const NcSchema nc_list_schema = SCHEMA("", nc_list_fields);
   {                                                                                                                    \
     .method = "GET", .pattern = "/api/v2/" pattern_, .op = (op_), .role = NC_ROLE_VIEWER, .status = 200,               \
     .answer_ms = NC_GATE_ANSWER_MS, __VA_ARGS__                                                                        \
+  }
+/* Changes nothing, takes its time, and has a body. */
+#define LOOK(method_, pattern_, op_, ...)                                                                              \
+  {                                                                                                                    \
+    .method = (method_), .pattern = "/api/v2/" pattern_, .op = (op_), .role = NC_ROLE_VIEWER, .status = 200,           \
+    .answer_ms = NC_GATE_SLOW_ANSWER_MS, __VA_ARGS__                                                                   \
   }
 #define CHANGE_WITHIN(answer_ms_, method_, pattern_, op_, status_, ...)                                                \
   {                                                                                                                    \
@@ -170,6 +199,9 @@ const NcRoute nc_routes[] = {
   CHANGE("POST", "migrations", "migration.create", 201, .body = &nc_migration_schema, NEW_AT("migrations", "id")),
   READ("migrations/{id}", "migration.get"),
   CHANGE("POST", "migrations/{id}/cancel", "migration.cancel", 202),
+  CHANGE("POST", "migrations/{id}/rollback", "migration.rollback", 202, .body = &nc_rollback_schema),
+  READ("audit", "audit.list", .list = true, .query = &nc_audit_schema),
+  LOOK("POST", "audit/verify", "audit.verify", .body = &nc_verify_schema),
   CHANGE("POST", "migrations/{id}/limits", "migration.limit", 200, .body = &nc_limit_schema),
   CHANGE("POST", "migrations/{id}/resolve", "migration.resolve", 202, .body = &nc_resolve_schema),
 };

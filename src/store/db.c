@@ -36,6 +36,15 @@ static const char *const nc_db_steps[] = {
   "CREATE TABLE setting(key TEXT PRIMARY KEY, value TEXT NOT NULL) STRICT;"
   "CREATE TABLE token(id TEXT PRIMARY KEY, secret_sha256 TEXT NOT NULL, node TEXT NOT NULL,"
   " expires_us INTEGER NOT NULL, used INTEGER NOT NULL DEFAULT 0) STRICT;",
+
+  /* The triggers are for our own mistakes; against others there is the chain. */
+  "CREATE TABLE audit(seq INTEGER PRIMARY KEY, at_us INTEGER NOT NULL, kind TEXT NOT NULL, subject TEXT NOT NULL,"
+  " vm TEXT NOT NULL, actor TEXT NOT NULL, detail TEXT NOT NULL, hash TEXT NOT NULL) STRICT;"
+  "CREATE TRIGGER audit_update BEFORE UPDATE ON audit BEGIN SELECT RAISE(ABORT, 'the transaction log is only added to'); END;"
+  "CREATE TRIGGER audit_delete BEFORE DELETE ON audit BEGIN SELECT RAISE(ABORT, 'the transaction log is only added to'); END;"
+  "CREATE TABLE rollback(seq INTEGER PRIMARY KEY AUTOINCREMENT, id TEXT NOT NULL UNIQUE, migration TEXT NOT NULL,"
+  " finished INTEGER NOT NULL, record TEXT NOT NULL) STRICT;"
+  "CREATE INDEX rollback_migration ON rollback(migration, seq);",
 };
 
 static bool
@@ -232,6 +241,32 @@ nc_db_open_locked(NcDb *db, GError **error)
     return nc_db_fail(db, "open", error);
   sqlite3_busy_timeout(db->handle, 5000); /* somebody's backup reads; a second novacrond can't be there */
   return nc_db_exec(db, "PRAGMA journal_mode=WAL", error) && nc_db_check(db, error) && nc_db_upgrade(db, error);
+}
+
+NcDb *
+nc_db_open_reader(const char *path, GError **error)
+{
+  g_autoptr(NcDb) db = g_new0(NcDb, 1);
+  int64_t id = 0;
+
+  db->path = g_strdup(path);
+  db->lock_fd = -1;
+  if (access(path, R_OK) < 0) {
+    nc_fail_errno(error, errno == ENOENT ? NC_ERROR_NOT_FOUND : NC_ERROR_IO, errno, "can't read the journal at %s", path);
+    return NULL;
+  }
+  if (sqlite3_open_v2(path, &db->handle, SQLITE_OPEN_READONLY | SQLITE_OPEN_FULLMUTEX, NULL) != SQLITE_OK) {
+    nc_db_fail(db, "open", error);
+    return NULL;
+  }
+  sqlite3_busy_timeout(db->handle, 5000);
+  if (!nc_db_run(db, "PRAGMA application_id", NULL, 0, nc_db_first_int, &id, error))
+    return NULL;
+  if (id != NC_DB_APPLICATION_ID) {
+    nc_fail(error, NC_ERROR_INVALID, "%s is not a journal of NovaCron", path);
+    return NULL;
+  }
+  return g_steal_pointer(&db);
 }
 
 NcDb *

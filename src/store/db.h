@@ -15,6 +15,8 @@ typedef struct NcDb NcDb;
 
 /* See nc_journal_open(). NULL on error. */
 NcDb *nc_db_open(const char *path, GError **error);
+/* Somebody's journal, to look at: nothing is locked, checked or changed. NC_ERROR_NOT_FOUND, _CORRUPT, _INVALID (no journal). */
+NcDb *nc_db_open_reader(const char *path, GError **error);
 void nc_db_close(NcDb *db); /* NULL is fine */
 G_DEFINE_AUTOPTR_CLEANUP_FUNC(NcDb, nc_db_close)
 

@@ -4,7 +4,7 @@
 #include "base/fault.h"
 #include "base/ident.h"
 #include "crypto/digest.h"
-#include "store/db.h"
+#include "store/journal_internal.h"
 
 #include <string.h>
 
@@ -12,11 +12,6 @@
 #define NC_JOURNAL_KEEP_MIGRATIONS 5000
 /* Longest history one answer shows; a migration makes some dozens of events. */
 #define NC_JOURNAL_MAX_EVENTS 5000
-
-struct NcJournal {
-  GMutex lock; /* around every use of db */
-  NcDb *db;
-};
 
 static const char *const nc_right_names[] = {
   [NC_RIGHT_NONE] = "none",         [NC_RIGHT_HELD] = "held",       [NC_RIGHT_INCOMING] = "incoming",
@@ -41,7 +36,9 @@ nc_journal_prune(NcDb *db, GError **error)
                       "DELETE FROM migration WHERE finished=1 AND seq <="
                       " (SELECT seq FROM migration WHERE finished=1 ORDER BY seq DESC LIMIT 1 OFFSET ?1)",
                       keep, 1, NULL, NULL, error) &&
-            nc_db_run(db, "DELETE FROM event WHERE migration NOT IN (SELECT id FROM migration)", NULL, 0, NULL, NULL, error);
+            nc_db_run(db, "DELETE FROM event WHERE migration NOT IN (SELECT id FROM migration)", NULL, 0, NULL, NULL, error) &&
+            nc_db_run(db, "DELETE FROM rollback WHERE finished=1 AND migration NOT IN (SELECT id FROM migration)", NULL, 0, NULL, NULL,
+                      error);
   return nc_db_end(db, ok, error);
 }
 
@@ -49,11 +46,12 @@ NcJournal *
 nc_journal_open(const char *path, GError **error)
 {
   g_autoptr(NcDb) db = nc_db_open(path, error);
-  if (!db || !nc_journal_prune(db, error))
+  if (!db || !nc_journal_prune(db, error) || !nc_audit_begin_log(db, error))
     return NULL;
   NcJournal *journal = g_new0(NcJournal, 1);
   g_mutex_init(&journal->lock);
   journal->db = g_steal_pointer(&db);
+  journal->path = g_strdup(path);
   return journal;
 }
 
@@ -64,6 +62,7 @@ nc_journal_close(NcJournal *journal)
     return;
   nc_db_close(journal->db);
   g_mutex_clear(&journal->lock);
+  g_free(journal->path);
   g_free(journal);
 }
 
@@ -76,7 +75,7 @@ nc_journal_write(NcJournal *journal, bool durable, const char *sql, const NcDbVa
          nc_db_end(journal->db, nc_db_run(journal->db, sql, values, count, NULL, NULL, error), error);
 }
 
-static bool
+bool
 nc_journal_read(NcJournal *journal, const char *sql, const NcDbValue *values, int count, NcDbRowFunc func, gpointer data,
                 GError **error)
 {
@@ -101,21 +100,21 @@ nc_journal_take_record(sqlite3_stmt *row, gpointer data, GError **error)
   return *record != NULL;
 }
 
-static bool
+bool
 nc_journal_append_record(sqlite3_stmt *row, gpointer data, GError **error)
 {
   json_t *record = nc_journal_parse(row, 0, error);
   return record && (json_array_append_new(data, record) == 0 || nc_fail(error, NC_ERROR_INTERNAL, "out of memory"));
 }
 
-static json_t *
+json_t *
 nc_journal_read_list(NcJournal *journal, const char *sql, const NcDbValue *values, int count, NcDbRowFunc func, GError **error)
 {
   nc_autojson json_t *list = json_array();
   return nc_journal_read(journal, sql, values, count, func, list, error) ? g_steal_pointer(&list) : NULL;
 }
 
-static char *
+char *
 nc_journal_dump(json_t *record, GError **error)
 {
   char *text = json_dumps(record, JSON_COMPACT | JSON_ENCODE_ANY);
@@ -195,11 +194,16 @@ nc_journal_swap_right_locked(NcJournal *journal, const NcRight *right, NcRightSt
     return nc_fail(error, NC_ERROR_CONFLICT,
                    "the run right of %s on this node has epoch %" G_GUINT64_FORMAT " and can't go down to %" G_GUINT64_FORMAT,
                    right->vm, present.epoch, right->epoch);
+  nc_autojson json_t *change =
+      json_pack("{s:s, s:I, s:s, s:I, s:s}", "state", nc_right_name(right->state), "epoch", (json_int_t)right->epoch, "was",
+                nc_right_name(present.state), "was_epoch", (json_int_t)present.epoch, "other_node", right->peer);
+  const NcAuditEntry entry = { .kind = "right", .subject = right->migration, .vm = right->vm, .detail = change };
   return nc_db_run(journal->db,
                    "INSERT INTO run_right(vm, epoch, state, peer, migration) VALUES(?1, ?2, ?3, ?4, ?5) ON CONFLICT(vm) DO UPDATE SET"
                    " epoch=excluded.epoch, state=excluded.state, peer=excluded.peer, migration=excluded.migration",
                    values, 5, NULL, NULL, error) &&
-         (!right->migration[0] || nc_journal_event_locked(journal, right->migration, event, detail, error));
+         (!right->migration[0] || nc_journal_event_locked(journal, right->migration, event, detail, error)) &&
+         nc_audit_append_locked(journal, &entry, error);
 }
 
 bool
@@ -271,16 +275,33 @@ nc_journal_delete_machine(NcJournal *journal, const char *name, GError **error)
 /* --- migrations --- */
 
 bool
+nc_journal_step_migration(NcJournal *journal, const NcMigrationRow *row, const NcAuditEntry *audit, const char *event,
+                          const char *event_detail, bool durable, GError **error)
+{
+  g_autofree char *text = nc_journal_dump(row->record, error);
+  const NcDbValue values[] = { NC_TEXT(row->id), NC_TEXT(row->vm), NC_TEXT(row->state), NC_INT(row->finished), NC_TEXT(text) };
+
+  if (!text)
+    return false;
+  g_autoptr(GMutexLocker) guard = g_mutex_locker_new(&journal->lock);
+  if (!nc_db_begin(journal->db, durable, error))
+    return false;
+  bool ok = nc_db_run(journal->db,
+                      "INSERT INTO migration(id, vm, state, finished, record) VALUES(?1, ?2, ?3, ?4, ?5)"
+                      " ON CONFLICT(id) DO UPDATE SET vm=excluded.vm, state=excluded.state,"
+                      " finished=excluded.finished, record=excluded.record",
+                      values, 5, NULL, NULL, error) &&
+            (!event || nc_journal_event_locked(journal, row->id, event, event_detail, error)) &&
+            (!audit || nc_audit_append_locked(journal, audit, error));
+  return nc_db_end(journal->db, ok, error);
+}
+
+bool
 nc_journal_put_migration(NcJournal *journal, const char *id, const char *vm, const char *state, bool finished, json_t *record,
                          bool durable, GError **error)
 {
-  g_autofree char *text = nc_journal_dump(record, error);
-  const NcDbValue values[] = { NC_TEXT(id), NC_TEXT(vm), NC_TEXT(state), NC_INT(finished), NC_TEXT(text) };
-  return text && nc_journal_write(journal, durable,
-                                  "INSERT INTO migration(id, vm, state, finished, record) VALUES(?1, ?2, ?3, ?4, ?5)"
-                                  " ON CONFLICT(id) DO UPDATE SET vm=excluded.vm, state=excluded.state,"
-                                  " finished=excluded.finished, record=excluded.record",
-                                  values, 5, error);
+  const NcMigrationRow row = { .id = id, .vm = vm, .state = state, .finished = finished, .record = record };
+  return nc_journal_step_migration(journal, &row, NULL, NULL, NULL, durable, error);
 }
 
 json_t *

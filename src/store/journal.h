@@ -14,6 +14,7 @@
 
 #include "base/error.h"
 #include "base/msg.h"
+#include "store/audit.h"
 
 typedef struct NcJournal NcJournal;
 
@@ -55,7 +56,7 @@ bool nc_journal_get_right(NcJournal *journal, const char *vm, NcRight *ret, GErr
  * Replaces the record of right->vm by ${right}, durably, if the present record
  * is still ${expected_state} with ${expected_epoch}; else NC_ERROR_CONFLICT
  * and nothing changed. An epoch never goes down. In the same transaction the
- * event is appended to the migration's history.
+ * event is appended to the migration's history, and an entry of kind "right" to the transaction log.
  */
 bool nc_journal_set_right(NcJournal *journal, const NcRight *right, NcRightState expected_state, uint64_t expected_epoch,
                           GError **error);
@@ -80,6 +81,18 @@ bool nc_journal_delete_machine(NcJournal *journal, const char *name, GError **er
  */
 bool nc_journal_put_migration(NcJournal *journal, const char *id, const char *vm, const char *state, bool finished,
                               json_t *record, bool durable, GError **error);
+typedef struct {
+  const char *id, *vm, *state;
+  bool finished;
+  json_t *record; /* borrowed */
+} NcMigrationRow;
+
+/*
+ * The same together with what tells of it, in one transaction: a line of the migration's history (${event} NULL: none) and
+ * an entry of the transaction log (${audit} NULL: none).
+ */
+bool nc_journal_step_migration(NcJournal *journal, const NcMigrationRow *row, const NcAuditEntry *audit, const char *event,
+                               const char *event_detail, bool durable, GError **error);
 json_t *nc_journal_get_migration(NcJournal *journal, const char *id, GError **error);
 /* Newest first; ${unfinished_only}; at most ${limit} (0: all). New reference: array of records. */
 json_t *nc_journal_list_migrations(NcJournal *journal, bool unfinished_only, unsigned limit, GError **error);
@@ -89,6 +102,39 @@ bool nc_journal_add_event(NcJournal *journal, const char *migration, const char 
                           GError **error);
 /* [{at, event, detail}], oldest first. New reference. */
 json_t *nc_journal_list_events(NcJournal *journal, const char *migration, GError **error);
+
+/* --- rollbacks (agent/rollback.h) --- */
+
+typedef struct {
+  const char *id;
+  const char *migration; /* that it undoes */
+  bool finished;
+  json_t *record; /* borrowed */
+} NcRollbackRow;
+
+/* Makes or replaces it, with ${audit} (NULL: none) in the same transaction. */
+bool nc_journal_put_rollback(NcJournal *journal, const NcRollbackRow *row, const NcAuditEntry *audit, bool durable, GError **error);
+/* Oldest first: records of ${migration} (NULL: of all). New reference. */
+json_t *nc_journal_list_rollbacks(NcJournal *journal, const char *migration, bool unfinished_only, GError **error);
+
+/* --- the transaction log (store/audit.h) --- */
+
+/* Adds an entry that tells of no change in the journal. ${durable} false: it is on the disk with the next durable write. ${ret_seq} may be NULL. */
+bool nc_journal_audit(NcJournal *journal, const NcAuditEntry *entry, bool durable, uint64_t *ret_seq, GError **error);
+/* The last entry. */
+bool nc_journal_audit_head(NcJournal *journal, NcAuditHead *ret, GError **error);
+/* The same, and a power cut can't take it back: what may be told to others. */
+bool nc_journal_audit_settle(NcJournal *journal, NcAuditHead *ret, GError **error);
+
+typedef struct {
+  const char *kind;    /* NULL: all */
+  const char *subject; /* a migration, rollback or machine; NULL: all */
+  uint64_t before;     /* only entries with a smaller number; 0: all */
+  unsigned limit;      /* 0: as many as one answer may have */
+} NcAuditFilter;
+
+/* Newest first: [{seq, at, kind, subject, vm, actor, detail, hash}]. New reference. */
+json_t *nc_journal_list_audit(NcJournal *journal, const NcAuditFilter *filter, GError **error);
 
 /* --- settings and one-time tokens --- */
 

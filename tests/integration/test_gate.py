@@ -92,7 +92,7 @@ def test_endpoint(bed, document, method, path, body, status, op, args, location)
     assert answer.headers["Location"] == location
     request = bed.daemon.last(op)
     assert request["args"] == args
-    assert request["identity"] == {"kind": "uid", "name": str(os.getuid()), "role": "admin"}
+    assert request["identity"] == {"kind": "uid", "name": str(os.getuid()), "role": "admin", "from": "UNIX socket"}
     pattern = next(p for p in document["paths"] if method.lower() in document["paths"][p] and
                    document["paths"][p][method.lower()]["operationId"] == op)
     content = document["paths"][pattern][method.lower()]["responses"][str(status)]["content"]["application/json"]

@@ -37,14 +37,14 @@ def call(bed, context, method="GET", path="/api/v2/node", body=None):
 def test_admin_may_change(bed, keys):
     context = tls_context(keys, keys.issue("ca", "alice"))
     assert call(bed, context, "POST", "/api/v2/machines/web1/start").status == 200
-    assert bed.daemon.last("machine.start")["identity"] == {"kind": "certificate", "name": "alice", "role": "admin"}
+    assert bed.daemon.last("machine.start")["identity"] == {"kind": "certificate", "name": "alice", "role": "admin", "from": "127.0.0.1"}
     assert call(bed, context, "POST", "/api/v2/migrations", {"vm": "web1", "to": "host-b"}).status == 201
 
 
 def test_viewer_may_look(bed, keys):
     context = tls_context(keys, keys.issue("ca", "bob"))
     assert call(bed, context).status == 200
-    assert bed.daemon.last("node.info")["identity"] == {"kind": "certificate", "name": "bob", "role": "viewer"}
+    assert bed.daemon.last("node.info")["identity"] == {"kind": "certificate", "name": "bob", "role": "viewer", "from": "127.0.0.1"}
     before = len(bed.daemon.requests)
     for method, path in (("POST", "/api/v2/machines/web1/start"), ("DELETE", "/api/v2/machines/web1"), ("POST", "/api/v2/nodes/tokens")):
         answer = call(bed, context, method, path)

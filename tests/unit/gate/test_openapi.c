@@ -122,7 +122,8 @@ test_queries_match(void)
     for (size_t f = 0; query && f < query->n_fields; f++) {
       json_t *parameter = json_array_get(parameters, f);
       g_assert_cmpstr(nc_json_string_or(parameter, "name", ""), ==, query->fields[f].key);
-      g_assert_cmpint(nc_json_int_or(at(parameter, "schema"), "maximum", -1), ==, query->fields[f].maximum);
+      g_assert_cmpint(nc_json_int_or(at(parameter, "schema"), query->fields[f].type == NC_FIELD_STRING ? "maxLength" : "maximum", -1), ==,
+                      query->fields[f].maximum);
     }
   }
 }
