@@ -25,13 +25,19 @@ nc_vcpus_run_ns(pid_t pid, json_t *cpus)
 bool
 nc_liveness_check(NcQmp *qmp, pid_t pid, char **ret_detail)
 {
+  return nc_liveness_check_within(qmp, pid, NC_LIVENESS_WAIT_MS, ret_detail);
+}
+
+bool
+nc_liveness_check_within(NcQmp *qmp, pid_t pid, int wait_ms, char **ret_detail)
+{
   if (!qmp || !nc_qemu_is_running(qmp)) {
     *ret_detail = g_strdup("QEMU does not say that it runs");
     return false;
   }
   nc_autojson json_t *cpus = nc_qmp_call(qmp, "query-cpus-fast", NULL, -1, NC_LIVENESS_WAIT_MS, NULL);
   guint64 before = nc_vcpus_run_ns(pid, cpus);
-  int64_t deadline = nc_mono_us() + NC_LIVENESS_WAIT_MS * 1000;
+  int64_t deadline = nc_mono_us() + wait_ms * INT64_C(1000);
 
   while (nc_mono_us() < deadline) {
     guint64 now = nc_vcpus_run_ns(pid, cpus);

@@ -10,3 +10,5 @@
  */
 #define NC_LIVENESS_WAIT_MS 2000
 bool nc_liveness_check(NcQmp *qmp, pid_t pid, char **ret_detail);
+/* The same, with ${wait_ms} for a machine that does nothing: where many are looked at one after the other. */
+bool nc_liveness_check_within(NcQmp *qmp, pid_t pid, int wait_ms, char **ret_detail);

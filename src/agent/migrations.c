@@ -398,14 +398,17 @@ static bool
 nc_migrations_explain_late(NcMigration *m, NcHandoffState state, GError **error)
 {
   if (!m->is_source)
-    return nc_fail(error, NC_ERROR_CONFLICT, "migration %s can't be stopped any more: %s was taken over here. When it has completed: novacron rollback %s --back",
+    return nc_fail(error, NC_ERROR_CONFLICT,
+                   "migration %s can't be stopped any more: %s was taken over here. When it has completed: novacron rollback %s --back",
                    m->id, m->vm, m->id);
   if (state == NC_S_RELEASED)
     return nc_fail(error, NC_ERROR_CONFLICT,
-                   "migration %s can't be stopped any more: the right to run %s was handed to %s, which alone decides now. If it declines, the machine runs "
-                   "on here by itself; if it has completed, on %s: novacron rollback %s --back; if it needs attention: novacron status %s",
+                   "migration %s can't be stopped any more: the right to run %s was handed to %s, which alone decides now. If it "
+                   "declines, the machine runs on here by itself; if it has completed, on %s: novacron rollback %s --back; if it "
+                   "needs attention: novacron status %s",
                    m->id, m->vm, m->peer, m->peer, m->id, m->id);
-  return nc_fail(error, NC_ERROR_CONFLICT, "migration %s can't be stopped any more: %s runs on %s already. When it has completed, there: novacron rollback %s --back",
+  return nc_fail(error, NC_ERROR_CONFLICT,
+                 "migration %s can't be stopped any more: %s runs on %s already. When it has completed, there: novacron rollback %s --back",
                  m->id, m->vm, m->peer, m->id);
 }
 

@@ -92,10 +92,11 @@ nc_rollback_new(NcJournal *journal, const NcRollbackOrder *order, bool strict, G
 
   r->journal = journal;
   r->strict = strict;
-  r->record = json_pack("{s:s, s:s, s:s, s:I, s:s, s:s?, s:b, s:o?, s:s, s:o, s:s, s:n, s:n, s:n}", "id", id, "migration", order->migration, "vm",
-                        order->vm, "attempt", (json_int_t)order->attempt, "mode", nc_rollback_mode_name(order->mode), "checkpoint",
-                        order->checkpoint, "cancelled", order->cancelled, "cause", order->cause ? nc_error_to_json(order->cause) : NULL, "state", "running", "steps",
-                        nc_rollback_new_steps(), "created", now, "finished", "attention", "error");
+  r->record = json_pack("{s:s, s:s, s:s, s:I, s:s, s:s?, s:b, s:o?, s:s, s:o, s:s, s:n, s:n, s:n}", "id", id, "migration",
+                        order->migration, "vm", order->vm, "attempt", (json_int_t)order->attempt, "mode",
+                        nc_rollback_mode_name(order->mode), "checkpoint", order->checkpoint, "cancelled", order->cancelled, "cause",
+                        order->cause ? nc_error_to_json(order->cause) : NULL, "state", "running", "steps", nc_rollback_new_steps(),
+                        "created", now, "finished", "attention", "error");
   json_t *detail = json_pack("{s:s, s:I, s:s?, s:O}", "mode", nc_rollback_mode_name(order->mode), "attempt", (json_int_t)order->attempt,
                              "checkpoint", order->checkpoint, "cause", json_object_get(r->record, "cause"));
   nc_log(NC_LOG_NOTICE, "agent", "rollback %s of migration %s begins (%s)%s%s", id, order->migration, nc_rollback_mode_name(order->mode),

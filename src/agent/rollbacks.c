@@ -132,10 +132,12 @@ nc_rollbacks_check_place(NcRollbacks *rollbacks, json_t *record, GError **error)
   if (!nc_journal_get_right(rollbacks->deps->journal, vm, &right, error))
     return false;
   if (g_strcmp0(right.migration, id) != 0)
-    return nc_fail(error, NC_ERROR_CONFLICT, "migration %s can't be undone any more: %s has been moved since (the right to run it is %s here, by %s)", id,
-                   vm, nc_right_name(right.state), right.migration[0] ? right.migration : "an operator");
+    return nc_fail(error, NC_ERROR_CONFLICT,
+                   "migration %s can't be undone any more: %s has been moved since (the right to run it is %s here, by %s)", id, vm,
+                   nc_right_name(right.state), right.migration[0] ? right.migration : "an operator");
   if (right.state != NC_RIGHT_HELD)
-    return nc_fail(error, NC_ERROR_CONFLICT, "migration %s is completed: %s runs on %s, and is rolled back there: novacron rollback %s --back", id, vm,
+    return nc_fail(error, NC_ERROR_CONFLICT,
+                   "migration %s is completed: %s runs on %s, and is rolled back there: novacron rollback %s --back", id, vm,
                    destination, id);
   return true;
 }
@@ -150,7 +152,8 @@ nc_rollbacks_check_completed(json_t *record, GError **error)
 
   if (g_str_equal(outcome, "completed"))
     return true;
-  return nc_fail(error, attention ? NC_ERROR_ATTENTION : NC_ERROR_CONFLICT, "migration %s has ended (%s) and was rolled back by itself: %s", id, outcome,
+  return nc_fail(error, attention ? NC_ERROR_ATTENTION : NC_ERROR_CONFLICT,
+                 "migration %s has ended (%s) and was rolled back by itself: %s", id, outcome,
                  attention ? attention : "the machine is where it was, there is nothing to undo");
 }
 
@@ -164,7 +167,9 @@ nc_rollbacks_find_checkpoint(NcRollbacks *rollbacks, json_t *record, const char 
   g_autofree char *detail = NULL;
 
   if (!steps)
-    nc_fail(error, NC_ERROR_NOT_FOUND, "migration %s has no checkpoint on %s: none was taken before it. The machine can move back as it is: novacron rollback %s --back",
+    nc_fail(error, NC_ERROR_NOT_FOUND,
+            "migration %s has no checkpoint on %s: none was taken before it. The machine can move back as it is: novacron rollback "
+            "%s --back",
             id, nc_nodes_self(rollbacks->deps->nodes), id);
   /* Before anything is touched; step 3 does it again, for the record. */
   return found && steps->verify(steps->data, found, &detail, error) ? g_steal_pointer(&found) : NULL;
@@ -175,7 +180,9 @@ nc_rollbacks_order_back(NcRollbacks *rollbacks, json_t *record, GError **error)
 {
   const char *there = nc_json_string_or(record, "source", "?");
   g_autofree char *address = nc_nodes_address(rollbacks->deps->nodes, there, error);
-  const NcRollbackOrder order = { .mode = NC_RB_TO_BACK, .migration = nc_json_string_or(record, "id", "?"), .vm = nc_json_string_or(record, "vm", "?") };
+  const NcRollbackOrder order = { .mode = NC_RB_TO_BACK,
+                                  .migration = nc_json_string_or(record, "id", "?"),
+                                  .vm = nc_json_string_or(record, "vm", "?") };
 
   NcRollback *r = address ? nc_rollback_new(rollbacks->deps->journal, &order, true, error) : NULL;
   if (r)
@@ -205,7 +212,8 @@ nc_rollbacks_begin(NcRollbacks *rollbacks, json_t *record, bool back, const char
   if (!nc_rollbacks_check_completed(record, error) || !nc_rollbacks_check_free_locked(rollbacks, nc_json_string_or(record, "vm", "?"), error))
     return false;
   if (back == (checkpoint != NULL))
-    return nc_fail(error, NC_ERROR_INVALID, "migration %s is completed: say how to undo it: novacron rollback %s --back (the machine moves back as it is "
+    return nc_fail(error, NC_ERROR_INVALID,
+                   "migration %s is completed: say how to undo it: novacron rollback %s --back (the machine moves back as it is "
                    "now), or --checkpoint ID (what it did since is lost)",
                    id, id);
   if (!nc_rollbacks_check_place(rollbacks, record, error))

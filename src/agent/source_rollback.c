@@ -17,6 +17,7 @@
 #include "base/log.h"
 
 #define NC_SOURCE_RESUME_TRIES 3
+#define NC_SOURCE_ALIVE_MS 300 /* a novacrond that starts may have many to bring back, one after the other */
 
 NcRollback *
 nc_source_rollback_begin(NcSource *s, const GError *reason)
@@ -87,14 +88,15 @@ nc_source_rollback_fence(gpointer data, NcRollbackResult *result, GError **error
     return true;
   }
   if (right.state == NC_RIGHT_HELD) {
-    result->detail = g_strdup_printf("the right is held here, epoch %" G_GUINT64_FORMAT "; without a grant %s can't run it", right.epoch, m->peer);
+    result->detail =
+        g_strdup_printf("the right is held here, epoch %" G_GUINT64_FORMAT "; without a grant %s can't run it", right.epoch, m->peer);
     return true;
   }
   if (right.state == NC_RIGHT_RELEASED && right.epoch == m->epoch)
     return nc_source_rollback_reclaim(m, result, error);
   return nc_fail(error, NC_ERROR_CONFLICT,
-                 "the right to run %s is %s here (%s), epoch %" G_GUINT64_FORMAT ", so it is not let go on: look at %s, and if it can't run there, "
-                 "define it here with `take`",
+                 "the right to run %s is %s here (%s), epoch %" G_GUINT64_FORMAT ", so it is not let go on: look at %s, and if it "
+                 "can't run there, define it here with `take`",
                  m->vm, nc_right_name(right.state), nc_nodes_self(m->deps->nodes), right.epoch, m->peer);
 }
 
@@ -128,7 +130,8 @@ nc_source_rollback_verify(gpointer data, NcRollbackResult *result, GError **erro
     return nc_fail(error, NC_ERROR_QEMU, "the machine's QEMU on the source (%s) is gone: start the machine anew with `novacron vm start %s`", here,
                    m->vm);
   nc_source_rollback_drain(s);
-  result->detail = g_strdup_printf("QEMU (process %d) on the source (%s) lives and has all of the machine", (int)nc_machine_lease_pid(m->lease), here);
+  result->detail = g_strdup_printf("QEMU (process %d) on the source (%s) lives and has all of the machine",
+                                   (int)nc_machine_lease_pid(m->lease), here);
   return true;
 }
 
@@ -170,9 +173,10 @@ nc_source_rollback_resume(gpointer data, NcRollbackResult *result, GError **erro
     result->detail = g_strdup("paused, as it was before");
     return true;
   }
-  if (nc_liveness_check(nc_machine_lease_qmp(m->lease), nc_machine_lease_pid(m->lease), &result->detail))
+  if (nc_liveness_check_within(nc_machine_lease_qmp(m->lease), nc_machine_lease_pid(m->lease), NC_SOURCE_ALIVE_MS, &result->detail))
     return true;
-  return nc_fail(error, NC_ERROR_QEMU, "%s was resumed on the source (%s), and is not alive: %s. Look: `novacron vm show %s`; start it anew: "
+  return nc_fail(error, NC_ERROR_QEMU,
+                 "%s was resumed on the source (%s), and is not alive: %s. Look: `novacron vm show %s`; start it anew: "
                  "`novacron vm stop --force %s`, then `novacron vm start %s`",
                  m->vm, nc_nodes_self(m->deps->nodes), result->detail ? result->detail : "no answer", m->vm, m->vm, m->vm);
 }

@@ -65,7 +65,7 @@ G_DEFINE_AUTO_CLEANUP_CLEAR_FUNC(NcAuditReport, nc_audit_report_clear)
 
 /*
  * Reads the whole log of the journal at ${path}, which may be in use, and checks every entry, then that each of
- * ${n_heads} heads, which were seen elsewhere, is in it, and that novacrond never found it tampered with. False only if it can't be read at all; what is wrong with the
- * log is in ${ret}. Changes nothing. Not with the caller's journal lock held; blocks.
+ * ${n_heads} heads, which were seen elsewhere, is in it, and that novacrond never found it tampered with. False only if it
+ * can't be read at all; what is wrong with the log is in ${ret}. Changes nothing. Not with the caller's journal lock held; blocks.
  */
 bool nc_audit_verify_file(const char *path, const NcAuditHead *heads, size_t n_heads, NcAuditReport *ret, GError **error);

@@ -48,7 +48,7 @@ nc_audit_scan_heads(NcAuditScan *scan, const NcAuditHead *entry)
     if (scan->heads[i].seq == entry->seq && !nc_constant_time_equal(scan->heads[i].hash, entry->hash, NC_SHA256_BYTES)) {
       g_autofree char *wanted = nc_hex_encode(scan->heads[i].hash, NC_SHA256_BYTES);
       return nc_audit_blame(scan->report, entry->seq,
-                            "entry %" PRIu64 " is not the one that was there: its hash was %s. The log has been written anew up to there",
+                            "entry %" PRIu64 " is not the one that was there, whose hash was %s: the log has been written anew",
                             entry->seq, wanted);
     }
   return true;
@@ -76,7 +76,8 @@ nc_audit_scan_row(sqlite3_stmt *row, gpointer data, GError **error)
     nc_audit_blame(report, expected, "entry %" PRIu64 " is missing: after %" PRIu64 " comes %" PRId64, expected, report->head.seq,
                    (int64_t)fields.seq);
   else if (!g_str_equal(hex, nc_db_column(row, 7)))
-    nc_audit_blame(report, expected, "entry %" PRIu64 " was altered, or is not where it was: its hash does not fit what it says and what is before it",
+    nc_audit_blame(report, expected,
+                   "entry %" PRIu64 " was altered, or is not where it was: its hash does not fit what it says and what is before it",
                    expected);
   else
     nc_audit_scan_heads(scan, &entry);
@@ -101,7 +102,9 @@ nc_audit_check_end(NcAuditScan *scan)
       nc_audit_blame(report, report->head.seq + 1, "the log was cut: it ends with entry %" PRIu64 ", and there was an entry %" PRIu64,
                      report->head.seq, scan->heads[i].seq);
   if (!report->problem && report->broken_seq)
-    nc_audit_blame(report, report->broken_seq, "the chain is whole from here on, but entry %" PRIu64 " tells that the log before it had been tampered with: `novacron audit list --kind " NC_AUDIT_BROKEN "`",
+    nc_audit_blame(report, report->broken_seq,
+                   "the chain is whole, but entry %" PRIu64 " tells that the log before it had been tampered with: `novacron audit list "
+                   "--kind " NC_AUDIT_BROKEN "`",
                    report->broken_seq);
   if (!report->problem && report->head.seq == 0)
     nc_audit_blame(report, 1, "the log is empty: its first entry is made with the journal, so all of it was removed");

@@ -119,7 +119,10 @@ json_t *nc_journal_list_rollbacks(NcJournal *journal, const char *migration, boo
 
 /* --- the transaction log (store/audit.h) --- */
 
-/* Adds an entry that tells of no change in the journal. ${durable} false: it is on the disk with the next durable write. ${ret_seq} may be NULL. */
+/*
+ * Adds an entry that tells of no change in the journal. ${durable} false: it is on the disk with the next durable write.
+ * ${ret_seq} may be NULL.
+ */
 bool nc_journal_audit(NcJournal *journal, const NcAuditEntry *entry, bool durable, uint64_t *ret_seq, GError **error);
 /* The last entry. */
 bool nc_journal_audit_head(NcJournal *journal, NcAuditHead *ret, GError **error);

@@ -23,7 +23,7 @@ POINTS = [f"rollback-{step}-{when}" for step in range(1, 9) for when in ("before
 @pytest.fixture(scope="module")
 def cluster():
     with Cluster(rate="1gbit", delay="1ms", gates=True) as c:
-        c.boot(spec=guest_spec(memory_mib=64, ws=8, rate=1))
+        c.boot(spec=guest_spec(memory_mib=128, ws=8, rate=1))
         c.watch_runners(VM)
         yield c
 
