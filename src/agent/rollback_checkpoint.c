@@ -2,8 +2,8 @@
 /*
  * Back to a checkpoint: the machine as it was then, in place of the machine as it is.
  *
- * The running machine is ended only when the checkpoint has been verified (step 3), as the first act of step 4; until
- * then every failure leaves it running. Restoring is the checkpoints' business (rollback_steps.h).
+ * The running machine is ended only in step 4, when the checkpoint has been verified; until then every failure
+ * leaves it running. Restoring is the checkpoints' business (rollback_steps.h).
  */
 #include "agent/liveness.h"
 #include "agent/rollback_ways.h"
@@ -15,15 +15,29 @@
 typedef struct {
   const NcRollbackWay *way;
   const char *vm, *checkpoint;
-  NcMachineLease *lease;
 } NcSetBack;
+
+/* "running", "paused", ...; caller frees. */
+static char *
+nc_set_back_state(NcSetBack *b, GError **error)
+{
+  nc_autojson json_t *args = json_pack("{s:s}", "name", b->vm);
+  nc_autojson json_t *machine = nc_machines_get(b->way->deps->machines, args, error);
+  return machine ? g_strdup(nc_json_string_or(machine, "state", "unknown")) : NULL;
+}
 
 static bool
 nc_set_back_stop(gpointer data, NcRollbackResult *result, GError **error)
 {
   NcSetBack *b = data;
+  g_autofree char *state = nc_set_back_state(b, error);
+
+  if (!state)
+    return false;
+  if (g_str_equal(state, "migrating") || g_str_equal(state, "incoming"))
+    return nc_fail(error, NC_ERROR_CONFLICT, "%s is in the hands of a migration (%s)", b->vm, state);
   result->nothing = true;
-  result->detail = g_strdup_printf("%s is in the hands of this rollback: nothing flows", b->vm);
+  result->detail = g_strdup_printf("no migration has %s: nothing flows", b->vm);
   return true;
 }
 
@@ -55,8 +69,7 @@ nc_set_back_disks(gpointer data, NcRollbackResult *result, GError **error)
 {
   NcSetBack *b = data;
   const NcRollbackSteps *steps = b->way->checkpoints;
-  return nc_machine_lease_kill_qemu(b->lease, error) &&
-         steps->restore_disks(steps->data, b->checkpoint, b->lease, &result->detail, error);
+  return steps->restore_disks(steps->data, b->checkpoint, b->vm, &result->detail, error);
 }
 
 static bool
@@ -64,39 +77,52 @@ nc_set_back_memory(gpointer data, NcRollbackResult *result, GError **error)
 {
   NcSetBack *b = data;
   const NcRollbackSteps *steps = b->way->checkpoints;
-  /* One that a crash left half loaded goes. */
-  return nc_machine_lease_kill_qemu(b->lease, error) &&
-         steps->restore_memory(steps->data, b->checkpoint, b->lease, &result->detail, error);
-}
-
-static NcQmp *
-nc_set_back_qmp(NcSetBack *b, GError **error)
-{
-  NcQmp *qmp = nc_machine_lease_qmp(b->lease);
-  if (!qmp)
-    nc_fail(error, NC_ERROR_QEMU, "the QEMU of %s on %s is gone again", b->vm, nc_nodes_self(b->way->deps->nodes));
-  return qmp;
+  return steps->restore_memory(steps->data, b->checkpoint, b->vm, &result->detail, error);
 }
 
 static bool
 nc_set_back_devices(gpointer data, NcRollbackResult *result, GError **error)
 {
-  NcQmp *qmp = nc_set_back_qmp(data, error);
-  if (!qmp || !nc_qemu_announce_self(qmp, NC_SET_BACK_ANNOUNCE_MS, error))
+  NcSetBack *b = data;
+  g_autofree char *state = nc_set_back_state(b, error);
+
+  if (!state)
     return false;
-  result->detail = g_strdup("its devices were loaded with its memory; it is announced to the network");
+  if (!g_str_equal(state, "paused") && !g_str_equal(state, "running"))
+    return nc_fail(error, NC_ERROR_QEMU, "%s is %s, and was restored a moment ago", b->vm, state);
+  result->detail = g_strdup_printf("its QEMU has loaded them with the memory; %s", state);
   return true;
 }
 
+/* A QEMU that is gone is not started anew: that would be another machine than the checkpoint's. */
+static bool
+nc_set_back_let_run(NcSetBack *b, GError **error)
+{
+  g_autofree char *state = nc_set_back_state(b, error);
+  nc_autojson json_t *args = json_pack("{s:s}", "name", b->vm);
+
+  if (!state || g_str_equal(state, "running"))
+    return state != NULL;
+  if (!g_str_equal(state, "paused"))
+    return nc_fail(error, NC_ERROR_QEMU, "%s is %s: the QEMU that held what was restored is gone", b->vm, state);
+  nc_autojson json_t *started = nc_machines_start(b->way->deps->machines, args, error);
+  return started != NULL;
+}
+
+/* Also tells the network where it is: before it runs it would have nothing to say. */
 static bool
 nc_set_back_resume(gpointer data, NcRollbackResult *result, GError **error)
 {
   NcSetBack *b = data;
-  NcQmp *qmp = nc_set_back_qmp(b, error);
+  bool runs = nc_set_back_let_run(b, error);
+  g_autoptr(NcMachineLook) look = runs ? nc_machines_look(b->way->deps->machines, b->vm, "verify", error) : NULL;
+  NcQmp *qmp = look ? nc_machine_look_qmp(look) : NULL;
 
-  if (!qmp || !nc_qemu_cont(qmp, error))
+  if (look && !qmp)
+    return nc_fail(error, NC_ERROR_QEMU, "the QEMU of %s is gone again", b->vm);
+  if (!qmp || !nc_qemu_announce_self(qmp, NC_SET_BACK_ANNOUNCE_MS, error))
     return false;
-  return nc_liveness_check(qmp, nc_machine_lease_pid(b->lease), &result->detail) ||
+  return nc_liveness_check(qmp, nc_machine_look_pid(look), &result->detail) ||
          nc_fail(error, NC_ERROR_QEMU, "%s was resumed and is not alive: %s", b->vm, result->detail);
 }
 
@@ -104,16 +130,8 @@ static bool
 nc_set_back_clean_up(gpointer data, NcRollbackResult *result, GError **error)
 {
   NcSetBack *b = data;
-  if (b->lease)
-    nc_machine_lease_end(g_steal_pointer(&b->lease), NC_LEASE_STAYS);
-  result->detail = g_strdup_printf("%s is free for what comes next", b->vm);
+  result->detail = g_strdup_printf("%s is as it was at checkpoint %s, and runs on", b->vm, b->checkpoint);
   return true;
-}
-
-NcMachineLease *
-nc_rollback_checkpoint_lease(const NcMigrationsDeps *deps, NcRollback *r)
-{
-  return nc_machines_lease_resume(deps->machines, nc_rollback_string(r, "vm", "?"), nc_rollback_id(r), NULL);
 }
 
 static bool
@@ -145,22 +163,12 @@ nc_rollback_to_checkpoint(const NcRollbackWay *way, char **ret_choice, GError **
   NcRollback *r = way->r;
   g_autofree char *vm = g_strdup(nc_rollback_string(r, "vm", "?"));
   g_autofree char *checkpoint = g_strdup(nc_rollback_string(r, "checkpoint", "?"));
-  NcSetBack b = { .way = way, .vm = vm, .checkpoint = checkpoint, .lease = way->lease };
+  NcSetBack b = { .way = way, .vm = vm, .checkpoint = checkpoint };
 
-  *ret_choice = g_strdup_printf("See: novacron vm show %s. Once more: novacron rollback %s --checkpoint %s; or start it anew from its disks as they "
-                                "are now: novacron vm start %s",
+  *ret_choice = g_strdup_printf("See: novacron vm show %s. Once more: novacron rollback %s --checkpoint %s; or go on with its disks as they are now: "
+                                "novacron vm start %s",
                                 vm, nc_rollback_string(r, "migration", "?"), checkpoint, vm);
-  if (!way->checkpoints && b.lease)
-    nc_machine_lease_end(b.lease, NC_LEASE_STAYS);
   if (!way->checkpoints)
     return nc_fail(error, NC_ERROR_NOT_FOUND, "novacrond on %s knows of no checkpoints any more", nc_nodes_self(way->deps->nodes));
-  bool cleaned = nc_rollback_is_done(r, NC_RB_RESUME); /* and then the lease may have ended */
-  if (!b.lease && !cleaned && !(b.lease = nc_machines_lease(way->deps->machines, vm, nc_rollback_id(r), error)))
-    return false;
-  bool ok = nc_set_back_run(&b, error);
-  if (b.lease && g_atomic_int_get(way->quitting))
-    nc_machine_lease_abandon(b.lease);
-  else if (b.lease)
-    nc_machine_lease_end(b.lease, NC_LEASE_STAYS);
-  return ok;
+  return nc_set_back_run(&b, error);
 }

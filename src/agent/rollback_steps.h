@@ -2,12 +2,13 @@
 /*
  * What a rollback needs of checkpoints: steps 3 to 5 of the eight (agent/rollback.h), filled in by whoever keeps them.
  *
- * A node whose novacrond has none (NULL) refuses to go back to a checkpoint. All functions block, may be called again
- * after a crash in the middle of them, and then do what is left to do. Details are for people, and freed by the caller.
+ * A node whose novacrond has none (NULL) refuses to go back to a checkpoint. All functions block; after a crash in the
+ * middle they are called again, and do what is left to do, or all of it. Details are for people, and freed by the caller.
+ * The machine is this node's to run (HELD) and not in the hands of a migration.
  */
 #pragma once
 
-#include "agent/machines.h"
+#include "base/error.h"
 
 typedef struct {
   gpointer data; /* the first argument of all */
@@ -18,12 +19,15 @@ typedef struct {
    */
   char *(*find)(gpointer data, const char *vm, const char *migration, const char *wanted, GError **error);
 
-  /* Step 3: is all of it there, by its hashes? NC_ERROR_CORRUPT names what is lost. */
+  /* Step 3: is all of it there, by its hashes? NC_ERROR_CORRUPT names what is lost. Changes nothing. */
   bool (*verify)(gpointer data, const char *checkpoint, char **ret_detail, GError **error);
 
-  /* Step 4: the machine's disks as they were. Its QEMU is gone. Verified by hashes. */
-  bool (*restore_disks)(gpointer data, const char *checkpoint, NcMachineLease *lease, char **ret_detail, GError **error);
+  /*
+   * Step 4: the machine's disks as they were, verified; the QEMU that runs it now is ended for that. On error the
+   * machine has its disks as they are. One act that can be undone may include the memory: step 5 then finds it done.
+   */
+  bool (*restore_disks)(gpointer data, const char *checkpoint, const char *vm, char **ret_detail, GError **error);
 
-  /* Step 5: a QEMU of the lease, stopped, which has loaded memory and devices as they were. There is none when it is called. */
-  bool (*restore_memory)(gpointer data, const char *checkpoint, NcMachineLease *lease, char **ret_detail, GError **error);
+  /* Step 5: a QEMU on these disks, which has loaded memory and devices as they were; the guest stands still (or runs already). */
+  bool (*restore_memory)(gpointer data, const char *checkpoint, const char *vm, char **ret_detail, GError **error);
 } NcRollbackSteps;

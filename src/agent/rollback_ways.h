@@ -11,12 +11,9 @@ typedef struct {
   NcMigrations *migrations;
   const NcRollbackSteps *checkpoints; /* NULL: none */
   NcRollback *r;
-  NcMachineLease *lease; /* to a checkpoint, after a restart: what it had; taken. NULL: none */
   gint *quitting; /* atomic: leave it where it is */
 } NcRollbackWay;
 
 /* All steps, from the one it is in. On error (unless quitting) the caller gives the rollback up; ${ret_choice}: with what words. */
 bool nc_rollback_move_back(const NcRollbackWay *way, char **ret_choice, GError **error);
 bool nc_rollback_to_checkpoint(const NcRollbackWay *way, char **ret_choice, GError **error);
-/* The lease that an unfinished nc_rollback_to_checkpoint() had, so that it is not taken for an orphan's. NULL: it had none. */
-NcMachineLease *nc_rollback_checkpoint_lease(const NcMigrationsDeps *deps, NcRollback *r);

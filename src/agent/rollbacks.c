@@ -17,7 +17,6 @@ struct NcRollbacks {
 typedef struct {
   NcRollbacks *owner;
   NcRollback *r; /* the thread's */
-  NcMachineLease *lease; /* of an unfinished one; the thread's */
   char *vm;
   GThread *thread;
   gint ended; /* atomic */
@@ -82,7 +81,6 @@ nc_rollback_job_thread(gpointer data)
                               .migrations = owner->migrations,
                               .checkpoints = owner->checkpoints,
                               .r = job->r,
-                              .lease = job->lease,
                               .quitting = &owner->quitting };
   bool back = nc_rollback_mode_from_name(nc_rollback_string(job->r, "mode", "")) == NC_RB_TO_BACK;
   g_autofree char *choice = NULL;
@@ -96,14 +94,13 @@ nc_rollback_job_thread(gpointer data)
   return NULL;
 }
 
-/* ${r} and ${lease} are taken. */
+/* ${r} is taken. */
 static void
-nc_rollbacks_run_locked(NcRollbacks *rollbacks, NcRollback *r, NcMachineLease *lease)
+nc_rollbacks_run_locked(NcRollbacks *rollbacks, NcRollback *r)
 {
   NcRollbackJob *job = g_new0(NcRollbackJob, 1);
   job->owner = rollbacks;
   job->r = r;
-  job->lease = lease;
   job->vm = g_strdup(nc_rollback_string(r, "vm", "?"));
   g_ptr_array_add(rollbacks->jobs, job);
   job->thread = g_thread_new("rollback", nc_rollback_job_thread, job);
@@ -221,7 +218,7 @@ nc_rollbacks_begin(NcRollbacks *rollbacks, json_t *record, bool back, const char
   NcRollback *r = back ? nc_rollbacks_order_back(rollbacks, record, error)
                        : nc_rollbacks_order_checkpoint(rollbacks, record, checkpoint, error);
   if (r)
-    nc_rollbacks_run_locked(rollbacks, r, NULL);
+    nc_rollbacks_run_locked(rollbacks, r);
   return r != NULL;
 }
 
@@ -280,9 +277,7 @@ nc_rollbacks_recover(NcRollbacks *rollbacks)
       nc_rollbacks_close_leftover(rollbacks, r);
     else if (mode == NC_RB_MODE_COUNT)
       nc_rollback_withdraw(r, "this NovaCron does not know what it was to do");
-    else { /* the lease now: one that nobody has taken up is given back soon */
-      NcMachineLease *lease = mode == NC_RB_TO_CHECKPOINT ? nc_rollback_checkpoint_lease(rollbacks->deps, r) : NULL;
-      nc_rollbacks_run_locked(rollbacks, g_steal_pointer(&r), lease);
-    }
+    else
+      nc_rollbacks_run_locked(rollbacks, g_steal_pointer(&r));
   }
 }

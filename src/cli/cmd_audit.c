@@ -39,12 +39,12 @@ nc_audit_print_entry(json_t *entry)
   g_autofree char *vm = nc_text_clean(nc_json_string_or(entry, "vm", ""));
   g_autofree char *kind = nc_text_clean(nc_json_string_or(entry, "kind", ""));
   g_autofree char *actor = nc_text_clean(nc_json_string_or(entry, "actor", ""));
-  g_autofree char *raw = json_dumps(json_object_get(entry, "detail"), JSON_COMPACT | JSON_ENCODE_ANY);
+  g_autofree char *raw = json_dumps(json_object_get(entry, "detail"), JSON_ENCODE_ANY);
   g_autofree char *detail = nc_text_clean(raw ? raw : "");
+  g_autofree char *number = g_strdup_printf("%" PRId64, nc_json_int_or(entry, "seq", 0));
 
-  printf("%" PRId64 "  %s  %s  %s%s%s%s%s\n", nc_json_int_or(entry, "seq", 0), nc_json_string_or(entry, "at", ""), actor, kind,
-         about[0] ? "  " : "", about, vm[0] ? "  " : "", vm);
-  printf("      %s\n", detail);
+  nc_print_fact(number, "%s, %s: %s%s%s%s%s %s", nc_json_string_or(entry, "at", ""), actor, kind, about[0] ? ", " : "", about,
+                vm[0] ? ", " : "", vm, detail);
 }
 
 static void
@@ -163,10 +163,12 @@ nc_audit_print_report(json_t *report)
   if (ok)
     printf("The transaction log is whole: nothing was altered, moved or cut out.\n");
   else
-    printf("The transaction log is NOT whole: %s.\n", problem);
+    printf("The transaction log is NOT whole.\n");
+  if (!ok)
+    nc_print_fact("PROBLEM", "%s", problem);
   nc_print_fact("entries", "%" PRId64 " fit", nc_json_int_or(report, "entries", 0));
-  nc_print_fact("last", "%" PRId64 ":%s, %s", nc_json_int_or(report, "seq", 0), nc_json_string_or(report, "hash", ""),
-                nc_json_string_or(report, "at", ""));
+  nc_print_fact("last", "%" PRId64 ", of %s", nc_json_int_or(report, "seq", 0), nc_json_string_or(report, "at", ""));
+  nc_print_fact("its hash", "%s", nc_json_string_or(report, "hash", ""));
   if (nc_json_int_or(report, "first_bad", 0) > 0)
     nc_print_fact("FIRST BAD", "%" PRId64, nc_json_int_or(report, "first_bad", 0));
   if (nc_json_int_or(report, "sealed_seq", 0) > 0)

@@ -71,9 +71,13 @@ nc_rollback_print_end(NcCli *cli, const char *id, json_t *migration)
 {
   g_autofree char *vm = nc_text_clean(nc_json_string_or(migration, "vm", "the machine"));
   g_autofree char *destination = nc_text_clean(nc_json_string_or(migration, "destination", "its destination"));
+  g_autofree char *source = nc_text_clean(nc_json_string_or(migration, "source", "its source"));
 
   if (!nc_rollback_last(migration) && cli->status != 0)
-    printf("%s could not be stopped any more: %s runs on %s. On that node: novacron rollback %s --back\n", id, vm, destination, id);
+    printf("%s could not be stopped any more: %s runs on %s.\nOn that node: novacron rollback %s --back\n", id, vm, destination, id);
+  /* On the node where it would have arrived, or between two attempts, there was nothing to walk. */
+  if (!nc_rollback_last(migration) && cli->status == 0)
+    printf("%s has ended (%s); %s stays on %s.\n", id, nc_json_string_or(migration, "outcome", "?"), vm, source);
   nc_migration_print_rollbacks(migration);
 }
 

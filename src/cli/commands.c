@@ -38,11 +38,11 @@ const NcCommand nc_commands[] = {
     "Examples:\n  novacron rollback m-0t7bgtw5nn95j48m\n  novacron rollback m-0t7bgtw5nn95j48m --back --wait\n\n"
     "One that is under way: the machine runs on where it is, as with cancel. One that is\n"
     "completed: say how; --back moves the machine, as it is now, back to where it came\n"
-    "from (on the node where it runs), --checkpoint sets it back to what that checkpoint holds." },
+    "from (on the node where it runs), --checkpoint sets it back to that checkpoint." },
   { "audit list", "", 0, 0, nc_cmd_audit_list, "Show this node's transaction log.",
     "Examples:\n  novacron audit list\n  novacron audit list --about web1 --limit 200\n  novacron audit list --kind request --json" },
   { "audit verify", "", 0, 0, nc_cmd_audit_verify, "Prove that the transaction log was not tampered with.",
-    "Examples:\n  novacron audit verify\n  novacron audit verify --file /backup/journal.db --seal /backup/audit.seal --certificate node.crt\n"
+    "Examples:\n  novacron audit verify\n  novacron audit verify --file /backup/journal.db\n"
     "  novacron audit verify --expect 4711:HASH\n\n"
     "Exit status: 0 nothing was altered, moved or cut out; 10 something was, and the first bad\n"
     "entry is named. Nodes that took part in this node's migrations are asked what they\n"

@@ -71,6 +71,19 @@ def plan_of(args):
             **{key: value if converges else None for key, value in known.items()}}
 
 
+STEPS = ["stop-transfer", "fence-destination", "verify-base", "restore-disks", "restore-memory", "restore-devices-and-network",
+         "resume-and-verify-alive", "clean-up"]
+ROLLBACK = {"id": "r-1", "migration": "m-1", "vm": "web1", "attempt": 1, "mode": "source", "checkpoint": None, "cancelled": True,
+            "cause": {"code": "cancelled", "message": "cancelled"}, "state": "completed", "attention": None, "error": None,
+            "steps": [{"step": n + 1, "name": name, "state": "nothing-to-do" if n in (3, 4) else "done", "tries": 1, "begun": "", "ended": "",
+                       "detail": "what was seen, " * 6} for n, name in enumerate(STEPS)]}
+ROLLED_BACK = {**MIGRATION, "state": "cancelled", "phase": "cancelled", "outcome": "cancelled", "rollbacks": [ROLLBACK]}
+AUDIT = [{"seq": 4711, "at": "2026-01-02T03:04:05.678Z", "kind": "request", "subject": "web1", "vm": "", "actor": "uid:0",
+          "detail": {"op": "machine.start", "args": {"name": "web1"}}, "hash": "ab" * 32}]
+PROOF = {"ok": True, "entries": 4711, "seq": 4711, "hash": "ab" * 32, "at": "2026-01-02T03:04:05.678Z", "first_bad": None, "problem": None,
+         "sealed_seq": 4711, "sealed_at": "2026-01-02T03:04:06.100Z",
+         "peers": [{"node": "host-b", "seq": 4700, "hash": "cd" * 32}, {"node": "host-c", "error": "can't connect"}]}
+
 HANDLERS = {
     "node.info": lambda args: NODE, "node.list": lambda args: [{**ENTRY, "name": "host-a", "local": True}, ENTRY],
     "node.token": lambda args: {"token": "nc1.id.secret.ca", "expires": "2026-01-02T04:04:05.678Z"}, "node.remove": named(ENTRY),
@@ -79,7 +92,8 @@ HANDLERS = {
     "machine.destroy": named(MACHINE), "machine.adopt": lambda args: {**MACHINE, "name": args["name"], "adopted": True},
     "migration.check": lambda args: check_of(args), "migration.plan": lambda args: plan_of(args),
     "migration.create": lambda args: MIGRATION, "migration.list": lambda args: [COMPLETED, MIGRATION],
-    "migration.get": named(COMPLETED), "migration.cancel": named(MIGRATION), "migration.limit": named(MIGRATION), "migration.resolve": named(MIGRATION),
+    "migration.rollback": named(ROLLED_BACK), "audit.list": lambda args: AUDIT, "audit.verify": lambda args: PROOF,
+    "migration.get": lambda args: named(ROLLED_BACK if args.get("id") == "m-back" else COMPLETED)(args), "migration.cancel": named(MIGRATION), "migration.limit": named(MIGRATION), "migration.resolve": named(MIGRATION),
 }
 
 

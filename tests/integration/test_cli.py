@@ -17,7 +17,7 @@ from fake_novacrond import Refusal
 from gate_bed import CLI, COMPLETED, MIGRATION, Bed
 from nctest.net import ROOT
 
-COMMANDS = ["migrate", "check", "plan", "status", "cancel", "limit", "resolve", "vm define", "vm list", "vm show", "vm start", "vm stop", "vm destroy", "vm adopt",
+COMMANDS = ["migrate", "check", "plan", "status", "cancel", "limit", "resolve", "rollback", "audit list", "audit verify", "vm define", "vm list", "vm show", "vm start", "vm stop", "vm destroy", "vm adopt",
             "node list", "node info", "node token", "node remove", "pki init", "relay listen", "relay connect",
             "version", "help"]
 
@@ -92,7 +92,9 @@ def test_manuals_are_valid(page):
     (["migrate"], "usage"), (["migrate", "web1"], "--to"), (["migrate", "a/b", "--to", "c"], "a/b"), (["migrate", "a", "b", "--to", "c"], "too many"),
     (["migrate", "a", "--to", "b", "--bogus"], "--bogus"), (["migrate", "a", "--to", "b", "--bandwidth-limit", "fast"], "not a rate"),
     (["migrate", "a", "--to", "b", "--streams", "x"], "streams"), (["migrate", "a", "--to", "b", "--streams", "99"], "streams"),
-    (["migrate", "a", "--to", "b", "--compression", "gzip"], "compression"), (["migrate", "a", "--to", "b", "--max-cpu", "101"], "max_cpu"), (["resolve", "m-1"], "--run-here"), (["cancel"], "usage"), (["limit", "m-1"], "--bandwidth"),
+    (["migrate", "a", "--to", "b", "--compression", "gzip"], "compression"), (["migrate", "a", "--to", "b", "--max-cpu", "101"], "max_cpu"), (["resolve", "m-1"], "--run-here"), (["rollback"], "usage"),
+    (["rollback", "m-1", "--back", "--checkpoint", "c-1"], "exclude"), (["audit"], "needs one of these"), (["audit", "list", "--limit", "0"], "--limit"),
+    (["audit", "list", "--before", "x"], "--before"), (["audit", "verify", "--expect", "5"], "expect"), (["audit", "verify", "--seal", "x"], "--file"), (["cancel"], "usage"), (["limit", "m-1"], "--bandwidth"),
     (["vm", "adopt", "a"], "--qmp"), (["vm", "show", ".."], ".."), (["pki", "init"], "--name"),
     (["pki", "init", "--name", "a", "--address", "nowhere"], "nowhere"), (["node", "token", "--ttl", "soon"], "not a duration"),
     (["node", "token", "--ttl", "1s"], "ttl_s"), (["vm", "list", "extra"], "too many"), (["help", "bogus"], "bogus"),
@@ -147,7 +149,9 @@ def test_exit_status_of_refusals(bed, code, status):
     (["node", "token", "--ttl", "15min", "--name", "host-c"], ["nc1.id.secret.ca"]), (["status"], ["memory_copy", "completed", "43 %"]),
     (["status", "m-1"], ["released: epoch 4", "pause", "212 ms", "03:04:13.900", "equal on both sides", "25 % lz4, 75 % zstd:1 of 120 batches, 3 changes"]),
     (["cancel", "m-1"], ["web1 stays on host-a"]), (["limit", "m-1", "--qos", "high"], ["m-1: class"]),
-    (["resolve", "m-1", "--run-here"], ["resumes web1"]), (["version"], ["novacron 0."]),
+    (["resolve", "m-1", "--run-here"], ["resumes web1"]), (["rollback", "m-back"], ["m-back is being rolled back"]),
+    (["rollback", "m-back", "--wait"], ["rollback r-1 (source), completed", "4           restore-disks: nothing-to-do", "8           clean-up: done"]),
+    (["audit", "list"], ["4711", "uid:0: request, web1", '"op": "machine.start"']), (["audit", "verify"], ["is whole", "4711", "host-b has heard of entry 4700"]), (["version"], ["novacron 0."]),
 ])
 def test_text_and_json(bed, arguments, words):
     out = bed.cli(*arguments)

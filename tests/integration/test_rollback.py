@@ -203,8 +203,8 @@ def test_a_completed_migration_moves_back(cluster):
     assert "moved since" in refused.value.message
 
 
-@pytest.mark.parametrize("point", ["rollback-2-after", "rollback-5-before", "rollback-5-after", "rollback-8-before"])
-def test_killed_while_moving_back(cluster, point):
+@pytest.mark.parametrize("point", POINTS)
+def test_killed_at_each_step_of_moving_back(cluster, point):
     c = cluster
     m, origin, node = move(c)
     restart(node, f"{point}:kill")
@@ -299,7 +299,7 @@ def test_tampering_is_seen(cluster, how):
     kept = c.other(node).call("audit.list", kind="audit.peer-head", about=node.name)[0]["detail"]
     node.stop()
     journal = os.path.join(node.data_dir, "journal.db")
-    before = node.cli("--json", "audit", "verify", "--file", journal)
+    before = node.cli("--json", "audit", "verify", "--file", journal, check=False)  # after an earlier case its chain is whole, and says so
     last = json.loads(before.stdout)["seq"]
     if how == "altered":
         tamper(node, f"UPDATE audit SET actor='uid:0' WHERE seq={last - 5}")

@@ -278,6 +278,11 @@ def main():
             except (Violation, AssertionError, TimeoutError, OSError, Refused, RuntimeError) as problem:
                 print(f"VIOLATED in number {number} of seed {options.seed}: {problem} ({soak.did})", flush=True)
                 raise SystemExit(1) from problem
+        for node in (c.a, c.b):
+            report = node.call("audit.verify")
+            if not report["ok"]:
+                print(f"VIOLATED: the transaction log of {node.name}: {report['problem']}")
+                raise SystemExit(1)
         rate = soak.arrived / soak.wanted if soak.wanted else 1
         summary = {"count": options.count, "seed": options.seed, "samples": c.observer.samples, "double": c.observer.double,
                    "outcomes": soak.kinds, "counted": soak.wanted, "arrived": soak.arrived, "success": rate}

@@ -396,6 +396,34 @@ heads_are_read(void)
   }
 }
 
+/* A journal of before there was a log gets one, and keeps what it had. */
+static void
+an_older_journal_begins_one(Fixture *f, gconstpointer data)
+{
+  NcRight right;
+
+  tamper(f, "DROP TABLE audit; DROP TABLE rollback; DELETE FROM setting; PRAGMA user_version=1");
+  g_autoptr(NcJournal) journal = nc_journal_open(f->path, NULL);
+  g_assert_nonnull(journal);
+  g_assert_true(nc_journal_get_right(journal, "web1", &right, NULL));
+  g_assert_cmpint(right.state, ==, NC_RIGHT_HELD);
+  g_assert_cmpuint(verify(f, NULL), ==, 0);
+  const NcAuditFilter all = { .limit = 0 };
+  nc_autojson json_t *list = nc_journal_list_audit(journal, &all, NULL);
+  g_assert_cmpuint(json_array_size(list), ==, 1);
+  g_assert_cmpstr(nc_json_string_or(json_array_get(list, 0), "kind", ""), ==, "audit.begun");
+}
+
+/* Not so one whose log was emptied: its beginning is remembered elsewhere in the journal. */
+static void
+an_emptied_log_is_not_begun_again(Fixture *f, gconstpointer data)
+{
+  tamper(f, "DELETE FROM audit; CREATE TRIGGER audit_update BEFORE UPDATE ON audit BEGIN SELECT RAISE(ABORT, ''); END");
+  g_autoptr(NcJournal) journal = nc_journal_open(f->path, NULL);
+  g_assert_nonnull(journal);
+  g_assert_cmpuint(verify(f, NULL), ==, 1);
+}
+
 static void
 other_files_are_no_journals(Fixture *f, gconstpointer data)
 {
@@ -428,6 +456,8 @@ main(int argc, char **argv)
   TEST(a_long_detail_is_replaced_by_its_hash);
   TEST(a_crash_leaves_it_whole);
   TEST(a_seal_is_the_nodes);
+  TEST(an_older_journal_begins_one);
+  TEST(an_emptied_log_is_not_begun_again);
   TEST(other_files_are_no_journals);
   g_test_add_func("/store/audit/heads_are_read", heads_are_read);
   return g_test_run();
