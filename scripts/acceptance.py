@@ -111,6 +111,7 @@ def main():
         fifty(table)
     if "faults" in chosen:
         tests(table, "faults: one runner, nothing lost, cause and side named", "tests/integration/test_faults.py")
+        tests(table, "rollback: killed at each of its steps; the transaction log shows every tampering", "tests/integration/test_rollback.py")
     if "resume" in chosen:
         tests(table, "20 resets of all connections, 60 s without link, new address, one of two paths dies",
               "tests/integration/test_paths.py")

@@ -13,11 +13,8 @@
 typedef struct {
   gpointer data; /* the first argument of all */
 
-  /*
-   * The checkpoint of ${vm} on this node that is meant: ${wanted}, or with NULL the last one taken before ${migration}.
-   * NC_ERROR_NOT_FOUND if there is none. Caller frees.
-   */
-  char *(*find)(gpointer data, const char *vm, const char *migration, const char *wanted, GError **error);
+  /* Is ${checkpoint} one of ${vm}'s, on this node, and ready? NC_ERROR_NOT_FOUND, _CONFLICT. Asked before anything is begun. */
+  bool (*check)(gpointer data, const char *checkpoint, const char *vm, GError **error);
 
   /* Step 3: is all of it there, by its hashes? NC_ERROR_CORRUPT names what is lost. Changes nothing. */
   bool (*verify)(gpointer data, const char *checkpoint, char **ret_detail, GError **error);

@@ -154,22 +154,21 @@ nc_rollbacks_check_completed(json_t *record, GError **error)
                  attention ? attention : "the machine is where it was, there is nothing to undo");
 }
 
-/* A checkpoint that is there and whole. Caller frees. */
-static char *
-nc_rollbacks_find_checkpoint(NcRollbacks *rollbacks, json_t *record, const char *wanted, GError **error)
+/* It is there and whole. */
+static bool
+nc_rollbacks_check_checkpoint(NcRollbacks *rollbacks, json_t *record, const char *checkpoint, GError **error)
 {
   const char *id = nc_json_string_or(record, "id", "?"), *vm = nc_json_string_or(record, "vm", "?");
   const NcRollbackSteps *steps = rollbacks->checkpoints;
-  g_autofree char *found = steps ? steps->find(steps->data, vm, id, wanted, error) : NULL;
   g_autofree char *detail = NULL;
 
   if (!steps)
-    nc_fail(error, NC_ERROR_NOT_FOUND,
-            "migration %s has no checkpoint on %s: none was taken before it. The machine can move back as it is: novacron rollback "
-            "%s --back",
-            id, nc_nodes_self(rollbacks->deps->nodes), id);
-  /* Before anything is touched; step 3 does it again, for the record. */
-  return found && steps->verify(steps->data, found, &detail, error) ? g_steal_pointer(&found) : NULL;
+    return nc_fail(error, NC_ERROR_NOT_FOUND,
+                   "migration %s has no checkpoint on %s: none was taken before it. The machine can move back as it is: novacron "
+                   "rollback %s --back",
+                   id, nc_nodes_self(rollbacks->deps->nodes), id);
+  /* Before anything is touched; step 3 reads it again, for the record. */
+  return steps->check(steps->data, checkpoint, vm, error) && steps->verify(steps->data, checkpoint, &detail, error);
 }
 
 static NcRollback *
@@ -190,14 +189,14 @@ nc_rollbacks_order_back(NcRollbacks *rollbacks, json_t *record, GError **error)
 }
 
 static NcRollback *
-nc_rollbacks_order_checkpoint(NcRollbacks *rollbacks, json_t *record, const char *wanted, GError **error)
+nc_rollbacks_order_checkpoint(NcRollbacks *rollbacks, json_t *record, const char *checkpoint, GError **error)
 {
-  g_autofree char *checkpoint = nc_rollbacks_find_checkpoint(rollbacks, record, wanted, error);
   const NcRollbackOrder order = { .mode = NC_RB_TO_CHECKPOINT,
                                   .migration = nc_json_string_or(record, "id", "?"),
                                   .vm = nc_json_string_or(record, "vm", "?"),
                                   .checkpoint = checkpoint };
-  return checkpoint ? nc_rollback_new(rollbacks->deps->journal, &order, true, error) : NULL;
+  return nc_rollbacks_check_checkpoint(rollbacks, record, checkpoint, error) ? nc_rollback_new(rollbacks->deps->journal, &order, true, error)
+                                                                            : NULL;
 }
 
 static bool

@@ -57,7 +57,7 @@ typedef struct {
   bool resolved;        /* the operator said: run here */
   int64_t verifying_since_us;
   bool attention;       /* a human was asked */
-  const GError *rollback_reason; /* borrowed, while it is rolled back */
+  const GError *rollback_reason; /* borrowed, while it is rolled back from before the release; else NULL */
 } NcSource;
 
 /* Everything up to COPYING. On error nothing is undone: the caller aborts. */

@@ -45,11 +45,9 @@ nc_source_rollback_stop(gpointer data, NcRollbackResult *result, GError **error)
   NcSource *s = data;
   NcMigration *m = s->m;
 
-  if (m->state == NC_S_ABORTING) {
-    g_autofree char *why = g_strdup(s->rollback_reason ? s->rollback_reason->message : "it is rolled back");
-    g_autoptr(GError) reason = g_error_new_literal(NC_ERROR, s->rollback_reason ? s->rollback_reason->code : NC_ERROR_CANCELLED, why);
-    nc_migration_tell(m, json_pack("{s:s, s:s, s:o}", "type", "mig_abort", "migration", m->id, "error", nc_error_to_json(reason)), NULL);
-  }
+  if (s->rollback_reason) /* before the release: it does not know yet */
+    nc_migration_tell(m, json_pack("{s:s, s:s, s:o}", "type", "mig_abort", "migration", m->id, "error", nc_error_to_json(s->rollback_reason)),
+                      NULL);
   nc_source_end_mover(s);
   result->detail = g_strdup_printf("the mover on the source has ended: nothing flows to %s any more", m->peer);
   return true;
@@ -79,7 +77,7 @@ nc_source_rollback_fence(gpointer data, NcRollbackResult *result, GError **error
   NcRight right;
 
   if (!nc_journal_get_right(m->deps->journal, m->vm, &right, &problem)) {
-    if (m->state != NC_S_ABORTING) {
+    if (!s->rollback_reason) {
       g_propagate_error(error, g_steal_pointer(&problem));
       return false;
     }
