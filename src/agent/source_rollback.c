@@ -149,9 +149,33 @@ nc_source_rollback_memory(gpointer data, NcRollbackResult *result, GError **erro
   return true;
 }
 
+/*
+ * QEMU lets the guest go on as soon as its migration is ended. That step 2 is recorded as done is a story; what allows it
+ * is the right, so that is asked once more. Before the release only a journal that can't be read is let pass.
+ */
+static bool
+nc_source_rollback_must_hold(NcSource *s, GError **error)
+{
+  NcMigration *m = s->m;
+  g_autoptr(GError) problem = NULL;
+  NcRight right;
+
+  if (!nc_journal_get_right(m->deps->journal, m->vm, &right, &problem)) {
+    if (s->rollback_reason)
+      return true;
+    g_propagate_error(error, g_steal_pointer(&problem));
+    return false;
+  }
+  return right.state == NC_RIGHT_HELD ||
+         nc_fail(error, NC_ERROR_CONFLICT, "the right to run %s is %s on the source (%s), epoch %" G_GUINT64_FORMAT ": it is not let go on", m->vm,
+                 nc_right_name(right.state), nc_nodes_self(m->deps->nodes), right.epoch);
+}
+
 static bool
 nc_source_rollback_devices(gpointer data, NcRollbackResult *result, GError **error)
 {
+  if (!nc_source_rollback_must_hold(data, error))
+    return false;
   nc_source_rollback_drain(data); /* a restarted novacrond may begin here */
   if (!nc_source_resume_end_migration(data, error))
     return false;
