@@ -269,6 +269,10 @@ def test_requests_and_heads_are_in_the_log(cluster):
     assert created[0]["actor"] == "uid:root" and created[0]["detail"]["args"]["vm"] == VM
     results = [e for e in origin.call("audit.list", kind="request.result", about=m["id"])]
     assert results[-1]["detail"]["request"] == created[0]["seq"] and results[-1]["detail"]["ok"]
+    assert origin.cli("cancel", "m-nobody", check=False).returncode == 4
+    result, request = origin.call("audit.list", about="m-nobody")
+    assert request["actor"] == "uid:0" and request["detail"]["from"] == "UNIX socket" and request["detail"]["op"] == "migration.cancel"
+    assert result["detail"]["request"] == request["seq"] and result["detail"]["error"]["code"] == "not_found"
     for one, other in ((c.a, c.b), (c.b, c.a)):
         wait_for(lambda: one.call("audit.list", kind="audit.peer-head", about=other.name), 10, "the other's head")
         report = one.call("audit.verify")
