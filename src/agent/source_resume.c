@@ -125,6 +125,7 @@ nc_source_resume_guest(NcSource *s, GError **error)
   g_clear_pointer(&s->preempt_keeper, nc_keeper_free);
   nc_qemu_closefd(qmp, NC_KEEPER_NAME, NULL);
   nc_qemu_closefd(qmp, NC_KEEPER_PREEMPT_NAME, NULL);
+  nc_source_disks_undo(m, qmp);
   if (!ended)
     return false;
   if (!s->was_running || nc_qemu_cont_after_migration(qmp, NC_RESUME_CONT_MS, error))
