@@ -4,6 +4,7 @@
  * started, or refused, or lost; and the source is told which.
  */
 #include "agent/destination.h"
+#include "agent/destination_disks.h"
 #include "agent/liveness.h"
 #include "agent/spare_monitor.h"
 #include "base/fault.h"
@@ -76,6 +77,7 @@ nc_destination_refuse(NcMigration *m, const char *outcome, const GError *reason)
     g_clear_error(&error);
   }
   nc_fault_point("destination-after-refuse");
+  nc_destination_remove_disks(m);
   nc_migration_step(m, NC_EV_REFUSE, reason->message);
   nc_migration_tell(m, json_pack("{s:s, s:s, s:o}", "type", "mig_refused", "migration", m->id, "error", nc_error_to_json(reason)),
                     NULL);
@@ -197,7 +199,7 @@ nc_destination_take(NcDestination *d, bool postcopy)
 
   if (!qmp)
     nc_fail(&error, NC_ERROR_QEMU, "QEMU on the destination (%s) died before it could start the machine", nc_nodes_self(m->deps->nodes));
-  else if (!postcopy || nc_destination_await_package(d, qmp, &error)) {
+  else if ((!postcopy || nc_destination_await_package(d, qmp, &error)) && nc_destination_end_exports(m, qmp, &error)) {
     nc_fault_point("destination-before-take");
     nc_migration_set(m, "postcopy", json_boolean(postcopy)); /* a crash must not make us forget that pages are missing */
     nc_migration_persist(m, false, NULL);
@@ -213,6 +215,7 @@ nc_destination_take(NcDestination *d, bool postcopy)
     return;
   nc_destination_find_resume(d);
   nc_fault_point("destination-after-cont");
+  nc_destination_keep_disks(m);
   nc_migration_step(m, postcopy ? NC_EV_CONT_POSTCOPY : NC_EV_CONT, d->running ? NULL : "paused, as it was at the source");
   d->running_since_us = nc_mono_us();
   nc_destination_say_started(d);

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* What the destination does until it can receive: may it, the machine's record, INCOMING on disk, the mover, QEMU. */
 #include "agent/destination.h"
+#include "agent/destination_disks.h"
 #include "agent/shadow_budget.h"
 #include "agent/spare_monitor.h"
 #include "base/bytes.h"
@@ -51,7 +52,8 @@ nc_destination_start_mover(NcMigration *m, json_t *request, GError **error)
   }
   uint32_t frames = nc_destination_shadow_frames(m, request);
   return nc_mover_process_send_shadow(mover, frames, error) &&
-         nc_migration_tell(m, json_pack("{s:s, s:s, s:I}", "type", "mig_accepted", "migration", m->id, "shadow_frames", (json_int_t)frames),
+         nc_migration_tell(m, json_pack("{s:s, s:s, s:I, s:o}", "type", "mig_accepted", "migration", m->id, "shadow_frames", (json_int_t)frames,
+                                        "disks", nc_destination_disk_verdicts(request)),
                            error);
 }
 
@@ -72,7 +74,7 @@ nc_destination_connect_qemu(NcMigration *m, const char *path, bool preempt, GErr
 bool
 nc_destination_prepare(NcMigration *m, json_t *request, GError **error)
 {
-  if (!nc_destination_start_mover(m, request, error))
+  if (!nc_destination_start_mover(m, request, error) || !nc_destination_make_disks(m, request, error))
     return false;
   if (!nc_machine_lease_launch_incoming(m->lease, error))
     return false;
@@ -88,7 +90,8 @@ nc_destination_prepare(NcMigration *m, json_t *request, GError **error)
   if (postcopy && !nc_spare_monitor_keep(m, qmp, &problem))
     nc_migration_note(m, "warning", "if novacrond is restarted in post-copy, it may not reach QEMU any more: %s", problem->message);
   g_autofree char *path = g_build_filename(nc_machine_lease_run_dir(m->lease), "in.sock", NULL);
-  return nc_qemu_migrate_incoming(qmp, path, error) && nc_destination_connect_qemu(m, path, nc_qemu_has_preempt_channel(qmp), error);
+  return nc_destination_export_disks(m, request, error) && nc_qemu_migrate_incoming(qmp, path, error) &&
+         nc_destination_connect_qemu(m, path, nc_qemu_has_preempt_channel(qmp), error);
 }
 
 static json_t *
@@ -117,13 +120,13 @@ nc_destination_claim_epoch(NcMigration *m, const NcRight *present, GError **erro
 }
 
 static bool
-nc_destination_check_node(const NcMigrationsDeps *deps, json_t *spec_json, GError **error)
+nc_destination_check_node(const NcMigrationsDeps *deps, json_t *request, GError **error)
 {
-  g_autoptr(NcMachineSpec) spec = nc_machine_spec_from_json(spec_json, error);
+  g_autoptr(NcMachineSpec) spec = nc_machine_spec_from_json(json_object_get(request, "spec"), error);
   if (!spec)
     return false;
   uint64_t reserved = nc_machines_reserved_bytes(deps->machines);
-  if (!nc_suitability_check(spec, deps->config->qemu_binary, reserved, error)) {
+  if (!nc_destination_judge_disks(request, spec, error) || !nc_suitability_check(spec, deps->config->qemu_binary, reserved, error)) {
     g_prefix_error(error, "the destination (%s) can't run this machine: ", nc_nodes_self(deps->nodes));
     return false;
   }
@@ -147,7 +150,7 @@ nc_destination_migration_start(const NcMigrationsDeps *deps, const char *peer_no
     nc_fail(error, NC_ERROR_PROTOCOL, "the migration's id, machine name or specification is malformed");
     return NULL;
   }
-  if (!nc_journal_get_right(deps->journal, vm, &present, error) || !nc_destination_check_node(deps, spec, error))
+  if (!nc_journal_get_right(deps->journal, vm, &present, error) || !nc_destination_check_node(deps, message, error))
     return NULL;
 
   NcMigration *m = nc_migration_new(deps, false, id, vm, peer_node, (uint64_t)epoch,

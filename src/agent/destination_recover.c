@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* What a novacrond that was restarted makes of a migration to here: by the run right on disk, and by what QEMU says. */
 #include "agent/destination.h"
+#include "agent/destination_disks.h"
 #include "agent/spare_monitor.h"
 #include "base/ident.h"
 #include "base/log.h"
@@ -57,6 +58,7 @@ nc_destination_recover_arrived(NcMigration *m, NcQmp *qmp)
 {
   nc_qemu_announce_self(qmp, NC_ANNOUNCE_MS, NULL);
   nc_spare_monitor_end(qmp);
+  nc_destination_keep_disks(m);
   m->state = NC_D_RUNNING;
   nc_migration_step(m, NC_EV_DONE, "novacrond was restarted; the machine runs here");
   nc_machine_lease_end(g_steal_pointer(&m->lease), NC_LEASE_ARRIVED);
@@ -74,8 +76,12 @@ nc_destination_recover_held(NcMigration *m)
   nc_autojson json_t *record = nc_migration_snapshot(m);
   bool paused = !nc_json_bool_or(record, "was_running", true);
   bool fetching = m->lease && nc_machine_lease_is_alive(m->lease) && nc_destination_is_fetching(qmp, record);
+  if (qmp && !nc_destination_end_exports(m, qmp, &error)) /* the crash may have come before it */
+    nc_migration_note(m, "warning", "%s", error->message);
+  g_clear_error(&error);
   bool runs = qmp && (paused || nc_qemu_is_running(qmp) || nc_qemu_cont(qmp, &error));
   if (fetching && nc_machine_lease_is_alive(m->lease)) {
+    nc_destination_keep_disks(m);
     nc_destination_recover_fetching(m, !paused, runs);
     return;
   }
@@ -108,6 +114,8 @@ nc_destination_migration_recover(NcMigration *m, const NcRight *right)
     nc_destination_refuse(m, "failed", error);
   } else {
     m->state = NC_D_REFUSED;
+    if (right->epoch == m->epoch && right->state == NC_RIGHT_REFUSED) /* only then it is certain that nobody has them */
+      nc_destination_remove_disks(m);
     nc_migration_finish(m, "failed", error);
   }
 }

@@ -28,7 +28,7 @@ typedef enum {
   /* source */
   NC_S_WAITING,    /* for the time of the next attempt */
   NC_S_PREPARING,  /* destination, movers and QEMU are being readied; ends with DEST_READY or a failure */
-  NC_S_COPYING,    /* memory flows, the guest runs here; ends when QEMU stops the guest */
+  NC_S_COPYING,    /* disks and memory flow, the guest runs here; ends when QEMU stops the guest */
   NC_S_SWITCHING,  /* the guest is stopped here, the right still ours; cancel is the last chance */
   NC_S_RELEASED,   /* RELEASED is durable; GRANT may be anywhere; only the destination's word ends this */
   NC_S_SERVING,    /* post-copy: the destination runs it and still needs pages of our QEMU */
@@ -51,7 +51,7 @@ typedef enum {
 } NcHandoffState;
 
 typedef enum {
-  NC_EV_DEST_READY,    /* both movers proved the key and QEMU has connected */
+  NC_EV_DEST_READY,    /* both movers proved the key and QEMU has connected, or disks are to be copied first */
   NC_EV_GUEST_STOPPED, /* QEMU's STOP at the source */
   NC_EV_RELEASE,       /* RELEASED was written */
   NC_EV_STARTED,       /* the destination says it runs */

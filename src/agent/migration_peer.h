@@ -7,8 +7,9 @@
  *   source -> destination
  *   mig_probe    {vm}                        which epoch do you know?
  *   mig_prepare  {migration, vm, running, epoch, spec, psk, streams,
- *                 compression, pause_budget_ms, max_downtime_ms, path_timeout_ms, shadow_frames, postcopy}
- *                                            postcopy: it may become one, so both QEMUs get ready for it
+ *                 compression, pause_budget_ms, max_downtime_ms, path_timeout_ms, shadow_frames, postcopy, disks}
+ *                                            postcopy: it may become one, so both QEMUs get ready for it;
+ *                                            disks: that may have to be copied (disk_offer.h)
  *   mig_abort    {migration, error}          before release: throw it away
  *   mig_query    {migration, vm, epoch, wire}
  *                                            what became of it? As first message of a session: from then on it is that
@@ -21,8 +22,9 @@
  *   destination -> source
  *   mig_probed   {epoch, right, paths, postcopy}
  *                                            postcopy: QEMUs there can wait for pages; paths: where movers may connect to, "" for where the agent is
- *   mig_accepted {migration, shadow_frames}  INCOMING(epoch) is durable, the mover takes connections, QEMU is
- *                                            being started
+ *   mig_accepted {migration, shadow_frames, disks}
+ *                                            INCOMING(epoch) is durable, the mover takes connections, QEMU is
+ *                                            being started; disks: {name, copied} of each that was offered
  *   mig_prepared {migration}                 QEMU waits for its mover
  *   mig_refused  {migration, error}          REFUSED(epoch) is durable
  *   mig_started  {migration, epoch, resume_us, sha256, stream_bytes, postcopy, broken}

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* The source's side of a check: its own machine, the way, and what the destination says. */
 #include "agent/preflight.h"
+#include "agent/disk_offer.h"
 #include "agent/way.h"
 #include "base/check.h"
 #include "base/ident.h"
@@ -20,6 +21,7 @@ typedef struct {
   const char *vm, *to;
   json_t *checks;
   json_t *spec;   /* owned; NULL: no such machine */
+  GPtrArray *disks; /* offered; NULL: not looked at */
   NcPeer *peer;   /* owned; NULL: not reached */
   int64_t rtt_us;
 } NcPreflight;
@@ -46,6 +48,9 @@ nc_preflight_blockers(NcPreflight *p)
   else
     nc_check_add(p->checks, "blockers", NC_CHECK_OK, NULL, "QEMU knows of no device that can't be migrated");
   nc_qemu_migration_info_clear(&info);
+  g_autoptr(NcMachineSpec) spec = qmp ? nc_machine_spec_from_json(p->spec, NULL) : NULL;
+  if (spec)
+    p->disks = nc_disk_offers_new(spec, qmp);
   nc_machine_lease_end(lease, NC_LEASE_STAYS);
 }
 
@@ -152,7 +157,10 @@ nc_preflight_destination(NcPreflight *p)
   size_t i;
   json_t *check;
 
-  nc_autojson json_t *answer = nc_way_ask(p->peer, json_pack("{s:s, s:s, s:O}", "type", "mig_check", "vm", p->vm, "spec", p->spec), "mig_checked", &error);
+  json_t *question = json_pack("{s:s, s:s, s:O}", "type", "mig_check", "vm", p->vm, "spec", p->spec);
+  if (p->disks)
+    json_object_set_new(question, "disks", nc_disk_offers_to_json(p->disks));
+  nc_autojson json_t *answer = nc_way_ask(p->peer, question, "mig_checked", &error);
   if (!answer) {
     nc_check_add(p->checks, "destination", NC_CHECK_UNKNOWN, "novacron version on both nodes", "%s", error->message);
     return;
@@ -197,6 +205,8 @@ nc_preflight_check(const NcMigrationsDeps *deps, json_t *args, GError **error)
   json_t *result = json_pack("{s:s, s:s, s:s, s:s, s:o}", "vm", p.vm, "from", nc_nodes_self(deps->nodes), "to", p.to, "verdict",
                              nc_verdict_name(nc_checks_worst(p.checks)), "checks", p.checks);
   nc_peer_free(p.peer);
+  nc_disk_offers_end_proof(p.disks);
+  g_clear_pointer(&p.disks, g_ptr_array_unref);
   json_decref(p.spec);
   return result;
 }

@@ -4,7 +4,7 @@
  * changing anything: the operation migration.check, and the destination's answers.
  *
  *   source -> destination
- *   mig_check    {vm, spec}   what speaks against it on your side?
+ *   mig_check    {vm, spec, disks}  (disk_offer.h) what speaks against it on your side?
  *   mig_load     {data}       no answer; to be thrown away
  *   mig_measure  {}           has all of that arrived?
  *

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* What the destination says of itself before a migration. */
 #include "agent/destination.h"
+#include "agent/disk_offer.h"
 #include "agent/preflight.h"
 #include "base/check.h"
 #include "base/ident.h"
@@ -56,6 +57,21 @@ nc_preflight_disk_space(const NcMigrationsDeps *deps, json_t *checks)
                "%" G_GUINT64_FORMAT " MiB free for %s", free_mib, deps->config->data_dir);
 }
 
+/* Those that would come along; what is left in ${spec} must be there. */
+static void
+nc_preflight_disks(json_t *message, NcMachineSpec *spec, json_t *checks)
+{
+  g_autoptr(GError) error = NULL;
+  g_autoptr(GPtrArray) offers = nc_disk_offers_from_json(json_object_get(message, "disks"), spec, &error);
+
+  if (!offers) {
+    nc_check_add(checks, "disk", NC_CHECK_FAILED, "the same version of NovaCron on both nodes", "%s", error->message);
+    return;
+  }
+  nc_disk_offers_judge(offers, checks);
+  nc_disk_offers_strip(offers, spec);
+}
+
 static json_t *
 nc_preflight_answer(const NcMigrationsDeps *deps, json_t *message)
 {
@@ -69,6 +85,7 @@ nc_preflight_answer(const NcMigrationsDeps *deps, json_t *message)
                  error ? error->message : "no name");
   } else {
     uint64_t reserved = nc_machines_reserved_bytes(deps->machines);
+    nc_preflight_disks(message, spec, checks);
     nc_suitability_list(spec, deps->config->qemu_binary, reserved, checks);
     nc_preflight_run_right(deps, vm, checks);
   }

@@ -58,6 +58,28 @@ nc_source_adjust_downtime_limit(NcSource *s, NcQmp *qmp, int64_t limit_ms)
     nc_migration_set(s->m, "downtime_limit_ms", json_integer(aim));
 }
 
+/* What disks will add to the pause is not QEMU's; as long as that is too much, memory is sent round after round. */
+static int64_t
+nc_source_less_disks(NcSource *s, int64_t limit_ms)
+{
+  int64_t disks_ms = s->disks ? nc_source_disks_pause_ms(s->disks) : 0;
+  return MAX(limit_ms - disks_ms, disks_ms > limit_ms ? 1 : limit_ms / 10);
+}
+
+/* A bar that goes back would lie less about rounds than about progress: the best seen is kept. */
+static void
+nc_source_record_progress(NcSource *s, uint64_t ram_total, uint64_t ram_remaining)
+{
+  uint64_t total = 0, left = 0;
+
+  if (s->disks)
+    nc_source_disks_bytes(s->disks, &total, &left);
+  total += ram_total;
+  left += MIN(ram_remaining, ram_total);
+  if (total > 0)
+    nc_migration_set(s->m, "progress", json_integer(MAX((int64_t)((double)(total - left) * 95 / (double)total), nc_migration_int(s->m, "progress"))));
+}
+
 static void
 nc_source_record_ram(NcSource *s, const NcQemuMigrationInfo *info)
 {
@@ -75,11 +97,7 @@ nc_source_record_ram(NcSource *s, const NcQemuMigrationInfo *info)
   nc_migration_set(m, "rate_bps", json_integer(rate));
   nc_migration_set(m, "expected_downtime_ms", json_integer((json_int_t)info->expected_downtime_ms));
   nc_migration_set(m, "elapsed_ms", json_integer(elapsed_us / 1000));
-  if (total > 0) {
-    /* A bar that goes back would lie less about rounds than about progress: keep the best seen. */
-    int64_t percent = (int64_t)((total - MIN(remaining, total)) * 95 / total);
-    nc_migration_set(m, "progress", json_integer(MAX(percent, nc_migration_int(m, "progress"))));
-  }
+  nc_source_record_progress(s, total, remaining);
 }
 
 void
@@ -100,7 +118,7 @@ nc_source_poll_qemu(NcSource *s)
   if (s->m->state == NC_S_COPYING) {
     g_autoptr(GError) error = NULL;
     const NcPauseFacts facts = nc_source_pause_facts(s);
-    int64_t limit_ms = nc_pause_limit_ms(&facts);
+    int64_t limit_ms = nc_source_less_disks(s, nc_pause_limit_ms(&facts));
     nc_source_adjust_downtime_limit(s, qmp, limit_ms);
     if (!nc_source_forecast_take(s->forecast, qmp, &info, limit_ms, nc_pause_likely_overhead_ms(&facts), &error))
       nc_source_fail(s, error->code, "%s", error->message);
@@ -109,10 +127,16 @@ nc_source_poll_qemu(NcSource *s)
 }
 
 /*
- * The guest is stopped. QEMU is told to go on at once, and while the device
+ * The guest is stopped. Disks that are copied are equal now, or everything is undone. QEMU is told to go on at once, and while the device
  * state flows the right is released on disk; only then may the mover send the
  * grant. Until the release is on disk everything can still be undone.
  */
+static bool
+nc_source_must_stop_now(gpointer data)
+{
+  return nc_source_must_stop(data);
+}
+
 static void
 nc_source_switchover(NcSource *s)
 {
@@ -127,7 +151,7 @@ nc_source_switchover(NcSource *s)
     nc_fail(&error, NC_ERROR_CANCELLED, "cancelled at the switchover");
   else if (!qmp)
     nc_fail(&error, NC_ERROR_QEMU, "the QEMU on the source died at the switchover");
-  else if (nc_qemu_migrate_continue(qmp, &error)) {
+  else if ((!s->disks || nc_source_disks_end(s->disks, qmp, nc_source_must_stop_now, s, &error)) && nc_qemu_migrate_continue(qmp, &error)) {
     nc_fault_point("source-before-release");
     nc_migration_move_right(m, NC_RIGHT_HELD, s->held_epoch, NC_RIGHT_RELEASED, m->epoch, &error);
   }
@@ -210,6 +234,10 @@ nc_source_on_mover(NcSource *s, json_t *event)
     }
   } else if (g_str_equal(name, "progress") || g_str_equal(name, "done")) {
     nc_migration_take_progress(s->m, event);
+    if (s->disks && nc_source_disks_have_begun(s->disks))
+      nc_source_disks_on_progress(s->disks, event);
+  } else if (g_str_equal(name, "disk_closed")) {
+    nc_log(NC_LOG_INFO, "agent", "migration %s: disk %d: %s", s->m->id, (int)nc_json_int_or(event, "index", -1), nc_json_string_or(event, "message", ""));
   } else if (g_str_equal(name, "shut")) {
     nc_source_on_shut(s, event);
   } else if (g_str_equal(name, "opaque")) {
@@ -289,6 +317,42 @@ nc_source_check_path(NcSource *s)
     nc_source_abort(s, error);
 }
 
+/* Disks, until it is the memory's time; then both. */
+static bool
+nc_source_copy_disks(NcSource *s, GError **error)
+{
+  NcQmp *qmp = nc_machine_lease_qmp(s->m->lease);
+
+  if (!qmp)
+    return nc_fail(error, NC_ERROR_QEMU, "the QEMU on the source died");
+  if (!nc_source_disks_have_begun(s->disks)) {
+    nc_migration_set(s->m, "phase", json_string("disk_copy"));
+    return nc_source_disks_begin(s->disks, qmp, s->max_downtime_ms, error);
+  }
+  if (!nc_source_disks_tick(s->disks, qmp, error))
+    return false;
+  if (s->memory_begun)
+    return true;
+  nc_migration_set(s->m, "elapsed_ms", json_integer((nc_mono_us() - s->started_us) / 1000));
+  g_autoptr(NcMachineSpec) spec = nc_machine_spec_from_json(nc_machine_lease_spec(s->m->lease), NULL);
+  uint64_t memory = spec ? nc_machine_spec_memory_bytes(spec) : 0;
+  nc_source_record_progress(s, memory, memory);
+  if (!nc_source_disks_are_near(s->disks))
+    return true;
+  nc_migration_note(s->m, "disks-in-step", "memory follows");
+  nc_migration_set(s->m, "phase", json_string(nc_handoff_phase(s->m->state)));
+  return nc_source_begin_memory(s, error);
+}
+
+static void
+nc_source_tick_disks(NcSource *s)
+{
+  g_autoptr(GError) error = NULL;
+
+  if (s->disks && s->m->state == NC_S_COPYING && !nc_source_copy_disks(s, &error))
+    nc_source_fail(s, error->code, "%s", error->message);
+}
+
 void
 nc_source_copy(NcSource *s)
 {
@@ -298,7 +362,9 @@ nc_source_copy(NcSource *s)
     g_autoptr(NcInboxItem) item = nc_inbox_pop(s->m->inbox, NC_SOURCE_TICK_MS);
     if (item)
       nc_source_handle(s, item);
-    if (nc_mono_us() >= next_poll && nc_handoff_is_undoable(s->m->state)) {
+    if (nc_handoff_is_undoable(s->m->state))
+      nc_source_tick_disks(s);
+    if (s->memory_begun && nc_mono_us() >= next_poll && nc_handoff_is_undoable(s->m->state)) {
       nc_source_poll_qemu(s);
       next_poll = nc_mono_us() + NC_SOURCE_POLL_US;
     }

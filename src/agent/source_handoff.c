@@ -258,6 +258,7 @@ nc_source_complete(NcSource *s)
   nc_fault_point("source-before-end");
   if (!nc_machine_lease_kill_qemu(m->lease, &error))
     nc_migration_note(m, "warning", "the stopped QEMU on the source could not be ended: %s", error->message);
+  nc_source_disks_set_aside(m);
   if (ending)
     nc_source_await_mover_end(s);
   nc_source_end_mover(s);

@@ -39,6 +39,7 @@ nc_source_free(NcSource *s)
   nc_fd_clear(&s->listener);
   nc_keeper_free(s->keeper);
   nc_keeper_free(s->preempt_keeper);
+  nc_source_disks_free(s->disks);
   nc_source_path_free(s->path);
   nc_source_forecast_free(s->forecast);
   g_free(s->address);

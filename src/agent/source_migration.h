@@ -11,6 +11,7 @@
 #include "agent/keeper.h"
 #include "agent/migration_peer.h"
 #include "agent/rollback.h"
+#include "agent/source_disks.h"
 #include "agent/source_forecast.h"
 #include "agent/source_path.h"
 
@@ -31,6 +32,8 @@ typedef struct {
   bool was_running;     /* a paused machine arrives paused, and stays paused if it comes back */
   NcSourcePath *path;
   NcSourceForecast *forecast;
+  NcSourceDisks *disks; /* those that are copied; NULL: none */
+  bool memory_begun;    /* QEMU was told to migrate; before that, disks are copied */
   int listener;         /* QEMU connects here; -1 */
   NcKeeper *keeper;     /* our own duplicate of the accepted socket; NULL */
   NcKeeper *preempt_keeper; /* and of the second one */
@@ -62,6 +65,9 @@ typedef struct {
 
 /* Everything up to COPYING. On error nothing is undone: the caller aborts. */
 bool nc_source_prepare(NcSource *s, GError **error);
+
+/* QEMU connects and begins, with its keeper. */
+bool nc_source_begin_memory(NcSource *s, GError **error);
 
 /* Copies until the right is released or everything is undone. */
 void nc_source_copy(NcSource *s);

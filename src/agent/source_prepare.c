@@ -165,11 +165,15 @@ nc_source_ask_to_prepare(NcSource *s, const uint8_t psk[NC_MIG_PSK_BYTES], GErro
                 "running", s->was_running, "epoch", (json_int_t)m->epoch, "spec", nc_machine_lease_spec(m->lease), "psk", hex, "streams", s->streams,
                 "compression", s->compression, "pause_budget_ms", s->max_downtime_ms, "max_downtime_ms", s->max_downtime_ms, "path_timeout_ms",
                 m->deps->config->path_timeout_ms, "shadow_frames", (json_int_t)frames, "postcopy", s->postcopy);
+  if (s->disks)
+    json_object_set_new(request, "disks", nc_source_disks_offer(s->disks));
   if (!nc_source_send(s, request, error))
     return false;
   nc_autojson json_t *answer = nc_source_expect(s, "mig_accepted", m->deps->config->prepare_timeout_ms, error);
   if (!answer)
     return false;
+  if (s->disks && !nc_source_disks_take_verdict(s->disks, answer))
+    g_clear_pointer(&s->disks, nc_source_disks_free);
   int64_t agreed = CLAMP(nc_json_int_or(answer, "shadow_frames", 0), 0, (int64_t)frames);
   nc_migration_set(m, "shadow_bytes", json_integer(agreed * NC_SHADOW_PAGE_BYTES));
   return nc_mover_process_send_shadow(m->mover, (uint32_t)agreed, error);
@@ -225,13 +229,14 @@ nc_source_take_preempt(NcSource *s)
  * QEMU connects, and before a byte is forwarded gets a duplicate of our end:
  * from here on the death of mover and agent can't make it resume the guest.
  */
-static bool
-nc_source_start_qemu(NcSource *s, GError **error)
+bool
+nc_source_begin_memory(NcSource *s, GError **error)
 {
   NcMigration *m = s->m;
   NcQmp *qmp = nc_machine_lease_qmp(m->lease);
   if (!qmp)
     return nc_fail(error, NC_ERROR_QEMU, "the QEMU on the source died");
+  s->memory_begun = true;
   g_autofree char *path = g_build_filename(nc_machine_lease_run_dir(m->lease), "out.sock", NULL);
   /* An adopted QEMU may run as another user; the directory is closed to others, and the process is checked below. */
   s->listener = nc_unix_listen(path, 0666, error);
@@ -399,13 +404,13 @@ nc_source_start_mover(NcSource *s, const uint8_t psk[NC_MIG_PSK_BYTES], GError *
 
 /*
  * The destination has accepted and starts its QEMU; meanwhile the movers connect and
- * our QEMU begins, since setting up its dirty tracking takes as long as all the rest.
+ * our QEMU begins, since setting up its dirty tracking takes as long as all the rest. If there are disks to copy, these come first.
  */
 static bool
 nc_source_start_both(NcSource *s, GError **error)
 {
   nc_source_path_dial(s->path);
-  if (!nc_source_start_qemu(s, error) || !nc_source_path_await(s->path, error))
+  if ((!s->disks && !nc_source_begin_memory(s, error)) || !nc_source_path_await(s->path, error))
     return false;
   nc_migration_note(s->m, "movers-connected", "%d connections", s->streams);
   return nc_source_await_readiness(s, error);
@@ -471,6 +476,7 @@ nc_source_prepare(NcSource *s, GError **error)
   nc_qemu_sample_dirty_rate(qmp, NULL); /* for the first forecasts; those later know better */
   if (!nc_source_open_session(s, error) || !nc_source_set_up_qemu(s, qmp, error))
     return false;
+  s->disks = nc_source_disks_new(m, qmp);
   nc_random_bytes(psk, sizeof psk);
   nc_fault_point("source-prepare");
   bool ok = nc_source_start_mover(s, psk, error) && nc_source_ask_to_prepare(s, psk, error);

@@ -129,6 +129,7 @@ nc_source_resume_end_migration(NcSource *s, GError **error)
   g_clear_pointer(&s->preempt_keeper, nc_keeper_free);
   nc_qemu_closefd(qmp, NC_KEEPER_NAME, NULL);
   nc_qemu_closefd(qmp, NC_KEEPER_PREEMPT_NAME, NULL);
+  nc_source_disks_undo(s->m, qmp);
   return ended;
 }
 

@@ -91,7 +91,7 @@ nc_back_receiver_report_shut(NcBackReceiver *b, uint32_t status, GError **error)
   NcChain ours, theirs = { 0 };
 
   atomic_store(&b->mover->shut_passed, true);
-  nc_outbox_position(nc_source_outbox(b->mover->source), &ours);
+  nc_outbox_position(nc_source_outbox(b->mover->source), NC_CHANNEL_MAIN, &ours);
   pthread_mutex_lock(&b->lock);
   bool stated = b->has_digest;
   theirs.offset = b->digest.offset;

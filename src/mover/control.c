@@ -7,6 +7,8 @@
 #include "base/msg.h"
 #include "mover/back_receiver.h"
 #include "mover/back_sender.h"
+#include "mover/disk_sink.h"
+#include "mover/disk_source.h"
 #include "mover/hot.h"
 #include "mover/link.h"
 #include "mover/links.h"
@@ -162,10 +164,12 @@ nc_control_start(NcControl *c, json_t *message, int *fd, GError **error)
     m->source = nc_source_new(m);
     m->back_receiver = nc_back_receiver_new(m);
     m->preempt_sender = nc_preempt_sender_new(m);
+    m->disk_source = nc_disk_source_new(m);
   } else {
     m->sink = nc_sink_new(m);
     m->back_sender = nc_back_sender_new(m);
     m->preempt_receiver = nc_preempt_receiver_new(m);
+    m->disk_sink = nc_disk_sink_new(m);
   }
   c->started = true;
   c->next_progress_us = nc_mono_us();
@@ -249,6 +253,24 @@ nc_control_qemu(NcControl *c, json_t *message, int *fd, GError **error)
   *has = true;
   (is_preempt ? nc_control_start_preempt : nc_control_start_main)(&c->mover, nc_fd_steal(fd));
   return true;
+}
+
+/* A disk's connection to QEMU: of its NBD client at the source, to its NBD server at the destination. */
+static bool
+nc_control_disk(NcControl *c, json_t *message, int *fd, GError **error)
+{
+  NcMover *m = &c->mover;
+  int64_t index;
+
+  if (!nc_json_int(message, "index", 0, NC_WIRE_DISKS_MAX - 1, &index, error))
+    return false;
+  if (!nc_control_is_stream_socket(*fd))
+    return nc_fail(error, NC_ERROR_PROTOCOL, "disk %d: no stream socket came with it", (int)index);
+  bool ok = m->setup.is_source ? nc_disk_source_start(m->disk_source, (unsigned)index, *fd, error)
+                               : nc_disk_sink_start(m->disk_sink, (unsigned)index, *fd, error);
+  if (ok)
+    nc_fd_steal(fd);
+  return ok;
 }
 
 static bool
@@ -337,6 +359,7 @@ static const NcControlOp nc_control_ops[] = {
   { "shadow", true, false, nc_control_shadow },
   { "conn", true, false, nc_control_conn },
   { "qemu", true, false, nc_control_qemu },
+  { "disk", true, false, nc_control_disk },
   { "grant", true, true, nc_control_grant },
   { "rate", true, true, nc_control_rate },
   { "deliver_shut", true, true, nc_control_deliver_shut },

@@ -49,13 +49,23 @@
 /* No more hot pages are asked for while this much of it is under way, or something urgent waits; we look again after a while. */
 #define NC_MOVER_HOT_UNACKED_BYTES (NC_MOVER_PREEMPT_WINDOW_BYTES / 2)
 #define NC_MOVER_HOT_AGAIN_US 1000
+/*
+ * Disks, to the destination: raw bytes that wait for TLS (less would leave an encoder idle), and that may be ahead of what
+ * the destination's QEMU has taken: what 1 Gbit/s holds in 40 ms at a ratio of 3. Equal on both sides, for each disk.
+ */
+#define NC_MOVER_DISK_UNSENT_BYTES (1u << 20)
+#define NC_MOVER_DISK_AHEAD 256u
+#define NC_MOVER_DISK_AHEAD_BYTES (16u << 20)
+/* And back: answers of 16 bytes, to at most some dozens of requests at a time. */
+#define NC_MOVER_DISK_BACK_WINDOW_BYTES (128u << 10)
+#define NC_MOVER_DISK_BACK_BATCHES 256u
 /* Batches of such a channel under way: each costs a hundred bytes of headers, however small it is. */
 #define NC_MOVER_ORDERED_BATCHES 8192u
 /* PONGs that novacrond is told of: QEMU sends about five; one that sends many more is not to keep it busy. */
 #define NC_MOVER_MAX_PONGS 32u
 
-/* Urgent bytes not confirmed: the window of one such channel with its headers, and some statements. */
-#define NC_MOVER_URGENT_BYTES (4u << 20)
+/* Urgent bytes not confirmed: the windows of such channels with their headers, also of all disks, and some statements. */
+#define NC_MOVER_URGENT_BYTES (12u << 20)
 
 /*
  * Unsent bytes the kernel may hold per connection: enough to keep it busy while

@@ -7,6 +7,8 @@
 #include "base/msg.h"
 #include "mover/back_receiver.h"
 #include "mover/back_sender.h"
+#include "mover/disk_sink.h"
+#include "mover/disk_source.h"
 #include "mover/hot.h"
 #include "mover/link.h"
 #include "mover/outbox.h"
@@ -204,7 +206,7 @@ nc_mover_add_totals(NcMover *m, json_t *object)
   NcChain forward, backward, preempt;
 
   if (m->setup.is_source) {
-    nc_outbox_position(nc_source_outbox(m->source), &forward);
+    nc_outbox_position(nc_source_outbox(m->source), NC_CHANNEL_MAIN, &forward);
     nc_ordered_receiver_position(nc_back_receiver_channel(m->back_receiver), &backward);
     nc_ordered_sender_position(nc_preempt_sender_channel(m->preempt_sender), &preempt);
   } else {
@@ -305,6 +307,7 @@ nc_mover_progress(NcMover *m, const char *event, int64_t now_us)
   if (m->setup.is_source)
     nc_mover_add_coding(m, object);
   json_object_set_new(object, "connections", nc_mover_connections(m));
+  json_object_set_new(object, "disks", m->setup.is_source ? nc_disk_source_progress(m->disk_source) : nc_disk_sink_progress(m->disk_sink));
   if (g_str_equal(event, "done"))
     nc_mover_add_totals(m, object);
   return object;

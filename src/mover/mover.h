@@ -7,6 +7,8 @@
  *   destination  ==TLS==> link x N [ decode, verify ] -> sink [ reorder ] -> writer -> QEMU
  *   return path  QEMU -> back sender -> carrier ==TLS==> link -> back receiver -> QEMU
  *   preempt      QEMU -> preempt sender -> carrier ==TLS==> link -> preempt receiver -> QEMU
+ *   disks        QEMU's NBD client -> disk source -> outbox -> link ==TLS==> link -> disk sink -> QEMU's NBD server,
+ *                and its answers -> carrier ==TLS==> link -> disk source -> NBD client
  *
  * Threads. The main thread talks to novacrond and to nobody else (control.c):
  * whatever blocks on QEMU or the network, it still answers, and when
@@ -47,6 +49,10 @@
  * next expected one at the destination (sink.h; more is a protocol error);
  * unacknowledged bytes of the return path and the preempt channel (ordered.h), urgent frames not confirmed (urgent.h), handshakes
  * at a time (link.c). Acknowledgements, pings and pongs are latched, not queued.
+ *
+ * Disks (disk_source.h, disk_sink.h) have two threads each on either side, one for each direction. They are opaque byte
+ * streams of the agents' making: what closes them is news, told and passed on, and no failure. They have their own turns
+ * and windows (outbox.h): a disk that stands still holds up nobody else.
  *
  * Failure. The first error wins: nc_mover_fail() keeps it and wakes the main
  * thread, which tells novacrond, tells the peer (ERROR on every connection that
@@ -92,6 +98,8 @@ typedef struct NcHot NcHot;
 typedef struct NcPreemptSender NcPreemptSender;
 typedef struct NcPreemptReceiver NcPreemptReceiver;
 typedef struct NcUrgent NcUrgent;
+typedef struct NcDiskSource NcDiskSource;
+typedef struct NcDiskSink NcDiskSink;
 
 /* Written by the data path without locks, read for progress. */
 typedef struct {
@@ -171,6 +179,8 @@ typedef struct NcMover {
   NcSink *sink;
   NcBackSender *back_sender;
   NcPreemptReceiver *preempt_receiver;
+  NcDiskSource *disk_source; /* idle unless disks are copied, like disk_sink */
+  NcDiskSink *disk_sink;
   NcShadow *shadow; /* NULL: pages are not kept. The reader's or the writer's */
 } NcMover;
 

@@ -8,8 +8,8 @@
 #include <string.h>
 #include <time.h>
 
-const NcOrderedChannel nc_ordered_return_path = { NC_CHANNEL_RETURN, "return-path", NC_MOVER_BACK_WINDOW_BYTES };
-const NcOrderedChannel nc_ordered_preempt = { NC_CHANNEL_PREEMPT, "preempt", NC_MOVER_PREEMPT_WINDOW_BYTES };
+const NcOrderedChannel nc_ordered_return_path = { NC_CHANNEL_RETURN, "return-path", NC_MOVER_BACK_WINDOW_BYTES, NC_MOVER_ORDERED_BATCHES };
+const NcOrderedChannel nc_ordered_preempt = { NC_CHANNEL_PREEMPT, "preempt", NC_MOVER_PREEMPT_WINDOW_BYTES, NC_MOVER_ORDERED_BATCHES };
 
 /* --- sending --- */
 
@@ -72,7 +72,7 @@ nc_ordered_sender_reserve(NcOrderedSender *s, size_t length, uint64_t *ret_seq, 
 {
   pthread_mutex_lock(&s->lock);
   while (s->offset - s->acked_offset > s->channel->window_bytes - NC_MOVER_BACK_BATCH_BYTES ||
-         s->next_seq - s->next_ack >= NC_MOVER_ORDERED_BATCHES)
+         s->next_seq - s->next_ack >= s->channel->batches)
     pthread_cond_wait(&s->on_ack, &s->lock);
   *ret_seq = s->next_seq++;
   *ret_offset = s->offset;
@@ -188,7 +188,7 @@ nc_ordered_receiver_store(NcOrderedReceiver *r, uint64_t seq, uint64_t offset, c
 {
   pthread_mutex_lock(&r->lock);
   bool next = seq == r->next_seq && offset == r->chain.offset;
-  bool room = r->queued_bytes + raw->len <= r->channel->window_bytes && r->queue.length < NC_MOVER_ORDERED_BATCHES;
+  bool room = r->queued_bytes + raw->len <= r->channel->window_bytes && r->queue.length < r->channel->batches;
   if (next && room) {
     r->next_seq++;
     r->queued_bytes += raw->len;

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * A channel of QEMU's whose bytes must not wait behind bulk: the return path, and the
- * preempt channel of post-copy. One direction, in order, in batches inside urgent frames
+ * A channel of QEMU's whose bytes must not wait behind bulk: the return path, the
+ * preempt channel of post-copy, and what a disk's server answers. One direction, in order, in batches inside urgent frames
  * (urgent.h), which survive lost connections.
  *
  * The sender numbers batches and keeps the chain over them; what is not acknowledged is
@@ -20,6 +20,7 @@ typedef struct {
   uint8_t channel;
   const char *name; /* in messages */
   uint64_t window_bytes; /* that may be unacknowledged; the same on both sides */
+  uint32_t batches;      /* likewise */
 } NcOrderedChannel;
 
 extern const NcOrderedChannel nc_ordered_return_path;
@@ -27,7 +28,7 @@ extern const NcOrderedChannel nc_ordered_preempt;
 
 typedef struct NcOrderedSender NcOrderedSender;
 
-/* ${channel} is static. Lives as long as the process. */
+/* ${channel} is borrowed for ever. Lives as long as the process. */
 NcOrderedSender *nc_ordered_sender_new(NcMover *m, const NcOrderedChannel *channel, const NcBatchPolicy *policy);
 /*
  * Sends ${length} bytes now; blocks while too much is unacknowledged. ${records}: where pages are in them, if they fit one

@@ -19,6 +19,7 @@
 #define NC_OUTBOX_SCARCE_US 500000.0
 #define NC_OUTBOX_SCARCE_SHARE 0.5
 #define NC_OUTBOX_FAR_US 5000 /* a round trip that leaves the building */
+#define NC_OUTBOX_LANES (1 + NC_WIRE_DISKS_MAX)
 
 /* What becomes of one batch; index in the ring: seq % NC_MOVER_MAX_AHEAD. */
 typedef struct {
@@ -57,21 +58,38 @@ typedef struct {
   bool blocks;        /* bulk waits for it */
 } NcOutGrant;
 
-struct NcOutbox {
-  NcMover *mover;
-
-  pthread_mutex_t lock;    /* protects everything below */
-  pthread_cond_t has_raw;  /* for the encoders */
-  pthread_cond_t has_room; /* for the reader */
+/* One channel's batches; all of it is protected by the outbox's lock. */
+typedef struct {
+  uint8_t channel;
+  pthread_cond_t has_room; /* for its reader, */
+  bool reader_waits;       /* which waits now */
+  pthread_cond_t has_acks; /* for who waits until everything has arrived */
 
   /* acked <= taken <= submitted, claimed <= submitted <= acked + NC_MOVER_MAX_AHEAD */
   uint64_t next_submit, next_claim, next_take, next_ack;
   NcOutSlot ring[NC_MOVER_MAX_AHEAD];
-  NcChain chain;      /* of the batches taken */
-  GQueue resend;      /* of GUINT_TO_POINTER(index in ring): before anything new, if the slot is still `queued` */
+  NcChain chain; /* of the batches taken */
+  GQueue resend; /* of GUINT_TO_POINTER(index in ring): before anything new, if the slot is still `queued` */
+
+  uint64_t unsent_raw_bytes;
+  uint64_t in_flight_wire_bytes, in_flight_raw_bytes;
+  uint64_t ahead_batches, ahead_bytes; /* the most the destination accepts unacknowledged */
+  uint64_t sent_wire_bytes;            /* of batches taken, also again */
+  double turn;                         /* its next batch's: the lane with the least is served first */
+} NcOutLane;
+
+struct NcOutbox {
+  NcMover *mover;
+
+  pthread_mutex_t lock;   /* protects everything below */
+  pthread_cond_t has_raw; /* for the encoders */
+
+  NcOutLane *lanes[NC_OUTBOX_LANES]; /* [0]: the main channel; then disks, as they were opened */
+  unsigned lane_count;
+  unsigned next_lane; /* where an encoder looks first */
+  double turn;        /* of the batch that was taken last */
   bool history_failed;
 
-  bool reader_waits; /* now */
   NcTunerWait wait;  /* what the next batch waits for, */
   int64_t wait_since_us;
   double link_share; /* and of the last NC_OUTBOX_SCARCE_US or so, what part of the time it was the link */
@@ -79,14 +97,11 @@ struct NcOutbox {
   NcOutGrant grant;   /* the last one */
   bool brief;
 
-  uint64_t unsent_raw_bytes;
-  uint64_t in_flight_wire_bytes;
-  uint64_t in_flight_raw_bytes;
-  uint64_t ahead_batches, ahead_bytes; /* the most the destination accepts unacknowledged */
+  uint64_t in_flight_wire_bytes; /* of all lanes */
   NcFlight *flight;
   unsigned paths;
 
-  /* raw bytes per second, from acknowledgements */
+  /* raw bytes of the main channel per second, from acknowledgements */
   uint64_t rate_acked_bytes;
   int64_t rate_since_us;
   double raw_rate_bps; /* 0: not known yet */
@@ -96,9 +111,10 @@ struct NcOutbox {
 };
 
 NcRawBatch *
-nc_raw_batch_new(uint64_t offset)
+nc_raw_batch_new(uint8_t channel, uint64_t offset)
 {
   NcRawBatch *batch = g_new0(NcRawBatch, 1);
+  batch->channel = channel;
   batch->offset = offset;
   batch->data = g_malloc(NC_BATCH_RAW_MAX);
   batch->records = g_array_new(FALSE, FALSE, sizeof(NcStreamRecord));
@@ -125,16 +141,41 @@ nc_out_frame_clear(NcOutFrame *frame)
 }
 
 static NcOutSlot *
-nc_outbox_slot(NcOutbox *o, uint64_t seq)
+nc_outbox_slot(NcOutLane *lane, uint64_t seq)
 {
-  return &o->ring[seq % NC_MOVER_MAX_AHEAD];
+  return &lane->ring[seq % NC_MOVER_MAX_AHEAD];
+}
+
+static NcOutLane *
+nc_outbox_main(const NcOutbox *o)
+{
+  return o->lanes[0];
+}
+
+/* NULL: no such channel is open. */
+static NcOutLane *
+nc_outbox_lane_locked(const NcOutbox *o, uint8_t channel)
+{
+  for (unsigned i = 0; i < o->lane_count; i++)
+    if (o->lanes[i]->channel == channel)
+      return o->lanes[i];
+  return NULL;
+}
+
+/* Is there a batch of the lane's that is coded, and none has taken? */
+static bool
+nc_outbox_lane_is_coded(NcOutLane *lane)
+{
+  return lane->next_take < lane->next_submit && nc_outbox_slot(lane, lane->next_take)->payload;
 }
 
 /* How many raw bytes may wait for TLS: of the pause, or in post-copy of a page the guest waits for, a small part. */
 static uint64_t
-nc_outbox_unsent_limit_locked(const NcOutbox *o)
+nc_outbox_unsent_limit_locked(const NcOutbox *o, const NcOutLane *lane)
 {
   uint64_t most = (uint64_t)(o->mover->setup.workers + NC_MOVER_SPARE_BATCHES) * NC_BATCH_RAW_TARGET;
+  if (lane != nc_outbox_main(o))
+    return NC_MOVER_DISK_UNSENT_BYTES;
   if (o->brief)
     return NC_MOVER_MIN_UNSENT_BYTES;
   if (o->raw_rate_bps <= 0)
@@ -144,16 +185,16 @@ nc_outbox_unsent_limit_locked(const NcOutbox *o)
 }
 
 static bool
-nc_outbox_is_full_locked(const NcOutbox *o)
+nc_outbox_is_full_locked(const NcOutbox *o, const NcOutLane *lane)
 {
-  return o->unsent_raw_bytes >= nc_outbox_unsent_limit_locked(o) || o->next_submit - o->next_ack >= NC_MOVER_MAX_AHEAD;
+  return lane->unsent_raw_bytes >= nc_outbox_unsent_limit_locked(o, lane) || lane->next_submit - lane->next_ack >= NC_MOVER_MAX_AHEAD;
 }
 
 uint32_t
 nc_outbox_batch_target(NcOutbox *o)
 {
   pthread_mutex_lock(&o->lock);
-  uint64_t third = nc_outbox_unsent_limit_locked(o) / 3; /* one being read, one encoded, one written */
+  uint64_t third = nc_outbox_unsent_limit_locked(o, nc_outbox_main(o)) / 3; /* one being read, one encoded, one written */
   pthread_mutex_unlock(&o->lock);
   return (uint32_t)CLAMP(third, NC_MOVER_MIN_BATCH_BYTES, NC_BATCH_RAW_TARGET);
 }
@@ -166,13 +207,19 @@ nc_outbox_batch_target(NcOutbox *o)
 static NcTunerWait
 nc_outbox_wait_locked(NcOutbox *o)
 {
-  bool is_coded = o->next_take < o->next_submit && nc_outbox_slot(o, o->next_take)->payload;
+  bool is_coded = false, is_raw = false, reader_waits = false;
 
+  for (unsigned i = 0; i < o->lane_count; i++) {
+    NcOutLane *lane = o->lanes[i];
+    is_coded = is_coded || nc_outbox_lane_is_coded(lane);
+    is_raw = is_raw || lane->next_take < lane->next_submit;
+    reader_waits = reader_waits || lane->reader_waits;
+  }
   if (is_coded || o->in_flight_wire_bytes >= nc_flight_window(o->flight) * NC_OUTBOX_FULL)
     return NC_TUNER_LINK;
-  if (o->next_take < o->next_submit)
+  if (is_raw)
     return NC_TUNER_ENCODERS;
-  return o->reader_waits ? NC_TUNER_LINK : NC_TUNER_NOTHING;
+  return reader_waits ? NC_TUNER_LINK : NC_TUNER_NOTHING;
 }
 
 /* Notes what the next batch waits for, after every change of that. */
@@ -182,7 +229,7 @@ nc_outbox_note_wait_locked(NcOutbox *o)
   int64_t now_us = nc_mono_us();
   double since = (double)(now_us - o->wait_since_us), weight = since / (since + NC_OUTBOX_SCARCE_US);
 
-  if (o->next_submit > 0) /* until QEMU begins, nothing is known */
+  if (nc_outbox_main(o)->next_submit > 0 || o->lane_count > 1) /* until QEMU begins, nothing is known */
     o->link_share += weight * ((o->wait == NC_TUNER_LINK) - o->link_share);
   o->wait = nc_outbox_wait_locked(o);
   o->wait_since_us = now_us;
@@ -192,15 +239,15 @@ nc_outbox_note_wait_locked(NcOutbox *o)
 
 /* Waits for room, and notes whom for: encoded batches that are not taken wait for the link. */
 static void
-nc_outbox_wait_room_locked(NcOutbox *o)
+nc_outbox_wait_room_locked(NcOutbox *o, NcOutLane *lane)
 {
-  bool link = nc_outbox_slot(o, o->next_take)->payload != NULL || o->next_take == o->next_claim;
+  bool link = nc_outbox_slot(lane, lane->next_take)->payload != NULL || lane->next_take == lane->next_claim;
   int64_t start_us = nc_mono_us();
 
-  o->reader_waits = true;
+  lane->reader_waits = true;
   nc_outbox_note_wait_locked(o);
-  pthread_cond_wait(&o->has_room, &o->lock);
-  o->reader_waits = false;
+  pthread_cond_wait(&lane->has_room, &o->lock);
+  lane->reader_waits = false;
   int64_t waited_us = nc_mono_us() - start_us;
   nc_count(link ? &o->mover->counters.link_wait_us : &o->mover->counters.encoder_wait_us, (uint64_t)waited_us);
 }
@@ -231,11 +278,12 @@ void
 nc_outbox_submit(NcOutbox *o, NcRawBatch *batch)
 {
   pthread_mutex_lock(&o->lock);
-  while (nc_outbox_is_full_locked(o))
-    nc_outbox_wait_room_locked(o);
-  NcOutSlot *slot = nc_outbox_slot(o, o->next_submit++);
+  NcOutLane *lane = nc_outbox_lane_locked(o, batch->channel); /* its reader has opened it */
+  while (nc_outbox_is_full_locked(o, lane))
+    nc_outbox_wait_room_locked(o, lane);
+  NcOutSlot *slot = nc_outbox_slot(lane, lane->next_submit++);
   *slot = (NcOutSlot){ .raw = batch, .raw_bytes = batch->length, .end_offset = batch->offset + batch->length };
-  o->unsent_raw_bytes += batch->length;
+  lane->unsent_raw_bytes += batch->length;
   nc_outbox_note_wait_locked(o);
   pthread_cond_signal(&o->has_raw);
   pthread_mutex_unlock(&o->lock);
@@ -247,10 +295,10 @@ nc_outbox_settle_conclusions_locked(NcOutbox *o)
 {
   for (GList *i = o->conclusions.head; i; i = i->next) {
     NcConclusion *c = i->data;
-    if (c->is_due || c->after_seq != o->next_take)
+    if (c->is_due || c->after_seq != nc_outbox_main(o)->next_take)
       continue;
     c->is_due = true;
-    c->at = o->chain;
+    c->at = nc_outbox_main(o)->chain;
   }
 }
 
@@ -268,7 +316,7 @@ nc_outbox_conclude(NcOutbox *o, uint64_t epoch)
   NcConclusion *conclusion = g_new0(NcConclusion, 1);
 
   pthread_mutex_lock(&o->lock);
-  *conclusion = (NcConclusion){ .epoch = epoch, .after_seq = o->next_submit };
+  *conclusion = (NcConclusion){ .epoch = epoch, .after_seq = nc_outbox_main(o)->next_submit };
   g_queue_push_tail(&o->conclusions, conclusion);
   nc_outbox_settle_conclusions_locked(o);
   pthread_mutex_unlock(&o->lock);
@@ -289,15 +337,29 @@ nc_outbox_count(NcCounters *counters, const NcBatchStats *stats)
   nc_count(&counters->page_bytes_out, stats->page_bytes_out);
 }
 
+/* A lane with a batch to encode, in turn; NULL: none. */
+static NcOutLane *
+nc_outbox_raw_lane_locked(NcOutbox *o)
+{
+  for (unsigned i = 0; i < o->lane_count; i++) {
+    NcOutLane *lane = o->lanes[(o->next_lane + i) % o->lane_count];
+    if (lane->next_claim == lane->next_submit)
+      continue;
+    o->next_lane = (o->next_lane + i + 1) % o->lane_count;
+    return lane;
+  }
+  return NULL;
+}
+
 /* Blocks until there is a batch to encode; *ret_rung is set if there is a tuner. */
 static NcRawBatch *
-nc_outbox_claim(NcOutbox *o, uint64_t *ret_seq, unsigned *ret_rung)
+nc_outbox_claim(NcOutbox *o, NcOutLane **ret_lane, uint64_t *ret_seq, unsigned *ret_rung)
 {
   pthread_mutex_lock(&o->lock);
-  while (o->next_claim == o->next_submit)
+  while (!(*ret_lane = nc_outbox_raw_lane_locked(o)))
     pthread_cond_wait(&o->has_raw, &o->lock);
-  *ret_seq = o->next_claim++;
-  NcRawBatch *raw = g_steal_pointer(&nc_outbox_slot(o, *ret_seq)->raw);
+  *ret_seq = (*ret_lane)->next_claim++;
+  NcRawBatch *raw = g_steal_pointer(&nc_outbox_slot(*ret_lane, *ret_seq)->raw);
   if (o->tuner)
     *ret_rung = nc_tuner_next(o->tuner, (uint64_t)nc_mono_us());
   pthread_mutex_unlock(&o->lock);
@@ -354,6 +416,7 @@ nc_outbox_spend_locked(NcOutbox *o, int64_t cpu_us)
 
 /* A batch as an encoder leaves it. */
 typedef struct {
+  NcOutLane *lane;
   uint64_t seq;
   NcRawBatch *raw;
   GByteArray *header, *payload;
@@ -370,7 +433,7 @@ nc_outbox_code(NcOutbox *o, NcBatchEncoder *encoder, NcOutCoded *c)
   if (o->tuner)
     nc_batch_encoder_set_policy(encoder, nc_rung_policy(c->rung));
   c->payload = nc_outbox_encode_raw(encoder, c->raw, false, &c->stats);
-  c->header = nc_frame_encode_batch_header(NC_CHANNEL_MAIN, c->seq, c->payload->len);
+  c->header = nc_frame_encode_batch_header(c->lane->channel, c->seq, c->payload->len);
   c->encode_us = nc_mono_us() - start_us;
   c->cpu_us = nc_outbox_cpu_us() - start_cpu_us;
   nc_count(&o->mover->counters.encode_us, (uint64_t)c->encode_us);
@@ -385,7 +448,7 @@ static int64_t
 nc_outbox_put(NcOutbox *o, const NcOutCoded *c)
 {
   pthread_mutex_lock(&o->lock);
-  NcOutSlot *slot = nc_outbox_slot(o, c->seq);
+  NcOutSlot *slot = nc_outbox_slot(c->lane, c->seq);
   slot->raw = c->raw;
   slot->payload = c->payload;
   slot->header = c->header;
@@ -394,7 +457,7 @@ nc_outbox_put(NcOutbox *o, const NcOutCoded *c)
     nc_outbox_tell_tuner_locked(o, slot, c->rung, &c->stats, c->encode_us);
   nc_outbox_note_wait_locked(o);
   int64_t rest_us = nc_outbox_spend_locked(o, c->cpu_us);
-  bool is_next = c->seq == o->next_take;
+  bool is_next = c->seq == c->lane->next_take;
   pthread_mutex_unlock(&o->lock);
   if (is_next) /* the others wait for this one anyway */
     nc_mover_wake_links(o->mover);
@@ -409,7 +472,7 @@ nc_outbox_encode(void *argument)
 
   for (;;) {
     NcOutCoded coded = { 0 };
-    coded.raw = nc_outbox_claim(o, &coded.seq, &coded.rung);
+    coded.raw = nc_outbox_claim(o, &coded.lane, &coded.seq, &coded.rung);
     nc_outbox_code(o, encoder, &coded);
     nc_outbox_count(&o->mover->counters, &coded.stats);
     int64_t rest_us = nc_outbox_put(o, &coded);
@@ -449,7 +512,7 @@ nc_outbox_take_conclusion_locked(NcOutbox *o)
 static bool
 nc_outbox_awaits_grant_locked(NcOutbox *o)
 {
-  if (!o->grant.is_open || o->next_take - o->grant.after_seq < NC_MOVER_BOUNDARIES / 2)
+  if (!o->grant.is_open || nc_outbox_main(o)->next_take - o->grant.after_seq < NC_MOVER_BOUNDARIES / 2)
     return false;
   o->grant.is_open = !nc_urgent_is_confirmed(o->mover->urgent, o->grant.number);
   o->grant.blocks = o->grant.is_open;
@@ -479,38 +542,51 @@ nc_outbox_confirmed(NcOutbox *o)
     nc_mover_wake_links(o->mover);
 }
 
+/* What a lane may have in flight even if others fill the window: one that is stuck at its QEMU must not stop the others. */
+static uint64_t
+nc_outbox_share_locked(const NcOutbox *o, const NcOutLane *lane)
+{
+  uint64_t half = nc_flight_window(o->flight) / 2;
+  return lane == nc_outbox_main(o) ? half : half / (o->lane_count - 1);
+}
+
 /* The window is asked with something in flight only: a batch larger than it must be able to pass. */
 static bool
-nc_outbox_window_has_room_locked(const NcOutbox *o, const NcOutSlot *slot)
+nc_outbox_window_has_room_locked(const NcOutbox *o, const NcOutLane *lane, const NcOutSlot *slot)
 {
-  if (o->in_flight_wire_bytes == 0)
+  if (lane->in_flight_wire_bytes == 0)
     return true;
-  return o->in_flight_wire_bytes + slot->wire_bytes <= nc_flight_window(o->flight) &&
-         o->in_flight_raw_bytes + slot->raw_bytes <= o->ahead_bytes && o->next_take - o->next_ack < o->ahead_batches;
+  if (lane->in_flight_raw_bytes + slot->raw_bytes > lane->ahead_bytes || lane->next_take - lane->next_ack >= lane->ahead_batches)
+    return false;
+  return o->in_flight_wire_bytes + slot->wire_bytes <= nc_flight_window(o->flight) ||
+         (o->lane_count > 1 && lane->in_flight_wire_bytes + slot->wire_bytes <= nc_outbox_share_locked(o, lane));
 }
 
 /* Batch ${seq}, to be written by ${link}. */
 static void
-nc_outbox_give_locked(NcOutbox *o, NcOutSlot *slot, uint64_t seq, unsigned link, NcOutFrame *ret)
+nc_outbox_give_locked(NcOutLane *lane, NcOutSlot *slot, uint64_t seq, unsigned link, NcOutFrame *ret)
 {
   slot->link = link;
-  *ret = (NcOutFrame){
-    .header = g_byte_array_ref(slot->header), .payload = g_byte_array_ref(slot->payload), .seq = seq, .is_batch = true
-  };
+  lane->sent_wire_bytes += slot->wire_bytes;
+  *ret = (NcOutFrame){ .header = g_byte_array_ref(slot->header),
+                       .payload = g_byte_array_ref(slot->payload),
+                       .channel = lane->channel,
+                       .seq = seq,
+                       .is_batch = true };
 }
 
 /* What became superfluous meanwhile is left out. */
 static bool
-nc_outbox_take_resend_locked(NcOutbox *o, unsigned link, NcOutFrame *ret)
+nc_outbox_take_resend_locked(NcOutbox *o, NcOutLane *lane, unsigned link, NcOutFrame *ret)
 {
-  while (!g_queue_is_empty(&o->resend)) {
-    unsigned index = GPOINTER_TO_UINT(g_queue_pop_head(&o->resend));
-    NcOutSlot *slot = &o->ring[index];
-    uint64_t seq = o->next_ack + (index + NC_MOVER_MAX_AHEAD - o->next_ack % NC_MOVER_MAX_AHEAD) % NC_MOVER_MAX_AHEAD;
+  while (!g_queue_is_empty(&lane->resend)) {
+    unsigned index = GPOINTER_TO_UINT(g_queue_pop_head(&lane->resend));
+    NcOutSlot *slot = &lane->ring[index];
+    uint64_t seq = lane->next_ack + (index + NC_MOVER_MAX_AHEAD - lane->next_ack % NC_MOVER_MAX_AHEAD) % NC_MOVER_MAX_AHEAD;
     if (!slot->queued)
       continue;
     slot->queued = false;
-    nc_outbox_give_locked(o, slot, seq, link, ret);
+    nc_outbox_give_locked(lane, slot, seq, link, ret);
     nc_count(&o->mover->counters.resent_batches, 1);
     nc_count(&o->mover->counters.resent_bytes, slot->wire_bytes);
     return true;
@@ -519,22 +595,59 @@ nc_outbox_take_resend_locked(NcOutbox *o, unsigned link, NcOutFrame *ret)
 }
 
 static bool
+nc_outbox_may_take_locked(NcOutbox *o, NcOutLane *lane)
+{
+  return nc_outbox_lane_is_coded(lane) && nc_outbox_window_has_room_locked(o, lane, nc_outbox_slot(lane, lane->next_take)) &&
+         !(lane == nc_outbox_main(o) && nc_outbox_awaits_grant_locked(o));
+}
+
+/*
+ * Start-time fair queueing: a batch's turn is where its lane's last one ended, or now if the lane was idle; half of the
+ * link is the main channel's if it has a use for it, the rest is shared by the disks.
+ */
+static NcOutLane *
+nc_outbox_next_lane_locked(NcOutbox *o)
+{
+  NcOutLane *best = NULL;
+
+  for (unsigned i = 0; i < o->lane_count; i++) {
+    NcOutLane *lane = o->lanes[i];
+    if (!nc_outbox_may_take_locked(o, lane))
+      continue;
+    lane->turn = MAX(lane->turn, o->turn);
+    if (!best || lane->turn < best->turn)
+      best = lane;
+  }
+  return best;
+}
+
+static void
+nc_outbox_account_turn_locked(NcOutbox *o, NcOutLane *lane, uint32_t wire_bytes)
+{
+  o->turn = lane->turn;
+  lane->turn += wire_bytes * (lane == nc_outbox_main(o) ? 1.0 : (double)(o->lane_count - 1));
+}
+
+static bool
 nc_outbox_take_next_locked(NcOutbox *o, unsigned link, NcOutFrame *ret)
 {
-  NcOutSlot *slot = nc_outbox_slot(o, o->next_take);
+  NcOutLane *lane = nc_outbox_next_lane_locked(o);
 
-  if (o->next_take == o->next_submit || !slot->payload || !nc_outbox_window_has_room_locked(o, slot) ||
-      nc_outbox_awaits_grant_locked(o))
+  if (!lane)
     return false;
-  nc_outbox_give_locked(o, slot, o->next_take++, link, ret);
-  if (o->in_flight_wire_bytes == 0) { /* only what happens under load is a rate */
+  NcOutSlot *slot = nc_outbox_slot(lane, lane->next_take);
+  nc_outbox_account_turn_locked(o, lane, slot->wire_bytes);
+  nc_outbox_give_locked(lane, slot, lane->next_take++, link, ret);
+  if (lane == nc_outbox_main(o) && lane->in_flight_wire_bytes == 0) { /* only what happens under load is a rate */
     o->rate_acked_bytes = 0;
     o->rate_since_us = nc_mono_us();
   }
   o->in_flight_wire_bytes += slot->wire_bytes;
-  o->in_flight_raw_bytes += slot->raw_bytes;
-  nc_chain_append(&o->chain, slot->raw_bytes, nc_batch_sha256(slot->payload->data));
-  nc_outbox_settle_conclusions_locked(o);
+  lane->in_flight_wire_bytes += slot->wire_bytes;
+  lane->in_flight_raw_bytes += slot->raw_bytes;
+  nc_chain_append(&lane->chain, slot->raw_bytes, nc_batch_sha256(slot->payload->data));
+  if (lane == nc_outbox_main(o))
+    nc_outbox_settle_conclusions_locked(o);
   nc_outbox_note_wait_locked(o);
   return true;
 }
@@ -543,7 +656,10 @@ bool
 nc_outbox_take(NcOutbox *o, unsigned link, NcOutFrame *ret)
 {
   pthread_mutex_lock(&o->lock);
-  bool found = nc_outbox_take_resend_locked(o, link, ret) || nc_outbox_take_next_locked(o, link, ret);
+  bool found = false;
+  for (unsigned i = 0; !found && i < o->lane_count; i++)
+    found = nc_outbox_take_resend_locked(o, o->lanes[i], link, ret);
+  found = found || nc_outbox_take_next_locked(o, link, ret);
   atomic_store_explicit(&o->mover->counters.in_flight_bytes, o->in_flight_wire_bytes, memory_order_relaxed);
   pthread_mutex_unlock(&o->lock);
   return found;
@@ -562,25 +678,26 @@ void
 nc_outbox_written(NcOutbox *o, const NcOutFrame *frame)
 {
   pthread_mutex_lock(&o->lock);
-  NcOutSlot *slot = frame->seq >= o->next_ack ? nc_outbox_slot(o, frame->seq) : NULL; /* NULL: the copy before it arrived */
+  NcOutLane *lane = nc_outbox_lane_locked(o, frame->channel);
+  NcOutSlot *slot = frame->seq >= lane->next_ack ? nc_outbox_slot(lane, frame->seq) : NULL; /* NULL: the copy before it arrived */
   if (slot) {
     slot->written = true;
     slot->written_us = nc_mono_us();
     if (!slot->sent)
-      o->unsent_raw_bytes -= slot->raw_bytes;
+      lane->unsent_raw_bytes -= slot->raw_bytes;
     slot->sent = true;
-    pthread_cond_signal(&o->has_room);
+    pthread_cond_signal(&lane->has_room);
   }
   pthread_mutex_unlock(&o->lock);
 }
 
 static void
-nc_outbox_queue_locked(NcOutbox *o, uint64_t seq)
+nc_outbox_queue_locked(NcOutLane *lane, uint64_t seq)
 {
-  NcOutSlot *slot = nc_outbox_slot(o, seq);
+  NcOutSlot *slot = nc_outbox_slot(lane, seq);
 
   if (!slot->queued)
-    g_queue_push_tail(&o->resend, GUINT_TO_POINTER((unsigned)(seq % NC_MOVER_MAX_AHEAD)));
+    g_queue_push_tail(&lane->resend, GUINT_TO_POINTER((unsigned)(seq % NC_MOVER_MAX_AHEAD)));
   slot->queued = true;
 }
 
@@ -588,9 +705,12 @@ void
 nc_outbox_lost(NcOutbox *o, unsigned link, bool last)
 {
   pthread_mutex_lock(&o->lock);
-  for (uint64_t seq = o->next_ack; seq < o->next_take; seq++)
-    if (nc_outbox_slot(o, seq)->link == link)
-      nc_outbox_queue_locked(o, seq);
+  for (unsigned i = 0; i < o->lane_count; i++) {
+    NcOutLane *lane = o->lanes[i];
+    for (uint64_t seq = lane->next_ack; seq < lane->next_take; seq++)
+      if (nc_outbox_slot(lane, seq)->link == link)
+        nc_outbox_queue_locked(lane, seq);
+  }
   if (last) { /* whatever comes next may be another way */
     nc_flight_free(o->flight);
     o->flight = nc_flight_new(o->mover->setup.pause_budget_ms);
@@ -616,31 +736,33 @@ nc_outbox_measure_locked(NcOutbox *o, uint64_t raw_bytes, int64_t now_us)
 
 /* Shape was the frame's check; this is the meaning: only what was entirely sent can have been delivered. */
 static bool
-nc_outbox_check_ack_locked(NcOutbox *o, uint64_t seq, uint64_t offset, GError **error)
+nc_outbox_check_ack_locked(NcOutLane *lane, uint64_t seq, uint64_t offset, GError **error)
 {
-  if (seq < o->next_ack)
+  if (seq < lane->next_ack)
     return true;
-  if (seq >= o->next_take)
+  if (seq >= lane->next_take)
     return nc_fail(error, NC_ERROR_PROTOCOL, "acknowledged batch %" G_GUINT64_FORMAT " is not under way", seq);
-  for (uint64_t i = o->next_ack; i <= seq; i++) /* at most NC_MOVER_MAX_AHEAD */
-    if (!nc_outbox_slot(o, i)->written)
+  for (uint64_t i = lane->next_ack; i <= seq; i++) /* at most NC_MOVER_MAX_AHEAD */
+    if (!nc_outbox_slot(lane, i)->written)
       return nc_fail(error, NC_ERROR_PROTOCOL, "batch %" G_GUINT64_FORMAT " was acknowledged before it was sent", i);
-  if (nc_outbox_slot(o, seq)->end_offset != offset)
+  if (nc_outbox_slot(lane, seq)->end_offset != offset)
     return nc_fail(error, NC_ERROR_PROTOCOL, "batch %" G_GUINT64_FORMAT " was acknowledged with a wrong offset", seq);
   return true;
 }
 
 bool
-nc_outbox_acked(NcOutbox *o, uint64_t seq, uint64_t offset, GError **error)
+nc_outbox_acked(NcOutbox *o, uint8_t channel, uint64_t seq, uint64_t offset, GError **error)
 {
   uint64_t wire = 0, raw = 0;
   int64_t written_us = 0;
 
   pthread_mutex_lock(&o->lock);
   int64_t now_us = nc_mono_us(); /* under the lock: it must not go backwards */
-  bool ok = nc_outbox_check_ack_locked(o, seq, offset, error);
-  for (; ok && o->next_ack <= seq; o->next_ack++) {
-    NcOutSlot *slot = nc_outbox_slot(o, o->next_ack);
+  NcOutLane *lane = nc_outbox_lane_locked(o, channel);
+  bool ok = lane ? nc_outbox_check_ack_locked(lane, seq, offset, error)
+                 : nc_fail(error, NC_ERROR_PROTOCOL, "acknowledged channel %u is not open", channel);
+  for (; ok && lane->next_ack <= seq; lane->next_ack++) {
+    NcOutSlot *slot = nc_outbox_slot(lane, lane->next_ack);
     wire += slot->wire_bytes;
     raw += slot->raw_bytes;
     written_us = MAX(written_us, slot->written_us);
@@ -651,15 +773,20 @@ nc_outbox_acked(NcOutbox *o, uint64_t seq, uint64_t offset, GError **error)
     nc_raw_batch_free(slot->raw);
     *slot = (NcOutSlot){ 0 };
   }
-  o->in_flight_wire_bytes -= wire;
-  o->in_flight_raw_bytes -= raw;
   if (ok) {
+    o->in_flight_wire_bytes -= wire;
+    lane->in_flight_wire_bytes -= wire;
+    lane->in_flight_raw_bytes -= raw;
     nc_flight_acked(o->flight, wire, o->in_flight_wire_bytes, (uint64_t)written_us, (uint64_t)now_us);
-    nc_outbox_measure_locked(o, raw, now_us);
+    if (lane == nc_outbox_main(o))
+      nc_outbox_measure_locked(o, raw, now_us);
+    pthread_cond_signal(&lane->has_room);
+    pthread_cond_broadcast(&lane->has_acks);
     atomic_store_explicit(&o->mover->counters.window_bytes, nc_flight_window(o->flight), memory_order_relaxed);
   }
-  bool waiting = nc_outbox_slot(o, o->next_take)->payload != NULL; /* for the window, perhaps */
-  pthread_cond_signal(&o->has_room);
+  bool waiting = false; /* for the window, perhaps */
+  for (unsigned i = 0; i < o->lane_count; i++)
+    waiting = waiting || nc_outbox_lane_is_coded(o->lanes[i]);
   pthread_mutex_unlock(&o->lock);
   nc_count(&o->mover->counters.delivered_wire_bytes, wire);
   if (ok && waiting)
@@ -669,9 +796,9 @@ nc_outbox_acked(NcOutbox *o, uint64_t seq, uint64_t offset, GError **error)
 
 /* Only what was entirely sent, and was not asked for before. Takes the raw bytes of one with history. */
 static bool
-nc_outbox_begin_resend_locked(NcOutbox *o, uint64_t seq, NcRawBatch **ret_raw, GError **error)
+nc_outbox_begin_resend_locked(NcOutLane *lane, uint64_t seq, NcRawBatch **ret_raw, GError **error)
 {
-  NcOutSlot *slot = seq >= o->next_ack && seq < o->next_take ? nc_outbox_slot(o, seq) : NULL;
+  NcOutSlot *slot = seq >= lane->next_ack && seq < lane->next_take ? nc_outbox_slot(lane, seq) : NULL;
 
   if (!slot || !slot->written)
     return nc_fail(error, NC_ERROR_PROTOCOL, "batch %" G_GUINT64_FORMAT " is asked for again and not under way", seq);
@@ -686,28 +813,32 @@ nc_outbox_begin_resend_locked(NcOutbox *o, uint64_t seq, NcRawBatch **ret_raw, G
 
 /* In place of what the destination's shadow may have wrong. A copy that was under way may have arrived meanwhile. */
 static void
-nc_outbox_replace_locked(NcOutbox *o, uint64_t seq, GByteArray *payload)
+nc_outbox_replace_locked(NcOutbox *o, NcOutLane *lane, uint64_t seq, GByteArray *payload)
 {
-  NcOutSlot *slot = nc_outbox_slot(o, seq);
+  NcOutSlot *slot = nc_outbox_slot(lane, seq);
 
   o->in_flight_wire_bytes -= slot->wire_bytes;
+  lane->in_flight_wire_bytes -= slot->wire_bytes;
   g_byte_array_unref(slot->header);
   g_byte_array_unref(slot->payload);
-  slot->header = nc_frame_encode_batch_header(NC_CHANNEL_MAIN, seq, payload->len);
+  slot->header = nc_frame_encode_batch_header(lane->channel, seq, payload->len);
   slot->payload = g_byte_array_ref(payload);
   slot->wire_bytes = slot->header->len + payload->len;
   o->in_flight_wire_bytes += slot->wire_bytes;
+  lane->in_flight_wire_bytes += slot->wire_bytes;
 }
 
 bool
-nc_outbox_resend(NcOutbox *o, uint64_t seq, GError **error)
+nc_outbox_resend(NcOutbox *o, uint8_t channel, uint64_t seq, GError **error)
 {
   g_autoptr(NcBatchEncoder) encoder = nc_batch_encoder_new(&o->mover->setup.policy);
   g_autoptr(GByteArray) plain = NULL;
   NcRawBatch *raw = NULL;
 
   pthread_mutex_lock(&o->lock);
-  bool ok = nc_outbox_begin_resend_locked(o, seq, &raw, error);
+  NcOutLane *lane = nc_outbox_lane_locked(o, channel); /* lanes stay open */
+  bool ok = lane ? nc_outbox_begin_resend_locked(lane, seq, &raw, error)
+                 : nc_fail(error, NC_ERROR_PROTOCOL, "a batch of channel %u is asked for, which is not open", channel);
   pthread_mutex_unlock(&o->lock);
   if (!ok)
     return false;
@@ -716,10 +847,10 @@ nc_outbox_resend(NcOutbox *o, uint64_t seq, GError **error)
   if (raw)
     plain = nc_outbox_encode_raw(encoder, raw, true, NULL);
   pthread_mutex_lock(&o->lock);
-  if (seq >= o->next_ack) {
+  if (seq >= lane->next_ack) {
     if (plain)
-      nc_outbox_replace_locked(o, seq, plain);
-    nc_outbox_queue_locked(o, seq);
+      nc_outbox_replace_locked(o, lane, seq, plain);
+    nc_outbox_queue_locked(lane, seq);
   }
   o->history_failed = o->history_failed || plain;
   pthread_mutex_unlock(&o->lock);
@@ -729,10 +860,53 @@ nc_outbox_resend(NcOutbox *o, uint64_t seq, GError **error)
 }
 
 void
-nc_outbox_position(NcOutbox *o, NcChain *ret)
+nc_outbox_position(NcOutbox *o, uint8_t channel, NcChain *ret)
 {
   pthread_mutex_lock(&o->lock);
-  *ret = o->chain;
+  *ret = nc_outbox_lane_locked(o, channel)->chain;
+  pthread_mutex_unlock(&o->lock);
+}
+
+uint64_t
+nc_outbox_sent_wire_bytes(NcOutbox *o, uint8_t channel)
+{
+  pthread_mutex_lock(&o->lock);
+  uint64_t bytes = nc_outbox_lane_locked(o, channel)->sent_wire_bytes;
+  pthread_mutex_unlock(&o->lock);
+  return bytes;
+}
+
+void
+nc_outbox_await_acks(NcOutbox *o, uint8_t channel)
+{
+  pthread_mutex_lock(&o->lock);
+  NcOutLane *lane = nc_outbox_lane_locked(o, channel);
+  while (lane->next_ack < lane->next_submit)
+    pthread_cond_wait(&lane->has_acks, &o->lock);
+  pthread_mutex_unlock(&o->lock);
+}
+
+/* ${channel} is not open. */
+static void
+nc_outbox_add_lane_locked(NcOutbox *o, uint8_t channel, uint64_t ahead_batches, uint64_t ahead_bytes)
+{
+  NcOutLane *lane = g_new0(NcOutLane, 1);
+
+  lane->channel = channel;
+  lane->ahead_batches = ahead_batches;
+  lane->ahead_bytes = ahead_bytes;
+  lane->turn = o->turn;
+  pthread_cond_init(&lane->has_room, NULL);
+  pthread_cond_init(&lane->has_acks, NULL);
+  g_queue_init(&lane->resend);
+  o->lanes[o->lane_count++] = lane;
+}
+
+void
+nc_outbox_open_disk(NcOutbox *o, unsigned disk)
+{
+  pthread_mutex_lock(&o->lock);
+  nc_outbox_add_lane_locked(o, NC_CHANNEL_DISK(disk), NC_MOVER_DISK_AHEAD, NC_MOVER_DISK_AHEAD_BYTES);
   pthread_mutex_unlock(&o->lock);
 }
 
@@ -761,8 +935,8 @@ void
 nc_outbox_limit(NcOutbox *o, uint32_t batches, uint64_t raw_bytes)
 {
   pthread_mutex_lock(&o->lock);
-  o->ahead_batches = MIN(o->ahead_batches, batches);
-  o->ahead_bytes = MIN(o->ahead_bytes, raw_bytes);
+  nc_outbox_main(o)->ahead_batches = MIN(nc_outbox_main(o)->ahead_batches, batches);
+  nc_outbox_main(o)->ahead_bytes = MIN(nc_outbox_main(o)->ahead_bytes, raw_bytes);
   pthread_mutex_unlock(&o->lock);
 }
 
@@ -774,11 +948,8 @@ nc_outbox_new(NcMover *m)
   o->mover = m;
   pthread_mutex_init(&o->lock, NULL);
   pthread_cond_init(&o->has_raw, NULL);
-  pthread_cond_init(&o->has_room, NULL);
   g_queue_init(&o->conclusions);
-  g_queue_init(&o->resend);
-  o->ahead_batches = NC_MOVER_MAX_AHEAD;
-  o->ahead_bytes = NC_MOVER_MAX_AHEAD_BYTES;
+  nc_outbox_add_lane_locked(o, NC_CHANNEL_MAIN, NC_MOVER_MAX_AHEAD, NC_MOVER_MAX_AHEAD_BYTES);
   o->flight = nc_flight_new(m->setup.pause_budget_ms);
   o->rate_since_us = o->wait_since_us = nc_mono_us();
   o->link_share = m->setup.policy.is_auto ? 0 : 1;

@@ -4,6 +4,8 @@
 #include "base/log.h"
 #include "mover/back_receiver.h"
 #include "mover/back_sender.h"
+#include "mover/disk_sink.h"
+#include "mover/disk_source.h"
 #include "mover/limits.h"
 #include "mover/link.h"
 #include "mover/links.h"
@@ -21,6 +23,40 @@ typedef struct {
   NcSessionSide side; /* where it may arrive */
   bool (*handle)(NcMover *m, NcLink *link, const NcFrame *frame, GError **error);
 } NcSessionRule;
+
+/* An index that is below NC_WIRE_DISKS_MAX, since ${frame} has passed the check of its shape. */
+static unsigned
+nc_session_disk(const NcFrame *frame)
+{
+  return (unsigned)frame->channel - NC_CHANNEL_DISKS;
+}
+
+static bool
+nc_session_disk_batch(NcMover *m, NcLink *link, const NcFrame *frame, GError **error)
+{
+  return m->setup.is_source ? nc_disk_source_batch(m->disk_source, nc_session_disk(frame), nc_link_decoder(link), frame, error)
+                            : nc_disk_sink_batch(m->disk_sink, nc_session_disk(frame), nc_link_decoder(link), frame, error);
+}
+
+static bool
+nc_session_disk_ack(NcMover *m, NcLink *link, const NcFrame *frame, GError **error)
+{
+  NcFrameAck ack;
+  if (!nc_frame_check_ack(frame, &ack, error))
+    return false;
+  return m->setup.is_source ? nc_outbox_acked(nc_source_outbox(m->source), frame->channel, ack.seq, ack.offset, error)
+                            : nc_disk_sink_acked(m->disk_sink, nc_session_disk(frame), &ack, error);
+}
+
+static bool
+nc_session_disk_end(NcMover *m, NcLink *link, const NcFrame *frame, GError **error)
+{
+  NcFrameEnd end;
+  if (!nc_frame_check_end(frame, &end, error))
+    return false;
+  return m->setup.is_source ? nc_disk_source_end(m->disk_source, nc_session_disk(frame), &end, error)
+                            : nc_disk_sink_end(m->disk_sink, nc_session_disk(frame), &end, error);
+}
 
 static bool
 nc_session_batch(NcMover *m, NcLink *link, const NcFrame *frame, GError **error)
@@ -45,13 +81,13 @@ nc_session_ack(NcMover *m, NcLink *link, const NcFrame *frame, GError **error)
 {
   NcFrameAck ack;
   return nc_frame_check_ack(frame, &ack, error) &&
-         nc_outbox_acked(nc_source_outbox(m->source), ack.seq, ack.offset, error);
+         nc_outbox_acked(nc_source_outbox(m->source), frame->channel, ack.seq, ack.offset, error);
 }
 
 static bool
 nc_session_resend(NcMover *m, NcLink *link, const NcFrame *frame, GError **error)
 {
-  return nc_outbox_resend(nc_source_outbox(m->source), frame->argument, error);
+  return nc_outbox_resend(nc_source_outbox(m->source), frame->channel, frame->argument, error);
 }
 
 static bool
@@ -214,6 +250,11 @@ static const NcSessionRule nc_session_rules[] = {
   { NC_FRAME_BATCH, NC_CHANNEL_PREEMPT, NC_AT_DESTINATION, nc_session_preempt_batch },
   { NC_FRAME_ACK, NC_CHANNEL_PREEMPT, NC_AT_SOURCE, nc_session_preempt_ack },
   { NC_FRAME_END, NC_CHANNEL_PREEMPT, NC_AT_DESTINATION, nc_session_preempt_end },
+  /* of all disks */
+  { NC_FRAME_BATCH, NC_CHANNEL_DISKS, NC_AT_BOTH, nc_session_disk_batch },
+  { NC_FRAME_ACK, NC_CHANNEL_DISKS, NC_AT_BOTH, nc_session_disk_ack },
+  { NC_FRAME_END, NC_CHANNEL_DISKS, NC_AT_BOTH, nc_session_disk_end },
+  { NC_FRAME_RESEND, NC_CHANNEL_DISKS, NC_AT_SOURCE, nc_session_resend },
   { NC_FRAME_URGENT, NC_CHANNEL_CONTROL, NC_AT_BOTH, nc_session_urgent },
   { NC_FRAME_RECEIVED, NC_CHANNEL_CONTROL, NC_AT_BOTH, nc_session_received },
   { NC_FRAME_ERROR, NC_CHANNEL_CONTROL, NC_AT_BOTH, nc_session_error },
@@ -227,7 +268,7 @@ nc_session_frame(NcMover *m, NcLink *link, const NcFrame *frame, GError **error)
 
   for (size_t i = 0; i < G_N_ELEMENTS(nc_session_rules); i++) {
     const NcSessionRule *rule = &nc_session_rules[i];
-    if (rule->type == frame->type && rule->channel == frame->channel && (rule->side & here))
+    if (rule->type == frame->type && rule->channel == MIN(frame->channel, NC_CHANNEL_DISKS) && (rule->side & here))
       return rule->handle(m, link, frame, error);
   }
   return nc_fail(error, NC_ERROR_PROTOCOL, "a frame of type %u for channel %u has no place at the %s", frame->type,

@@ -44,7 +44,7 @@ nc_source_new(NcMover *m)
   s->mover = m;
   s->outbox = nc_outbox_new(m);
   s->parser = nc_stream_parser_new();
-  s->batch = nc_raw_batch_new(0);
+  s->batch = nc_raw_batch_new(NC_CHANNEL_MAIN, 0);
   s->qemu = -1;
   s->wake_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
   return s;
@@ -82,7 +82,7 @@ nc_source_cut(NcSource *s)
     return;
   if (s->brief && nc_stream_parser_at_tail(s->parser)) /* the other QEMU will believe that it has every page */
     nc_preempt_sender_settle(s->mover->preempt_sender);
-  s->batch = nc_raw_batch_new(full->offset + s->complete);
+  s->batch = nc_raw_batch_new(NC_CHANNEL_MAIN, full->offset + s->complete);
   memcpy(s->batch->data, full->data + s->complete, rest);
   full->length = s->complete;
   s->filled = rest;

@@ -121,8 +121,8 @@ bool
 nc_urgent_has(NcUrgent *u)
 {
   pthread_mutex_lock(&u->lock);
-  bool has = u->next_pop < u->confirmed + u->kept.length || u->received_pending;
-  for (unsigned i = 0; i < NC_CHANNEL_COUNT; i++)
+  bool has = u->next_pop < u->confirmed + u->kept.length;
+  for (unsigned i = 0; i < NC_CHANNEL_DISKS; i++)
     has = has || u->acks[i].pending;
   pthread_mutex_unlock(&u->lock);
   return has;

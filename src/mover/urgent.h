@@ -36,7 +36,10 @@ uint64_t nc_urgent_pushed(NcUrgent *u);
 bool nc_urgent_is_confirmed(NcUrgent *u, uint64_t count);
 /* Does a frame (not only a confirmation or acknowledgement) wait for a connection that takes it? */
 bool nc_urgent_is_held_up(NcUrgent *u);
-/* Does anything wait? */
+/*
+ * Does anything wait that somebody is in a hurry for? Confirmations are not, they free memory; nor are acknowledgements of
+ * disks' answers: under a rate limit they would hurry all bulk.
+ */
 bool nc_urgent_has(NcUrgent *u);
 /* There is a new carrier, or none: what was not confirmed goes again. After the last nc_urgent_pop() of the old one. */
 void nc_urgent_rewind(NcUrgent *u);

@@ -59,12 +59,14 @@ nc_add_disk(GPtrArray *argv, const NcDiskSpec *disk)
   const char *device = g_str_equal(disk->interface, "ide")    ? "ide-hd"
                        : g_str_equal(disk->interface, "scsi") ? "scsi-hd"
                                                               : "virtio-blk-pci";
+  /* A copy of a sparse file stays sparse, and what the guest discards becomes free space; as shared files are given, they stay. */
+  const char *discard = disk->readonly || disk->shared ? "" : ",discard=unmap";
   const char *write_cache = g_str_equal(disk->cache, "writethrough") || g_str_equal(disk->cache, "directsync") ? "off" : "on";
 
-  nc_add(argv, "-blockdev", "driver=file,node-name=f-%s,filename=%s,cache.direct=%s,cache.no-flush=%s,read-only=%s,auto-read-only=off",
-         disk->name, disk->path, direct ? "on" : "off", no_flush ? "on" : "off", disk->readonly ? "on" : "off");
-  nc_add(argv, "-blockdev", "driver=%s,node-name=d-%s,file=f-%s,cache.direct=%s,cache.no-flush=%s,read-only=%s", disk->format,
-         disk->name, disk->name, direct ? "on" : "off", no_flush ? "on" : "off", disk->readonly ? "on" : "off");
+  nc_add(argv, "-blockdev", "driver=file,node-name=f-%s,filename=%s,cache.direct=%s,cache.no-flush=%s,read-only=%s,auto-read-only=off%s",
+         disk->name, disk->path, direct ? "on" : "off", no_flush ? "on" : "off", disk->readonly ? "on" : "off", discard);
+  nc_add(argv, "-blockdev", "driver=%s,node-name=d-%s,file=f-%s,cache.direct=%s,cache.no-flush=%s,read-only=%s%s", disk->format,
+         disk->name, disk->name, direct ? "on" : "off", no_flush ? "on" : "off", disk->readonly ? "on" : "off", discard);
   nc_add(argv, "-device", "%s,id=dev-%s,drive=d-%s,write-cache=%s", device, disk->name, disk->name, write_cache);
 }
 

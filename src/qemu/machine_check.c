@@ -22,7 +22,7 @@ nc_spec_check_names(const char *what, GPtrArray *list, GError **error)
 }
 
 /* In a run directory these sockets are ours: src/agent and command_line.c make them. */
-static const char *const nc_reserved_serials[] = { "qmp", "spare", "observer", "in", "out", NULL };
+static const char *const nc_reserved_serials[] = { "qmp", "spare", "observer", "in", "out", "nbd", NULL };
 
 /* What QEMU would refuse at its start, or worse, accept in another meaning. */
 static bool

@@ -27,7 +27,7 @@ static const NcFrameShape nc_frame_shapes[] = {
   [NC_FRAME_END] = { "END", 1, NC_CHANNEL_COUNT - 1, NC_SHA256_BYTES, NC_SHA256_BYTES, G_MAXINT64 },
   [NC_FRAME_ERROR] = { "ERROR", 0, 0, 2, 1 + NC_FRAME_ERROR_NAME_MAX + NC_FRAME_ERROR_TEXT_MAX, 0 },
   [NC_FRAME_BYE] = { "BYE", 0, 0, 0, 0, 0 },
-  [NC_FRAME_RESEND] = { "RESEND", NC_CHANNEL_MAIN, NC_CHANNEL_MAIN, 0, 0, G_MAXINT64 },
+  [NC_FRAME_RESEND] = { "RESEND", NC_CHANNEL_MAIN, NC_CHANNEL_COUNT - 1, 0, 0, G_MAXINT64 },
   [NC_FRAME_URGENT] = { "URGENT", 0, 0, NC_FRAME_HEADER_BYTES, NC_FRAME_URGENT_MAX, G_MAXINT64 },
   [NC_FRAME_RECEIVED] = { "RECEIVED", 0, 0, 0, 0, G_MAXINT64 },
 };
@@ -197,6 +197,8 @@ nc_frame_check_shape(const NcFrame *frame, GError **error)
     return nc_fail(error, NC_ERROR_PROTOCOL, "%s for channel %u", shape->name, frame->channel);
   if (frame->payload_bytes < shape->payload_min || frame->payload_bytes > shape->payload_max)
     return nc_fail(error, NC_ERROR_PROTOCOL, "%s of %u bytes", shape->name, frame->payload_bytes);
+  if (frame->type == NC_FRAME_RESEND && frame->channel != NC_CHANNEL_MAIN && frame->channel < NC_CHANNEL_DISKS)
+    return nc_fail(error, NC_ERROR_PROTOCOL, "%s for channel %u", shape->name, frame->channel);
   if (frame->argument > shape->argument_max)
     return nc_fail(error, NC_ERROR_PROTOCOL, "%s with argument %" G_GUINT64_FORMAT, shape->name, frame->argument);
   return true;

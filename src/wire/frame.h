@@ -10,10 +10,12 @@
  *   2  return path    QEMU's answers, destination to source
  *   3  preempt        pages the guest waits for in post-copy, source to destination; in version 2, and only
  *                     where both agents have given their movers such a socket of QEMU's
- *   4..               reserved for disks and further channels of QEMU
+ *   4 to 35  disks    the first to the 32nd disk that is copied: what QEMU's NBD client and NBD server say to each
+ *                     other. Two streams of one number, since it is clear who sends what: to the destination in batches
+ *                     like those of channel 1, back in urgent ones like those of channel 2. In version 3
  *
  * A channel is cut into batches (batch.h), numbered from 0 without gaps: the
- * sequence. Batches of channel 1 leave in sequence order on whatever connection
+ * sequence. Batches of channel 1 (and to the destination, of each disk) leave in sequence order on whatever connection
  * is free and so arrive in any order; the receiver decodes and verifies each on its own,
  * puts them in order by number and delivers. Nothing else orders
  * them: not the connection, not the time. Each batch says also where in the
@@ -35,8 +37,8 @@
  * Lost connections. Any of them may go and come again, or be replaced, as long
  * as the migration lasts. Batches are kept until acknowledged and sent again on
  * another connection; the sequence number makes a duplicate recognisable and so
- * harmless. What is no batch of channel 1 and must not be lost (GRANT, DIGEST, END, RESEND,
- * batches of channels 2 and 3) travels inside URGENT frames, which have a number of
+ * harmless. What is no batch of channel 1 or to a disk and must not be lost (GRANT, DIGEST, END, RESEND,
+ * batches of channels 2 and 3 and from disks) travels inside URGENT frames, which have a number of
  * their own in each direction, from 0 without gaps, and go over one connection
  * at a time: the carrier, a choice of each sender. RECEIVED confirms them by
  * count; when a carrier is lost the next one begins with what was not confirmed, and
@@ -65,8 +67,8 @@
  *   END      >= 1     offset          SHA-256 of the whole channel, which ends there
  *   ERROR    0        0               u8 n, n bytes: name of the code (base/error.h), rest: text, UTF-8
  *   BYE      0        0               none
- *   RESEND   1        sequence        none: the batch came, and its bytes are not those that were sent
- *   URGENT   0        its number      a whole frame: GRANT, DIGEST, END, RESEND, or BATCH of channel 2 or 3
+ *   RESEND   1, >= 4  sequence        none: the batch came, and its bytes are not those that were sent
+ *   URGENT   0        its number      a whole frame: GRANT, DIGEST, END, RESEND, or BATCH of channel 2, 3 or from a disk
  *   RECEIVED 0        how many        none: URGENT frames that came, all together
  *
  * Unknown types, flags, channels and lengths are refused: versions are settled
@@ -88,7 +90,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-#define NC_WIRE_VERSION 2 /* 1 has no channel 3 */
+#define NC_WIRE_VERSION 3 /* 1 has no channel 3, 2 no disks */
 #define NC_WIRE_LOWEST_VERSION 1
 
 /* Numbers on the wire: never reused, never changed. */
@@ -112,7 +114,9 @@ typedef enum {
 #define NC_CHANNEL_MAIN 1
 #define NC_CHANNEL_RETURN 2
 #define NC_CHANNEL_PREEMPT 3
-#define NC_CHANNEL_COUNT 4 /* of this version; higher numbers are refused */
+#define NC_CHANNEL_DISKS 4 /* the first of them */
+#define NC_CHANNEL_DISK(index) ((uint8_t)(NC_CHANNEL_DISKS + (index)))
+#define NC_CHANNEL_COUNT (NC_CHANNEL_DISKS + NC_WIRE_DISKS_MAX) /* of this version; higher numbers are refused */
 
 /* One frame as it came. `payload` is borrowed from whoever received it. */
 typedef struct {

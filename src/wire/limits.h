@@ -19,6 +19,8 @@
 #define NC_FRAME_PAYLOAD_MAX (NC_BATCH_RAW_MAX + (64u << 10))
 /* What an URGENT frame may hold: the largest batch of the return path (64 KiB and its headers), with room. */
 #define NC_FRAME_URGENT_MAX (128u << 10)
+/* Disks that are copied in one migration: as many as a machine file takes. */
+#define NC_WIRE_DISKS_MAX 32u
 /* Text of an ERROR frame: two lines in a journal. */
 #define NC_FRAME_ERROR_TEXT_MAX 512u
 /* Name of an error's code; the longest today has 15. */

@@ -11,6 +11,7 @@
 #include <fcntl.h>
 #include <pthread.h>
 #include <signal.h>
+#include <stdbool.h>
 #include <stdatomic.h>
 #include <stdint.h>
 #include <stdio.h>
@@ -43,6 +44,7 @@ static struct {
   uint64_t *reused;              /* memory taken again, where free pages were */
   atomic_size_t reused_pages;    /* of it, how many are written: these are checked */
   atomic_flag reusing;
+  atomic_ulong records, records_verified, records_lost, records_torn; /* on the disk */
   struct timespec start;
 } load;
 
@@ -265,10 +267,12 @@ stat_line(char *out, size_t size)
 {
   return snprintf(out, size,
                   "{\"errors\":%lu,\"pages_verified\":%lu,\"pages_written\":%lu,\"generation\":%u,\"beats\":%lu,"
-                  "\"uptime\":%.3f,\"working_set_pages\":%zu,\"fill_pages\":%zu,\"reused_pages\":%zu}\n",
+                  "\"uptime\":%.3f,\"working_set_pages\":%zu,\"fill_pages\":%zu,\"reused_pages\":%zu,"
+                  "\"records\":%lu,\"records_verified\":%lu,\"records_lost\":%lu,\"records_torn\":%lu}\n",
                   atomic_load(&load.errors), atomic_load(&load.verified), atomic_load(&load.written),
                   atomic_load(&load.newest_generation), atomic_load(&load.beats), seconds_since(&load.start), load.pages,
-                  load.fill_pages, atomic_load(&load.reused_pages));
+                  load.fill_pages, atomic_load(&load.reused_pages), atomic_load(&load.records), atomic_load(&load.records_verified),
+                  atomic_load(&load.records_lost), atomic_load(&load.records_torn));
 }
 
 static void *
@@ -292,6 +296,98 @@ serve(void *argument)
   }
   close(fd);
   return NULL;
+}
+
+/*
+ * A database, as far as a disk can tell: records of 8 KiB, one after the other, each to the slot that its number gives,
+ * written around the page cache and synced before it counts. What was synced must be there ever after, whole.
+ * Which record a slot holds is known apart from the disk; tests/lib/nctest/disks.py knows the same format.
+ */
+#define RECORD 8192
+#define RECORD_WORDS (RECORD / 8)
+#define RECORD_MAGIC 0x4e43524543303031ull
+
+static struct {
+  int fd;
+  size_t slots, rate; /* per second */
+  uint64_t *expected; /* number of the record in each slot; 0: none */
+} disk;
+
+static uint64_t
+record_sum(const uint64_t *record)
+{
+  uint64_t sum = 0;
+  for (int i = 0; i < RECORD_WORDS; i++)
+    if (i != 2)
+      sum = (sum << 1 | sum >> 63) ^ record[i];
+  return sum;
+}
+
+static void
+write_record(uint64_t *record, uint64_t number)
+{
+  size_t slot = mix(number) % disk.slots;
+  record[0] = RECORD_MAGIC;
+  record[1] = number;
+  record[3] = slot;
+  write_text((char *)(record + 4), RECORD - 32, mix(number * 7919));
+  record[2] = record_sum(record);
+  if (pwrite(disk.fd, record, RECORD, (off_t)(slot * RECORD)) != RECORD || fdatasync(disk.fd) < 0) {
+    printf("NCLOAD ERROR record %llu: %s\n", (unsigned long long)number, strerror(errno));
+    atomic_fetch_add(&load.records_lost, 1);
+    return;
+  }
+  disk.expected[slot] = number;
+  atomic_store(&load.records, number);
+}
+
+static void
+check_record(uint64_t *record, size_t slot)
+{
+  if (disk.expected[slot] == 0)
+    return;
+  bool read = pread(disk.fd, record, RECORD, (off_t)(slot * RECORD)) == RECORD;
+  bool whole = read && record[0] == RECORD_MAGIC && record[3] == slot && record[2] == record_sum(record);
+  atomic_fetch_add(&load.records_verified, 1);
+  if (whole && record[1] == disk.expected[slot])
+    return;
+  atomic_fetch_add(whole ? &load.records_lost : &load.records_torn, 1);
+  printf("NCLOAD ERROR slot %zu: record %llu (must be %llu) %s\n", slot, (unsigned long long)record[1],
+         (unsigned long long)disk.expected[slot], whole ? "lost" : "torn");
+}
+
+static void *
+keep_records(void *unused)
+{
+  uint64_t *record = aligned_alloc(4096, RECORD), number = 0;
+  size_t checked = 0;
+  for (;;) {
+    write_record(record, ++number);
+    for (int i = 0; i < 2; i++, checked++)
+      check_record(record, checked % disk.slots);
+    if (disk.rate)
+      usleep((useconds_t)(1000000 / disk.rate));
+  }
+  return unused;
+}
+
+static void
+open_disk(size_t mib, size_t rate, size_t used_mib)
+{
+  disk.slots = mib * (1048576 / RECORD);
+  disk.rate = rate;
+  disk.expected = calloc(disk.slots, sizeof *disk.expected);
+  disk.fd = open("/dev/vda", O_RDWR | O_DIRECT);
+  if (disk.fd < 0) {
+    perror("NCLOAD /dev/vda");
+    exit(1);
+  }
+  for (size_t i = 0; i < used_mib * (1048576 / PAGE) / 64; i++) { /* text behind the records, in pieces of 256 KiB */
+    static char piece[64 * PAGE] __attribute__((aligned(4096)));
+    write_text(piece, sizeof piece, mix(i + 99));
+    if (pwrite(disk.fd, piece, sizeof piece, (off_t)(disk.slots * RECORD + i * sizeof piece)) != (ssize_t)sizeof piece)
+      perror("NCLOAD fill");
+  }
 }
 
 /* Before the guest calls itself ready, so that nobody is refused after that. */
@@ -327,12 +423,12 @@ accept_clients(void *argument)
 static const char *
 parameter(const char *cmdline, const char *key, const char *fallback)
 {
-  static char values[8][64];
+  static char values[16][64];
   static int used;
   const char *at = strstr(cmdline, key);
   if (!at)
     return fallback;
-  char *out = values[used++ % 8];
+  char *out = values[used++ % 16];
   snprintf(out, 64, "%.*s", (int)strcspn(at + strlen(key), " \n"), at + strlen(key));
   return out;
 }
@@ -369,11 +465,17 @@ main(void)
   if (load.freed_pages)
     leave_freed(load.freed_pages);
 
+  size_t records = (size_t)atol(parameter(cmdline, "nc.records=", "0"));
+  if (records)
+    open_disk(records, (size_t)atol(parameter(cmdline, "nc.record_rate=", "0")), (size_t)atol(parameter(cmdline, "nc.disk_text=", "0")));
+
   int listener = listen_tcp();
-  pthread_t threads[3];
+  pthread_t threads[4];
   pthread_create(&threads[0], NULL, work, NULL);
   pthread_create(&threads[1], NULL, beat, NULL);
   pthread_create(&threads[2], NULL, accept_clients, (void *)(intptr_t)listener);
+  if (records)
+    pthread_create(&threads[3], NULL, keep_records, NULL);
   printf("NCLOAD READY\n");
   for (;;) {
     sleep(1);

@@ -48,6 +48,7 @@ class Node:
             "path_timeout_ms": "5000", "retry_attempts": "0", **settings}
         self.write_config()
         self.process = self.gate = None
+        self.mounts = []  # shell commands, done in a mount namespace of its own before novacrond starts
         self.clock = None  # the file that says by how much its novacrond's clock is wrong
         bed.on_close(self.destroy)
 
@@ -96,7 +97,8 @@ class Node:
             env["NOVACRON_FAULT"] = fault
         with open(self.log, "ab") as log:
             self.process = subprocess.Popen(
-                ["ip", "netns", "exec", self.netns.name, self.program("agent", "novacrond"), "--config", self.config],
+                ["ip", "netns", "exec", self.netns.name, "sh", "-ec", " && ".join([*self.mounts, 'exec "$@"']), "sh",
+                 self.program("agent", "novacrond"), "--config", self.config],
                 stdout=log, stderr=log, env=env, start_new_session=True)
         if wait:
             wait_for(lambda: self.answers() or self._died(), 30, f"novacrond on {self.name}; its log: {self.log_tail()}")
