@@ -31,7 +31,6 @@ nc_source_end_mover(NcSource *s)
   g_clear_pointer(&s->m->mover, nc_mover_process_free);
 }
 
-/* Both the first and, after a crash in the middle, the last novacrond's reason: what people want to know is the first. */
 void
 nc_source_finish_abort(NcSource *s, NcRollback *r, const GError *reason, const GError *problem)
 {
@@ -47,6 +46,7 @@ nc_source_finish_abort(NcSource *s, NcRollback *r, const GError *reason, const G
   nc_source_finish_undone(m, cancelled && !problem ? "cancelled" : "failed", reason, problem);
 }
 
+/* After a crash in the middle the reason is the one for which the rollback was begun, not that novacrond was restarted. */
 void
 nc_source_abort(NcSource *s, const GError *reason)
 {
