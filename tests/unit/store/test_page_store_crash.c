@@ -371,7 +371,7 @@ every_cut(gconstpointer data)
   w.store = open_world(&w, w.dir, before_change, &w, NULL);
   g_assert_nonnull(w.store);
   new_writer(&w);
-  for (unsigned i = 0; i < 60; i++)
+  for (unsigned i = 0; i < 90; i++)
     op_any(&w);
   check_promises(&w, w.store);
   g_test_message("%u power cuts", w.cuts);
