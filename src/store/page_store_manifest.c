@@ -41,7 +41,10 @@ nc_manifest_name_of(const char *file)
 GPtrArray *
 nc_manifest_files(NcPageStore *store, GError **error)
 {
+  /* A file that gets another name while a directory is read may show under neither. */
+  pthread_mutex_lock(&store->naming);
   g_autoptr(GPtrArray) names = nc_store_names(&store->dir, NC_MANIFEST_DIRECTORY, error);
+  pthread_mutex_unlock(&store->naming);
   if (!names)
     return NULL;
   GPtrArray *files = g_ptr_array_new_with_free_func(g_free);

@@ -431,6 +431,23 @@ reopen_failing(Fixture *f, Failing *failing)
   new_writer(f);
 }
 
+/* What all packs have on disk, whatever the store thinks. */
+static uint64_t
+bytes_on_disk(const Fixture *f)
+{
+  g_autofree char *packs = g_build_filename(f->dir, "packs", NULL);
+  GDir *dir = g_dir_open(packs, 0, NULL);
+  uint64_t sum = 0;
+  const char *name;
+
+  while ((name = g_dir_read_name(dir))) {
+    g_autofree char *path = g_build_filename(packs, name, NULL);
+    sum += test_length(path);
+  }
+  g_dir_close(dir);
+  return sum;
+}
+
 static void
 a_full_disk_leaves_nothing_half(Fixture *f, gconstpointer data)
 {
@@ -446,6 +463,7 @@ a_full_disk_leaves_nothing_half(Fixture *f, gconstpointer data)
       assert_failed(f, NC_ERROR_RESOURCE, "file system is full");
       g_assert_false(test_get(f->store, i * 100, NULL));
     }
+    g_assert_cmpuint(bytes_on_disk(f), ==, stats(f).pack_bytes);
     failing.countdown = 0;
     g_assert_true(test_put(f->writer, i * 100, 20, &f->error));
   }
@@ -783,6 +801,50 @@ encrypted_tells_nothing(Fixture *f, gconstpointer data)
 }
 
 /* Good bytes in the wrong place. */
+/* Checksums that are right, over a block that is not what it is called. */
+static void
+a_block_under_another_name_is_refused(Fixture *f, gconstpointer data)
+{
+  TestFindings findings = { .text = NULL };
+  uint8_t hash[NC_SHA256_BYTES];
+  NcFrame frame;
+
+  test_block_hash(1, hash);
+  NcFrameBlock block = { .address = hash, .data = "something else", .length = 14 };
+  nc_frame_build(&frame, &block, 1, 1);
+  g_assert_true(nc_append_frames(f->store, &frame, 1, f->writer, false, &f->error));
+  nc_frame_clear(&frame);
+  g_assert_false(test_get(f->store, 1, &f->error));
+  assert_failed(f, NC_ERROR_CORRUPT, "SHA-256");
+  test_verify(f->store, &findings);
+  g_assert_cmpuint(findings.count[NC_FINDING_BLOCK], ==, 1);
+  g_assert_true(test_put(f->writer, 1, 1, &f->error));
+  g_assert_true(test_get(f->store, 1, &f->error));
+}
+
+/* The power went after runs were merged, before the old ones were removed. */
+static void
+a_run_that_was_merged_goes(Fixture *f, gconstpointer data)
+{
+  g_autofree char *content = NULL;
+  gsize length;
+
+  g_assert_true(test_put(f->writer, 0, 20, &f->error));
+  close_store(f);
+  g_autofree char *old = test_only_file(f->dir, "index");
+  g_assert_true(g_file_get_contents(old, &content, &length, NULL));
+  f->store = test_open(f->dir, &small_packs);
+  new_writer(f);
+  g_assert_true(test_put(f->writer, 20, 20, &f->error));
+  close_store(f);
+  g_assert_false(g_file_test(old, G_FILE_TEST_EXISTS));
+  g_assert_true(g_file_set_contents(old, content, (gssize)length, NULL));
+  f->store = test_open(f->dir, &small_packs);
+  g_assert_false(g_file_test(old, G_FILE_TEST_EXISTS));
+  g_assert_true(test_get(f->store, 3, &f->error) && test_get(f->store, 23, &f->error));
+  g_assert_cmpuint(test_verify(f->store, NULL), ==, 0);
+}
+
 static void
 a_pack_under_another_name_is_refused(Fixture *f, gconstpointer data)
 {
@@ -851,6 +913,8 @@ main(int argc, char **argv)
     { "the_description_is_there_twice", the_description_is_there_twice },
     { "encrypted_tells_nothing", encrypted_tells_nothing },
     { "a_pack_under_another_name_is_refused", a_pack_under_another_name_is_refused },
+    { "a_block_under_another_name_is_refused", a_block_under_another_name_is_refused },
+    { "a_run_that_was_merged_goes", a_run_that_was_merged_goes },
     { "a_later_version_is_refused", a_later_version_is_refused },
   };
 
