@@ -102,7 +102,8 @@ nc_manifest_hide_locked(NcPageStore *store, NcManifestLease *lease, const char *
   uint64_t tag;
 
   nc_random_bytes(&tag, sizeof tag);
-  g_autofree char *hidden = g_strdup_printf(NC_MANIFEST_DIRECTORY "/%s.%016llx" NC_MANIFEST_DELETED, name, (unsigned long long)tag);
+  g_autofree char *hidden = g_strdup_printf(NC_MANIFEST_DIRECTORY "/%s.%016llx" NC_MANIFEST_DELETED, name,
+                                            (unsigned long long)tag);
   if (!nc_store_rename(&store->dir, lease->file, hidden, false, error))
     return false;
   g_hash_table_remove(store->leases, lease->file);
