@@ -108,13 +108,15 @@ nc_scrub_blocks(NcScrub *scrub, const NcPackItem *item, const NcDecoded *record)
     scrub->report.blocks++;
     scrub->report.bytes += length;
     if (memcmp(address, nc_decoded_address(record, slot), sizeof address) != 0) {
-      nc_scrub_tell_block(scrub, item->offset, nc_decoded_address(record, slot), length, "the block is not what its SHA-256 says");
+      nc_scrub_tell_block(scrub, item->offset, nc_decoded_address(record, slot), length,
+                          "the block is not what its SHA-256 says");
       nc_scrub_note_bad(scrub, item->offset);
       continue;
     }
     NcFind find = nc_index_find(scrub->store, address, NULL, &location, NULL);
     if (find == NC_FIND_ABSENT || find == NC_FIND_LOST)
-      nc_scrub_tell_file(scrub, NC_FINDING_INDEX, scrub->file->name, item->offset, "the index does not know a block of this record");
+      nc_scrub_tell_file(scrub, NC_FINDING_INDEX, scrub->file->name, item->offset,
+                         "the index does not know a block of this record");
   }
 }
 
@@ -214,7 +216,8 @@ nc_scrub_index(NcScrub *scrub)
   for (guint i = 0; i < runs->len; i++) {
     NcScrubRun at = { .scrub = scrub, .run = g_ptr_array_index(runs, i) };
     g_autoptr(GError) error = NULL;
-    g_autoptr(NcRun) again = nc_run_reopen(at.run, store->store_id, &error); /* its first and last pages were only read when opening */
+    /* Its first and last pages were read when opening only. */
+    g_autoptr(NcRun) again = nc_run_reopen(at.run, store->store_id, &error);
     if (!again)
       nc_scrub_run_page(0, error->message, &at);
     good = nc_run_check(at.run, nc_scrub_run_page, &at) && again && good;

@@ -128,6 +128,7 @@ fuzz_run_find(const NcRun *run, const uint8_t *address)
 static void
 fuzz_run(uint8_t *bytes, size_t size)
 {
+  static const uint8_t none[NC_ADDRESS_BYTES];
   NcRun name = { .refs = 1, .dir = &dir, .id = 1, .fd = -1 };
   const NcLocation *row;
 
@@ -138,7 +139,7 @@ fuzz_run(uint8_t *bytes, size_t size)
   g_autoptr(NcRun) run = nc_run_reopen(&name, store_id, NULL);
   if (!run)
     return;
-  fuzz_run_find(run, store_id); /* zeros, and whatever comes behind */
+  fuzz_run_find(run, none);
   for (size_t at = NC_RUN_PAGE_BYTES + 8; at + NC_ADDRESS_BYTES <= MIN(size, 3u * NC_RUN_PAGE_BYTES); at += 61)
     fuzz_run_find(run, bytes + at);
   g_autofree NcRunCursor *cursor = g_new(NcRunCursor, 1);

@@ -168,7 +168,7 @@ main(int argc, char **argv)
   };
 
   g_test_init(&argc, &argv, NULL);
-  nc_log_init("test", NC_LOG_TEXT, -1); /* there is nothing but damage here */
+  nc_log_init("test", NC_LOG_TEXT, (NcLogLevel)(NC_LOG_ERR - 1)); /* there is nothing but damage here */
   for (size_t i = 0; i < G_N_ELEMENTS(tests) * 2; i++) {
     bool encrypted = i % 2;
     g_autofree char *path = g_strconcat("/page_store/", encrypted ? "encrypted/" : "plain/", tests[i / 2].name, NULL);
