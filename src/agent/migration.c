@@ -281,6 +281,18 @@ nc_migration_copy_coding(NcMigration *m, json_t *from)
     json_object_set(m->record, "coded_batches", batches);
 }
 
+/* What the disks' connections had to say, which is on the wire, too. */
+static int64_t
+nc_migration_disk_bytes(json_t *progress)
+{
+  int64_t sum = 0;
+  size_t i;
+  json_t *disk;
+
+  json_array_foreach(json_object_get(progress, "disks"), i, disk) sum += nc_json_int_or(disk, "stream_bytes", 0);
+  return sum;
+}
+
 void
 nc_migration_take_progress(NcMigration *m, json_t *progress)
 {
@@ -323,7 +335,7 @@ nc_migration_take_progress(NcMigration *m, json_t *progress)
   json_t *connections = json_object_get(progress, "connections");
   if (json_is_array(connections))
     json_object_set(m->record, "connections", connections);
-  int64_t stream = nc_json_int_or(m->record, "stream_bytes", 0);
+  int64_t stream = nc_json_int_or(m->record, "stream_bytes", 0) + nc_migration_disk_bytes(progress);
   int64_t wire = nc_json_int_or(m->record, "wire_bytes", 0);
   if (wire > 0)
     json_object_set_new(m->record, "ratio", json_real((double)stream / (double)wire));

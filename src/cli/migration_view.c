@@ -71,12 +71,29 @@ nc_migration_title(json_t *migration)
   return nc_text_clean(raw);
 }
 
+/* Of disks that are being copied: the sum of ${key}. */
+static double
+nc_migration_sum_disks(json_t *migration, const char *key)
+{
+  double sum = 0;
+  size_t i;
+  json_t *disk;
+
+  json_array_foreach(json_object_get(migration, "disks"), i, disk) sum += nc_number_or(disk, key, 0);
+  return sum;
+}
+
 char *
 nc_migration_progress(json_t *migration)
 {
   GString *line = g_string_new(NULL);
   g_autofree char *phase = nc_text_clean(nc_migration_phase(migration));
   double rate = nc_number_or(migration, "rate_bps", 0), left = nc_number_or(migration, "ram_remaining_bytes", 0);
+
+  if (g_str_equal(phase, "disk_copy")) { /* memory has not begun */
+    rate = nc_migration_sum_disks(migration, "rate_bps");
+    left = nc_migration_sum_disks(migration, "total_bytes") - nc_migration_sum_disks(migration, "copied_bytes");
+  }
 
   g_string_append_printf(line, "%-12.15s %3.0f %%", phase, nc_number_or(migration, "progress", 0));
   if (rate > 0) {
@@ -127,6 +144,42 @@ nc_migration_print_coding(json_t *migration)
                 (int)nc_number_or(migration, "coding_switches", 0));
 }
 
+/* "copying, 43 % of 1.2 GiB (0.4 GiB on the wire) at 80.1 MB/s; 120 IOPS of the guest" */
+static void
+nc_migration_print_disk(json_t *disk, bool has_ended)
+{
+  double copied = nc_number_or(disk, "copied_bytes", 0), all = nc_number_or(disk, "total_bytes", 0);
+  g_autofree char *title = g_strdup_printf("disk %s", nc_json_string_or(disk, "name", "?"));
+  g_autofree char *clean = nc_text_clean(title);
+  g_autofree char *total = nc_format_bytes((int64_t)all);
+  g_autofree char *wire = nc_format_bytes((int64_t)nc_number_or(disk, "wire_bytes", 0));
+  g_autofree char *rate = nc_format_rate(nc_number_or(disk, "rate_bps", 0));
+  g_autofree char *limit = nc_format_rate(nc_number_or(disk, "write_limit_bps", 0));
+  g_autoptr(GString) text = g_string_new(NULL);
+
+  g_string_append_printf(text, "%s, %.0f %% of %s, %s on the wire", nc_json_string_or(disk, "state", "?"), all > 0 ? 100 * copied / all : 0, total,
+                         wire);
+  if (!has_ended)
+    g_string_append_printf(text, ", %s; the guest: %.0f IOPS", rate, nc_number_or(disk, "iops", 0));
+  if (nc_json_bool_or(disk, "flattened", false))
+    g_string_append(text, "; flattened");
+  if (nc_number_or(disk, "write_limit_bps", 0) > 0)
+    g_string_append_printf(text, "; writes limited to %s", limit);
+  if (nc_json_bool_or(disk, "write_blocking", false))
+    g_string_append(text, "; writes wait for the copy");
+  g_autofree char *line = nc_text_clean(text->str);
+  nc_print_fact(clean, "%s", line);
+}
+
+static void
+nc_migration_print_disks(json_t *migration)
+{
+  size_t i;
+  json_t *disk;
+
+  json_array_foreach(json_object_get(migration, "disks"), i, disk) nc_migration_print_disk(disk, nc_migration_has_ended(migration));
+}
+
 void
 nc_migration_print_summary(json_t *migration)
 {
@@ -138,6 +191,7 @@ nc_migration_print_summary(json_t *migration)
   if (nc_has_number(migration, "total_ms"))
     nc_print_fact("total", "%s", total);
   nc_migration_print_pause(migration);
+  nc_migration_print_disks(migration);
   nc_print_fact("memory", "%s in %d rounds", ram, (int)nc_number_or(migration, "rounds", 0));
   if (nc_json_bool_or(migration, "free_page_hints", false))
     nc_print_fact("free pages", "not sent, as far as the guest named them in time");

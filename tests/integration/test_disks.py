@@ -8,12 +8,12 @@ the records that it synced on the disk that it has there; a copy that is not wan
 import os
 import shutil
 import signal
-import time
+import subprocess
 
 import pytest
-from nctest.cluster import Cluster, Refused, guest_spec
+from nctest.cluster import Cluster, guest_spec
 from nctest.disks import LocalDisks, check_image, info
-from nctest.guest import TcpClient
+from nctest.guest import QmpObserver, TcpClient
 from nctest.net import wait_for
 
 VM = "web1"
@@ -34,10 +34,13 @@ def spec_of(path, format="qcow2", records=RECORDS, rate=60, text=TEXT, **more):
 class Bench:
     """A cluster whose guest is on host-a, with its disk."""
 
-    def __init__(self, c, format="qcow2", tmpfs=None, **more):
+    def __init__(self, c, format="qcow2", tmpfs=None, backed=False, **more):
         self.c, self.format = c, format
         self.disks = LocalDisks(c.bed, c.a, c.b, tmpfs=tmpfs)
-        self.path = self.disks.make(c.a, format=format)
+        if backed:  # an overlay, whose base is at the source only
+            base = self.disks.make(c.a, "base.img")
+            self.disks.make(c.a, "root.img", "256M", format, "-b", base, "-F", "qcow2", "-u")
+        self.path = os.path.join(self.disks.path, "root.img") if backed else self.disks.make(c.a, format=format)
         c.boot(spec=spec_of(self.path, format, **more))
         c.watch_runners(VM)
         self.client = TcpClient(c.net.client)
@@ -76,14 +79,15 @@ def cluster():
 
 @pytest.mark.parametrize("format", ["qcow2", "raw"])
 def test_there_and_back(cluster, format):
-    """The disk goes along, sparse, with the permissions it had, and comes back; the one left behind is set aside."""
-    c = cluster
-    bench = Bench(c, format)
+    """The disk goes along, sparse, with the permissions it had, and comes back; the one left behind is set aside. A backing chain
+    (that of the qcow2) becomes part of the copy."""
+    c, backed = cluster, format == "qcow2"
+    bench = Bench(c, format, backed=backed)
     os.chmod(bench.disks.image(c.a), 0o640)
     m = c.migrate(VM, c.a)
     assert m["outcome"] == "completed", m["error"]
     disk, = m["disks"]
-    assert (disk["name"], disk["state"], disk["flattened"]) == ("root", "copied", False)
+    assert (disk["name"], disk["state"], disk["flattened"]) == ("root", "copied", backed)
     assert disk["copied_bytes"] == disk["total_bytes"] >= (RECORDS + TEXT) // 2 << 20
     assert 0 < disk["wire_bytes"] < disk["total_bytes"] and disk["iops"] > 0
     bench.judge(c.b)
@@ -91,8 +95,240 @@ def test_there_and_back(cluster, format):
     assert os.stat(copy).st_mode & 0o777 == 0o640
     assert info(copy)["virtual-size"] == 256 << 20 and info(copy)["format"] == format
     assert info(copy)["actual-size"] < (RECORDS + TEXT + 24) << 20
-    assert bench.left_at(c.a) == [f"root.img.moved-{m['id']}"]
+    assert "backing-filename" not in info(copy)
+    assert bench.left_at(c.a) == ["base.img"] * backed + [f"root.img.moved-{m['id']}"]
     m = c.migrate(VM, c.b)
     assert m["outcome"] == "completed", m["error"]
     bench.judge(c.a)
     bench.end(c.a)
+
+
+# --- one machine, many faults: it stays where it is, or goes; nothing is lost, and no copy stays behind ---
+
+@pytest.fixture(scope="module")
+def moving():
+    with Cluster(rate="1gbit", delay="2ms") as c:
+        yield Bench(c)
+
+
+def place(bench):
+    return bench.c.a if bench.c.a.state(VM) == "running" else bench.c.b
+
+
+def tidy(bench, node):
+    """What a successful move leaves for its operator."""
+    for name in bench.left_at(node):
+        if ".moved-" in name:
+            os.unlink(os.path.join(bench.disks.of(node), name))
+
+
+def judge_stayed(bench, node):
+    bench.judge(node)
+    other = bench.c.other(node)
+    wait_for(lambda: other.state(VM) in (None, "moved"), 20, "the destination to let go")
+    assert bench.left_at(other) == [], "a copy was left behind"
+    assert bench.left_at(node) == ["root.img"]
+
+
+def judge_moved(bench, node):
+    bench.judge(node)
+    tidy(bench, bench.c.other(node))
+    assert bench.left_at(bench.c.other(node)) == []
+    assert bench.left_at(node) == ["root.img"]
+
+
+def judge(bench, source, m):
+    if m["outcome"] == "completed":
+        judge_moved(bench, bench.c.other(source))
+    else:
+        assert m["error"]["message"]
+        judge_stayed(bench, source)
+
+
+SOURCE_DIES = [  # point, where the machine must run then
+    ("source-disks-begun", "stays"),
+    ("source-switching", "stays"),      # the guest stands still, the mirrors still run
+    ("source-disks-ended", "stays"),    # the copies are complete, the right is not released
+    ("source-after-release", "stays"),  # no grant was sent: it comes back, to its own disk
+    ("source-after-grant", "any"),
+    ("source-before-end", "moves"),
+]
+
+
+@pytest.mark.parametrize("point,what", SOURCE_DIES)
+def test_source_novacrond_dies(moving, point, what):
+    c, source = moving.c, place(moving)
+    source.stop()
+    source.start(f"{point}:kill")
+    m = source.call("migration.create", vm=VM, to=c.other(source).name)
+    source.wait_dead()
+    source.start()
+    m = source.wait_migration(m["id"])
+    assert what == "any" or m["outcome"] == {"stays": "failed", "moves": "completed"}[what], m["error"]
+    judge(moving, source, m)
+
+
+DESTINATION_DIES = [
+    ("destination-disk-noted", "stays"),
+    ("destination-disk-published", "stays"),
+    ("destination-before-take", "stays"),
+    ("destination-after-take", "moves"),
+    ("destination-after-cont", "moves"),
+]
+
+
+@pytest.mark.parametrize("point,what", DESTINATION_DIES)
+def test_destination_novacrond_dies(moving, point, what):
+    c, source = moving.c, place(moving)
+    destination = c.other(source)
+    destination.stop()
+    destination.start(f"{point}:kill")
+    m = source.call("migration.create", vm=VM, to=destination.name)
+    destination.wait_dead()
+    destination.start()
+    m = source.wait_migration(m["id"])
+    assert m["outcome"] == {"stays": "failed", "moves": "completed"}[what], m["error"]
+    judge(moving, source, m)
+
+
+def test_a_refusal_is_on_disk_before_the_copy_is_removed(moving):
+    """The destination dies between the two, after its mover was killed: the next novacrond removes the copy."""
+    c, source = moving.c, place(moving)
+    destination = c.other(source)
+    destination.stop()
+    destination.start("destination-after-refuse:kill")
+    m = c.migrate(VM, source, wait=False, bandwidth_limit_bps=SLOW)
+    wait_for(lambda: "root.img" in moving.left_at(destination), 30, "the copy to begin")
+    source.call("migration.cancel", id=m["id"])
+    destination.wait_dead()
+    assert moving.left_at(destination) == ["root.img"]
+    destination.start()
+    assert source.wait_migration(m["id"])["outcome"] == "cancelled"
+    judge_stayed(moving, source)
+
+
+@pytest.mark.parametrize("side", ["source", "destination"])
+def test_a_mover_dies(moving, side):
+    c, source = moving.c, place(moving)
+    m = c.migrate(VM, source, wait=False, bandwidth_limit_bps=SLOW)
+    wait_for(lambda: any(d["copied_bytes"] > 1 << 20 for d in source.call("migration.get", id=m["id"]).get("disks") or []), 30,
+             "the copy to be under way")
+    mover, = (source if side == "source" else c.other(source)).mover_pids()
+    os.kill(mover, signal.SIGKILL)
+    m = source.wait_migration(m["id"])
+    assert m["outcome"] == "failed" and "mover" in m["error"]["message"]
+    judge_stayed(moving, source)
+
+
+def test_cancel_leaves_nothing(moving):
+    c, source = moving.c, place(moving)
+    m = c.migrate(VM, source, wait=False, bandwidth_limit_bps=SLOW)
+    wait_for(lambda: source.call("migration.get", id=m["id"])["phase"] == "disk_copy", 30, "the disks to be copied")
+    source.call("migration.cancel", id=m["id"])
+    assert source.wait_migration(m["id"])["outcome"] == "cancelled"
+    judge_stayed(moving, source)
+
+
+def test_a_file_that_is_in_the_way_is_refused_and_kept(moving):
+    c, source = moving.c, place(moving)
+    other = c.other(source)
+    theirs = moving.disks.image(other)
+    with open(theirs, "w") as f:
+        f.write("somebody's")
+    checks = source.call("migration.check", vm=VM, to=other.name)
+    assert checks["verdict"] == "failed" and any("not overwritten" in k["value"] for k in checks["checks"])
+    m = c.migrate(VM, source)
+    assert m["outcome"] == "failed" and "not overwritten" in m["error"]["message"]
+    assert open(theirs).read() == "somebody's"
+    os.unlink(theirs)
+    checks = source.call("migration.check", vm=VM, to=other.name)
+    assert [k["verdict"] for k in checks["checks"] if k["check"] == "disk"] == ["ok"]
+    judge_stayed(moving, source)
+
+
+def limit_of_writes(node):
+    qmp = QmpObserver(os.path.join(node.machine_dir(VM), "observer.sock"))
+    try:
+        return qmp.command("query-block")[0]["inserted"]["bps_wr"]
+    finally:
+        qmp.close()
+
+
+def test_a_guest_that_writes_too_fast_is_slowed_down_and_let_go(moving):
+    """The link is too slow for what it writes: its writes get a limit (QEMU 7.2), which goes when the move is cancelled."""
+    c, source = moving.c, place(moving)
+    m = c.migrate(VM, source, wait=False, bandwidth_limit_bps=4 << 20)
+
+    def disk():
+        disks = source.call("migration.get", id=m["id"]).get("disks") or [None]
+        return disks[0] or {"copied_bytes": 0, "total_bytes": 1, "write_limit_bps": 0}
+    wait_for(lambda: disk()["copied_bytes"] > disk()["total_bytes"] * 0.7, 60, "most of the disk to be copied")
+    source.call("migration.limit", id=m["id"], bandwidth_limit_bps=120 << 10)
+    wait_for(lambda: disk()["write_limit_bps"] > 0, 90, "the guest's writes to be limited")
+    assert c.observer.double == 0
+    c.observer.close()  # a QMP socket serves one client at a time
+    assert limit_of_writes(source) == disk()["write_limit_bps"]
+    source.call("migration.cancel", id=m["id"])
+    assert source.wait_migration(m["id"])["outcome"] == "cancelled"
+    assert limit_of_writes(source) == 0
+    c.watch_runners(VM)
+    judge_stayed(moving, source)
+
+
+def test_post_copy_takes_the_disks_along(moving):
+    """The mirrors end before the switch, while the guest stands still; the memory comes later."""
+    c, source = moving.c, place(moving)
+    m = c.migrate(VM, source, algorithm="post-copy")
+    assert m["outcome"] == "completed", m["error"]
+    judge_moved(moving, c.other(source))
+
+
+def test_after_all_that_the_image_is_whole(moving):
+    moving.end(place(moving))
+
+
+# --- other file systems ---
+
+def in_mounts_of(node, *command):
+    subprocess.run(["nsenter", "-t", str(node.process.pid), "-m", *command], check=True)
+
+
+def test_a_full_disk_at_the_destination(cluster):
+    """Too little room is found before; room that goes away meanwhile costs the attempt and nothing else."""
+    c = cluster
+    bench = Bench(c, tmpfs={"host-b": "40m"})
+    checks = c.a.call("migration.check", vm=VM, to="host-b")
+    assert any(k["check"] == "disk" and k["verdict"] == "failed" and "not enough space" in k["value"] for k in checks["checks"])
+    m = c.migrate(VM, c.a)
+    assert m["outcome"] == "failed" and "not enough space" in m["error"]["message"], m["error"]
+    in_mounts_of(c.b, "mount", "-o", "remount,size=160m", bench.disks.path)
+    m = c.migrate(VM, c.a, wait=False, bandwidth_limit_bps=SLOW)
+    wait_for(lambda: any(d["copied_bytes"] > 1 << 20 for d in c.a.call("migration.get", id=m["id"]).get("disks") or []), 30,
+             "the copy to be under way")
+    in_mounts_of(c.b, "sh", "-c", f"cat /dev/zero >{bench.disks.path}/filler 2>/dev/null || true")
+    m = c.a.wait_migration(m["id"])
+    assert m["outcome"] == "failed" and "is full" in m["error"]["message"] and "host-b" in m["error"]["message"], m["error"]
+    bench.judge(c.a)
+    wait_for(lambda: c.b.state(VM) is None, 20, "the destination to let go")
+    left = subprocess.run(["nsenter", "-t", str(c.b.process.pid), "-m", "ls", "-A", bench.disks.path], stdout=subprocess.PIPE, text=True)
+    assert left.stdout.split() == ["filler"]
+    in_mounts_of(c.b, "rm", f"{bench.disks.path}/filler")
+    m = c.migrate(VM, c.a)
+    assert m["outcome"] == "completed", m["error"]
+    bench.judge(c.b)
+
+
+def test_the_same_file_on_both_nodes_is_not_copied(cluster):
+    """Nobody has said that it is shared: the nodes find out."""
+    c = cluster
+    bench = Bench(c)
+    for node in (c.b,):
+        node.mounts = [f"mount --bind {bench.disks.of(c.a)} {bench.disks.path}"]
+        node.stop()
+        node.start()
+    m = c.migrate(VM, c.a)
+    assert m["outcome"] == "completed" and not m.get("disks"), m["error"]
+    bench.judge(c.b)
+    assert bench.left_at(c.a) == ["root.img"]
+    c.b.call("machine.stop", name=VM, force=True)
+    assert check_image(bench.disks.image(c.a), "qcow2", RECORDS, 50) == (0, 0)

@@ -27,6 +27,10 @@ def record_sum(words):
     return total
 
 
+def make_image(path, size="256M", format="qcow2", *more):
+    subprocess.run(["qemu-img", "create", "-q", "-f", format, *more, path, size], check=True)
+
+
 class LocalDisks:
     """Gives each node of a cluster a file system of its own under the same path."""
 
@@ -53,7 +57,7 @@ class LocalDisks:
         return os.path.join(self.of(node), name)
 
     def make(self, node, name="root.img", size="256M", format="qcow2", *more):
-        subprocess.run(["qemu-img", "create", "-q", "-f", format, *more, self.image(node, name), size], check=True)
+        make_image(self.image(node, name), size, format, *more)
         return os.path.join(self.path, name)
 
 

@@ -497,6 +497,68 @@ preempt_resend(Scene *s)
   send_frame(s, g_byte_array_ref(frame));
 }
 
+/* --- disks ------------------------------------------------------------------------------------------------------ */
+
+static void
+disk_too_far_ahead(Scene *s)
+{
+  send_batch(s, NC_CHANNEL_DISK(0), 256, 0, "x", 1);
+}
+
+/* Nobody has given it a QEMU: what comes waits, up to a limit. */
+static void
+disk_flood(Scene *s)
+{
+  g_autoptr(GByteArray) blocks = g_byte_array_new();
+  g_byte_array_set_size(blocks, 262144);
+  memset(blocks->data, 0, blocks->len);
+  for (uint64_t seq = 0; seq < 80; seq++) /* 20 MiB */
+    send_batch(s, NC_CHANNEL_DISK(31), seq + 1, (seq + 1) * blocks->len, blocks->data, blocks->len);
+}
+
+static void
+disk_damaged_twice(Scene *s)
+{
+  for (int i = 0; i < 2; i++) {
+    GByteArray *frame = make_batch(s, NC_CHANNEL_DISK(0), 0, 0, "innocent", 8);
+    frame->data[frame->len - 1] ^= 1;
+    send_frame(s, frame);
+  }
+}
+
+static void
+disk_ack_of_nothing(Scene *s)
+{
+  send_frame(s, nc_frame_encode_ack(NC_CHANNEL_DISK(0), 0, 0));
+}
+
+static void
+disk_resend_of_nothing(Scene *s)
+{
+  send_frame(s, nc_frame_encode_resend(NC_CHANNEL_DISK(0), 0));
+}
+
+static void
+disk_answers_out_of_order(Scene *s)
+{
+  send_batch(s, NC_CHANNEL_DISK(0), 1, 0, "answer", 6);
+}
+
+static void
+disk_answers_flood(Scene *s)
+{
+  for (uint64_t seq = 0; seq < 300; seq++)
+    send_batch(s, NC_CHANNEL_DISK(0), seq, seq, "x", 1);
+}
+
+static void
+disk_end_that_differs(Scene *s)
+{
+  NcFrameEnd end = { .offset = 6 };
+  send_batch(s, NC_CHANNEL_DISK(0), 0, 0, "answer", 6);
+  send_frame(s, nc_frame_encode_end(NC_CHANNEL_DISK(0), &end));
+}
+
 static void
 batch_to_the_source(Scene *s)
 {
@@ -547,6 +609,15 @@ static const Attack attacks[] = {
   { "destination/preempt-end-that-differs", false, preempt_end_that_differs, NC_ERROR_CORRUPT, "the preempt channel ends" },
   { "batch-to-the-source", true, batch_to_the_source, NC_ERROR_PROTOCOL, "no place at the source" },
   { "grant-to-the-source", true, grant_to_the_source, NC_ERROR_PROTOCOL, "no place at the source" },
+  { "disk-too-far-ahead", false, disk_too_far_ahead, NC_ERROR_PROTOCOL, "farther ahead" },
+  { "disk-flood", false, disk_flood, NC_ERROR_PROTOCOL, "farther ahead" },
+  { "disk-damaged-twice", false, disk_damaged_twice, NC_ERROR_CORRUPT, "second time" },
+  { "disk-ack-of-nothing", false, disk_ack_of_nothing, NC_ERROR_PROTOCOL, "not under way" },
+  { "disk-ack-of-nothing", true, disk_ack_of_nothing, NC_ERROR_PROTOCOL, "not open" },
+  { "disk-resend-of-nothing", true, disk_resend_of_nothing, NC_ERROR_PROTOCOL, "not open" },
+  { "disk-answers-out-of-order", true, disk_answers_out_of_order, NC_ERROR_PROTOCOL, "out of order" },
+  { "disk-answers-flood", true, disk_answers_flood, NC_ERROR_PROTOCOL, "window" },
+  { "disk-end-that-differs", true, disk_end_that_differs, NC_ERROR_CORRUPT, "differ" },
 };
 
 /* The event says why; the peer is told the same; nothing more comes to QEMU; the exit status is 1. */

@@ -201,7 +201,12 @@ test_headers_that_are_refused(void)
     { "batch of channel 0", 61, NC_FRAME_BATCH, 0, 0, 0, false },
     { "batch of channel 2", 61, NC_FRAME_BATCH, 2, 0, 0, true },
     { "batch of channel 3", 61, NC_FRAME_BATCH, 3, 0, 0, true },
-    { "batch of channel 4", 61, NC_FRAME_BATCH, 4, 0, 0, false },
+    { "batch of the first disk", 61, NC_FRAME_BATCH, 4, 0, 0, true },
+    { "batch of the last disk", 61, NC_FRAME_BATCH, 35, 0, 0, true },
+    { "batch of channel 36", 61, NC_FRAME_BATCH, 36, 0, 0, false },
+    { "resend of a disk", 0, NC_FRAME_RESEND, 35, 0, 0, true },
+    { "resend of channel 36", 0, NC_FRAME_RESEND, 36, 0, 0, false },
+    { "resend of channel 2", 0, NC_FRAME_RESEND, 2, 0, 0, false },
     { "largest batch", NC_FRAME_PAYLOAD_MAX, NC_FRAME_BATCH, 1, 0, 0, true },
     { "too large a batch", NC_FRAME_PAYLOAD_MAX + 1, NC_FRAME_BATCH, 1, 0, 0, false },
     { "4 GiB of batch", G_MAXUINT32, NC_FRAME_BATCH, 1, 0, 0, false },
@@ -291,7 +296,7 @@ test_hello_of_a_later_version(void)
 {
   NcFrameHello hello = good_hello(), back;
 
-  for (uint16_t version = 1; version <= 3; version++) {
+  for (uint16_t version = 1; version <= NC_WIRE_VERSION + 1; version++) {
     hello.version = version;
     g_autoptr(GByteArray) bytes = nc_frame_encode_hello(&hello);
     nc_put_u64(bytes, 4711);
