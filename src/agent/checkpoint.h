@@ -6,6 +6,7 @@
 #pragma once
 
 #include "agent/checkpoints.h"
+#include "agent/keeper.h"
 #include "agent/machine_hold.h"
 #include "checkpoint/process.h"
 #include "qemu/checkpoint_qmp.h"
@@ -47,6 +48,7 @@ struct NcCheckpoints {
   GHashTable *table; /* id -> NcCheckpoint* (a reference) */
   json_t *work;      /* id -> what is under way, as in the journal */
   GMutex work_lock;  /* one journal write at a time */
+  GHashTable *keepers; /* id -> NcKeeper* of what the last novacrond has left; while starting only */
   unsigned running;  /* threads */
   bool collecting;   /* one of them is the gc */
   gint closing;      /* atomic */
@@ -77,9 +79,12 @@ void nc_checkpoint_activity_ends(NcCheckpoint *cp, json_t *result, const GError 
 
 /* --- checkpoint_recover.c --- */
 
+/* The name of our end of QEMU's image socket, in QEMU. */
+#define NC_CHECKPOINT_KEEPER NC_CHECKPOINT_MARK "keeper"
+
 /*
- * Undoes everything that a checkpoint has done to a QEMU, in whatever state that is. ${work}: as in the journal: {vm, was_running, before,
- * disks:[{device,node}]}.
+ * Undoes everything that a checkpoint has done to a QEMU, in whatever state that is. ${work}: as in the journal: {machine, pid, inode,
+ * background, was_running, before, disks:[{device,node}]}. Whoever calls sees to it that QEMU's image is read to its end.
  */
 bool nc_checkpoint_leave_qemu(NcQmp *qmp, json_t *work, GError **error);
 /* The same for what was under way when the last novacrond ended. */

@@ -22,12 +22,11 @@
 
 #include <errno.h>
 #include <fcntl.h>
-#include <poll.h>
 #include <string.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
-#define NC_ACCEPT_MS 10000
+#define NC_CREATE_STREAM NC_CHECKPOINT_MARK "stream"
 /* Without a byte of the stream for so long, something is broken: QEMU reads its own memory. */
 #define NC_STREAM_MS 60000
 #define NC_NBD_MS 60000
@@ -59,8 +58,9 @@ typedef struct {
   NcFreezable freezable[NC_CHECKPOINT_DISKS_MAX];
   unsigned n_disks;
   json_t *work; /* as in the journal; NULL: QEMU is not touched */
-  char *socket_path, *nbd_path;
-  int listener;
+  char *nbd_path;
+  int theirs;       /* QEMU's end of the socket that its image goes through, until it has it; -1 */
+  NcKeeper *keeper; /* our end; QEMU holds a duplicate, so that it never loses its reader */
   NcCheckpointer *worker;
   NcPageStoreWriter *writer;
   NcManifestWriter *manifest;
@@ -176,8 +176,9 @@ nc_create_record_work(NcCreate *cr, GError **error)
     return false;
   for (unsigned i = 0; i < cr->n_disks; i++)
     json_array_append_new(disks, json_pack("{s:s, s:s}", "device", cr->disks[i].device, "node", cr->disks[i].node));
-  cr->work = json_pack("{s:s, s:s, s:b, s:O, s:O}", "kind", "create", "machine", cr->cp->vm, "was_running", cr->was_running, "before",
-                       before, "disks", disks);
+  cr->work = json_pack("{s:s, s:s, s:I, s:I, s:b, s:b, s:O, s:O}", "kind", "create", "machine", cr->cp->vm, "pid",
+                       (json_int_t)nc_machine_hold_pid(cr->hold), "inode", (json_int_t)nc_keeper_inode(cr->keeper), "background",
+                       cr->was_running && cr->mode != NC_MODE_STOP, "was_running", cr->was_running, "before", before, "disks", disks);
   return nc_checkpoints_set_work(cr->cp->owner, cr->cp->id, json_incref(cr->work), error);
 }
 
@@ -242,32 +243,30 @@ nc_create_start_worker(NcCreate *cr, GError **error)
   const NcMoverProgram program = {
     .binary = nc_checkpointer_find_binary(), .uid = (uid_t)config->mover_uid, .gid = (gid_t)config->mover_gid
   };
-  const char *run_dir = nc_machine_hold_run_dir(cr->hold);
+  int pair[2];
 
-  cr->socket_path = g_build_filename(run_dir, "cp.sock", NULL);
-  cr->nbd_path = g_build_filename(run_dir, "cpd.sock", NULL);
-  if ((cr->listener = nc_unix_listen(cr->socket_path, 0666, error)) < 0 || !(cr->worker = nc_checkpointer_start(&program, error)))
+  cr->nbd_path = g_build_filename(nc_machine_hold_run_dir(cr->hold), "cp.sock", NULL);
+  if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair) < 0)
+    return nc_fail_errno(error, NC_ERROR_RESOURCE, errno, "can't make the socket for QEMU's image");
+  nc_autofd int ours = pair[0];
+  cr->theirs = pair[1];
+  if (!(cr->keeper = nc_keeper_new(ours, error)) || !(cr->worker = nc_checkpointer_start(&program, error)))
     return false;
   nc_create_set_worker(cr, cr->worker);
-  return true;
+  return nc_checkpointer_give(cr->worker, ours, error);
+}
+
+/* QEMU gets both ends of the socket: its own, and a duplicate of ours. */
+static bool
+nc_create_give_ends(NcCreate *cr, GError **error)
+{
+  bool ok = nc_qemu_getfd(cr->qmp, NC_CHECKPOINT_KEEPER, nc_keeper_fd(cr->keeper), error) &&
+            nc_qemu_getfd(cr->qmp, NC_CREATE_STREAM, cr->theirs, error);
+  nc_fd_clear(&cr->theirs);
+  return ok;
 }
 
 /* --- the pause --- */
-
-static bool
-nc_create_accept(NcCreate *cr, GError **error)
-{
-  struct pollfd p = { .fd = cr->listener, .events = POLLIN };
-  int ready;
-
-  do
-    ready = poll(&p, 1, NC_ACCEPT_MS);
-  while (ready < 0 && errno == EINTR);
-  nc_autofd int qemu = ready > 0 ? accept4(cr->listener, NULL, NULL, SOCK_CLOEXEC) : -1;
-  if (qemu < 0)
-    return nc_fail(error, NC_ERROR_QEMU, "QEMU did not connect to write its image");
-  return nc_checkpointer_give(cr->worker, qemu, error);
-}
 
 /* From here on the guest may be standing still. */
 static bool
@@ -283,7 +282,7 @@ nc_create_take_instant(NcCreate *cr, GError **error)
       g_prefix_error(error, "disk %s can't be frozen: ", cr->disks[i].spec->name);
       return false;
     }
-  return nc_qemu_migrate(cr->qmp, cr->socket_path, error) && nc_create_accept(cr, error);
+  return nc_qemu_migrate_fd(cr->qmp, NC_CREATE_STREAM, error);
 }
 
 /*
@@ -467,7 +466,8 @@ static bool
 nc_create_run(NcCreate *cr, GError **error)
 {
   return nc_create_open_store(cr, error) && nc_create_start_worker(cr, error) && nc_create_record_work(cr, error) &&
-         nc_create_choose_mode(cr, error) && nc_create_prepare_disks(cr, error) && nc_create_take_instant(cr, error) &&
+         nc_create_choose_mode(cr, error) && nc_create_prepare_disks(cr, error) && nc_create_give_ends(cr, error) &&
+         nc_create_take_instant(cr, error) &&
          nc_create_read_memory(cr, error) && nc_create_read_disks(cr, error);
 }
 
@@ -491,9 +491,8 @@ nc_create_free(NcCreate *cr)
 {
   nc_create_set_worker(cr, NULL);
   nc_checkpointer_free(cr->worker);
-  nc_fd_clear(&cr->listener);
-  if (cr->socket_path)
-    unlink(cr->socket_path);
+  nc_keeper_free(cr->keeper);
+  nc_fd_clear(&cr->theirs);
   if (cr->nbd_path)
     unlink(cr->nbd_path);
   nc_puts_free(cr->puts);
@@ -511,7 +510,6 @@ nc_create_free(NcCreate *cr)
   json_decref(cr->work);
   nc_machine_hold_end(cr->hold);
   nc_checkpoint_unref(cr->cp);
-  g_free(cr->socket_path);
   g_free(cr->nbd_path);
   g_mutex_clear(&cr->event_lock);
   g_free(cr);
@@ -536,7 +534,10 @@ nc_create_thread(gpointer data)
   bool ok = nc_create_run(cr, &error);
   if (!ok) {
     nc_create_explain(cr, &error);
-    g_clear_pointer(&cr->worker, nc_checkpointer_free); /* its end is what ends QEMU's migration */
+    nc_create_set_worker(cr, NULL);
+    g_clear_pointer(&cr->worker, nc_checkpointer_free);
+    if (cr->keeper)
+      nc_keeper_drain(cr->keeper); /* QEMU's image is read to its end all the same */
   }
   if (!nc_create_leave_qemu(cr, &problem)) {
     nc_log(NC_LOG_ERR, "agent", "machine %s: %s", cr->cp->vm, problem->message);
@@ -614,7 +615,7 @@ nc_checkpoints_create(NcCheckpoints *c, json_t *args, GError **error)
   NcCreate *cr = g_new0(NcCreate, 1);
   cr->hold = hold;
   cr->mode = (NcCheckpointMode)mode;
-  cr->listener = -1;
+  cr->theirs = -1;
   cr->started_us = nc_wall_us();
   g_mutex_init(&cr->event_lock);
   cr->cp = nc_checkpoints_add(c, id, vm, NULL);

@@ -5,8 +5,9 @@
 #include "base/log.h"
 #include "qemu/migration_qmp.h"
 
-/* A cancelled migration ends at its next page; its guest may be waiting for that. */
 #define NC_CANCEL_MS 20000
+/* To read all of a guest's memory and throw it away: a gigabyte per second. */
+#define NC_DRAIN_MS 600000
 #define NC_CANCEL_POLL_US 10000
 #define NC_CONT_MS 10000
 
@@ -26,16 +27,25 @@ nc_work_disks(json_t *work, NcFreezable *ret)
   return n;
 }
 
-static void
-nc_checkpoint_end_migration(NcQmp *qmp)
+/*
+ * A background snapshot is waited for, not cancelled: QEMU 7.2 goes to such an end under its big lock, and its main loop may hold
+ * that and wait for a page that is still protected (decision 041).
+ */
+static bool
+nc_checkpoint_end_migration(NcQmp *qmp, bool background, GError **error)
 {
-  int64_t deadline = nc_mono_us() + NC_CANCEL_MS * INT64_C(1000);
+  int64_t deadline = nc_mono_us() + (background ? NC_DRAIN_MS : NC_CANCEL_MS) * INT64_C(1000);
 
   if (!nc_qemu_migration_is_under_way(qmp))
-    return;
-  nc_qemu_migrate_cancel(qmp, NULL);
-  while (nc_qemu_migration_is_under_way(qmp) && nc_qmp_is_alive(qmp) && nc_mono_us() < deadline)
+    return true;
+  if (!background)
+    nc_qemu_migrate_cancel(qmp, NULL);
+  while (nc_qemu_migration_is_under_way(qmp)) {
+    if (!nc_qmp_is_alive(qmp) || nc_mono_us() > deadline)
+      return nc_fail(error, NC_ERROR_TIMEOUT, "QEMU is still writing its image");
     g_usleep(NC_CANCEL_POLL_US);
+  }
+  return true;
 }
 
 /* The first of several problems is the one that is told. */
@@ -56,7 +66,9 @@ nc_checkpoint_leave_qemu(NcQmp *qmp, json_t *work, GError **error)
   GError *first = NULL;
   GError *problem = NULL;
 
-  nc_checkpoint_end_migration(qmp);
+  if (!nc_checkpoint_end_migration(qmp, nc_json_bool_or(work, "background", true), &problem))
+    nc_keep_first(&first, g_steal_pointer(&problem));
+  nc_qemu_closefd(qmp, NC_CHECKPOINT_KEEPER, NULL);
   /* The guest first: it may be standing still. */
   if (nc_json_bool_or(work, "was_running", false) && !nc_qemu_cont_after_migration(qmp, NC_CONT_MS, &problem))
     nc_keep_first(&first, g_steal_pointer(&problem));

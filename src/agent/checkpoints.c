@@ -394,6 +394,7 @@ nc_checkpoints_new(const NcCheckpointsDeps *deps)
   g_cond_init(&c->ended);
   c->table = g_hash_table_new_full(g_str_hash, g_str_equal, NULL, (GDestroyNotify)nc_checkpoint_unref);
   c->work = json_object();
+  c->keepers = g_hash_table_new_full(g_str_hash, g_str_equal, g_free, (GDestroyNotify)nc_keeper_free);
   return c;
 }
 
@@ -423,6 +424,7 @@ nc_checkpoints_free(NcCheckpoints *c)
     return;
   nc_checkpoints_cancel_all(c);
   g_hash_table_unref(c->table);
+  g_hash_table_unref(c->keepers);
   json_decref(c->work);
   g_free((char *)c->deps.store_problem);
   g_cond_clear(&c->ended);
@@ -462,8 +464,8 @@ nc_checkpoints_load(NcCheckpoints *c)
     nc_log(NC_LOG_ERR, "agent", "the checkpoints of this node can't be listed: %s", error->message);
 }
 
-void
-nc_checkpoints_recover(NcCheckpoints *c)
+static void
+nc_checkpoints_load_work(NcCheckpoints *c)
 {
   g_autoptr(GError) error = NULL;
   g_autofree char *text = nc_journal_get_value(c->deps.journal, NC_WORK_SETTING, &error);
@@ -476,7 +478,31 @@ nc_checkpoints_recover(NcCheckpoints *c)
     c->work = json_incref(work);
   }
   json_decref(work);
+}
+
+void
+nc_checkpoints_unblock(NcCheckpoints *c)
+{
+  const char *id;
+  json_t *work;
+
+  nc_checkpoints_load_work(c);
+  json_object_foreach(c->work, id, work)
+  {
+    int64_t pid = nc_json_int_or(work, "pid", 0), inode = nc_json_int_or(work, "inode", 0);
+    NcKeeper *keeper = pid > 0 && pid <= G_MAXINT && inode > 0 ? nc_keeper_take((pid_t)pid, (uint64_t)inode, NULL) : NULL;
+    if (!keeper)
+      continue; /* that QEMU is gone, or has not begun */
+    nc_keeper_drain(keeper);
+    g_hash_table_replace(c->keepers, g_strdup(id), keeper);
+  }
+}
+
+void
+nc_checkpoints_recover(NcCheckpoints *c)
+{
   if (c->deps.store)
     nc_checkpoints_load(c);
   nc_checkpoints_undo_work(c);
+  g_hash_table_remove_all(c->keepers);
 }

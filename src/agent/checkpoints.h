@@ -33,6 +33,8 @@ NcCheckpoints *nc_checkpoints_new(const NcCheckpointsDeps *deps);
 /* Cancels what is under way and waits for its end. */
 void nc_checkpoints_free(NcCheckpoints *checkpoints);
 G_DEFINE_AUTOPTR_CLEANUP_FUNC(NcCheckpoints, nc_checkpoints_free)
+/* Once at start, before nc_machines_reconcile(): reads on what QEMUs are writing, that would not answer before. */
+void nc_checkpoints_unblock(NcCheckpoints *checkpoints);
 /* Once at start, after nc_machines_reconcile(): reads the store's list and undoes what a crash has left half done. */
 void nc_checkpoints_recover(NcCheckpoints *checkpoints);
 

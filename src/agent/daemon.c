@@ -187,6 +187,7 @@ nc_daemon_load(NcDaemon *d, GError **error)
   };
   d->migrations = nc_migrations_new(&deps);
   nc_daemon_open_store(d);
+  nc_checkpoints_unblock(d->checkpoints);
   nc_migrations_unblock(d->migrations); /* or reconciling would wait for QEMUs that can't answer */
   return nc_machines_reconcile(d->machines, error);
 }

@@ -150,6 +150,12 @@ nc_machine_hold_lives(NcMachineHold *hold)
   return nc_machine_qemu_lives(hold->m);
 }
 
+pid_t
+nc_machine_hold_pid(NcMachineHold *hold)
+{
+  return nc_machine_pid(hold->m);
+}
+
 bool
 nc_machine_hold_is_adopted(NcMachineHold *hold)
 {

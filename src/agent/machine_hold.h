@@ -31,6 +31,7 @@ const char *nc_machine_hold_name(const NcMachineHold *hold);
 bool nc_machine_hold_is_new(const NcMachineHold *hold); /* it was not in the list before */
 NcQmp *nc_machine_hold_qmp(NcMachineHold *hold);        /* borrowed; NULL: QEMU is gone or does not answer */
 bool nc_machine_hold_lives(NcMachineHold *hold);        /* it has a QEMU process */
+pid_t nc_machine_hold_pid(NcMachineHold *hold);
 bool nc_machine_hold_is_adopted(NcMachineHold *hold);
 uint64_t nc_machine_hold_epoch(NcMachineHold *hold); /* of the right */
 json_t *nc_machine_hold_spec(NcMachineHold *hold);   /* a new reference */

@@ -7,6 +7,7 @@
 
 #include <errno.h>
 #include <getopt.h>
+#include <jansson.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -96,6 +97,7 @@ nc_checkpointer_run(const NcCheckpointerOptions *options, GError **error)
   if (!nc_sandbox_isolate(error))
     return false;
   nc_checkpointer_load_error_texts();
+  json_object_seed(0); /* jansson would open /dev/urandom at the first object */
   if (!nc_sandbox_demote(options->uid, options->gid, !options->no_sandbox, error) || (!options->no_sandbox && !nc_sandbox_seal(error)))
     return false;
   nc_autojson json_t *order = nc_msg_recv(NC_SANDBOX_LAST_FD, -1, &qemu, error);

@@ -160,6 +160,19 @@ nc_reader_loop(NcStreamReader *r, GError **error)
   }
 }
 
+/*
+ * To the end, whatever becomes of us: QEMU in a background snapshot must not lose its reader. It would go to its end under a lock
+ * that another of its threads may hold which waits for a page of the snapshot, and both would wait for ever (seen on 7.2).
+ */
+static void
+nc_reader_drain(NcStreamReader *r)
+{
+  ssize_t n;
+  do
+    n = read(r->qemu, r->in, NC_READ_BYTES);
+  while (n > 0 || (n < 0 && errno == EINTR));
+}
+
 bool
 nc_reader_run(int qemu, int novacrond, GError **error)
 {
@@ -170,6 +183,8 @@ nc_reader_run(int qemu, int novacrond, GError **error)
   r.in = g_malloc(NC_READ_BYTES);
   r.out = g_malloc(NC_FRAME_HEADER_BYTES + NC_FRAME_BODY_MAX);
   bool ok = nc_reader_loop(&r, error);
+  if (!ok)
+    nc_reader_drain(&r);
   g_free(r.out);
   g_free(r.in);
   g_array_unref(r.records);

@@ -166,24 +166,21 @@ nc_unfilter(NcQmp *qmp, const NcFreezable *disk, unsigned index, GError **error)
   return g_strcmp0(json_string_value(drive), cow) != 0 || nc_set_drive(qmp, disk->device, disk->node, error);
 }
 
-/* Those of our nodes that are there, in an order in which they can go. */
+/* Those of our nodes whose name begins with ${prefix}. */
 static bool
-nc_drop_nodes(NcQmp *qmp, GError **error)
+nc_drop_nodes(NcQmp *qmp, const char *prefix, GError **error)
 {
-  static const char *const order[] = { NC_CHECKPOINT_MARK "snap", NC_CHECKPOINT_MARK "cow", NC_CHECKPOINT_MARK "old" };
   nc_autojson json_t *list = nc_qmp_call(qmp, "query-named-block-nodes", json_pack("{s:b}", "flat", 1), -1, NC_QMP_MS, error);
   size_t i;
   json_t *entry;
 
   if (!list)
     return false;
-  for (size_t kind = 0; kind < G_N_ELEMENTS(order); kind++) {
-    json_array_foreach(list, i, entry)
-    {
-      const char *node = nc_json_string_or(entry, "node-name", "");
-      if (g_str_has_prefix(node, order[kind]) && !nc_qmp_do(qmp, "blockdev-del", json_pack("{s:s}", "node-name", node), error))
-        return false;
-    }
+  json_array_foreach(list, i, entry)
+  {
+    const char *node = nc_json_string_or(entry, "node-name", "");
+    if (g_str_has_prefix(node, prefix) && !nc_qmp_do(qmp, "blockdev-del", json_pack("{s:s}", "node-name", node), error))
+      return false;
   }
   return true;
 }
@@ -207,10 +204,13 @@ bool
 nc_qemu_thaw(NcQmp *qmp, const NcFreezable *disks, size_t count, GError **error)
 {
   nc_unexport(qmp);
+  /* Who looks at a filter keeps others from writing behind it: first that, then the filter itself. */
+  if (!nc_drop_nodes(qmp, NC_CHECKPOINT_MARK "snap", error))
+    return false;
   for (unsigned i = 0; i < count; i++)
     if (!nc_unfilter(qmp, &disks[i], i, error))
       return false;
-  if (!nc_drop_nodes(qmp, error))
+  if (!nc_drop_nodes(qmp, NC_CHECKPOINT_MARK "cow", error) || !nc_drop_nodes(qmp, NC_CHECKPOINT_MARK "old", error))
     return false;
   nc_drop_fdsets(qmp);
   return true;
