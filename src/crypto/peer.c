@@ -10,7 +10,7 @@
  */
 #include "crypto/peer.h"
 #include "base/bytes.h"
-#include "crypto/lock.h"
+#include "base/lock.h"
 #include "crypto/pki_internal.h"
 #include "crypto/trust_internal.h"
 

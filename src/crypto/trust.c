@@ -9,7 +9,7 @@
 #include "crypto/trust.h"
 #include "base/bytes.h"
 #include "base/io.h"
-#include "crypto/lock.h"
+#include "base/lock.h"
 #include "crypto/pki_internal.h"
 #include "crypto/trust_internal.h"
 

@@ -20,7 +20,7 @@
  *    open reader may still want, whoever collects or deletes at the same time.
  *
  * Memory: about 100 bytes per block for at most the last 256 Ki blocks put, 44.5 bytes per block on
- * disk in the index, some 16 MiB of decoded records, and 1.25 bytes per block while gc runs. A read-only open needs
+ * disk in the index, some 16 MiB of decoded records, and 1.5 bytes per block while gc runs. A read-only open needs
  * 100 bytes for each block that no index covers (after a crash: those since the last one).
  *
  * One process writes (lock file); any number of read-only ones may share the
@@ -240,7 +240,7 @@ typedef struct {
  * Frees what neither manifest nor writer nor reader holds. Puts and gets go on meanwhile. While it
  * rewrites packs the store may exceed its budget by one pack. NC_ERROR_CORRUPT, and nothing is
  * touched, if a manifest can't be read: what it needs is not known; delete it or restore it.
- * NC_ERROR_RESOURCE: what could be freed without room for rewriting was. ${options} may be NULL.
+ * NC_ERROR_RESOURCE: what could be freed without room for rewriting was (and is reported). ${options} may be NULL.
  */
 bool nc_page_store_gc(NcPageStore *store, const NcPageStoreGcOptions *options, NcPageStoreGcReport *ret_report, GError **error);
 

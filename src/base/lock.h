@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * A mutex held to the end of a scope. Private to src/crypto.
+ * A mutex held to the end of a scope.
  *
  * pthread's, not GLib's: ThreadSanitizer can't see into GLib's futex, and
  * would call every use of a GMutex a race.
