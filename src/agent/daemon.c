@@ -63,7 +63,7 @@ NC_OP(migration_cancel, NcMigrations, nc_migrations_cancel)
 NC_OP(migration_limit, NcMigrations, nc_migrations_limit)
 NC_OP(migration_resolve, NcMigrations, nc_migrations_resolve)
 
-#define NC_DAEMON_OPS 26 /* with the row that ends the table */
+#define NC_DAEMON_OPS 27 /* with the row that ends the table */
 
 static void
 nc_daemon_fill_ops(const NcDaemon *d, NcControlOp ops[NC_DAEMON_OPS])
@@ -81,6 +81,7 @@ nc_daemon_fill_ops(const NcDaemon *d, NcControlOp ops[NC_DAEMON_OPS])
     { "machine.destroy", nc_op_machine_destroy, d->machines, true },
     { "machine.adopt", nc_op_machine_adopt, d->machines, true },
     { "checkpoint.create", nc_op_checkpoint_create, d->checkpoints, true },
+    { "machine.checkpoints", nc_op_checkpoint_list, d->checkpoints, false },
     { "checkpoint.list", nc_op_checkpoint_list, d->checkpoints, false },
     { "checkpoint.get", nc_op_checkpoint_get, d->checkpoints, false },
     { "checkpoint.verify", nc_op_checkpoint_verify, d->checkpoints, true },
