@@ -18,7 +18,7 @@ help:
 	@echo "make acceptance   each claim, its value, its target, its verdict"
 	@echo "make soak N=300   as many migrations of a busy guest, a random fault in each; an observer looks for a second copy"
 	@echo "make build        programs only; make unit: quick tests; make integration: real QEMU"
-	@echo "make sanitize     unit and fuzz replay tests under ASan+UBSan; make tsan: the mover under TSan"
+	@echo "make sanitize     unit and fuzz replay tests under ASan+UBSan; make tsan: mover and page store under TSan"
 	@echo "make model        spin checks the handoff: all interleavings of crashes, failed writes and late messages"
 	@echo "make fuzz         libFuzzer targets, FUZZ_SECONDS=60 each; make coverage: line coverage"
 	@echo "make install      into /usr, with systemd units (DESTDIR is respected)"

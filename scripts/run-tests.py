@@ -3,7 +3,7 @@
 """Runs every test of the project and ends with one line: N passed, N failed.
 
 Stages: unit and fuzz replay under ASan+UBSan with coverage; libFuzzer for a
-bounded time; the handoff's model with spin; the mover under TSan; real QEMU in
+bounded time; the handoff's model with spin; the mover and the page store's threads under TSan; real QEMU in
 namespaces, with the sanitized programs; the long back-and-forth run with the
 programs as users get them.
 A stage that can't be built or started counts as one failure.
@@ -129,6 +129,7 @@ def stage_tsan(tally):
     if not setup("build-tsan", "-Db_sanitize=thread", "-Db_lundef=false", "--buildtype=debugoptimized"):
         tally.fail("the TSan build failed")
         return
+    meson_tests(tally, "build-tsan", ["tsan"])
     pytest(tally, "build-tsan", "tsan", "tests/integration/test_mover.py", "tests/integration/test_resume.py")
 
 

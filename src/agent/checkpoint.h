@@ -45,6 +45,7 @@ struct NcCheckpoints {
   NcCheckpointsDeps deps;
   GMutex lock;       /* protects table, work, running, collecting and the checkpoints' fields */
   GCond ended;       /* a thread has ended */
+  GCond tick;        /* the schedule is to look, or to end */
   GHashTable *table; /* id -> NcCheckpoint* (a reference) */
   json_t *work;      /* id -> what is under way, as in the journal */
   GMutex work_lock;  /* one journal write at a time */
@@ -89,6 +90,13 @@ void nc_checkpoint_activity_ends(NcCheckpoint *cp, json_t *result, const GError 
 bool nc_checkpoint_leave_qemu(NcQmp *qmp, json_t *work, GError **error);
 /* The same for what was under way when the last novacrond ended. */
 void nc_checkpoints_undo_work(NcCheckpoints *c);
+
+/* --- checkpoint_schedule.c --- */
+
+/* From now on a thread makes what is due. */
+void nc_checkpoints_start_schedule(NcCheckpoints *c);
+/* Deletes the oldest of those that the schedule has made of ${vm}, but for ${keep}. */
+void nc_checkpoints_prune(NcCheckpoints *c, const char *vm, unsigned keep);
 
 /* --- checkpoint_restore.c --- */
 

@@ -52,6 +52,7 @@ typedef struct {
   NcCheckpointMode mode;
   bool background; /* what it came to */
   bool was_running;
+  bool scheduled; /* nobody asked for it */
   NcMachineSpec *spec;
   json_t *spec_json;
   NcCreateDisk disks[NC_CHECKPOINT_DISKS_MAX];
@@ -549,7 +550,11 @@ nc_create_thread(gpointer data)
   nc_log(ok ? NC_LOG_NOTICE : NC_LOG_ERR, "agent", "machine %s: checkpoint %s %s", cr->cp->vm, cr->cp->id, ok ? "is ready" : error->message);
   if (!ok)
     nc_create_fail(cr, error);
+  g_autofree char *vm = g_strdup(cr->cp->vm);
+  unsigned keep = ok && cr->scheduled ? cr->spec->checkpoint_keep : 0; /* 0: nothing goes */
   nc_create_free(cr);
+  if (keep)
+    nc_checkpoints_prune(c, vm, keep);
   if (!ok)
     nc_checkpoints_collect(c);
   nc_checkpoints_thread_ends(c);
@@ -591,7 +596,7 @@ nc_create_first_meta(NcCreate *cr, const char *label)
 {
   g_autofree char *created = nc_time_format(cr->started_us);
   const char *node = cr->cp->owner->deps.config->node;
-  return json_pack("{s:i, s:s, s:s, s:s, s:s, s:s, s:I}", "version", 1, "node", node, "created", created, "mode", nc_modes[cr->mode], "label",
+  return json_pack("{s:i, s:I, s:b, s:s, s:s, s:s, s:s, s:s, s:I}", "version", 1, "created_us", (json_int_t)cr->started_us, "scheduled", cr->scheduled, "node", node, "created", created, "mode", nc_modes[cr->mode], "label",
                    label, "machine", cr->cp->vm, "epoch", (json_int_t)nc_machine_hold_epoch(cr->hold));
 }
 
@@ -615,6 +620,7 @@ nc_checkpoints_create(NcCheckpoints *c, json_t *args, GError **error)
   NcCreate *cr = g_new0(NcCreate, 1);
   cr->hold = hold;
   cr->mode = (NcCheckpointMode)mode;
+  cr->scheduled = nc_json_bool_or(args, "scheduled", false);
   cr->theirs = -1;
   cr->started_us = nc_wall_us();
   g_mutex_init(&cr->event_lock);

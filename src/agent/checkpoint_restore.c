@@ -73,6 +73,7 @@ nc_restore_spec_as(NcRestore *re)
 
   json_object_set_new(spec, "name", json_string(re->as));
   json_object_del(spec, "uuid");
+  json_object_del(spec, "checkpoint_every_s"); /* the original's habit */
   json_array_foreach(json_object_get(spec, "nics"), i, item)
   {
     json_object_del(item, "mac");
@@ -99,9 +100,13 @@ static json_t *
 nc_restore_spec_in_place(NcRestore *re, json_t *present)
 {
   json_t *spec = json_deep_copy(json_object_get(nc_image_meta(re->image), "spec"));
+  static const char *const habits[] = { "checkpoint_every_s", "checkpoint_keep" };
   size_t i;
   json_t *disk;
 
+  for (i = 0; i < G_N_ELEMENTS(habits); i++)
+    if (json_object_get(present, habits[i]))
+      json_object_set(spec, habits[i], json_object_get(present, habits[i]));
   json_array_foreach(json_object_get(spec, "disks"), i, disk)
   {
     json_t *now = nc_find_disk(present, nc_json_string_or(disk, "name", ""));

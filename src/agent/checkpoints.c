@@ -74,6 +74,7 @@ nc_checkpoint_view(NcCheckpoint *cp)
 
   json_object_del(view, "ram_blocks"); /* for QEMU, not for people */
   json_object_del(view, "version");
+  json_object_del(view, "created_us");
   json_object_set_new(view, "id", json_string(cp->id));
   json_object_set_new(view, "machine", json_string(cp->vm));
   json_object_set_new(view, "state", json_string(nc_checkpoint_states[cp->state]));
@@ -392,6 +393,7 @@ nc_checkpoints_new(const NcCheckpointsDeps *deps)
   g_mutex_init(&c->lock);
   g_mutex_init(&c->work_lock);
   g_cond_init(&c->ended);
+  g_cond_init(&c->tick);
   c->table = g_hash_table_new_full(g_str_hash, g_str_equal, NULL, (GDestroyNotify)nc_checkpoint_unref);
   c->work = json_object();
   c->keepers = g_hash_table_new_full(g_str_hash, g_str_equal, g_free, (GDestroyNotify)nc_keeper_free);
@@ -406,6 +408,7 @@ nc_checkpoints_cancel_all(NcCheckpoints *c)
   gpointer value;
 
   g_atomic_int_set(&c->closing, 1);
+  g_cond_broadcast(&c->tick);
   g_hash_table_iter_init(&iter, c->table);
   while (g_hash_table_iter_next(&iter, NULL, &value)) {
     NcCheckpoint *cp = value;
@@ -428,6 +431,7 @@ nc_checkpoints_free(NcCheckpoints *c)
   json_decref(c->work);
   g_free((char *)c->deps.store_problem);
   g_cond_clear(&c->ended);
+  g_cond_clear(&c->tick);
   g_mutex_clear(&c->work_lock);
   g_mutex_clear(&c->lock);
   g_free(c);
@@ -505,4 +509,5 @@ nc_checkpoints_recover(NcCheckpoints *c)
     nc_checkpoints_load(c);
   nc_checkpoints_undo_work(c);
   g_hash_table_remove_all(c->keepers);
+  nc_checkpoints_start_schedule(c);
 }

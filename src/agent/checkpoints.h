@@ -52,3 +52,5 @@ json_t *nc_checkpoints_get(NcCheckpoints *checkpoints, json_t *args, GError **er
 json_t *nc_checkpoints_verify(NcCheckpoints *checkpoints, json_t *args, GError **error);
 json_t *nc_checkpoints_restore(NcCheckpoints *checkpoints, json_t *args, GError **error);
 json_t *nc_checkpoints_delete(NcCheckpoints *checkpoints, json_t *args, GError **error);
+/* {name, every_s, keep}: from now on; ${every_s} 0: not any more. The machine. */
+json_t *nc_checkpoints_schedule(NcCheckpoints *checkpoints, json_t *args, GError **error);

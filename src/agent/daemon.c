@@ -54,6 +54,7 @@ NC_OP(checkpoint_get, NcCheckpoints, nc_checkpoints_get)
 NC_OP(checkpoint_verify, NcCheckpoints, nc_checkpoints_verify)
 NC_OP(checkpoint_restore, NcCheckpoints, nc_checkpoints_restore)
 NC_OP(checkpoint_delete, NcCheckpoints, nc_checkpoints_delete)
+NC_OP(checkpoint_schedule, NcCheckpoints, nc_checkpoints_schedule)
 NC_OP(migration_create, NcMigrations, nc_migrations_create)
 NC_OP(migration_check, NcMigrations, nc_migrations_check)
 NC_OP(migration_plan, NcMigrations, nc_migrations_plan)
@@ -63,7 +64,7 @@ NC_OP(migration_cancel, NcMigrations, nc_migrations_cancel)
 NC_OP(migration_limit, NcMigrations, nc_migrations_limit)
 NC_OP(migration_resolve, NcMigrations, nc_migrations_resolve)
 
-#define NC_DAEMON_OPS 27 /* with the row that ends the table */
+#define NC_DAEMON_OPS 28 /* with the row that ends the table */
 
 static void
 nc_daemon_fill_ops(const NcDaemon *d, NcControlOp ops[NC_DAEMON_OPS])
@@ -87,6 +88,7 @@ nc_daemon_fill_ops(const NcDaemon *d, NcControlOp ops[NC_DAEMON_OPS])
     { "checkpoint.verify", nc_op_checkpoint_verify, d->checkpoints, true },
     { "checkpoint.restore", nc_op_checkpoint_restore, d->checkpoints, true },
     { "checkpoint.delete", nc_op_checkpoint_delete, d->checkpoints, true },
+    { "checkpoint.schedule", nc_op_checkpoint_schedule, d->checkpoints, true },
     { "migration.create", nc_op_migration_create, d->migrations, true },
     { "migration.check", nc_op_migration_check, d->migrations, true },
     { "migration.plan", nc_op_migration_plan, d->migrations, true },

@@ -262,3 +262,38 @@ nc_cmd_checkpoint_delete(NcCli *cli, const NcCommand *command, int argc, char **
     printf("%s is %s.\n", argv[0], g_str_equal(nc_json_string_or(cp, "state", ""), "making") ? "being cancelled" : "deleted");
   return true;
 }
+
+bool
+nc_cmd_checkpoint_schedule(NcCli *cli, const NcCommand *command, int argc, char **argv, GError **error)
+{
+  g_autofree char *every = NULL;
+  int off = 0, keep = 0;
+  int64_t every_s = 0;
+  const GOptionEntry options[] = {
+    { "every", 0, 0, G_OPTION_ARG_STRING, &every, "how often: 90s, 15min, 2h, 1d", "DURATION" },
+    { "off", 0, 0, G_OPTION_ARG_NONE, &off, "none any more", NULL },
+    { "keep", 0, 0, G_OPTION_ARG_INT, &keep, "how many of these are kept", "N" },
+    { NULL },
+  };
+
+  if (!nc_cli_parse(cli, command, options, &argc, &argv, error) || !nc_cli_check_name("machine", argv[0], error))
+    return false;
+  if (!every == !off)
+    return nc_fail(error, NC_ERROR_INVALID, "one of --every DURATION and --off is needed");
+  if (every && !nc_parse_duration(every, &every_s, error))
+    return false;
+  nc_autojson json_t *body = json_pack("{s:I}", "every_s", (json_int_t)every_s);
+  if (keep)
+    json_object_set_new(body, "keep", json_integer(keep));
+  nc_autojson json_t *machine = nc_client_callf(cli, "POST", body, error, "/api/v2/machines/%s/checkpoint-schedule", argv[0]);
+  if (!machine)
+    return false;
+  if (cli->json)
+    nc_cli_print_json(machine);
+  else if (every_s)
+    printf("%s: a checkpoint every %s while it runs; the last %d are kept.\n", argv[0], every,
+           (int)nc_json_int_or(json_object_get(machine, "spec"), "checkpoint_keep", 0));
+  else
+    printf("%s: no checkpoints by the clock.\n", argv[0]);
+  return true;
+}

@@ -64,6 +64,9 @@ const NcCommand nc_commands[] = {
     "All of it is verified first. In place, the machine must be stopped, or --force be\n"
     "given. A machine that has moved to another node can be restored under a new name\n"
     "only. The copy's guest still believes in the original's MAC and IP addresses." },
+  { "checkpoint schedule", "NAME --every DURATION | --off", 1, 1, nc_cmd_checkpoint_schedule, "Make checkpoints of a machine by the clock.",
+    "Examples:\n  novacron checkpoint schedule web1 --every 1h --keep 24\n  novacron checkpoint schedule web1 --off\n\n"
+    "Of those made so, the last ones are kept (7, if not said); those that people made\nare left alone." },
   { "checkpoint delete", "ID", 1, 1, nc_cmd_checkpoint_delete, "Delete a checkpoint, or cancel one that is being made.",
     "Example:\n  novacron checkpoint delete c-0tnpya6pejb5gsgd\n\nWhat other checkpoints need of it stays." },
   { "node list", "", 0, 0, nc_cmd_node_list, "List the nodes of the cluster.", "Example:\n  novacron node list" },

@@ -152,6 +152,12 @@ static const NcField nc_checkpoint_fields[] = {
 };
 static const NcSchema nc_checkpoint_schema = SCHEMA("CheckpointRequest", nc_checkpoint_fields, .optional = true);
 
+static const NcField nc_schedule_fields[] = {
+  { .key = "every_s", .type = NC_FIELD_INTEGER, .required = true, .minimum = 0, .maximum = 366 * 86400 },
+  INTEGER("keep", 1, 1000),
+};
+static const NcSchema nc_schedule_schema = SCHEMA("ScheduleRequest", nc_schedule_fields);
+
 static const NcField nc_restore_fields[] = {
   NAME("as", false),
   { .key = "disk_dir",
@@ -197,6 +203,7 @@ const NcRoute nc_routes[] = {
   SLOW_CHANGE("POST", "machines/{name}/stop", "machine.stop", 200, .body = &nc_stop_schema),
   READ("machines/{name}/checkpoints", "machine.checkpoints", .list = true),
   SLOW_CHANGE("POST", "machines/{name}/checkpoints", "checkpoint.create", 201, .body = &nc_checkpoint_schema, NEW_AT("checkpoints", "id")),
+  CHANGE("POST", "machines/{name}/checkpoint-schedule", "checkpoint.schedule", 200, .body = &nc_schedule_schema),
   READ("checkpoints", "checkpoint.list", .list = true),
   READ("checkpoints/{id}", "checkpoint.get"),
   CHANGE("DELETE", "checkpoints/{id}", "checkpoint.delete", 200),

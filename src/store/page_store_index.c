@@ -259,7 +259,7 @@ nc_index_freeze(NcPageStore *store, bool all)
 
 /* The packs which table and runs together cover, but the runs do not yet. They are the newest, since packs are sealed in order. */
 static GArray *
-nc_index_frozen_packs(NcPageStore *store)
+nc_index_frozen_packs(NcPageStore *store, uint32_t up_to)
 {
   uint32_t covered = 0;
 
@@ -268,19 +268,23 @@ nc_index_frozen_packs(NcPageStore *store)
     if (packs->len > 0)
       covered = MAX(covered, g_array_index(packs, NcRunPack, packs->len - 1).id);
   }
-  return nc_index_list_packs(store, NULL, covered, store->frozen_up_to);
+  return nc_index_list_packs(store, NULL, covered, up_to);
 }
 
-/* Under maintaining. frozen changes only under maintaining and map together, so it may be read here. */
+/* Under maintaining: once there, frozen stays as it is until it is put away here. */
 static bool
 nc_index_write_frozen(NcPageStore *store, GError **error)
 {
   g_autoptr(GPtrArray) made = g_ptr_array_new();
 
-  if (!store->frozen)
+  pthread_rwlock_rdlock(&store->map);
+  NcTable *frozen = store->frozen;
+  uint32_t up_to = store->frozen_up_to;
+  pthread_rwlock_unlock(&store->map);
+  if (!frozen)
     return true;
-  g_autoptr(GArray) packs = nc_index_frozen_packs(store);
-  if (!nc_index_spill(store, store->frozen, 0, made, packs, error))
+  g_autoptr(GArray) packs = nc_index_frozen_packs(store, up_to);
+  if (!nc_index_spill(store, frozen, 0, made, packs, error))
     return false;
   pthread_rwlock_wrlock(&store->map);
   g_ptr_array_add(store->runs, g_ptr_array_index(made, 0));

@@ -126,12 +126,15 @@ nc_open_decode_format(NcPageStore *store, int fd, NcStoreFormat *ret, GError **e
     nc_store_read(&store->dir, "format", fd, bytes + i * NC_FORMAT_SECOND, NC_FORMAT_BYTES, i * NC_FORMAT_SECOND, NULL);
   if (!nc_store_format_decode(bytes, ret, &why) && !nc_store_format_decode(bytes + NC_FORMAT_SECOND, ret, NULL))
     return nc_fail(error, why->code, "page store %s: format: %s", store->dir.path, why->message);
+  g_clear_error(&why);
   nc_open_format_bytes(ret, again);
   if (memcmp(bytes, again, NC_FORMAT_BYTES) == 0 &&
       memcmp(bytes + NC_FORMAT_SECOND, again + NC_FORMAT_SECOND, NC_FORMAT_BYTES) == 0)
     return true;
   nc_log(NC_LOG_WARNING, "store", "page store %s: one of the two copies of its description is damaged", store->dir.path);
-  return store->read_only || nc_open_write_format(store, ret, error);
+  if (!store->read_only && !nc_open_write_format(store, ret, &why))
+    nc_log(NC_LOG_WARNING, "store", "%s", why->message);
+  return true;
 }
 
 static bool
@@ -337,8 +340,11 @@ nc_open_pack(NcPageStore *store, uint32_t id, bool last, GError **error)
     g_hash_table_remove(store->packs, GUINT_TO_POINTER(id));
   if (store->read_only)
     return true;
+  g_autoptr(GError) later = NULL; /* e.g. the disk is full: then it stays in memory */
   nc_index_freeze(store, false);
-  return nc_index_maintain(store, false, error);
+  if (!nc_index_maintain(store, false, &later))
+    nc_log(NC_LOG_WARNING, "store", "%s", later->message);
+  return true;
 }
 
 /* Ascending, so that the newest copy of a block comes last. */

@@ -65,12 +65,10 @@ nc_scan_fill_gap(NcPageStore *store, const NcPackFile *file, int fd, const NcSca
   return nc_store_write(&store->dir, file->name, fd, record, gap->length, gap->offset, error);
 }
 
-/* Good records as they are, gaps filled, the torn end cut off. Then only its SEAL is missing. */
+/* Gaps before ${end}. */
 static bool
-nc_scan_repair(NcPageStore *store, const NcPackFile *file, int fd, NcScan *scan, uint32_t end, GError **error)
+nc_scan_fill_gaps(NcPageStore *store, const NcPackFile *file, int fd, NcScan *scan, uint32_t end, GError **error)
 {
-  uint32_t cut = (uint32_t)file->length - end;
-
   for (guint i = 0; i < scan->gaps->len; i++) {
     const NcScanGap *gap = &g_array_index(scan->gaps, NcScanGap, i);
     if (gap->offset >= end)
@@ -81,13 +79,22 @@ nc_scan_repair(NcPageStore *store, const NcPackFile *file, int fd, NcScan *scan,
       return false;
     g_array_append_val(scan->offsets, gap->offset);
   }
-  if (cut > 0) {
-    nc_log(NC_LOG_NOTICE, "store", "page store %s: %s: the last %u bytes were not written whole; cut off", store->dir.path,
-           file->name, cut);
-    if (!nc_store_truncate(&store->dir, file->name, fd, end, error))
-      return false;
-  }
   return true;
+}
+
+/* Good records as they are, gaps filled, the torn end cut off. Then only its SEAL is missing. */
+static bool
+nc_scan_repair(NcPageStore *store, const NcPackFile *file, int fd, NcScan *scan, uint32_t end, GError **error)
+{
+  uint32_t cut = (uint32_t)file->length - end;
+
+  if (!nc_scan_fill_gaps(store, file, fd, scan, end, error))
+    return false;
+  if (cut == 0)
+    return true;
+  nc_log(NC_LOG_NOTICE, "store", "page store %s: %s: the last %u bytes were not written whole; cut off", store->dir.path, file->name,
+         cut);
+  return nc_store_truncate(&store->dir, file->name, fd, end, error);
 }
 
 static int
@@ -124,7 +131,38 @@ nc_scan_unsealed(NcPageStore *store, NcPack *pack, const NcPackFile *file, NcSca
   return store->read_only || nc_scan_finish(store, pack, file, scan, result->end, error);
 }
 
-/* Never got as far as its header: a crash right after it was created. */
+/* The power went after SEAL was written and before all was on the disk. */
+static bool
+nc_scan_mend_sealed(NcPageStore *store, const NcPackFile *file, NcScan *scan, const NcPackScan *result, GError **error)
+{
+  if (store->read_only || scan->gaps->len == 0)
+    return true;
+  nc_autofd int fd = nc_store_open(&store->dir, file->name, true, error);
+  return fd >= 0 && nc_scan_fill_gaps(store, file, fd, scan, result->end, error) &&
+         nc_store_sync(&store->dir, file->name, fd, error);
+}
+
+/*
+ * Did the header of the newest pack never get to the disk? Then nothing of it was promised, whatever
+ * follows: a flush covers the header first. (One that was there and is damaged is not all zeros.)
+ */
+static bool
+nc_scan_header_is_blank(NcPageStore *store, uint32_t id)
+{
+  uint8_t header[NC_PACK_HEADER_BYTES];
+  char name[NC_PACK_NAME_BYTES];
+
+  nc_pack_name(id, name);
+  nc_autofd int fd = nc_store_open(&store->dir, name, false, NULL);
+  if (fd < 0 || !nc_store_read(&store->dir, name, fd, header, sizeof header, 0, NULL))
+    return false;
+  for (unsigned i = 0; i < sizeof header; i++)
+    if (header[i] != 0)
+      return false;
+  return true;
+}
+
+/* Never got as far as its first record. */
 static bool
 nc_scan_drop(NcPageStore *store, NcPack *pack, GError **error)
 {
@@ -148,7 +186,7 @@ nc_scan_pack(NcPageStore *store, NcPack *pack, bool last, NcTable *table, GError
 
   pack->blocks = 0;
   pack->block_bytes = 0;
-  if (last && pack->length <= NC_PACK_HEADER_BYTES)
+  if (last && (pack->length <= NC_PACK_HEADER_BYTES || nc_scan_header_is_blank(store, pack->id)))
     return nc_scan_drop(store, pack, error);
   g_autoptr(NcPackFile) file = nc_pack_file_open(&store->dir, pack->id, UINT64_MAX, store->store_id, store->key, &why);
   if (!file) {
@@ -163,6 +201,8 @@ nc_scan_pack(NcPageStore *store, NcPack *pack, bool last, NcTable *table, GError
   pack->sealed = result.sealed;
   if (!result.sealed && last)
     return nc_scan_unsealed(store, pack, file, &scan, &result, error);
+  if (last && !nc_scan_mend_sealed(store, file, &scan, &result, error))
+    return false;
   pack->damaged = !result.sealed || file->header_damaged;
   if (pack->damaged)
     nc_log(NC_LOG_ERR, "store", "page store %s: %s is damaged: verify says what is lost", store->dir.path, file->name);

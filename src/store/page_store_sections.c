@@ -55,7 +55,7 @@ nc_section_head_decode(const uint8_t bytes[NC_SECTION_HEAD_BYTES], uint64_t left
   return true;
 }
 
-static uint64_t
+uint64_t
 nc_section_sum(const NcManifestFileHeader *header, uint32_t number, const uint8_t *section, uint32_t payload_bytes)
 {
   uint64_t seed = (nc_be64(header->salt) ^ nc_be64(header->salt + 8)) + number * 0x9e3779b97f4a7c15u;

@@ -51,6 +51,8 @@ typedef struct {
 
 /* The shape of a head, with ${left} bytes left. */
 bool nc_section_head_decode(const uint8_t bytes[NC_SECTION_HEAD_BYTES], uint64_t left, NcSectionHead *ret, GError **error);
+/* What the head of ${section}, with its ${payload_bytes}, must have as sum. */
+uint64_t nc_section_sum(const NcManifestFileHeader *header, uint32_t number, const uint8_t *section, uint32_t payload_bytes);
 /* Is ${section} (head and payload) as it was written? */
 bool nc_section_check(const NcManifestFileHeader *header, const NcSectionHead *head, const uint8_t *section, GError **error);
 /* A whole section of ${payload}; sealed if ${sealer} is there. New array. */

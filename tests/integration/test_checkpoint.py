@@ -39,9 +39,10 @@ def guest_write(node, vm, pattern, offset_mib, length_mib):
     """As the guest's device writes: through whatever is between it and its image."""
     qmp = observer_of(node, vm)
     try:
-        line = f'qemu-io -d /machine/peripheral/dev-root/virtio-backend "write -P {pattern} {offset_mib}M {length_mib}M"'
-        answer = qmp.command("human-monitor-command", **{"command-line": line})
-        assert "rror" not in answer, answer
+        for what in (f"write -P {pattern} {offset_mib}M {length_mib}M", "flush"):
+            line = f'qemu-io -d /machine/peripheral/dev-root/virtio-backend "{what}"'
+            answer = qmp.command("human-monitor-command", **{"command-line": line})
+            assert "rror" not in answer, answer
     finally:
         qmp.close()
 
@@ -216,6 +217,26 @@ def test_what_the_guest_writes_while_it_is_saved_is_not_in_it(cluster):
     seen = console_length(node, vm)
     assert restore(node, stopped["id"], force=True)["state"] == "done"
     guest_is_well(node, vm, after=seen)
+    forget(node, vm)
+
+
+def test_by_the_clock_the_last_ones_are_kept(cluster):
+    node, vm = cluster.a, "clock"
+    boot(cluster, vm, disk=None)
+    by_hand = create(node, vm)
+    node.cli("checkpoint", "schedule", vm, "--every", "1s", "--keep", "2")
+    made = set()
+
+    def enough():
+        made.update(c["id"] for c in node.call("checkpoint.list", name=vm) if c["scheduled"] and c["state"] == "ready")
+        return len(made) >= 3
+    wait_for(enough, 40, "three checkpoints")
+    node.cli("checkpoint", "schedule", vm, "--off")
+    wait_for(lambda: all(c["state"] != "making" for c in node.call("checkpoint.list", name=vm)), 20, "the last one")
+    time.sleep(0.5)
+    left = node.call("checkpoint.list", name=vm)
+    assert [c["id"] for c in left][0] == by_hand["id"] and len(left) == 3
+    guest_is_well(node, vm)
     forget(node, vm)
 
 

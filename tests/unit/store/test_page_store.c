@@ -271,7 +271,8 @@ a_large_header_and_many_entries(Fixture *f, gconstpointer data)
 static void
 gc_takes_what_nobody_names(Fixture *f, gconstpointer data)
 {
-  g_assert_true(test_put(f->writer, 0, 1000, &f->error));
+  for (unsigned i = 0; i < 1000; i += 50)
+    g_assert_true(test_put(f->writer, i, 50, &f->error));
   g_assert_true(test_manifest(f->writer, "old", 0, 1000, &f->error));
   g_assert_true(test_manifest(f->writer, "kept", 700, 20, &f->error));
   new_writer(f);
@@ -755,6 +756,7 @@ encrypted_tells_nothing(Fixture *f, gconstpointer data)
 
   uint32_t length = test_block(4, content); /* not compressible: would be on disk as it is */
   test_block_hash(4, hash);
+  g_assert_true(test_put(f->writer, 4, 1, &f->error));
   g_assert_true(test_put(f->writer, 0, 60, &f->error));
   g_assert_true(test_manifest(f->writer, "m", 0, 60, &f->error));
   close_store(f);
@@ -780,11 +782,12 @@ encrypted_tells_nothing(Fixture *f, gconstpointer data)
   assert_failed(f, NC_ERROR_TRUST, "key is needed");
 }
 
-/* Good bytes in the wrong place: a record of one pack put into another, with its sums made right, is refused. */
+/* Good bytes in the wrong place. */
 static void
 a_pack_under_another_name_is_refused(Fixture *f, gconstpointer data)
 {
-  g_assert_true(test_put(f->writer, 0, 400, &f->error));
+  for (unsigned i = 0; i < 400; i += 50)
+    g_assert_true(test_put(f->writer, i, 50, &f->error));
   close_store(f);
   g_autofree char *one = g_build_filename(f->dir, "packs/00000001.pack", NULL);
   g_autofree char *two = g_build_filename(f->dir, "packs/00000002.pack", NULL);
