@@ -87,7 +87,7 @@ def measure(memory_mib, rate_mib):
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--memory", type=int, default=768, help="MiB")
+    parser.add_argument("--memory", type=int, default=512, help="MiB")
     parser.add_argument("--json")
     args = parser.parse_args()
     first, second = measure(args.memory, rate_mib=3)

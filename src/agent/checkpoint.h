@@ -80,7 +80,8 @@ void nc_checkpoint_activity_ends(NcCheckpoint *cp, json_t *result, const GError 
 
 /* --- checkpoint_recover.c --- */
 
-/* The name of our end of QEMU's image socket, in QEMU. */
+/* The names of the two ends of QEMU's image socket, in QEMU: its own, and a duplicate of ours. */
+#define NC_CHECKPOINT_STREAM NC_CHECKPOINT_MARK "stream"
 #define NC_CHECKPOINT_KEEPER NC_CHECKPOINT_MARK "keeper"
 
 /*

@@ -10,14 +10,12 @@
  * Before QEMU is touched, the journal says what there is to be undone (nc_checkpoint_leave_qemu()), and afterwards that there is
  * nothing any more. The manifest is committed last: before, there is no checkpoint.
  */
-#include "agent/checkpoint.h"
+#include "agent/checkpoint_create.h"
 #include "base/ident.h"
 #include "base/io.h"
 #include "base/fault.h"
 #include "base/log.h"
-#include "checkpoint/capture.h"
 #include "checkpoint/image.h"
-#include "qemu/machine_spec.h"
 #include "qemu/migration_qmp.h"
 
 #include <errno.h>
@@ -26,7 +24,6 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
-#define NC_CREATE_STREAM NC_CHECKPOINT_MARK "stream"
 /* Without a byte of the stream for so long, something is broken: QEMU reads its own memory. */
 #define NC_STREAM_MS 60000
 #define NC_NBD_MS 60000
@@ -34,47 +31,8 @@
 #define NC_POLL_US 3000
 #define NC_RESUME_MS 5000
 
-typedef enum { NC_MODE_AUTO, NC_MODE_BACKGROUND, NC_MODE_STOP } NcCheckpointMode;
 static const char *const nc_modes[] = { "auto", "background", "stop" };
-
-typedef struct {
-  const NcDiskSpec *spec; /* of the machine's */
-  char *device, *node;
-  int fd; /* where QEMU keeps what the guest overwrites; -1 */
-  uint64_t bytes;
-  NcPutsTotals totals;
-} NcCreateDisk;
-
-typedef struct {
-  NcCheckpoint *cp;
-  NcMachineHold *hold;
-  NcQmp *qmp;
-  NcCheckpointMode mode;
-  bool background; /* what it came to */
-  bool was_running;
-  bool scheduled; /* nobody asked for it */
-  NcMachineSpec *spec;
-  json_t *spec_json;
-  NcCreateDisk disks[NC_CHECKPOINT_DISKS_MAX];
-  NcFreezable freezable[NC_CHECKPOINT_DISKS_MAX];
-  unsigned n_disks;
-  json_t *work; /* as in the journal; NULL: QEMU is not touched */
-  char *nbd_path;
-  int theirs;       /* QEMU's end of the socket that its image goes through, until it has it; -1 */
-  NcKeeper *keeper; /* our end; QEMU holds a duplicate, so that it never loses its reader */
-  NcCheckpointer *worker;
-  NcPageStoreWriter *writer;
-  NcManifestWriter *manifest;
-  NcPuts *puts;
-  NcLayoutBuilder *layout;
-  NcCapture capture;
-  NcCapturedStream stream;
-  NcPutsTotals memory;
-  uint64_t used_before;
-  int64_t started_us; /* wall clock */
-  GMutex event_lock;  /* protects these */
-  int64_t stop_us, resume_us; /* QEMU's clock; 0: not yet */
-} NcCreate;
+G_STATIC_ASSERT(G_N_ELEMENTS(nc_modes) == NC_MODE_COUNT);
 
 /* --- small things --- */
 
@@ -102,14 +60,6 @@ nc_create_on_event(json_t *event, gpointer data)
     cr->stop_us = us;
   else if (g_str_equal(name, "RESUME") && cr->stop_us && !cr->resume_us)
     cr->resume_us = us;
-}
-
-/* How long the guest stood still; 0: it did not run, or does not yet. */
-static double
-nc_create_pause_ms(NcCreate *cr)
-{
-  g_autoptr(GMutexLocker) guard = g_mutex_locker_new(&cr->event_lock);
-  return cr->stop_us && cr->resume_us ? (double)(cr->resume_us - cr->stop_us) / 1000.0 : 0;
 }
 
 static void
@@ -262,7 +212,7 @@ static bool
 nc_create_give_ends(NcCreate *cr, GError **error)
 {
   bool ok = nc_qemu_getfd(cr->qmp, NC_CHECKPOINT_KEEPER, nc_keeper_fd(cr->keeper), error) &&
-            nc_qemu_getfd(cr->qmp, NC_CREATE_STREAM, cr->theirs, error);
+            nc_qemu_getfd(cr->qmp, NC_CHECKPOINT_STREAM, cr->theirs, error);
   nc_fd_clear(&cr->theirs);
   return ok;
 }
@@ -283,7 +233,7 @@ nc_create_take_instant(NcCreate *cr, GError **error)
       g_prefix_error(error, "disk %s can't be frozen: ", cr->disks[i].spec->name);
       return false;
     }
-  return nc_qemu_migrate_fd(cr->qmp, NC_CREATE_STREAM, error);
+  return nc_qemu_migrate_fd(cr->qmp, NC_CHECKPOINT_STREAM, error);
 }
 
 /*
@@ -364,71 +314,6 @@ nc_create_read_disks(NcCreate *cr, GError **error)
 }
 
 /* --- the end --- */
-
-static json_t *
-nc_create_describe_disks(NcCreate *cr)
-{
-  json_t *list = json_array();
-  for (unsigned i = 0; i < cr->n_disks; i++) {
-    const NcCreateDisk *d = &cr->disks[i];
-    json_array_append_new(list, json_pack("{s:s, s:s, s:s, s:I, s:I, s:I, s:I}", "name", d->spec->name, "path", d->spec->path, "format",
-                                          d->spec->format, "bytes", (json_int_t)d->bytes, "data_bytes", (json_int_t)d->totals.bytes,
-                                          "new_bytes", (json_int_t)d->totals.new_bytes, "block_bytes",
-                                          (json_int_t)nc_capture_disk_block_bytes(d->bytes)));
-  }
-  return list;
-}
-
-static void
-nc_create_describe_sizes(NcCreate *cr, json_t *meta)
-{
-  uint64_t bytes = cr->stream.ram_bytes, data = cr->memory.bytes, fresh = cr->memory.new_bytes;
-  NcPageStoreStats stats;
-
-  for (unsigned i = 0; i < cr->n_disks; i++) {
-    bytes += cr->disks[i].bytes;
-    data += cr->disks[i].totals.bytes;
-    fresh += cr->disks[i].totals.new_bytes;
-  }
-  nc_page_store_stats(cr->cp->owner->deps.store, &stats);
-  json_object_set_new(meta, "bytes", json_integer((json_int_t)bytes));
-  json_object_set_new(meta, "data_bytes", json_integer((json_int_t)data));
-  json_object_set_new(meta, "new_bytes", json_integer((json_int_t)fresh));
-  /* Of the store's files, the manifest's own is added when it is shown. Others that put meanwhile are counted, too. */
-  json_object_set_new(meta, "stored_bytes",
-                      json_integer(stats.used_bytes > cr->used_before ? (json_int_t)(stats.used_bytes - cr->used_before) : 0));
-}
-
-/* The description; what was known at the beginning is in it already. */
-static json_t *
-nc_create_describe(NcCreate *cr)
-{
-  int version[3];
-  nc_qmp_version(cr->qmp, version);
-  g_autofree char *qemu = g_strdup_printf("%d.%d.%d", version[0], version[1], version[2]);
-  g_autofree char *finished = nc_time_format(nc_wall_us());
-  nc_autojson json_t *begun = NULL;
-  {
-    g_autoptr(GMutexLocker) guard = g_mutex_locker_new(&cr->cp->owner->lock);
-    begun = json_incref(cr->cp->meta);
-  }
-  json_t *meta = json_copy(begun);
-
-  json_object_set_new(meta, "mode", json_string(cr->background ? "background" : "stop"));
-  json_object_set_new(meta, "was_running", json_boolean(cr->was_running));
-  json_object_set_new(meta, "pause_ms", json_real(nc_create_pause_ms(cr)));
-  json_object_set_new(meta, "finished", json_string(finished));
-  json_object_set_new(meta, "qemu_version", json_string(qemu));
-  json_object_set(meta, "spec", cr->spec_json);
-  json_object_set(meta, "ram_blocks", cr->stream.blocks);
-  json_object_set_new(meta, "memory",
-                      json_pack("{s:I, s:I, s:I, s:I}", "bytes", (json_int_t)cr->stream.ram_bytes, "data_bytes",
-                                (json_int_t)(cr->stream.pages * NC_FRAME_PAGE_BYTES), "new_bytes", (json_int_t)cr->memory.new_bytes,
-                                "device_bytes", (json_int_t)cr->stream.other_bytes));
-  json_object_set_new(meta, "disks", nc_create_describe_disks(cr));
-  nc_create_describe_sizes(cr, meta);
-  return meta;
-}
 
 static bool
 nc_create_commit(NcCreate *cr, GError **error)
@@ -591,15 +476,6 @@ nc_create_look(NcCreate *cr, GError **error)
   return nc_create_list_disks(cr, error);
 }
 
-static json_t *
-nc_create_first_meta(NcCreate *cr, const char *label)
-{
-  g_autofree char *created = nc_time_format(cr->started_us);
-  const char *node = cr->cp->owner->deps.config->node;
-  return json_pack("{s:i, s:I, s:b, s:s, s:s, s:s, s:s, s:s, s:I}", "version", 1, "created_us", (json_int_t)cr->started_us, "scheduled", cr->scheduled, "node", node, "created", created, "mode", nc_modes[cr->mode], "label",
-                   label, "machine", cr->cp->vm, "epoch", (json_int_t)nc_machine_hold_epoch(cr->hold));
-}
-
 json_t *
 nc_checkpoints_create(NcCheckpoints *c, json_t *args, GError **error)
 {
@@ -634,7 +510,7 @@ nc_checkpoints_create(NcCheckpoints *c, json_t *args, GError **error)
     return NULL;
   }
   g_mutex_lock(&c->lock);
-  cr->cp->meta = nc_create_first_meta(cr, label);
+  cr->cp->meta = nc_create_describe_beginning(cr, nc_modes[cr->mode], label);
   g_mutex_unlock(&c->lock);
   json_t *view = nc_checkpoint_view(cr->cp);
   nc_machine_hold_set_event_func(hold, nc_create_on_event, cr);

@@ -69,6 +69,7 @@ nc_checkpoint_leave_qemu(NcQmp *qmp, json_t *work, GError **error)
   if (!nc_checkpoint_end_migration(qmp, nc_json_bool_or(work, "background", true), &problem))
     nc_keep_first(&first, g_steal_pointer(&problem));
   nc_qemu_closefd(qmp, NC_CHECKPOINT_KEEPER, NULL);
+  nc_qemu_closefd(qmp, NC_CHECKPOINT_STREAM, NULL); /* only there if it was not used */
   /* The guest first: it may be standing still. */
   if (nc_json_bool_or(work, "was_running", false) && !nc_qemu_cont_after_migration(qmp, NC_CONT_MS, &problem))
     nc_keep_first(&first, g_steal_pointer(&problem));

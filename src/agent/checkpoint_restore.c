@@ -9,59 +9,20 @@
  *
  * The right to run is never touched: a machine that is restored here must be this node's to run.
  */
-#include "agent/checkpoint.h"
-#include "agent/image_files.h"
+#include "agent/checkpoint_restore.h"
 #include "base/fault.h"
 #include "base/ident.h"
 #include "base/io.h"
 #include "base/log.h"
-#include "checkpoint/replay.h"
-#include "qemu/machine_spec.h"
 #include "qemu/migration_qmp.h"
 
-#include <errno.h>
-#include <stdlib.h>
-#include <string.h>
-#include <sys/stat.h>
-#include <sys/statvfs.h>
 #include <unistd.h>
 
 #define NC_LOAD_MS 60000
 #define NC_LOAD_POLL_US 10000
 #define NC_ANNOUNCE_MS 5000
-/* Beside a disk: what it is to become, and what it was. */
-#define NC_NEW_SUFFIX ".nc-restore"
-#define NC_OLD_SUFFIX ".nc-before"
-
-typedef struct {
-  NcCheckpoint *cp;
-  char *as; /* NULL: in place */
-  char *disk_dir; /* NULL: where the original's are */
-  bool force, paused;
-  NcMachineHold *hold;
-  NcImage *image;
-  json_t *spec;     /* of the machine to be */
-  json_t *before;   /* in place: what it was */
-  json_t *disks;    /* [{path,new,old,was_there}], in the order of the checkpoint's disks */
-  json_t *warnings; /* strings */
-  bool recorded;    /* the journal knows of it */
-  bool decided;     /* the machine is the restored one */
-} NcRestore;
 
 /* --- the machine to be --- */
-
-static json_t *
-nc_find_disk(json_t *spec, const char *name)
-{
-  size_t i;
-  json_t *disk;
-  json_array_foreach(json_object_get(spec, "disks"), i, disk)
-  {
-    if (g_str_equal(nc_json_string_or(disk, "name", ""), name))
-      return disk;
-  }
-  return NULL;
-}
 
 /* A new machine has a name, a UUID, addresses, taps and disks of its own. */
 static json_t *
@@ -109,7 +70,7 @@ nc_restore_spec_in_place(NcRestore *re, json_t *present)
       json_object_set(spec, habits[i], json_object_get(present, habits[i]));
   json_array_foreach(json_object_get(spec, "disks"), i, disk)
   {
-    json_t *now = nc_find_disk(present, nc_json_string_or(disk, "name", ""));
+    json_t *now = nc_spec_disk(present, nc_json_string_or(disk, "name", ""));
     if (now && g_str_equal(nc_json_string_or(now, "format", ""), nc_json_string_or(disk, "format", "")))
       json_object_set(disk, "path", json_object_get(now, "path"));
   }
@@ -137,151 +98,6 @@ nc_restore_take_machine(NcRestore *re, GError **error)
   re->spec = nc_restore_spec_in_place(re, re->before);
   return re->force || !nc_machine_hold_lives(re->hold) ||
          nc_fail(error, NC_ERROR_CONFLICT, "%s is running: stop it first, or restore with --force: what it has done since is lost then", re->cp->vm);
-}
-
-/* --- its disks --- */
-
-/* Where ${path} really is, since it is going to be replaced by renaming. Caller frees. */
-static char *
-nc_restore_real_path(const char *path, GError **error)
-{
-  struct stat st;
-  char *real = realpath(path, NULL);
-
-  if (!real && errno == ENOENT)
-    return g_strdup(path); /* it was deleted: it comes back */
-  if (!real || stat(real, &st) < 0 || !S_ISREG(st.st_mode)) {
-    nc_fail(error, NC_ERROR_UNSUITABLE, "disk %s is not a file: only images in files can be replaced (restore it as a new machine, with --disk-dir)",
-            path);
-    free(real);
-    return NULL;
-  }
-  char *copy = g_strdup(real);
-  free(real);
-  return copy;
-}
-
-/* What is written where; nothing is touched yet. */
-static bool
-nc_restore_plan_disks(NcRestore *re, GError **error)
-{
-  size_t i;
-  json_t *disk;
-
-  json_array_foreach(json_object_get(nc_image_meta(re->image), "disks"), i, disk)
-  {
-    json_t *target = nc_find_disk(re->spec, nc_json_string_or(disk, "name", ""));
-    const char *path = nc_json_string_or(target, "path", NULL);
-    if (!path || path[0] != '/')
-      return nc_fail(error, NC_ERROR_CORRUPT, "the checkpoint has a disk that its machine has not");
-    if (re->as && g_file_test(path, G_FILE_TEST_EXISTS))
-      return nc_fail(error, NC_ERROR_EXISTS, "there is a file %s already: choose another name or --disk-dir", path);
-    g_autofree char *real = nc_restore_real_path(path, error);
-    if (!real)
-      return false;
-    g_autofree char *fresh = g_strconcat(real, NC_NEW_SUFFIX, NULL), *old = g_strconcat(real, NC_OLD_SUFFIX, NULL);
-    json_array_append_new(re->disks, json_pack("{s:s, s:s, s:s, s:b}", "path", real, "new", fresh, "old", old, "was_there",
-                                               g_file_test(real, G_FILE_TEST_EXISTS)));
-  }
-  return true;
-}
-
-static bool
-nc_restore_check_space(NcRestore *re, GError **error)
-{
-  size_t i;
-  json_t *disk;
-
-  json_array_foreach(json_object_get(nc_image_meta(re->image), "disks"), i, disk)
-  {
-    g_autofree char *directory = g_path_get_dirname(nc_json_string_or(json_array_get(re->disks, i), "path", "/"));
-    uint64_t needed = (uint64_t)MAX(nc_json_int_or(disk, "data_bytes", 0), 0);
-    struct statvfs fs;
-    if (statvfs(directory, &fs) < 0)
-      return nc_fail_errno(error, NC_ERROR_IO, errno, "can't restore a disk to %s", directory);
-    if (needed > (uint64_t)fs.f_bavail * fs.f_frsize)
-      return nc_fail(error, NC_ERROR_RESOURCE, "%s has %" G_GUINT64_FORMAT " bytes free, and disk %s needs %" G_GUINT64_FORMAT, directory,
-                     (uint64_t)fs.f_bavail * fs.f_frsize, nc_json_string_or(disk, "name", "?"), needed);
-  }
-  return true;
-}
-
-static bool
-nc_restore_record(NcRestore *re, const char *phase, GError **error)
-{
-  json_t *work = json_pack("{s:s, s:s, s:b, s:s, s:O, s:O?}", "kind", "restore", "machine", nc_machine_hold_name(re->hold), "new",
-                           nc_machine_hold_is_new(re->hold), "phase", phase, "disks", re->disks, "spec_before", re->before);
-  re->recorded = true;
-  return nc_checkpoints_set_work(re->cp->owner, re->cp->id, work, error);
-}
-
-static bool
-nc_restore_fill_disks(NcRestore *re, GPtrArray *files, GError **error)
-{
-  const NcReplay replay = { .image = re->image, .cancelled = &re->cp->cancelled, .progress = &re->cp->progress };
-  g_autofree NcNbd **nbds = g_new0(NcNbd *, files->len + 1);
-
-  for (guint i = 0; i < files->len; i++)
-    nbds[i] = nc_image_file_nbd(files->pdata[i]);
-  if (!nc_replay_disks(&replay, nbds, error))
-    return false;
-  for (guint i = 0; i < files->len; i++)
-    if (!nc_image_file_sync(files->pdata[i], error))
-      return false;
-  return true;
-}
-
-static bool
-nc_restore_write_disks(NcRestore *re, GError **error)
-{
-  g_autoptr(GPtrArray) files = g_ptr_array_new_with_free_func((GDestroyNotify)nc_image_file_close);
-  size_t i;
-  json_t *disk;
-
-  json_array_foreach(json_object_get(nc_image_meta(re->image), "disks"), i, disk)
-  {
-    const char *fresh = nc_json_string_or(json_array_get(re->disks, i), "new", "");
-    const char *format = nc_json_string_or(disk, "format", "raw");
-    g_autofree char *socket = g_strdup_printf("%s/%s-%zu.sock", re->cp->owner->deps.config->run_dir, re->cp->id, i);
-    unlink(fresh); /* of one that was cut short */
-    if (!nc_image_file_create(fresh, format, (uint64_t)MAX(nc_json_int_or(disk, "bytes", 0), 0), error))
-      return false;
-    NcImageFile *file = nc_image_file_open(fresh, format, socket, error);
-    if (!file)
-      return false;
-    g_ptr_array_add(files, file);
-  }
-  return nc_restore_fill_disks(re, files, error);
-}
-
-static bool
-nc_rename_if_there(const char *from, const char *to, GError **error)
-{
-  return rename(from, to) == 0 || errno == ENOENT || nc_fail_errno(error, NC_ERROR_IO, errno, "can't rename %s to %s", from, to);
-}
-
-static bool
-nc_restore_exchange_disks(NcRestore *re, GError **error)
-{
-  size_t i;
-  json_t *disk;
-
-  json_array_foreach(re->disks, i, disk)
-  {
-    const char *path = nc_json_string_or(disk, "path", ""), *fresh = nc_json_string_or(disk, "new", ""), *old = nc_json_string_or(disk, "old", "");
-    struct stat st;
-    /* The owner and the mode of what it replaces. */
-    if (stat(path, &st) == 0 && (chown(fresh, st.st_uid, st.st_gid) < 0 || chmod(fresh, st.st_mode & 07777) < 0))
-      return nc_fail_errno(error, NC_ERROR_IO, errno, "can't give %s to the owner of %s", fresh, path);
-    if (!nc_rename_if_there(path, old, error))
-      return false;
-    nc_fault_point("restore-exchange");
-    if (rename(fresh, path) < 0)
-      return nc_fail_errno(error, NC_ERROR_IO, errno, "can't rename %s to %s", fresh, path);
-    if (!nc_directory_sync(path, error))
-      return false;
-  }
-  return true;
 }
 
 /* --- its memory --- */
@@ -349,6 +165,16 @@ nc_restore_let_run(NcRestore *re)
 /* --- all of it --- */
 
 static bool
+nc_restore_record(NcRestore *re, const char *phase, GError **error)
+{
+  json_t *work = json_pack("{s:s, s:s, s:b, s:s, s:O, s:O?}", "kind", "restore", "machine", nc_machine_hold_name(re->hold), "new",
+                           nc_machine_hold_is_new(re->hold), "phase", phase, "disks", re->disks, "spec_before", re->before);
+  re->recorded = true;
+  return nc_checkpoints_set_work(re->cp->owner, re->cp->id, work, error);
+}
+
+
+static bool
 nc_restore_check(NcRestore *re, GError **error)
 {
   NcPageStore *store = re->cp->owner->deps.store;
@@ -370,11 +196,11 @@ nc_restore_check(NcRestore *re, GError **error)
 static bool
 nc_restore_run(NcRestore *re, GError **error)
 {
-  if (!nc_restore_check(re, error) || !nc_restore_take_machine(re, error) || !nc_restore_plan_disks(re, error) ||
-      !nc_restore_check_space(re, error) || !nc_restore_record(re, "files", error) || !nc_restore_write_disks(re, error))
+  if (!nc_restore_check(re, error) || !nc_restore_take_machine(re, error) || !nc_restored_disks_plan(re, error) ||
+      !nc_restored_disks_check_space(re, error) || !nc_restore_record(re, "files", error) || !nc_restored_disks_write(re, error))
     return false;
   nc_fault_point("restore-written");
-  if (!nc_machine_hold_kill_qemu(re->hold, error) || !nc_restore_record(re, "exchange", error) || !nc_restore_exchange_disks(re, error))
+  if (!nc_machine_hold_kill_qemu(re->hold, error) || !nc_restore_record(re, "exchange", error) || !nc_restored_disks_exchange(re, error))
     return false;
   if (!nc_machine_hold_set_spec(re->hold, re->spec, error) || !nc_restore_load(re, error))
     return false;
@@ -389,31 +215,6 @@ nc_restore_run(NcRestore *re, GError **error)
 
 /* --- and back --- */
 
-/* ${keep_new}: the machine is the restored one; else it gets its old disks back, if they were ${exchanged}. Can be done again and again. */
-static bool
-nc_restore_settle_disks(json_t *disks, bool keep_new, bool exchanged, GError **error)
-{
-  size_t i;
-  json_t *disk;
-
-  json_array_foreach(disks, i, disk)
-  {
-    const char *path = nc_json_string_or(disk, "path", ""), *fresh = nc_json_string_or(disk, "new", ""), *old = nc_json_string_or(disk, "old", "");
-    if (keep_new) {
-      unlink(old);
-      continue;
-    }
-    if (exchanged && !nc_rename_if_there(old, path, error))
-      return false;
-    if (exchanged && !nc_json_bool_or(disk, "was_there", true) && !g_file_test(fresh, G_FILE_TEST_EXISTS))
-      unlink(path);
-    unlink(fresh);
-    if (!nc_directory_sync(path, error))
-      return false;
-  }
-  return true;
-}
-
 bool
 nc_checkpoint_undo_restore(NcCheckpoints *c, json_t *work, GError **error)
 {
@@ -424,7 +225,7 @@ nc_checkpoint_undo_restore(NcCheckpoints *c, json_t *work, GError **error)
 
   /* Its QEMU, if there is one, has never run the guest (phase "exchange"), or is the guest as it was (phase "files"). */
   bool ok = done || !exchanged || !hold || nc_machine_hold_kill_qemu(hold, error);
-  ok = ok && nc_restore_settle_disks(json_object_get(work, "disks"), done, exchanged, error);
+  ok = ok && nc_restored_disks_settle(json_object_get(work, "disks"), done, exchanged, error);
   if (ok && hold && exchanged && json_is_object(before))
     ok = nc_machine_hold_set_spec(hold, before, error);
   if (ok && hold && is_new && !done)
@@ -445,7 +246,7 @@ nc_restore_undo(NcRestore *re)
   }
   bool exchanged = g_str_equal(nc_json_string_or(work, "phase", ""), "exchange");
   bool ok = (!exchanged || nc_machine_hold_kill_qemu(re->hold, &problem)) &&
-            nc_restore_settle_disks(re->disks, false, exchanged, &problem) &&
+            nc_restored_disks_settle(re->disks, false, exchanged, &problem) &&
             (!exchanged || !re->before || nc_machine_hold_set_spec(re->hold, re->before, &problem)) &&
             nc_checkpoints_set_work(re->cp->owner, re->cp->id, NULL, &problem);
   if (!ok)
@@ -458,7 +259,7 @@ nc_restore_finish(NcRestore *re)
 {
   g_autoptr(GError) error = NULL;
 
-  nc_restore_settle_disks(re->disks, true, false, NULL);
+  nc_restored_disks_settle(re->disks, true, false, NULL);
   if (!nc_checkpoints_set_work(re->cp->owner, re->cp->id, NULL, &error))
     nc_log(NC_LOG_ERR, "agent", "machine %s: %s", nc_machine_hold_name(re->hold), error->message);
 }

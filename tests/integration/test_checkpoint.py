@@ -173,6 +173,15 @@ def test_memory_and_disk_are_of_one_instant_and_come_back(cluster):
     assert node.state(vm) == "running" and disk_sha256(disk) == as_of_second
     forget(node, "copy")
 
+    # No room for its disk.
+    small = os.path.join(cluster.bed.dir, "small")
+    os.mkdir(small)
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=1m", "small", small], check=True)
+    cluster.bed.on_close(lambda: subprocess.run(["umount", small]))
+    activity = restore(node, first["id"], **{"as": "copy2", "disk_dir": small})
+    assert activity["state"] == "failed" and activity["error"]["code"] == "resource" and small in activity["error"]["message"]
+    assert os.listdir(small) == [] and node.state("copy2") is None
+
     # In place: not while it runs, unless that is meant.
     activity = restore(node, first["id"])
     assert activity["state"] == "failed" and activity["error"]["code"] == "conflict" and "--force" in activity["error"]["message"]
@@ -311,9 +320,21 @@ def test_a_damaged_checkpoint_names_what_is_lost_and_is_not_restored(cluster):
     with open(pack, "r+b") as f:
         f.seek(os.path.getsize(pack) // 2)
         f.write(byte)
+    # Whole again, in a store that can only be read.
+    store = os.path.join(node.data_dir, "store")
     node.stop()
+    subprocess.run(["mount", "--bind", store, store], check=True)
+    subprocess.run(["mount", "-o", "remount,ro,bind", store], check=True)
+    try:
+        node.start()
+        assert node.cli("checkpoint", "verify", cp["id"]).returncode == 0
+        failed = settle(node, node.call("checkpoint.create", name=vm)["id"])
+        assert failed["state"] == "failed" and failed["error"]["code"] == "forbidden", failed
+        assert refused(node, "checkpoint.delete", id=cp["id"]).code == "forbidden"
+        node.stop()
+    finally:
+        subprocess.run(["umount", store], check=True)
     node.start()
-    assert node.cli("checkpoint", "verify", cp["id"]).returncode == 0
     node.call("checkpoint.delete", id=cp["id"])
     forget(node, vm)
 
