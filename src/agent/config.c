@@ -100,6 +100,13 @@ static const NcKey nc_keys[] = {
   STRING(qemu_binary, "qemu-system-x86_64", "program", nc_is_not_empty,
          "The QEMU that starts machines whose specification names none."),
   STRING(qemu_log_dir, "/var/log/novacron", "directory", nc_is_absolute, "What each machine's QEMU writes: NAME.log."),
+  STRING(store_dir, "", "directory", nc_is_absolute_or_derived,
+         "The page store: checkpoints. Only novacrond writes there. Left out: store in data_dir."),
+  { "store_budget_mib", NC_KEY_INT, AT(store_budget_mib), "0", "MiB", 0, 1 << 30, false, NULL, NULL,
+    "Most that the page store may hold; what would exceed it fails. 0: as much as the file system holds." },
+  STRING(store_key_file, "", "path", nc_is_absolute_or_derived,
+         "32 random bytes, readable by novacrond's user only: the page store is encrypted with them (AES-256-GCM). Without this file its "
+         "content is lost. Left out: not encrypted. Once there is something in the store it can't be changed."),
   STRING(mover_binary, "", "program", NULL, "Left out: novacron-mover beside novacrond, or in PATH."),
   { "mover_uid", NC_KEY_USER, AT(mover_uid), "", "user", 0, 0, false, NULL, NULL,
     "The user that movers run as when novacrond is root. Left out: novacron if there is such a user, else nobody." },
@@ -300,6 +307,10 @@ nc_config_derive(NcConfig *config)
   if (!config->control_socket[0]) {
     g_autofree char *path = g_build_filename(config->run_dir, "control.sock", NULL);
     config->control_socket = g_intern_string(path);
+  }
+  if (!config->store_dir[0]) {
+    g_autofree char *path = g_build_filename(config->data_dir, "store", NULL);
+    config->store_dir = g_intern_string(path);
   }
   if (!config->mover_binary[0])
     config->mover_binary = nc_mover_find_binary();

@@ -32,6 +32,9 @@ typedef struct {
   const char *qemu_binary;
   const char *qemu_log_dir;
   const char *mover_binary;
+  const char *store_dir;
+  int store_budget_mib;        /* 0: none */
+  const char *store_key_file;  /* "": not encrypted */
   int mover_uid;
   int mover_gid;
   int control_uids[NC_CONFIG_MAX_UIDS]; /* who may use the control socket besides root and ourselves */

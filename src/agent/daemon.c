@@ -1,9 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "agent/daemon.h"
 #include "agent/audit.h"
+#include "agent/checkpoints.h"
 #include "agent/control.h"
 #include "agent/machines.h"
 #include "agent/migrations.h"
+#include "agent/node_store.h"
 #include "agent/nodes.h"
 #include "agent/peer_server.h"
 #include "agent/rollbacks.h"
@@ -27,6 +29,8 @@ typedef struct {
   NcMigrationsDeps deps;
   NcMigrations *migrations;
   NcRollbacks *rollbacks;
+  NcPageStore *store; /* NULL: it could not be opened */
+  NcCheckpoints *checkpoints;
   NcPeerServer *server;
   NcControl *control;
 } NcDaemon;
@@ -51,6 +55,13 @@ NC_OP(machine_destroy, NcMachines, nc_machines_destroy)
 NC_OP(machine_adopt, NcMachines, nc_machines_adopt)
 NC_OP(audit_list, NcAudit, nc_audit_list)
 NC_OP(audit_verify, NcAudit, nc_audit_verify)
+NC_OP(checkpoint_create, NcCheckpoints, nc_checkpoints_create)
+NC_OP(checkpoint_list, NcCheckpoints, nc_checkpoints_list)
+NC_OP(checkpoint_get, NcCheckpoints, nc_checkpoints_get)
+NC_OP(checkpoint_verify, NcCheckpoints, nc_checkpoints_verify)
+NC_OP(checkpoint_restore, NcCheckpoints, nc_checkpoints_restore)
+NC_OP(checkpoint_delete, NcCheckpoints, nc_checkpoints_delete)
+NC_OP(checkpoint_schedule, NcCheckpoints, nc_checkpoints_schedule)
 NC_OP(migration_create, NcMigrations, nc_migrations_create)
 NC_OP(migration_check, NcMigrations, nc_migrations_check)
 NC_OP(migration_plan, NcMigrations, nc_migrations_plan)
@@ -61,7 +72,7 @@ NC_OP(migration_limit, NcMigrations, nc_migrations_limit)
 NC_OP(migration_resolve, NcMigrations, nc_migrations_resolve)
 NC_OP(migration_rollback, NcRollbacks, nc_rollbacks_start)
 
-#define NC_DAEMON_OPS 23 /* with the row that ends the table */
+#define NC_DAEMON_OPS 31 /* with the row that ends the table */
 
 static void
 nc_daemon_fill_ops(const NcDaemon *d, NcControlOp ops[NC_DAEMON_OPS])
@@ -80,6 +91,14 @@ nc_daemon_fill_ops(const NcDaemon *d, NcControlOp ops[NC_DAEMON_OPS])
     { "machine.adopt", nc_op_machine_adopt, d->machines, true },
     { "audit.list", nc_op_audit_list, d->audit, false },
     { "audit.verify", nc_op_audit_verify, d->audit, false },
+    { "checkpoint.create", nc_op_checkpoint_create, d->checkpoints, true },
+    { "machine.checkpoints", nc_op_checkpoint_list, d->checkpoints, false },
+    { "checkpoint.list", nc_op_checkpoint_list, d->checkpoints, false },
+    { "checkpoint.get", nc_op_checkpoint_get, d->checkpoints, false },
+    { "checkpoint.verify", nc_op_checkpoint_verify, d->checkpoints, true },
+    { "checkpoint.restore", nc_op_checkpoint_restore, d->checkpoints, true },
+    { "checkpoint.delete", nc_op_checkpoint_delete, d->checkpoints, true },
+    { "checkpoint.schedule", nc_op_checkpoint_schedule, d->checkpoints, true },
     { "migration.create", nc_op_migration_create, d->migrations, true },
     { "migration.check", nc_op_migration_check, d->migrations, true },
     { "migration.plan", nc_op_migration_plan, d->migrations, true },
@@ -143,6 +162,23 @@ nc_daemon_make_directories(const NcConfig *config, GError **error)
          nc_mkdir_p(config->qemu_log_dir, 0750, error);
 }
 
+/* A node whose store can't be opened does everything else. */
+static void
+nc_daemon_open_store(NcDaemon *d)
+{
+  g_autoptr(GError) error = NULL;
+
+  d->store = nc_node_store_open(d->config, &error);
+  if (!d->store)
+    nc_log(NC_LOG_ERR, "agent", "no checkpoints on this node: %s", error->message);
+  const NcCheckpointsDeps deps = { .config = d->config,
+                                   .journal = d->journal,
+                                   .machines = d->machines,
+                                   .store = d->store,
+                                   .store_problem = error ? error->message : NULL };
+  d->checkpoints = nc_checkpoints_new(&deps);
+}
+
 /* What is on disk and what runs on this node, before anybody is let in. */
 static bool
 nc_daemon_load(NcDaemon *d, GError **error)
@@ -168,6 +204,8 @@ nc_daemon_load(NcDaemon *d, GError **error)
   };
   d->migrations = nc_migrations_new(&d->deps);
   d->rollbacks = nc_rollbacks_new(&d->deps, d->migrations, NULL);
+  nc_daemon_open_store(d);
+  nc_checkpoints_unblock(d->checkpoints);
   nc_migrations_unblock(d->migrations); /* or reconciling would wait for QEMUs that can't answer */
   return nc_machines_reconcile(d->machines, error);
 }
@@ -180,6 +218,8 @@ nc_daemon_unload(NcDaemon *d)
   nc_control_free(d->control);
   nc_peer_server_free(d->server);
   nc_rollbacks_free(d->rollbacks);
+  nc_checkpoints_free(d->checkpoints);
+  nc_page_store_close(d->store);
   nc_migrations_free(d->migrations);
   nc_bandwidth_free(d->bandwidth);
   nc_machines_free(d->machines);
@@ -242,6 +282,7 @@ nc_daemon_run(NcConfig *config, GError **error)
     nc_migrations_recover(d.migrations);
     nc_rollbacks_recover(d.rollbacks);
     nc_machines_release_orphans(d.machines);
+    nc_checkpoints_recover(d.checkpoints);
     ok = (d.server = nc_peer_server_new(config, d.nodes, d.migrations, error)) && (d.control = nc_control_new(config, d.journal, ops, error));
   }
   if (ok)

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * One machine inside the agent: what machines.c (the list), machine_ops.c
- * (people), machine_qemu.c (its process) and machine_lease.c (migrations)
- * share. Nobody else includes this.
+ * (people), machine_qemu.c (its process), machine_lease.c (migrations) and
+ * machine_hold.c (checkpoints) share. Nobody else includes this.
  *
  * Who may change a machine: the holder of `busy` (one operation), or the
  * holder of its lease; never both at a time. Its fields are read and written
@@ -102,6 +102,8 @@ json_t *nc_machine_get_spec(NcMachine *m);
 NcMachine *nc_machine_new_busy(NcMachines *machines, const NcMachineSpec *spec, const char *what);
 /* Defines it: into the list and the journal, with the right to run it (${take}: see nc_machines_define()). */
 bool nc_machines_add(NcMachines *machines, NcMachine *m, bool take, GError **error);
+/* The right to run ${m} is this node's; the error says where it is else. */
+bool nc_machine_must_hold_right(NcMachine *m, GError **error);
 
 /* --- machine_qemu.c: all with the machine acquired or leased --- */
 
@@ -111,6 +113,8 @@ bool nc_machine_make_run_dir(NcMachine *m, GError **error);
 bool nc_machine_launch(NcMachine *m, bool incoming, GError **error);
 /* From now on ${pid} is the machine's QEMU; ${qmp_path} NULL: there is none. Does not connect, does not save. */
 void nc_machine_set_process(NcMachine *m, pid_t pid, uint64_t start, const char *qmp_path);
+/* From now on it is what ${spec} says. Does not save. */
+void nc_machine_set_spec(NcMachine *m, const NcMachineSpec *spec);
 /* Connects QMP of the process in the record and reads the guest's state. */
 bool nc_machine_connect(NcMachine *m, int timeout_ms, GError **error);
 /* After a restart: finds the machine's process again, or notes that it is gone. */

@@ -52,7 +52,7 @@ nc_machines_claim_right(NcMachines *machines, const char *name, bool take, GErro
   return nc_journal_set_right(machines->journal, &held, right.state, right.epoch, error);
 }
 
-static bool
+bool
 nc_machine_must_hold_right(NcMachine *m, GError **error)
 {
   NcRight right;

@@ -188,7 +188,7 @@ nc_machine_set_process(NcMachine *m, pid_t pid, uint64_t start, const char *qmp_
   m->death_told = false;
 }
 
-static void
+void
 nc_machine_set_spec(NcMachine *m, const NcMachineSpec *spec)
 {
   nc_autojson json_t *json = nc_machine_spec_to_json(spec);

@@ -61,6 +61,27 @@ const NcCommand nc_commands[] = {
     "Example:\n  novacron vm destroy web1" },
   { "vm adopt", "NAME --qmp PATH", 1, 1, nc_cmd_vm_adopt, "Take over a running QEMU that somebody else started.",
     "Example:\n  novacron vm adopt web1 --qmp /run/vm/web1.qmp" },
+  { "checkpoint create", "NAME", 1, 1, nc_cmd_checkpoint_create, "Save a machine's memory, devices and disks as they are now.",
+    "Examples:\n  novacron checkpoint create web1 --label \"before the upgrade\"\n  novacron checkpoint create web1 --mode stop\n\n"
+    "The guest runs on, but for some milliseconds; where QEMU or host can't do that (or\n"
+    "with --mode stop) it stands still while its memory is saved. What is in the store\n"
+    "already costs nothing: the second checkpoint is as large as what has changed." },
+  { "checkpoint list", "[NAME]", 0, 1, nc_cmd_checkpoint_list, "List this node's checkpoints, or those of a machine.",
+    "Examples:\n  novacron checkpoint list\n  novacron checkpoint list web1" },
+  { "checkpoint show", "ID", 1, 1, nc_cmd_checkpoint_show, "Show a checkpoint.", "Example:\n  novacron checkpoint show c-0tnpya6pejb5gsgd" },
+  { "checkpoint verify", "ID", 1, 1, nc_cmd_checkpoint_verify, "Read and check every block of a checkpoint.",
+    "Example:\n  novacron checkpoint verify c-0tnpya6pejb5gsgd\n\nNames what is lost, if something is." },
+  { "checkpoint restore", "ID", 1, 1, nc_cmd_checkpoint_restore, "Make a machine what it was, or a new one of it.",
+    "Examples:\n  novacron checkpoint restore c-0tnpya6pejb5gsgd --force\n"
+    "  novacron checkpoint restore c-0tnpya6pejb5gsgd --as web1-copy --paused\n\n"
+    "All of it is verified first. In place, the machine must be stopped, or --force be\n"
+    "given. A machine that has moved to another node can be restored under a new name\n"
+    "only. The copy's guest still believes in the original's MAC and IP addresses." },
+  { "checkpoint schedule", "NAME --every DURATION | --off", 1, 1, nc_cmd_checkpoint_schedule, "Make checkpoints of a machine by the clock.",
+    "Examples:\n  novacron checkpoint schedule web1 --every 1h --keep 24\n  novacron checkpoint schedule web1 --off\n\n"
+    "Of those made so, the last ones are kept (7, if not said); those that people made\nare left alone." },
+  { "checkpoint delete", "ID", 1, 1, nc_cmd_checkpoint_delete, "Delete a checkpoint, or cancel one that is being made.",
+    "Example:\n  novacron checkpoint delete c-0tnpya6pejb5gsgd\n\nWhat other checkpoints need of it stays." },
   { "node list", "", 0, 0, nc_cmd_node_list, "List the nodes of the cluster.", "Example:\n  novacron node list" },
   { "node info", "", 0, 0, nc_cmd_node_info, "Show this node.", "Example:\n  novacron node info" },
   { "node token", "", 0, 0, nc_cmd_node_token, "Make a one-time token for a new node.",

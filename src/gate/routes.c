@@ -40,6 +40,13 @@ nc_qos_is_known(const char *text)
   return g_strv_contains(classes, text);
 }
 
+static bool
+nc_checkpoint_mode_is_known(const char *text)
+{
+  static const char *const names[] = { "auto", "background", "stop", NULL };
+  return g_strv_contains(names, text);
+}
+
 #define NAME(key_, required_)                                                                                          \
   {                                                                                                                    \
     .key = (key_), .type = NC_FIELD_STRING, .required = (required_), .minimum = 1, .maximum = 63,                      \
@@ -157,6 +164,36 @@ static const NcField nc_verify_fields[] = {
 };
 static const NcSchema nc_verify_schema = SCHEMA("VerifyRequest", nc_verify_fields, .optional = true);
 
+static const NcField nc_checkpoint_fields[] = {
+  { .key = "mode",
+    .type = NC_FIELD_STRING,
+    .minimum = 4,
+    .maximum = 16,
+    .check = nc_checkpoint_mode_is_known,
+    .rule = "\"auto\", \"background\" or \"stop\"" },
+  { .key = "label", .type = NC_FIELD_STRING, .minimum = 0, .maximum = 200 },
+};
+static const NcSchema nc_checkpoint_schema = SCHEMA("CheckpointRequest", nc_checkpoint_fields, .optional = true);
+
+static const NcField nc_schedule_fields[] = {
+  { .key = "every_s", .type = NC_FIELD_INTEGER, .required = true, .minimum = 0, .maximum = 366 * 86400 },
+  INTEGER("keep", 1, 1000),
+};
+static const NcSchema nc_schedule_schema = SCHEMA("ScheduleRequest", nc_schedule_fields);
+
+static const NcField nc_restore_fields[] = {
+  NAME("as", false),
+  { .key = "disk_dir",
+    .type = NC_FIELD_STRING,
+    .minimum = 1,
+    .maximum = 4000,
+    .check = nc_path_is_absolute,
+    .rule = "an absolute directory" },
+  { .key = "force", .type = NC_FIELD_BOOLEAN },
+  { .key = "paused", .type = NC_FIELD_BOOLEAN },
+};
+static const NcSchema nc_restore_schema = SCHEMA("RestoreRequest", nc_restore_fields, .optional = true);
+
 static const NcField nc_list_fields[] = { INTEGER("limit", 1, 1000) };
 static const NcSchema nc_list_schema = SCHEMA("", nc_list_fields);
 
@@ -193,6 +230,14 @@ const NcRoute nc_routes[] = {
   CHANGE("DELETE", "machines/{name}", "machine.destroy", 200),
   SLOW_CHANGE("POST", "machines/{name}/start", "machine.start", 200),
   SLOW_CHANGE("POST", "machines/{name}/stop", "machine.stop", 200, .body = &nc_stop_schema),
+  READ("machines/{name}/checkpoints", "machine.checkpoints", .list = true),
+  SLOW_CHANGE("POST", "machines/{name}/checkpoints", "checkpoint.create", 201, .body = &nc_checkpoint_schema, NEW_AT("checkpoints", "id")),
+  CHANGE("POST", "machines/{name}/checkpoint-schedule", "checkpoint.schedule", 200, .body = &nc_schedule_schema),
+  READ("checkpoints", "checkpoint.list", .list = true),
+  READ("checkpoints/{id}", "checkpoint.get"),
+  CHANGE("DELETE", "checkpoints/{id}", "checkpoint.delete", 200),
+  CHANGE("POST", "checkpoints/{id}/verify", "checkpoint.verify", 202),
+  CHANGE("POST", "checkpoints/{id}/restore", "checkpoint.restore", 202, .body = &nc_restore_schema),
   SLOW_CHANGE("POST", "checks", "migration.check", 200, .body = &nc_check_schema),
   SLOW_CHANGE("POST", "plans", "migration.plan", 200, .body = &nc_plan_schema),
   READ("migrations", "migration.list", .list = true, .query = &nc_list_schema),

@@ -36,6 +36,8 @@ static const NcSpecKey nc_machine_keys[] = {
   { "qemu_binary", NC_SPEC_STRING, FIELD(NcMachineSpec, qemu_binary), 1, 4095, NULL, NULL },
   { "qemu_args", NC_SPEC_LIST, FIELD(NcMachineSpec, qemu_args), 0, 256, NULL, NULL },
   { "observer_qmp", NC_SPEC_BOOL, FIELD(NcMachineSpec, observer_qmp), 0, 0, NULL, NULL },
+  { "checkpoint_every_s", NC_SPEC_NUMBER, FIELD(NcMachineSpec, checkpoint_every_s), 0, 366 * 86400, NULL, NULL },
+  { "checkpoint_keep", NC_SPEC_NUMBER, FIELD(NcMachineSpec, checkpoint_keep), 1, 1000, NULL, NULL },
   { "balloon", NC_SPEC_CHOICE, FIELD(NcMachineSpec, balloon), 0, 0, NC_SPEC_BALLOON_NONE "|" NC_SPEC_BALLOON_HINTS, NC_SPEC_BALLOON_NONE },
   END,
 };
@@ -215,6 +217,7 @@ nc_machine_spec_new(const char *name)
   nc_spec_defaults(nc_machine_keys, spec);
   spec->vcpus = 1;
   spec->memory_mib = 512;
+  spec->checkpoint_keep = 7;
   spec->qemu_args = g_new0(char *, 1);
   spec->disks = g_ptr_array_new();
   spec->nics = g_ptr_array_new();

@@ -61,6 +61,8 @@ typedef struct {
   char **qemu_args;  /* raw arguments, appended; NULL-terminated, never NULL */
   bool observer_qmp; /* a second QMP socket RUN_DIR/observer.sock */
   char *balloon;     /* NC_SPEC_BALLOON_HINTS: a virtio-balloon behind all other devices; NC_SPEC_BALLOON_NONE */
+  unsigned checkpoint_every_s; /* 0: none are made by the clock */
+  unsigned checkpoint_keep;    /* of these, how many */
   GPtrArray *disks, *nics, *serials; /* of the structs above */
   char **adopted_argv; /* an adopted machine: its own arguments, without argv[0], with NC_RUN_MARK (adopt.h); NULL otherwise */
 } NcMachineSpec;

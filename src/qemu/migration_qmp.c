@@ -323,6 +323,13 @@ nc_qemu_migrate(NcQmp *qmp, const char *path, GError **error)
 }
 
 bool
+nc_qemu_migrate_fd(NcQmp *qmp, const char *name, GError **error)
+{
+  g_autofree char *uri = g_strdup_printf("fd:%s", name);
+  return nc_qmp_do(qmp, "migrate", json_pack("{s:s}", "uri", uri), error);
+}
+
+bool
 nc_qemu_migrate_incoming(NcQmp *qmp, const char *path, GError **error)
 {
   g_autofree char *uri = g_strdup_printf("unix:%s", path);

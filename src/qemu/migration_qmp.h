@@ -74,6 +74,8 @@ bool nc_qemu_migration_is_under_way(NcQmp *qmp);
 
 /* `migrate` to the UNIX socket ${path}; returns when QEMU has begun. */
 bool nc_qemu_migrate(NcQmp *qmp, const char *path, GError **error);
+/* `migrate` to a descriptor that QEMU has got by nc_qemu_getfd(); it is QEMU's from now on. */
+bool nc_qemu_migrate_fd(NcQmp *qmp, const char *name, GError **error);
 /* Listens at the UNIX socket ${path}; once per QEMU. */
 bool nc_qemu_migrate_incoming(NcQmp *qmp, const char *path, GError **error);
 bool nc_qemu_migrate_cancel(NcQmp *qmp, GError **error);

@@ -1,0 +1,105 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * One checkpoint inside the agent: what checkpoints.c (the list), checkpoint_create.c, checkpoint_restore.c and checkpoint_recover.c
+ * share. Nobody else includes this.
+ */
+#pragma once
+
+#include "agent/checkpoints.h"
+#include "agent/keeper.h"
+#include "agent/machine_hold.h"
+#include "checkpoint/process.h"
+#include "qemu/checkpoint_qmp.h"
+
+#define NC_CHECKPOINT_ID_PREFIX "c"
+#define NC_CHECKPOINT_LABEL_MAX 200
+
+typedef enum {
+  NC_CHECKPOINT_MAKING,
+  NC_CHECKPOINT_READY,
+  NC_CHECKPOINT_FAILED,
+  NC_CHECKPOINT_CANCELLED,
+  NC_CHECKPOINT_DAMAGED,
+  NC_CHECKPOINT_STATE_COUNT
+} NcCheckpointState;
+
+typedef struct {
+  NcCheckpoints *owner;
+  char *id; /* never changes; the manifest's name */
+  char *vm; /* never changes; "" if damaged */
+  gint refs;      /* atomic */
+  gint cancelled; /* atomic */
+  uint64_t progress, progress_total; /* atomic; bytes, of what is under way */
+
+  /* owner->lock */
+  NcCheckpointState state;
+  json_t *meta;          /* the description; replaced as a whole */
+  uint64_t file_bytes;   /* of the manifest */
+  GError *error;         /* FAILED, DAMAGED */
+  const char *activity;  /* "verify", "restore": static; NULL: none is under way */
+  json_t *last_activity; /* how the last one ended, or how this one is called */
+  NcCheckpointer *worker; /* to be broken when cancelled; borrowed */
+} NcCheckpoint;
+
+struct NcCheckpoints {
+  NcCheckpointsDeps deps;
+  GMutex lock;       /* protects table, work, running, collecting and the checkpoints' fields */
+  GCond ended;       /* a thread has ended */
+  GCond tick;        /* the schedule is to look, or to end */
+  GHashTable *table; /* id -> NcCheckpoint* (a reference) */
+  json_t *work;      /* id -> what is under way, as in the journal */
+  GMutex work_lock;  /* one journal write at a time */
+  GHashTable *keepers; /* id -> NcKeeper* of what the last novacrond has left; while starting only */
+  unsigned running;  /* threads */
+  bool collecting;   /* one of them is the gc */
+  gint closing;      /* atomic */
+};
+
+/* --- checkpoints.c --- */
+
+NcCheckpoint *nc_checkpoint_ref(NcCheckpoint *cp);
+void nc_checkpoint_unref(NcCheckpoint *cp);
+G_DEFINE_AUTOPTR_CLEANUP_FUNC(NcCheckpoint, nc_checkpoint_unref)
+/* New, state MAKING, in the list; a reference. ${meta} is taken. */
+NcCheckpoint *nc_checkpoints_add(NcCheckpoints *c, const char *id, const char *vm, json_t *meta);
+/* Records in the journal what is to be undone after a crash; NULL: nothing any more. ${work} is taken. */
+bool nc_checkpoints_set_work(NcCheckpoints *c, const char *id, json_t *work, GError **error);
+/* Runs ${func} in a thread that nc_checkpoints_free() waits for. */
+void nc_checkpoints_spawn(NcCheckpoints *c, const char *name, GThreadFunc func, gpointer data);
+/* The thread of ${data} ends. */
+void nc_checkpoints_thread_ends(NcCheckpoints *c);
+/* Frees what nothing refers to any more, in a thread. */
+void nc_checkpoints_collect(NcCheckpoints *c);
+NcPageStore *nc_checkpoints_store(NcCheckpoints *c, GError **error);
+/* The public object. New reference. */
+json_t *nc_checkpoint_view(NcCheckpoint *cp);
+/* It is ready, and from now on ${activity} (static) happens to it: ended by nc_checkpoint_activity_ends(). */
+NcCheckpoint *nc_checkpoints_begin_activity(NcCheckpoints *c, json_t *args, const char *activity, GError **error);
+/* ${result}: an object with what is worth telling, taken; NULL is fine. ${error}: why it failed; borrowed, NULL: it did not. */
+void nc_checkpoint_activity_ends(NcCheckpoint *cp, json_t *result, const GError *error);
+
+/* --- checkpoint_recover.c --- */
+
+/* The names of the two ends of QEMU's image socket, in QEMU: its own, and a duplicate of ours. */
+#define NC_CHECKPOINT_STREAM NC_CHECKPOINT_MARK "stream"
+#define NC_CHECKPOINT_KEEPER NC_CHECKPOINT_MARK "keeper"
+
+/*
+ * Undoes everything that a checkpoint has done to a QEMU, in whatever state that is. ${work}: as in the journal: {machine, pid, inode,
+ * background, was_running, before, disks:[{device,node}]}. Whoever calls sees to it that QEMU's image is read to its end.
+ */
+bool nc_checkpoint_leave_qemu(NcQmp *qmp, json_t *work, GError **error);
+/* The same for what was under way when the last novacrond ended. */
+void nc_checkpoints_undo_work(NcCheckpoints *c);
+
+/* --- checkpoint_schedule.c --- */
+
+/* From now on a thread makes what is due. */
+void nc_checkpoints_start_schedule(NcCheckpoints *c);
+/* Deletes the oldest of those that the schedule has made of ${vm}, but for ${keep}. */
+void nc_checkpoints_prune(NcCheckpoints *c, const char *vm, unsigned keep);
+
+/* --- checkpoint_restore.c --- */
+
+/* Undoes, or, if it came so far, completes a restore that was cut short. ${work}: as in the journal. */
+bool nc_checkpoint_undo_restore(NcCheckpoints *c, json_t *work, GError **error);

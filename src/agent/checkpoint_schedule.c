@@ -1,0 +1,140 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Checkpoints by the clock: made when they are due, and the oldest of them deleted. Those that people made are left alone. */
+#include "agent/checkpoint.h"
+#include "base/ident.h"
+#include "base/log.h"
+
+#include <string.h>
+
+#define NC_SCHEDULE_TICK_S 5
+#define NC_EVERY_MAX_S (366 * 86400)
+#define NC_KEEP_MAX 1000
+#define NC_KEEP_DEFAULT 7
+
+/* --- what is due --- */
+
+static bool
+nc_checkpoint_is_scheduled_locked(const NcCheckpoint *cp, const char *vm)
+{
+  return g_str_equal(cp->vm, vm) && nc_json_bool_or(cp->meta, "scheduled", false);
+}
+
+/* When the last one was begun, whatever became of it; 0: there was none. Wall clock. */
+static int64_t
+nc_schedule_last_us(NcCheckpoints *c, const char *vm)
+{
+  g_autoptr(GMutexLocker) guard = g_mutex_locker_new(&c->lock);
+  GHashTableIter iter;
+  gpointer value;
+  int64_t last = 0;
+
+  g_hash_table_iter_init(&iter, c->table);
+  while (g_hash_table_iter_next(&iter, NULL, &value))
+    if (nc_checkpoint_is_scheduled_locked(value, vm))
+      last = MAX(last, nc_json_int_or(((NcCheckpoint *)value)->meta, "created_us", 0));
+  return last;
+}
+
+static void
+nc_schedule_look_at(NcCheckpoints *c, json_t *machine)
+{
+  const char *vm = nc_json_string_or(machine, "name", "");
+  int64_t every_s = nc_json_int_or(json_object_get(machine, "spec"), "checkpoint_every_s", 0), now = nc_wall_us();
+  g_autoptr(GError) error = NULL;
+
+  if (every_s <= 0 || !g_str_equal(nc_json_string_or(machine, "state", ""), "running"))
+    return;
+  int64_t last = nc_schedule_last_us(c, vm);
+  if (last <= now && now - last < every_s * G_USEC_PER_SEC) /* a clock that was put back must not stop it for ever */
+    return;
+  nc_autojson json_t *args = json_pack("{s:s, s:b}", "name", vm, "scheduled", 1);
+  nc_autojson json_t *begun = nc_checkpoints_create(c, args, &error);
+  if (!begun)
+    nc_log(error->code == NC_ERROR_CONFLICT ? NC_LOG_INFO : NC_LOG_WARNING, "agent", "machine %s: its checkpoint is due, but %s", vm, error->message);
+}
+
+static gpointer
+nc_schedule_thread(gpointer data)
+{
+  NcCheckpoints *c = data;
+
+  for (;;) {
+    {
+      g_autoptr(GMutexLocker) guard = g_mutex_locker_new(&c->lock);
+      if (!g_atomic_int_get(&c->closing))
+        g_cond_wait_until(&c->tick, &c->lock, g_get_monotonic_time() + NC_SCHEDULE_TICK_S * G_TIME_SPAN_SECOND);
+      if (g_atomic_int_get(&c->closing))
+        break;
+    }
+    nc_autojson json_t *none = json_object();
+    nc_autojson json_t *machines = nc_machines_list(c->deps.machines, none, NULL);
+    size_t i;
+    json_t *machine;
+    json_array_foreach(machines, i, machine) nc_schedule_look_at(c, machine);
+  }
+  nc_checkpoints_thread_ends(c);
+  return NULL;
+}
+
+void
+nc_checkpoints_start_schedule(NcCheckpoints *c)
+{
+  if (c->deps.store)
+    nc_checkpoints_spawn(c, "checkpoint-schedule", nc_schedule_thread, c);
+}
+
+/* --- what is too old --- */
+
+static gint
+nc_compare_ids(gconstpointer a, gconstpointer b)
+{
+  return strcmp(*(const char *const *)a, *(const char *const *)b);
+}
+
+void
+nc_checkpoints_prune(NcCheckpoints *c, const char *vm, unsigned keep)
+{
+  g_autoptr(GPtrArray) ids = g_ptr_array_new_with_free_func(g_free);
+  {
+    g_autoptr(GMutexLocker) guard = g_mutex_locker_new(&c->lock);
+    GHashTableIter iter;
+    gpointer value;
+    g_hash_table_iter_init(&iter, c->table);
+    while (g_hash_table_iter_next(&iter, NULL, &value)) {
+      const NcCheckpoint *cp = value;
+      if (nc_checkpoint_is_scheduled_locked(cp, vm) && cp->state == NC_CHECKPOINT_READY)
+        g_ptr_array_add(ids, g_strdup(cp->id));
+    }
+  }
+  g_ptr_array_sort(ids, nc_compare_ids); /* ids sort by time */
+  for (guint i = 0; i + keep < ids->len; i++) {
+    g_autoptr(GError) error = NULL;
+    nc_autojson json_t *args = json_pack("{s:s}", "id", ids->pdata[i]);
+    nc_autojson json_t *gone = nc_checkpoints_delete(c, args, &error);
+    if (!gone)
+      nc_log(NC_LOG_INFO, "agent", "machine %s: %s", vm, error->message);
+  }
+}
+
+/* --- setting it --- */
+
+json_t *
+nc_checkpoints_schedule(NcCheckpoints *c, json_t *args, GError **error)
+{
+  const char *vm = nc_json_string(args, "name", error);
+  int64_t every_s, keep = NC_KEEP_DEFAULT;
+
+  if (!vm || !nc_json_int(args, "every_s", 0, NC_EVERY_MAX_S, &every_s, error) ||
+      (json_object_get(args, "keep") && !nc_json_int(args, "keep", 1, NC_KEEP_MAX, &keep, error)))
+    return NULL;
+  NcMachineHold *hold = nc_machines_hold_any(c->deps.machines, vm, "schedule", error);
+  if (!hold)
+    return NULL;
+  nc_autojson json_t *present = nc_machine_hold_spec(hold);
+  nc_autojson json_t *spec = json_copy(present);
+  json_object_set_new(spec, "checkpoint_every_s", json_integer((json_int_t)every_s));
+  json_object_set_new(spec, "checkpoint_keep", json_integer((json_int_t)keep));
+  bool ok = nc_machine_hold_set_spec(hold, spec, error);
+  nc_machine_hold_end(hold);
+  return ok ? nc_machines_get(c->deps.machines, args, error) : NULL;
+}

@@ -1,0 +1,56 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Checkpoints: a machine's memory, device state and disks at one instant, in the node's page store.
+ *
+ * A checkpoint is a manifest of the store, with a description in its header (src/checkpoint/image.h): there is no other record of it.
+ * It is whole or it is not there. What is under way and must be undone after a crash is in the journal (setting
+ * "checkpoint.work"): a machine that was stopped for a checkpoint runs on, one whose restore was cut short is as it was before.
+ *
+ * States: "making", "ready", "failed" and "cancelled" (kept in memory for whoever asks, not over a restart), "damaged" (its description
+ * can't be read; can be deleted). One thing at a time happens to a checkpoint (`activity`): verify or restore.
+ *
+ * Thread-safe. The functions for the control socket return quickly; the work is done by threads of this module.
+ */
+#pragma once
+
+#include "agent/config.h"
+#include "agent/machines.h"
+#include "store/journal.h"
+#include "store/page_store.h"
+
+typedef struct NcCheckpoints NcCheckpoints;
+
+typedef struct {
+  const NcConfig *config;
+  NcJournal *journal;
+  NcMachines *machines;
+  NcPageStore *store;        /* NULL: there is none, and */
+  const char *store_problem; /* why; copied */
+} NcCheckpointsDeps;
+
+/* ${deps}' objects are borrowed and outlive it. */
+NcCheckpoints *nc_checkpoints_new(const NcCheckpointsDeps *deps);
+/* Cancels what is under way and waits for its end. */
+void nc_checkpoints_free(NcCheckpoints *checkpoints);
+G_DEFINE_AUTOPTR_CLEANUP_FUNC(NcCheckpoints, nc_checkpoints_free)
+/* Once at start, before nc_machines_reconcile(): reads on what QEMUs are writing, that would not answer before. */
+void nc_checkpoints_unblock(NcCheckpoints *checkpoints);
+/* Once at start, after nc_machines_reconcile(): reads the store's list and undoes what a crash has left half done. */
+void nc_checkpoints_recover(NcCheckpoints *checkpoints);
+
+/*
+ * The control socket's checkpoint.* operations (docs/protocols.md section 5); new references.
+ *
+ * create: {name, mode: "auto"|"background"|"stop", label}: returns at once, state "making".
+ * list: {name}: of that machine, else all; oldest first. get: {id}.
+ * verify: {id}: begins to read and check all of it. restore: {id, as, force, paused, disk_dir}: begins.
+ * delete: {id}: also cancels one that is being made.
+ */
+json_t *nc_checkpoints_create(NcCheckpoints *checkpoints, json_t *args, GError **error);
+json_t *nc_checkpoints_list(NcCheckpoints *checkpoints, json_t *args, GError **error);
+json_t *nc_checkpoints_get(NcCheckpoints *checkpoints, json_t *args, GError **error);
+json_t *nc_checkpoints_verify(NcCheckpoints *checkpoints, json_t *args, GError **error);
+json_t *nc_checkpoints_restore(NcCheckpoints *checkpoints, json_t *args, GError **error);
+json_t *nc_checkpoints_delete(NcCheckpoints *checkpoints, json_t *args, GError **error);
+/* {name, every_s, keep}: from now on; ${every_s} 0: not any more. The machine. */
+json_t *nc_checkpoints_schedule(NcCheckpoints *checkpoints, json_t *args, GError **error);

@@ -1,0 +1,186 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The disks of a restore: written beside the old ones, exchanged by renaming, and brought back if nothing comes of it. */
+#include "agent/checkpoint_restore.h"
+#include "agent/image_files.h"
+#include "base/fault.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <sys/stat.h>
+#include <sys/statvfs.h>
+#include <unistd.h>
+
+/* Beside a disk: what it is to become, and what it was. */
+#define NC_NEW_SUFFIX ".nc-restore"
+#define NC_OLD_SUFFIX ".nc-before"
+
+json_t *
+nc_spec_disk(json_t *spec, const char *name)
+{
+  size_t i;
+  json_t *disk;
+  json_array_foreach(json_object_get(spec, "disks"), i, disk)
+  {
+    if (g_str_equal(nc_json_string_or(disk, "name", ""), name))
+      return disk;
+  }
+  return NULL;
+}
+
+/* Where ${path} really is, since it is going to be replaced by renaming. Caller frees. */
+static char *
+nc_restore_real_path(const char *path, GError **error)
+{
+  struct stat st;
+  char *real = realpath(path, NULL);
+
+  if (!real && errno == ENOENT)
+    return g_strdup(path); /* it was deleted: it comes back */
+  if (!real || stat(real, &st) < 0 || !S_ISREG(st.st_mode)) {
+    nc_fail(error, NC_ERROR_UNSUITABLE, "disk %s is not a file: only images in files can be replaced (restore it as a new machine, with --disk-dir)",
+            path);
+    free(real);
+    return NULL;
+  }
+  char *copy = g_strdup(real);
+  free(real);
+  return copy;
+}
+
+/* What is written where; nothing is touched yet. */
+bool
+nc_restored_disks_plan(NcRestore *re, GError **error)
+{
+  size_t i;
+  json_t *disk;
+
+  json_array_foreach(json_object_get(nc_image_meta(re->image), "disks"), i, disk)
+  {
+    json_t *target = nc_spec_disk(re->spec, nc_json_string_or(disk, "name", ""));
+    const char *path = nc_json_string_or(target, "path", NULL);
+    if (!path || path[0] != '/')
+      return nc_fail(error, NC_ERROR_CORRUPT, "the checkpoint has a disk that its machine has not");
+    if (re->as && g_file_test(path, G_FILE_TEST_EXISTS))
+      return nc_fail(error, NC_ERROR_EXISTS, "there is a file %s already: choose another name or --disk-dir", path);
+    g_autofree char *real = nc_restore_real_path(path, error);
+    if (!real)
+      return false;
+    g_autofree char *fresh = g_strconcat(real, NC_NEW_SUFFIX, NULL), *old = g_strconcat(real, NC_OLD_SUFFIX, NULL);
+    json_array_append_new(re->disks, json_pack("{s:s, s:s, s:s, s:b}", "path", real, "new", fresh, "old", old, "was_there",
+                                               g_file_test(real, G_FILE_TEST_EXISTS)));
+  }
+  return true;
+}
+
+bool
+nc_restored_disks_check_space(NcRestore *re, GError **error)
+{
+  size_t i;
+  json_t *disk;
+
+  json_array_foreach(json_object_get(nc_image_meta(re->image), "disks"), i, disk)
+  {
+    g_autofree char *directory = g_path_get_dirname(nc_json_string_or(json_array_get(re->disks, i), "path", "/"));
+    uint64_t needed = (uint64_t)MAX(nc_json_int_or(disk, "data_bytes", 0), 0);
+    struct statvfs fs;
+    if (statvfs(directory, &fs) < 0)
+      return nc_fail_errno(error, NC_ERROR_IO, errno, "can't restore a disk to %s", directory);
+    if (needed > (uint64_t)fs.f_bavail * fs.f_frsize)
+      return nc_fail(error, NC_ERROR_RESOURCE, "%s has %" G_GUINT64_FORMAT " bytes free, and disk %s needs %" G_GUINT64_FORMAT, directory,
+                     (uint64_t)fs.f_bavail * fs.f_frsize, nc_json_string_or(disk, "name", "?"), needed);
+  }
+  return true;
+}
+
+static bool
+nc_restore_fill_disks(NcRestore *re, GPtrArray *files, GError **error)
+{
+  const NcReplay replay = { .image = re->image, .cancelled = &re->cp->cancelled, .progress = &re->cp->progress };
+  g_autofree NcNbd **nbds = g_new0(NcNbd *, files->len + 1);
+
+  for (guint i = 0; i < files->len; i++)
+    nbds[i] = nc_image_file_nbd(files->pdata[i]);
+  if (!nc_replay_disks(&replay, nbds, error))
+    return false;
+  for (guint i = 0; i < files->len; i++)
+    if (!nc_image_file_sync(files->pdata[i], error))
+      return false;
+  return true;
+}
+
+bool
+nc_restored_disks_write(NcRestore *re, GError **error)
+{
+  g_autoptr(GPtrArray) files = g_ptr_array_new_with_free_func((GDestroyNotify)nc_image_file_close);
+  size_t i;
+  json_t *disk;
+
+  json_array_foreach(json_object_get(nc_image_meta(re->image), "disks"), i, disk)
+  {
+    const char *fresh = nc_json_string_or(json_array_get(re->disks, i), "new", "");
+    const char *format = nc_json_string_or(disk, "format", "raw");
+    g_autofree char *socket = g_strdup_printf("%s/%s-%zu.sock", re->cp->owner->deps.config->run_dir, re->cp->id, i);
+    unlink(fresh); /* of one that was cut short */
+    if (!nc_image_file_create(fresh, format, (uint64_t)MAX(nc_json_int_or(disk, "bytes", 0), 0), error))
+      return false;
+    NcImageFile *file = nc_image_file_open(fresh, format, socket, error);
+    if (!file)
+      return false;
+    g_ptr_array_add(files, file);
+  }
+  return nc_restore_fill_disks(re, files, error);
+}
+
+static bool
+nc_rename_if_there(const char *from, const char *to, GError **error)
+{
+  return rename(from, to) == 0 || errno == ENOENT || nc_fail_errno(error, NC_ERROR_IO, errno, "can't rename %s to %s", from, to);
+}
+
+bool
+nc_restored_disks_exchange(NcRestore *re, GError **error)
+{
+  size_t i;
+  json_t *disk;
+
+  json_array_foreach(re->disks, i, disk)
+  {
+    const char *path = nc_json_string_or(disk, "path", ""), *fresh = nc_json_string_or(disk, "new", ""), *old = nc_json_string_or(disk, "old", "");
+    struct stat st;
+    /* The owner and the mode of what it replaces. */
+    if (stat(path, &st) == 0 && (chown(fresh, st.st_uid, st.st_gid) < 0 || chmod(fresh, st.st_mode & 07777) < 0))
+      return nc_fail_errno(error, NC_ERROR_IO, errno, "can't give %s to the owner of %s", fresh, path);
+    if (!nc_rename_if_there(path, old, error))
+      return false;
+    nc_fault_point("restore-exchange");
+    if (rename(fresh, path) < 0)
+      return nc_fail_errno(error, NC_ERROR_IO, errno, "can't rename %s to %s", fresh, path);
+    if (!nc_directory_sync(path, error))
+      return false;
+  }
+  return true;
+}
+
+bool
+nc_restored_disks_settle(json_t *disks, bool keep_new, bool exchanged, GError **error)
+{
+  size_t i;
+  json_t *disk;
+
+  json_array_foreach(disks, i, disk)
+  {
+    const char *path = nc_json_string_or(disk, "path", ""), *fresh = nc_json_string_or(disk, "new", ""), *old = nc_json_string_or(disk, "old", "");
+    if (keep_new) {
+      unlink(old);
+      continue;
+    }
+    if (exchanged && !nc_rename_if_there(old, path, error))
+      return false;
+    if (exchanged && !nc_json_bool_or(disk, "was_there", true) && !g_file_test(fresh, G_FILE_TEST_EXISTS))
+      unlink(path);
+    unlink(fresh);
+    if (!nc_directory_sync(path, error))
+      return false;
+  }
+  return true;
+}

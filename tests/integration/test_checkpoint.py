@@ -1,0 +1,402 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Checkpoints with real QEMU and the guest that verifies itself.
+
+Promises under test: memory, devices and disks are those of one instant, though
+the guest writes on; what did not change is stored once; a restore, in place or
+as a new machine, is what was there, or nothing happens; whatever dies in
+between, the guest goes on and nothing of ours is left in its QEMU.
+
+    NC_BUILD=build pytest-3 tests/integration/test_checkpoint.py
+"""
+import glob
+import hashlib
+import json
+import os
+import subprocess
+import time
+
+import pytest
+
+from nctest import guest as watch
+from nctest.cluster import Cluster, Refused, guest_spec
+from nctest.net import wait_for
+
+MIB = 1 << 20
+DISK_MIB = 64
+
+
+@pytest.fixture(scope="module")
+def cluster():
+    with Cluster(emulated=False, gates=True) as c:
+        yield c
+
+
+def observer_of(node, vm):
+    return watch.QmpObserver(os.path.join(node.machine_dir(vm), "observer.sock"))
+
+
+def guest_write(node, vm, pattern, offset_mib, length_mib):
+    """As the guest's device writes: through whatever is between it and its image."""
+    qmp = observer_of(node, vm)
+    try:
+        for what in (f"write -P {pattern} {offset_mib}M {length_mib}M", "flush"):
+            line = f'qemu-io -d /machine/peripheral/dev-root/virtio-backend "{what}"'
+            answer = qmp.command("human-monitor-command", **{"command-line": line})
+            assert "rror" not in answer, answer
+    finally:
+        qmp.close()
+
+
+def disk_sha256(path):
+    """Of what the guest sees, whatever format the image has."""
+    out = subprocess.run(["qemu-img", "convert", "-U", "-f", path.rsplit(".", 1)[1], "-O", "raw", path, path + ".flat"], stderr=subprocess.PIPE,
+                         text=True)
+    assert out.returncode == 0, out.stderr
+    digest = hashlib.sha256(open(path + ".flat", "rb").read()).hexdigest()
+    os.unlink(path + ".flat")
+    return digest
+
+
+def make_disk(cluster, vm, form="qcow2"):
+    path = os.path.join(cluster.bed.dir, f"{vm}.{form}")
+    subprocess.run(["qemu-img", "create", "-q", "-f", form, path, f"{DISK_MIB}M"], check=True)
+    return path
+
+
+def boot(cluster, vm, node=None, disk="qcow2", **more):
+    spec = guest_spec(vm, memory_mib=160, ws=24, rate=5, nic=False, **more)
+    path = None
+    if disk:
+        path = make_disk(cluster, vm, disk)
+        spec["disks"] = [{"name": "root", "path": path, "format": disk, "cache": "writeback"}]
+    cluster.boot(node or cluster.a, spec)
+    return path
+
+
+def settle(node, id, timeout=90):
+    """The checkpoint when nothing is under way with it any more."""
+    def ended():
+        cp = node.call("checkpoint.get", id=id)
+        busy = cp["state"] == "making" or (cp["activity"] or {}).get("state") == "running"
+        return None if busy else cp
+    return wait_for(ended, timeout, f"checkpoint {id}")
+
+
+def create(node, vm, **args):
+    cp = settle(node, node.call("checkpoint.create", name=vm, **args)["id"])
+    assert cp["state"] == "ready", cp["error"]
+    return cp
+
+
+def restore(node, id, **args):
+    node.call("checkpoint.restore", id=id, **args)
+    return settle(node, id)["activity"]
+
+
+def refused(node, op, **args):
+    with pytest.raises(Refused) as caught:
+        node.call(op, **args)
+    return caught.value
+
+
+def console(node, vm):
+    return os.path.join(node.machine_dir(vm), "console.log")
+
+
+def guest_is_well(node, vm, after=0):
+    """The guest has checked its memory since ${after} bytes of its console and found no error."""
+    def checked():
+        text = open(console(node, vm), errors="replace").read()[after:]
+        return text.count("NCLOAD errors=") >= 2
+    wait_for(checked, 30, f"{vm} to check itself")
+    errors, panic = watch.console_errors(console(node, vm))
+    assert errors == 0 and panic is None
+
+
+def console_length(node, vm):
+    path = console(node, vm)
+    return len(open(path, errors="replace").read()) if os.path.exists(path) else 0
+
+
+def nothing_of_ours_is_left(node, vm):
+    qmp = observer_of(node, vm)
+    try:
+        nodes = [n["node-name"] for n in qmp.command("query-named-block-nodes")]
+        assert not [n for n in nodes if n.startswith("nc-cp-")], nodes
+        assert qmp.command("query-block-exports") == []
+        assert qmp.command("query-fdsets") == []
+        on = [c["capability"] for c in qmp.command("query-migrate-capabilities") if c["state"]]
+        assert "background-snapshot" not in on
+        return qmp.is_running()
+    finally:
+        qmp.close()
+
+
+def forget(node, vm):
+    """The tests that follow have the processors."""
+    if node.state(vm) is not None:
+        node.call("machine.stop", name=vm, force=True)
+        node.call("machine.destroy", name=vm)
+
+
+# --- one instant -----------------------------------------------------------------------------------------------------
+
+
+def test_memory_and_disk_are_of_one_instant_and_come_back(cluster):
+    node, vm = cluster.a, "web1"
+    disk = boot(cluster, vm)
+    guest_write(node, vm, 0x5a, 1, 3)
+    guest_write(node, vm, 0x77, 40, 2)
+    as_of_first = disk_sha256(disk)
+    first = create(node, vm, label="first")
+    assert first["mode"] == "background" and first["memory"]["data_bytes"] > 20 * MIB
+    assert first["disks"][0]["data_bytes"] == 5 * MIB and first["pause_ms"] > 0
+    assert nothing_of_ours_is_left(node, vm)
+
+    guest_write(node, vm, 0x11, 2, 1)  # over a part of the pattern
+    as_of_second = disk_sha256(disk)
+    second = create(node, vm)
+    assert second["new_bytes"] < first["new_bytes"] / 2
+    assert second["disks"][0]["new_bytes"] == 4096  # one block, 256 times
+    guest_is_well(node, vm)
+    listed = json.loads(node.cli("--json", "checkpoint", "list", vm).stdout)["items"]
+    assert [c["id"] for c in listed] == [first["id"], second["id"]]
+    assert "first" in node.cli("checkpoint", "show", first["id"]).stdout
+
+    # As a new machine, by the command line; the original runs on and has what it had.
+    out = node.cli("checkpoint", "restore", first["id"], "--as", "copy")
+    assert "copy is as web1 was" in out.stdout
+    copy = node.call("machine.get", name="copy")
+    assert copy["state"] == "running" and copy["spec"]["uuid"] != node.call("machine.get", name=vm)["spec"]["uuid"]
+    assert disk_sha256(copy["spec"]["disks"][0]["path"]) == as_of_first
+    guest_is_well(node, "copy")
+    assert node.state(vm) == "running" and disk_sha256(disk) == as_of_second
+    forget(node, "copy")
+
+    # No room for its disk.
+    small = os.path.join(cluster.bed.dir, "small")
+    os.mkdir(small)
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=1m", "small", small], check=True)
+    cluster.bed.on_close(lambda: subprocess.run(["umount", small]))
+    activity = restore(node, first["id"], **{"as": "copy2", "disk_dir": small})
+    assert activity["state"] == "failed" and activity["error"]["code"] == "resource" and small in activity["error"]["message"]
+    assert os.listdir(small) == [] and node.state("copy2") is None
+
+    # In place: not while it runs, unless that is meant.
+    activity = restore(node, first["id"])
+    assert activity["state"] == "failed" and activity["error"]["code"] == "conflict" and "--force" in activity["error"]["message"]
+    assert node.state(vm) == "running"
+    seen = console_length(node, vm)
+    activity = restore(node, first["id"], force=True)
+    assert activity["state"] == "done", activity
+    assert disk_sha256(disk) == as_of_first
+    guest_is_well(node, vm, after=seen)
+    assert sorted(glob.glob(disk + "*")) == [disk]
+
+    # Stopped, and to the later one, which needs nothing of the first.
+    node.call("checkpoint.delete", id=first["id"])
+    node.call("machine.stop", name=vm, force=True)
+    assert restore(node, second["id"], paused=True)["state"] == "done"
+    assert node.state(vm) == "paused" and disk_sha256(disk) == as_of_second
+    node.call("machine.start", name=vm)
+    guest_is_well(node, vm, after=console_length(node, vm))
+    forget(node, vm)
+
+
+def test_what_the_guest_writes_while_it_is_saved_is_not_in_it(cluster):
+    node, vm = cluster.a, "writer"
+    disk = boot(cluster, vm, disk="raw")
+    guest_write(node, vm, 0x5a, 0, 8)
+    before = disk_sha256(disk)
+    node.stop()
+    node.start(fault="checkpoint-reading:sleep=1500")
+    id = node.call("checkpoint.create", name=vm)["id"]
+    time.sleep(0.7)  # memory is being read; the disks come later
+    guest_write(node, vm, 0xee, 0, 8)
+    assert settle(node, id)["state"] == "ready"
+    after = disk_sha256(disk)
+    assert restore(node, id, **{"as": "writer2", "paused": True})["state"] == "done"
+    assert disk_sha256(node.call("machine.get", name="writer2")["spec"]["disks"][0]["path"]) == before != after
+    guest_is_well(node, vm)
+    forget(node, "writer2")
+
+    # The other way: stopped for it.
+    stopped = create(node, vm, mode="stop")
+    assert stopped["mode"] == "stop" and nothing_of_ours_is_left(node, vm)
+    seen = console_length(node, vm)
+    assert restore(node, stopped["id"], force=True)["state"] == "done"
+    guest_is_well(node, vm, after=seen)
+    forget(node, vm)
+
+
+def test_by_the_clock_the_last_ones_are_kept(cluster):
+    node, vm = cluster.a, "clock"
+    boot(cluster, vm, disk=None)
+    by_hand = create(node, vm)
+    node.cli("checkpoint", "schedule", vm, "--every", "1s", "--keep", "2")
+    made = set()
+
+    def enough():
+        made.update(c["id"] for c in node.call("checkpoint.list", name=vm) if c["scheduled"] and c["state"] == "ready")
+        return len(made) >= 3
+    wait_for(enough, 40, "three checkpoints")
+    node.cli("checkpoint", "schedule", vm, "--off")
+    wait_for(lambda: all(c["state"] != "making" for c in node.call("checkpoint.list", name=vm)), 20, "the last one")
+    time.sleep(0.5)
+    left = node.call("checkpoint.list", name=vm)
+    assert [c["id"] for c in left][0] == by_hand["id"] and len(left) == 3
+    guest_is_well(node, vm)
+    forget(node, vm)
+
+
+# --- what goes wrong -------------------------------------------------------------------------------------------------
+
+
+def test_what_can_not_be_is_refused_and_changes_nothing(cluster):
+    node, other, vm = cluster.a, cluster.b, "plain"
+    boot(cluster, vm, disk=None)
+    assert refused(node, "checkpoint.create", name="nobody").code == "not_found"
+    assert refused(node, "checkpoint.get", id="c-none").code == "not_found"
+
+    node.stop()
+    node.start(fault="checkpoint-reading:sleep=1500")
+    begun = node.call("checkpoint.create", name=vm)
+    again = refused(node, "checkpoint.create", name=vm)
+    assert again.code == "conflict" and begun["id"] in again.message
+    assert refused(node, "checkpoint.restore", id=begun["id"]).code == "conflict"
+    cp = settle(node, begun["id"])
+    assert cp["state"] == "ready"
+
+    # Cancelled by deleting it.
+    node.stop()
+    node.start(fault="checkpoint-reading:sleep=1500")
+    begun = node.call("checkpoint.create", name=vm)
+    time.sleep(0.5)
+    node.call("checkpoint.delete", id=begun["id"])
+    assert settle(node, begun["id"])["state"] == "cancelled"
+    assert nothing_of_ours_is_left(node, vm)
+
+    # Restored under a name that is taken; deleted meanwhile.
+    assert restore(node, cp["id"], **{"as": vm, "force": False})["error"]["code"] == "conflict"
+    node.stop()
+    node.start(fault="restore-loaded:sleep=1500")
+    node.call("checkpoint.restore", id=cp["id"], **{"as": "plain2", "paused": True})
+    assert refused(node, "checkpoint.delete", id=cp["id"]).code == "conflict"
+    assert settle(node, cp["id"])["activity"]["state"] == "done"
+    forget(node, "plain2")
+
+    # It has moved: here it can only become another machine.
+    m = cluster.migrate(vm, node)
+    assert m["outcome"] == "completed"
+    activity = restore(node, cp["id"], force=True)
+    assert activity["state"] == "failed" and activity["error"]["code"] == "conflict" and other.name in activity["error"]["message"]
+    assert other.state(vm) == "running" and node.state(vm) == "moved"
+    guest_is_well(other, vm)
+    assert restore(node, cp["id"], **{"as": "plain3", "paused": True})["state"] == "done"
+    forget(node, "plain3")
+    forget(other, vm)
+
+
+def test_a_damaged_checkpoint_names_what_is_lost_and_is_not_restored(cluster):
+    node, vm = cluster.a, "hurt"
+    disk = boot(cluster, vm)
+    guest_write(node, vm, 0x5a, 0, 4)
+    cp = create(node, vm)
+    node.stop()
+    # In the middle of the largest pack: that is memory.
+    pack = max((f for f in glob.glob(os.path.join(node.data_dir, "store", "**"), recursive=True) if os.path.isfile(f)), key=os.path.getsize)
+    with open(pack, "r+b") as f:
+        f.seek(os.path.getsize(pack) // 2)
+        byte = f.read(1)
+        f.seek(-1, 1)
+        f.write(bytes([byte[0] ^ 0x40]))
+    node.start()
+    out = node.cli("checkpoint", "verify", cp["id"], check=False)
+    assert out.returncode != 0 and "lost" in out.stderr and "memory ram0 at 0x" in out.stderr
+    before = disk_sha256(disk)
+    activity = restore(node, cp["id"], force=True)
+    assert activity["state"] == "failed" and activity["error"]["code"] == "corrupt" and "memory ram0 at 0x" in activity["error"]["message"]
+    assert node.state(vm) == "running" and disk_sha256(disk) == before and glob.glob(disk + "*") == [disk]
+    with open(pack, "r+b") as f:
+        f.seek(os.path.getsize(pack) // 2)
+        f.write(byte)
+    # Whole again, in a store that can only be read.
+    store = os.path.join(node.data_dir, "store")
+    node.stop()
+    subprocess.run(["mount", "--bind", store, store], check=True)
+    subprocess.run(["mount", "-o", "remount,ro,bind", store], check=True)
+    try:
+        node.start()
+        assert node.cli("checkpoint", "verify", cp["id"]).returncode == 0
+        failed = settle(node, node.call("checkpoint.create", name=vm)["id"])
+        assert failed["state"] == "failed" and failed["error"]["code"] == "forbidden", failed
+        assert refused(node, "checkpoint.delete", id=cp["id"]).code == "forbidden"
+        node.stop()
+    finally:
+        subprocess.run(["umount", store], check=True)
+    node.start()
+    node.call("checkpoint.delete", id=cp["id"])
+    forget(node, vm)
+
+
+def test_a_full_store_costs_the_checkpoint_only(cluster):
+    node, vm = cluster.b, "full"
+    boot(cluster, vm, node=node)
+    node.stop()
+    node.settings["store_budget_mib"] = "4"
+    node.write_config()
+    node.start()
+    cp = settle(node, node.call("checkpoint.create", name=vm)["id"])
+    assert cp["state"] == "failed" and cp["error"]["code"] == "resource", cp
+    assert nothing_of_ours_is_left(node, vm)
+    guest_is_well(node, vm, after=console_length(node, vm))
+    assert [c for c in node.call("checkpoint.list") if c["state"] == "ready"] == []
+    forget(node, vm)
+
+
+@pytest.mark.parametrize("point", ["checkpoint-stopped", "checkpoint-reading", "checkpoint-commit"])
+def test_a_killed_novacrond_leaves_the_guest_running_and_nothing_else(cluster, point):
+    node, vm = cluster.a, "killed"
+    if node.state(vm) is None:
+        boot(cluster, vm)
+    node.stop()
+    node.start(fault=f"{point}:kill")
+    before = {c["id"] for c in node.call("checkpoint.list")}
+    node.call("checkpoint.create", name=vm)
+    node.wait_dead()
+    node.start()
+    assert nothing_of_ours_is_left(node, vm), "the guest stands still"
+    assert {c["id"] for c in node.call("checkpoint.list")} == before
+    guest_is_well(node, vm, after=console_length(node, vm))
+    if point == "checkpoint-commit":
+        create(node, vm)
+        forget(node, vm)
+
+
+@pytest.mark.parametrize("point,state", [("restore-exchange", "before"), ("restore-loaded", "before"), ("restore-decided", "restored")])
+def test_a_restore_cut_short_happened_or_did_not(cluster, point, state):
+    node, vm = cluster.a, "torn"
+    if node.state(vm) is None:
+        disk = boot(cluster, vm)
+        guest_write(node, vm, 0x5a, 0, 4)
+        create(node, vm)
+        node.call("machine.stop", name=vm, force=True)
+    disk = os.path.join(cluster.bed.dir, f"{vm}.qcow2")
+    cp = node.call("checkpoint.list", name=vm)[0]
+    subprocess.run(["qemu-io", "-f", "qcow2", "-c", "write -P 0x33 0 1M", disk], check=True, stdout=subprocess.DEVNULL)
+    before = disk_sha256(disk)
+    node.stop()
+    node.start(fault=f"{point}:kill")
+    node.call("checkpoint.restore", id=cp["id"])
+    node.wait_dead()
+    node.start()
+    assert glob.glob(disk + "*") == [disk]
+    if state == "before":
+        assert node.state(vm) == "stopped" and disk_sha256(disk) == before
+        return
+    assert disk_sha256(disk) != before and node.state(vm) in ("paused", "running")
+    seen = console_length(node, vm)
+    if node.state(vm) == "paused":
+        node.call("machine.start", name=vm)
+    guest_is_well(node, vm, after=seen)
+    forget(node, vm)
