@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "agent/daemon.h"
 #include "agent/audit.h"
+#include "agent/checkpoint_steps.h"
 #include "agent/checkpoints.h"
 #include "agent/control.h"
 #include "agent/machines.h"
@@ -31,6 +32,7 @@ typedef struct {
   NcRollbacks *rollbacks;
   NcPageStore *store; /* NULL: it could not be opened */
   NcCheckpoints *checkpoints;
+  NcRollbackSteps steps; /* of the checkpoints, for rollbacks */
   NcPeerServer *server;
   NcControl *control;
 } NcDaemon;
@@ -203,8 +205,9 @@ nc_daemon_load(NcDaemon *d, GError **error)
     .config = d->config, .journal = d->journal, .machines = d->machines, .nodes = d->nodes, .bandwidth = d->bandwidth, .audit = d->audit
   };
   d->migrations = nc_migrations_new(&d->deps);
-  d->rollbacks = nc_rollbacks_new(&d->deps, d->migrations, NULL);
   nc_daemon_open_store(d);
+  d->steps = nc_checkpoint_steps(d->checkpoints);
+  d->rollbacks = nc_rollbacks_new(&d->deps, d->migrations, &d->steps);
   nc_checkpoints_unblock(d->checkpoints);
   nc_migrations_unblock(d->migrations); /* or reconciling would wait for QEMUs that can't answer */
   return nc_machines_reconcile(d->machines, error);
@@ -280,9 +283,9 @@ nc_daemon_run(NcConfig *config, GError **error)
     /* Recovery before the port: who asks about an unfinished migration must find it. */
     nc_daemon_fill_ops(&d, ops);
     nc_migrations_recover(d.migrations);
+    nc_checkpoints_recover(d.checkpoints); /* before rollbacks, which use them */
     nc_rollbacks_recover(d.rollbacks);
     nc_machines_release_orphans(d.machines);
-    nc_checkpoints_recover(d.checkpoints);
     ok = (d.server = nc_peer_server_new(config, d.nodes, d.migrations, error)) && (d.control = nc_control_new(config, d.journal, ops, error));
   }
   if (ok)

@@ -189,7 +189,7 @@ def test_a_completed_migration_moves_back(cluster):
     out = node.cli("rollback", m["id"], check=False)
     assert out.returncode == 2 and "--back" in out.stderr and "--checkpoint" in out.stderr
     out = node.cli("rollback", m["id"], "--checkpoint", "c-1", check=False)
-    assert out.returncode == 4 and "has no checkpoint" in out.stderr, out.stderr
+    assert out.returncode == 4 and "there is no checkpoint c-1" in out.stderr and "--back" in out.stderr, out.stderr
     out = node.cli("rollback", m["id"], "--back", "--wait")
     assert "completed" in out.stdout and "8" in out.stdout and "clean-up: done" in out.stdout, out.stdout
     rollback = last_rollback(node, m["id"])
@@ -230,6 +230,47 @@ def test_killed_in_the_middle_of_the_move_back(cluster):
     assert rollback["state"] == "completed" and rollback["move"] != first, rollback
     assert node.call("migration.get", id=first)["outcome"] == "failed"
     judge(c, origin)
+
+
+# --- completed: back to a checkpoint ---
+
+
+def checkpoint(node):
+    id = node.call("checkpoint.create", name=VM)["id"]
+    made = wait_for(lambda: next((cp for cp in [node.call("checkpoint.get", id=id)] if cp["state"] != "making"), None), 60, "the checkpoint")
+    assert made["state"] == "ready", made["error"]
+    return id
+
+
+def test_a_completed_migration_is_set_back_to_a_checkpoint(cluster):
+    c = cluster
+    m, _, node = move(c)
+    id = checkpoint(node)
+    out = node.cli("rollback", m["id"], "--checkpoint", id, "--wait")
+    assert "completed" in out.stdout and "restore-memory: done" in out.stdout, out.stdout
+    rollback = last_rollback(node, m["id"])
+    assert rollback["mode"] == "checkpoint" and rollback["checkpoint"] == id
+    assert_told(node, m["id"])
+    c.assert_healthy(VM, node)
+    judge(c, node)
+    node.call("checkpoint.delete", id=id)
+
+
+@pytest.mark.parametrize("point", ["rollback-4-before", "rollback-4-after", "rollback-5-after", "rollback-7-before", "rollback-8-after"])
+def test_killed_while_set_back_to_a_checkpoint(cluster, point):
+    c = cluster
+    m, _, node = move(c)
+    id = checkpoint(node)
+    restart(node, f"{point}:kill")
+    node.call("migration.rollback", id=m["id"], checkpoint=id)
+    node.wait_dead()
+    assert len(c.runs_where(VM)) <= 1
+    node.start()
+    rollback = wait_rollback(node, m["id"])
+    assert rollback["state"] == "completed", rollback
+    c.assert_healthy(VM, node)
+    judge(c, node)
+    node.call("checkpoint.delete", id=id)
 
 
 def node_value(node, id):

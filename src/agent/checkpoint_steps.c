@@ -1,0 +1,111 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "agent/checkpoint_steps.h"
+#include "agent/checkpoint.h"
+
+#define NC_STEPS_POLL_US 20000
+
+static json_t *
+nc_steps_view(NcCheckpoints *c, const char *id, GError **error)
+{
+  nc_autojson json_t *args = json_pack("{s:s}", "id", id);
+  return nc_checkpoints_get(c, args, error);
+}
+
+/* Waits until nothing happens to the checkpoint any more; its view then. */
+static json_t *
+nc_steps_await_end(NcCheckpoints *c, const char *id, GError **error)
+{
+  for (;;) {
+    json_t *view = nc_steps_view(c, id, error);
+    if (!view || !g_str_equal(nc_json_string_or(json_object_get(view, "activity"), "state", ""), "running"))
+      return view;
+    json_decref(view);
+    g_usleep(NC_STEPS_POLL_US);
+  }
+}
+
+/* How the activity ${begun} (taken; NULL: it did not begin, and ${error} says why) has ended. */
+static bool
+nc_steps_outcome(NcCheckpoints *c, const char *id, json_t *begun, GError **error)
+{
+  nc_autojson json_t *first = begun;
+  nc_autojson json_t *last = first ? nc_steps_await_end(c, id, error) : NULL;
+  json_t *activity = json_object_get(last, "activity");
+
+  if (!last)
+    return false;
+  if (g_str_equal(nc_json_string_or(activity, "state", ""), "done"))
+    return true;
+  nc_error_set_json(error, json_object_get(activity, "error"));
+  return false;
+}
+
+static bool
+nc_steps_check(gpointer data, const char *checkpoint, const char *vm, GError **error)
+{
+  NcCheckpoints *c = data;
+  nc_autojson json_t *view = nc_steps_view(c, checkpoint, error);
+
+  if (!view) {
+    g_prefix_error(error, "checkpoints stay on the node that made them; the machine can move back first (novacron rollback ID --back): ");
+    return false;
+  }
+  if (!g_str_equal(nc_json_string_or(view, "machine", ""), vm))
+    return nc_fail(error, NC_ERROR_CONFLICT, "checkpoint %s is of machine %s, not of %s", checkpoint, nc_json_string_or(view, "machine", "?"), vm);
+  if (!g_str_equal(nc_json_string_or(view, "state", ""), "ready"))
+    return nc_fail(error, NC_ERROR_CONFLICT, "checkpoint %s is %s", checkpoint, nc_json_string_or(view, "state", "?"));
+  return true;
+}
+
+static bool
+nc_steps_verify(gpointer data, const char *checkpoint, char **ret_detail, GError **error)
+{
+  NcCheckpoints *c = data;
+  nc_autojson json_t *args = json_pack("{s:s}", "id", checkpoint);
+  nc_autojson json_t *before = nc_steps_await_end(c, checkpoint, error); /* somebody else's, or an earlier novacrond's of ours */
+
+  if (!before || !nc_steps_outcome(c, checkpoint, nc_checkpoints_verify(c, args, error), error))
+    return false;
+  *ret_detail = g_strdup_printf("all of checkpoint %s is there, by its hashes", checkpoint);
+  return true;
+}
+
+static bool
+nc_steps_restore(gpointer data, const char *checkpoint, const char *vm, char **ret_detail, GError **error)
+{
+  NcCheckpoints *c = data;
+  nc_autojson json_t *args = json_pack("{s:s, s:b, s:b}", "id", checkpoint, "force", 1, "paused", 1);
+  nc_autojson json_t *before = nc_steps_await_end(c, checkpoint, error);
+
+  if (!before || !nc_steps_outcome(c, checkpoint, nc_checkpoints_restore(c, args, error), error))
+    return false;
+  *ret_detail = g_strdup_printf("%s is as it was at checkpoint %s, disks, memory and devices in one act, and stands still", vm, checkpoint);
+  return true;
+}
+
+/* Restoring the disks was restoring the memory, unless the QEMU that held it is gone since. */
+static bool
+nc_steps_restore_memory(gpointer data, const char *checkpoint, const char *vm, char **ret_detail, GError **error)
+{
+  NcCheckpoints *c = data;
+  nc_autojson json_t *args = json_pack("{s:s}", "name", vm);
+  nc_autojson json_t *machine = nc_machines_get(c->deps.machines, args, error);
+  const char *state = nc_json_string_or(machine, "state", "unknown");
+
+  if (!machine)
+    return false;
+  if (!g_str_equal(state, "paused"))
+    return nc_steps_restore(data, checkpoint, vm, ret_detail, error);
+  *ret_detail = g_strdup("restored with the disks; the guest stands still");
+  return true;
+}
+
+NcRollbackSteps
+nc_checkpoint_steps(NcCheckpoints *checkpoints)
+{
+  return (NcRollbackSteps){ .data = checkpoints,
+                            .check = nc_steps_check,
+                            .verify = nc_steps_verify,
+                            .restore_disks = nc_steps_restore,
+                            .restore_memory = nc_steps_restore_memory };
+}
