@@ -22,7 +22,7 @@ from claims import Claims  # noqa: E402
 PYTHON = "/usr/bin/python3"
 LIMIT_MS = 300
 PARTS = ["demo", "fifty", "faults", "resume", "paths", "shaping", "memory", "bench", "replay", "size", "model", "recovery", "postcopy", "pause",
-         "forecast", "chaos"]
+         "forecast", "disks", "chaos"]
 
 
 def run(*command):
@@ -139,6 +139,9 @@ def main():
         bench(table, "pause_bench.py")
     if "forecast" in chosen:
         bench(table, "forecast_bench.py")
+    if "disks" in chosen:
+        tests(table, "disks: no record lost or torn, no copy left behind, whatever dies", "tests/integration/test_disks.py")
+        bench(table, "disk_bench.py", "--rounds", str(options.rounds))
     if "chaos" in chosen:
         chaos(table, options.chaos)
     return table.conclude()

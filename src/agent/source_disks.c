@@ -19,6 +19,7 @@
 /* A mirror that does not come nearer in so long needs help, if what is left would be more than a part of the pause. */
 #define NC_DISKS_STALE_US 5000000
 #define NC_DISKS_NEAR_SHARE 4
+#define NC_DISKS_BUSY_BYTES (1u << 20) /* so much to do at both ends of an interval: what was done in it is the rate */
 #define NC_DISKS_LEAST_LIMIT (256u << 10) /* bytes per second that the guest may always write */
 
 typedef struct {
@@ -259,9 +260,8 @@ nc_source_disks_pause_ms(const NcSourceDisks *d)
 static bool
 nc_source_disk_is_near(const NcSourceDisks *d, const NcSourceDisk *k)
 {
-  if (k->status == NC_QEMU_MIRROR_READY)
-    return true;
-  return k->first_bytes > 0 && k->done_bytes >= k->first_bytes && nc_source_disk_pause_ms(k) <= d->max_downtime_ms / NC_DISKS_NEAR_SHARE;
+  bool once = k->status == NC_QEMU_MIRROR_READY || (k->first_bytes > 0 && k->done_bytes >= k->first_bytes);
+  return once && nc_source_disk_pause_ms(k) <= d->max_downtime_ms / NC_DISKS_NEAR_SHARE;
 }
 
 bool
@@ -348,12 +348,13 @@ nc_source_disk_measure(NcSourceDisk *k, NcQmp *qmp, const NcQemuMirrorState *sta
 {
   uint64_t operations = k->operations;
   double seconds = (double)elapsed_us / 1e6;
+  uint64_t left_before = nc_source_disk_left(k), left_now = state->total_bytes - MIN(state->done_bytes, state->total_bytes);
 
   bool known = nc_qemu_disk_operations(qmp, k->offer->node, &operations);
   if (elapsed_us > 0) {
     double now_bps = (double)(state->done_bytes - MIN(k->done_bytes, state->done_bytes)) / seconds;
-    bool idle = state->done_bytes == state->total_bytes && now_bps < k->rate_bps; /* nothing to do is not slow */
-    if (!idle)
+    bool busy = MIN(left_before, left_now) >= NC_DISKS_BUSY_BYTES; /* little to do is not slow */
+    if (busy || now_bps > k->rate_bps)
       k->rate_bps = k->rate_bps > 0 ? k->rate_bps * 0.7 + now_bps * 0.3 : now_bps;
     if (known && k->operations > 0)
       k->iops = (double)(operations - MIN(k->operations, operations)) / seconds;

@@ -17,13 +17,13 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
-/* 16 connections with an eventfd each, QEMU's channels, our own few: rounded up. */
-#define NC_SANDBOX_MAX_FDS 80
+/* 16 connections with an eventfd each, QEMU's channels, 32 disks, our own few: rounded up. */
+#define NC_SANDBOX_MAX_FDS 112
 /*
- * Address space, not memory: 64 threads reserve a stack of 8 MiB and a malloc
+ * Address space, not memory: 128 threads (two for each disk) reserve a stack of 8 MiB and a malloc
  * arena of 128 MiB each, and a shadow may be as large as a machine. What is really used is bounded by the windows of limits.h.
  */
-#define NC_SANDBOX_MAX_AS_BYTES ((16ull << 30) + ((uint64_t)NC_SHADOW_FRAMES_MAX << 12))
+#define NC_SANDBOX_MAX_AS_BYTES ((24ull << 30) + ((uint64_t)NC_SHADOW_FRAMES_MAX << 12))
 
 bool
 nc_sandbox_isolate(GError **error)

@@ -126,11 +126,12 @@ nc_qemu_nbd_export(NcQmp *qmp, const char *node, const char *name, GError **erro
                    json_pack("{s:s, s:s, s:s, s:s, s:b}", "type", "nbd", "id", name, "node-name", node, "name", name, "writable", 1), error);
 }
 
-static size_t
-nc_qemu_count_exports(NcQmp *qmp)
+/* False also if it does not answer. */
+static bool
+nc_qemu_has_no_exports(NcQmp *qmp)
 {
   nc_autojson json_t *exports = nc_qmp_call(qmp, "query-block-exports", NULL, -1, NC_BLOCK_MS, NULL);
-  return json_array_size(exports);
+  return exports && json_array_size(exports) == 0;
 }
 
 bool
@@ -138,7 +139,7 @@ nc_qemu_nbd_stop(NcQmp *qmp, GError **error)
 {
   g_autoptr(GError) problem = NULL;
 
-  if (nc_qmp_do(qmp, "nbd-server-stop", NULL, &problem) || nc_qemu_count_exports(qmp) == 0)
+  if (nc_qmp_do(qmp, "nbd-server-stop", NULL, &problem) || nc_qemu_has_no_exports(qmp))
     return true;
   g_propagate_prefixed_error(error, g_steal_pointer(&problem), "its NBD server does not end: ");
   return false;

@@ -190,6 +190,20 @@ def test_tables_fit_whatever_the_names(bed):
     assert fits(out.stdout) and MIGRATION["id"] in out.stdout and "needs_attention" in out.stdout and "vvv~" in out.stdout
 
 
+def test_status_tells_of_disks(bed):
+    disk = {"name": "root", "path": "/srv/web1.qcow2", "format": "qcow2", "size_bytes": 4 << 30, "state": "copying", "flattened": True,
+            "copied_bytes": 1 << 30, "total_bytes": 2 << 30, "wire_bytes": 256 << 20, "rate_bps": 80100000, "iops": 120.4,
+            "write_limit_bps": 4000000, "write_blocking": False}
+    before = bed.daemon.handlers["migration.get"]
+    bed.daemon.handlers["migration.get"] = lambda args: {**MIGRATION, "phase": "disk_copy", "progress": 31, "rate_bps": 0, "disks": [disk]}
+    out = bed.cli("status", MIGRATION["id"])
+    bed.daemon.handlers["migration.get"] = before
+    assert out.returncode == 0, out.stderr
+    for word in ("disk_copy", "31 %", "80.1 MB/s", "1.0 GiB left", "disk root", "copying, 50 % of 2.0 GiB, 256.0 MiB on the wire", "120 IOPS",
+                 "flattened", "writes limited to 4.0 MB/s"):
+        assert word in out.stdout, (word, out.stdout)
+
+
 def test_empty_lists(bed):
     for op, arguments in (("machine.list", ["vm", "list"]), ("migration.list", ["status"])):
         before, bed.daemon.handlers[op] = bed.daemon.handlers[op], lambda args: []

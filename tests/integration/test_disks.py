@@ -262,7 +262,7 @@ def test_a_guest_that_writes_too_fast_is_slowed_down_and_let_go(moving):
     def disk():
         disks = source.call("migration.get", id=m["id"]).get("disks") or [None]
         return disks[0] or {"copied_bytes": 0, "total_bytes": 1, "write_limit_bps": 0}
-    wait_for(lambda: disk()["copied_bytes"] > disk()["total_bytes"] * 0.7, 60, "most of the disk to be copied")
+    wait_for(lambda: disk()["copied_bytes"] > disk()["total_bytes"] * 0.95, 60, "most of the disk to be copied")
     source.call("migration.limit", id=m["id"], bandwidth_limit_bps=120 << 10)
     wait_for(lambda: disk()["write_limit_bps"] > 0, 90, "the guest's writes to be limited")
     assert c.observer.double == 0
