@@ -219,6 +219,17 @@ nc_create_give_ends(NcCreate *cr, GError **error)
 
 /* --- the pause --- */
 
+static bool
+nc_create_freeze_disks(NcCreate *cr, GError **error)
+{
+  for (unsigned i = 0; i < cr->n_disks; i++)
+    if (!nc_qemu_freeze(cr->qmp, &cr->freezable[i], i, error)) {
+      g_prefix_error(error, "disk %s can't be frozen: ", cr->disks[i].spec->name);
+      return false;
+    }
+  return true;
+}
+
 /* From here on the guest may be standing still. */
 static bool
 nc_create_take_instant(NcCreate *cr, GError **error)
@@ -228,12 +239,8 @@ nc_create_take_instant(NcCreate *cr, GError **error)
   if (ours && !nc_qmp_do(cr->qmp, "stop", NULL, error))
     return false;
   nc_fault_point("checkpoint-stopped");
-  for (unsigned i = 0; i < cr->n_disks; i++)
-    if (!nc_qemu_freeze(cr->qmp, &cr->freezable[i], i, error)) {
-      g_prefix_error(error, "disk %s can't be frozen: ", cr->disks[i].spec->name);
-      return false;
-    }
-  return nc_qemu_migrate_fd(cr->qmp, NC_CHECKPOINT_STREAM, error);
+  /* At the end of an ordinary migration QEMU must be able to let go of its disks, which a filter does not: then they are frozen later. */
+  return (!cr->background || nc_create_freeze_disks(cr, error)) && nc_qemu_migrate_fd(cr->qmp, NC_CHECKPOINT_STREAM, error);
 }
 
 /*
@@ -282,6 +289,10 @@ nc_create_read_memory(NcCreate *cr, GError **error)
     return false;
   if (!cr->stream.whole)
     return nc_fail(error, NC_ERROR_QEMU, "QEMU's image does not end where it should");
+  /* The guest still stands where it stood, so its disks do. */
+  if (!cr->background &&
+      (!nc_qemu_wake_disks(cr->qmp, cr->freezable, cr->n_disks, cr->nbd_path, error) || !nc_create_freeze_disks(cr, error)))
+    return false;
   /* Before the store has taken all of it: the guest waits. */
   if (cr->was_running && !nc_qemu_cont_after_migration(cr->qmp, NC_RESUME_MS, error))
     return false;

@@ -66,8 +66,8 @@ nc_checkpoint_leave_qemu(NcQmp *qmp, json_t *work, GError **error)
   GError *first = NULL;
   GError *problem = NULL;
 
-  if (!nc_checkpoint_end_migration(qmp, nc_json_bool_or(work, "background", true), &problem))
-    nc_keep_first(&first, g_steal_pointer(&problem));
+  if (!nc_checkpoint_end_migration(qmp, nc_json_bool_or(work, "background", true), error))
+    return false; /* it keeps its reader's end, and everything else */
   nc_qemu_closefd(qmp, NC_CHECKPOINT_KEEPER, NULL);
   nc_qemu_closefd(qmp, NC_CHECKPOINT_STREAM, NULL); /* only there if it was not used */
   /* The guest first: it may be standing still. */

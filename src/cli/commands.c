@@ -61,7 +61,7 @@ const NcCommand nc_commands[] = {
     "Example:\n  novacron vm destroy web1" },
   { "vm adopt", "NAME --qmp PATH", 1, 1, nc_cmd_vm_adopt, "Take over a running QEMU that somebody else started.",
     "Example:\n  novacron vm adopt web1 --qmp /run/vm/web1.qmp" },
-  { "checkpoint create", "NAME", 1, 1, nc_cmd_checkpoint_create, "Save a machine's memory, devices and disks as they are now.",
+  { "checkpoint create", "NAME", 1, 1, nc_cmd_checkpoint_create, "Save memory, devices and disks as they are now.",
     "Examples:\n  novacron checkpoint create web1 --label \"before the upgrade\"\n  novacron checkpoint create web1 --mode stop\n\n"
     "The guest runs on, but for some milliseconds; where QEMU or host can't do that (or\n"
     "with --mode stop) it stands still while its memory is saved. What is in the store\n"

@@ -95,13 +95,19 @@ nc_qemu_freeze(NcQmp *qmp, const NcFreezable *disk, unsigned index, GError **err
          nc_qmp_do(qmp, "blockdev-add", json_pack("{s:s, s:s, s:s}", "driver", "snapshot-access", "node-name", snap, "file", cow), error);
 }
 
-bool
-nc_qemu_export_frozen(NcQmp *qmp, size_t count, const char *path, GError **error)
+static bool
+nc_start_nbd(NcQmp *qmp, const char *path, GError **error)
 {
   json_t *address = json_pack("{s:{s:s, s:{s:s}}}", "addr", "type", "unix", "data", "path", path);
 
   nc_qmp_do(qmp, "nbd-server-stop", NULL, NULL); /* one that an earlier move of the machine has left; usually there is none */
-  if (!nc_qmp_do(qmp, "nbd-server-start", address, error))
+  return nc_qmp_do(qmp, "nbd-server-start", address, error);
+}
+
+bool
+nc_qemu_export_frozen(NcQmp *qmp, size_t count, const char *path, GError **error)
+{
+  if (!nc_start_nbd(qmp, path, error))
     return false;
   for (unsigned i = 0; i < count; i++) {
     g_autofree char *id = nc_numbered(NC_EXPORT, i), *snap = nc_numbered(NC_NODE_SNAP, i), *name = nc_numbered("%u", i);
@@ -151,6 +157,20 @@ nc_unexport(NcQmp *qmp)
   while (!nc_drop_exports(qmp) && nc_mono_us() < deadline && nc_qmp_is_alive(qmp))
     g_usleep(NC_UNEXPORT_POLL_US);
   nc_qmp_do(qmp, "nbd-server-stop", NULL, NULL);
+}
+
+bool
+nc_qemu_wake_disks(NcQmp *qmp, const NcFreezable *disks, size_t count, const char *path, GError **error)
+{
+  bool ok = count == 0 || nc_start_nbd(qmp, path, error);
+
+  for (unsigned i = 0; ok && i < count; i++) {
+    g_autofree char *id = nc_numbered(NC_EXPORT, i);
+    ok = nc_qmp_do(qmp, "block-export-add", json_pack("{s:s, s:s, s:s}", "type", "nbd", "id", id, "node-name", disks[i].node), error);
+  }
+  if (count)
+    nc_unexport(qmp);
+  return ok;
 }
 
 /* The guest's device on its own image again. */

@@ -30,6 +30,12 @@ bool nc_qemu_check_disks(NcQmp *qmp, const NcFreezable *disks, size_t count, uin
 
 /* Before the pause: gives QEMU the file ${fd} for disk number ${index}, as long as the disk and empty. */
 bool nc_qemu_prepare_freeze(NcQmp *qmp, unsigned index, int fd, GError **error);
+/*
+ * After an ordinary migration to our socket QEMU has let go of its images (they could be another one's now), and only `cont` takes them
+ * back, with the guest running at once. This takes them back before that: exporting a node does, for whom the export is of no use
+ * otherwise. ${path}: a socket for it.
+ */
+bool nc_qemu_wake_disks(NcQmp *qmp, const NcFreezable *disks, size_t count, const char *path, GError **error);
 /* With the guest stopped: from here on the snapshot is the disk as it is now. */
 bool nc_qemu_freeze(NcQmp *qmp, const NcFreezable *disk, unsigned index, GError **error);
 /* Exports the frozen disks by NBD at the UNIX socket ${path}: export names are the numbers. */

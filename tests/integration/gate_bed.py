@@ -43,6 +43,17 @@ ENTRY = {"name": "host-b", "address": "192.0.2.2:7450", "state": "joined", "seri
          "local": False}
 
 
+PART = {"bytes": 1 << 28, "data_bytes": 1 << 27, "new_bytes": 1 << 24}
+CHECKPOINT = {
+    "id": "c-0tnpya6pejb5gsgd", "machine": "web1", "node": "host-a", "state": "ready", "created": "2026-01-02T03:04:05.678Z",
+    "finished": "2026-01-02T03:04:07.100Z", "label": "before the upgrade", "scheduled": False, "mode": "background", "was_running": True,
+    "pause_ms": 14.2, "epoch": 3, "qemu_version": "7.2.22", "memory": {**PART, "device_bytes": 160425},
+    "disks": [{**PART, "name": "root", "path": "/srv/web1.qcow2", "format": "qcow2", "block_bytes": 4096}],
+    "bytes": 1 << 29, "data_bytes": 1 << 28, "new_bytes": 1 << 25, "stored_bytes": 5 << 20, "progress": 100, "error": None,
+    "activity": {"what": "verify", "state": "done", "error": None, "lost": [], "bytes": 1 << 28}}
+RESTORED = {**CHECKPOINT, "activity": {"what": "restore", "state": "done", "error": None, "machine": "web2", "warnings": ["mind the MAC"]}}
+
+
 def named(thing):
     def get(args):
         if args.get("name") == "nobody" or args.get("id") == "m-nobody":
@@ -90,6 +101,10 @@ HANDLERS = {
     "machine.define": lambda args: {**MACHINE, "name": args["spec"]["name"], "state": "stopped"}, "machine.list": lambda args: [MACHINE],
     "machine.get": named(MACHINE), "machine.start": named(MACHINE), "machine.stop": named({**MACHINE, "state": "stopped"}),
     "machine.destroy": named(MACHINE), "machine.adopt": lambda args: {**MACHINE, "name": args["name"], "adopted": True},
+    "checkpoint.create": named(CHECKPOINT), "checkpoint.list": lambda args: [CHECKPOINT], "machine.checkpoints": lambda args: [CHECKPOINT],
+    "checkpoint.get": lambda args: RESTORED if args["id"] == "c-restored" else CHECKPOINT, "checkpoint.delete": named(CHECKPOINT),
+    "checkpoint.verify": named(CHECKPOINT), "checkpoint.restore": named(CHECKPOINT),
+    "checkpoint.schedule": lambda args: {**MACHINE, "spec": {**MACHINE["spec"], "checkpoint_keep": 24}},
     "migration.check": lambda args: check_of(args), "migration.plan": lambda args: plan_of(args),
     "migration.create": lambda args: MIGRATION, "migration.list": lambda args: [COMPLETED, MIGRATION],
     "migration.rollback": named(ROLLED_BACK), "audit.list": lambda args: AUDIT, "audit.verify": lambda args: PROOF,

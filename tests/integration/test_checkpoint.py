@@ -178,6 +178,8 @@ def test_memory_and_disk_are_of_one_instant_and_come_back(cluster):
     os.mkdir(small)
     subprocess.run(["mount", "-t", "tmpfs", "-o", "size=1m", "small", small], check=True)
     cluster.bed.on_close(lambda: subprocess.run(["umount", small]))
+    node.stop()
+    node.start()  # in a namespace that knows of it
     activity = restore(node, first["id"], **{"as": "copy2", "disk_dir": small})
     assert activity["state"] == "failed" and activity["error"]["code"] == "resource" and small in activity["error"]["message"]
     assert os.listdir(small) == [] and node.state("copy2") is None

@@ -17,8 +17,10 @@ from fake_novacrond import Refusal
 from gate_bed import CLI, COMPLETED, MIGRATION, Bed
 from nctest.net import ROOT
 
-COMMANDS = ["migrate", "check", "plan", "status", "cancel", "limit", "resolve", "rollback", "audit list", "audit verify", "vm define", "vm list", "vm show", "vm start", "vm stop", "vm destroy", "vm adopt",
-            "node list", "node info", "node token", "node remove", "pki init", "relay listen", "relay connect",
+COMMANDS = ["migrate", "check", "plan", "status", "cancel", "limit", "resolve", "rollback", "audit list", "audit verify", "vm define", "vm list",
+            "vm show", "vm start", "vm stop", "vm destroy", "vm adopt",
+            "checkpoint create", "checkpoint list", "checkpoint show", "checkpoint verify", "checkpoint restore", "checkpoint schedule",
+            "checkpoint delete", "node list", "node info", "node token", "node remove", "pki init", "relay listen", "relay connect",
             "version", "help"]
 
 
@@ -149,6 +151,10 @@ def test_exit_status_of_refusals(bed, code, status):
     (["node", "token", "--ttl", "15min", "--name", "host-c"], ["nc1.id.secret.ca"]), (["status"], ["memory_copy", "completed", "43 %"]),
     (["status", "m-1"], ["released: epoch 4", "pause", "212 ms", "03:04:13.900", "equal on both sides", "25 % lz4, 75 % zstd:1 of 120 batches, 3 changes"]),
     (["cancel", "m-1"], ["web1 stays on host-a"]), (["limit", "m-1", "--qos", "high"], ["m-1: class"]),
+    (["checkpoint", "create", "web1"], ["c-0tnpya6pejb5gsgd", "14 ms", "disk root"]), (["checkpoint", "list"], ["web1", "ready", "5.0 MiB"]),
+    (["checkpoint", "show", "c-1"], ["before the upgrade", "128.0 MiB not zero"]), (["checkpoint", "verify", "c-1"], ["256.0 MiB"]),
+    (["checkpoint", "restore", "c-restored", "--as", "web2"], ["web2 is as web1 was"]), (["checkpoint", "delete", "c-1"], ["is deleted"]),
+    (["checkpoint", "schedule", "web1", "--every", "1h"], ["the last 24"]),
     (["resolve", "m-1", "--run-here"], ["resumes web1"]), (["rollback", "m-back"], ["m-back is being rolled back"]),
     (["rollback", "m-back", "--wait"], ["rollback r-1 (source), completed", "restore-disks: nothing-to-do", "clean-up: done"]),
     (["audit", "list"], ["4711", "uid:0: request, web1", '"machine.start"']), (["audit", "verify"], ["is whole", "4711", "host-b has heard of entry 4700"]), (["version"], ["novacron 0."]),

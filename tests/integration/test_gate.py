@@ -65,6 +65,18 @@ ENDPOINTS = [
     ("POST", "/api/v2/machines/web1/start", None, 200, "machine.start", {"name": "web1"}, None),
     ("POST", "/api/v2/machines/web1/stop", None, 200, "machine.stop", {"name": "web1"}, None),
     ("POST", "/api/v2/machines/web1/stop", {"force": True}, 200, "machine.stop", {"name": "web1", "force": True}, None),
+    ("GET", "/api/v2/checkpoints", None, 200, "checkpoint.list", {}, None),
+    ("GET", "/api/v2/checkpoints/c-1", None, 200, "checkpoint.get", {"id": "c-1"}, None),
+    ("DELETE", "/api/v2/checkpoints/c-1", None, 200, "checkpoint.delete", {"id": "c-1"}, None),
+    ("POST", "/api/v2/checkpoints/c-1/verify", None, 202, "checkpoint.verify", {"id": "c-1"}, None),
+    ("POST", "/api/v2/checkpoints/c-1/restore", None, 202, "checkpoint.restore", {"id": "c-1"}, None),
+    ("POST", "/api/v2/checkpoints/c-1/restore", {"as": "web2", "disk_dir": "/srv", "force": False, "paused": True}, 202, "checkpoint.restore",
+     {"id": "c-1", "as": "web2", "disk_dir": "/srv", "force": False, "paused": True}, None),
+    ("GET", "/api/v2/machines/web1/checkpoints", None, 200, "machine.checkpoints", {"name": "web1"}, None),
+    ("POST", "/api/v2/machines/web1/checkpoints", {"mode": "stop", "label": "x"}, 201, "checkpoint.create",
+     {"name": "web1", "mode": "stop", "label": "x"}, "/api/v2/checkpoints/c-0tnpya6pejb5gsgd"),
+    ("POST", "/api/v2/machines/web1/checkpoint-schedule", {"every_s": 3600, "keep": 24}, 200, "checkpoint.schedule",
+     {"name": "web1", "every_s": 3600, "keep": 24}, None),
     ("POST", "/api/v2/checks", {"vm": "web1", "to": "host-b"}, 200, "migration.check", {"vm": "web1", "to": "host-b"}, None),
     ("POST", "/api/v2/plans", {"vm": "web1", "to": "host-b", "max_downtime_ms": 100, "bandwidth_limit_bps": 5, "algorithm": "hybrid", "compression": "lz4"},
      200, "migration.plan",
@@ -145,7 +157,8 @@ def test_every_documented_route_is_answered(bed, document):
             if "requestBody" in operation:
                 name = operation["requestBody"]["content"]["application/json"]["schema"]["$ref"].rsplit("/", 1)[1]
                 body = {"MigrationRequest": {"vm": "a", "to": "b"}, "MachineSpec": SPEC, "AdoptRequest": {"name": "a", "qmp": "/q"},
-                        "CheckRequest": {"vm": "a", "to": "b"}, "PlanRequest": {"vm": "a", "to": "b"}, "ResolveRequest": {"action": "run_here"}}.get(name, {})
+                        "CheckRequest": {"vm": "a", "to": "b"}, "PlanRequest": {"vm": "a", "to": "b"}, "ResolveRequest": {"action": "run_here"},
+                        "ScheduleRequest": {"every_s": 60}}.get(name, {})
                 jsonschema.validate(body, schema(document, name))
             answer = bed.call(method.upper(), path.replace("{name}", "x").replace("{id}", "x"), body)
             assert str(answer.status) in operation["responses"], f"{method} {path}: {answer.status}"

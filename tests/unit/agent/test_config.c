@@ -164,7 +164,7 @@ reload_takes_what_it_can(void)
 
   g_assert_true(g_file_set_contents(path, "streams = 5\ndata_dir = /elsewhere\nlisten = 0.0.0.0:1\n", -1, NULL));
   g_assert_true(nc_config_reload(config, &waiting, &error));
-  g_assert_cmpstr(waiting, ==, "listen, data_dir");
+  g_assert_cmpstr(waiting, ==, "listen, data_dir, store_dir");
   g_assert_cmpint(config->streams, ==, 5);
   g_assert_cmpstr(config->data_dir, ==, "/var/lib/novacron");
   g_assert_cmpstr(config->node, ==, "from-certificate");
