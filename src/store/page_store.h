@@ -253,7 +253,7 @@ typedef enum {
   NC_FINDING_STORE,    /* the store's own description; ${offset} in it */
   NC_FINDING_PACK,     /* a pack's record or frame is damaged; ${offset} in it */
   NC_FINDING_BLOCK,    /* a block that the damage takes; ${address} */
-  NC_FINDING_INDEX,    /* an index file is damaged, or lacks a block: made again by nc_page_store_rebuild_index() */
+  NC_FINDING_INDEX,    /* an index file is damaged, or lacks a block that is wanted: nc_page_store_rebuild_index() mends it */
   NC_FINDING_MANIFEST, /* a manifest can't be read from ${offset} on */
   NC_FINDING_LOST,     /* entry ${ordinal} of ${manifest}, ${hash}, can't be had any more */
   NC_FINDING_COUNT

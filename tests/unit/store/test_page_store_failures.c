@@ -472,6 +472,35 @@ a_run_that_was_merged_goes(Fixture *f, gconstpointer data)
   g_assert_cmpuint(test_verify(f->store, NULL), ==, 0);
 }
 
+/* Two copies, of which the index knows the newer; its pack is lost. The older one is found by making the index again. */
+static void
+the_older_copy_serves(Fixture *f, gconstpointer data)
+{
+  TestFindings findings = { .text = NULL };
+  uint8_t room[NC_PAGE_STORE_BLOCK_MAX], hash[NC_SHA256_BYTES];
+  NcFrame frame;
+
+  g_assert_true(test_put(f->writer, 5, 1, &f->error));
+  reopen(f, &small_packs);
+  new_writer(f);
+  NcFrameBlock block = { .address = hash, .data = room, .length = test_block(5, room) };
+  test_block_hash(5, hash);
+  nc_frame_build(&frame, &block, 1, 1);
+  g_assert_true(nc_append_frames(f->store, &frame, 1, f->writer, false, &f->error));
+  nc_frame_clear(&frame);
+  g_assert_true(test_manifest(f->writer, "m", 5, 1, &f->error));
+  close_store(f);
+  g_autofree char *newer = g_build_filename(f->dir, "packs/00000002.pack", NULL);
+  g_assert_cmpint(g_unlink(newer), ==, 0);
+  f->store = test_open(f->dir, &small_packs);
+  test_verify(f->store, &findings);
+  g_assert_cmpuint(findings.count[NC_FINDING_INDEX], ==, 1);
+  g_assert_cmpuint(findings.count[NC_FINDING_LOST], ==, 0);
+  g_assert_true(nc_page_store_rebuild_index(f->store, &f->error));
+  test_check_manifest(f->store, "m", 5, 1);
+  g_assert_cmpuint(test_verify(f->store, NULL), ==, 0);
+}
+
 static void
 a_pack_under_another_name_is_refused(Fixture *f, gconstpointer data)
 {
@@ -523,6 +552,7 @@ main(int argc, char **argv)
     { "the_description_is_there_twice", the_description_is_there_twice },
     { "encrypted_tells_nothing", encrypted_tells_nothing },
     { "a_pack_under_another_name_is_refused", a_pack_under_another_name_is_refused },
+    { "the_older_copy_serves", the_older_copy_serves },
     { "a_block_under_another_name_is_refused", a_block_under_another_name_is_refused },
     { "a_run_that_was_merged_goes", a_run_that_was_merged_goes },
     { "a_later_version_is_refused", a_later_version_is_refused },

@@ -165,6 +165,13 @@ collect_some(void *data)
   return NULL;
 }
 
+static void
+say_finding(const NcPageStoreFinding *finding, gpointer data)
+{
+  g_printerr("%s %s at %llu: %s\n", nc_finding_kind_name(finding->kind), finding->file ? finding->file : "-",
+             (unsigned long long)finding->offset, finding->text);
+}
+
 static void *
 verify_some(void *data)
 {
@@ -174,7 +181,7 @@ verify_some(void *data)
     g_autoptr(GError) error = NULL;
     NcPageStoreVerifyReport report;
     NcPageStoreStats stats;
-    if (!nc_page_store_verify(w->store, NULL, NULL, NULL, &report, &error))
+    if (!nc_page_store_verify(w->store, say_finding, NULL, NULL, &report, &error))
       g_assert_error(error, NC_ERROR, NC_ERROR_CONFLICT);
     else
       g_assert_cmpuint(report.findings + report.lost, ==, 0);
