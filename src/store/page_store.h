@@ -186,7 +186,10 @@ typedef struct {
   uint64_t file_bytes;   /* the manifest itself, on disk */
 } NcManifestInfo;
 
-/* All manifests by name. Array of NcManifestInfo; NULL on error. One that is damaged has entries, blocks and bytes 0: verify tells more. */
+/*
+ * All manifests by name. Array of NcManifestInfo; NULL on error. One that is damaged has entries, blocks and bytes 0: verify
+ * tells more.
+ */
 GArray *nc_manifest_list(NcPageStore *store, GError **error) G_GNUC_WARN_UNUSED_RESULT;
 
 /*
@@ -250,7 +253,7 @@ typedef enum {
   NC_FINDING_STORE,    /* the store's own description; ${offset} in it */
   NC_FINDING_PACK,     /* a pack's record or frame is damaged; ${offset} in it */
   NC_FINDING_BLOCK,    /* a block that the damage takes; ${address} */
-  NC_FINDING_INDEX,    /* an index file is damaged, or lacks a block: made again by nc_page_store_rebuild_index() */
+  NC_FINDING_INDEX,    /* an index file is damaged, or lacks a block that is wanted: nc_page_store_rebuild_index() mends it */
   NC_FINDING_MANIFEST, /* a manifest can't be read from ${offset} on */
   NC_FINDING_LOST,     /* entry ${ordinal} of ${manifest}, ${hash}, can't be had any more */
   NC_FINDING_COUNT
@@ -261,7 +264,7 @@ const char *nc_finding_kind_name(NcFindingKind kind);
 
 typedef struct {
   NcFindingKind kind;
-  const char *file;                 /* relative to the store's directory; NULL for LOST if no file is to blame (the pack is gone) */
+  const char *file;                 /* relative to the store's directory; NULL for LOST if the pack is gone */
   uint64_t offset;                  /* in ${file} */
   const char *manifest;             /* MANIFEST, LOST; else NULL */
   uint64_t ordinal;                 /* LOST */

@@ -32,7 +32,7 @@ nc_gc_copy_flush(NcGcCopy *copy)
   return ok;
 }
 
-/* Is the copy at ${offset}, ${slot} the one that counts? An index that can't say is an error: better no collection than a loss. */
+/* Is the copy at ${offset}, ${slot} the one that counts? An index that can't say is an error: better none freed than one lost. */
 static bool
 nc_gc_is_newest(NcGcCopy *copy, const uint8_t *address, uint32_t offset, unsigned slot)
 {

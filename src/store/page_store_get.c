@@ -118,7 +118,7 @@ nc_get_block(NcPageStore *store, const NcLocation *location, const NcDecoded *de
 
   if (location->slot >= decoded->count ||
       memcmp(nc_decoded_address(decoded, location->slot), location->address, NC_ADDRESS_BYTES) != 0)
-    return nc_get_damaged(store, location, "the index says that a block is there which is not: have the index made again", error) != NULL;
+    return nc_get_damaged(store, location, "the index names a block there that is not: have it made again", error) != NULL;
   uint32_t length = nc_decoded_length(decoded, location->slot);
   const uint8_t *from = decoded->data + decoded->starts[location->slot];
   nc_sha256(from, length, again);

@@ -257,7 +257,7 @@ nc_index_freeze(NcPageStore *store, bool all)
   pthread_rwlock_unlock(&store->map);
 }
 
-/* The packs which table and runs together cover, but the runs do not yet. They are the newest, since packs are sealed in order. */
+/* The packs that the table covers and the runs do not yet. They are the newest, since packs are sealed in order. */
 static GArray *
 nc_index_frozen_packs(NcPageStore *store, uint32_t up_to)
 {

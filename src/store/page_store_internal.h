@@ -33,7 +33,8 @@
 /* So many entries, the table is written out when a pack is sealed; 4 times so many, puts wait for it. */
 #define NC_STORE_TABLE_ENTRIES (256u << 10)
 /* Kept for what is still to be written to the open pack: its SEAL record. */
-#define NC_STORE_SEAL_RESERVE(records) (NC_RECORD_HEAD_BYTES + NC_PACK_HEADER_BYTES + NC_PACK_TAIL_BYTES + 32 + 4 * (uint64_t)(records))
+#define NC_STORE_SEAL_RESERVE(records) \
+  (NC_RECORD_HEAD_BYTES + NC_PACK_HEADER_BYTES + NC_PACK_TAIL_BYTES + 32 + 4 * (uint64_t)(records))
 /* Decoded records kept: 64 times 128 KiB. */
 #define NC_STORE_CACHE_RECORDS 64u
 

@@ -41,7 +41,10 @@ nc_manifest_name_of(const char *file)
 GPtrArray *
 nc_manifest_files(NcPageStore *store, GError **error)
 {
+  /* A file that gets another name while a directory is read may show under neither. */
+  pthread_mutex_lock(&store->naming);
   g_autoptr(GPtrArray) names = nc_store_names(&store->dir, NC_MANIFEST_DIRECTORY, error);
+  pthread_mutex_unlock(&store->naming);
   if (!names)
     return NULL;
   GPtrArray *files = g_ptr_array_new_with_free_func(g_free);
@@ -99,7 +102,8 @@ nc_manifest_hide_locked(NcPageStore *store, NcManifestLease *lease, const char *
   uint64_t tag;
 
   nc_random_bytes(&tag, sizeof tag);
-  g_autofree char *hidden = g_strdup_printf(NC_MANIFEST_DIRECTORY "/%s.%016llx" NC_MANIFEST_DELETED, name, (unsigned long long)tag);
+  g_autofree char *hidden = g_strdup_printf(NC_MANIFEST_DIRECTORY "/%s.%016llx" NC_MANIFEST_DELETED, name,
+                                            (unsigned long long)tag);
   if (!nc_store_rename(&store->dir, lease->file, hidden, false, error))
     return false;
   g_hash_table_remove(store->leases, lease->file);

@@ -209,8 +209,8 @@ nc_manifest_commit(NcManifestWriter *m, const void *header, size_t header_bytes,
   if (m->fd < 0)
     return nc_fail(error, NC_ERROR_CONFLICT, "manifest %s was committed before", m->name);
   if (header_bytes > NC_MANIFEST_HEADER_MAX)
-    return nc_fail(error, NC_ERROR_INVALID, "page store %s: manifest %s: a header of %zu bytes, at most %u go", m->store->dir.path,
-                   m->name, header_bytes, NC_MANIFEST_HEADER_MAX);
+    return nc_fail(error, NC_ERROR_INVALID, "page store %s: manifest %s: a header of %zu bytes, at most %u go",
+                   m->store->dir.path, m->name, header_bytes, NC_MANIFEST_HEADER_MAX);
   return nc_manifest_flush_entries(m, error) && nc_manifest_append_header(m, header, header_bytes, error) &&
          nc_manifest_append_end(m, error) && nc_manifest_publish(m, error);
 }

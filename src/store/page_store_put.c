@@ -67,7 +67,8 @@ nc_put_hash(const NcPageStore *store, NcPageBlock *blocks, unsigned count, NcPut
     if (mode == NC_PUT_COMPUTE)
       memcpy(blocks[i].hash, hash, sizeof hash);
     else if (memcmp(blocks[i].hash, hash, sizeof hash) != 0)
-      return nc_fail(error, NC_ERROR_CORRUPT, "page store %s: block %u of a put is not what its SHA-256 says", store->dir.path, i);
+      return nc_fail(error, NC_ERROR_CORRUPT, "page store %s: block %u of a put is not what its SHA-256 says",
+                     store->dir.path, i);
   }
   return true;
 }

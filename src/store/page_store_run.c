@@ -305,7 +305,8 @@ nc_run_cursor_peek(NcRunCursor *cursor, const NcLocation **ret, GError **error)
     cursor->page = number;
   }
   if (i >= cursor->rows_count)
-    return nc_fail(error, NC_ERROR_CORRUPT, "page store %s: page %u of %s has too few entries", run->dir->path, number, run->name);
+    return nc_fail(error, NC_ERROR_CORRUPT, "page store %s: page %u of %s has too few entries", run->dir->path, number,
+                   run->name);
   *ret = &cursor->rows[i];
   return true;
 }

@@ -7,12 +7,12 @@
  * The file is pages of 4096 bytes, each with a checksum of its own at its end, verified
  * whenever one is read (so a damaged one gives an error, not a wrong answer). They are
  * read with pread, not mapped: a bad sector is then an error code and not a SIGBUS.
- *   page 0: "NCINDEX1", u16 version, u16 0, u32 id, u32 replaces, u32 entry pages, u64 entries, u32 packs, u32 last pack (no id up to it is
- *           used again), store id 16, salt 8
+ *   page 0: "NCINDEX1", u16 version, u16 0, u32 id, u32 replaces, u32 entry pages, u64 entries, u32 packs, u32 last pack (no
+ *           id up to it is used again), store id 16, salt 8
  *   entry pages: u16 1, u16 count, u32 number of the page, then at most 92 times: address 32, u32 pack, u32 offset, u16 slot,
  *           u16 length - 1
- *   pack pages: u16 2, u16 count, u32 number of the page, then at most 170 times: u32 id, u32 length, u32 blocks, u32 0, u64 block
- *           bytes: the packs that it covers, which need not be looked through when opening
+ *   pack pages: u16 2, u16 count, u32 number of the page, then at most 170 times: u32 id, u32 length, u32 blocks, u32 0, u64
+ *           bytes of all blocks: the packs that it covers, which need not be looked through when opening
  * The sum is XXH3-64 seeded by salt + number of the page (of page 0: by its id).
  * A run replaces those with ids from `replaces` up to its own.
  */

@@ -26,7 +26,8 @@ struct NcRunWriter {
 };
 
 NcRunWriter *
-nc_run_writer_new(const NcStoreDir *dir, uint32_t id, uint32_t replaces, const uint8_t store_id[NC_STORE_ID_BYTES], GError **error)
+nc_run_writer_new(const NcStoreDir *dir, uint32_t id, uint32_t replaces, const uint8_t store_id[NC_STORE_ID_BYTES],
+                  GError **error)
 {
   g_autoptr(NcRunWriter) writer = g_new0(NcRunWriter, 1);
 

@@ -92,8 +92,8 @@ nc_scan_repair(NcPageStore *store, const NcPackFile *file, int fd, NcScan *scan,
     return false;
   if (cut == 0)
     return true;
-  nc_log(NC_LOG_NOTICE, "store", "page store %s: %s: the last %u bytes were not written whole; cut off", store->dir.path, file->name,
-         cut);
+  nc_log(NC_LOG_NOTICE, "store", "page store %s: %s: the last %u bytes were not written whole; cut off", store->dir.path,
+         file->name, cut);
   return nc_store_truncate(&store->dir, file->name, fd, end, error);
 }
 

@@ -10,6 +10,7 @@ typedef struct {
   const gint *cancelled;
   NcPageStoreVerifyReport report;
   GHashTable *bad; /* guint64 pack << 32 | offset of damaged records, owned */
+  NcTable *unknown; /* good blocks that the index does not know */
   /* the pack being looked at */
   const NcPackFile *file;
   bool stopped;    /* cancelled in the middle of it */
@@ -94,7 +95,10 @@ nc_scrub_damaged(NcScrub *scrub, const NcPackItem *item, const char *why)
   }
 }
 
-/* Every block against its hash, and the index must know each. */
+/*
+ * Every block against its hash. One that the index does not know need not be damage: where there were two
+ * copies the index kept the newer one only, and gc may have taken that as dead and left the pack of the older.
+ */
 static void
 nc_scrub_blocks(NcScrub *scrub, const NcPackItem *item, const NcDecoded *record)
 {
@@ -108,13 +112,17 @@ nc_scrub_blocks(NcScrub *scrub, const NcPackItem *item, const NcDecoded *record)
     scrub->report.blocks++;
     scrub->report.bytes += length;
     if (memcmp(address, nc_decoded_address(record, slot), sizeof address) != 0) {
-      nc_scrub_tell_block(scrub, item->offset, nc_decoded_address(record, slot), length, "the block is not what its SHA-256 says");
+      nc_scrub_tell_block(scrub, item->offset, nc_decoded_address(record, slot), length,
+                          "the block is not what its SHA-256 says");
       nc_scrub_note_bad(scrub, item->offset);
       continue;
     }
     NcFind find = nc_index_find(scrub->store, address, NULL, &location, NULL);
-    if (find == NC_FIND_ABSENT || find == NC_FIND_LOST)
-      nc_scrub_tell_file(scrub, NC_FINDING_INDEX, scrub->file->name, item->offset, "the index does not know a block of this record");
+    if ((find != NC_FIND_ABSENT && find != NC_FIND_LOST) || scrub->unknown->count >= NC_STORE_TABLE_ENTRIES)
+      continue;
+    location = (NcLocation){ .pack = scrub->file->header.id, .offset = item->offset };
+    memcpy(location.address, address, sizeof address);
+    nc_table_put(scrub->unknown, &location);
   }
 }
 
@@ -214,7 +222,8 @@ nc_scrub_index(NcScrub *scrub)
   for (guint i = 0; i < runs->len; i++) {
     NcScrubRun at = { .scrub = scrub, .run = g_ptr_array_index(runs, i) };
     g_autoptr(GError) error = NULL;
-    g_autoptr(NcRun) again = nc_run_reopen(at.run, store->store_id, &error); /* its first and last pages were only read when opening */
+    /* Its first and last pages were read when opening only. */
+    g_autoptr(NcRun) again = nc_run_reopen(at.run, store->store_id, &error);
     if (!again)
       nc_scrub_run_page(0, error->message, &at);
     good = nc_run_check(at.run, nc_scrub_run_page, &at) && again && good;
@@ -250,7 +259,15 @@ nc_scrub_entry(NcScrub *scrub, const NcManifestReader *reader, uint64_t ordinal,
   NcLocation location;
 
   nc_store_address(scrub->store, entry->hash, address);
-  switch (nc_index_find(scrub->store, address, NULL, &location, NULL)) {
+  NcFind find = nc_index_find(scrub->store, address, NULL, &location, NULL);
+  const NcLocation *hidden = find == NC_FIND_THERE ? NULL : nc_table_find(scrub->unknown, address);
+  if (hidden) {
+    char name[NC_PACK_NAME_BYTES];
+    nc_pack_name(hidden->pack, name);
+    nc_scrub_tell_file(scrub, NC_FINDING_INDEX, name, hidden->offset, "the index does not know a block that is here and wanted");
+    return;
+  }
+  switch (find) {
   case NC_FIND_THERE: {
     const guint64 key = (guint64)location.pack << 32 | location.offset;
     if (g_hash_table_contains(scrub->bad, &key))
@@ -323,6 +340,7 @@ nc_page_store_verify(NcPageStore *store, NcPageStoreFindingFunc func, gpointer d
   if (!nc_packs_begin_collecting(store, error))
     return false;
   scrub.bad = g_hash_table_new_full(g_int64_hash, g_int64_equal, g_free, NULL);
+  scrub.unknown = nc_table_new();
   nc_scrub_format(&scrub);
   bool ok = nc_scrub_packs(&scrub, error);
   if (ok)
@@ -330,6 +348,7 @@ nc_page_store_verify(NcPageStore *store, NcPageStoreFindingFunc func, gpointer d
   ok = ok && nc_scrub_manifests(&scrub, error);
   nc_packs_end_collecting(store);
   g_hash_table_unref(scrub.bad);
+  nc_table_free(scrub.unknown);
   if (ok)
     *ret_report = scrub.report;
   return ok;

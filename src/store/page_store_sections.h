@@ -11,8 +11,8 @@
  *     END      u64 entries, u64 blocks, u64 block bytes, u64 header bytes, u64 offset and u64 number of the first HEADER (or END)
  *   in this order, END last, at the end of the file.
  *
- * Sums as in packs (page_store_format.h), of head and payload. In an encrypted store payloads are AES-256-GCM, and the head's first
- * 20 bytes are bound to them; the hashes of contents are never on disk in clear.
+ * Sums as in packs (page_store_format.h), of head and payload. In an encrypted store payloads are AES-256-GCM, and the
+ * head's first 20 bytes are bound to them; the hashes of contents are never on disk in clear.
  */
 #pragma once
 
@@ -36,7 +36,8 @@ typedef struct {
 } NcManifestFileHeader;
 
 void nc_manifest_file_header_encode(const NcManifestFileHeader *header, uint8_t ret[NC_MANIFEST_FILE_HEADER_BYTES]);
-bool nc_manifest_file_header_decode(const uint8_t bytes[NC_MANIFEST_FILE_HEADER_BYTES], NcManifestFileHeader *ret, GError **error);
+bool nc_manifest_file_header_decode(const uint8_t bytes[NC_MANIFEST_FILE_HEADER_BYTES], NcManifestFileHeader *ret,
+                                    GError **error);
 
 typedef enum { NC_SECTION_ENTRIES_KIND = 1, NC_SECTION_HEADER_KIND = 2, NC_SECTION_END_KIND = 3 } NcSectionKind;
 

@@ -37,7 +37,8 @@ typedef struct {
   bool promised[BLOCKS]; /* of these: flushed since */
   ModelManifest manifests[NAMES];
   /* what the disk would have */
-  GHashTable *durable;  /* name of a pack -> guint64 bytes that an fsync has covered; not there: nor its name */
+  GHashTable *durable;  /* name of a pack -> guint64 bytes that an fsync has covered */
+  GHashTable *named;    /* names of packs that an fsync of the directory has covered */
   char *syncing;        /* the pack whose fsync was about to happen; NULL: none */
   bool syncing_names;   /* the same of packs' directory */
   bool quiet;           /* no cuts now */
@@ -89,7 +90,7 @@ tear(World *w, const char *copy)
   while ((name = g_dir_read_name(dir))) {
     g_autofree char *path = g_build_filename(packs, name, NULL), *known = g_strconcat("packs/", name, NULL);
     const guint64 *durable = g_hash_table_lookup(w->durable, known);
-    if (!durable && g_rand_boolean(w->rand))
+    if (!g_hash_table_contains(w->named, known) && g_rand_boolean(w->rand))
       g_unlink(path);
     else
       tear_file(w, path, durable ? *durable : 0);
@@ -164,10 +165,25 @@ check_copy(World *w, const char *copy)
   nc_page_store_close(store);
 }
 
+static void
+note_names(World *w)
+{
+  g_autofree char *packs = g_build_filename(w->dir, "packs", NULL);
+  GDir *dir = g_dir_open(packs, 0, NULL);
+  const char *name;
+
+  while ((name = g_dir_read_name(dir)))
+    g_hash_table_add(w->named, g_strconcat("packs/", name, NULL));
+  g_dir_close(dir);
+  w->syncing_names = false;
+}
+
 /* The fsync that was to come when last called has happened. */
 static void
 note_sync(World *w)
 {
+  if (w->syncing_names)
+    note_names(w);
   if (w->syncing) {
     g_autofree char *path = g_build_filename(w->dir, w->syncing, NULL);
     guint64 length = g_file_test(path, G_FILE_TEST_EXISTS) ? test_length(path) : 0;
@@ -200,6 +216,11 @@ before_change(NcStoreOp op, const char *name, uint64_t offset, uint64_t length, 
     cut(w);
   if (pack && op == NC_STORE_SYNC)
     w->syncing = g_strdup(name);
+  w->syncing_names = op == NC_STORE_SYNC_DIR && g_str_equal(name, "packs");
+  if (pack && op == NC_STORE_UNLINK) { /* the id may come again */
+    g_hash_table_remove(w->durable, name);
+    g_hash_table_remove(w->named, name);
+  }
   if (pack && op == NC_STORE_TRUNCATE) {
     guint64 *durable = g_hash_table_lookup(w->durable, name);
     if (durable)
@@ -366,7 +387,8 @@ every_cut(gconstpointer data)
   g_autoptr(NcSealKey) key = seed < 0 ? nc_seal_key_new(bytes) : NULL;
   World w = { .rand = g_rand_new_with_seed((guint32)seed), .dir = test_directory(),
               .options = { .pack_bytes = 24 << 10, .key = key },
-              .durable = g_hash_table_new_full(g_str_hash, g_str_equal, g_free, g_free) };
+              .durable = g_hash_table_new_full(g_str_hash, g_str_equal, g_free, g_free),
+              .named = g_hash_table_new_full(g_str_hash, g_str_equal, g_free, NULL) };
 
   w.store = open_world(&w, w.dir, before_change, &w, NULL);
   g_assert_nonnull(w.store);
@@ -380,6 +402,7 @@ every_cut(gconstpointer data)
   nc_page_store_close(w.store);
   test_remove(w.dir);
   g_hash_table_unref(w.durable);
+  g_hash_table_unref(w.named);
   g_free(w.syncing);
   g_free(w.dir);
   g_rand_free(w.rand);
