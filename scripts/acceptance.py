@@ -22,7 +22,7 @@ from claims import Claims  # noqa: E402
 PYTHON = "/usr/bin/python3"
 LIMIT_MS = 300
 PARTS = ["demo", "fifty", "faults", "resume", "paths", "shaping", "memory", "bench", "replay", "size", "model", "recovery", "postcopy", "pause",
-         "forecast", "chaos"]
+         "forecast", "checkpoint", "chaos"]
 
 
 def run(*command):
@@ -138,6 +138,9 @@ def main():
         bench(table, "pause_bench.py")
     if "forecast" in chosen:
         bench(table, "forecast_bench.py")
+    if "checkpoint" in chosen:
+        bench(table, "checkpoint_bench.py")
+        tests(table, "checkpoints: of one instant, verified, restored wholly or not at all", "tests/integration/test_checkpoint.py")
     if "chaos" in chosen:
         chaos(table, options.chaos)
     return table.conclude()

@@ -245,9 +245,10 @@ def test_a_missing_backing_file_is_not_needed(cluster):
     node.call("machine.stop", name=vm, force=True)
     os.unlink(base)
     assert os.path.basename(base) in refused(node, "machine.start", name=vm).message
+    seen = console_length(node, vm)
     assert restore(node, cp["id"])["state"] == "done"
     assert disk_sha256(disk) == before
-    guest_is_well(node, vm, after=0)
+    guest_is_well(node, vm, after=seen)
     forget(node, vm)
 
 
