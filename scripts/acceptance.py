@@ -22,7 +22,7 @@ from claims import Claims  # noqa: E402
 PYTHON = "/usr/bin/python3"
 LIMIT_MS = 300
 PARTS = ["demo", "fifty", "faults", "resume", "paths", "shaping", "memory", "bench", "replay", "size", "model", "recovery", "postcopy", "pause",
-         "forecast", "disks", "chaos"]
+         "forecast", "disks", "checkpoint", "rollback", "chaos"]
 
 
 def run(*command):
@@ -142,6 +142,11 @@ def main():
     if "disks" in chosen:
         tests(table, "disks: no record lost or torn, no copy left behind, whatever dies", "tests/integration/test_disks.py")
         bench(table, "disk_bench.py", "--rounds", str(options.rounds))
+    if "checkpoint" in chosen:
+        bench(table, "checkpoint_bench.py")
+        tests(table, "checkpoints: of one instant, verified, restored wholly or not at all", "tests/integration/test_checkpoint.py")
+    if "rollback" in chosen:
+        tests(table, "rollback: killed at each of its eight steps, the machine runs once and the log tells the story", "tests/integration/test_rollback.py")
     if "chaos" in chosen:
         chaos(table, options.chaos)
     return table.conclude()

@@ -239,7 +239,7 @@ nc_create_take_instant(NcCreate *cr, GError **error)
   if (ours && !nc_qmp_do(cr->qmp, "stop", NULL, error))
     return false;
   nc_fault_point("checkpoint-stopped");
-  /* At the end of an ordinary migration QEMU must be able to let go of its disks, which a filter does not: then they are frozen later. */
+  /* At the end of an ordinary migration QEMU lets go of its images, which a filter would not do: then they are frozen later. */
   return (!cr->background || nc_create_freeze_disks(cr, error)) && nc_qemu_migrate_fd(cr->qmp, NC_CHECKPOINT_STREAM, error);
 }
 
@@ -290,8 +290,8 @@ nc_create_read_memory(NcCreate *cr, GError **error)
   if (!cr->stream.whole)
     return nc_fail(error, NC_ERROR_QEMU, "QEMU's image does not end where it should");
   /* The guest still stands where it stood, so its disks do. */
-  if (!cr->background &&
-      (!nc_qemu_wake_disks(cr->qmp, cr->freezable, cr->n_disks, cr->nbd_path, error) || !nc_create_freeze_disks(cr, error)))
+  if (!cr->background && (!nc_qemu_wake_disks(cr->qmp, cr->freezable, cr->n_disks, cr->nbd_path, error) ||
+                          !nc_create_prepare_disks(cr, error) || !nc_create_freeze_disks(cr, error)))
     return false;
   /* Before the store has taken all of it: the guest waits. */
   if (cr->was_running && !nc_qemu_cont_after_migration(cr->qmp, NC_RESUME_MS, error))
@@ -363,8 +363,8 @@ static bool
 nc_create_run(NcCreate *cr, GError **error)
 {
   return nc_create_open_store(cr, error) && nc_create_start_worker(cr, error) && nc_create_record_work(cr, error) &&
-         nc_create_choose_mode(cr, error) && nc_create_prepare_disks(cr, error) && nc_create_give_ends(cr, error) &&
-         nc_create_take_instant(cr, error) &&
+         nc_create_choose_mode(cr, error) && (!cr->background || nc_create_prepare_disks(cr, error)) &&
+         nc_create_give_ends(cr, error) && nc_create_take_instant(cr, error) &&
          nc_create_read_memory(cr, error) && nc_create_read_disks(cr, error);
 }
 

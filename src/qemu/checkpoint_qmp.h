@@ -28,7 +28,7 @@ typedef struct {
  */
 bool nc_qemu_check_disks(NcQmp *qmp, const NcFreezable *disks, size_t count, uint64_t *ret_sizes, GError **error);
 
-/* Before the pause: gives QEMU the file ${fd} for disk number ${index}, as long as the disk and empty. */
+/* Before the freeze (and after nc_qemu_wake_disks(), if that is needed): gives QEMU the file ${fd} for disk number ${index}, as long as the disk and empty. */
 bool nc_qemu_prepare_freeze(NcQmp *qmp, unsigned index, int fd, GError **error);
 /*
  * After an ordinary migration to our socket QEMU has let go of its images (they could be another one's now), and only `cont` takes them

@@ -231,6 +231,27 @@ def test_what_the_guest_writes_while_it_is_saved_is_not_in_it(cluster):
     forget(node, vm)
 
 
+def test_a_missing_backing_file_is_not_needed(cluster):
+    node, vm = cluster.a, "chained"
+    base = make_disk(cluster, "chained-base")
+    subprocess.run(["qemu-io", "-f", "qcow2", "-c", "write -P 0x42 0 2M", base], check=True, stdout=subprocess.DEVNULL)
+    disk = os.path.join(cluster.bed.dir, f"{vm}.qcow2")
+    subprocess.run(["qemu-img", "create", "-q", "-f", "qcow2", "-b", base, "-F", "qcow2", disk], check=True)
+    spec = guest_spec(vm, memory_mib=160, ws=24, rate=5, nic=False,
+                      disks=[{"name": "root", "path": disk, "format": "qcow2", "cache": "writeback", "interface": "scsi"}])
+    cluster.boot(node, spec)
+    cp = create(node, vm)
+    before = disk_sha256(disk)
+    node.call("machine.stop", name=vm, force=True)
+    os.unlink(base)
+    assert os.path.basename(base) in refused(node, "machine.start", name=vm).message
+    seen = console_length(node, vm)
+    assert restore(node, cp["id"])["state"] == "done"
+    assert disk_sha256(disk) == before
+    guest_is_well(node, vm, after=seen)
+    forget(node, vm)
+
+
 def test_by_the_clock_the_last_ones_are_kept(cluster):
     node, vm = cluster.a, "clock"
     boot(cluster, vm, disk=None)
