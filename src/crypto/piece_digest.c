@@ -4,7 +4,7 @@
 
 #include <string.h>
 
-#if defined(__x86_64__)
+#ifdef NC_SHA256_HAS_LANES
 #include <cpuid.h>
 #endif
 
@@ -16,7 +16,7 @@ static const struct {
   NcPieceLanes lanes; /* NULL: one after the other */
 } nc_piece_ways[] = {
   [NC_PIECE_BY_OPENSSL] = { "openssl", NULL },
-#if defined(__x86_64__)
+#ifdef NC_SHA256_HAS_LANES
   [NC_PIECE_BY_AVX2] = { "avx2", nc_sha256_lanes_avx2 },
   [NC_PIECE_BY_AVX512] = { "avx512", nc_sha256_lanes_avx512 },
 #else
@@ -35,7 +35,7 @@ nc_piece_way_name(NcPieceWay way)
 bool
 nc_piece_way_is_possible(NcPieceWay way)
 {
-#if defined(__x86_64__)
+#ifdef NC_SHA256_HAS_LANES
   if (way == NC_PIECE_BY_AVX512)
     return __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw");
   if (way == NC_PIECE_BY_AVX2)
@@ -48,7 +48,7 @@ nc_piece_way_is_possible(NcPieceWay way)
 static bool
 nc_piece_has_sha_instructions(void)
 {
-#if defined(__x86_64__)
+#ifdef NC_SHA256_HAS_LANES
   unsigned a, b, c, d;
   return __get_cpuid_count(7, 0, &a, &b, &c, &d) && (b & (1u << 29));
 #else
