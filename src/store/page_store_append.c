@@ -83,7 +83,7 @@ nc_append_seal_locked(NcPageStore *store, GError **error)
   return true;
 }
 
-/* Undoes nc_append_begin() if nothing came of it. */
+/* A pack whose first records could not be written goes again. */
 static void
 nc_append_drop_empty(NcPageStore *store)
 {
@@ -99,39 +99,48 @@ nc_append_drop_empty(NcPageStore *store)
   nc_open_pack_clear(open);
 }
 
-/* A new pack with its header. */
+/* The file of a new pack, with its header; taken away again on error. */
+static bool
+nc_append_create(NcPageStore *store, GError **error)
+{
+  NcOpenPack *open = &store->open;
+  uint8_t header[NC_PACK_HEADER_BYTES];
+
+  nc_pack_header_encode(&open->header, header);
+  nc_pack_name(open->header.id, open->name);
+  open->fd = nc_store_create(&store->dir, open->name, error);
+  if (open->fd < 0)
+    return false;
+  if (nc_store_write(&store->dir, open->name, open->fd, header, sizeof header, 0, error))
+    return true;
+  nc_store_unlink(&store->dir, open->name, NULL);
+  return false;
+}
+
+/* A new pack, which others see only when its header is there. */
 static bool
 nc_append_begin(NcPageStore *store, GError **error)
 {
   NcOpenPack *open = &store->open;
-  uint8_t header[NC_PACK_HEADER_BYTES];
-  NcPack *pack = g_new0(NcPack, 1);
 
-  pack->id = store->next_pack++;
-  open->header = (NcPackHeader){ .id = pack->id, .encrypted = store->key != NULL };
+  open->header = (NcPackHeader){ .id = store->next_pack++, .encrypted = store->key != NULL };
   memcpy(open->header.store_id, store->store_id, NC_STORE_ID_BYTES);
   if (store->key)
     open->sealer = nc_sealer_new(store->key, open->header.salt);
   else
     nc_random_bytes(open->header.salt, NC_SEAL_SALT_BYTES);
   open->offsets = g_array_new(FALSE, FALSE, sizeof(uint32_t));
-  nc_pack_name(pack->id, open->name);
-  open->fd = nc_store_create(&store->dir, open->name, error);
-  if (open->fd < 0) {
-    g_free(pack);
+  if (!nc_append_create(store, error)) {
     nc_open_pack_clear(open);
     return false;
   }
-  open->pack = pack;
+  open->pack = g_new0(NcPack, 1);
+  open->pack->id = open->header.id;
+  open->pack->length = NC_PACK_HEADER_BYTES;
   pthread_rwlock_wrlock(&store->map);
-  g_hash_table_insert(store->packs, GUINT_TO_POINTER(pack->id), pack);
+  g_hash_table_insert(store->packs, GUINT_TO_POINTER(open->pack->id), open->pack);
   pthread_rwlock_unlock(&store->map);
-  nc_pack_header_encode(&open->header, header);
-  if (!nc_store_write(&store->dir, open->name, open->fd, header, sizeof header, 0, error)) {
-    nc_append_drop_empty(store);
-    return false;
-  }
-  nc_append_grow(store, sizeof header);
+  nc_store_count(store, NC_PACK_HEADER_BYTES);
   return true;
 }
 

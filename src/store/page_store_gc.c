@@ -5,7 +5,8 @@
  *
  * What protects from taking too much: everything that a writer holds when gc begins, or comes to hold
  * while it runs, puts its pack into `touched`, which is left alone, also when the writer has gone
- * (its manifest may have come too late for the marks). A pack leaves the map under
+ * (its manifest may have come too late for the marks). What lies in such a pack is marked, too, since the index
+ * may know a newer copy elsewhere. A pack leaves the map under
  * its write lock, in the same breath as the look whether it has been touched.
  */
 #include "store/page_store_gc.h"
@@ -63,6 +64,11 @@ nc_gc_mark(NcGc *gc, GError **error)
   for (guint i = 0; i < gc->packs->len; i++)
     blocks += g_array_index(gc->packs, NcPack, i).blocks;
   gc->marks = nc_marks_new(blocks);
+  for (guint i = 0; i < gc->packs->len; i++) {
+    const NcPack *pack = &g_array_index(gc->packs, NcPack, i);
+    if (nc_gc_is_touched(gc->store, pack->id))
+      nc_marks_add_pack(gc->marks, gc->store, pack);
+  }
   return nc_marks_add_manifests(gc->marks, gc->store, gc->options->cancelled, error);
 }
 
@@ -255,6 +261,9 @@ nc_gc_collect(NcGc *gc, GError **error)
   g_autoptr(GError) later = NULL;
   uint64_t blocks = 0;
 
+  /* The copy that counts may be one that was put a moment ago: durable before an older one goes. */
+  if (!nc_page_store_flush(gc->store, error))
+    return false;
   nc_gc_remove_dead(gc);
   bool ok = nc_gc_rewrite_packs(gc, error);
   for (guint i = 0; i < gc->packs->len; i++)

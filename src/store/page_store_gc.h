@@ -21,6 +21,12 @@ G_DEFINE_AUTOPTR_CLEANUP_FUNC(NcMarks, nc_marks_free)
 bool nc_marks_add_manifests(NcMarks *marks, NcPageStore *store, const gint *cancelled, GError **error);
 
 /*
+ * Marks all that lies in ${pack}, which somebody holds. The index may know a newer copy of such a block, in a pack that
+ * nobody holds; if that went, the holder would not find the block any more.
+ */
+void nc_marks_add_pack(NcMarks *marks, NcPageStore *store, const NcPack *pack);
+
+/*
  * Copies the blocks of ${pack} that are marked, and nowhere newer, to the open pack, durably.
  * *ret_damaged: something in it can't be read, so it has to stay. False: an error, or cancelled.
  */

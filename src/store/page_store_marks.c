@@ -134,3 +134,24 @@ nc_marks_add_manifests(NcMarks *marks, NcPageStore *store, const gint *cancelled
   } while (again);
   return true;
 }
+
+static bool
+nc_marks_add_item(const NcPackItem *item, gpointer data)
+{
+  NcMarks *marks = data;
+
+  for (unsigned slot = 0; item->front && slot < item->head.count; slot++)
+    nc_marks_add(marks, item->front + NC_RECORD_HEAD_BYTES + slot * NC_RECORD_ENTRY_BYTES);
+  return true;
+}
+
+/* Of a pack that can't be read nothing can be found either. */
+void
+nc_marks_add_pack(NcMarks *marks, NcPageStore *store, const NcPack *pack)
+{
+  g_autoptr(NcPackFile) file = nc_pack_file_open(&store->dir, pack->id, pack->length, store->store_id, store->key, NULL);
+  NcPackScan scan;
+
+  if (file)
+    nc_pack_scan(file, false, nc_marks_add_item, marks, &scan);
+}

@@ -155,6 +155,16 @@ nc_scrub_item(const NcPackItem *item, gpointer data)
   return true;
 }
 
+/* A pack that could not be begun, the disk being full, goes again; others only with gc, which does not run now. */
+static bool
+nc_scrub_is_gone(NcPageStore *store, uint32_t id)
+{
+  pthread_rwlock_rdlock(&store->map);
+  bool gone = !g_hash_table_contains(store->packs, GUINT_TO_POINTER(id));
+  pthread_rwlock_unlock(&store->map);
+  return gone;
+}
+
 static void
 nc_scrub_pack(NcScrub *scrub, const NcPack *pack)
 {
@@ -167,6 +177,8 @@ nc_scrub_pack(NcScrub *scrub, const NcPack *pack)
   NcPackScan scan;
 
   scrub->report.packs++;
+  if (!file && nc_scrub_is_gone(store, pack->id))
+    return;
   if (!file) {
     char name[NC_PACK_NAME_BYTES];
     nc_pack_name(pack->id, name);

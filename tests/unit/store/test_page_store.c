@@ -231,6 +231,28 @@ gc_spares_living_writers(Fixture *f, gconstpointer data)
   assert_failed(f, NC_ERROR_NOT_FOUND, "");
 }
 
+/* Two writers put the same at once, so that it is there twice; the one whose copy the index does not know goes on. */
+static void
+gc_spares_the_copy_that_counts(Fixture *f, gconstpointer data)
+{
+  uint8_t room[NC_PAGE_STORE_BLOCK_MAX], hash[NC_SHA256_BYTES];
+  NcFrame frame;
+
+  g_assert_true(test_put(f->writer, 5, 1, &f->error));
+  gc(f); /* seals the pack: the other copy comes into another one */
+  test_block_hash(5, hash);
+  NcFrameBlock block = { .address = hash, .data = room, .length = test_block(5, room) };
+  nc_frame_build(&frame, &block, 1, 1);
+  g_assert_true(nc_append_frames(f->store, &frame, 1, NULL, false, &f->error)); /* its writer has gone */
+  nc_frame_clear(&frame);
+  gc(f);
+  g_assert_true(test_get(f->store, 5, &f->error));
+  g_assert_true(test_manifest(f->writer, "m", 5, 1, &f->error));
+  new_writer(f);
+  gc(f);
+  test_check_manifest(f->store, "m", 5, 1);
+}
+
 static void
 deleted_while_being_read(Fixture *f, gconstpointer data)
 {
@@ -309,6 +331,7 @@ main(int argc, char **argv)
     { "a_large_header_and_many_entries", a_large_header_and_many_entries },
     { "gc_takes_what_nobody_names", gc_takes_what_nobody_names },
     { "gc_spares_living_writers", gc_spares_living_writers },
+    { "gc_spares_the_copy_that_counts", gc_spares_the_copy_that_counts },
     { "deleted_while_being_read", deleted_while_being_read },
     { "gc_stops_at_a_manifest_it_cannot_read", gc_stops_at_a_manifest_it_cannot_read },
     { "small_packs_are_joined", small_packs_are_joined },

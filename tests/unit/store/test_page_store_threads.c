@@ -27,10 +27,10 @@ typedef struct {
 } Thread;
 
 static void
-must(bool ok, GError *error)
+must(bool ok, GError **error)
 {
   if (!ok)
-    g_error("%s", error->message);
+    g_error("%s", *error ? (*error)->message : "failed, and did not say why");
 }
 
 /* Rounds of one writer overlap by half with those of the other, and with their own last one. */
@@ -57,8 +57,8 @@ write_some(void *data)
     g_autofree char *name = name_of(thread->number, round);
     g_autoptr(NcPageStoreWriter) writer = nc_page_store_writer_new(w->store, &error);
     unsigned from = first_block(thread->number, round);
-    must(test_put(writer, from, PER_ROUND / 2, &error) && test_put(writer, from + PER_ROUND / 2, PER_ROUND / 2, &error), error);
-    must(test_manifest(writer, name, from, PER_ROUND, &error), error);
+    must(test_put(writer, from, PER_ROUND / 2, &error) && test_put(writer, from + PER_ROUND / 2, PER_ROUND / 2, &error), &error);
+    must(test_manifest(writer, name, from, PER_ROUND, &error), &error);
     nc_hold(&w->lock);
     g_queue_push_tail(&w->committed, GUINT_TO_POINTER(thread->number * ROUNDS + round + 1));
   }
@@ -105,8 +105,8 @@ read_through(World *w, unsigned writer, unsigned round)
   }
   while ((outcome = nc_manifest_next(reader, &entry, &error)) == NC_MANIFEST_ENTRY)
     if (!nc_manifest_entry_is_hole(&entry))
-      must(test_get(w->store, first_block(writer, round) + n++, &error), error);
-  must(outcome == NC_MANIFEST_END, error);
+      must(test_get(w->store, first_block(writer, round) + n++, &error), &error);
+  must(outcome == NC_MANIFEST_END, &error);
   g_assert_cmpuint(n, ==, PER_ROUND);
   nc_hold(&w->lock);
   w->read++;
@@ -140,7 +140,7 @@ delete_some(void *data)
       continue;
     }
     g_autofree char *name = name_of(writer, round);
-    must(nc_manifest_delete(w->store, name, &error), error);
+    must(nc_manifest_delete(w->store, name, &error), &error);
     nc_hold(&w->lock);
     w->deleted++;
   }
