@@ -12,6 +12,7 @@
 
 #define NC_SOURCE_TICK_MS 50
 #define NC_SOURCE_POLL_US 100000
+#define NC_SOURCE_DISK_TRIPS 4
 
 bool
 nc_source_must_stop(NcSource *s)
@@ -58,12 +59,17 @@ nc_source_adjust_downtime_limit(NcSource *s, NcQmp *qmp, int64_t limit_ms)
     nc_migration_set(s->m, "downtime_limit_ms", json_integer(aim));
 }
 
-/* What disks will add to the pause is not QEMU's; as long as that is too much, memory is sent round after round. */
+/*
+ * What disks will add to the pause is not QEMU's: what is left of them, and the round trips of their end (the last writes, as QEMU
+ * waits for them when it stops the guest, and a flush before and at the end). As long as what is left is too much, memory is sent round after round.
+ */
 static int64_t
 nc_source_less_disks(NcSource *s, int64_t limit_ms)
 {
-  int64_t disks_ms = s->disks ? nc_source_disks_pause_ms(s->disks) : 0;
-  return MAX(limit_ms - disks_ms, disks_ms > limit_ms ? 1 : limit_ms / 10);
+  if (!s->disks)
+    return limit_ms;
+  int64_t left_ms = nc_source_disks_pause_ms(s->disks), trips_ms = NC_SOURCE_DISK_TRIPS * s->link_rtt_us / 1000;
+  return left_ms > limit_ms ? 1 : MAX(limit_ms - left_ms - trips_ms, limit_ms / 10);
 }
 
 /* A bar that goes back would lie less about rounds than about progress: the best seen is kept. */

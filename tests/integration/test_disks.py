@@ -97,6 +97,9 @@ def test_there_and_back(cluster, format):
     assert info(copy)["actual-size"] < (RECORDS + TEXT + 24) << 20
     assert "backing-filename" not in info(copy)
     assert bench.left_at(c.a) == ["base.img"] * backed + [f"root.img.moved-{m['id']}"]
+    if not backed:  # one way back is enough
+        bench.end(c.b)
+        return
     m = c.migrate(VM, c.b)
     assert m["outcome"] == "completed", m["error"]
     bench.judge(c.a)
@@ -151,7 +154,6 @@ SOURCE_DIES = [  # point, where the machine must run then
     ("source-disks-ended", "stays"),    # the copies are complete, the right is not released
     ("source-after-release", "stays"),  # no grant was sent: it comes back, to its own disk
     ("source-after-grant", "any"),
-    ("source-before-end", "moves"),
 ]
 
 
@@ -173,7 +175,6 @@ DESTINATION_DIES = [
     ("destination-disk-published", "stays"),
     ("destination-before-take", "stays"),
     ("destination-after-take", "moves"),
-    ("destination-after-cont", "moves"),
 ]
 
 

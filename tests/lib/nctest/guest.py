@@ -177,7 +177,7 @@ class QmpObserver:
             self.close()
             raise
 
-    def command(self, name, **arguments):
+    def command(self, name, /, **arguments):
         self.number += 1
         self.file.write(json.dumps({"execute": name, "arguments": arguments, "id": self.number}).encode() + b"\n")
         self.file.flush()

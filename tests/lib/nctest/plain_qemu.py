@@ -71,7 +71,7 @@ class PlainQemu:
         except OSError:
             return None
 
-    def command(self, name, **arguments):
+    def command(self, name, /, **arguments):
         return self.qmp.command(name, **arguments)
 
     def wait_ready(self, timeout=120):
