@@ -165,6 +165,17 @@ nc_create_prepare_disks(NcCreate *cr, GError **error)
   return true;
 }
 
+/* When QEMU stops it flushes its images: what the host has of them is written before, and not while the guest stands still. */
+static void
+nc_create_write_back(NcCreate *cr)
+{
+  for (unsigned i = 0; i < cr->n_disks; i++) {
+    nc_autofd int fd = open(cr->disks[i].spec->path, O_RDONLY | O_CLOEXEC);
+    if (fd >= 0)
+      (void)!fdatasync(fd); /* QEMU hears of what goes wrong itself */
+  }
+}
+
 /* Background, if that can be and is wanted. */
 static bool
 nc_create_choose_mode(NcCreate *cr, GError **error)
@@ -236,6 +247,7 @@ nc_create_take_instant(NcCreate *cr, GError **error)
 {
   bool ours = cr->was_running && (cr->n_disks || !cr->background);
 
+  nc_create_write_back(cr);
   if (ours && !nc_qmp_do(cr->qmp, "stop", NULL, error))
     return false;
   nc_fault_point("checkpoint-stopped");
