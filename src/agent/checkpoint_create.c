@@ -2,10 +2,10 @@
 /*
  * Making a checkpoint.
  *
- * One instant for memory, devices and disks: the guest is stopped; its disks are frozen (checkpoint_qmp.h); QEMU is told to write its
- * image, in the background if it can: it saves the devices, protects the memory against writing and lets the guest go on. Then
- * memory and disks are read as they were while the guest works. Where QEMU can't do that, or the guest is paused anyway, the guest
- * stands still until its memory is read. Without disks QEMU does the stopping by itself.
+ * One instant for memory, devices and disks: the guest is stopped; its disks are frozen (checkpoint_qmp.h); QEMU is told to write
+ * its image, in the background if it can: it saves the devices, protects the memory against writing and lets the guest go on.
+ * Then memory and disks are read as they were while the guest works. Where QEMU can't do that, or the guest is paused anyway, the
+ * guest stands still until its memory is read. Without disks QEMU does the stopping by itself.
  *
  * Before QEMU is touched, the journal says what there is to be undone (nc_checkpoint_leave_qemu()), and afterwards that there is
  * nothing any more. The manifest is committed last: before, there is no checkpoint.
@@ -105,13 +105,13 @@ nc_create_open_store(NcCreate *cr, GError **error)
 
   nc_page_store_stats(store, &stats);
   cr->used_before = stats.used_bytes;
-  if (!(cr->writer = nc_page_store_writer_new(store, error)) || !(cr->manifest = nc_manifest_begin(cr->writer, cr->cp->id, error)))
+  if (!(cr->writer = nc_page_store_writer_new(store, error)) ||
+      !(cr->manifest = nc_manifest_begin(cr->writer, cr->cp->id, error)))
     return false;
   cr->puts = nc_puts_new(cr->writer, cr->manifest);
   cr->layout = nc_layout_builder_new();
-  cr->capture = (NcCapture){
-    .puts = cr->puts, .layout = cr->layout, .cancelled = &cr->cp->cancelled, .progress = &cr->cp->progress
-  };
+  cr->capture =
+      (NcCapture){ .puts = cr->puts, .layout = cr->layout, .cancelled = &cr->cp->cancelled, .progress = &cr->cp->progress };
   return true;
 }
 
@@ -127,9 +127,10 @@ nc_create_record_work(NcCreate *cr, GError **error)
     return false;
   for (unsigned i = 0; i < cr->n_disks; i++)
     json_array_append_new(disks, json_pack("{s:s, s:s}", "device", cr->disks[i].device, "node", cr->disks[i].node));
-  cr->work = json_pack("{s:s, s:s, s:I, s:I, s:b, s:b, s:O, s:O}", "kind", "create", "machine", cr->cp->vm, "pid",
-                       (json_int_t)nc_machine_hold_pid(cr->hold), "inode", (json_int_t)nc_keeper_inode(cr->keeper), "background",
-                       cr->was_running && cr->mode != NC_MODE_STOP, "was_running", cr->was_running, "before", before, "disks", disks);
+  cr->work =
+      json_pack("{s:s, s:s, s:I, s:I, s:b, s:b, s:O, s:O}", "kind", "create", "machine", cr->cp->vm, "pid",
+                (json_int_t)nc_machine_hold_pid(cr->hold), "inode", (json_int_t)nc_keeper_inode(cr->keeper), "background",
+                cr->was_running && cr->mode != NC_MODE_STOP, "was_running", cr->was_running, "before", before, "disks", disks);
   return nc_checkpoints_set_work(cr->cp->owner, cr->cp->id, json_incref(cr->work), error);
 }
 
@@ -159,7 +160,8 @@ nc_create_prepare_disks(NcCreate *cr, GError **error)
 
   for (unsigned i = 0; i < cr->n_disks; i++) {
     NcCreateDisk *disk = &cr->disks[i];
-    if ((disk->fd = nc_create_open_nameless(directory, disk->bytes, error)) < 0 || !nc_qemu_prepare_freeze(cr->qmp, i, disk->fd, error))
+    if ((disk->fd = nc_create_open_nameless(directory, disk->bytes, error)) < 0 ||
+        !nc_qemu_prepare_freeze(cr->qmp, i, disk->fd, error))
       return false;
   }
   return true;
@@ -184,7 +186,8 @@ nc_create_choose_mode(NcCreate *cr, GError **error)
   g_autoptr(GError) refusal = NULL;
 
   if (!cr->was_running && cr->mode == NC_MODE_BACKGROUND)
-    return nc_fail(error, NC_ERROR_CONFLICT, "the guest of %s is paused: there is nothing that a background checkpoint could let run", cr->cp->vm);
+    return nc_fail(error, NC_ERROR_CONFLICT,
+                   "the guest of %s is paused: there is nothing that a background checkpoint could let run", cr->cp->vm);
   cr->background = cr->was_running && cr->mode != NC_MODE_STOP;
   if (cr->background && nc_qemu_image_setup(cr->qmp, true, &before, &refusal))
     return true;
@@ -202,9 +205,9 @@ static bool
 nc_create_start_worker(NcCreate *cr, GError **error)
 {
   const NcConfig *config = cr->cp->owner->deps.config;
-  const NcMoverProgram program = {
-    .binary = nc_checkpointer_find_binary(), .uid = (uid_t)config->mover_uid, .gid = (gid_t)config->mover_gid
-  };
+  const NcMoverProgram program = { .binary = nc_checkpointer_find_binary(),
+                                   .uid = (uid_t)config->mover_uid,
+                                   .gid = (gid_t)config->mover_gid };
   int pair[2];
 
   cr->nbd_path = g_build_filename(nc_machine_hold_run_dir(cr->hold), "cp.sock", NULL);
@@ -256,8 +259,8 @@ nc_create_take_instant(NcCreate *cr, GError **error)
 }
 
 /*
- * The first page has come: QEMU has everything else, and protects the memory. QEMU 7.2 lets the guest run now by itself, later ones
- * only if it ran when they began.
+ * The first page has come: QEMU has everything else, and protects the memory. QEMU 7.2 lets the guest run now by itself, later
+ * ones only if it ran when they began.
  */
 static void
 nc_create_first_page(gpointer data)
@@ -287,8 +290,8 @@ nc_create_await_completed(NcCreate *cr, GError **error)
     if (status == NC_QEMU_MIGRATION_COMPLETED)
       return true;
     if (!nc_qemu_migration_status_is_under_way(status) || nc_mono_us() > deadline)
-      return nc_fail(error, NC_ERROR_QEMU, "QEMU did not write its whole image: %s%s%s", nc_qemu_migration_status_name(status), why ? ": " : "",
-                     why ? why : "");
+      return nc_fail(error, NC_ERROR_QEMU, "QEMU did not write its whole image: %s%s%s", nc_qemu_migration_status_name(status),
+                     why ? ": " : "", why ? why : "");
     g_usleep(NC_POLL_US);
   }
 }
@@ -376,8 +379,8 @@ nc_create_run(NcCreate *cr, GError **error)
 {
   return nc_create_open_store(cr, error) && nc_create_start_worker(cr, error) && nc_create_record_work(cr, error) &&
          nc_create_choose_mode(cr, error) && (!cr->background || nc_create_prepare_disks(cr, error)) &&
-         nc_create_give_ends(cr, error) && nc_create_take_instant(cr, error) &&
-         nc_create_read_memory(cr, error) && nc_create_read_disks(cr, error);
+         nc_create_give_ends(cr, error) && nc_create_take_instant(cr, error) && nc_create_read_memory(cr, error) &&
+         nc_create_read_disks(cr, error);
 }
 
 static void
@@ -455,7 +458,8 @@ nc_create_thread(gpointer data)
     ok = false;
   }
   ok = ok && nc_create_commit(cr, &error);
-  nc_log(ok ? NC_LOG_NOTICE : NC_LOG_ERR, "agent", "machine %s: checkpoint %s %s", cr->cp->vm, cr->cp->id, ok ? "is ready" : error->message);
+  nc_log(ok ? NC_LOG_NOTICE : NC_LOG_ERR, "agent", "machine %s: checkpoint %s %s", cr->cp->vm, cr->cp->id,
+         ok ? "is ready" : error->message);
   if (!ok)
     nc_create_fail(cr, error);
   g_autofree char *vm = g_strdup(cr->cp->vm);

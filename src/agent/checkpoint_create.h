@@ -42,8 +42,8 @@ typedef struct {
   NcCapturedStream stream;
   NcPutsTotals memory;
   uint64_t used_before;
-  int64_t started_us; /* wall clock */
-  GMutex event_lock;  /* protects these */
+  int64_t started_us;         /* wall clock */
+  GMutex event_lock;          /* protects these */
   int64_t stop_us, resume_us; /* QEMU's clock; 0: not yet */
 } NcCreate;
 

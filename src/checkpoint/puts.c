@@ -16,7 +16,7 @@ typedef struct {
   uint32_t filled;
   NcPageBlock blocks[NC_BATCH_BLOCKS];
   unsigned count;
-  bool done;     /* lock: the thread has finished with it */
+  bool done; /* lock: the thread has finished with it */
 } NcBatch;
 
 struct NcPuts {
@@ -27,9 +27,9 @@ struct NcPuts {
   GQueue waiting; /* NcBatch*, oldest first; of the adding thread */
   unsigned most_waiting;
   NcPutsTotals totals;
-  GMutex lock;    /* protects error, and done of batches */
+  GMutex lock; /* protects error, and done of batches */
   GCond finished;
-  GError *error;  /* the first one */
+  GError *error; /* the first one */
 };
 
 static void

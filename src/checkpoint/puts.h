@@ -3,8 +3,8 @@
  * Blocks into the page store, by several threads, and into a manifest in the order in which they came.
  *
  * Who adds is kept waiting as little as possible: QEMU's guest waits for whoever reads its memory, at every page that it
- * writes to first. So up to a quarter of the node's free memory is filled (within NC_PUTS_WAITING_*), and the threads that hash and
- * compress give way to others.
+ * writes to first. So up to a quarter of the node's free memory is filled (within NC_PUTS_WAITING_*), and the threads that hash
+ * and compress give way to others.
  */
 #pragma once
 
