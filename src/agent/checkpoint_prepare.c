@@ -3,6 +3,7 @@
 #include "agent/checkpoint_create.h"
 #include "base/io.h"
 #include "base/log.h"
+#include "qemu/migration_qmp.h"
 
 #include <errno.h>
 #include <fcntl.h>
