@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """What does a checkpoint cost: the guest's pause, and the bytes of the second one?
 
-A guest with text in its memory and a disk, of which it then changes a twentieth. The pause is the longest gap in its heartbeat
+The standard guest of the benches (real files in its page cache, memory written sparsely) and a disk; it then changes a twentieth. The pause is the longest gap in its heartbeat
 while a background checkpoint is made, measured from outside; the bytes are what the store's files grow by, manifest included.
 
     NC_BUILD=build bench/checkpoint_bench.py [--memory MIB] [--json FILE]
@@ -20,8 +20,9 @@ sys.path.insert(0, os.path.join(ROOT, "tests/lib"))
 
 from claims import Claims  # noqa: E402
 from nctest import guest as watch  # noqa: E402
-from nctest.cluster import Cluster, guest_spec  # noqa: E402
+from nctest.cluster import Cluster  # noqa: E402
 from nctest.net import wait_for  # noqa: E402
+from nctest.standard_guest import describe, standard_guest  # noqa: E402
 
 VM = "web1"
 MIB = 1 << 20
@@ -69,8 +70,10 @@ def measure(memory_mib, rate_mib):
     """The guest writes without a break; ${rate_mib} and the time between the two say how much of its memory that is."""
     with Cluster(emulated=False) as c:
         disk = disk_with_files(c.bed.dir, 128)
-        spec = guest_spec(VM, memory_mib=memory_mib, ws=memory_mib // 2, fill=memory_mib // 4, rate=rate_mib, nic=False,
-                          disks=[{"name": "root", "path": disk, "format": "raw", "cache": "writeback"}])
+        spec = standard_guest(VM, memory_mib=memory_mib, dirty_mb=rate_mib * MIB / 1e6)
+        spec["nics"] = []
+        spec["disks"].append({"name": "root", "path": disk, "format": "raw", "cache": "writeback"})
+        print(describe(spec), flush=True)
         c.boot(spec=spec, timeout=240)
         beats = watch.Heartbeat()
         c.bed.on_close(beats.close)
@@ -87,7 +90,7 @@ def measure(memory_mib, rate_mib):
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--memory", type=int, default=512, help="MiB")
+    parser.add_argument("--memory", type=int, default=1024, help="MiB")
     parser.add_argument("--json")
     args = parser.parse_args()
     first, second = measure(args.memory, rate_mib=3)

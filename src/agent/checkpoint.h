@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * One checkpoint inside the agent: what checkpoints.c (the list), checkpoint_create.c, checkpoint_restore.c and checkpoint_recover.c
- * share. Nobody else includes this.
+ * One checkpoint inside the agent: what checkpoints.c (the list), checkpoint_create.c, checkpoint_restore.c and
+ * checkpoint_recover.c share. Nobody else includes this.
  */
 #pragma once
 
@@ -25,34 +25,34 @@ typedef enum {
 
 typedef struct {
   NcCheckpoints *owner;
-  char *id; /* never changes; the manifest's name */
-  char *vm; /* never changes; "" if damaged */
-  gint refs;      /* atomic */
-  gint cancelled; /* atomic */
+  char *id;                          /* never changes; the manifest's name */
+  char *vm;                          /* never changes; "" if damaged */
+  gint refs;                         /* atomic */
+  gint cancelled;                    /* atomic */
   uint64_t progress, progress_total; /* atomic; bytes, of what is under way */
 
   /* owner->lock */
   NcCheckpointState state;
-  json_t *meta;          /* the description; replaced as a whole */
-  uint64_t file_bytes;   /* of the manifest */
-  GError *error;         /* FAILED, DAMAGED */
-  const char *activity;  /* "verify", "restore": static; NULL: none is under way */
-  json_t *last_activity; /* how the last one ended, or how this one is called */
+  json_t *meta;           /* the description; replaced as a whole */
+  uint64_t file_bytes;    /* of the manifest */
+  GError *error;          /* FAILED, DAMAGED */
+  const char *activity;   /* "verify", "restore": static; NULL: none is under way */
+  json_t *last_activity;  /* how the last one ended, or how this one is called */
   NcCheckpointer *worker; /* to be broken when cancelled; borrowed */
 } NcCheckpoint;
 
 struct NcCheckpoints {
   NcCheckpointsDeps deps;
-  GMutex lock;       /* protects table, work, running, collecting and the checkpoints' fields */
-  GCond ended;       /* a thread has ended */
-  GCond tick;        /* the schedule is to look, or to end */
-  GHashTable *table; /* id -> NcCheckpoint* (a reference) */
-  json_t *work;      /* id -> what is under way, as in the journal */
-  GMutex work_lock;  /* one journal write at a time */
+  GMutex lock;         /* protects table, work, running, collecting and the checkpoints' fields */
+  GCond ended;         /* a thread has ended */
+  GCond tick;          /* the schedule is to look, or to end */
+  GHashTable *table;   /* id -> NcCheckpoint* (a reference) */
+  json_t *work;        /* id -> what is under way, as in the journal */
+  GMutex work_lock;    /* one journal write at a time */
   GHashTable *keepers; /* id -> NcKeeper* of what the last novacrond has left; while starting only */
-  unsigned running;  /* threads */
-  bool collecting;   /* one of them is the gc */
-  gint closing;      /* atomic */
+  unsigned running;    /* threads */
+  bool collecting;     /* one of them is the gc */
+  gint closing;        /* atomic */
 };
 
 /* --- checkpoints.c --- */
@@ -85,8 +85,8 @@ void nc_checkpoint_activity_ends(NcCheckpoint *cp, json_t *result, const GError 
 #define NC_CHECKPOINT_KEEPER NC_CHECKPOINT_MARK "keeper"
 
 /*
- * Undoes everything that a checkpoint has done to a QEMU, in whatever state that is. ${work}: as in the journal: {machine, pid, inode,
- * background, was_running, before, disks:[{device,node}]}. Whoever calls sees to it that QEMU's image is read to its end.
+ * Undoes everything that a checkpoint has done to a QEMU, in whatever state that is. ${work}: as in the journal: {machine, pid,
+ * inode, background, was_running, before, disks:[{device,node}]}. Whoever calls sees to it that QEMU's image is read to its end.
  */
 bool nc_checkpoint_leave_qemu(NcQmp *qmp, json_t *work, GError **error);
 /* The same for what was under way when the last novacrond ended. */

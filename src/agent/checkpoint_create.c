@@ -2,26 +2,22 @@
 /*
  * Making a checkpoint.
  *
- * One instant for memory, devices and disks: the guest is stopped; its disks are frozen (checkpoint_qmp.h); QEMU is told to write its
- * image, in the background if it can: it saves the devices, protects the memory against writing and lets the guest go on. Then
- * memory and disks are read as they were while the guest works. Where QEMU can't do that, or the guest is paused anyway, the guest
- * stands still until its memory is read. Without disks QEMU does the stopping by itself.
+ * One instant for memory, devices and disks: the guest is stopped; its disks are frozen (checkpoint_qmp.h); QEMU is told to write
+ * its image, in the background if it can: it saves the devices, protects the memory against writing and lets the guest go on.
+ * Then memory and disks are read as they were while the guest works. Where QEMU can't do that, or the guest is paused anyway, the
+ * guest stands still until its memory is read. Without disks QEMU does the stopping by itself.
  *
  * Before QEMU is touched, the journal says what there is to be undone (nc_checkpoint_leave_qemu()), and afterwards that there is
  * nothing any more. The manifest is committed last: before, there is no checkpoint.
  */
 #include "agent/checkpoint_create.h"
 #include "base/ident.h"
-#include "base/io.h"
 #include "base/fault.h"
 #include "base/log.h"
 #include "checkpoint/image.h"
 #include "qemu/migration_qmp.h"
 
-#include <errno.h>
-#include <fcntl.h>
 #include <string.h>
-#include <sys/socket.h>
 #include <unistd.h>
 
 /* Without a byte of the stream for so long, something is broken: QEMU reads its own memory. */
@@ -62,7 +58,7 @@ nc_create_on_event(json_t *event, gpointer data)
     cr->resume_us = us;
 }
 
-static void
+void
 nc_create_set_worker(NcCreate *cr, NcCheckpointer *worker)
 {
   g_autoptr(GMutexLocker) guard = g_mutex_locker_new(&cr->cp->owner->lock);
@@ -105,116 +101,14 @@ nc_create_open_store(NcCreate *cr, GError **error)
 
   nc_page_store_stats(store, &stats);
   cr->used_before = stats.used_bytes;
-  if (!(cr->writer = nc_page_store_writer_new(store, error)) || !(cr->manifest = nc_manifest_begin(cr->writer, cr->cp->id, error)))
+  if (!(cr->writer = nc_page_store_writer_new(store, error)) ||
+      !(cr->manifest = nc_manifest_begin(cr->writer, cr->cp->id, error)))
     return false;
   cr->puts = nc_puts_new(cr->writer, cr->manifest);
   cr->layout = nc_layout_builder_new();
-  cr->capture = (NcCapture){
-    .puts = cr->puts, .layout = cr->layout, .cancelled = &cr->cp->cancelled, .progress = &cr->cp->progress
-  };
+  cr->capture =
+      (NcCapture){ .puts = cr->puts, .layout = cr->layout, .cancelled = &cr->cp->cancelled, .progress = &cr->cp->progress };
   return true;
-}
-
-/* --- before the pause --- */
-
-static bool
-nc_create_record_work(NcCreate *cr, GError **error)
-{
-  nc_autojson json_t *before = nc_qemu_image_settings(cr->qmp, error);
-  nc_autojson json_t *disks = json_array();
-
-  if (!before)
-    return false;
-  for (unsigned i = 0; i < cr->n_disks; i++)
-    json_array_append_new(disks, json_pack("{s:s, s:s}", "device", cr->disks[i].device, "node", cr->disks[i].node));
-  cr->work = json_pack("{s:s, s:s, s:I, s:I, s:b, s:b, s:O, s:O}", "kind", "create", "machine", cr->cp->vm, "pid",
-                       (json_int_t)nc_machine_hold_pid(cr->hold), "inode", (json_int_t)nc_keeper_inode(cr->keeper), "background",
-                       cr->was_running && cr->mode != NC_MODE_STOP, "was_running", cr->was_running, "before", before, "disks", disks);
-  return nc_checkpoints_set_work(cr->cp->owner, cr->cp->id, json_incref(cr->work), error);
-}
-
-/* A file without a name in the store's directory: gone with QEMU and us, however that ends. */
-static int
-nc_create_open_nameless(const char *directory, uint64_t bytes, GError **error)
-{
-  g_autofree char *path = g_build_filename(directory, ".frozen-XXXXXX", NULL);
-  nc_autofd int fd = g_mkstemp_full(path, O_RDWR | O_CLOEXEC, 0600);
-
-  if (fd < 0) {
-    nc_fail_errno(error, NC_ERROR_IO, errno, "can't make a file in %s", directory);
-    return -1;
-  }
-  unlink(path);
-  if (ftruncate(fd, (off_t)bytes) < 0) {
-    nc_fail_errno(error, NC_ERROR_RESOURCE, errno, "a file in %s can't have %" G_GUINT64_FORMAT " bytes", directory, bytes);
-    return -1;
-  }
-  return nc_fd_steal(&fd);
-}
-
-static bool
-nc_create_prepare_disks(NcCreate *cr, GError **error)
-{
-  const char *directory = cr->cp->owner->deps.config->store_dir;
-
-  for (unsigned i = 0; i < cr->n_disks; i++) {
-    NcCreateDisk *disk = &cr->disks[i];
-    if ((disk->fd = nc_create_open_nameless(directory, disk->bytes, error)) < 0 || !nc_qemu_prepare_freeze(cr->qmp, i, disk->fd, error))
-      return false;
-  }
-  return true;
-}
-
-/* Background, if that can be and is wanted. */
-static bool
-nc_create_choose_mode(NcCreate *cr, GError **error)
-{
-  nc_autojson json_t *before = NULL; /* in the journal since before that */
-  g_autoptr(GError) refusal = NULL;
-
-  if (!cr->was_running && cr->mode == NC_MODE_BACKGROUND)
-    return nc_fail(error, NC_ERROR_CONFLICT, "the guest of %s is paused: there is nothing that a background checkpoint could let run", cr->cp->vm);
-  cr->background = cr->was_running && cr->mode != NC_MODE_STOP;
-  if (cr->background && nc_qemu_image_setup(cr->qmp, true, &before, &refusal))
-    return true;
-  if (cr->background && (cr->mode == NC_MODE_BACKGROUND || refusal->code != NC_ERROR_UNSUITABLE)) {
-    g_propagate_error(error, g_steal_pointer(&refusal));
-    return false;
-  }
-  if (refusal)
-    nc_log(NC_LOG_NOTICE, "agent", "machine %s: %s; it stands still while its memory is saved", cr->cp->vm, refusal->message);
-  cr->background = false;
-  return nc_qemu_image_setup(cr->qmp, false, &before, error);
-}
-
-static bool
-nc_create_start_worker(NcCreate *cr, GError **error)
-{
-  const NcConfig *config = cr->cp->owner->deps.config;
-  const NcMoverProgram program = {
-    .binary = nc_checkpointer_find_binary(), .uid = (uid_t)config->mover_uid, .gid = (gid_t)config->mover_gid
-  };
-  int pair[2];
-
-  cr->nbd_path = g_build_filename(nc_machine_hold_run_dir(cr->hold), "cp.sock", NULL);
-  if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair) < 0)
-    return nc_fail_errno(error, NC_ERROR_RESOURCE, errno, "can't make the socket for QEMU's image");
-  nc_autofd int ours = pair[0];
-  cr->theirs = pair[1];
-  if (!(cr->keeper = nc_keeper_new(ours, error)) || !(cr->worker = nc_checkpointer_start(&program, error)))
-    return false;
-  nc_create_set_worker(cr, cr->worker);
-  return nc_checkpointer_give(cr->worker, ours, error);
-}
-
-/* QEMU gets both ends of the socket: its own, and a duplicate of ours. */
-static bool
-nc_create_give_ends(NcCreate *cr, GError **error)
-{
-  bool ok = nc_qemu_getfd(cr->qmp, NC_CHECKPOINT_KEEPER, nc_keeper_fd(cr->keeper), error) &&
-            nc_qemu_getfd(cr->qmp, NC_CHECKPOINT_STREAM, cr->theirs, error);
-  nc_fd_clear(&cr->theirs);
-  return ok;
 }
 
 /* --- the pause --- */
@@ -236,6 +130,7 @@ nc_create_take_instant(NcCreate *cr, GError **error)
 {
   bool ours = cr->was_running && (cr->n_disks || !cr->background);
 
+  nc_create_write_back(cr);
   if (ours && !nc_qmp_do(cr->qmp, "stop", NULL, error))
     return false;
   nc_fault_point("checkpoint-stopped");
@@ -244,8 +139,8 @@ nc_create_take_instant(NcCreate *cr, GError **error)
 }
 
 /*
- * The first page has come: QEMU has everything else, and protects the memory. QEMU 7.2 lets the guest run now by itself, later ones
- * only if it ran when they began.
+ * The first page has come: QEMU has everything else, and protects the memory. QEMU 7.2 lets the guest run now by itself, later
+ * ones only if it ran when they began.
  */
 static void
 nc_create_first_page(gpointer data)
@@ -275,8 +170,8 @@ nc_create_await_completed(NcCreate *cr, GError **error)
     if (status == NC_QEMU_MIGRATION_COMPLETED)
       return true;
     if (!nc_qemu_migration_status_is_under_way(status) || nc_mono_us() > deadline)
-      return nc_fail(error, NC_ERROR_QEMU, "QEMU did not write its whole image: %s%s%s", nc_qemu_migration_status_name(status), why ? ": " : "",
-                     why ? why : "");
+      return nc_fail(error, NC_ERROR_QEMU, "QEMU did not write its whole image: %s%s%s", nc_qemu_migration_status_name(status),
+                     why ? ": " : "", why ? why : "");
     g_usleep(NC_POLL_US);
   }
 }
@@ -364,8 +259,8 @@ nc_create_run(NcCreate *cr, GError **error)
 {
   return nc_create_open_store(cr, error) && nc_create_start_worker(cr, error) && nc_create_record_work(cr, error) &&
          nc_create_choose_mode(cr, error) && (!cr->background || nc_create_prepare_disks(cr, error)) &&
-         nc_create_give_ends(cr, error) && nc_create_take_instant(cr, error) &&
-         nc_create_read_memory(cr, error) && nc_create_read_disks(cr, error);
+         nc_create_give_ends(cr, error) && nc_create_take_instant(cr, error) && nc_create_read_memory(cr, error) &&
+         nc_create_read_disks(cr, error);
 }
 
 static void
@@ -443,7 +338,8 @@ nc_create_thread(gpointer data)
     ok = false;
   }
   ok = ok && nc_create_commit(cr, &error);
-  nc_log(ok ? NC_LOG_NOTICE : NC_LOG_ERR, "agent", "machine %s: checkpoint %s %s", cr->cp->vm, cr->cp->id, ok ? "is ready" : error->message);
+  nc_log(ok ? NC_LOG_NOTICE : NC_LOG_ERR, "agent", "machine %s: checkpoint %s %s", cr->cp->vm, cr->cp->id,
+         ok ? "is ready" : error->message);
   if (!ok)
     nc_create_fail(cr, error);
   g_autofree char *vm = g_strdup(cr->cp->vm);

@@ -42,8 +42,8 @@ typedef struct {
   NcCapturedStream stream;
   NcPutsTotals memory;
   uint64_t used_before;
-  int64_t started_us; /* wall clock */
-  GMutex event_lock;  /* protects these */
+  int64_t started_us;         /* wall clock */
+  GMutex event_lock;          /* protects these */
   int64_t stop_us, resume_us; /* QEMU's clock; 0: not yet */
 } NcCreate;
 
@@ -53,3 +53,23 @@ typedef struct {
 json_t *nc_create_describe_beginning(NcCreate *cr, const char *mode, const char *label);
 /* The description for the manifest, when everything is read. New reference. */
 json_t *nc_create_describe(NcCreate *cr);
+
+/* --- checkpoint_create.c --- */
+
+/* Who reads for it, to be broken when it is cancelled; NULL: nobody any more. */
+void nc_create_set_worker(NcCreate *cr, NcCheckpointer *worker);
+
+/* --- checkpoint_prepare.c, in the order in which it is done --- */
+
+/* The socket of QEMU's image, and the checkpointer that reads it. */
+bool nc_create_start_worker(NcCreate *cr, GError **error);
+/* In the journal: what there will be to be undone. */
+bool nc_create_record_work(NcCreate *cr, GError **error);
+/* Sets QEMU's migration up: in the background, if that can be and is wanted. */
+bool nc_create_choose_mode(NcCreate *cr, GError **error);
+/* Gives QEMU a file for each disk, for what the guest overwrites. */
+bool nc_create_prepare_disks(NcCreate *cr, GError **error);
+/* QEMU gets both ends of the socket: its own, and a duplicate of ours. */
+bool nc_create_give_ends(NcCreate *cr, GError **error);
+/* When QEMU stops it flushes its images: what the host has of them is written before, not while the guest stands still. */
+void nc_create_write_back(NcCreate *cr);

@@ -8,8 +8,9 @@ nc_create_describe_beginning(NcCreate *cr, const char *mode, const char *label)
 {
   g_autofree char *created = nc_time_format(cr->started_us);
   const char *node = cr->cp->owner->deps.config->node;
-  return json_pack("{s:i, s:I, s:b, s:s, s:s, s:s, s:s, s:s, s:I}", "version", 1, "created_us", (json_int_t)cr->started_us, "scheduled", cr->scheduled, "node", node, "created", created, "mode", mode, "label",
-                   label, "machine", cr->cp->vm, "epoch", (json_int_t)nc_machine_hold_epoch(cr->hold));
+  return json_pack("{s:i, s:I, s:b, s:s, s:s, s:s, s:s, s:s, s:I}", "version", 1, "created_us", (json_int_t)cr->started_us,
+                   "scheduled", cr->scheduled, "node", node, "created", created, "mode", mode, "label", label, "machine",
+                   cr->cp->vm, "epoch", (json_int_t)nc_machine_hold_epoch(cr->hold));
 }
 
 /* How long the guest stood still; 0: it did not run, or does not yet. */
@@ -26,10 +27,10 @@ nc_create_describe_disks(NcCreate *cr)
   json_t *list = json_array();
   for (unsigned i = 0; i < cr->n_disks; i++) {
     const NcCreateDisk *d = &cr->disks[i];
-    json_array_append_new(list, json_pack("{s:s, s:s, s:s, s:I, s:I, s:I, s:I}", "name", d->spec->name, "path", d->spec->path, "format",
-                                          d->spec->format, "bytes", (json_int_t)d->bytes, "data_bytes", (json_int_t)d->totals.bytes,
-                                          "new_bytes", (json_int_t)d->totals.new_bytes, "block_bytes",
-                                          (json_int_t)nc_capture_disk_block_bytes(d->bytes)));
+    json_array_append_new(list, json_pack("{s:s, s:s, s:s, s:I, s:I, s:I, s:I}", "name", d->spec->name, "path", d->spec->path,
+                                          "format", d->spec->format, "bytes", (json_int_t)d->bytes, "data_bytes",
+                                          (json_int_t)d->totals.bytes, "new_bytes", (json_int_t)d->totals.new_bytes,
+                                          "block_bytes", (json_int_t)nc_capture_disk_block_bytes(d->bytes)));
   }
   return list;
 }
@@ -78,8 +79,8 @@ nc_create_describe(NcCreate *cr)
   json_object_set(meta, "ram_blocks", cr->stream.blocks);
   json_object_set_new(meta, "memory",
                       json_pack("{s:I, s:I, s:I, s:I}", "bytes", (json_int_t)cr->stream.ram_bytes, "data_bytes",
-                                (json_int_t)(cr->stream.pages * NC_FRAME_PAGE_BYTES), "new_bytes", (json_int_t)cr->memory.new_bytes,
-                                "device_bytes", (json_int_t)cr->stream.other_bytes));
+                                (json_int_t)(cr->stream.pages * NC_FRAME_PAGE_BYTES), "new_bytes",
+                                (json_int_t)cr->memory.new_bytes, "device_bytes", (json_int_t)cr->stream.other_bytes));
   json_object_set_new(meta, "disks", nc_create_describe_disks(cr));
   nc_create_describe_sizes(cr, meta);
   return meta;

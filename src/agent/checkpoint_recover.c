@@ -111,7 +111,8 @@ nc_checkpoints_undo_work(NcCheckpoints *c)
     g_autoptr(GError) error = NULL;
     const char *vm = nc_json_string_or(work, "machine", "?");
     bool restore = g_str_equal(nc_json_string_or(work, "kind", ""), "restore");
-    nc_log(NC_LOG_NOTICE, "agent", "machine %s: %s %s was cut short: it is undone", vm, restore ? "a restore of checkpoint" : "checkpoint", id);
+    nc_log(NC_LOG_NOTICE, "agent", "machine %s: %s %s was cut short: it is undone", vm,
+           restore ? "a restore of checkpoint" : "checkpoint", id);
     bool ok = restore ? nc_checkpoint_undo_restore(c, work, &error) : nc_checkpoints_undo_create(c, work, &error);
     if (!ok)
       nc_log(NC_LOG_ERR, "agent", "machine %s: %s; restart novacrond to try again", vm, error->message);

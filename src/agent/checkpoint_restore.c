@@ -3,9 +3,9 @@
  * Restoring a checkpoint.
  *
  * First everything is read and checked: of a damaged checkpoint nothing is restored. Then its disks are written to new files
- * beside those they are to replace; these are exchanged by renaming, the old ones kept; QEMU is started on them, waiting (-S), and
- * loads the image. Only then is it decided, in the journal: before that, whatever happens, the machine gets its old disks back (a new
- * machine vanishes); after it, the guest runs, and the old disks go.
+ * beside those they are to replace; these are exchanged by renaming, the old ones kept; QEMU is started on them, waiting (-S),
+ * and loads the image. Only then is it decided, in the journal: before that, whatever happens, the machine gets its old disks
+ * back (a new machine vanishes); after it, the guest runs, and the old disks go.
  *
  * The right to run is never touched: a machine that is restored here must be this node's to run.
  */
@@ -45,14 +45,16 @@ nc_restore_spec_as(NcRestore *re)
     if (nc_json_bool_or(item, "readonly", false))
       continue; /* shared with the original, as it can't change */
     g_autofree char *directory = re->disk_dir ? g_strdup(re->disk_dir) : g_path_get_dirname(nc_json_string_or(item, "path", "/"));
-    g_autofree char *file = g_strdup_printf("%s-%s.%s", re->as, nc_json_string_or(item, "name", "disk"), nc_json_string_or(item, "format", "raw"));
+    g_autofree char *file =
+        g_strdup_printf("%s-%s.%s", re->as, nc_json_string_or(item, "name", "disk"), nc_json_string_or(item, "format", "raw"));
     g_autofree char *path = g_build_filename(directory, file, NULL);
     json_object_set_new(item, "path", json_string(path));
     json_object_set_new(item, "shared", json_false());
   }
   if (json_array_size(json_object_get(spec, "nics")))
-    json_array_append_new(re->warnings, json_string("the guest's memory holds the original's addresses (MAC, IP, host name) until it is "
-                                                    "restarted: keep the two on different networks, or give it others inside"));
+    json_array_append_new(re->warnings,
+                          json_string("the guest's memory holds the original's addresses (MAC, IP, host name) until it is "
+                                      "restarted: keep the two on different networks, or give it others inside"));
   return spec;
 }
 
@@ -86,7 +88,8 @@ nc_restore_take_machine(NcRestore *re, GError **error)
   if (!json_is_object(json_object_get(meta, "spec")))
     return nc_fail(error, NC_ERROR_CORRUPT, "the checkpoint does not say what machine it is of");
   if (re->as && json_is_array(json_object_get(json_object_get(meta, "spec"), "adopted_argv")))
-    return nc_fail(error, NC_ERROR_UNSUITABLE, "%s was adopted: its command line is its own, so it can be restored in place only", re->cp->vm);
+    return nc_fail(error, NC_ERROR_UNSUITABLE, "%s was adopted: its command line is its own, so it can be restored in place only",
+                   re->cp->vm);
   if (re->as)
     re->spec = nc_restore_spec_as(re);
   re->hold = nc_machines_hold_for_restore(machines, re->as ? re->spec : json_object_get(meta, "spec"), re->as != NULL, error);
@@ -97,7 +100,8 @@ nc_restore_take_machine(NcRestore *re, GError **error)
   re->before = nc_machine_hold_spec(re->hold);
   re->spec = nc_restore_spec_in_place(re, re->before);
   return re->force || !nc_machine_hold_lives(re->hold) ||
-         nc_fail(error, NC_ERROR_CONFLICT, "%s is running: stop it first, or restore with --force: what it has done since is lost then", re->cp->vm);
+         nc_fail(error, NC_ERROR_CONFLICT,
+                 "%s is running: stop it first, or restore with --force: what it has done since is lost then", re->cp->vm);
 }
 
 /* --- its memory --- */
@@ -154,8 +158,9 @@ nc_restore_let_run(NcRestore *re)
   if (re->paused)
     return;
   if (!qmp || !nc_qemu_cont(qmp, &error)) {
-    g_autofree char *text = g_strdup_printf("it is restored, and paused, since QEMU does not let it run: %s (`novacron vm start %s`)",
-                                            error ? error->message : "QEMU is gone", nc_machine_hold_name(re->hold));
+    g_autofree char *text =
+        g_strdup_printf("it is restored, and paused, since QEMU does not let it run: %s (`novacron vm start %s`)",
+                        error ? error->message : "QEMU is gone", nc_machine_hold_name(re->hold));
     json_array_append_new(re->warnings, json_string(text));
     return;
   }
@@ -172,7 +177,6 @@ nc_restore_record(NcRestore *re, const char *phase, GError **error)
   re->recorded = true;
   return nc_checkpoints_set_work(re->cp->owner, re->cp->id, work, error);
 }
-
 
 static bool
 nc_restore_check(NcRestore *re, GError **error)
@@ -200,7 +204,8 @@ nc_restore_run(NcRestore *re, GError **error)
       !nc_restored_disks_check_space(re, error) || !nc_restore_record(re, "files", error) || !nc_restored_disks_write(re, error))
     return false;
   nc_fault_point("restore-written");
-  if (!nc_machine_hold_kill_qemu(re->hold, error) || !nc_restore_record(re, "exchange", error) || !nc_restored_disks_exchange(re, error))
+  if (!nc_machine_hold_kill_qemu(re->hold, error) || !nc_restore_record(re, "exchange", error) ||
+      !nc_restored_disks_exchange(re, error))
     return false;
   if (!nc_machine_hold_set_spec(re->hold, re->spec, error) || !nc_restore_load(re, error))
     return false;
@@ -219,7 +224,8 @@ bool
 nc_checkpoint_undo_restore(NcCheckpoints *c, json_t *work, GError **error)
 {
   const char *vm = nc_json_string_or(work, "machine", ""), *phase = nc_json_string_or(work, "phase", "files");
-  bool done = g_str_equal(phase, "done"), exchanged = g_str_equal(phase, "exchange"), is_new = nc_json_bool_or(work, "new", false);
+  bool done = g_str_equal(phase, "done"), exchanged = g_str_equal(phase, "exchange"),
+       is_new = nc_json_bool_or(work, "new", false);
   json_t *before = json_object_get(work, "spec_before");
   NcMachineHold *hold = nc_machines_hold_any(c->deps.machines, vm, "restore", NULL); /* NULL: it is not even in the list */
 
@@ -250,8 +256,8 @@ nc_restore_undo(NcRestore *re)
             (!exchanged || !re->before || nc_machine_hold_set_spec(re->hold, re->before, &problem)) &&
             nc_checkpoints_set_work(re->cp->owner, re->cp->id, NULL, &problem);
   if (!ok)
-    nc_log(NC_LOG_ERR, "agent", "machine %s: its restore can't be undone: %s; restart novacrond to try again", nc_machine_hold_name(re->hold),
-           problem->message);
+    nc_log(NC_LOG_ERR, "agent", "machine %s: its restore can't be undone: %s; restart novacrond to try again",
+           nc_machine_hold_name(re->hold), problem->message);
 }
 
 static void
@@ -296,7 +302,8 @@ nc_restore_thread(gpointer data)
     nc_restore_finish(re);
   else if (re->recorded && !re->decided)
     nc_restore_undo(re);
-  nc_log(ok ? NC_LOG_NOTICE : NC_LOG_ERR, "agent", "machine %s: restore of checkpoint %s: %s", target, cp->id, ok ? "done" : error->message);
+  nc_log(ok ? NC_LOG_NOTICE : NC_LOG_ERR, "agent", "machine %s: restore of checkpoint %s: %s", target, cp->id,
+         ok ? "done" : error->message);
   json_t *result = json_pack("{s:s, s:O}", "machine", target, "warnings", re->warnings);
   nc_restore_free(re); /* the machine is free when they hear of the end */
   nc_checkpoint_activity_ends(cp, result, error);
@@ -312,7 +319,8 @@ nc_restore_check_args(json_t *args, GError **error)
   if (as && !nc_name_is_valid(as))
     return nc_fail(error, NC_ERROR_INVALID, "\"%.64s\" can't name a machine: " NC_NAME_RULE, as);
   if (disk_dir && (!as || disk_dir[0] != '/'))
-    return nc_fail(error, NC_ERROR_INVALID, "\"disk_dir\" is an absolute directory, and goes with \"as\": in place, disks stay where they are");
+    return nc_fail(error, NC_ERROR_INVALID,
+                   "\"disk_dir\" is an absolute directory, and goes with \"as\": in place, disks stay where they are");
   return true;
 }
 
@@ -334,7 +342,8 @@ nc_checkpoints_restore(NcCheckpoints *c, json_t *args, GError **error)
   {
     g_autoptr(GMutexLocker) guard = g_mutex_locker_new(&c->lock);
     json_object_set_new(cp->last_activity, "machine", json_string(as ? as : cp->vm));
-    __atomic_store_n(&cp->progress_total, (uint64_t)MAX(nc_json_int_or(json_object_get(cp->meta, "memory"), "bytes", 0), 0), __ATOMIC_RELAXED);
+    __atomic_store_n(&cp->progress_total, (uint64_t)MAX(nc_json_int_or(json_object_get(cp->meta, "memory"), "bytes", 0), 0),
+                     __ATOMIC_RELAXED);
   }
   json_t *view = nc_checkpoint_view(cp);
   nc_checkpoints_spawn(c, "checkpoint-restore", nc_restore_thread, re);

@@ -7,7 +7,7 @@
 
 typedef struct {
   NcCheckpoint *cp;
-  char *as; /* NULL: in place */
+  char *as;       /* NULL: in place */
   char *disk_dir; /* NULL: where the original's are */
   bool force, paused;
   NcMachineHold *hold;
@@ -32,7 +32,7 @@ bool nc_restored_disks_write(NcRestore *re, GError **error);
 /* Puts them into their places, the old ones beside. */
 bool nc_restored_disks_exchange(NcRestore *re, GError **error);
 /*
- * ${keep_new}: the machine is the restored one, the old ones go; else it gets them back, if they were ${exchanged}. Can be done again and
- * again.
+ * ${keep_new}: the machine is the restored one, the old ones go; else it gets them back, if they were ${exchanged}. Can be done
+ * again and again.
  */
 bool nc_restored_disks_settle(json_t *disks, bool keep_new, bool exchanged, GError **error);

@@ -50,7 +50,8 @@ nc_schedule_look_at(NcCheckpoints *c, json_t *machine)
   nc_autojson json_t *args = json_pack("{s:s, s:b}", "name", vm, "scheduled", 1);
   nc_autojson json_t *begun = nc_checkpoints_create(c, args, &error);
   if (!begun)
-    nc_log(error->code == NC_ERROR_CONFLICT ? NC_LOG_INFO : NC_LOG_WARNING, "agent", "machine %s: its checkpoint is due, but %s", vm, error->message);
+    nc_log(error->code == NC_ERROR_CONFLICT ? NC_LOG_INFO : NC_LOG_WARNING, "agent", "machine %s: its checkpoint is due, but %s",
+           vm, error->message);
 }
 
 static gpointer

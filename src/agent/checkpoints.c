@@ -58,7 +58,8 @@ nc_checkpoint_activity_view_locked(NcCheckpoint *cp)
     return json_null();
   json_t *view = json_copy(cp->last_activity);
   if (cp->activity) {
-    uint64_t total = __atomic_load_n(&cp->progress_total, __ATOMIC_RELAXED), done = __atomic_load_n(&cp->progress, __ATOMIC_RELAXED);
+    uint64_t total = __atomic_load_n(&cp->progress_total, __ATOMIC_RELAXED),
+             done = __atomic_load_n(&cp->progress, __ATOMIC_RELAXED);
     json_object_set_new(view, "state", json_string("running"));
     json_object_set_new(view, "progress", json_integer(total ? (json_int_t)(MIN(done, total) * 100 / total) : 0));
   }
@@ -70,7 +71,8 @@ nc_checkpoint_view(NcCheckpoint *cp)
 {
   g_autoptr(GMutexLocker) guard = g_mutex_locker_new(&cp->owner->lock);
   json_t *view = cp->meta ? json_copy(cp->meta) : json_object();
-  uint64_t total = __atomic_load_n(&cp->progress_total, __ATOMIC_RELAXED), done = __atomic_load_n(&cp->progress, __ATOMIC_RELAXED);
+  uint64_t total = __atomic_load_n(&cp->progress_total, __ATOMIC_RELAXED),
+           done = __atomic_load_n(&cp->progress, __ATOMIC_RELAXED);
 
   json_object_del(view, "ram_blocks"); /* for QEMU, not for people */
   json_object_del(view, "version");
@@ -144,7 +146,8 @@ nc_checkpoints_find(NcCheckpoints *c, json_t *args, GError **error)
   NcCheckpoint *cp = g_hash_table_lookup(c->table, id);
   if (cp)
     return nc_checkpoint_ref(cp);
-  nc_fail(error, NC_ERROR_NOT_FOUND, "there is no checkpoint %s on node %s (`novacron checkpoint list`)", id, c->deps.config->node);
+  nc_fail(error, NC_ERROR_NOT_FOUND, "there is no checkpoint %s on node %s (`novacron checkpoint list`)", id,
+          c->deps.config->node);
   return NULL;
 }
 
@@ -204,7 +207,7 @@ nc_checkpoints_begin_activity(NcCheckpoints *c, json_t *args, const char *activi
   g_autoptr(GMutexLocker) guard = g_mutex_locker_new(&c->lock);
   if (cp->activity || cp->state != NC_CHECKPOINT_READY) {
     nc_fail(error, NC_ERROR_CONFLICT, "can't %s checkpoint %s: it is %s%s", activity, cp->id, nc_checkpoint_states[cp->state],
-            !cp->activity                            ? ""
+            !cp->activity                          ? ""
             : g_str_equal(cp->activity, "restore") ? ", and being restored"
                                                    : ", and being verified");
     return NULL;
@@ -247,7 +250,8 @@ nc_checkpoint_verify_thread(gpointer data)
     }
     result = json_pack("{s:o, s:I}", "lost", lost, "bytes", (json_int_t)bytes);
   }
-  nc_log(error ? NC_LOG_ERR : NC_LOG_NOTICE, "agent", "%s", error ? error->message : "a checkpoint was verified: nothing is lost");
+  nc_log(error ? NC_LOG_ERR : NC_LOG_NOTICE, "agent", "%s",
+         error ? error->message : "a checkpoint was verified: nothing is lost");
   nc_checkpoint_activity_ends(cp, result, error);
   nc_checkpoints_thread_ends(c);
   return NULL;

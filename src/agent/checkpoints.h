@@ -2,12 +2,12 @@
 /*
  * Checkpoints: a machine's memory, device state and disks at one instant, in the node's page store.
  *
- * A checkpoint is a manifest of the store, with a description in its header (src/checkpoint/image.h): there is no other record of it.
- * It is whole or it is not there. What is under way and must be undone after a crash is in the journal (setting
+ * A checkpoint is a manifest of the store, with a description in its header (src/checkpoint/image.h): there is no other record of
+ * it. It is whole or it is not there. What is under way and must be undone after a crash is in the journal (setting
  * "checkpoint.work"): a machine that was stopped for a checkpoint runs on, one whose restore was cut short is as it was before.
  *
- * States: "making", "ready", "failed" and "cancelled" (kept in memory for whoever asks, not over a restart), "damaged" (its description
- * can't be read; can be deleted). One thing at a time happens to a checkpoint (`activity`): verify or restore.
+ * States: "making", "ready", "failed" and "cancelled" (kept in memory for whoever asks, not over a restart), "damaged" (its
+ * description can't be read; can be deleted). One thing at a time happens to a checkpoint (`activity`): verify or restore.
  *
  * Thread-safe. The functions for the control socket return quickly; the work is done by threads of this module.
  */

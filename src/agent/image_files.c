@@ -36,7 +36,8 @@ nc_image_file_create(const char *path, const char *format, uint64_t bytes, GErro
   if (!g_spawn_sync(NULL, (char **)argv, NULL, G_SPAWN_SEARCH_PATH, NULL, NULL, NULL, &words, &status, &problem) ||
       !g_spawn_check_wait_status(status, &problem)) {
     unlink(path);
-    return nc_fail(error, NC_ERROR_IO, "can't make the disk image %s: %s", path, words && words[0] ? g_strchomp(words) : problem->message);
+    return nc_fail(error, NC_ERROR_IO, "can't make the disk image %s: %s", path,
+                   words && words[0] ? g_strchomp(words) : problem->message);
   }
   return true;
 }
@@ -44,12 +45,13 @@ nc_image_file_create(const char *path, const char *format, uint64_t bytes, GErro
 static bool
 nc_image_file_serve(NcImageFile *file, const char *format, GError **error)
 {
-  const char *argv[] = { "qemu-nbd", "--format", format, "--socket", file->socket_path, "--cache", "writeback", "--discard", "unmap",
-                         "--export-name", "0", "--", file->path, NULL };
+  const char *argv[] = { "qemu-nbd", "--format",      format, "--socket", file->socket_path, "--cache", "writeback", "--discard",
+                         "unmap",    "--export-name", "0",    "--",       file->path,        NULL };
   g_autoptr(GError) problem = NULL;
 
   unlink(file->socket_path);
-  return g_spawn_async(NULL, (char **)argv, NULL, G_SPAWN_SEARCH_PATH | G_SPAWN_DO_NOT_REAP_CHILD, NULL, NULL, &file->server, &problem) ||
+  return g_spawn_async(NULL, (char **)argv, NULL, G_SPAWN_SEARCH_PATH | G_SPAWN_DO_NOT_REAP_CHILD, NULL, NULL, &file->server,
+                       &problem) ||
          nc_fail(error, NC_ERROR_INTERNAL, "can't start qemu-nbd: %s (it comes with qemu-img)", problem->message);
 }
 

@@ -29,9 +29,11 @@ nc_hold_check(NcMachine *m, const char *what, GError **error)
     return nc_fail(error, NC_ERROR_CONFLICT, "can't %s %s on node %s: the right to run it is %s%s%s there", what, m->name, node,
                    nc_right_name(right.state), right.peer[0] ? ", other node " : "", right.peer);
   if (!nc_machine_qemu_lives(m))
-    return nc_fail(error, NC_ERROR_CONFLICT, "can't %s %s: it is not running on node %s (`novacron vm start %s`)", what, m->name, node, m->name);
-  return nc_machine_qmp(m) || nc_fail(error, NC_ERROR_QEMU, "can't %s %s: its QEMU on node %s (process %d) does not answer on its QMP socket",
-                                      what, m->name, node, (int)nc_machine_pid(m));
+    return nc_fail(error, NC_ERROR_CONFLICT, "can't %s %s: it is not running on node %s (`novacron vm start %s`)", what, m->name,
+                   node, m->name);
+  return nc_machine_qmp(m) ||
+         nc_fail(error, NC_ERROR_QEMU, "can't %s %s: its QEMU on node %s (process %d) does not answer on its QMP socket", what,
+                 m->name, node, (int)nc_machine_pid(m));
 }
 
 NcMachineHold *

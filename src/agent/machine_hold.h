@@ -16,8 +16,8 @@ NcMachineHold *nc_machines_hold(NcMachines *machines, const char *name, const ch
 /* After a restart of novacrond: the machine as it is, with or without QEMU, whoever has the right. */
 NcMachineHold *nc_machines_hold_any(NcMachines *machines, const char *name, const char *what, GError **error);
 /*
- * The machine that ${spec} (borrowed) describes, in order to give it another state: the one of its name, or, if there is none, a new
- * one with the right to run it. Refused if the right is not ours to take (it moved), with NC_ERROR_CONFLICT. ${must_be_new}:
+ * The machine that ${spec} (borrowed) describes, in order to give it another state: the one of its name, or, if there is none, a
+ * new one with the right to run it. Refused if the right is not ours to take (it moved), with NC_ERROR_CONFLICT. ${must_be_new}:
  * NC_ERROR_EXISTS if there is one.
  */
 NcMachineHold *nc_machines_hold_for_restore(NcMachines *machines, json_t *spec, bool must_be_new, GError **error);
@@ -33,10 +33,10 @@ NcQmp *nc_machine_hold_qmp(NcMachineHold *hold);        /* borrowed; NULL: QEMU 
 bool nc_machine_hold_lives(NcMachineHold *hold);        /* it has a QEMU process */
 pid_t nc_machine_hold_pid(NcMachineHold *hold);
 bool nc_machine_hold_is_adopted(NcMachineHold *hold);
-uint64_t nc_machine_hold_epoch(NcMachineHold *hold); /* of the right */
-json_t *nc_machine_hold_spec(NcMachineHold *hold);   /* a new reference */
+uint64_t nc_machine_hold_epoch(NcMachineHold *hold);      /* of the right */
+json_t *nc_machine_hold_spec(NcMachineHold *hold);        /* a new reference */
 const char *nc_machine_hold_run_dir(NcMachineHold *hold); /* made if it is not there */
-char *nc_machine_hold_log_tail(NcMachineHold *hold); /* caller frees */
+char *nc_machine_hold_log_tail(NcMachineHold *hold);      /* caller frees */
 /* As nc_machine_lease_set_event_func(). */
 void nc_machine_hold_set_event_func(NcMachineHold *hold, NcQmpEventFunc func, gpointer user_data);
 

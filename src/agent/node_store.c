@@ -25,6 +25,7 @@ nc_node_store_open(const NcConfig *config, GError **error)
   options.read_only = nc_directory_is_read_only(config->store_dir);
   NcPageStore *store = nc_page_store_open(config->store_dir, &options, error);
   if (store && options.read_only)
-    nc_log(NC_LOG_WARNING, "agent", "the page store in %s can only be read: checkpoints can be restored, none can be made", config->store_dir);
+    nc_log(NC_LOG_WARNING, "agent", "the page store in %s can only be read: checkpoints can be restored, none can be made",
+           config->store_dir);
   return store;
 }

@@ -37,8 +37,8 @@ nc_restore_real_path(const char *path, GError **error)
   if (!real && errno == ENOENT)
     return g_strdup(path); /* it was deleted: it comes back */
   if (!real || stat(real, &st) < 0 || !S_ISREG(st.st_mode)) {
-    nc_fail(error, NC_ERROR_UNSUITABLE, "disk %s is not a file: only images in files can be replaced (restore it as a new machine, with --disk-dir)",
-            path);
+    nc_fail(error, NC_ERROR_UNSUITABLE,
+            "disk %s is not a file: only images in files can be replaced (restore it as a new machine, with --disk-dir)", path);
     free(real);
     return NULL;
   }
@@ -86,8 +86,8 @@ nc_restored_disks_check_space(NcRestore *re, GError **error)
     if (statvfs(directory, &fs) < 0)
       return nc_fail_errno(error, NC_ERROR_IO, errno, "can't restore a disk to %s", directory);
     if (needed > (uint64_t)fs.f_bavail * fs.f_frsize)
-      return nc_fail(error, NC_ERROR_RESOURCE, "%s has %" G_GUINT64_FORMAT " bytes free, and disk %s needs %" G_GUINT64_FORMAT, directory,
-                     (uint64_t)fs.f_bavail * fs.f_frsize, nc_json_string_or(disk, "name", "?"), needed);
+      return nc_fail(error, NC_ERROR_RESOURCE, "%s has %" G_GUINT64_FORMAT " bytes free, and disk %s needs %" G_GUINT64_FORMAT,
+                     directory, (uint64_t)fs.f_bavail * fs.f_frsize, nc_json_string_or(disk, "name", "?"), needed);
   }
   return true;
 }
@@ -145,7 +145,8 @@ nc_restored_disks_exchange(NcRestore *re, GError **error)
 
   json_array_foreach(re->disks, i, disk)
   {
-    const char *path = nc_json_string_or(disk, "path", ""), *fresh = nc_json_string_or(disk, "new", ""), *old = nc_json_string_or(disk, "old", "");
+    const char *path = nc_json_string_or(disk, "path", ""), *fresh = nc_json_string_or(disk, "new", ""),
+               *old = nc_json_string_or(disk, "old", "");
     struct stat st;
     /* The owner and the mode of what it replaces. */
     if (stat(path, &st) == 0 && (chown(fresh, st.st_uid, st.st_gid) < 0 || chmod(fresh, st.st_mode & 07777) < 0))
@@ -169,7 +170,8 @@ nc_restored_disks_settle(json_t *disks, bool keep_new, bool exchanged, GError **
 
   json_array_foreach(disks, i, disk)
   {
-    const char *path = nc_json_string_or(disk, "path", ""), *fresh = nc_json_string_or(disk, "new", ""), *old = nc_json_string_or(disk, "old", "");
+    const char *path = nc_json_string_or(disk, "path", ""), *fresh = nc_json_string_or(disk, "new", ""),
+               *old = nc_json_string_or(disk, "old", "");
     if (keep_new) {
       unlink(old);
       continue;

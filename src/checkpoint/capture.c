@@ -68,7 +68,8 @@ nc_intake_block(NcIntake *in, const NcFrame *frame, const GByteArray *body, GErr
   if (!name)
     return nc_fail(error, NC_ERROR_UNSUITABLE, "a RAM block of this machine has a name that is not UTF-8");
   in->result->ram_bytes += frame->offset;
-  return json_array_append_new(in->result->blocks, json_pack("{s:o, s:I}", "name", name, "bytes", (json_int_t)frame->offset)) == 0;
+  return json_array_append_new(in->result->blocks, json_pack("{s:o, s:I}", "name", name, "bytes", (json_int_t)frame->offset)) ==
+         0;
 }
 
 static bool
@@ -170,8 +171,8 @@ nc_is_zero(const uint8_t *data, size_t length)
 
 /* ${length} bytes of ${disk} at ${offset}, which is at the beginning of a block. */
 static bool
-nc_capture_disk_data(const NcCapture *capture, unsigned disk, uint64_t offset, const uint8_t *data, uint32_t length, uint32_t block_bytes,
-                     GError **error)
+nc_capture_disk_data(const NcCapture *capture, unsigned disk, uint64_t offset, const uint8_t *data, uint32_t length,
+                     uint32_t block_bytes, GError **error)
 {
   for (uint32_t at = 0; at < length; at += block_bytes) {
     uint32_t n = MIN(block_bytes, length - at);
@@ -223,7 +224,8 @@ nc_capture_commit(const NcCapture *capture, NcManifestWriter *manifest, json_t *
   NcPutsTotals totals;
 
   if (layout->len > NC_LAYOUT_BYTES_MAX)
-    return nc_fail(error, NC_ERROR_RESOURCE, "the checkpoint's layout is larger than %u bytes: not supported", NC_LAYOUT_BYTES_MAX);
+    return nc_fail(error, NC_ERROR_RESOURCE, "the checkpoint's layout is larger than %u bytes: not supported",
+                   NC_LAYOUT_BYTES_MAX);
   for (guint at = 0; at < layout->len; at += NC_PAGE_STORE_BLOCK_MAX)
     if (!nc_puts_add(capture->puts, layout->data + at, MIN(layout->len - at, NC_PAGE_STORE_BLOCK_MAX), error))
       return false;

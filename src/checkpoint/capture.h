@@ -19,8 +19,8 @@ typedef struct {
 } NcCapture;
 
 typedef struct {
-  json_t *blocks;       /* [{"name","bytes"}] of RAM; owned */
-  uint64_t ram_bytes;   /* their lengths together */
+  json_t *blocks;     /* [{"name","bytes"}] of RAM; owned */
+  uint64_t ram_bytes; /* their lengths together */
   uint64_t pages, zero_pages;
   uint64_t other_bytes; /* of the stream: device state and all that is no page */
   bool whole;           /* it ended where QEMU's streams end */

@@ -13,9 +13,9 @@
  *   END      the stream has ended; nothing follows. Flag 1: where QEMU's streams end
  *   FAILED   instead; the body says why
  *
- * Put together again in this order they are the stream, byte for byte. novacrond believes nothing: nc_frame_check() holds for each
- * frame by itself, the order of BLOCKs is the receiver's to check, and pages are named by their content by novacrond alone. A
- * checkpointer that was taken over can spoil the checkpoint that it makes, and nothing else.
+ * Put together again in this order they are the stream, byte for byte. novacrond believes nothing: nc_frame_check() holds for
+ * each frame by itself, the order of BLOCKs is the receiver's to check, and pages are named by their content by novacrond alone.
+ * A checkpointer that was taken over can spoil the checkpoint that it makes, and nothing else.
  */
 #pragma once
 
@@ -24,8 +24,8 @@
 
 #define NC_FRAME_HEADER_BYTES 20u
 #define NC_FRAME_PAGE_BYTES 4096u
-#define NC_FRAME_PAGES_MAX 64u           /* of one PAGES frame */
-#define NC_FRAME_ZEROS_MAX (1u << 24)    /* of one ZEROS frame: 64 GiB */
+#define NC_FRAME_PAGES_MAX 64u        /* of one PAGES frame */
+#define NC_FRAME_ZEROS_MAX (1u << 24) /* of one ZEROS frame: 64 GiB */
 #define NC_FRAME_LITERAL_MAX (256u << 10)
 #define NC_FRAME_NAME_MAX 255u
 #define NC_FRAME_BODY_MAX (NC_FRAME_PAGES_MAX * NC_FRAME_PAGE_BYTES) /* of any frame */

@@ -43,8 +43,8 @@ nc_image_header_decode(const char *name, const void *header, size_t length, uint
   uint16_t version, zero;
   uint32_t layout_bytes;
 
-  if (!magic || memcmp(magic, nc_image_magic, sizeof nc_image_magic) != 0 || !nc_reader_u16(&r, &version) || !nc_reader_u16(&r, &zero) ||
-      !nc_reader_u32(&r, &layout_bytes)) {
+  if (!magic || memcmp(magic, nc_image_magic, sizeof nc_image_magic) != 0 || !nc_reader_u16(&r, &version) ||
+      !nc_reader_u16(&r, &zero) || !nc_reader_u32(&r, &layout_bytes)) {
     nc_fail(error, NC_ERROR_CORRUPT, "%s is no checkpoint", name);
     return NULL;
   }
@@ -171,7 +171,8 @@ nc_image_next_entry(NcImage *image, NcManifestEntry *ret, GError **error)
   case NC_MANIFEST_BAD:
     return false;
   default:
-    return nc_fail(error, NC_ERROR_CORRUPT, "checkpoint %s has fewer blocks than its layout says", nc_manifest_info(image->manifest)->name);
+    return nc_fail(error, NC_ERROR_CORRUPT, "checkpoint %s has fewer blocks than its layout says",
+                   nc_manifest_info(image->manifest)->name);
   }
 }
 
@@ -183,7 +184,8 @@ nc_image_next_block(NcImage *image, void *data, uint32_t *ret_length, GError **e
   if (!nc_image_next_entry(image, &entry, error))
     return false;
   if (nc_manifest_entry_is_hole(&entry))
-    return nc_fail(error, NC_ERROR_CORRUPT, "checkpoint %s lacks a block that its layout speaks of", nc_manifest_info(image->manifest)->name);
+    return nc_fail(error, NC_ERROR_CORRUPT, "checkpoint %s lacks a block that its layout speaks of",
+                   nc_manifest_info(image->manifest)->name);
   return nc_page_store_get(image->store, entry.hash, data, NC_PAGE_STORE_BLOCK_MAX, ret_length, error);
 }
 
@@ -286,7 +288,8 @@ nc_compare_ordinals(gconstpointer a, gconstpointer b)
 }
 
 bool
-nc_image_verify(NcPageStore *store, const char *name, const gint *cancelled, json_t **ret_lost, uint64_t *ret_bytes, GError **error)
+nc_image_verify(NcPageStore *store, const char *name, const gint *cancelled, json_t **ret_lost, uint64_t *ret_bytes,
+                GError **error)
 {
   NcLosses losses = { .ordinals = g_array_new(FALSE, FALSE, sizeof(uint64_t)) };
   NcPageStoreVerifyReport report = { 0 };
@@ -299,7 +302,9 @@ nc_image_verify(NcPageStore *store, const char *name, const gint *cancelled, jso
     g_autoptr(NcImage) image = losses.manifest ? NULL : nc_image_open(store, name, &problem);
     if (!image || !nc_image_name_losses(image, losses.ordinals, list, &problem) || json_array_size(list) == 0)
       json_array_append_new(list, json_pack("{s:s, s:s}", "part", "layout", "text",
-                                            losses.text ? losses.text : problem ? problem->message : "the layout is lost"));
+                                            losses.text ? losses.text
+                                            : problem   ? problem->message
+                                                        : "the layout is lost"));
   }
   g_array_unref(losses.ordinals);
   g_free(losses.text);
@@ -327,12 +332,14 @@ nc_image_lost_text(json_t *lost)
     g_string_append(text, i ? "; " : "");
     if (g_str_equal(part, "memory") || g_str_equal(part, "disk"))
       g_string_append_printf(text, "%s %s at 0x%" G_GINT64_MODIFIER "x (%" G_GINT64_FORMAT " bytes)",
-                             g_str_equal(part, "disk") ? "disk" : "memory", nc_json_string_or(loss, g_str_equal(part, "disk") ? "disk" : "block", "?"),
+                             g_str_equal(part, "disk") ? "disk" : "memory",
+                             nc_json_string_or(loss, g_str_equal(part, "disk") ? "disk" : "block", "?"),
                              nc_json_int_or(loss, "offset", 0), nc_json_int_or(loss, "length", 0));
     else if (g_str_equal(part, "devices"))
       g_string_append(text, "the state of the devices");
     else
-      g_string_append_printf(text, "the description of what is where: all of it (%s)", nc_json_string_or(loss, "text", "damaged"));
+      g_string_append_printf(text, "the description of what is where: all of it (%s)",
+                             nc_json_string_or(loss, "text", "damaged"));
   }
   return g_string_free(text, FALSE);
 }

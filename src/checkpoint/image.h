@@ -42,6 +42,7 @@ bool nc_image_skip_blocks(NcImage *image, uint64_t count, GError **error);
  * [{"part":"memory","block":NAME,"offset":N,"length":N}, {"part":"disk","disk":NAME,"offset":N,"length":N},
  * {"part":"devices"}, {"part":"layout"}]; empty if nothing is lost. Needs no opened image: a damaged one can't be.
  */
-bool nc_image_verify(NcPageStore *store, const char *name, const gint *cancelled, json_t **ret_lost, uint64_t *ret_bytes, GError **error);
+bool nc_image_verify(NcPageStore *store, const char *name, const gint *cancelled, json_t **ret_lost, uint64_t *ret_bytes,
+                     GError **error);
 /* "memory of ram0 at 0x12000 (8192 bytes); disk root at ..."; at most five of them. Caller frees. */
 char *nc_image_lost_text(json_t *lost);

@@ -99,7 +99,8 @@ static bool
 nc_layout_read(NcReader *r, NcStep *step)
 {
   *step = (NcStep){ 0 };
-  if (!nc_reader_u8(r, &step->kind) || !nc_reader_varint(r, &step->count) || step->count == 0 || step->count > NC_LAYOUT_COUNT_MAX)
+  if (!nc_reader_u8(r, &step->kind) || !nc_reader_varint(r, &step->count) || step->count == 0 ||
+      step->count > NC_LAYOUT_COUNT_MAX)
     return false;
   switch (step->kind) {
   case NC_STEP_INLINE:

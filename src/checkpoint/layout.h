@@ -11,9 +11,9 @@
 #include "base/bytes.h"
 #include "base/error.h"
 
-#define NC_LAYOUT_INLINE_MAX 512u              /* literal bytes that are not worth a block */
+#define NC_LAYOUT_INLINE_MAX 512u               /* literal bytes that are not worth a block */
 #define NC_LAYOUT_COUNT_MAX (UINT64_C(1) << 40) /* pages of one step: more than any machine has */
-#define NC_LAYOUT_BYTES_MAX (256u << 20)       /* encoded; read into memory as a whole */
+#define NC_LAYOUT_BYTES_MAX (256u << 20)        /* encoded; read into memory as a whole */
 
 typedef enum {
   NC_STEP_INLINE = 1, /* bytes of the stream, here */

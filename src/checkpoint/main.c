@@ -45,9 +45,9 @@ nc_checkpointer_parse_id(const char *text)
 static void
 nc_checkpointer_parse(int argc, char **argv, NcCheckpointerOptions *ret)
 {
-  const struct option options[] = { { "uid", required_argument, NULL, 'u' },     { "gid", required_argument, NULL, 'g' },
-                                    { "no-sandbox", no_argument, NULL, 'n' },    { "help", no_argument, NULL, 'h' },
-                                    { "version", no_argument, NULL, 'v' },       { NULL, 0, NULL, 0 } };
+  const struct option options[] = { { "uid", required_argument, NULL, 'u' },  { "gid", required_argument, NULL, 'g' },
+                                    { "no-sandbox", no_argument, NULL, 'n' }, { "help", no_argument, NULL, 'h' },
+                                    { "version", no_argument, NULL, 'v' },    { NULL, 0, NULL, 0 } };
   int choice;
 
   while ((choice = getopt_long(argc, argv, "", options, NULL)) != -1) {
@@ -98,7 +98,8 @@ nc_checkpointer_run(const NcCheckpointerOptions *options, GError **error)
     return false;
   nc_checkpointer_load_error_texts();
   json_object_seed(0); /* jansson would open /dev/urandom at the first object */
-  if (!nc_sandbox_demote(options->uid, options->gid, !options->no_sandbox, error) || (!options->no_sandbox && !nc_sandbox_seal(error)))
+  if (!nc_sandbox_demote(options->uid, options->gid, !options->no_sandbox, error) ||
+      (!options->no_sandbox && !nc_sandbox_seal(error)))
     return false;
   nc_autojson json_t *order = nc_msg_recv(NC_SANDBOX_LAST_FD, -1, &qemu, error);
   if (!order)

@@ -42,9 +42,11 @@ nc_checkpointer_spawn(const NcMoverProgram *program, int theirs, pid_t *ret_pid,
   g_auto(GStrv) environment = g_environ_unsetenv(g_get_environ(), "LD_PRELOAD");
   g_autoptr(GError) problem = NULL;
 
-  return g_spawn_async_with_pipes_and_fds(NULL, argv, (const char *const *)environment, G_SPAWN_DO_NOT_REAP_CHILD | G_SPAWN_SEARCH_PATH,
-                                          NULL, NULL, -1, -1, -1, from, to, 1, ret_pid, NULL, NULL, NULL, &problem) ||
-         nc_fail(error, NC_ERROR_INTERNAL, "can't start %s: %s (it belongs to novacrond's installation)", program->binary, problem->message);
+  return g_spawn_async_with_pipes_and_fds(NULL, argv, (const char *const *)environment,
+                                          G_SPAWN_DO_NOT_REAP_CHILD | G_SPAWN_SEARCH_PATH, NULL, NULL, -1, -1, -1, from, to, 1,
+                                          ret_pid, NULL, NULL, NULL, &problem) ||
+         nc_fail(error, NC_ERROR_INTERNAL, "can't start %s: %s (it belongs to novacrond's installation)", program->binary,
+                 problem->message);
 }
 
 NcCheckpointer *

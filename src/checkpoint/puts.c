@@ -1,19 +1,22 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "checkpoint/puts.h"
+#include "base/meminfo.h"
 
 #include <string.h>
+#include <sys/resource.h>
+#include <unistd.h>
 
 #define NC_PUTS_THREADS 2
-#define NC_BATCH_BYTES (1u << 20)
-#define NC_BATCH_BLOCKS 256u
-#define NC_BATCHES_MAX (NC_PUTS_WAITING_BYTES / NC_BATCH_BYTES)
+#define NC_PUTS_NICE 10 /* half a dozen such threads leave a guest's processor most of a core */
+#define NC_BATCH_BYTES (512u << 10)
+#define NC_BATCH_BLOCKS 128u
 
 typedef struct {
   uint8_t *data; /* NC_BATCH_BYTES, more if one block needs it */
   uint32_t filled;
   NcPageBlock blocks[NC_BATCH_BLOCKS];
   unsigned count;
-  bool done;     /* lock: the thread has finished with it */
+  bool done; /* lock: the thread has finished with it */
 } NcBatch;
 
 struct NcPuts {
@@ -22,10 +25,11 @@ struct NcPuts {
   GThreadPool *pool;
   NcBatch *open;  /* being filled; NULL: none */
   GQueue waiting; /* NcBatch*, oldest first; of the adding thread */
+  unsigned most_waiting;
   NcPutsTotals totals;
-  GMutex lock;    /* protects error, and done of batches */
+  GMutex lock; /* protects error, and done of batches */
   GCond finished;
-  GError *error;  /* the first one */
+  GError *error; /* the first one */
 };
 
 static void
@@ -45,6 +49,7 @@ nc_puts_work(gpointer data, gpointer user_data)
   NcPuts *puts = user_data;
   g_autoptr(GError) error = NULL;
 
+  setpriority(PRIO_PROCESS, (id_t)gettid(), NC_PUTS_NICE); /* Linux: of this thread. The pool's threads are its own. */
   g_mutex_lock(&puts->lock);
   bool skip = puts->error != NULL;
   g_mutex_unlock(&puts->lock);
@@ -66,7 +71,9 @@ nc_puts_new(NcPageStoreWriter *writer, NcManifestWriter *manifest)
   g_mutex_init(&puts->lock);
   g_cond_init(&puts->finished);
   g_queue_init(&puts->waiting);
-  puts->pool = g_thread_pool_new(nc_puts_work, puts, NC_PUTS_THREADS, FALSE, NULL);
+  uint64_t room = CLAMP(nc_memory_available_bytes() / 4, NC_PUTS_WAITING_LEAST, NC_PUTS_WAITING_MOST);
+  puts->most_waiting = (unsigned)(room / NC_BATCH_BYTES);
+  puts->pool = g_thread_pool_new(nc_puts_work, puts, NC_PUTS_THREADS, TRUE, NULL);
   return puts;
 }
 
@@ -142,7 +149,7 @@ nc_puts_add(NcPuts *puts, const void *data, uint32_t length, GError **error)
     return nc_fail(error, NC_ERROR_INVALID, "a block of %u bytes can't be stored", length);
   if (puts->open && (puts->open->count == NC_BATCH_BLOCKS || length > NC_BATCH_BYTES - puts->open->filled)) {
     nc_puts_submit(puts);
-    if (!nc_puts_settle(puts, NC_BATCHES_MAX, error))
+    if (!nc_puts_settle(puts, puts->most_waiting, error))
       return false;
   }
   if (!puts->open) {

@@ -2,14 +2,16 @@
 /*
  * Blocks into the page store, by several threads, and into a manifest in the order in which they came.
  *
- * Who adds is kept waiting as little as possible: QEMU's guest waits for whoever reads its memory. Up to NC_PUTS_WAITING_BYTES
- * are taken before that.
+ * Who adds is kept waiting as little as possible: QEMU's guest waits for whoever reads its memory, at every page that it
+ * writes to first. So up to a quarter of the node's free memory is filled (within NC_PUTS_WAITING_*), and the threads that hash
+ * and compress give way to others.
  */
 #pragma once
 
 #include "store/page_store.h"
 
-#define NC_PUTS_WAITING_BYTES (64u << 20)
+#define NC_PUTS_WAITING_LEAST (64u << 20) /* bytes */
+#define NC_PUTS_WAITING_MOST (1u << 30)
 
 typedef struct NcPuts NcPuts;
 

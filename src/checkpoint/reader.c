@@ -15,11 +15,11 @@ typedef struct {
   int qemu, novacrond;
   NcStreamParser *parser;
   GArray *records;
-  uint8_t *in;      /* NC_READ_BYTES */
-  size_t held;      /* bytes of it */
-  uint32_t blocks;  /* announced */
-  uint64_t read;    /* bytes of the stream, in all */
-  uint8_t *out;     /* header and body of one frame */
+  uint8_t *in;     /* NC_READ_BYTES */
+  size_t held;     /* bytes of it */
+  uint32_t blocks; /* announced */
+  uint64_t read;   /* bytes of the stream, in all */
+  uint8_t *out;    /* header and body of one frame */
 } NcStreamReader;
 
 static bool
@@ -66,7 +66,8 @@ static bool
 nc_record_follows(const NcStreamRecord *previous, const NcStreamRecord *next)
 {
   return next->start == previous->start + previous->length && next->kind == previous->kind && next->block == previous->block &&
-         next->page_offset == previous->page_offset + NC_STREAM_PAGE_BYTES && next->flags == (previous->flags | NC_FRAME_FLAG_CONTINUE);
+         next->page_offset == previous->page_offset + NC_STREAM_PAGE_BYTES &&
+         next->flags == (previous->flags | NC_FRAME_FLAG_CONTINUE);
 }
 
 /* The records from ${first} on that fit one frame. Their number. */

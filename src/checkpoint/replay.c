@@ -35,7 +35,8 @@ nc_outlet_flush(NcOutlet *o, GError **error)
 static bool
 nc_outlet_reserve(NcOutlet *o, GError **error)
 {
-  return o->filled <= NC_REPLAY_OUT_BYTES - NC_REPLAY_PIECE_MAX || (nc_replay_go_on(o->replay, error) && nc_outlet_flush(o, error));
+  return o->filled <= NC_REPLAY_OUT_BYTES - NC_REPLAY_PIECE_MAX ||
+         (nc_replay_go_on(o->replay, error) && nc_outlet_flush(o, error));
 }
 
 static void
@@ -56,7 +57,8 @@ nc_outlet_record_header(NcOutlet *o, const NcStep *step, uint64_t page, GError *
   nc_outlet_put(o, word, sizeof word);
   if (flags & NC_FRAME_FLAG_CONTINUE)
     return true;
-  const char *name = nc_json_string_or(json_array_get(json_object_get(nc_image_meta(o->replay->image), "ram_blocks"), step->block), "name", "");
+  const char *name =
+      nc_json_string_or(json_array_get(json_object_get(nc_image_meta(o->replay->image), "ram_blocks"), step->block), "name", "");
   size_t length = strlen(name);
   if (length == 0 || length > NC_FRAME_NAME_MAX)
     return nc_fail(error, NC_ERROR_CORRUPT, "the checkpoint's description does not name a RAM block");

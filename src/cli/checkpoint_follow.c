@@ -33,7 +33,8 @@ nc_checkpoint_follow(const NcCli *cli, const char *id, GError **error)
     nc_autojson json_t *cp = nc_client_callf(cli, "GET", NULL, &problem, "/api/v2/checkpoints/%s", id);
     json_t *progress = NULL;
     const char *what = cp ? nc_checkpoint_under_way(cp, &progress) : NULL;
-    if (!cp && ((problem->code != NC_ERROR_UNREACHABLE && problem->code != NC_ERROR_TIMEOUT) || ++silent > NC_FOLLOW_SILENT_POLLS)) {
+    if (!cp &&
+        ((problem->code != NC_ERROR_UNREACHABLE && problem->code != NC_ERROR_TIMEOUT) || ++silent > NC_FOLLOW_SILENT_POLLS)) {
       g_propagate_error(error, g_steal_pointer(&problem));
       break;
     }

@@ -8,8 +8,8 @@
 #include <stdio.h>
 
 static const NcColumn nc_checkpoint_columns[] = {
-  { .title = "ID" },       { .title = "MACHINE", .shrink = true }, { .title = "CREATED" },
-  { .title = "STATE" },    { .title = "DATA", .right = true },     { .title = "STORED", .right = true },
+  { .title = "ID" },    { .title = "MACHINE", .shrink = true }, { .title = "CREATED" },
+  { .title = "STATE" }, { .title = "DATA", .right = true },     { .title = "STORED", .right = true },
 };
 
 static char *
@@ -26,7 +26,11 @@ nc_checkpoint_add_row(NcTable *table, json_t *cp)
   g_autofree char *data = nc_checkpoint_size(cp, "data_bytes"), *stored = nc_checkpoint_size(cp, "stored_bytes");
   const char *created = nc_json_string_or(cp, "created", "-");
   g_autofree char *when = g_strndup(created, 19); /* to the second */
-  const char *cells[] = { nc_json_string_or(cp, "id", "?"), nc_json_string_or(cp, "machine", "?"), when, nc_json_string_or(cp, "state", "?"), data,
+  const char *cells[] = { nc_json_string_or(cp, "id", "?"),
+                          nc_json_string_or(cp, "machine", "?"),
+                          when,
+                          nc_json_string_or(cp, "state", "?"),
+                          data,
                           stored };
   nc_table_add(table, cells);
 }
@@ -75,7 +79,8 @@ nc_checkpoint_print_activity(json_t *activity)
   g_autofree char *message = nc_text_clean(nc_json_string_or(json_object_get(activity, "error"), "message", ""));
   if (!json_is_object(activity))
     return;
-  nc_print_fact(nc_json_string_or(activity, "what", "activity"), "%s%s%s", nc_json_string_or(activity, "state", "?"), message[0] ? ": " : "", message);
+  nc_print_fact(nc_json_string_or(activity, "what", "activity"), "%s%s%s", nc_json_string_or(activity, "state", "?"),
+                message[0] ? ": " : "", message);
 }
 
 static void

@@ -52,9 +52,10 @@ nc_qemu_check_disks(NcQmp *qmp, const NcFreezable *disks, size_t count, uint64_t
     if (!json_is_object(inserted) || (nc_json_bool_or(inserted, "ro", false) && index < 0))
       continue;
     if (index < 0)
-      return nc_fail(error, NC_ERROR_UNSUITABLE,
-                     "QEMU has a disk that the machine file does not know (node %s, device %s): it could not be part of a checkpoint", node,
-                     nc_json_string_or(entry, "qdev", nc_json_string_or(entry, "device", "?")));
+      return nc_fail(
+          error, NC_ERROR_UNSUITABLE,
+          "QEMU has a disk that the machine file does not know (node %s, device %s): it could not be part of a checkpoint", node,
+          nc_json_string_or(entry, "qdev", nc_json_string_or(entry, "device", "?")));
     int64_t size = nc_json_int_or(json_object_get(inserted, "image"), "virtual-size", -1);
     if (size < 0)
       return nc_fail(error, NC_ERROR_QEMU, "QEMU does not say how large disk %s is", node);
@@ -62,7 +63,8 @@ nc_qemu_check_disks(NcQmp *qmp, const NcFreezable *disks, size_t count, uint64_t
     found++;
   }
   return found == count ||
-         nc_fail(error, NC_ERROR_UNSUITABLE, "QEMU has %zu of the machine's %zu disks: the rest could not be part of a checkpoint", found, count);
+         nc_fail(error, NC_ERROR_UNSUITABLE,
+                 "QEMU has %zu of the machine's %zu disks: the rest could not be part of a checkpoint", found, count);
 }
 
 bool
@@ -87,12 +89,14 @@ nc_set_drive(NcQmp *qmp, const char *device, const char *node, GError **error)
 bool
 nc_qemu_freeze(NcQmp *qmp, const NcFreezable *disk, unsigned index, GError **error)
 {
-  g_autofree char *old = nc_numbered(NC_NODE_OLD, index), *cow = nc_numbered(NC_NODE_COW, index), *snap = nc_numbered(NC_NODE_SNAP, index);
-  json_t *filter = json_pack("{s:s, s:s, s:s, s:s, s:s}", "driver", "copy-before-write", "node-name", cow, "file", disk->node, "target",
-                             old, "on-cbw-error", "break-snapshot");
+  g_autofree char *old = nc_numbered(NC_NODE_OLD, index), *cow = nc_numbered(NC_NODE_COW, index),
+                  *snap = nc_numbered(NC_NODE_SNAP, index);
+  json_t *filter = json_pack("{s:s, s:s, s:s, s:s, s:s}", "driver", "copy-before-write", "node-name", cow, "file", disk->node,
+                             "target", old, "on-cbw-error", "break-snapshot");
 
   return nc_qmp_do(qmp, "blockdev-add", filter, error) && nc_set_drive(qmp, disk->device, cow, error) &&
-         nc_qmp_do(qmp, "blockdev-add", json_pack("{s:s, s:s, s:s}", "driver", "snapshot-access", "node-name", snap, "file", cow), error);
+         nc_qmp_do(qmp, "blockdev-add", json_pack("{s:s, s:s, s:s}", "driver", "snapshot-access", "node-name", snap, "file", cow),
+                   error);
 }
 
 static bool
@@ -166,7 +170,8 @@ nc_qemu_wake_disks(NcQmp *qmp, const NcFreezable *disks, size_t count, const cha
 
   for (unsigned i = 0; ok && i < count; i++) {
     g_autofree char *id = nc_numbered(NC_EXPORT, i);
-    ok = nc_qmp_do(qmp, "block-export-add", json_pack("{s:s, s:s, s:s}", "type", "nbd", "id", id, "node-name", disks[i].node), error);
+    ok = nc_qmp_do(qmp, "block-export-add", json_pack("{s:s, s:s, s:s}", "type", "nbd", "id", id, "node-name", disks[i].node),
+                   error);
   }
   if (count)
     nc_unexport(qmp);

@@ -2,10 +2,10 @@
 /*
  * What a checkpoint asks of QEMU, by QMP: its disks as they are at one instant, and its migration set up for writing an image.
  *
- * A disk is frozen by a copy-before-write filter between the device and its image: what the guest overwrites is copied to a file of
- * ours first, and a snapshot-access node shows the disk as it was. The guest's writes go to its own image all the time, so nothing
- * is to be brought back afterwards, and a power cut finds nothing unusual. If our file is full, the guest's write goes on and
- * the snapshot is broken (reading it fails).
+ * A disk is frozen by a copy-before-write filter between the device and its image: what the guest overwrites is copied to a file
+ * of ours first, and a snapshot-access node shows the disk as it was. The guest's writes go to its own image all the time, so
+ * nothing is to be brought back afterwards, and a power cut finds nothing unusual. If our file is full, the guest's write goes on
+ * and the snapshot is broken (reading it fails).
  *
  * Everything of ours in a QEMU has a name that tells (NC_CHECKPOINT_MARK), so that nc_qemu_thaw() finds it also after a
  * restart of novacrond. All functions block for QEMU's answers. Errors: NC_ERROR_QEMU.
@@ -28,12 +28,13 @@ typedef struct {
  */
 bool nc_qemu_check_disks(NcQmp *qmp, const NcFreezable *disks, size_t count, uint64_t *ret_sizes, GError **error);
 
-/* Before the freeze (and after nc_qemu_wake_disks(), if that is needed): gives QEMU the file ${fd} for disk number ${index}, as long as the disk and empty. */
+/* Before the freeze (and after nc_qemu_wake_disks(), if that is needed): gives QEMU the file ${fd} for disk number ${index}, as
+ * long as the disk and empty. */
 bool nc_qemu_prepare_freeze(NcQmp *qmp, unsigned index, int fd, GError **error);
 /*
- * After an ordinary migration to our socket QEMU has let go of its images (they could be another one's now), and only `cont` takes them
- * back, with the guest running at once. This takes them back before that: exporting a node does, for whom the export is of no use
- * otherwise. ${path}: a socket for it.
+ * After an ordinary migration to our socket QEMU has let go of its images (they could be another one's now), and only `cont`
+ * takes them back, with the guest running at once. This takes them back before that: exporting a node does, for whom the export
+ * is of no use otherwise. ${path}: a socket for it.
  */
 bool nc_qemu_wake_disks(NcQmp *qmp, const NcFreezable *disks, size_t count, const char *path, GError **error);
 /* With the guest stopped: from here on the snapshot is the disk as it is now. */

@@ -183,7 +183,8 @@ nc_nbd_handshake(NcNbd *nbd, const char *name, GError **error)
 
   if (!nc_nbd_get(nbd, greeting, sizeof greeting, error))
     return false;
-  if (nc_be64(greeting) != NC_NBD_GREETING || nc_be64(greeting + 8) != NC_NBD_OPTION || !(nc_be16(greeting + 16) & NC_NBD_FIXED_NEWSTYLE))
+  if (nc_be64(greeting) != NC_NBD_GREETING || nc_be64(greeting + 8) != NC_NBD_OPTION ||
+      !(nc_be16(greeting + 16) & NC_NBD_FIXED_NEWSTYLE))
     return nc_nbd_nonsense(nbd, "this is no greeting", error);
   nc_store_be32(flags, NC_NBD_FIXED_NEWSTYLE | (nc_be16(greeting + 16) & NC_NBD_NO_ZEROES));
   if (!nc_nbd_put(nbd, flags, sizeof flags, error) || !nc_nbd_ask_extents(nbd, name, error))
@@ -328,7 +329,8 @@ nc_nbd_error_chunk(NcNbd *nbd, NcNbdReply *reply, uint32_t length, GError **erro
   uint16_t text = nc_be16(body + 4);
   const char *cause = g_strerror((int)(nc_be32(body) & 0x7fffffff));
   g_free(reply->problem);
-  reply->problem = text && text <= length - 6 ? g_strdup_printf("%.*s (%s)", text, (const char *)body + 6, cause) : g_strdup(cause);
+  reply->problem =
+      text && text <= length - 6 ? g_strdup_printf("%.*s (%s)", text, (const char *)body + 6, cause) : g_strdup(cause);
   return true;
 }
 
@@ -406,8 +408,9 @@ static bool
 nc_nbd_is_inside(const NcNbd *nbd, uint64_t offset, uint32_t length, GError **error)
 {
   return (length > 0 && length <= NC_NBD_REQUEST_MAX && offset <= nbd->size && length <= nbd->size - offset) ||
-         nc_fail(error, NC_ERROR_INVALID, "%u bytes at %" G_GUINT64_FORMAT " are not inside a disk of %" G_GUINT64_FORMAT " bytes", length,
-                 offset, nbd->size);
+         nc_fail(error, NC_ERROR_INVALID,
+                 "%u bytes at %" G_GUINT64_FORMAT " are not inside a disk of %" G_GUINT64_FORMAT " bytes", length, offset,
+                 nbd->size);
 }
 
 bool

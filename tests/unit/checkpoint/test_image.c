@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * A stream through the sandboxed checkpointer into a store and back: byte for byte; what is damaged on the way is found and named.
- * The stream is made here, in QEMU's format (two RAM blocks, device state, a description).
+ * A stream through the sandboxed checkpointer into a store and back: byte for byte; what is damaged on the way is found and
+ * named. The stream is made here, in QEMU's format (two RAM blocks, device state, a description).
  */
 #include "base/io.h"
 #include "checkpoint/capture.h"
@@ -128,7 +128,9 @@ static bool
 save(NcPageStore *store, const char *name, const GByteArray *stream, NcPutsTotals *ret_totals, GError **error)
 {
   static const gint go_on = 0;
-  const NcMoverProgram program = { .binary = g_getenv("NC_CHECKPOINTER"), .uid = getuid() ? getuid() : 65534, .gid = getuid() ? getgid() : 65534 };
+  const NcMoverProgram program = { .binary = g_getenv("NC_CHECKPOINTER"),
+                                   .uid = getuid() ? getuid() : 65534,
+                                   .gid = getuid() ? getgid() : 65534 };
   uint64_t progress = 0;
   unsigned first_pages = 0;
   int pair[2];
@@ -281,7 +283,8 @@ test_damage_is_named(void)
     }
     damaged++;
     g_assert_null(back);
-    g_assert_true(!text || strstr(text, "memory ram0") || strstr(text, "memory pc.bios") || strstr(text, "devices") || strstr(text, "what is where"));
+    g_assert_true(!text || strstr(text, "memory ram0") || strstr(text, "memory pc.bios") || strstr(text, "devices") ||
+                  strstr(text, "what is where"));
   }
   g_assert_cmpuint(damaged, >, 10);
   g_assert_true(g_file_set_contents(pack, content, (gssize)length, NULL));
@@ -290,8 +293,14 @@ test_damage_is_named(void)
 static void
 test_header_nonsense(void)
 {
-  static const char *const cases[] = { "", "NCCP", "NCCP\0\1\0\0\0\0\0\1", "XXCP\0\1\0\0\0\0\0\1{}", "NCCP\0\2\0\0\0\0\0\1{}",
-                                       "NCCP\0\1\0\0\xff\xff\xff\xff{}", "NCCP\0\1\0\0\0\0\0\1[]", "NCCP\0\1\0\0\0\0\0\1{" };
+  static const char *const cases[] = { "",
+                                       "NCCP",
+                                       "NCCP\0\1\0\0\0\0\0\1",
+                                       "XXCP\0\1\0\0\0\0\0\1{}",
+                                       "NCCP\0\2\0\0\0\0\0\1{}",
+                                       "NCCP\0\1\0\0\xff\xff\xff\xff{}",
+                                       "NCCP\0\1\0\0\0\0\0\1[]",
+                                       "NCCP\0\1\0\0\0\0\0\1{" };
   const size_t lengths[] = { 0, 4, 12, 14, 14, 14, 14, 13 };
   for (size_t i = 0; i < G_N_ELEMENTS(cases); i++) {
     g_autoptr(GError) error = NULL;

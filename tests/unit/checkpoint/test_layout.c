@@ -126,13 +126,13 @@ test_layout_nonsense(void)
   static const uint8_t cases[][24] = {
     { 0 }, /* no such step */
     { 9, 1 },
-    { NC_STEP_BLOCKS, 0 },                                                                      /* nothing */
-    { NC_STEP_BLOCKS, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 1 },                /* 2^64 - 1 of them */
-    { NC_STEP_INLINE, 0x81, 4 },                                                                /* 513 bytes */
-    { NC_STEP_PAGES, 1, ZERO, 0, 0 },                                                           /* pages that are zeros */
-    { NC_STEP_DISK, 1, PAGE, 0, 0 },                                                            /* a disk with QEMU's flags */
-    { NC_STEP_PAGES, 1, PAGE, 0x80, 0x20, 0 },                                                  /* block 4096 */
-    { NC_STEP_PAGES, 1, PAGE, 0, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 1 },     /* page 2^64 - 1 */
+    { NC_STEP_BLOCKS, 0 },                                                                  /* nothing */
+    { NC_STEP_BLOCKS, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 1 },            /* 2^64 - 1 of them */
+    { NC_STEP_INLINE, 0x81, 4 },                                                            /* 513 bytes */
+    { NC_STEP_PAGES, 1, ZERO, 0, 0 },                                                       /* pages that are zeros */
+    { NC_STEP_DISK, 1, PAGE, 0, 0 },                                                        /* a disk with QEMU's flags */
+    { NC_STEP_PAGES, 1, PAGE, 0x80, 0x20, 0 },                                              /* block 4096 */
+    { NC_STEP_PAGES, 1, PAGE, 0, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 1 }, /* page 2^64 - 1 */
   };
   for (size_t i = 0; i < G_N_ELEMENTS(cases); i++) {
     g_autoptr(GError) error = NULL;

@@ -184,18 +184,18 @@ test_nonsense(void)
     uint32_t length;
     uint64_t offset;
   } cases[] = {
-    { true, true, 1, 2, 8 + 1024, 4096 },             /* another request's */
-    { true, true, 1, 1, 8 + 1025, 4096 },             /* one byte too much */
-    { true, true, 1, 1, 8 + 1024, 4095 },             /* before what was asked for */
-    { true, true, 1, 1, 8 + 1024, 4097 },             /* beyond it */
+    { true, true, 1, 2, 8 + 1024, 4096 }, /* another request's */
+    { true, true, 1, 1, 8 + 1025, 4096 }, /* one byte too much */
+    { true, true, 1, 1, 8 + 1024, 4095 }, /* before what was asked for */
+    { true, true, 1, 1, 8 + 1024, 4097 }, /* beyond it */
     { true, true, 1, 1, 8 + 1024, UINT64_MAX - 100 },
-    { true, true, 1, 1, 8 + 1023, 4096 },             /* and no more comes */
+    { true, true, 1, 1, 8 + 1023, 4096 }, /* and no more comes */
     { true, true, 1, 1, 7, 4096 },
     { true, true, 2, 1, 13, 4096 },
     { true, true, 0, 1, 1, 4096 },
     { true, true, 3, 1, 8, 4096 },
     { true, true, 0x8001, 1, UINT32_MAX, 4096 },
-    { false, true, 1, 1, 8 + 1024, 4096 },            /* structured, though that was refused */
+    { false, true, 1, 1, 8 + 1024, 4096 }, /* structured, though that was refused */
   };
   uint8_t data[1024];
 
