@@ -57,7 +57,7 @@ def row(name):
     link, rtt_ms, load = ROWS[name]
     runs = []
     with Cluster(**link) as c:
-        c.boot(spec=guest_spec(memory_mib=192, **load))
+        c.boot(spec=guest_spec(memory_mib=256, **load))
         c.watch_heartbeat(VM)
         here = c.a
         for promise_ms in PROMISES_MS:
