@@ -13,7 +13,7 @@
 
 #define NC_NBD_SOCKET "nbd.sock" /* machine_check.c keeps the name for us */
 #define NC_DISKS_ACCEPT_MS 10000
-#define NC_DISKS_POLL_US 200000
+#define NC_DISKS_POLL_US 100000 /* how long memory may wait for nothing */
 #define NC_DISKS_END_US 10000000 /* the guest stands still: what is left is a part of the pause, or too much */
 #define NC_DISKS_END_POLL_US 2000
 /* A mirror that does not come nearer in so long needs help, if what is left would be more than a part of the pause. */
