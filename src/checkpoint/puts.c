@@ -7,7 +7,7 @@
 #include <unistd.h>
 
 #define NC_PUTS_THREADS 2
-#define NC_PUTS_NICE 10 /* half a dozen such threads leave a guest's processor most of a core */
+#define NC_PUTS_NICE 5 /* a third of the time that a guest's processor gets on the same core */
 #define NC_BATCH_BYTES (512u << 10)
 #define NC_BATCH_BLOCKS 128u
 

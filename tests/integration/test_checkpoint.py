@@ -103,6 +103,15 @@ def console(node, vm):
     return os.path.join(node.machine_dir(vm), "console.log")
 
 
+def use_store(cluster, node, name, budget_mib=0):
+    """A store of its own: what is done to it is done to no other test's."""
+    node.stop()
+    node.settings.update(store_dir=os.path.join(cluster.bed.dir, name), store_budget_mib=str(budget_mib))
+    node.write_config()
+    node.start()
+    return node.settings["store_dir"]
+
+
 def guest_is_well(node, vm, after=0):
     """The guest has checked its memory since ${after} bytes of its console and found no error."""
     def checked():
@@ -321,13 +330,14 @@ def test_what_can_not_be_is_refused_and_changes_nothing(cluster):
 
 
 def test_a_damaged_checkpoint_names_what_is_lost_and_is_not_restored(cluster):
-    node, vm = cluster.a, "hurt"
-    disk = boot(cluster, vm)
+    node, vm = cluster.b, "hurt"
+    store = use_store(cluster, node, "hurt-store")
+    disk = boot(cluster, vm, node=node)
     guest_write(node, vm, 0x5a, 0, 4)
     cp = create(node, vm)
     node.stop()
     # In the middle of the largest pack: that is memory.
-    pack = max((f for f in glob.glob(os.path.join(node.data_dir, "store", "**"), recursive=True) if os.path.isfile(f)), key=os.path.getsize)
+    pack = max((f for f in glob.glob(os.path.join(store, "**"), recursive=True) if os.path.isfile(f)), key=os.path.getsize)
     with open(pack, "r+b") as f:
         f.seek(os.path.getsize(pack) // 2)
         byte = f.read(1)
@@ -344,7 +354,6 @@ def test_a_damaged_checkpoint_names_what_is_lost_and_is_not_restored(cluster):
         f.seek(os.path.getsize(pack) // 2)
         f.write(byte)
     # Whole again, in a store that can only be read.
-    store = os.path.join(node.data_dir, "store")
     node.stop()
     subprocess.run(["mount", "--bind", store, store], check=True)
     subprocess.run(["mount", "-o", "remount,ro,bind", store], check=True)
@@ -365,10 +374,7 @@ def test_a_damaged_checkpoint_names_what_is_lost_and_is_not_restored(cluster):
 def test_a_full_store_costs_the_checkpoint_only(cluster):
     node, vm = cluster.b, "full"
     boot(cluster, vm, node=node)
-    node.stop()
-    node.settings["store_budget_mib"] = "4"
-    node.write_config()
-    node.start()
+    use_store(cluster, node, "full-store", budget_mib=4)
     cp = settle(node, node.call("checkpoint.create", name=vm)["id"])
     assert cp["state"] == "failed" and cp["error"]["code"] == "resource", cp
     assert nothing_of_ours_is_left(node, vm)
