@@ -27,6 +27,9 @@
  * itself. */
 #define NC_MOVER_REST_US 1000
 
+/* Of the stream's beginning every page goes into a shadow that will be kept (source.c). */
+#define NC_MOVER_KEEP_FIRST_BYTES (64u << 20)
+
 /* The reader waits this long for more before it sends a batch smaller than this. */
 #define NC_MOVER_COALESCE_MS 1
 #define NC_MOVER_COALESCE_BYTES (64u << 10)

@@ -56,6 +56,16 @@ nc_source_outbox(NcSource *s)
   return s->outbox;
 }
 
+/*
+ * What link this is will be known after half a second. A slow one has taken little by then, but for the way back that is all
+ * that would be missing; on a fast one copying so much is lost in the noise.
+ */
+static bool
+nc_source_keeps_beginning(const NcSource *s, const NcRawBatch *batch)
+{
+  return s->mover->shadow_is_kept && batch->offset < NC_MOVER_KEEP_FIRST_BYTES;
+}
+
 /* Which of the batch's pages the destination has already, or a version of. */
 static void
 nc_source_plan(NcSource *s, NcRawBatch *batch)
@@ -64,7 +74,7 @@ nc_source_plan(NcSource *s, NcRawBatch *batch)
     return;
   if (nc_outbox_history_failed(s->outbox))
     nc_history_forget(s->history);
-  nc_history_set_eager(s->history, nc_outbox_link_is_scarce(s->outbox));
+  nc_history_set_eager(s->history, nc_outbox_link_is_scarce(s->outbox) || nc_source_keeps_beginning(s, batch));
   for (size_t i = nc_history_block_count(s->history); i < nc_stream_parser_block_count(s->parser); i++)
     nc_history_add_block(s->history, nc_stream_parser_block(s->parser, i)->used_length);
   batch->plan = nc_plan_new();
@@ -265,6 +275,9 @@ nc_source_run(void *argument)
 {
   NcSource *s = argument;
   bool waited = false; /* for more, with this batch */
+
+  if (s->history && s->mover->kept_frames > 0)
+    nc_history_begin_kept(s->history, s->mover->kept_frames);
 
   for (;;) {
     nc_source_grant_behind_package(s);
