@@ -14,7 +14,7 @@ RANDOM_BYTES = b"\x5a\xa5" * 32
 
 
 def make(**words):
-    c = Cluster(rate="100mbit", delay="10ms", kept_shadow_mib="1024")
+    c = Cluster(rate="100mbit", delay="10ms", gates=True, kept_shadow_mib="1024")
     c.boot(spec=guest_spec(VM, memory_mib=192, fill=64, pattern="sparse", **words))
     return c
 
