@@ -156,6 +156,11 @@ static const NcKey nc_keys[] = {
   NUMBER(shadow_mib, "1048576", 0, 1 << 22, "MiB",
          "Most memory of each migration's shadow, which makes pages that are sent again cheap; never more than the "
          "machine has, nor than half of what is free. 0: no shadow."),
+  NUMBER(kept_shadow_mib, "4096", 0, 1 << 22, "MiB",
+         "Most disk space in data_dir for the shadows of migrations that have completed, which make a machine's way back cheap if the "
+         "other node has kept its own, too. The oldest go first, and none is kept that would leave less than 1 GiB free. They hold "
+         "what is in the machines' memory; with store_key_file they are not written to disk but kept in memory. 0: none is kept."),
+  NUMBER(kept_shadow_hours, "24", 1, 8760, "hours", "How long each of them is kept."),
   { "bandwidth_total", NC_KEY_INT64, AT(bandwidth_total), "0", "bytes per second", 0, INT64_C(1000000000000), true,
     NULL, NULL,
     "On the wire, for all migrations that leave this node together; divided among them by their class of service. 0: "

@@ -27,6 +27,7 @@ typedef struct {
   NcAudit *audit;
   NcMachines *machines;
   NcBandwidth *bandwidth;
+  NcKeptShadows *kept_shadows;
   NcMigrationsDeps deps;
   NcMigrations *migrations;
   NcRollbacks *rollbacks;
@@ -201,8 +202,10 @@ nc_daemon_load(NcDaemon *d, GError **error)
   if (!(d->machines = nc_machines_new(d->config, d->journal, error)))
     return false;
   d->bandwidth = nc_bandwidth_new(d->config);
+  d->kept_shadows = nc_kept_shadows_new(d->config);
   d->deps = (NcMigrationsDeps){
-    .config = d->config, .journal = d->journal, .machines = d->machines, .nodes = d->nodes, .bandwidth = d->bandwidth, .audit = d->audit
+    .config = d->config, .journal = d->journal, .machines = d->machines, .nodes = d->nodes, .bandwidth = d->bandwidth, .audit = d->audit,
+    .kept_shadows = d->kept_shadows
   };
   d->migrations = nc_migrations_new(&d->deps);
   nc_daemon_open_store(d);
@@ -224,6 +227,7 @@ nc_daemon_unload(NcDaemon *d)
   nc_checkpoints_free(d->checkpoints);
   nc_page_store_close(d->store);
   nc_migrations_free(d->migrations);
+  nc_kept_shadows_free(d->kept_shadows);
   nc_bandwidth_free(d->bandwidth);
   nc_machines_free(d->machines);
   if (d->audit)

@@ -7,6 +7,7 @@
 #include "agent/destination_disks.h"
 #include "agent/liveness.h"
 #include "agent/spare_monitor.h"
+#include "agent/warm_return.h"
 #include "base/fault.h"
 #include "base/ident.h"
 #include "base/log.h"
@@ -231,6 +232,7 @@ nc_destination_done(NcDestination *d)
 
   nc_migration_step(m, NC_EV_DONE, NULL);
   nc_destination_end_mover(m);
+  nc_warm_return_keep(m);
   if (qmp)
     nc_spare_monitor_end(qmp);
   nc_machine_lease_end(g_steal_pointer(&m->lease), NC_LEASE_ARRIVED);

@@ -4,6 +4,7 @@
 #include "agent/destination_disks.h"
 #include "agent/shadow_budget.h"
 #include "agent/spare_monitor.h"
+#include "agent/warm_return.h"
 #include "base/bytes.h"
 #include "base/fault.h"
 #include "base/ident.h"
@@ -23,6 +24,16 @@ nc_destination_shadow_frames(NcMigration *m, json_t *request)
   uint64_t reserved = nc_machines_reserved_bytes(m->deps->machines);
 
   return (uint32_t)MIN((uint64_t)MAX(offered, 0), nc_shadow_budget(m->deps->config, machine, reserved));
+}
+
+/* The new movers of a recovery (mig_recover) begin anew, and end with pages that nobody could use. */
+static bool
+nc_destination_give_shadow(NcMigration *m, json_t *request, uint32_t frames, bool *ret_kept, GError **error)
+{
+  if (g_str_equal(nc_json_string_or(request, "type", ""), "mig_prepare"))
+    return nc_warm_return_answer(m, request, frames, ret_kept, error);
+  nc_warm_return_forget(m);
+  return nc_mover_process_send_shadow(m->mover, frames, -1, 0, error);
 }
 
 bool
@@ -51,9 +62,10 @@ nc_destination_start_mover(NcMigration *m, json_t *request, GError **error)
     m->mover = mover;
   }
   uint32_t frames = nc_destination_shadow_frames(m, request);
-  return nc_mover_process_send_shadow(mover, frames, error) &&
-         nc_migration_tell(m, json_pack("{s:s, s:s, s:I, s:o}", "type", "mig_accepted", "migration", m->id, "shadow_frames", (json_int_t)frames,
-                                        "disks", nc_destination_disk_verdicts(request)),
+  bool kept = false;
+  return nc_destination_give_shadow(m, request, frames, &kept, error) &&
+         nc_migration_tell(m, json_pack("{s:s, s:s, s:I, s:o, s:b}", "type", "mig_accepted", "migration", m->id, "shadow_frames", (json_int_t)frames,
+                                        "disks", nc_destination_disk_verdicts(request), "kept_shadow", kept),
                            error);
 }
 

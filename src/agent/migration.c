@@ -3,6 +3,7 @@
 #include "agent/hooks.h"
 #include "base/fault.h"
 #include "base/ident.h"
+#include "base/io.h"
 #include "base/log.h"
 
 #include <string.h>
@@ -18,6 +19,7 @@ nc_migration_new(const NcMigrationsDeps *deps, bool is_source, const char *id, c
   m->peer = g_strdup(peer);
   m->is_source = is_source;
   m->epoch = epoch;
+  m->shadow_fd = -1;
   m->inbox = nc_inbox_new();
   m->state = is_source ? NC_S_PREPARING : NC_D_RECEIVING;
   g_mutex_init(&m->lock);
@@ -42,6 +44,7 @@ nc_migration_free(NcMigration *m)
   nc_migration_release_bandwidth(m);
   nc_migration_drop_link(m);
   nc_mover_process_free(m->mover);
+  nc_fd_clear(&m->shadow_fd);
   nc_keeper_free(m->keeper);
   if (m->lease) { /* novacrond stops: the next one takes it up again */
     nc_machine_lease_set_event_func(m->lease, NULL, NULL);

@@ -33,6 +33,7 @@ typedef struct {
   NcHandoffState state;
   NcMachineLease *lease;
   NcMoverProcess *mover;
+  int shadow_fd;          /* what its shadow is in, for warm_return.h; -1 */
   NcKeeper *keeper;     /* source, after a restart: taken back from QEMU, drained */
   GThread *link_reader; /* source: reads ${link}, which it then owns */
 

@@ -7,9 +7,11 @@
  *   source -> destination
  *   mig_probe    {vm}                        which epoch do you know?
  *   mig_prepare  {migration, vm, running, epoch, spec, psk, streams,
- *                 compression, pause_budget_ms, max_downtime_ms, path_timeout_ms, shadow_frames, postcopy, disks}
+ *                 compression, pause_budget_ms, max_downtime_ms, path_timeout_ms, shadow_frames, postcopy, disks,
+ *                 kept_shadow}
  *                                            postcopy: it may become one, so both QEMUs get ready for it;
- *                                            disks: that may have to be copied (disk_offer.h)
+ *                                            disks: that may have to be copied (disk_offer.h);
+ *                                            kept_shadow: {migration, sha256} of the way here, if it was kept (warm_return.h)
  *   mig_abort    {migration, error}          before release: throw it away
  *   mig_query    {migration, vm, epoch, wire}
  *                                            what became of it? As first message of a session: from then on it is that
@@ -22,9 +24,10 @@
  *   destination -> source
  *   mig_probed   {epoch, right, paths, postcopy}
  *                                            postcopy: QEMUs there can wait for pages; paths: where movers may connect to, "" for where the agent is
- *   mig_accepted {migration, shadow_frames, disks}
+ *   mig_accepted {migration, shadow_frames, disks, kept_shadow}
  *                                            INCOMING(epoch) is durable, the mover takes connections, QEMU is
- *                                            being started; disks: {name, copied} of each that was offered
+ *                                            being started; disks: {name, copied} of each that was offered;
+ *                                            kept_shadow: the one offered is here, too, and in use
  *   mig_prepared {migration}                 QEMU waits for its mover
  *   mig_refused  {migration, error}          REFUSED(epoch) is durable
  *   mig_started  {migration, epoch, resume_us, sha256, stream_bytes, postcopy, broken}

@@ -215,6 +215,7 @@ nc_migrations_new_record(NcMigrations *ms, const char *id, const NcMigrationRequ
   json_object_set_new(record, "algorithm", json_string(nc_algorithm_name(r->algorithm)));
   json_object_set_new(record, "postcopy", json_false());
   json_object_set_new(record, "free_page_hints", json_null());
+  json_object_set_new(record, "kept_shadow", json_null());
   json_object_set_new(record, "retry_attempts", json_integer((json_int_t)r->retry_attempts));
   json_object_set_new(record, "attempt", json_integer(1));
   json_object_set_new(record, "attempts", json_array());

@@ -13,6 +13,7 @@
 #include "agent/audit.h"
 #include "agent/bandwidth.h"
 #include "agent/config.h"
+#include "agent/kept_shadows.h"
 #include "agent/machines.h"
 #include "agent/nodes.h"
 #include "crypto/peer.h"
@@ -28,6 +29,7 @@ typedef struct {
   NcNodes *nodes;
   NcBandwidth *bandwidth;
   NcAudit *audit;
+  NcKeptShadows *kept_shadows;
 } NcMigrationsDeps;
 
 NcMigrations *nc_migrations_new(const NcMigrationsDeps *deps);

@@ -12,6 +12,7 @@
  */
 #include "agent/source_migration.h"
 #include "agent/source_retry.h"
+#include "agent/warm_return.h"
 #include "base/fault.h"
 #include "base/ident.h"
 #include "base/log.h"
@@ -262,6 +263,7 @@ nc_source_complete(NcSource *s)
   if (ending)
     nc_source_await_mover_end(s);
   nc_source_end_mover(s);
+  nc_warm_return_keep(m);
   g_clear_pointer(&s->keeper, nc_keeper_free);
   nc_fault_point("source-after-end");
   bool told = nc_migration_tell(m, json_pack("{s:s, s:s}", "type", "mig_finished", "migration", m->id), NULL);

@@ -10,6 +10,7 @@
  * noticed the break can't (reference, section 5.6).
  */
 #include "agent/source_migration.h"
+#include "agent/warm_return.h"
 #include "base/bytes.h"
 #include "base/fault.h"
 #include "base/ident.h"
@@ -217,7 +218,8 @@ nc_source_on_accepted(NcSource *s, json_t *message)
 
   if (!s->recovering || !s->m->mover)
     return;
-  if (nc_mover_process_send_shadow(s->m->mover, (uint32_t)agreed, &error))
+  nc_warm_return_forget(s->m);
+  if (nc_mover_process_send_shadow(s->m->mover, (uint32_t)agreed, -1, 0, &error))
     nc_source_path_dial(s->path);
   else
     nc_source_recovery_failed(s, error);

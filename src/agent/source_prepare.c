@@ -5,6 +5,7 @@
  */
 #include "agent/source_migration.h"
 #include "agent/shadow_budget.h"
+#include "agent/warm_return.h"
 #include "base/bytes.h"
 #include "base/fault.h"
 #include "base/ident.h"
@@ -160,14 +161,15 @@ nc_source_ask_to_prepare(NcSource *s, const uint8_t psk[NC_MIG_PSK_BYTES], GErro
   NcMigration *m = s->m;
   g_autofree char *hex = nc_hex_encode(psk, NC_MIG_PSK_BYTES);
   uint32_t frames = nc_source_shadow_frames(s);
-  json_t *request =
+  nc_autojson json_t *request =
       json_pack("{s:s, s:s, s:s, s:b, s:I, s:O, s:s, s:i, s:s, s:i, s:i, s:i, s:I, s:b}", "type", "mig_prepare", "migration", m->id, "vm", m->vm,
                 "running", s->was_running, "epoch", (json_int_t)m->epoch, "spec", nc_machine_lease_spec(m->lease), "psk", hex, "streams", s->streams,
                 "compression", s->compression, "pause_budget_ms", s->max_downtime_ms, "max_downtime_ms", s->max_downtime_ms, "path_timeout_ms",
                 m->deps->config->path_timeout_ms, "shadow_frames", (json_int_t)frames, "postcopy", s->postcopy);
   if (s->disks)
     json_object_set_new(request, "disks", nc_source_disks_offer(s->disks));
-  if (!nc_source_send(s, request, error))
+  nc_warm_return_offer(m, request);
+  if (!nc_source_send(s, json_incref(request), error))
     return false;
   nc_autojson json_t *answer = nc_source_expect(s, "mig_accepted", m->deps->config->prepare_timeout_ms, error);
   if (!answer)
@@ -176,7 +178,7 @@ nc_source_ask_to_prepare(NcSource *s, const uint8_t psk[NC_MIG_PSK_BYTES], GErro
     g_clear_pointer(&s->disks, nc_source_disks_free);
   int64_t agreed = CLAMP(nc_json_int_or(answer, "shadow_frames", 0), 0, (int64_t)frames);
   nc_migration_set(m, "shadow_bytes", json_integer(agreed * NC_SHADOW_PAGE_BYTES));
-  return nc_mover_process_send_shadow(m->mover, (uint32_t)agreed, error);
+  return nc_warm_return_begin(m, request, answer, (uint32_t)agreed, error);
 }
 
 int

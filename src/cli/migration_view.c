@@ -195,6 +195,11 @@ nc_migration_print_summary(json_t *migration)
   nc_print_fact("memory", "%s in %d rounds", ram, (int)nc_number_or(migration, "rounds", 0));
   if (nc_json_bool_or(migration, "free_page_hints", false))
     nc_print_fact("free pages", "not sent, as far as the guest named them in time");
+  json_t *kept = json_object_get(migration, "kept_shadow");
+  if (nc_json_bool_or(kept, "used", false)) {
+    g_autofree char *bytes = nc_format_bytes((int64_t)nc_number_or(kept, "bytes", 0));
+    nc_print_fact("warm return", "%s of pages were kept by both sides since the way here", bytes);
+  }
   if (nc_has_number(migration, "ratio"))
     nc_print_fact("wire", "%s (QEMU's stream shrunk to 1/%.1f)", wire, nc_number_or(migration, "ratio", 0));
   else

@@ -181,14 +181,16 @@ static bool
 nc_control_shadow(NcControl *c, json_t *message, int *fd, GError **error)
 {
   NcMover *m = &c->mover;
-  int64_t frames;
+  int64_t frames, kept = nc_json_int_or(message, "kept", 0);
 
   if (!nc_json_int(message, "frames", 1, NC_SHADOW_FRAMES_MAX, &frames, error))
     return false;
   for (unsigned i = 0; i < NC_MOVER_MAX_STREAMS; i++)
     if (m->links[i] || c->has_qemu || m->shadow)
       return nc_fail(error, NC_ERROR_CONFLICT, "shadow given twice, or too late");
-  m->shadow = nc_shadow_new(-1, (uint32_t)frames, error);
+  m->shadow = nc_shadow_new(*fd, (uint32_t)frames, error);
+  m->shadow_is_kept = *fd >= 0;
+  m->kept_frames = *fd >= 0 ? (uint32_t)CLAMP(kept, 0, frames) : 0;
   return m->shadow != NULL;
 }
 

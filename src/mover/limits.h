@@ -27,6 +27,10 @@
  * itself. */
 #define NC_MOVER_REST_US 1000
 
+/* So much of the stream goes into a shadow that will be kept, in any case (source.c): its beginning, and per second since. */
+#define NC_MOVER_KEEP_FIRST_BYTES (64u << 20)
+#define NC_MOVER_KEEP_BYTES_PER_S (192u << 20)
+
 /* The reader waits this long for more before it sends a batch smaller than this. */
 #define NC_MOVER_COALESCE_MS 1
 #define NC_MOVER_COALESCE_BYTES (64u << 10)

@@ -182,6 +182,8 @@ typedef struct NcMover {
   NcDiskSource *disk_source; /* idle unless disks are copied, like disk_sink */
   NcDiskSink *disk_sink;
   NcShadow *shadow; /* NULL: pages are not kept. The reader's or the writer's */
+  uint32_t kept_frames;  /* of it, from an earlier migration of this machine; told to the source */
+  bool shadow_is_kept;   /* novacrond will keep it for the way back */
 } NcMover;
 
 /* "source" or "destination": ours, and the other one's. */

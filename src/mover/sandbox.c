@@ -137,6 +137,7 @@ static const int nc_sandbox_calls[] = {
   SCMP_SYS(getpeername),
   SCMP_SYS(getsockname),
   SCMP_SYS(fstat),
+  SCMP_SYS(ftruncate), /* the shadow's file */
   /* malloc, and the stacks of threads (mmap and mprotect: below) */
   SCMP_SYS(brk),
   SCMP_SYS(munmap),

@@ -33,6 +33,7 @@ struct NcSource {
   bool postcopy; /* the package is complete; it was told */
   bool brief;    /* a guest may wait for what is read */
   bool is_counted; /* how often pages were sent before the package: nothing is added any more */
+  int64_t started_us;      /* monotonic */
   int64_t silent_since_us; /* while a grant is wanted; 0: not silent */
 };
 
@@ -56,6 +57,18 @@ nc_source_outbox(NcSource *s)
   return s->outbox;
 }
 
+/*
+ * A shadow for the way back is worth as much as it holds of the machine. Copying each page costs a microsecond or two: nothing,
+ * if pages come slowly, whatever it is that they wait for; where they come fast, a part of a processor, and those are what is scarce
+ * then. The beginning is kept in any case: how fast this is will be known after it.
+ */
+static bool
+nc_source_keeps_all(const NcSource *s, const NcRawBatch *batch)
+{
+  double seconds = (double)(nc_mono_us() - s->started_us) / 1e6;
+  return s->mover->shadow_is_kept && batch->offset < NC_MOVER_KEEP_FIRST_BYTES + (uint64_t)(seconds * NC_MOVER_KEEP_BYTES_PER_S);
+}
+
 /* Which of the batch's pages the destination has already, or a version of. */
 static void
 nc_source_plan(NcSource *s, NcRawBatch *batch)
@@ -64,7 +77,7 @@ nc_source_plan(NcSource *s, NcRawBatch *batch)
     return;
   if (nc_outbox_history_failed(s->outbox))
     nc_history_forget(s->history);
-  nc_history_set_eager(s->history, nc_outbox_link_is_scarce(s->outbox));
+  nc_history_set_eager(s->history, nc_outbox_link_is_scarce(s->outbox) || nc_source_keeps_all(s, batch));
   for (size_t i = nc_history_block_count(s->history); i < nc_stream_parser_block_count(s->parser); i++)
     nc_history_add_block(s->history, nc_stream_parser_block(s->parser, i)->used_length);
   batch->plan = nc_plan_new();
@@ -265,6 +278,10 @@ nc_source_run(void *argument)
 {
   NcSource *s = argument;
   bool waited = false; /* for more, with this batch */
+
+  s->started_us = nc_mono_us();
+  if (s->history && s->mover->kept_frames > 0)
+    nc_history_begin_kept(s->history, s->mover->kept_frames);
 
   for (;;) {
     nc_source_grant_behind_package(s);

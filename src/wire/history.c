@@ -10,6 +10,10 @@
 #define NC_HISTORY_HEAT_MAX 15u
 /* Frames looked at for one that may be taken; then the page goes without. */
 #define NC_HISTORY_SEARCH 64u
+/* Pages in a row that match no kept frame, after which none is looked for by its place. */
+#define NC_HISTORY_MISSED_MAX 8u
+/* Kept frames looked at beyond where a page is expected: pages between may have become zero. */
+#define NC_HISTORY_AHEAD 2u
 
 /* A page of the machine. All zero at first, so that those that are never sent cost no memory. */
 typedef struct {
@@ -28,11 +32,17 @@ struct NcHistory {
   bool eager;
 
   GArray *blocks;    /* of NcHistoryBlock, by the parser's index */
-  GPtrArray *owners; /* NcHistoryPage*: whose is each frame that was given out so far */
+  GPtrArray *owners; /* NcHistoryPage*: whose is each frame that was given out so far; NULL: kept, and nobody's yet */
   GArray *chances;   /* of uint8_t, likewise */
   uint32_t hand;     /* of the clock */
   uint32_t *by_hash; /* frame + 1 by hash; 0: none. A hint: the frame may hold something else by now */
   uint32_t hash_mask;
+
+  /* Kept frames were filled in the order in which pages were sent, and that was much the order in which they come now. */
+  uint32_t kept;   /* so many there were; 0: none, or forgotten */
+  uint32_t next;   /* the frame behind the last that was adopted */
+  uint32_t missed; /* pages since then that had no frame and found none */
+  uint32_t stale;  /* below it no frame is looked at that the stream has passed without adopting it */
 };
 
 NcPlan *
@@ -100,14 +110,24 @@ nc_history_set_eager(NcHistory *h, bool eager)
   h->eager = eager;
 }
 
+/* Takes ${frame} from whoever has it. */
+static void
+nc_history_disown(NcHistory *h, uint32_t frame)
+{
+  NcHistoryPage *owner = h->owners->pdata[frame];
+  if (owner)
+    owner->frame_plus_1 = 0;
+  h->owners->pdata[frame] = NULL;
+}
+
 void
 nc_history_forget(NcHistory *h)
 {
   for (guint i = 0; i < h->owners->len; i++)
-    ((NcHistoryPage *)h->owners->pdata[i])->frame_plus_1 = 0;
+    nc_history_disown(h, i);
   g_ptr_array_set_size(h->owners, 0);
   g_array_set_size(h->chances, 0);
-  h->hand = 0;
+  h->hand = h->kept = h->next = h->missed = h->stale = 0;
   memset(h->by_hash, 0, ((size_t)h->hash_mask + 1) * sizeof *h->by_hash);
 }
 
@@ -165,7 +185,21 @@ nc_history_take_frame(NcHistory *h, NcHistoryPage *page)
       (*chances)--;
       continue;
     }
-    ((NcHistoryPage *)h->owners->pdata[frame])->frame_plus_1 = 0;
+    nc_history_disown(h, frame);
+    h->owners->pdata[frame] = page;
+    return frame;
+  }
+  return NC_NO_FRAME;
+}
+
+/* A kept frame that pages have passed by without adopting it: what was in it has changed. */
+static uint32_t
+nc_history_take_stale(NcHistory *h, NcHistoryPage *page)
+{
+  while (h->stale < MIN(h->next, h->kept)) {
+    uint32_t frame = h->stale++;
+    if (h->owners->pdata[frame])
+      continue;
     h->owners->pdata[frame] = page;
     return frame;
   }
@@ -178,6 +212,9 @@ nc_history_find_frame(NcHistory *h, NcHistoryPage *page)
 {
   if (!h->eager && page->sent == 0)
     return NC_NO_FRAME;
+  uint32_t stale = nc_history_take_stale(h, page);
+  if (stale != NC_NO_FRAME)
+    return stale;
   if (h->owners->len < nc_shadow_frames(h->shadow))
     return nc_history_new_frame(h, page);
   return page->sent > 0 ? nc_history_take_frame(h, page) : NC_NO_FRAME;
@@ -227,6 +264,81 @@ nc_history_plan_again(NcHistory *h, const uint8_t *body, NcPagePlan *p, NcPlan *
   }
 }
 
+/* --- kept frames --- */
+
+void
+nc_history_begin_kept(NcHistory *h, uint32_t frames)
+{
+  h->kept = MIN(frames, nc_shadow_frames(h->shadow));
+  /* Sparser than usual: what is not found is not referred to, however equal. */
+  uint32_t size = nc_history_table_size(MIN(h->kept, NC_SHADOW_FRAMES_MAX / 4) * 4);
+  if (size > h->hash_mask) {
+    g_free(h->by_hash);
+    h->by_hash = g_new0(uint32_t, size);
+    h->hash_mask = size - 1;
+  }
+  g_ptr_array_set_size(h->owners, (gint)h->kept);
+  g_array_set_size(h->chances, h->kept);
+  for (uint32_t frame = 0; frame < h->kept; frame++) {
+    const uint8_t *body = nc_shadow_frame(h->shadow, frame);
+    if (!nc_history_is_fill(body))
+      *nc_history_slot(h, body) = frame + 1;
+  }
+}
+
+static bool
+nc_history_is_nobodys(const NcHistory *h, uint32_t frame)
+{
+  return frame < h->kept && !h->owners->pdata[frame];
+}
+
+static void
+nc_history_adopt(NcHistory *h, uint32_t frame, NcHistoryPage *page)
+{
+  h->owners->pdata[frame] = page;
+  page->frame_plus_1 = frame + 1;
+  h->next = frame + 1;
+  h->missed = 0;
+}
+
+/*
+ * For a page without a frame. The kept frame behind the last adopted one most likely holds an older version of it; if pages
+ * between went without, one a little further on does. Where that holds something else entirely, the delta is too long.
+ */
+static void
+nc_history_adopt_next(NcHistory *h, const uint8_t *body, NcHistoryPage *page, NcPagePlan *p, NcPlan *plan)
+{
+  uint32_t end = h->missed <= NC_HISTORY_MISSED_MAX ? h->next + h->missed + NC_HISTORY_AHEAD + 1 : 0;
+
+  for (uint32_t frame = h->next; frame < end && p->kind == NC_PLAN_WHOLE; frame++) {
+    if (!nc_history_is_nobodys(h, frame))
+      continue;
+    p->frame = frame;
+    nc_history_plan_again(h, body, p, plan);
+  }
+  if (p->kind != NC_PLAN_WHOLE) {
+    nc_history_adopt(h, p->frame, page);
+    return;
+  }
+  p->frame = NC_NO_FRAME;
+  h->missed++;
+}
+
+/* For a page without a frame: is a kept one equal to it? The next one is, mostly; else it is found by its hash. */
+static void
+nc_history_adopt_equal(NcHistory *h, const uint8_t *body, NcHistoryPage *page, NcPagePlan *p)
+{
+  uint32_t frame = h->next;
+
+  if (!nc_history_is_nobodys(h, frame) || memcmp(nc_shadow_frame(h->shadow, frame), body, NC_STREAM_PAGE_BYTES) != 0)
+    frame = nc_history_find_content(h, nc_history_slot(h, body), body);
+  if (frame == NC_NO_FRAME || !nc_history_is_nobodys(h, frame))
+    return;
+  nc_history_adopt(h, frame, page);
+  p->frame = p->reference = frame;
+  p->kind = NC_PLAN_REFERENCE;
+}
+
 static void
 nc_history_plan_page(NcHistory *h, const uint8_t *body, NcHistoryPage *page, NcPagePlan *p, NcPlan *plan)
 {
@@ -236,11 +348,15 @@ nc_history_plan_page(NcHistory *h, const uint8_t *body, NcHistoryPage *page, NcP
   p->frame = page->frame_plus_1 - 1; /* 0 wraps to NC_NO_FRAME */
   if (!is_fill && p->frame != NC_NO_FRAME)
     nc_history_plan_again(h, body, p, plan);
+  else if (!is_fill && h->kept > 0)
+    nc_history_adopt_equal(h, body, page, p);
   if (!is_fill && p->kind == NC_PLAN_WHOLE) {
     slot = nc_history_slot(h, body);
     p->reference = nc_history_find_content(h, slot, body);
     p->kind = p->reference != NC_NO_FRAME ? NC_PLAN_REFERENCE : NC_PLAN_WHOLE;
   }
+  if (!is_fill && p->kind == NC_PLAN_WHOLE && p->frame == NC_NO_FRAME && h->kept > 0)
+    nc_history_adopt_next(h, body, page, p, plan);
   if (p->frame == NC_NO_FRAME)
     p->frame = nc_history_find_frame(h, page);
   else

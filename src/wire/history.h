@@ -61,13 +61,21 @@ void nc_history_free(NcHistory *h); /* NULL is fine */
 G_DEFINE_AUTOPTR_CLEANUP_FUNC(NcHistory, nc_history_free)
 
 /*
+ * A warm return: the first ${frames} of the shadow hold what an earlier migration of the same machine has left in them, here
+ * and, it is hoped, at the other side. Whose they were is not known, or was the other side's to know; so they are owned by
+ * nobody until a page is found to be equal to one, or little different from the one behind its predecessor's: the page adopts
+ * it. The others go to whoever needs room. Reads all of them. Before the first plan.
+ */
+void nc_history_begin_kept(NcHistory *h, uint32_t frames);
+
+/*
  * Whether pages get a frame the first time they are sent (the default), or only
  * when they are sent again: copying everything costs processor time, which may
  * be what is scarce. Takes effect with the next plan.
  */
 void nc_history_set_eager(NcHistory *h, bool eager);
 
-/* The sides differ: nothing is known any more, until it was sent again. */
+/* The sides differ: nothing is known any more, not what was kept either, until it was sent again. */
 void nc_history_forget(NcHistory *h);
 
 /* The next RAM block, of ${bytes}, in the order of NcStreamRecord.block; records of blocks that were not added go as they are. */

@@ -19,7 +19,7 @@ nc_shadow_new(int fd, uint32_t frames, GError **error)
     nc_fail(error, NC_ERROR_INVALID, "a shadow of %u pages", frames);
     return NULL;
   }
-  if (fd >= 0 && ftruncate(fd, (off_t)length) < 0) {
+  if (fd >= 0 && ftruncate(fd, (off_t)length) < 0) { /* what it holds up to there stays */
     nc_fail_errno(error, NC_ERROR_RESOURCE, errno, "no room for a shadow of %u pages", frames);
     return NULL;
   }

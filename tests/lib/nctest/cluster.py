@@ -45,6 +45,7 @@ class Node:
             "listen": f"0.0.0.0:{PORT}", "data_dir": self.data_dir, "run_dir": self.run_dir,
             "qemu_log_dir": self.dir, "mover_binary": os.path.join(BUILD, "src/mover/novacron-mover"),
             "memory_reserve_mib": "64", "log_level": "debug", "peer_retry_ms": "300",
+            "kept_shadow_mib": "0",  # tests and benchmarks are about first ways, unless they say so
             "path_timeout_ms": "5000", "retry_attempts": "0", **settings}
         self.write_config()
         self.process = self.gate = None

@@ -96,6 +96,31 @@ touch(Wire *w, unsigned page)
   }
 }
 
+static void
+add_page(Wire *w, Piece *p, unsigned page, bool named, bool zero)
+{
+  NcStreamRecord rec = { .start = p->raw->len, .kind = zero ? NC_RECORD_ZERO : NC_RECORD_PAGE, .header_bytes = 8,
+                         .block = page / (PAGES / 2), .page_offset = (uint64_t)(page % (PAGES / 2)) * PAGE };
+
+  nc_put_u64(p->raw, rec.page_offset | (zero ? 0x22 : 0x28));
+  if (named) {
+    g_byte_array_append(p->raw, (const uint8_t *)"\3ram", 4);
+    rec.header_bytes += 4;
+  }
+  if (zero)
+    nc_put_u8(p->raw, 0);
+  else
+    g_byte_array_append(p->raw, w->memory[page], PAGE);
+  rec.length = p->raw->len - rec.start;
+  g_array_append_val(p->records, rec);
+}
+
+static void
+plan(Wire *w, Piece *p)
+{
+  nc_history_plan(w->history, p->raw->data, (const NcStreamRecord *)(void *)p->records->data, p->records->len, p->plan);
+}
+
 /* Records of pages from ${first} on, some with a block's name, some of zero pages, which leave the frames alone. */
 static Piece
 next_piece(Wire *w)
@@ -106,22 +131,10 @@ next_piece(Wire *w)
   for (unsigned i = 0; i < count; i++) {
     unsigned page = g_rand_int_range(w->random, 0, 8) == 0 ? (unsigned)g_rand_int_range(w->random, 0, PAGES) : (first + i) % PAGES;
     bool named = g_rand_int_range(w->random, 0, 10) == 0, zero = g_rand_int_range(w->random, 0, 10) == 0;
-    NcStreamRecord rec = { .start = p.raw->len, .kind = zero ? NC_RECORD_ZERO : NC_RECORD_PAGE, .header_bytes = 8,
-                           .block = page / (PAGES / 2), .page_offset = (uint64_t)(page % (PAGES / 2)) * PAGE };
     touch(w, page);
-    nc_put_u64(p.raw, rec.page_offset | (zero ? 0x22 : 0x28));
-    if (named) {
-      g_byte_array_append(p.raw, (const uint8_t *)"\3ram", 4);
-      rec.header_bytes += 4;
-    }
-    if (zero)
-      nc_put_u8(p.raw, 0);
-    else
-      g_byte_array_append(p.raw, w->memory[page], PAGE);
-    rec.length = p.raw->len - rec.start;
-    g_array_append_val(p.records, rec);
+    add_page(w, &p, page, named, zero);
   }
-  nc_history_plan(w->history, p.raw->data, (const NcStreamRecord *)(void *)p.records->data, p.records->len, p.plan);
+  plan(w, &p);
   return p;
 }
 
@@ -221,6 +234,125 @@ test_damage_is_noticed(void)
   wire_free(w);
 }
 
+/* What was the destination is the source now: it has the frames, but not whose they are. */
+static Wire *
+wire_turned_round(Wire *w, const Budget *budget, unsigned seed)
+{
+  Wire *back = wire_new(budget, seed);
+
+  memcpy(back->memory, w->memory, sizeof w->memory);
+  for (uint32_t i = 0; i < MIN(budget->frames, nc_shadow_frames(w->ours)); i++) {
+    memcpy(nc_shadow_frame(back->ours, i), nc_shadow_frame(w->theirs, i), PAGE);
+    memcpy(nc_shadow_frame(back->theirs, i), nc_shadow_frame(w->ours, i), PAGE);
+  }
+  return back;
+}
+
+/* Every page once, in order, as it is: what QEMU's first round does. Returns how many batches had to come again. */
+static unsigned
+send_all(Wire *w)
+{
+  unsigned again = 0;
+
+  for (unsigned first = 0; first < PAGES; first += BATCH_PAGES) {
+    Piece p = { .raw = g_byte_array_new(), .records = g_array_new(FALSE, FALSE, sizeof(NcStreamRecord)), .plan = nc_plan_new() };
+    for (unsigned page = first; page < first + BATCH_PAGES; page++)
+      add_page(w, &p, page, false, false);
+    plan(w, &p);
+    g_autoptr(GByteArray) payload = encode(w, &p, false);
+    if (!deliver(w, payload, &p)) {
+      g_autoptr(GByteArray) plain = encode(w, &p, true);
+      g_assert_true(deliver(w, plain, &p));
+      nc_history_forget(w->history);
+      again++;
+    }
+    piece_free(&p);
+  }
+  return again;
+}
+
+static Wire *
+make_trip(unsigned seed)
+{
+  static const Budget budget = { PAGES + 20, true };
+  Wire *w = wire_new(&budget, seed);
+
+  for (unsigned page = 0; page < PAGES; page++)
+    for (size_t i = 0; i < PAGE; i++)
+      w->memory[page][i] = (uint8_t)g_rand_int(w->random);
+  g_assert_cmpuint(send_all(w), ==, 0);
+  g_assert_cmpuint(w->wholes, ==, PAGES);
+  return w;
+}
+
+/* Whatever happened to the machine since, nothing of it is wrong; what stayed or changed little costs little, also when it goes again. */
+static void
+test_warm_return(void)
+{
+  static const Budget budget = { PAGES + 20, true };
+  Wire *w = make_trip(21);
+
+  for (unsigned page = 0; page < PAGES; page += 3)
+    w->memory[page][page * 40 % PAGE] ^= 1; /* a third changed a little, */
+  memset(w->memory[10], 0, PAGE);           /* one is free, */
+  for (size_t i = 0; i < PAGE; i++)
+    w->memory[40][i] = (uint8_t)g_rand_int(w->random); /* one is another's, */
+  memcpy(w->memory[50], w->memory[71], PAGE);          /* and one a copy */
+  for (int trip = 0; trip < 4; trip++) {
+    Wire *back = wire_turned_round(w, &budget, 22);
+    nc_history_begin_kept(back->history, budget.frames);
+    nc_history_set_eager(back->history, trip % 2 == 0);
+    g_assert_cmpuint(send_all(back), ==, 0);
+    g_assert_cmpuint(back->wholes, <=, trip == 0 ? 3 : PAGES / 2); /* what follows the copy is not where it is looked for; the free one is a pattern */
+    g_assert_cmpuint(back->deltas, >=, trip == 0 ? PAGES / 3 - 2 : 0);
+    assert_equal_shadows(back);
+    for (int round = 0; round < 100; round++) { /* and the machine runs on */
+      Piece p = next_piece(back);
+      g_autoptr(GByteArray) payload = encode(back, &p, false);
+      g_assert_true(deliver(back, payload, &p));
+      piece_free(&p);
+    }
+    assert_equal_shadows(back);
+    memcpy(w->memory, back->memory, sizeof w->memory);
+    back->references = back->deltas = back->wholes = 0;
+    g_assert_cmpuint(send_all(back), ==, 0);
+    wire_free(w);
+    w = back;
+  }
+  wire_free(w);
+}
+
+/* What one side kept is damaged, or shorter, or more is said to be kept than there is: bytes are lost, and nothing else. */
+static void
+test_warm_return_with_damage(void)
+{
+  for (unsigned seed = 0; seed < 60; seed++) {
+    const Budget budget = { seed % 3 == 0 ? PAGES / 2 : PAGES + seed, seed % 2 == 0 };
+    Wire *w = make_trip(seed), *back = wire_turned_round(w, &budget, seed);
+    bool theirs = seed % 4 < 2;
+    for (unsigned i = 0; i <= seed % 7; i++) {
+      uint8_t *frame = nc_shadow_frame(theirs ? back->theirs : back->ours, (uint32_t)g_rand_int_range(w->random, 0, (gint32)budget.frames));
+      for (size_t at = 0; at < PAGE; at += 64)
+        frame[at] ^= (uint8_t)(1 + seed);
+    }
+    nc_history_begin_kept(back->history, budget.frames + seed);
+    unsigned again = send_all(back);
+    g_assert_cmpuint(again, <=, 1); /* then nothing of it is used any more */
+    for (int round = 0; round < 40; round++) {
+      Piece p = next_piece(back);
+      g_autoptr(GByteArray) payload = encode(back, &p, false);
+      if (!deliver(back, payload, &p)) {
+        g_autoptr(GByteArray) plain = encode(back, &p, true);
+        g_assert_true(deliver(back, plain, &p));
+        nc_history_forget(back->history);
+      }
+      piece_free(&p);
+    }
+    wire_free(w);
+    wire_free(back);
+  }
+}
+
 /* Neither does a batch that wants more than was agreed. */
 static void
 test_without_a_shadow(void)
@@ -296,6 +428,8 @@ main(int argc, char **argv)
     g_test_add_data_func(path, &budgets[i], test_stays_equal);
   }
   g_test_add_func("/history/damage-is-noticed", test_damage_is_noticed);
+  g_test_add_func("/history/warm-return", test_warm_return);
+  g_test_add_func("/history/warm-return-with-damage", test_warm_return_with_damage);
   g_test_add_func("/history/the-tuner-hears-the-same-on-each-rung", test_the_tuner_hears_the_same_on_each_rung);
   g_test_add_func("/history/without-a-shadow", test_without_a_shadow);
   return g_test_run();
