@@ -10,12 +10,6 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
-/*
- * Bytes of QEMU's image that its socket takes before anybody reads: in the first tenth of a second after its pause the guest writes
- * to most of the pages that it uses all the time, and waits at each until QEMU has written it.
- */
-#define NC_IMAGE_ROOM (64 << 20)
-
 bool
 nc_create_record_work(NcCreate *cr, GError **error)
 {
@@ -107,7 +101,6 @@ nc_create_start_worker(NcCreate *cr, GError **error)
   const NcMoverProgram program = { .binary = nc_checkpointer_find_binary(),
                                    .uid = (uid_t)config->mover_uid,
                                    .gid = (gid_t)config->mover_gid };
-  const int room = NC_IMAGE_ROOM;
   int pair[2];
 
   cr->nbd_path = g_build_filename(nc_machine_hold_run_dir(cr->hold), "cp.sock", NULL);
@@ -115,7 +108,6 @@ nc_create_start_worker(NcCreate *cr, GError **error)
     return nc_fail_errno(error, NC_ERROR_RESOURCE, errno, "can't make the socket for QEMU's image");
   nc_autofd int ours = pair[0];
   cr->theirs = pair[1];
-  setsockopt(cr->theirs, SOL_SOCKET, SO_SNDBUFFORCE, &room, sizeof room); /* not root: the ordinary size does, too */
   if (!(cr->keeper = nc_keeper_new(ours, error)) || !(cr->worker = nc_checkpointer_start(&program, error)))
     return false;
   nc_create_set_worker(cr, cr->worker);
