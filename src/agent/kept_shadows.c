@@ -16,10 +16,10 @@ struct NcKeptShadows {
   const NcConfig *config;
   char *directory;
   GThread *writer;
+  gint stop; /* atomic, and set with the lock held */
 
   GMutex lock; /* protects what follows */
   GCond news;
-  bool stop;
   GPtrArray *shadows; /* of NcKeptShadow, the oldest first */
 };
 
@@ -110,7 +110,7 @@ nc_kept_write_locked(NcKeptShadows *k, const NcKeptShadow *copy)
   g_autoptr(GError) error = NULL;
 
   g_mutex_unlock(&k->lock);
-  bool ok = nc_kept_shadow_write(k->directory, copy, &error);
+  bool ok = nc_kept_shadow_write(k->directory, copy, &k->stop, &error);
   if (!ok)
     nc_log(NC_LOG_WARNING, "agent", "the shadow of %s is not kept, its way back will cost as much as a first one: %s", copy->vm, error->message);
   g_mutex_lock(&k->lock);
@@ -123,7 +123,7 @@ nc_kept_writer(gpointer data)
   NcKeptShadows *k = data;
 
   g_mutex_lock(&k->lock);
-  while (!k->stop) {
+  while (!g_atomic_int_get(&k->stop)) {
     nc_kept_expire_locked(k);
     g_autoptr(NcKeptShadow) copy = nc_kept_next_locked(k);
     if (copy)
@@ -191,7 +191,7 @@ nc_kept_shadows_free(NcKeptShadows *k)
   if (!k)
     return;
   g_mutex_lock(&k->lock);
-  k->stop = true;
+  g_atomic_int_set(&k->stop, 1);
   g_cond_signal(&k->news);
   g_mutex_unlock(&k->lock);
   g_thread_join(k->writer);

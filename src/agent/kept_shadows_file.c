@@ -74,13 +74,15 @@ nc_kept_write_header(int to, const NcKeptShadow *s, GError **error)
   return nc_write_all(to, header, sizeof header, error);
 }
 
-/* ${offset}: in ${from}. The memory may be changed meanwhile, by who has taken the shadow: then nobody will use what is written. */
+/* ${offset}: in ${from}. ${stop}: NULL if ${to} is in memory. The memory may be changed meanwhile, by who has taken the shadow: then nobody will use what is written. */
 static bool
-nc_kept_copy(int from, off_t offset, int to, uint64_t bytes, bool sync, GError **error)
+nc_kept_copy(int from, off_t offset, int to, uint64_t bytes, const gint *stop, GError **error)
 {
   g_autofree uint8_t *chunk = g_malloc(NC_KEPT_CHUNK_BYTES);
 
   for (uint64_t done = 0; done < bytes;) {
+    if (stop && g_atomic_int_get(stop))
+      return nc_fail(error, NC_ERROR_CANCELLED, "novacrond stops");
     ssize_t n = pread(from, chunk, MIN(bytes - done, NC_KEPT_CHUNK_BYTES), offset + (off_t)done);
     if (n < 0 && errno == EINTR)
       continue;
@@ -89,7 +91,7 @@ nc_kept_copy(int from, off_t offset, int to, uint64_t bytes, bool sync, GError *
     if (!nc_write_all(to, chunk, (size_t)n, error))
       return false;
     done += (uint64_t)n;
-    if (sync && done % NC_KEPT_SYNC_BYTES == 0 && fdatasync(to) < 0)
+    if (stop && done % NC_KEPT_SYNC_BYTES == 0 && fdatasync(to) < 0)
       return nc_fail_errno(error, NC_ERROR_IO, errno, "can't write a kept shadow");
   }
   return true;
@@ -108,13 +110,13 @@ nc_kept_has_room(const char *directory, uint64_t bytes, GError **error)
 }
 
 static bool
-nc_kept_write_file(const char *path, const NcKeptShadow *shadow, GError **error)
+nc_kept_write_file(const char *path, const NcKeptShadow *shadow, const gint *stop, GError **error)
 {
   nc_autofd int to = open(path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC | O_NOFOLLOW, 0600);
 
   if (to < 0)
     return nc_fail_errno(error, NC_ERROR_IO, errno, "can't make %s", path);
-  if (!nc_kept_write_header(to, shadow, error) || !nc_kept_copy(shadow->fd, 0, to, nc_kept_shadow_bytes(shadow), true, error))
+  if (!nc_kept_write_header(to, shadow, error) || !nc_kept_copy(shadow->fd, 0, to, nc_kept_shadow_bytes(shadow), stop, error))
     return false;
   if (fsync(to) < 0)
     return nc_fail_errno(error, NC_ERROR_IO, errno, "can't write %s", path);
@@ -123,14 +125,14 @@ nc_kept_write_file(const char *path, const NcKeptShadow *shadow, GError **error)
 }
 
 bool
-nc_kept_shadow_write(const char *directory, const NcKeptShadow *shadow, GError **error)
+nc_kept_shadow_write(const char *directory, const NcKeptShadow *shadow, const gint *stop, GError **error)
 {
   g_autofree char *path = nc_kept_shadow_path(directory, shadow->migration);
   g_autofree char *temporary = g_strconcat(path, ".tmp", NULL);
 
   if (!nc_kept_has_room(directory, nc_kept_shadow_bytes(shadow), error))
     return false;
-  bool ok = nc_kept_write_file(temporary, shadow, error);
+  bool ok = nc_kept_write_file(temporary, shadow, stop, error);
   if (ok && rename(temporary, path) < 0)
     ok = nc_fail_errno(error, NC_ERROR_IO, errno, "can't rename %s", temporary);
   if (!ok) {
@@ -207,7 +209,7 @@ nc_kept_shadow_load(const char *path, uint32_t frames, GError **error)
     nc_fail_errno(error, NC_ERROR_IO, errno, "can't load %s", path);
     return -1;
   }
-  if (!nc_kept_copy(from, NC_KEPT_HEADER_BYTES, to, (uint64_t)frames * NC_SHADOW_PAGE_BYTES, false, error))
+  if (!nc_kept_copy(from, NC_KEPT_HEADER_BYTES, to, (uint64_t)frames * NC_SHADOW_PAGE_BYTES, NULL, error))
     return -1;
   return nc_fd_steal(&to);
 }

@@ -185,6 +185,7 @@ nc_migration_finish(NcMigration *m, const char *outcome, const GError *error)
 {
   g_autofree char *now = nc_time_format(nc_wall_us());
   nc_migration_release_bandwidth(m);
+  nc_fd_clear(&m->shadow_fd); /* the record may stay for long */
   nc_migration_set(m, "finished", json_string(now));
   nc_migration_set(m, "outcome", json_string(outcome));
   nc_migration_set(m, "phase", json_string(nc_handoff_phase(m->state)));
