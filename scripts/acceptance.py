@@ -22,7 +22,7 @@ from claims import Claims  # noqa: E402
 PYTHON = "/usr/bin/python3"
 LIMIT_MS = 300
 PARTS = ["demo", "fifty", "faults", "resume", "paths", "shaping", "memory", "bench", "replay", "size", "model", "recovery", "postcopy", "pause",
-         "forecast", "disks", "chaos"]
+         "forecast", "disks", "warm", "chaos"]
 
 
 def run(*command):
@@ -142,6 +142,9 @@ def main():
     if "disks" in chosen:
         tests(table, "disks: no record lost or torn, no copy left behind, whatever dies", "tests/integration/test_disks.py")
         bench(table, "disk_bench.py", "--rounds", str(options.rounds))
+    if "warm" in chosen:
+        tests(table, "warm return: kept, restarted, damaged, torn", "tests/integration/test_warm_return.py")
+        bench(table, "warm_bench.py")
     if "chaos" in chosen:
         chaos(table, options.chaos)
     return table.conclude()
