@@ -22,7 +22,7 @@ from claims import Claims  # noqa: E402
 PYTHON = "/usr/bin/python3"
 LIMIT_MS = 300
 PARTS = ["demo", "fifty", "faults", "resume", "paths", "shaping", "memory", "bench", "replay", "size", "model", "recovery", "postcopy", "pause",
-         "forecast", "disks", "checkpoint", "rollback", "chaos"]
+         "forecast", "disks", "warm", "checkpoint", "rollback", "chaos"]
 
 
 def run(*command):
@@ -147,6 +147,9 @@ def main():
         tests(table, "checkpoints: of one instant, verified, restored wholly or not at all", "tests/integration/test_checkpoint.py")
     if "rollback" in chosen:
         tests(table, "rollback: killed at each of its eight steps, the machine runs once and the log tells the story", "tests/integration/test_rollback.py")
+    if "warm" in chosen:
+        tests(table, "warm return: kept, restarted, damaged, torn", "tests/integration/test_warm_return.py")
+        bench(table, "warm_bench.py")
     if "chaos" in chosen:
         chaos(table, options.chaos)
     return table.conclude()

@@ -83,8 +83,13 @@ nc_kept_next_locked(NcKeptShadows *k)
       continue;
     s->is_done = true;
     NcKeptShadow *copy = g_new0(NcKeptShadow, 1);
-    *copy = (NcKeptShadow){ .vm = g_strdup(s->vm), .peer = g_strdup(s->peer), .migration = g_strdup(s->migration),
-                            .sha256 = g_strdup(s->sha256), .kept_us = s->kept_us, .frames = s->frames, .fd = fcntl(s->fd, F_DUPFD_CLOEXEC, 0) };
+    *copy = (NcKeptShadow){ .vm = g_strdup(s->vm),
+                            .peer = g_strdup(s->peer),
+                            .migration = g_strdup(s->migration),
+                            .sha256 = g_strdup(s->sha256),
+                            .kept_us = s->kept_us,
+                            .frames = s->frames,
+                            .fd = fcntl(s->fd, F_DUPFD_CLOEXEC, 0) };
     return copy;
   }
   return NULL;
@@ -112,7 +117,8 @@ nc_kept_write_locked(NcKeptShadows *k, const NcKeptShadow *copy)
   g_mutex_unlock(&k->lock);
   bool ok = nc_kept_shadow_write(k->directory, copy, &k->stop, &error);
   if (!ok)
-    nc_log(NC_LOG_WARNING, "agent", "the shadow of %s is not kept, its way back will cost as much as a first one: %s", copy->vm, error->message);
+    nc_log(NC_LOG_WARNING, "agent", "the shadow of %s is not kept, its way back will cost as much as a first one: %s", copy->vm,
+           error->message);
   g_mutex_lock(&k->lock);
   nc_kept_written_locked(k, copy, ok);
 }
@@ -228,12 +234,18 @@ nc_kept_shadows_keep(NcKeptShadows *k, const NcKeptShadowName *name, int fd)
       nc_kept_remove_locked(k, i);
   }
   NcKeptShadow *s = g_new0(NcKeptShadow, 1);
-  *s = (NcKeptShadow){ .vm = g_strdup(name->vm), .peer = g_strdup(name->peer), .migration = g_strdup(name->migration), .sha256 = g_strdup(name->sha256),
-                       .kept_us = nc_wall_us(), .frames = frames, .fd = fd, .is_done = k->config->store_key_file[0] != '\0' };
+  *s = (NcKeptShadow){ .vm = g_strdup(name->vm),
+                       .peer = g_strdup(name->peer),
+                       .migration = g_strdup(name->migration),
+                       .sha256 = g_strdup(name->sha256),
+                       .kept_us = nc_wall_us(),
+                       .frames = frames,
+                       .fd = fd,
+                       .is_done = k->config->store_key_file[0] != '\0' };
   if (frames == 0 || nc_kept_shadow_bytes(s) > (uint64_t)k->config->kept_shadow_mib << 20) {
     if (frames > 0)
-      nc_log(NC_LOG_INFO, "agent", "the shadow of %s has %" G_GUINT64_FORMAT " MiB, more than kept_shadow_mib: it is not kept", s->vm,
-             nc_kept_shadow_bytes(s) >> 20);
+      nc_log(NC_LOG_INFO, "agent", "the shadow of %s has %" G_GUINT64_FORMAT " MiB, more than kept_shadow_mib: it is not kept",
+             s->vm, nc_kept_shadow_bytes(s) >> 20);
     nc_kept_shadow_free(s);
     return;
   }

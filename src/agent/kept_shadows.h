@@ -4,8 +4,9 @@
  *
  * A migration's mover has its shadow in a file without a name, in memory. When the migration has completed, that is given to this
  * register, whose thread writes it to DATA_DIR/shadows/ and lets the memory go; with store_key_file set, nothing a guest wrote
- * goes to disk in the clear, so it stays in memory until it is used, or novacrond ends. There is one for a machine and the node it
- * went to or came from; all together are at most kept_shadow_mib, where the oldest go first, and each goes after kept_shadow_hours.
+ * goes to disk in the clear, so it stays in memory until it is used, or novacrond ends. There is one for a machine and the node
+ * it went to or came from; all together are at most kept_shadow_mib, where the oldest go first, and each goes after
+ * kept_shadow_hours.
  *
  * A kept shadow is a hint and nothing else: whatever is wrong with it (a torn file, another version) costs pages
  * that are sent again, since every batch made with it has its SHA-256. It is used once.

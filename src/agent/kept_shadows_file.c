@@ -15,7 +15,7 @@
 
 #define NC_KEPT_HEADER_BYTES 4096u
 #define NC_KEPT_CHUNK_BYTES (1u << 20)
-#define NC_KEPT_SYNC_BYTES (16u << 20)    /* a little at a time: the journal's writes are behind ours */
+#define NC_KEPT_SYNC_BYTES (16u << 20) /* a little at a time: the journal's writes are behind ours */
 #define NC_KEPT_LEAVE_FREE (UINT64_C(1) << 30)
 
 void
@@ -65,8 +65,8 @@ nc_kept_write_header(int to, const NcKeptShadow *s, GError **error)
 {
   uint8_t header[NC_KEPT_HEADER_BYTES] = { 0 };
   nc_autojson json_t *object =
-      json_pack("{s:i, s:s, s:s, s:s, s:s, s:I, s:I}", "format", 1, "vm", s->vm, "peer", s->peer, "migration", s->migration, "sha256", s->sha256,
-                "kept_us", (json_int_t)s->kept_us, "frames", (json_int_t)s->frames);
+      json_pack("{s:i, s:s, s:s, s:s, s:s, s:I, s:I}", "format", 1, "vm", s->vm, "peer", s->peer, "migration", s->migration,
+                "sha256", s->sha256, "kept_us", (json_int_t)s->kept_us, "frames", (json_int_t)s->frames);
   size_t length = json_dumpb(object, (char *)header, sizeof header, JSON_COMPACT);
 
   if (length == 0 || length >= sizeof header)
@@ -74,7 +74,8 @@ nc_kept_write_header(int to, const NcKeptShadow *s, GError **error)
   return nc_write_all(to, header, sizeof header, error);
 }
 
-/* ${offset}: in ${from}. ${stop}: NULL if ${to} is in memory. The memory may be changed meanwhile, by who has taken the shadow: then nobody will use what is written. */
+/* ${offset}: in ${from}. ${stop}: NULL if ${to} is in memory. The memory may be changed meanwhile, by who has taken the shadow:
+ * then nobody will use what is written. */
 static bool
 nc_kept_copy(int from, off_t offset, int to, uint64_t bytes, const gint *stop, GError **error)
 {
@@ -106,7 +107,8 @@ nc_kept_has_room(const char *directory, uint64_t bytes, GError **error)
     return nc_fail_errno(error, NC_ERROR_IO, errno, "%s", directory);
   uint64_t free_bytes = (uint64_t)fs.f_bavail * fs.f_frsize;
   return free_bytes >= bytes + NC_KEPT_LEAVE_FREE ||
-         nc_fail(error, NC_ERROR_RESOURCE, "it would leave less than 1 GiB free in %s (kept_shadow_mib says how much all may be)", directory);
+         nc_fail(error, NC_ERROR_RESOURCE, "it would leave less than 1 GiB free in %s (kept_shadow_mib says how much all may be)",
+                 directory);
 }
 
 static bool
@@ -159,7 +161,8 @@ nc_kept_parse(json_t *object, GError **error)
   s->peer = s->vm ? g_strdup(nc_json_string(object, "peer", error)) : NULL;
   s->migration = s->peer ? g_strdup(nc_json_string(object, "migration", error)) : NULL;
   s->sha256 = s->migration ? g_strdup(nc_json_string(object, "sha256", error)) : NULL;
-  if (!s->sha256 || !nc_json_int(object, "format", 1, 1, &format, error) || !nc_json_int(object, "frames", 1, NC_SHADOW_FRAMES_MAX, &frames, error) ||
+  if (!s->sha256 || !nc_json_int(object, "format", 1, 1, &format, error) ||
+      !nc_json_int(object, "frames", 1, NC_SHADOW_FRAMES_MAX, &frames, error) ||
       !nc_json_int(object, "kept_us", 0, INT64_MAX / 2, &s->kept_us, error))
     return NULL;
   if (!nc_name_is_valid(s->vm) || !nc_name_is_valid(s->migration)) {

@@ -34,8 +34,8 @@ int nc_kept_shadow_memory(void);
 uint32_t nc_kept_shadow_count(int fd);
 
 /*
- * Writes ${shadow} from its fd, durably. NC_ERROR_RESOURCE where too little would be left free on the disk; NC_ERROR_CANCELLED soon
- * after ${stop} (atomic) is not 0.
+ * Writes ${shadow} from its fd, durably. NC_ERROR_RESOURCE where too little would be left free on the disk; NC_ERROR_CANCELLED
+ * soon after ${stop} (atomic) is not 0.
  */
 bool nc_kept_shadow_write(const char *directory, const NcKeptShadow *shadow, const gint *stop, GError **error);
 /* What ${path} says about itself, checked; its frames are not read. */

@@ -17,7 +17,8 @@ nc_warm_return_offer(NcMigration *m, json_t *request)
 static uint32_t
 nc_warm_return_open(NcMigration *m, json_t *offer)
 {
-  const NcKeptShadowName name = { m->vm, m->peer, nc_json_string_or(offer, "migration", ""), nc_json_string_or(offer, "sha256", "") };
+  const NcKeptShadowName name = { m->vm, m->peer, nc_json_string_or(offer, "migration", ""),
+                                  nc_json_string_or(offer, "sha256", "") };
   uint32_t kept = 0;
 
   nc_fd_clear(&m->shadow_fd);
@@ -36,7 +37,8 @@ nc_warm_return_give(NcMigration *m, uint32_t frames, uint32_t kept, GError **err
   kept = MIN(kept, frames);
   nc_migration_set(m, "kept_shadow", json_pack("{s:b, s:I}", "used", kept > 0, "bytes", (json_int_t)kept * NC_SHADOW_PAGE_BYTES));
   if (kept > 0)
-    nc_migration_note(m, "warm-return", "begins with %u MiB of pages that both sides have kept", kept / (uint32_t)((1u << 20) / NC_SHADOW_PAGE_BYTES));
+    nc_migration_note(m, "warm-return", "begins with %u MiB of pages that both sides have kept",
+                      kept / (uint32_t)((1u << 20) / NC_SHADOW_PAGE_BYTES));
   return nc_mover_process_send_shadow(m->mover, frames, m->shadow_fd, kept, error);
 }
 

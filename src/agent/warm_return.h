@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * A migration's shadow, between its mover and the register of kept ones (agent/kept_shadows.h): what both halves of a migration
- * do so that a machine's way back is one of differences. The source offers what it has kept of the way here, the destination says whether it
- * has kept the same, and only then both movers get it; otherwise they begin with an empty one.
+ * do so that a machine's way back is one of differences. The source offers what it has kept of the way here, the destination says
+ * whether it has kept the same, and only then both movers get it; otherwise they begin with an empty one.
  */
 #pragma once
 
