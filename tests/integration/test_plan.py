@@ -37,16 +37,24 @@ def refused(cluster, **args):
     return refusal.value
 
 
+def there_and_back(cluster):
+    """The way there of a move that its forecast has learned from: one that is over before its sample is ready teaches nothing."""
+    for _ in range(4):
+        m, back = cluster.migrate(IDLE, cluster.a), cluster.migrate(IDLE, cluster.b)
+        assert m["outcome"] == back["outcome"] == "completed", m["error"] or back["error"]
+        if m.get("coding_factor"):
+            return m
+    raise AssertionError(f"no move taught anything: {m}")
+
+
 def test_an_idle_machine_converges_and_costs_what_was_said(cluster):
     result = plan(cluster)
     assert (result["vm"], result["from"], result["to"]) == (IDLE, "host-a", "host-b")
     assert result["converges"] is True and result["algorithm"] == "pre-copy" and result["basis"] == "defaults"
     assert 128 << 20 < result["ram_total_bytes"] < 129 << 20
     assert 10 << 20 < result["content_bytes"] <= result["ram_total_bytes"]
-    m = cluster.migrate(IDLE, cluster.a)
-    assert m["outcome"] == "completed" and m["coding_factor"] > 0, m["error"]
+    m = there_and_back(cluster)
     assert m["wire_bytes"] / 4 < result["wire_bytes"] < m["wire_bytes"] * 4
-    assert cluster.migrate(IDLE, cluster.b)["outcome"] == "completed"
 
 
 def test_earlier_migrations_are_taken_into_account(cluster):

@@ -314,6 +314,11 @@ class Cluster:
             self.observer.watch(os.path.join(node.machine_dir(vm), "observer.sock"))
         return self.observer
 
+    def complaints(self, vm):
+        """What the guest has said of pages that are wrong, wherever it was."""
+        consoles = [os.path.join(node.machine_dir(vm), "console.log") for node in (self.a, self.b)]
+        return [line.strip() for path in consoles if os.path.exists(path) for line in open(path, errors="replace") if "NCLOAD ERROR" in line]
+
     def watch_heartbeat(self, vm):
         self.heartbeat = watch.Heartbeat()
         self.heartbeat.add(os.path.join(self.a.machine_dir(vm), "beat.sock"))
@@ -380,7 +385,7 @@ class Cluster:
             assert client.is_moving(20), f"the guest does not answer over TCP: {client.broken}"
             before = client.verified
             wait_for(lambda: client.verified > before + 200, 60, "the guest to verify its pages")
-            assert client.errors == 0
+            assert client.errors == 0, f"the guest found {client.errors} pages wrong: {self.complaints(vm)}"
             assert client.broken is None
         finally:
             client.close()
