@@ -17,18 +17,6 @@ pytestmark = pytest.mark.skipif(not MOVER.exists(), reason=f"{MOVER} is not buil
 INTO, BACK = 12 << 20, 200 << 10
 
 
-@pytest.fixture
-def pairs(tmp_path):
-    made = []
-
-    def make(**more):
-        made.append(Pair(tmp_path, **more))
-        return made[-1]
-    yield make
-    for pair in made:
-        pair.close()
-
-
 def disk(mover, index):
     """QEMU's end of a disk's connection."""
     ours, theirs = socket.socketpair()
