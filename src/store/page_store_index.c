@@ -341,6 +341,19 @@ nc_index_runs_packs(NcPageStore *store, guint from)
   return nc_index_list_packs(store, wanted, 0, 0);
 }
 
+void
+nc_index_unlink_runs(NcPageStore *store, const GPtrArray *runs)
+{
+  for (guint i = 0; i < runs->len; i++) {
+    const NcRun *run = g_ptr_array_index(runs, i);
+    g_autoptr(GError) error = NULL;
+    if (nc_store_unlink(&store->dir, run->name, &error))
+      nc_store_count(store, -(int64_t)run->bytes);
+    else
+      nc_log(NC_LOG_WARNING, "store", "%s (goes with the next opening)", error->message);
+  }
+}
+
 /* Puts ${merged} in the place of all runs from ${from} on, whose files go. */
 static void
 nc_index_replace_runs(NcPageStore *store, guint from, NcRun *merged)
@@ -353,14 +366,7 @@ nc_index_replace_runs(NcPageStore *store, guint from, NcRun *merged)
   g_ptr_array_set_size(store->runs, (gint)from);
   g_ptr_array_add(store->runs, merged);
   pthread_rwlock_unlock(&store->map);
-  for (guint i = 0; i < old->len; i++) {
-    const NcRun *run = g_ptr_array_index(old, i);
-    g_autoptr(GError) error = NULL;
-    if (nc_store_unlink(&store->dir, run->name, &error))
-      nc_store_count(store, -(int64_t)run->bytes);
-    else
-      nc_log(NC_LOG_WARNING, "store", "%s (goes with the next opening)", error->message);
-  }
+  nc_index_unlink_runs(store, old);
 }
 
 /* Under maintaining; runs change only there, so they may be read here without map. ${whole}: all into one. */

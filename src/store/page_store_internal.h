@@ -161,6 +161,8 @@ bool nc_index_compact(NcPageStore *store, GError **error);
 void nc_index_freeze(NcPageStore *store, bool all);
 /* While opening or rebuilding, by one thread: the table's content to a run appended to ${runs}. */
 bool nc_index_spill(NcPageStore *store, NcTable *table, uint32_t replaces, GPtrArray *runs, const GArray *packs, GError **error);
+/* The files of ${runs} (of NcRun) go: nothing points to them any more. What can't be removed now goes with the next opening. */
+void nc_index_unlink_runs(NcPageStore *store, const GPtrArray *runs);
 
 /* All blocks in order of their addresses, each once, at its newest valid place. */
 typedef struct NcIndexWalk NcIndexWalk;

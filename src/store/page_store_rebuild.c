@@ -49,19 +49,6 @@ nc_rebuild_pack(NcRebuild *rebuild, NcPack *pack, GError **error)
   return rebuild->table->count < rebuild->store->table_entries || nc_rebuild_spill(rebuild, error);
 }
 
-static void
-nc_rebuild_remove(NcPageStore *store, const GPtrArray *runs)
-{
-  for (guint i = 0; i < runs->len; i++) {
-    const NcRun *run = g_ptr_array_index(runs, i);
-    g_autoptr(GError) error = NULL;
-    if (nc_store_unlink(&store->dir, run->name, &error))
-      nc_store_count(store, -(int64_t)run->bytes);
-    else
-      nc_log(NC_LOG_WARNING, "store", "%s (goes with the next opening)", error->message);
-  }
-}
-
 /* Under maintaining and appending, with no open pack: all that is known is in sealed packs. */
 static bool
 nc_rebuild_all(NcRebuild *rebuild, GError **error)
@@ -106,7 +93,7 @@ nc_rebuild_index_locked(NcPageStore *store, GError **error)
   bool ok = nc_append_seal_locked(store, error) && nc_rebuild_all(&rebuild, error);
   if (ok)
     nc_rebuild_swap(&rebuild);
-  nc_rebuild_remove(store, rebuild.runs); /* the old ones; the new ones if it failed */
+  nc_index_unlink_runs(store, rebuild.runs); /* the old ones; the new ones if it failed */
   pthread_mutex_unlock(&store->appending);
   pthread_mutex_unlock(&store->maintaining);
   nc_table_free(rebuild.table);
