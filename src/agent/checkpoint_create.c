@@ -407,7 +407,7 @@ nc_checkpoints_create(NcCheckpoints *c, json_t *args, GError **error)
   cr->theirs = -1;
   cr->started_us = nc_wall_us();
   g_mutex_init(&cr->event_lock);
-  cr->cp = nc_checkpoints_add(c, id, vm, NULL);
+  cr->cp = nc_checkpoints_add(c, id, vm, json_pack("{s:b}", "scheduled", cr->scheduled)); /* it is in the list from here on */
   if (!nc_create_look(cr, error)) {
     g_prefix_error(error, "can't checkpoint %s on node %s: ", vm, c->deps.config->node);
     g_mutex_lock(&c->lock);
@@ -417,6 +417,7 @@ nc_checkpoints_create(NcCheckpoints *c, json_t *args, GError **error)
     return NULL;
   }
   g_mutex_lock(&c->lock);
+  json_decref(cr->cp->meta);
   cr->cp->meta = nc_create_describe_beginning(cr, nc_modes[cr->mode], label);
   g_mutex_unlock(&c->lock);
   json_t *view = nc_checkpoint_view(cr->cp);

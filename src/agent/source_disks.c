@@ -356,8 +356,10 @@ nc_source_disk_measure(NcSourceDisk *k, NcQmp *qmp, const NcQemuMirrorState *sta
     bool busy = MIN(left_before, left_now) >= NC_DISKS_BUSY_BYTES; /* little to do is not slow */
     if (busy || now_bps > k->rate_bps)
       k->rate_bps = k->rate_bps > 0 ? k->rate_bps * 0.7 + now_bps * 0.3 : now_bps;
-    if (known && k->operations > 0)
-      k->iops = (double)(operations - MIN(k->operations, operations)) / seconds;
+    if (known && k->operations > 0) { /* a guest writes in bursts: of single looks, many see none */
+      double now_iops = (double)(operations - MIN(k->operations, operations)) / seconds;
+      k->iops = k->iops > 0 ? k->iops * 0.7 + now_iops * 0.3 : now_iops;
+    }
   }
   k->operations = operations;
   k->status = state->status;

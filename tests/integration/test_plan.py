@@ -38,9 +38,10 @@ def refused(cluster, **args):
 
 
 def there_and_back(cluster):
-    """The way there of a move that its forecast has learned from: one that is over before its sample is ready teaches nothing."""
-    for _ in range(4):
-        m, back = cluster.migrate(IDLE, cluster.a), cluster.migrate(IDLE, cluster.b)
+    """The way there of a move that its forecast has learned from: one that is over before its sample is ready teaches nothing, so
+    each has more time for it than the one before."""
+    for limit in (0, 8_000_000, 4_000_000, 2_000_000):
+        m, back = cluster.migrate(IDLE, cluster.a, bandwidth_limit_bps=limit), cluster.migrate(IDLE, cluster.b)
         assert m["outcome"] == back["outcome"] == "completed", m["error"] or back["error"]
         if m.get("coding_factor"):
             return m
