@@ -318,6 +318,7 @@ nc_migration_take_progress(NcMigration *m, json_t *progress)
     { "rss_bytes", "mover_rss_bytes" },
     { "batches", "batches" },
     { "reference_pages", "reference_pages" },
+    { "ahead_pages", "ahead_pages" },
     { "delta_pages", "delta_pages" },
     { "delta_bytes", "delta_bytes" },
     { "resent_batches", "resent_batches" },
