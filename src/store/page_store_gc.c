@@ -242,14 +242,18 @@ nc_gc_seal(NcPageStore *store)
     nc_log(NC_LOG_WARNING, "store", "%s", error->message);
 }
 
+static bool
+nc_gc_index_is_bad(NcPageStore *store)
+{
+  nc_hold(&store->small);
+  return store->index_bad;
+}
+
 /* A damaged index could hide where a block is. */
 static bool
 nc_gc_mend_index(NcPageStore *store, GError **error)
 {
-  pthread_mutex_lock(&store->small);
-  bool bad = store->index_bad;
-  pthread_mutex_unlock(&store->small);
-  if (!bad)
+  if (!nc_gc_index_is_bad(store))
     return true;
   nc_log(NC_LOG_WARNING, "store", "page store %s: its index is damaged; made again from the packs", store->dir.path);
   return nc_rebuild_index_locked(store, error);
@@ -292,11 +296,9 @@ nc_gc_run(NcGc *gc, GError **error)
     g_clear_pointer(&gc->marks, nc_marks_free);
     g_hash_table_remove_all(gc->live);
     gc->packs = nc_packs_snapshot(store);
-    if (!nc_gc_mark(gc, error))
-      return false;
-    if (nc_gc_weigh(gc, &why))
+    if (nc_gc_mark(gc, &why) && nc_gc_weigh(gc, &why))
       break;
-    if (why->code != NC_ERROR_CORRUPT || gc->options->dry_run)
+    if (why->code != NC_ERROR_CORRUPT || gc->options->dry_run || !nc_gc_index_is_bad(store))
       break;
   }
   if (why) {
