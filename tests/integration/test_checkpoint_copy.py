@@ -7,6 +7,7 @@ checkpoint can be undone on both of its nodes, with the machine in one place thr
 
     NC_BUILD=build pytest-3 tests/integration/test_checkpoint_copy.py
 """
+import contextlib
 import glob
 import json
 import os
@@ -163,6 +164,17 @@ def test_interrupted_copies_go_on_and_damage_does_not_travel(cluster):
     forget(a, vm)
 
 
+@contextlib.contextmanager
+def one_runner(c, vm):
+    """Watched meanwhile from outside; QMP sockets serve one client, so nobody else asks them."""
+    observer = c.watch_runners(vm)
+    yield
+    observer.close()
+    c.observer = None
+    assert observer.double == 0, "two runners were seen"
+    assert len(c.runs_where(vm)) == 1
+
+
 def undone(node, m, as_of, disk):
     out = node.cli("--json", "rollback", m["id"], "--to-checkpoint", "--wait")
     rollback = json.loads(out.stdout)["rollbacks"][-1]
@@ -175,19 +187,20 @@ def test_a_migration_is_undone_to_the_checkpoint_before_it(cluster):
     c, a, b, vm = cluster, cluster.a, cluster.b, "web3"
     use_store(cluster, a, "store-third")
     disk = boot(cluster, vm)
-    c.watch_runners(vm)
     guest_write(a, vm, 0x5a, 1, 3)
     as_of = disk_sha256(disk)
 
     # On the destination, which fetches it.
-    m = c.migrate(vm, a, checkpoint=True)
+    with one_runner(c, vm):
+        m = c.migrate(vm, a, checkpoint=True)
     assert m["outcome"] == "completed" and has(a, m["checkpoint"]), m
     assert a.call("checkpoint.get", id=m["checkpoint"])["migration"] == m["id"]
     assert b.call("migration.get", id=m["id"])["checkpoint"] == m["checkpoint"] and not has(b, m["checkpoint"])
     guest_write(b, vm, 0xee, 0, 8)
     assert disk_sha256(disk) != as_of
     seen = console_length(b, vm)
-    rollback = undone(b, m, as_of, disk)
+    with one_runner(c, vm):
+        rollback = undone(b, m, as_of, disk)
     assert f"fetched from {a.name}" in rollback["steps"][2]["detail"], rollback
     assert b.state(vm) == "running" and a.state(vm) == "moved"
     guest_is_well(b, vm, after=seen)
@@ -196,11 +209,11 @@ def test_a_migration_is_undone_to_the_checkpoint_before_it(cluster):
     m = json.loads(b.cli("--json", "migrate", vm, "--to", a.name, "--checkpoint", "--wait").stdout)
     assert m["outcome"] == "completed" and has(b, m["checkpoint"]), m
     guest_write(a, vm, 0xdd, 4, 8)
-    rollback = undone(b, m, as_of, disk)
+    with one_runner(c, vm):
+        rollback = undone(b, m, as_of, disk)
     assert rollback["call_from"] == a.name
     assert b.state(vm) == "running" and a.state(vm) == "moved"
     guest_is_well(b, vm)
-    assert c.observer.double == 0, "two runners were seen"
 
     # Not taken: not moved.
     use_store(cluster, b, "store-none", budget_mib=1)
