@@ -1,13 +1,14 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * One checkpoint inside the agent: what checkpoints.c (the list), checkpoint_create.c, checkpoint_restore.c and
- * checkpoint_recover.c share. Nobody else includes this.
+ * One checkpoint inside the agent: what checkpoints.c (the list), checkpoint_create.c, checkpoint_restore.c,
+ * checkpoint_recover.c, checkpoint_copy.c and checkpoint_arrive.c share. Nobody else includes this.
  */
 #pragma once
 
 #include "agent/checkpoints.h"
 #include "agent/keeper.h"
 #include "agent/machine_hold.h"
+#include "checkpoint/copy.h"
 #include "checkpoint/process.h"
 #include "qemu/checkpoint_qmp.h"
 
@@ -36,9 +37,11 @@ typedef struct {
   json_t *meta;           /* the description; replaced as a whole */
   uint64_t file_bytes;    /* of the manifest */
   GError *error;          /* FAILED, DAMAGED */
-  const char *activity;   /* "verify", "restore": static; NULL: none is under way */
+  const char *activity;   /* "verify", "restore", "copy": static; NULL: none is under way */
   json_t *last_activity;  /* how the last one ended, or how this one is called */
   NcCheckpointer *worker; /* to be broken when cancelled; borrowed */
+  NcPeer *link;           /* the same, to another node */
+  bool arriving;          /* MAKING: it comes from another node */
 } NcCheckpoint;
 
 struct NcCheckpoints {
@@ -51,6 +54,7 @@ struct NcCheckpoints {
   GMutex work_lock;    /* one journal write at a time */
   GHashTable *keepers; /* id -> NcKeeper* of what the last novacrond has left; while starting only */
   unsigned running;    /* threads */
+  unsigned arriving;   /* checkpoints */
   bool collecting;     /* one of them is the gc */
   gint closing;        /* atomic */
 };
@@ -62,6 +66,7 @@ void nc_checkpoint_unref(NcCheckpoint *cp);
 G_DEFINE_AUTOPTR_CLEANUP_FUNC(NcCheckpoint, nc_checkpoint_unref)
 /* New, state MAKING, in the list; a reference. ${meta} is taken. */
 NcCheckpoint *nc_checkpoints_add(NcCheckpoints *c, const char *id, const char *vm, json_t *meta);
+NcCheckpoint *nc_checkpoints_add_locked(NcCheckpoints *c, const char *id, const char *vm, json_t *meta);
 /* Records in the journal what is to be undone after a crash; NULL: nothing any more. ${work} is taken. */
 bool nc_checkpoints_set_work(NcCheckpoints *c, const char *id, json_t *work, GError **error);
 /* Runs ${func} in a thread that nc_checkpoints_free() waits for. */
@@ -77,6 +82,27 @@ json_t *nc_checkpoint_view(NcCheckpoint *cp);
 NcCheckpoint *nc_checkpoints_begin_activity(NcCheckpoints *c, json_t *args, const char *activity, GError **error);
 /* ${result}: an object with what is worth telling, taken; NULL is fine. ${error}: why it failed; borrowed, NULL: it did not. */
 void nc_checkpoint_activity_ends(NcCheckpoint *cp, json_t *result, const GError *error);
+
+/* Asks it to stop what is under way with it. c->lock is held. */
+void nc_checkpoint_cancel_locked(NcCheckpoint *cp);
+
+/* --- checkpoint_arrive.c --- */
+
+/* The connection that it is under way on; NULL: none any more. False if it is cancelled: then nothing is to be begun on it. */
+bool nc_checkpoint_set_link(NcCheckpoint *cp, NcPeer *peer);
+/* An entry of ${kind} about ${id} of ${vm} for the transaction log; a failure is logged. ${node}: who it is about; ${detail}: taken. */
+void nc_checkpoint_audit(NcCheckpoints *c, const char *kind, const char *id, const char *vm, const char *node, json_t *detail);
+
+/* --- checkpoint_copy.c --- */
+
+/* ${peer} as a copy uses it. Valid as long as ${peer}. */
+NcCopyLink nc_checkpoint_copy_link(NcPeer *peer);
+/* Sends ${cp} to whom ${peer} leads to; its activity is the caller's. */
+bool nc_checkpoint_send(NcCheckpoint *cp, NcPeer *peer, NcCopyTotals *ret, GError **error);
+/* The totals, in ${result}. */
+void nc_checkpoint_put_totals(json_t *result, const NcCopyTotals *totals);
+/* A restore on another node, begun by nc_checkpoints_restore(), which has checked the rest of ${args}. */
+json_t *nc_checkpoints_restore_on(NcCheckpoints *c, const char *node, json_t *args, GError **error);
 
 /* --- checkpoint_recover.c --- */
 

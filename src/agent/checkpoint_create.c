@@ -303,6 +303,7 @@ nc_create_free(NcCreate *cr)
   nc_machine_hold_end(cr->hold);
   nc_checkpoint_unref(cr->cp);
   g_free(cr->nbd_path);
+  g_free(cr->migration);
   g_mutex_clear(&cr->event_lock);
   g_free(cr);
 }
@@ -365,7 +366,7 @@ nc_checkpoints_is_making(NcCheckpoints *c, const char *vm, GError **error)
   g_hash_table_iter_init(&iter, c->table);
   while (g_hash_table_iter_next(&iter, NULL, &value)) {
     const NcCheckpoint *cp = value;
-    if (cp->state == NC_CHECKPOINT_MAKING && g_str_equal(cp->vm, vm))
+    if (cp->state == NC_CHECKPOINT_MAKING && !cp->arriving && g_str_equal(cp->vm, vm))
       return !nc_fail(error, NC_ERROR_CONFLICT, "checkpoint %s of %s is being made: wait for it, or delete it", cp->id, vm);
   }
   return false;
@@ -404,6 +405,7 @@ nc_checkpoints_create(NcCheckpoints *c, json_t *args, GError **error)
   cr->hold = hold;
   cr->mode = (NcCheckpointMode)mode;
   cr->scheduled = nc_json_bool_or(args, "scheduled", false);
+  cr->migration = g_strdup(nc_json_string_or(args, "migration", NULL));
   cr->theirs = -1;
   cr->started_us = nc_wall_us();
   g_mutex_init(&cr->event_lock);

@@ -24,6 +24,7 @@ typedef struct {
   bool background; /* what it came to */
   bool was_running;
   bool scheduled; /* nobody asked for it */
+  char *migration; /* before which it is taken; NULL: none */
   NcMachineSpec *spec;
   json_t *spec_json;
   NcCreateDisk disks[NC_CHECKPOINT_DISKS_MAX];

@@ -7,7 +7,8 @@
  * and loads the image. Only then is it decided, in the journal: before that, whatever happens, the machine gets its old disks
  * back (a new machine vanishes); after it, the guest runs, and the old disks go.
  *
- * The right to run is never touched: a machine that is restored here must be this node's to run.
+ * The right to run is not touched: a machine that is restored here must be this node's to run, or be known nowhere. Of a checkpoint
+ * that came from another node that can't be known here: there an operator says so (`take`), or the machine gets another name.
  */
 #include "agent/checkpoint_restore.h"
 #include "base/fault.h"
@@ -79,6 +80,25 @@ nc_restore_spec_in_place(NcRestore *re, json_t *present)
   return spec;
 }
 
+/* In place, where this node never had the machine. */
+static bool
+nc_restore_check_right(NcRestore *re, GError **error)
+{
+  const NcCheckpointsDeps *deps = &re->cp->owner->deps;
+  json_t *copied = json_object_get(nc_image_meta(re->image), "copied");
+  NcRight right;
+
+  if (re->as || re->take || !json_is_object(copied))
+    return true;
+  if (!nc_journal_get_right(deps->journal, re->cp->vm, &right, error))
+    return false;
+  return right.state != NC_RIGHT_NONE ||
+         nc_fail(error, NC_ERROR_CONFLICT,
+                 "%s was never node %s's to run, and checkpoint %s came from node %s, where it may run: restore it under another name (--as "
+                 "NAME); or, only if it is certain that it runs nowhere and will not be started elsewhere, with --take",
+                 re->cp->vm, deps->config->node, re->cp->id, nc_json_string_or(copied, "from", "?"));
+}
+
 static bool
 nc_restore_take_machine(NcRestore *re, GError **error)
 {
@@ -92,7 +112,9 @@ nc_restore_take_machine(NcRestore *re, GError **error)
                    re->cp->vm);
   if (re->as)
     re->spec = nc_restore_spec_as(re);
-  re->hold = nc_machines_hold_for_restore(machines, re->as ? re->spec : json_object_get(meta, "spec"), re->as != NULL, error);
+  if (!nc_restore_check_right(re, error))
+    return false;
+  re->hold = nc_machines_hold_for_restore(machines, re->as ? re->spec : json_object_get(meta, "spec"), re->as != NULL, re->take, error);
   if (!re->hold)
     return false;
   if (re->as)
@@ -327,8 +349,13 @@ nc_restore_check_args(json_t *args, GError **error)
 json_t *
 nc_checkpoints_restore(NcCheckpoints *c, json_t *args, GError **error)
 {
-  const char *as = nc_json_string_or(args, "as", NULL);
-  NcCheckpoint *cp = nc_restore_check_args(args, error) ? nc_checkpoints_begin_activity(c, args, "restore", error) : NULL;
+  const char *as = nc_json_string_or(args, "as", NULL), *on = nc_json_string_or(args, "on", NULL);
+
+  if (!nc_restore_check_args(args, error))
+    return NULL;
+  if (on && !g_str_equal(on, c->deps.config->node))
+    return nc_checkpoints_restore_on(c, on, args, error);
+  NcCheckpoint *cp = nc_checkpoints_begin_activity(c, args, "restore", error);
   if (!cp)
     return NULL;
   NcRestore *re = g_new0(NcRestore, 1);
@@ -337,6 +364,7 @@ nc_checkpoints_restore(NcCheckpoints *c, json_t *args, GError **error)
   re->disk_dir = g_strdup(nc_json_string_or(args, "disk_dir", NULL));
   re->force = nc_json_bool_or(args, "force", false);
   re->paused = nc_json_bool_or(args, "paused", false);
+  re->take = nc_json_bool_or(args, "take", false);
   re->disks = json_array();
   re->warnings = json_array();
   {

@@ -10,6 +10,7 @@ typedef struct {
   char *as;       /* NULL: in place */
   char *disk_dir; /* NULL: where the original's are */
   bool force, paused;
+  bool take; /* an operator says that no other node has the right to run it */
   NcMachineHold *hold;
   NcImage *image;
   json_t *spec;     /* of the machine to be */

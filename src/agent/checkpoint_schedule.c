@@ -1,5 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Checkpoints by the clock: made when they are due, and the oldest of them deleted. Those that people made are left alone. */
+/*
+ * Checkpoints by the clock: made when they are due, and the oldest of them deleted; those that were taken before a migration go some
+ * time after its end. Those that people made are left alone.
+ */
 #include "agent/checkpoint.h"
 #include "base/ident.h"
 #include "base/log.h"
@@ -54,6 +57,62 @@ nc_schedule_look_at(NcCheckpoints *c, json_t *machine)
            vm, error->message);
 }
 
+/* --- those before migrations --- */
+
+/* Seconds since 1970; 0: it has not ended. */
+static int64_t
+nc_schedule_ended_s(json_t *migration)
+{
+  g_autoptr(GDateTime) ended = g_date_time_new_from_iso8601(nc_json_string_or(migration, "finished", ""), NULL);
+  return ended ? g_date_time_to_unix(ended) : 0;
+}
+
+/* Somebody may still go back to it, or is about to. */
+static bool
+nc_schedule_is_rolled_back(NcCheckpoints *c, const char *migration)
+{
+  nc_autojson json_t *open = nc_journal_list_rollbacks(c->deps.journal, migration, true, NULL);
+  return !open || json_array_size(open) > 0;
+}
+
+static bool
+nc_schedule_has_expired(NcCheckpoints *c, const char *migration)
+{
+  nc_autojson json_t *record = nc_journal_get_migration(c->deps.journal, migration, NULL);
+  int64_t ended_s = nc_schedule_ended_s(record);
+  int64_t keep_s = nc_json_int_or(record, "checkpoint_keep_s", c->deps.config->migration_checkpoint_keep_s);
+
+  return ended_s > 0 && keep_s > 0 && nc_wall_us() / G_USEC_PER_SEC - ended_s >= keep_s && !nc_schedule_is_rolled_back(c, migration);
+}
+
+/* The migration's record says all there is to know: whether it has ended, when, and how long its checkpoint is kept. */
+static void
+nc_schedule_expire(NcCheckpoints *c)
+{
+  g_autoptr(GPtrArray) found = g_ptr_array_new_with_free_func((GDestroyNotify)nc_checkpoint_unref);
+  {
+    g_autoptr(GMutexLocker) guard = g_mutex_locker_new(&c->lock);
+    GHashTableIter iter;
+    gpointer value;
+    g_hash_table_iter_init(&iter, c->table);
+    while (g_hash_table_iter_next(&iter, NULL, &value)) {
+      NcCheckpoint *cp = value;
+      if (cp->state == NC_CHECKPOINT_READY && !cp->activity && json_object_get(cp->meta, "migration"))
+        g_ptr_array_add(found, nc_checkpoint_ref(cp));
+    }
+  }
+  for (guint i = 0; i < found->len; i++) {
+    NcCheckpoint *cp = found->pdata[i];
+    g_autoptr(GError) error = NULL;
+    nc_autojson json_t *args = json_pack("{s:s}", "id", cp->id);
+    if (!nc_schedule_has_expired(c, nc_json_string_or(cp->meta, "migration", "")))
+      continue;
+    nc_autojson json_t *gone = nc_checkpoints_delete(c, args, &error);
+    nc_log(gone ? NC_LOG_NOTICE : NC_LOG_WARNING, "agent", "checkpoint %s, taken before migration %s: %s", cp->id,
+           nc_json_string_or(cp->meta, "migration", "?"), gone ? "its time is over" : error->message);
+  }
+}
+
 static gpointer
 nc_schedule_thread(gpointer data)
 {
@@ -72,6 +131,7 @@ nc_schedule_thread(gpointer data)
     size_t i;
     json_t *machine;
     json_array_foreach(machines, i, machine) nc_schedule_look_at(c, machine);
+    nc_schedule_expire(c);
   }
   nc_checkpoints_thread_ends(c);
   return NULL;

@@ -47,7 +47,9 @@ nc_steps_check(gpointer data, const char *checkpoint, const char *vm, GError **e
   nc_autojson json_t *view = nc_steps_view(c, checkpoint, error);
 
   if (!view) {
-    g_prefix_error(error, "checkpoints stay on the node that made them; the machine can move back first (novacron rollback ID --back): ");
+    g_prefix_error(error, "a checkpoint of another node must be copied here first (there: novacron checkpoint copy %s --to %s), or the machine can move "
+                   "back as it is (novacron rollback ID --back): ",
+                   checkpoint, c->deps.config->node);
     return false;
   }
   if (!g_str_equal(nc_json_string_or(view, "machine", ""), vm))
@@ -55,6 +57,31 @@ nc_steps_check(gpointer data, const char *checkpoint, const char *vm, GError **e
   if (!g_str_equal(nc_json_string_or(view, "state", ""), "ready"))
     return nc_fail(error, NC_ERROR_CONFLICT, "checkpoint %s is %s", checkpoint, nc_json_string_or(view, "state", "?"));
   return true;
+}
+
+static bool
+nc_steps_fetch(gpointer data, const char *checkpoint, const char *vm, const char *from, gint *quitting, char **ret_detail, GError **error)
+{
+  NcCheckpoints *c = data;
+  nc_autojson json_t *view = nc_checkpoints_fetch(c, checkpoint, vm, from, error);
+
+  if (!view)
+    return false;
+  bool was_here = g_str_equal(nc_json_string_or(view, "state", ""), "ready");
+  while (g_str_equal(nc_json_string_or(view, "state", ""), "making")) {
+    if (g_atomic_int_get(quitting))
+      return nc_fail(error, NC_ERROR_CANCELLED, "novacrond on %s is stopping", c->deps.config->node);
+    g_usleep(NC_STEPS_POLL_US);
+    json_decref(view);
+    if (!(view = nc_steps_view(c, checkpoint, error)))
+      return false;
+  }
+  if (g_str_equal(nc_json_string_or(view, "state", ""), "ready")) {
+    *ret_detail = was_here ? g_strdup_printf("checkpoint %s is here", checkpoint) : g_strdup_printf("checkpoint %s was fetched from %s", checkpoint, from);
+    return true;
+  }
+  nc_error_set_json(error, json_object_get(view, "error"));
+  return false;
 }
 
 static bool
@@ -105,6 +132,7 @@ nc_checkpoint_steps(NcCheckpoints *checkpoints)
 {
   return (NcRollbackSteps){ .data = checkpoints,
                             .check = nc_steps_check,
+                            .fetch = nc_steps_fetch,
                             .verify = nc_steps_verify,
                             .restore_disks = nc_steps_restore,
                             .restore_memory = nc_steps_restore_memory };

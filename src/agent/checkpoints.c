@@ -117,8 +117,14 @@ nc_checkpoints_forget_failures_locked(NcCheckpoints *c)
 NcCheckpoint *
 nc_checkpoints_add(NcCheckpoints *c, const char *id, const char *vm, json_t *meta)
 {
-  NcCheckpoint *cp = nc_checkpoint_new(c, id, vm, meta);
   g_autoptr(GMutexLocker) guard = g_mutex_locker_new(&c->lock);
+  return nc_checkpoints_add_locked(c, id, vm, meta);
+}
+
+NcCheckpoint *
+nc_checkpoints_add_locked(NcCheckpoints *c, const char *id, const char *vm, json_t *meta)
+{
+  NcCheckpoint *cp = nc_checkpoint_new(c, id, vm, meta);
 
   nc_checkpoints_forget_failures_locked(c);
   g_hash_table_replace(c->table, cp->id, nc_checkpoint_ref(cp));
@@ -198,6 +204,42 @@ nc_checkpoints_store(NcCheckpoints *c, GError **error)
 
 /* --- activities --- */
 
+static const char *
+nc_checkpoint_participle(const char *activity)
+{
+  return g_str_equal(activity, "restore") ? "restored" : g_str_equal(activity, "copy") ? "copied" : "verified";
+}
+
+void
+nc_checkpoint_cancel_locked(NcCheckpoint *cp)
+{
+  g_atomic_int_set(&cp->cancelled, 1);
+  if (cp->worker)
+    nc_checkpointer_break(cp->worker);
+  if (cp->link)
+    nc_peer_shutdown(cp->link);
+}
+
+/* What goes on here only can be waited for; what depends on a network can be given up. */
+json_t *
+nc_checkpoints_cancel(NcCheckpoints *c, json_t *args, GError **error)
+{
+  g_autoptr(NcCheckpoint) cp = nc_checkpoints_find(c, args, error);
+  if (!cp)
+    return NULL;
+  {
+    g_autoptr(GMutexLocker) guard = g_mutex_locker_new(&c->lock);
+    bool can = cp->state == NC_CHECKPOINT_MAKING || (cp->activity && g_str_equal(cp->activity, "copy"));
+    if (!can) {
+      nc_fail(error, NC_ERROR_CONFLICT, "nothing that can be cancelled happens to checkpoint %s: it is %s%s%s", cp->id,
+              nc_checkpoint_states[cp->state], cp->activity ? ", and being " : "", cp->activity ? nc_checkpoint_participle(cp->activity) : "");
+      return NULL;
+    }
+    nc_checkpoint_cancel_locked(cp);
+  }
+  return nc_checkpoint_view(cp);
+}
+
 NcCheckpoint *
 nc_checkpoints_begin_activity(NcCheckpoints *c, json_t *args, const char *activity, GError **error)
 {
@@ -206,10 +248,8 @@ nc_checkpoints_begin_activity(NcCheckpoints *c, json_t *args, const char *activi
     return NULL;
   g_autoptr(GMutexLocker) guard = g_mutex_locker_new(&c->lock);
   if (cp->activity || cp->state != NC_CHECKPOINT_READY) {
-    nc_fail(error, NC_ERROR_CONFLICT, "can't %s checkpoint %s: it is %s%s", activity, cp->id, nc_checkpoint_states[cp->state],
-            !cp->activity                          ? ""
-            : g_str_equal(cp->activity, "restore") ? ", and being restored"
-                                                   : ", and being verified");
+    nc_fail(error, NC_ERROR_CONFLICT, "can't %s checkpoint %s: it is %s%s%s", activity, cp->id, nc_checkpoint_states[cp->state],
+            cp->activity ? ", and being " : "", cp->activity ? nc_checkpoint_participle(cp->activity) : "");
     return NULL;
   }
   cp->activity = activity;
@@ -310,13 +350,10 @@ nc_checkpoint_let_go(NcCheckpoint *cp, bool *ret_in_store, GError **error)
 
   *ret_in_store = cp->state == NC_CHECKPOINT_READY || cp->state == NC_CHECKPOINT_DAMAGED;
   if (cp->activity)
-    return nc_fail(error, NC_ERROR_CONFLICT, "checkpoint %s is being %s: delete it afterwards", cp->id,
-                   g_str_equal(cp->activity, "restore") ? "restored" : "verified");
+    return nc_fail(error, NC_ERROR_CONFLICT, "checkpoint %s is being %s: delete it afterwards", cp->id, nc_checkpoint_participle(cp->activity));
   if (cp->state != NC_CHECKPOINT_MAKING)
     return true;
-  g_atomic_int_set(&cp->cancelled, 1);
-  if (cp->worker)
-    nc_checkpointer_break(cp->worker);
+  nc_checkpoint_cancel_locked(cp);
   return false;
 }
 
@@ -414,12 +451,8 @@ nc_checkpoints_cancel_all(NcCheckpoints *c)
   g_atomic_int_set(&c->closing, 1);
   g_cond_broadcast(&c->tick);
   g_hash_table_iter_init(&iter, c->table);
-  while (g_hash_table_iter_next(&iter, NULL, &value)) {
-    NcCheckpoint *cp = value;
-    g_atomic_int_set(&cp->cancelled, 1);
-    if (cp->worker)
-      nc_checkpointer_break(cp->worker);
-  }
+  while (g_hash_table_iter_next(&iter, NULL, &value))
+    nc_checkpoint_cancel_locked(value);
   while (c->running)
     g_cond_wait(&c->ended, &c->lock);
 }

@@ -7,7 +7,8 @@
  * "checkpoint.work"): a machine that was stopped for a checkpoint runs on, one whose restore was cut short is as it was before.
  *
  * States: "making", "ready", "failed" and "cancelled" (kept in memory for whoever asks, not over a restart), "damaged" (its
- * description can't be read; can be deleted). One thing at a time happens to a checkpoint (`activity`): verify or restore.
+ * description can't be read; can be deleted). One thing at a time happens to a checkpoint (`activity`): verify, restore or copy.
+ * One that arrives from another node is "making" until all of it is durable here (checkpoint/copy.h).
  *
  * Thread-safe. The functions for the control socket return quickly; the work is done by threads of this module.
  */
@@ -15,6 +16,7 @@
 
 #include "agent/config.h"
 #include "agent/machines.h"
+#include "agent/nodes.h"
 #include "store/journal.h"
 #include "store/page_store.h"
 
@@ -24,6 +26,7 @@ typedef struct {
   const NcConfig *config;
   NcJournal *journal;
   NcMachines *machines;
+  NcNodes *nodes;
   NcPageStore *store;        /* NULL: there is none, and */
   const char *store_problem; /* why; copied */
 } NcCheckpointsDeps;
@@ -43,7 +46,9 @@ void nc_checkpoints_recover(NcCheckpoints *checkpoints);
  *
  * create: {name, mode: "auto"|"background"|"stop", label}: returns at once, state "making".
  * list: {name}: of that machine, else all; oldest first. get: {id}.
- * verify: {id}: begins to read and check all of it. restore: {id, as, force, paused, disk_dir}: begins.
+ * verify: {id}: begins to read and check all of it. restore: {id, as, force, paused, disk_dir, take, on}: begins; on: another
+ * node, to which what is missing there is copied first.
+ * copy: {id, to}: begins to send what node ${to} lacks of it. cancel: {id}: ends a copy, or one that is being made or arrives.
  * delete: {id}: also cancels one that is being made.
  */
 json_t *nc_checkpoints_create(NcCheckpoints *checkpoints, json_t *args, GError **error);
@@ -51,6 +56,18 @@ json_t *nc_checkpoints_list(NcCheckpoints *checkpoints, json_t *args, GError **e
 json_t *nc_checkpoints_get(NcCheckpoints *checkpoints, json_t *args, GError **error);
 json_t *nc_checkpoints_verify(NcCheckpoints *checkpoints, json_t *args, GError **error);
 json_t *nc_checkpoints_restore(NcCheckpoints *checkpoints, json_t *args, GError **error);
+json_t *nc_checkpoints_copy(NcCheckpoints *checkpoints, json_t *args, GError **error);
+json_t *nc_checkpoints_cancel(NcCheckpoints *checkpoints, json_t *args, GError **error);
 json_t *nc_checkpoints_delete(NcCheckpoints *checkpoints, json_t *args, GError **error);
 /* {name, every_s, keep}: from now on; ${every_s} 0: not any more. The machine. */
 json_t *nc_checkpoints_schedule(NcCheckpoints *checkpoints, json_t *args, GError **error);
+
+/* --- other nodes (docs/protocols.md section 2, messages "cp_...") --- */
+
+/* Serves a session whose first message was read already; returns when it has ended. Both are borrowed. */
+void nc_checkpoints_serve_peer(NcCheckpoints *checkpoints, NcPeer *peer, json_t *first_message);
+/*
+ * Begins to fetch ${id}, a checkpoint of ${vm}, from node ${from}, unless it is here or on its way; its view, a new reference: it
+ * is "making" until it is "ready", or "failed".
+ */
+json_t *nc_checkpoints_fetch(NcCheckpoints *checkpoints, const char *id, const char *vm, const char *from, GError **error);

@@ -60,6 +60,7 @@ nc_is_not_empty(const char *value)
 }
 
 static const char *const nc_algorithms[] = { [NC_ALGORITHM_AUTO] = "auto", [NC_ALGORITHM_PRECOPY] = "pre-copy", [NC_ALGORITHM_POSTCOPY] = "post-copy" };
+static const char *const nc_no_or_yes[] = { "no", "yes" };
 static const char *const nc_log_formats[] = { [NC_LOG_TEXT] = "text", [NC_LOG_JSON] = "json" };
 static const char *const nc_log_levels[] = { [NC_LOG_ERR] = "err",
                                              [NC_LOG_WARNING] = "warning",
@@ -146,6 +147,11 @@ static const NcKey nc_keys[] = {
          "After the first one, if a migration has failed by something that may pass (no connection, no memory there, a process "
          "that died); unless the request says otherwise. The machine runs on meanwhile. 0: none."),
   NUMBER(retry_pause_ms, "2000", 100, 60000, "milliseconds", "Before the first of them; before each further one twice as long."),
+  { "migration_checkpoint", NC_KEY_CHOICE, AT(migration_checkpoint), "no", "no or yes", 0, 1, true, NULL, nc_no_or_yes,
+    "Whether a checkpoint of a machine is taken before it is moved away, to which it can be set back when it has arrived (novacron "
+    "rollback ID --to-checkpoint); unless the request says otherwise. If it can't be taken, the machine is not moved." },
+  NUMBER(migration_checkpoint_keep_s, "86400", 0, 366 * 86400, "seconds",
+         "How long such a checkpoint is kept after the end of its migration, unless the request says otherwise. 0: until somebody deletes it."),
   STRING(hooks_dir, "/etc/novacron/hooks.d", "directory", nc_is_absolute,
          "Programs pre-*, run before each migration on the node the machine leaves, which they may forbid, and post-*, run "
          "after it on the node where the machine has arrived; with JSON on stdin. See novacrond.conf(5)."),

@@ -50,6 +50,8 @@ typedef struct {
   int retry_attempts;
   int retry_pause_ms;
   int convergence_timeout_ms;
+  int migration_checkpoint;        /* 0 or 1 */
+  int migration_checkpoint_keep_s; /* 0: for ever */
   const char *hooks_dir;
   int hook_timeout_ms;
   int max_migrations_in;

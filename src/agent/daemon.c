@@ -63,6 +63,8 @@ NC_OP(checkpoint_list, NcCheckpoints, nc_checkpoints_list)
 NC_OP(checkpoint_get, NcCheckpoints, nc_checkpoints_get)
 NC_OP(checkpoint_verify, NcCheckpoints, nc_checkpoints_verify)
 NC_OP(checkpoint_restore, NcCheckpoints, nc_checkpoints_restore)
+NC_OP(checkpoint_copy, NcCheckpoints, nc_checkpoints_copy)
+NC_OP(checkpoint_cancel, NcCheckpoints, nc_checkpoints_cancel)
 NC_OP(checkpoint_delete, NcCheckpoints, nc_checkpoints_delete)
 NC_OP(checkpoint_schedule, NcCheckpoints, nc_checkpoints_schedule)
 NC_OP(migration_create, NcMigrations, nc_migrations_create)
@@ -75,7 +77,7 @@ NC_OP(migration_limit, NcMigrations, nc_migrations_limit)
 NC_OP(migration_resolve, NcMigrations, nc_migrations_resolve)
 NC_OP(migration_rollback, NcRollbacks, nc_rollbacks_start)
 
-#define NC_DAEMON_OPS 31 /* with the row that ends the table */
+#define NC_DAEMON_OPS 33 /* with the row that ends the table */
 
 static void
 nc_daemon_fill_ops(const NcDaemon *d, NcControlOp ops[NC_DAEMON_OPS])
@@ -100,6 +102,8 @@ nc_daemon_fill_ops(const NcDaemon *d, NcControlOp ops[NC_DAEMON_OPS])
     { "checkpoint.get", nc_op_checkpoint_get, d->checkpoints, false },
     { "checkpoint.verify", nc_op_checkpoint_verify, d->checkpoints, true },
     { "checkpoint.restore", nc_op_checkpoint_restore, d->checkpoints, true },
+    { "checkpoint.copy", nc_op_checkpoint_copy, d->checkpoints, true },
+    { "checkpoint.cancel", nc_op_checkpoint_cancel, d->checkpoints, true },
     { "checkpoint.delete", nc_op_checkpoint_delete, d->checkpoints, true },
     { "checkpoint.schedule", nc_op_checkpoint_schedule, d->checkpoints, true },
     { "migration.create", nc_op_migration_create, d->migrations, true },
@@ -177,6 +181,7 @@ nc_daemon_open_store(NcDaemon *d)
   const NcCheckpointsDeps deps = { .config = d->config,
                                    .journal = d->journal,
                                    .machines = d->machines,
+                                   .nodes = d->nodes,
                                    .store = d->store,
                                    .store_problem = error ? error->message : NULL };
   d->checkpoints = nc_checkpoints_new(&deps);
@@ -201,14 +206,14 @@ nc_daemon_load(NcDaemon *d, GError **error)
   nc_audit_note(d->audit, "node.started", json_pack("{s:s, s:s}", "node", d->config->node, "version", NC_VERSION));
   if (!(d->machines = nc_machines_new(d->config, d->journal, error)))
     return false;
+  nc_daemon_open_store(d);
   d->bandwidth = nc_bandwidth_new(d->config);
   d->kept_shadows = nc_kept_shadows_new(d->config);
   d->deps = (NcMigrationsDeps){
     .config = d->config, .journal = d->journal, .machines = d->machines, .nodes = d->nodes, .bandwidth = d->bandwidth, .audit = d->audit,
-    .kept_shadows = d->kept_shadows
+    .kept_shadows = d->kept_shadows, .checkpoints = d->checkpoints
   };
   d->migrations = nc_migrations_new(&d->deps);
-  nc_daemon_open_store(d);
   d->steps = nc_checkpoint_steps(d->checkpoints);
   d->rollbacks = nc_rollbacks_new(&d->deps, d->migrations, &d->steps);
   nc_checkpoints_unblock(d->checkpoints);
@@ -224,9 +229,9 @@ nc_daemon_unload(NcDaemon *d)
   nc_control_free(d->control);
   nc_peer_server_free(d->server);
   nc_rollbacks_free(d->rollbacks);
+  nc_migrations_free(d->migrations);
   nc_checkpoints_free(d->checkpoints);
   nc_page_store_close(d->store);
-  nc_migrations_free(d->migrations);
   nc_kept_shadows_free(d->kept_shadows);
   nc_bandwidth_free(d->bandwidth);
   nc_machines_free(d->machines);
@@ -290,7 +295,8 @@ nc_daemon_run(NcConfig *config, GError **error)
     nc_checkpoints_recover(d.checkpoints); /* before rollbacks, which use them */
     nc_rollbacks_recover(d.rollbacks);
     nc_machines_release_orphans(d.machines);
-    ok = (d.server = nc_peer_server_new(config, d.nodes, d.migrations, error)) && (d.control = nc_control_new(config, d.journal, ops, error));
+    ok = (d.server = nc_peer_server_new(config, d.nodes, d.migrations, d.checkpoints, d.rollbacks, error)) &&
+         (d.control = nc_control_new(config, d.journal, ops, error));
   }
   if (ok)
     nc_daemon_loop(&d);

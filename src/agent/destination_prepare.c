@@ -111,10 +111,16 @@ static json_t *
 nc_destination_record(const char *id, const char *vm, const char *source, const char *here, json_t *request)
 {
   g_autofree char *now = nc_time_format(nc_wall_us());
-  return json_pack("{s:s, s:s, s:s, s:s, s:s, s:s, s:s, s:n, s:I, s:s, s:s, s:I, s:n, s:n}", "id", id, "vm", vm, "source",
+  json_t *record = json_pack("{s:s, s:s, s:s, s:s, s:s, s:s, s:s, s:n, s:I, s:s, s:s, s:I, s:n, s:n}", "id", id, "vm", vm, "source",
                    source, "destination", here, "role", "destination", "state", "receiving", "phase", "prepare", "outcome",
                    "epoch", (json_int_t)nc_json_int_or(request, "epoch", 0), "created", now, "started", now, "max_downtime_ms",
                    (json_int_t)nc_json_int_or(request, "max_downtime_ms", 0), "attention", "error");
+  const char *checkpoint = nc_json_string_or(request, "checkpoint", "");
+  bool has = nc_name_is_valid(checkpoint);
+  json_object_set_new(record, "checkpoint", has ? json_string(checkpoint) : json_null());
+  if (has)
+    json_object_set_new(record, "checkpoint_keep_s", json_integer(CLAMP(nc_json_int_or(request, "checkpoint_keep_s", 0), 0, 366 * 86400)));
+  return record;
 }
 
 /* The run right must allow it: nobody may receive what it holds, and an epoch is used once. */

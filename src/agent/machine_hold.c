@@ -57,20 +57,20 @@ nc_machines_hold_any(NcMachines *machines, const char *name, const char *what, G
 }
 
 static NcMachineHold *
-nc_machines_hold_new(NcMachines *machines, json_t *json, GError **error)
+nc_machines_hold_new(NcMachines *machines, json_t *json, bool take, GError **error)
 {
   g_autoptr(NcMachineSpec) spec = nc_machine_spec_from_json(json, error);
   if (!spec)
     return NULL;
   NcMachine *m = nc_machine_new_busy(machines, spec, "restore");
-  if (nc_machines_add(machines, m, false, error))
+  if (nc_machines_add(machines, m, take, error))
     return nc_machine_hold_wrap(m, true);
   nc_machine_release(m);
   return NULL;
 }
 
 NcMachineHold *
-nc_machines_hold_for_restore(NcMachines *machines, json_t *spec, bool must_be_new, GError **error)
+nc_machines_hold_for_restore(NcMachines *machines, json_t *spec, bool must_be_new, bool take, GError **error)
 {
   const char *name = nc_json_string(spec, "name", error);
   g_autoptr(GError) problem = NULL;
@@ -78,19 +78,18 @@ nc_machines_hold_for_restore(NcMachines *machines, json_t *spec, bool must_be_ne
   if (!name)
     return NULL;
   if (must_be_new)
-    return nc_machines_hold_new(machines, spec, error);
+    return nc_machines_hold_new(machines, spec, false, error);
   NcMachine *m = nc_machines_acquire(machines, name, "restore", &problem);
   if (!m && problem->code == NC_ERROR_NOT_FOUND)
-    return nc_machines_hold_new(machines, spec, error);
+    return nc_machines_hold_new(machines, spec, take, error);
   if (!m) {
     g_propagate_error(error, g_steal_pointer(&problem));
     return NULL;
   }
-  if (!nc_machine_must_hold_right(m, error)) {
-    nc_machine_release(m);
-    return NULL;
-  }
-  return nc_machine_hold_wrap(m, false);
+  if (nc_machine_must_hold_right(m, take ? NULL : error))
+    return nc_machine_hold_wrap(m, false);
+  nc_machine_release(m);
+  return take ? nc_machines_hold_new(machines, spec, true, error) : NULL; /* it had moved away, which ends here */
 }
 
 void

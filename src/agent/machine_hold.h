@@ -17,10 +17,10 @@ NcMachineHold *nc_machines_hold(NcMachines *machines, const char *name, const ch
 NcMachineHold *nc_machines_hold_any(NcMachines *machines, const char *name, const char *what, GError **error);
 /*
  * The machine that ${spec} (borrowed) describes, in order to give it another state: the one of its name, or, if there is none, a
- * new one with the right to run it. Refused if the right is not ours to take (it moved), with NC_ERROR_CONFLICT. ${must_be_new}:
- * NC_ERROR_EXISTS if there is one.
+ * new one with the right to run it. Refused if the right is not ours to take (it moved), with NC_ERROR_CONFLICT, unless an operator
+ * says that nobody else has it any more (${take}, as for nc_machines_define()). ${must_be_new}: NC_ERROR_EXISTS if there is one.
  */
-NcMachineHold *nc_machines_hold_for_restore(NcMachines *machines, json_t *spec, bool must_be_new, GError **error);
+NcMachineHold *nc_machines_hold_for_restore(NcMachines *machines, json_t *spec, bool must_be_new, bool take, GError **error);
 /* Ends and frees it; what QEMU's guest does is looked at, and the record written. NULL is fine. */
 void nc_machine_hold_end(NcMachineHold *hold);
 /* The same, and takes the machine out of the list; its QEMU must be dead. For one that the hold has made. */

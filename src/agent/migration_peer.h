@@ -8,11 +8,12 @@
  *   mig_probe    {vm}                        which epoch do you know?
  *   mig_prepare  {migration, vm, running, epoch, spec, psk, streams,
  *                 compression, pause_budget_ms, max_downtime_ms, path_timeout_ms, shadow_frames, postcopy, disks, ahead,
- *                 kept_shadow}
+ *                 kept_shadow, checkpoint, checkpoint_keep_s}
  *                                            postcopy: it may become one, so both QEMUs get ready for it;
  *                                            disks: that may have to be copied (disk_offer.h);
  *                                            kept_shadow: {migration, sha256} of the way here, if it was kept (warm_return.h);
- *                                            ahead: pages may come ahead of QEMU's stream (page_feed.h)
+ *                                            ahead: pages may come ahead of QEMU's stream (page_feed.h);
+ *                                            checkpoint: the one taken before, in the source's store, and how long it is kept
  *   mig_abort    {migration, error}          before release: throw it away
  *   mig_query    {migration, vm, epoch, wire}
  *                                            what became of it? As first message of a session: from then on it is that

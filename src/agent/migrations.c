@@ -117,6 +117,8 @@ typedef struct {
   NcAlgorithm algorithm;
   NcQos qos;
   int64_t max_downtime_ms, bandwidth_limit_bps, streams, max_cpu, max_throttle, convergence_timeout_ms, retry_attempts;
+  bool checkpoint; /* before it */
+  int64_t checkpoint_keep_s;
 } NcMigrationRequest;
 
 static bool
@@ -151,6 +153,18 @@ nc_optional_algorithm(json_t *args, NcAlgorithm fallback, NcAlgorithm *ret, GErr
          nc_fail(error, NC_ERROR_INVALID, "\"algorithm\" must be " NC_ALGORITHM_NAMES);
 }
 
+/* args.checkpoint and args.checkpoint_keep_s; left out, the node's. */
+static bool
+nc_optional_checkpoint(const NcConfig *config, json_t *args, NcMigrationRequest *ret, GError **error)
+{
+  json_t *value = json_object_get(args, "checkpoint");
+
+  ret->checkpoint = value && !json_is_null(value) ? json_is_true(value) : config->migration_checkpoint != 0;
+  if (value && !json_is_null(value) && !json_is_boolean(value))
+    return nc_fail(error, NC_ERROR_INVALID, "\"checkpoint\" must be true or false");
+  return nc_optional_int(args, "checkpoint_keep_s", config->migration_checkpoint_keep_s, 0, 366 * 86400, &ret->checkpoint_keep_s, error);
+}
+
 static bool
 nc_optional_limit(json_t *args, int64_t fallback, int64_t *ret, GError **error)
 {
@@ -177,7 +191,7 @@ nc_migration_request_parse(NcMigrations *ms, json_t *args, NcMigrationRequest *r
                    NC_TCP_PATHS_MAX);
   return nc_optional_algorithm(args, (NcAlgorithm)config->algorithm, &ret->algorithm, error) &&
          nc_optional_int(args, "max_downtime_ms", config->max_downtime_ms, 1, 2000000, &ret->max_downtime_ms, error) &&
-         nc_optional_limit(args, 0, &ret->bandwidth_limit_bps, error) &&
+         nc_optional_limit(args, 0, &ret->bandwidth_limit_bps, error) && nc_optional_checkpoint(config, args, ret, error) &&
          nc_optional_qos(args, NC_QOS_NORMAL, &ret->qos, error) &&
          nc_optional_int(args, "streams", config->streams, 0, NC_MIG_MAX_STREAMS, &ret->streams, error) &&
          nc_optional_int(args, "max_cpu", config->max_cpu, 1, 100, &ret->max_cpu, error) &&
@@ -217,6 +231,9 @@ nc_migrations_new_record(NcMigrations *ms, const char *id, const NcMigrationRequ
   json_object_set_new(record, "free_page_hints", json_null());
   json_object_set_new(record, "kept_shadow", json_null());
   json_object_set_new(record, "retry_attempts", json_integer((json_int_t)r->retry_attempts));
+  json_object_set_new(record, "checkpoint", json_null());
+  json_object_set_new(record, "checkpoint_wanted", json_boolean(r->checkpoint));
+  json_object_set_new(record, "checkpoint_keep_s", json_integer((json_int_t)r->checkpoint_keep_s));
   json_object_set_new(record, "attempt", json_integer(1));
   json_object_set_new(record, "attempts", json_array());
   json_object_set_new(record, "forecasts", json_array());

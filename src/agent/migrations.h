@@ -12,6 +12,7 @@
 
 #include "agent/audit.h"
 #include "agent/bandwidth.h"
+#include "agent/checkpoints.h"
 #include "agent/config.h"
 #include "agent/kept_shadows.h"
 #include "agent/machines.h"
@@ -30,6 +31,7 @@ typedef struct {
   NcBandwidth *bandwidth;
   NcAudit *audit;
   NcKeptShadows *kept_shadows;
+  NcCheckpoints *checkpoints;
 } NcMigrationsDeps;
 
 NcMigrations *nc_migrations_new(const NcMigrationsDeps *deps);

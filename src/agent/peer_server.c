@@ -16,6 +16,8 @@ struct NcPeerServer {
   const NcConfig *config;
   NcNodes *nodes;
   NcMigrations *migrations;
+  NcCheckpoints *checkpoints;
+  NcRollbacks *rollbacks;
   NcService *service;
 };
 
@@ -75,7 +77,12 @@ nc_peer_server_handle(NcPeerServer *server, NcPeer *peer, json_t *message, GErro
     nc_migrations_serve_peer(server->migrations, peer, message);
     return false; /* it has read until the end */
   }
-  json_t *answer = nc_nodes_answer(server->nodes, peer, message, &problem);
+  if (g_str_has_prefix(type, "cp_")) {
+    nc_checkpoints_serve_peer(server->checkpoints, peer, message);
+    return false;
+  }
+  json_t *answer = g_str_has_prefix(type, "rb_") ? nc_rollbacks_answer(server->rollbacks, peer, message, &problem)
+                                                 : nc_nodes_answer(server->nodes, peer, message, &problem);
   if (!answer && !problem)
     nc_fail(&problem, NC_ERROR_PROTOCOL, "\"%.32s\" is not a message between nodes", type);
   return nc_peer_server_answer(peer, answer, problem, error) && !problem;
@@ -125,7 +132,8 @@ nc_peer_server_serve(int fd, gpointer user_data)
 }
 
 NcPeerServer *
-nc_peer_server_new(const NcConfig *config, NcNodes *nodes, NcMigrations *migrations, GError **error)
+nc_peer_server_new(const NcConfig *config, NcNodes *nodes, NcMigrations *migrations, NcCheckpoints *checkpoints, NcRollbacks *rollbacks,
+                   GError **error)
 {
   int listener = nc_tcp_listen(config->listen, error);
   if (listener < 0) {
@@ -136,6 +144,8 @@ nc_peer_server_new(const NcConfig *config, NcNodes *nodes, NcMigrations *migrati
   server->config = config;
   server->nodes = nodes;
   server->migrations = migrations;
+  server->checkpoints = checkpoints;
+  server->rollbacks = rollbacks;
   server->service = nc_service_new("nodes", listener, NC_SERVER_CONNECTIONS, nc_peer_server_serve, server);
   return server;
 }

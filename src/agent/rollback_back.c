@@ -139,7 +139,7 @@ nc_back_begin(NcBack *b, GError **error)
     if (!nc_rollback_save(r, error))
       return NULL;
   }
-  nc_autojson json_t *args = json_pack("{s:s, s:s}", "vm", b->vm, "to", b->there);
+  nc_autojson json_t *args = json_pack("{s:s, s:s, s:b}", "vm", b->vm, "to", b->there, "checkpoint", 0);
   nc_autojson json_t *made = nc_migrations_create_as(b->way->migrations, nc_rollback_string(r, "move", NULL), args, error);
   return made ? nc_rollback_string(r, "move", NULL) : NULL;
 }

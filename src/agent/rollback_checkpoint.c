@@ -4,8 +4,12 @@
  *
  * The running machine is ended only in step 4, when the checkpoint has been verified; until then every failure
  * leaves it running. Restoring is the checkpoints' business (rollback_steps.h).
+ *
+ * The record says what else is to be done before: `fetch_from`, the checkpoint is in that node's store, and is copied here in
+ * step 3; `call_from`, the machine is on that node, which moves it here in step 2 (a rollback of its own there, mode "back").
  */
 #include "agent/liveness.h"
+#include "agent/rollback_call.h"
 #include "agent/rollback_ways.h"
 #include "qemu/migration_qmp.h"
 
@@ -45,9 +49,11 @@ static bool
 nc_set_back_fence(gpointer data, NcRollbackResult *result, GError **error)
 {
   NcSetBack *b = data;
-  const char *here = nc_nodes_self(b->way->deps->nodes);
+  const char *here = nc_nodes_self(b->way->deps->nodes), *there = nc_rollback_string(b->way->r, "call_from", NULL);
   NcRight right;
 
+  if (there && !nc_rollback_call_back(b->way, there, error))
+    return false;
   if (!nc_journal_get_right(b->way->deps->journal, b->vm, &right, error))
     return false;
   if (right.state != NC_RIGHT_HELD)
@@ -61,7 +67,15 @@ nc_set_back_verify(gpointer data, NcRollbackResult *result, GError **error)
 {
   NcSetBack *b = data;
   const NcRollbackSteps *steps = b->way->checkpoints;
-  return steps->verify(steps->data, b->checkpoint, &result->detail, error);
+  const char *from = nc_rollback_string(b->way->r, "fetch_from", NULL);
+  g_autofree char *fetched = NULL, *verified = NULL;
+
+  if (from && !steps->fetch(steps->data, b->checkpoint, b->vm, from, b->way->quitting, &fetched, error))
+    return false;
+  if (!steps->check(steps->data, b->checkpoint, b->vm, error) || !steps->verify(steps->data, b->checkpoint, &verified, error))
+    return false;
+  result->detail = g_strdup_printf("%s%s%s", fetched ? fetched : "", fetched ? "; " : "", verified);
+  return true;
 }
 
 static bool
@@ -137,14 +151,14 @@ nc_set_back_clean_up(gpointer data, NcRollbackResult *result, GError **error)
 static bool
 nc_set_back_run(NcSetBack *b, GError **error)
 {
-  static const struct {
+  const struct {
     NcRollbackStep step;
     NcRollbackFunc func;
     int tries;
   } steps[] = {
     { NC_RB_STOP_TRANSFER, nc_set_back_stop, 1 },
     { NC_RB_FENCE, nc_set_back_fence, 1 },
-    { NC_RB_VERIFY_BASE, nc_set_back_verify, 1 },
+    { NC_RB_VERIFY_BASE, nc_set_back_verify, nc_rollback_string(b->way->r, "fetch_from", NULL) ? NC_SET_BACK_TRIES : 1 },
     { NC_RB_DISKS, nc_set_back_disks, NC_SET_BACK_TRIES },
     { NC_RB_MEMORY, nc_set_back_memory, NC_SET_BACK_TRIES },
     { NC_RB_DEVICES, nc_set_back_devices, 1 },
@@ -165,9 +179,11 @@ nc_rollback_to_checkpoint(const NcRollbackWay *way, char **ret_choice, GError **
   g_autofree char *checkpoint = g_strdup(nc_rollback_string(r, "checkpoint", "?"));
   NcSetBack b = { .way = way, .vm = vm, .checkpoint = checkpoint };
 
-  *ret_choice = g_strdup_printf("See: novacron vm show %s. Once more: novacron rollback %s --checkpoint %s; or go on with its disks as they are now: "
-                                "novacron vm start %s",
-                                vm, nc_rollback_string(r, "migration", "?"), checkpoint, vm);
+  /* One that came back is another migration's by now. */
+  g_autofree char *again = nc_rollback_string(r, "call_from", NULL)
+                               ? g_strdup_printf("novacron checkpoint restore %s --force, when it is here", checkpoint)
+                               : g_strdup_printf("novacron rollback %s --checkpoint %s", nc_rollback_string(r, "migration", "?"), checkpoint);
+  *ret_choice = g_strdup_printf("See: novacron vm show %s. Once more: %s; or go on with its disks as they are now: novacron vm start %s", vm, again, vm);
   if (!way->checkpoints)
     return nc_fail(error, NC_ERROR_NOT_FOUND, "novacrond on %s knows of no checkpoints any more", nc_nodes_self(way->deps->nodes));
   return nc_set_back_run(&b, error);

@@ -16,6 +16,12 @@ typedef struct {
   /* Is ${checkpoint} one of ${vm}'s, on this node, and ready? NC_ERROR_NOT_FOUND, _CONFLICT. Asked before anything is begun. */
   bool (*check)(gpointer data, const char *checkpoint, const char *vm, GError **error);
 
+  /*
+   * Before step 3: brings it here from node ${from}, if it is not here already. ${quitting} (atomic): leave it, with
+   * NC_ERROR_CANCELLED.
+   */
+  bool (*fetch)(gpointer data, const char *checkpoint, const char *vm, const char *from, gint *quitting, char **ret_detail, GError **error);
+
   /* Step 3: is all of it there, by its hashes? NC_ERROR_CORRUPT names what is lost. Changes nothing. */
   bool (*verify)(gpointer data, const char *checkpoint, char **ret_detail, GError **error);
 

@@ -154,21 +154,30 @@ nc_rollbacks_check_completed(json_t *record, GError **error)
                  attention ? attention : "the machine is where it was, there is nothing to undo");
 }
 
-/* It is there and whole. */
+/* It is there and whole, or (${fetch}) is to be fetched. */
 static bool
-nc_rollbacks_check_checkpoint(NcRollbacks *rollbacks, json_t *record, const char *checkpoint, GError **error)
+nc_rollbacks_check_checkpoint(NcRollbacks *rollbacks, json_t *record, const char *checkpoint, bool *ret_fetch, GError **error)
 {
   const char *id = nc_json_string_or(record, "id", "?"), *vm = nc_json_string_or(record, "vm", "?");
   const NcRollbackSteps *steps = rollbacks->checkpoints;
   g_autofree char *detail = NULL;
+  g_autoptr(GError) problem = NULL;
 
+  *ret_fetch = false;
   if (!steps)
     return nc_fail(error, NC_ERROR_NOT_FOUND,
                    "migration %s has no checkpoint on %s: none was taken before it. The machine can move back as it is: novacron "
                    "rollback %s --back",
                    id, nc_nodes_self(rollbacks->deps->nodes), id);
   /* Before anything is touched; step 3 reads it again, for the record. */
-  return steps->check(steps->data, checkpoint, vm, error) && steps->verify(steps->data, checkpoint, &detail, error);
+  if (steps->check(steps->data, checkpoint, vm, &problem))
+    return steps->verify(steps->data, checkpoint, &detail, error);
+  *ret_fetch = problem->code != NC_ERROR_RESOURCE && g_strcmp0(checkpoint, nc_json_string_or(record, "checkpoint", NULL)) == 0 &&
+               !g_str_equal(nc_json_string_or(record, "source", ""), nc_nodes_self(rollbacks->deps->nodes));
+  if (*ret_fetch)
+    return true;
+  g_propagate_error(error, g_steal_pointer(&problem));
+  return false;
 }
 
 static NcRollback *
@@ -188,19 +197,46 @@ nc_rollbacks_order_back(NcRollbacks *rollbacks, json_t *record, GError **error)
   return r;
 }
 
+/* What is to be done besides is recorded before anything is begun. ${r} (NULL is fine) is taken, and returned if it could be. */
 static NcRollback *
-nc_rollbacks_order_checkpoint(NcRollbacks *rollbacks, json_t *record, const char *checkpoint, GError **error)
+nc_rollbacks_note_order(NcRollback *r, const char *key, json_t *node, GError **error)
 {
+  if (r)
+    nc_rollback_set(r, key, json_incref(node));
+  if (r && !nc_rollback_save(r, error))
+    g_clear_pointer(&r, nc_rollback_free);
+  return r;
+}
+
+/* ${call}: the machine is at the migration's destination, and has to come back first. */
+static NcRollback *
+nc_rollbacks_order_checkpoint(NcRollbacks *rollbacks, json_t *record, const char *checkpoint, bool call, GError **error)
+{
+  bool fetch = false;
   const NcRollbackOrder order = { .mode = NC_RB_TO_CHECKPOINT,
                                   .migration = nc_json_string_or(record, "id", "?"),
                                   .vm = nc_json_string_or(record, "vm", "?"),
                                   .checkpoint = checkpoint };
-  return nc_rollbacks_check_checkpoint(rollbacks, record, checkpoint, error) ? nc_rollback_new(rollbacks->deps->journal, &order, true, error)
-                                                                            : NULL;
+  if (!nc_rollbacks_check_checkpoint(rollbacks, record, checkpoint, &fetch, error))
+    return NULL;
+  NcRollback *r = nc_rollback_new(rollbacks->deps->journal, &order, true, error);
+  if (fetch)
+    return nc_rollbacks_note_order(r, "fetch_from", json_object_get(record, "source"), error);
+  return call ? nc_rollbacks_note_order(r, "call_from", json_object_get(record, "destination"), error) : r;
+}
+
+/* The source of it, which has given the right away with it: the machine can be called back. */
+static bool
+nc_rollbacks_may_call(NcRollbacks *rollbacks, json_t *record)
+{
+  NcRight right;
+  return g_str_equal(nc_json_string_or(record, "source", ""), nc_nodes_self(rollbacks->deps->nodes)) &&
+         nc_journal_get_right(rollbacks->deps->journal, nc_json_string_or(record, "vm", "?"), &right, NULL) &&
+         right.state == NC_RIGHT_RELEASED && g_strcmp0(right.migration, nc_json_string_or(record, "id", "?")) == 0;
 }
 
 static bool
-nc_rollbacks_begin(NcRollbacks *rollbacks, json_t *record, bool back, const char *checkpoint, GError **error)
+nc_rollbacks_begin(NcRollbacks *rollbacks, json_t *record, bool back, const char *checkpoint, bool may_call, GError **error)
 {
   const char *id = nc_json_string_or(record, "id", "?");
   g_autoptr(GMutexLocker) guard = g_mutex_locker_new(&rollbacks->lock);
@@ -210,12 +246,13 @@ nc_rollbacks_begin(NcRollbacks *rollbacks, json_t *record, bool back, const char
   if (back == (checkpoint != NULL))
     return nc_fail(error, NC_ERROR_INVALID,
                    "migration %s is completed: say how to undo it: novacron rollback %s --back (the machine moves back as it is "
-                   "now), or --checkpoint ID (what it did since is lost)",
+                   "now), or --to-checkpoint (the one taken before it) or --checkpoint ID (what it did since is lost)",
                    id, id);
-  if (!nc_rollbacks_check_place(rollbacks, record, error))
+  bool call = may_call && nc_rollbacks_may_call(rollbacks, record);
+  if (!call && !nc_rollbacks_check_place(rollbacks, record, error))
     return false;
   NcRollback *r = back ? nc_rollbacks_order_back(rollbacks, record, error)
-                       : nc_rollbacks_order_checkpoint(rollbacks, record, checkpoint, error);
+                       : nc_rollbacks_order_checkpoint(rollbacks, record, checkpoint, call, error);
   if (r)
     nc_rollbacks_run_locked(rollbacks, r);
   return r != NULL;
@@ -229,15 +266,28 @@ nc_rollbacks_start(NcRollbacks *rollbacks, json_t *args, GError **error)
   const char *checkpoint = nc_json_string_or(args, "checkpoint", NULL);
   nc_autojson json_t *record = id ? nc_migrations_get(rollbacks->migrations, args, error) : NULL;
 
+  bool before = nc_json_bool_or(args, "to_checkpoint", false);
+
   if (!record)
     return NULL;
+  if (before && checkpoint) {
+    nc_fail(error, NC_ERROR_INVALID, "\"to_checkpoint\" and \"checkpoint\" exclude each other");
+    return NULL;
+  }
+  if (before && !(checkpoint = nc_json_string_or(record, "checkpoint", NULL))) {
+    nc_fail(error, NC_ERROR_CONFLICT,
+            "no checkpoint was taken before migration %s (novacron migrate --checkpoint). The machine can move back as it is: novacron "
+            "rollback %s --back",
+            id, id);
+    return NULL;
+  }
   if (!nc_json_string_or(record, "outcome", NULL)) {
     if (!back && !checkpoint)
       return nc_migrations_roll_back(rollbacks->migrations, args, error);
     nc_fail(error, NC_ERROR_CONFLICT, "migration %s is under way: novacron rollback %s, without more, lets the machine run on where it is", id, id);
     return NULL;
   }
-  return nc_rollbacks_begin(rollbacks, record, back, checkpoint, error) ? nc_migrations_get(rollbacks->migrations, args, error) : NULL;
+  return nc_rollbacks_begin(rollbacks, record, back, checkpoint, before, error) ? nc_migrations_get(rollbacks->migrations, args, error) : NULL;
 }
 
 /* --- after a restart --- */
@@ -279,4 +329,48 @@ nc_rollbacks_recover(NcRollbacks *rollbacks)
     else
       nc_rollbacks_run_locked(rollbacks, g_steal_pointer(&r));
   }
+}
+
+/* --- asked by other nodes --- */
+
+/* How far the last rollback of ${record} is that moves its machine back; "none" if there is none. */
+static json_t *
+nc_rollbacks_state(json_t *record)
+{
+  json_t *list = json_object_get(record, "rollbacks"), *item, *last = NULL;
+  size_t i;
+
+  json_array_foreach(list, i, item)
+    if (g_str_equal(nc_json_string_or(item, "mode", ""), "back"))
+      last = item;
+  return json_pack("{s:s, s:s, s:s?, s:O?}", "type", "rb_state", "state", nc_json_string_or(last, "state", "none"), "attention",
+                   nc_json_string_or(last, "attention", NULL), "error", json_object_get(last, "error"));
+}
+
+json_t *
+nc_rollbacks_answer(NcRollbacks *rollbacks, NcPeer *peer, json_t *message, GError **error)
+{
+  const char *type = nc_json_string_or(message, "type", ""), *id = nc_json_string(message, "migration", error);
+  nc_autojson json_t *args = id ? json_pack("{s:s, s:b}", "id", id, "back", 1) : NULL;
+  nc_autojson json_t *record = args ? nc_migrations_get(rollbacks->migrations, args, error) : NULL;
+
+  if (!record)
+    return NULL;
+  if (!g_str_equal(nc_json_string_or(record, "source", ""), nc_peer_node(peer))) {
+    nc_fail(error, NC_ERROR_FORBIDDEN, "migration %s did not come from node %s", id, nc_peer_node(peer));
+    return NULL;
+  }
+  if (g_str_equal(type, "rb_look"))
+    return nc_rollbacks_state(record);
+  if (!g_str_equal(type, "rb_back")) {
+    nc_fail(error, NC_ERROR_PROTOCOL, "\"%.32s\" is not asked of a node about a rollback", type);
+    return NULL;
+  }
+  g_autofree char *actor = g_strdup_printf("node:%s", nc_peer_node(peer));
+  nc_autojson json_t *detail = json_pack("{s:s, s:s, s:O}", "op", "migration.rollback", "from", nc_peer_address(peer), "args", args);
+  const NcAuditEntry entry = { .kind = "request", .subject = id, .actor = actor, .detail = detail };
+  if (!nc_journal_audit(rollbacks->deps->journal, &entry, false, NULL, error))
+    return NULL;
+  nc_autojson json_t *begun = nc_rollbacks_start(rollbacks, args, error);
+  return begun ? nc_rollbacks_state(begun) : NULL;
 }

@@ -21,7 +21,10 @@ void nc_rollbacks_recover(NcRollbacks *rollbacks);
 void nc_rollbacks_free(NcRollbacks *rollbacks);
 
 /*
- * The control socket's migration.rollback: {id, back, checkpoint}; the migration, whose `rollbacks` has the new one's record.
+ * The control socket's migration.rollback: {id, back, checkpoint, to_checkpoint}; the migration, whose `rollbacks` has the new one's record.
  * NC_ERROR_CONFLICT says what is possible instead, and where.
  */
 json_t *nc_rollbacks_start(NcRollbacks *rollbacks, json_t *args, GError **error);
+
+/* Answers a node that asks about, or for, a rollback ("rb_...", rollback_call.h). New reference; NULL with an error. */
+json_t *nc_rollbacks_answer(NcRollbacks *rollbacks, NcPeer *peer, json_t *message, GError **error);

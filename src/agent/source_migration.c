@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* The thread of an outgoing migration: its beginning, its course, its recovery. */
 #include "agent/source_migration.h"
+#include "agent/source_checkpoint.h"
 #include "agent/source_retry.h"
 #include "base/ident.h"
 #include "base/log.h"
@@ -68,7 +69,7 @@ nc_source_thread(gpointer data)
 {
   NcMigration *m = data;
 
-  if (m->state == NC_S_PREPARING)
+  if (m->state == NC_S_PREPARING && nc_source_checkpoint_take(m))
     nc_source_attempt(m);
   while (m->state == NC_S_WAITING && nc_source_await_retry(m))
     nc_source_attempt(m);
@@ -146,6 +147,10 @@ nc_source_migration_recover(NcMigration *m, const NcRight *right)
     m->state = NC_S_WAITING; /* between two attempts nothing is under way */
     nc_source_free(s);
     nc_source_migration_start(m);
+    return;
+  }
+  if (right->state == NC_RIGHT_HELD && nc_source_checkpoint_settle(m)) {
+    nc_source_free(s);
     return;
   }
   s->keeper = g_steal_pointer(&m->keeper);

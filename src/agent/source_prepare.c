@@ -156,6 +156,19 @@ nc_source_shadow_frames(NcSource *s)
   return spec ? nc_shadow_budget(s->m->deps->config, nc_machine_spec_memory_bytes(spec), 0) : 0;
 }
 
+/* So that the destination knows what it can go back to, and until when. */
+static void
+nc_source_put_checkpoint(NcMigration *m, json_t *request)
+{
+  nc_autojson json_t *record = nc_migration_snapshot(m);
+  json_t *checkpoint = json_object_get(record, "checkpoint");
+
+  if (!json_is_string(checkpoint))
+    return;
+  json_object_set(request, "checkpoint", checkpoint);
+  json_object_set(request, "checkpoint_keep_s", json_object_get(record, "checkpoint_keep_s"));
+}
+
 static bool
 nc_source_ask_to_prepare(NcSource *s, const uint8_t psk[NC_MIG_PSK_BYTES], GError **error)
 {
@@ -170,6 +183,7 @@ nc_source_ask_to_prepare(NcSource *s, const uint8_t psk[NC_MIG_PSK_BYTES], GErro
   json_object_set_new(request, "ahead", json_true());
   if (s->disks)
     json_object_set_new(request, "disks", nc_source_disks_offer(s->disks));
+  nc_source_put_checkpoint(m, request);
   nc_warm_return_offer(m, request);
   if (!nc_source_send(s, json_incref(request), error))
     return false;

@@ -64,7 +64,7 @@ nc_source_finish_undone(NcMigration *m, const char *outcome, const GError *reaso
   nc_migration_tell_head(m);
 }
 
-static void
+void
 nc_source_end_waiting(NcMigration *m, int code, const char *text)
 {
   bool cancelled = code == NC_ERROR_CANCELLED;
@@ -86,7 +86,7 @@ nc_source_sleep(NcMigration *m)
   return !g_atomic_int_get(&m->cancel_requested) && !g_atomic_int_get(&m->quitting);
 }
 
-static bool
+bool
 nc_source_lease_again(NcMigration *m, GError **error)
 {
   NcRight right;

@@ -19,6 +19,10 @@ bool nc_source_may_retry(NcMigration *m, const GError *reason);
 void nc_source_plan_retry(NcMigration *m, const GError *reason);
 /* The end of a migration that was undone; after several attempts the error says so. ${problem}: what the undoing met; NULL: nothing. */
 void nc_source_finish_undone(NcMigration *m, const char *outcome, const GError *reason, const GError *problem);
+/* The end of one that is in nobody's hands: PREPARING or WAITING, without lease. ${code}: NC_ERROR_CANCELLED, it was cancelled. */
+void nc_source_end_waiting(NcMigration *m, int code, const char *text);
+/* Takes the machine's lease (again), and notes the epoch under which it is held. */
+bool nc_source_lease_again(NcMigration *m, GError **error);
 /*
  * WAITING: returns with the machine leased again and the state PREPARING; false if the migration has ended instead (cancelled, or the
  * machine can't be had any more), or novacrond stops.

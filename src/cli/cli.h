@@ -79,6 +79,8 @@ bool nc_cmd_checkpoint_list(NcCli *, const NcCommand *, int, char **, GError **)
 bool nc_cmd_checkpoint_show(NcCli *, const NcCommand *, int, char **, GError **);
 bool nc_cmd_checkpoint_verify(NcCli *, const NcCommand *, int, char **, GError **);
 bool nc_cmd_checkpoint_restore(NcCli *, const NcCommand *, int, char **, GError **);
+bool nc_cmd_checkpoint_copy(NcCli *, const NcCommand *, int, char **, GError **);
+bool nc_cmd_checkpoint_cancel(NcCli *, const NcCommand *, int, char **, GError **);
 bool nc_cmd_checkpoint_delete(NcCli *, const NcCommand *, int, char **, GError **);
 bool nc_cmd_checkpoint_schedule(NcCli *, const NcCommand *, int, char **, GError **);
 bool nc_cmd_migrate(NcCli *, const NcCommand *, int, char **, GError **);

@@ -96,6 +96,8 @@ nc_checkpoint_print(json_t *cp)
   nc_checkpoint_print_text("label", cp, "label");
   nc_checkpoint_print_text("created", cp, "created");
   nc_checkpoint_print_text("node", cp, "node");
+  nc_checkpoint_print_text("copied from", json_object_get(cp, "copied"), "from");
+  nc_checkpoint_print_text("before", cp, "migration");
   if (json_object_get(cp, "memory")) {
     g_autofree char *pause = nc_format_ms(json_number_value(json_object_get(cp, "pause_ms")));
     g_autofree char *stored = nc_checkpoint_size(cp, "stored_bytes");
@@ -217,7 +219,9 @@ nc_checkpoint_print_restored(json_t *cp)
   g_autofree char *machine = nc_text_clean(nc_json_string_or(activity, "machine", "?"));
   size_t i;
 
-  printf("%s is as %s was at %s.\n", machine, nc_json_string_or(cp, "machine", "?"), nc_json_string_or(cp, "created", "?"));
+  g_autofree char *node = nc_text_clean(nc_json_string_or(activity, "node", ""));
+  printf("%s%s%s is as %s was at %s.\n", machine, node[0] ? " on node " : "", node, nc_json_string_or(cp, "machine", "?"),
+         nc_json_string_or(cp, "created", "?"));
   json_array_foreach(json_object_get(activity, "warnings"), i, warning)
   {
     g_autofree char *text = nc_text_clean(json_is_string(warning) ? json_string_value(warning) : "");
@@ -228,20 +232,25 @@ nc_checkpoint_print_restored(json_t *cp)
 bool
 nc_cmd_checkpoint_restore(NcCli *cli, const NcCommand *command, int argc, char **argv, GError **error)
 {
-  g_autofree char *as = NULL, *disk_dir = NULL;
-  int force = 0, paused = 0;
+  g_autofree char *as = NULL, *disk_dir = NULL, *on = NULL;
+  int force = 0, paused = 0, take = 0;
   const GOptionEntry options[] = {
     { "as", 0, 0, G_OPTION_ARG_STRING, &as, "as a new machine of this name", "NAME" },
     { "disk-dir", 0, 0, G_OPTION_ARG_FILENAME, &disk_dir, "where the new machine's disks go", "DIR" },
     { "force", 0, 0, G_OPTION_ARG_NONE, &force, "in place, though it runs: what it did since is lost", NULL },
     { "paused", 0, 0, G_OPTION_ARG_NONE, &paused, "do not let the guest run yet", NULL },
+    { "on", 0, 0, G_OPTION_ARG_STRING, &on, "on another node, after what it lacks was copied there", "NODE" },
+    { "take", 0, 0, G_OPTION_ARG_NONE, &take, "under its own name, though another node may have it: only if it certainly runs nowhere", NULL },
     { NULL },
   };
 
-  if (!nc_cli_parse(cli, command, options, &argc, &argv, error) || !nc_cli_check_name("checkpoint", argv[0], error))
+  if (!nc_cli_parse(cli, command, options, &argc, &argv, error) || !nc_cli_check_name("checkpoint", argv[0], error) ||
+      (on && !nc_cli_check_name("node", on, error)))
     return false;
   g_autofree char *directory = disk_dir ? g_canonicalize_filename(disk_dir, NULL) : NULL;
-  nc_autojson json_t *body = json_pack("{s:b, s:b}", "force", force, "paused", paused);
+  nc_autojson json_t *body = json_pack("{s:b, s:b, s:b}", "force", force, "paused", paused, "take", take);
+  if (on)
+    json_object_set_new(body, "on", json_string(on));
   if ((as && json_object_set_new(body, "as", json_string(as)) < 0) ||
       (directory && json_object_set_new(body, "disk_dir", json_string(directory)) < 0))
     return nc_fail(error, NC_ERROR_INVALID, "--as and --disk-dir must be UTF-8");
@@ -250,6 +259,49 @@ nc_cmd_checkpoint_restore(NcCli *cli, const NcCommand *command, int argc, char *
     return false;
   if (!cli->json)
     nc_checkpoint_print_restored(cp);
+  return true;
+}
+
+bool
+nc_cmd_checkpoint_copy(NcCli *cli, const NcCommand *command, int argc, char **argv, GError **error)
+{
+  g_autofree char *to = NULL;
+  const GOptionEntry options[] = {
+    { "to", 0, 0, G_OPTION_ARG_STRING, &to, "the node whose store gets it", "NODE" },
+    { NULL },
+  };
+
+  if (!nc_cli_parse(cli, command, options, &argc, &argv, error) || !nc_cli_check_name("checkpoint", argv[0], error))
+    return false;
+  if (!to)
+    return nc_fail(error, NC_ERROR_INVALID, "--to NODE is needed: where should %s go?", argv[0]);
+  nc_autojson json_t *body = nc_cli_check_name("node", to, error) ? json_pack("{s:s}", "to", to) : NULL;
+  nc_autojson json_t *cp = body ? nc_checkpoint_act(cli, argv[0], "copy", body, error) : NULL;
+  json_t *activity = json_object_get(cp, "activity");
+  g_autofree char *bytes = nc_checkpoint_size(activity, "bytes"), *sent = nc_checkpoint_size(activity, "sent_bytes"),
+                  *wire = nc_checkpoint_size(activity, "wire_bytes");
+
+  if (!cp)
+    return false;
+  if (!cli->json && nc_json_bool_or(activity, "was_there", false))
+    printf("Node %s has %s already.\n", to, argv[0]);
+  else if (!cli->json)
+    printf("%s is on node %s: of %s it lacked %s, sent as %s.\n", argv[0], to, bytes, sent, wire);
+  return true;
+}
+
+bool
+nc_cmd_checkpoint_cancel(NcCli *cli, const NcCommand *command, int argc, char **argv, GError **error)
+{
+  if (!nc_cli_parse(cli, command, NULL, &argc, &argv, error) || !nc_cli_check_name("checkpoint", argv[0], error))
+    return false;
+  nc_autojson json_t *cp = nc_client_callf(cli, "POST", NULL, error, "/api/v2/checkpoints/%s/cancel", argv[0]);
+  if (!cp)
+    return false;
+  if (cli->json)
+    nc_cli_print_json(cp);
+  else
+    printf("%s: being cancelled.\n", argv[0]);
   return true;
 }
 

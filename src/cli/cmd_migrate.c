@@ -5,6 +5,7 @@
 #include "cli/migration_view.h"
 #include "cli/move_options.h"
 #include "cli/table.h"
+#include "cli/units.h"
 
 #include <stdio.h>
 
@@ -15,6 +16,8 @@ typedef struct {
   char *qos, *paths;
   int streams, max_cpu; /* 0: the node's default */
   int max_throttle, convergence_timeout_s, retry; /* -1: the node's default */
+  int checkpoint, no_checkpoint; /* neither: the node's default */
+  char *checkpoint_keep;
   int wait;
 } NcMigrateOptions;
 
@@ -46,6 +49,25 @@ nc_migrate_check(const NcMigrateOptions *options, GError **error)
     return nc_fail(error, NC_ERROR_INVALID, "--streams must be at least 1");
   if (options->max_cpu < 0)
     return nc_fail(error, NC_ERROR_INVALID, "--max-cpu must be at least 1 percent");
+  if (options->no_checkpoint && (options->checkpoint || options->checkpoint_keep))
+    return nc_fail(error, NC_ERROR_INVALID, "--no-checkpoint goes with neither --checkpoint nor --checkpoint-keep");
+  return true;
+}
+
+/* "forever" is 0. */
+static bool
+nc_migrate_put_checkpoint(json_t *body, const NcMigrateOptions *options, GError **error)
+{
+  const char *keep = options->checkpoint_keep;
+  int64_t keep_s = 0;
+
+  if (options->checkpoint || options->no_checkpoint)
+    json_object_set_new(body, "checkpoint", json_boolean(options->checkpoint));
+  if (!keep)
+    return true;
+  if (!g_str_equal(keep, "forever") && !nc_parse_duration(keep, &keep_s, error))
+    return false;
+  json_object_set_new(body, "checkpoint_keep_s", json_integer((json_int_t)keep_s));
   return true;
 }
 
@@ -71,7 +93,7 @@ nc_migrate_body(const char *vm, const NcMigrateOptions *options, GError **error)
     json_object_set_new(body, "retry_attempts", json_integer(options->retry));
   if (options->qos)
     json_object_set_new(body, "qos", json_string(options->qos));
-  return g_steal_pointer(&body);
+  return nc_migrate_put_checkpoint(body, options, error) ? g_steal_pointer(&body) : NULL;
 }
 
 static void
@@ -168,6 +190,11 @@ nc_cmd_migrate(NcCli *cli, const NcCommand *command, int argc, char **argv, GErr
     { "convergence-timeout", 0, 0, G_OPTION_ARG_INT, &options.convergence_timeout_s,
       "give up if it still dirties too much so long after its memory was sent once (default: the node's, 300)", "SECONDS" },
     { "retry", 0, 0, G_OPTION_ARG_INT, &options.retry, "more attempts if one fails by what may pass (default: the node's, 3)", "N" },
+    { "checkpoint", 0, 0, G_OPTION_ARG_NONE, &options.checkpoint,
+      "take a checkpoint first, to which the machine can be set back afterwards (default: the node's, no)", NULL },
+    { "no-checkpoint", 0, 0, G_OPTION_ARG_NONE, &options.no_checkpoint, "take none", NULL },
+    { "checkpoint-keep", 0, 0, G_OPTION_ARG_STRING, &options.checkpoint_keep,
+      "how long it is kept after the end: 2h, 1d, forever (default: the node's, 1d)", "DURATION" },
     { "streams", 0, 0, G_OPTION_ARG_INT, &options.streams, "TCP connections (default: by the round trip)", "N" },
     { "paths", 0, 0, G_OPTION_ARG_STRING, &options.paths,
       "[LOCAL>]HOST:PORT, ... used at once (default: what the other node names)", "PATHS" },
@@ -177,6 +204,7 @@ nc_cmd_migrate(NcCli *cli, const NcCommand *command, int argc, char **argv, GErr
   bool ok = nc_cli_parse(cli, command, entries, &argc, &argv, error) && nc_migrate_run(cli, argv[0], &options, error);
   nc_move_options_clear(&options.move);
   g_free(options.qos);
+  g_free(options.checkpoint_keep);
   g_free(options.paths);
   return ok;
 }

@@ -11,7 +11,7 @@
 #define NC_ROLLBACK_SILENCE_US 60000000 /* a restart of NovaCron is waited out */
 
 typedef struct {
-  int back, wait;
+  int back, to_checkpoint, wait;
   char *checkpoint;
 } NcRollbackOptions;
 
@@ -86,12 +86,15 @@ nc_rollback_run(NcCli *cli, const char *id, const NcRollbackOptions *o, GError *
 {
   nc_autojson json_t *body = json_object();
 
-  if (o->back && o->checkpoint)
-    return nc_fail(error, NC_ERROR_INVALID, "--back and --checkpoint exclude each other: the one keeps what the machine is now, the other does not");
+  if (o->back + o->to_checkpoint + (o->checkpoint != NULL) > 1)
+    return nc_fail(error, NC_ERROR_INVALID,
+                   "--back, --to-checkpoint and --checkpoint exclude each other: the first keeps what the machine is now, the others do not");
   if (!nc_cli_check_name("migration", id, error) || (o->checkpoint && !nc_cli_check_name("checkpoint", o->checkpoint, error)))
     return false;
   if (o->back)
     json_object_set_new(body, "back", json_true());
+  if (o->to_checkpoint)
+    json_object_set_new(body, "to_checkpoint", json_true());
   if (o->checkpoint)
     json_object_set_new(body, "checkpoint", json_string(o->checkpoint));
   nc_autojson json_t *begun = nc_client_callf(cli, "POST", body, error, "/api/v2/migrations/%s/rollback", id);
@@ -115,6 +118,8 @@ nc_cmd_rollback(NcCli *cli, const NcCommand *command, int argc, char **argv, GEr
   NcRollbackOptions o = { 0 };
   const GOptionEntry entries[] = {
     { "back", 0, 0, G_OPTION_ARG_NONE, &o.back, "of a completed one: move the machine, as it is now, back to where it came from", NULL },
+    { "to-checkpoint", 0, 0, G_OPTION_ARG_NONE, &o.to_checkpoint,
+      "of a completed one: set it back to the checkpoint taken before it; what it did since is lost", NULL },
     { "checkpoint", 0, 0, G_OPTION_ARG_STRING, &o.checkpoint, "of a completed one: set it back to this checkpoint; what it did since is lost", "ID" },
     { "wait", 0, 0, G_OPTION_ARG_NONE, &o.wait, "until it is over, and show its steps", NULL },
     { NULL },

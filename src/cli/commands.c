@@ -34,11 +34,12 @@ const NcCommand nc_commands[] = {
     "running copies of a machine destroy its disks.\n\n"
     "--give-up, on the node where the machine has arrived in post-copy: the other one\n"
     "will not come back with the pages that are missing here." },
-  { "rollback", "ID [--back | --checkpoint ID]", 1, 1, nc_cmd_rollback, "Undo a migration: back to where the machine came from.",
+  { "rollback", "ID [--back | --to-checkpoint | --checkpoint ID]", 1, 1, nc_cmd_rollback, "Undo a migration: back to where the machine came from.",
     "Examples:\n  novacron rollback m-0t7bgtw5nn95j48m\n  novacron rollback m-0t7bgtw5nn95j48m --back --wait\n\n"
     "One that is under way: the machine runs on where it is, as with cancel. One that is\n"
     "completed: say how; --back moves the machine, as it is now, back to where it came\n"
-    "from (on the node where it runs), --checkpoint sets it back to that checkpoint." },
+    "from (on the node where it runs), --checkpoint sets it back to that checkpoint,\n"
+    "--to-checkpoint to the one that was taken before the migration (migrate --checkpoint)." },
   { "audit list", "", 0, 0, nc_cmd_audit_list, "Show this node's transaction log.",
     "Examples:\n  novacron audit list\n  novacron audit list --about web1 --limit 200\n  novacron audit list --kind request --json" },
   { "audit verify", "", 0, 0, nc_cmd_audit_verify, "Prove that the transaction log was not tampered with.",
@@ -73,10 +74,17 @@ const NcCommand nc_commands[] = {
     "Example:\n  novacron checkpoint verify c-0tnpya6pejb5gsgd\n\nNames what is lost, if something is." },
   { "checkpoint restore", "ID", 1, 1, nc_cmd_checkpoint_restore, "Make a machine what it was, or a new one of it.",
     "Examples:\n  novacron checkpoint restore c-0tnpya6pejb5gsgd --force\n"
-    "  novacron checkpoint restore c-0tnpya6pejb5gsgd --as web1-copy --paused\n\n"
+    "  novacron checkpoint restore c-0tnpya6pejb5gsgd --as web1-copy --paused\n"
+    "  novacron checkpoint restore c-0tnpya6pejb5gsgd --on host-b --as web1-copy\n\n"
     "All of it is verified first. In place, the machine must be stopped, or --force be\n"
     "given. A machine that has moved to another node can be restored under a new name\n"
-    "only. The copy's guest still believes in the original's MAC and IP addresses." },
+    "only. The copy's guest still believes in the original's MAC and IP addresses.\n"
+    "--on copies to the other node what is missing there, and restores it there." },
+  { "checkpoint copy", "ID --to NODE", 1, 1, nc_cmd_checkpoint_copy, "Copy a checkpoint to another node's store.",
+    "Example:\n  novacron checkpoint copy c-0tnpya6pejb5gsgd --to host-b\n\n"
+    "Only what that store lacks is sent. If it is interrupted, the same command goes on." },
+  { "checkpoint cancel", "ID", 1, 1, nc_cmd_checkpoint_cancel, "Stop a copy, or the making or arrival of a checkpoint.",
+    "Example:\n  novacron checkpoint cancel c-0tnpya6pejb5gsgd" },
   { "checkpoint schedule", "NAME --every DURATION | --off", 1, 1, nc_cmd_checkpoint_schedule, "Make checkpoints of a machine by the clock.",
     "Examples:\n  novacron checkpoint schedule web1 --every 1h --keep 24\n  novacron checkpoint schedule web1 --off\n\n"
     "Of those made so, the last ones are kept (7, if not said); those that people made\nare left alone." },

@@ -315,10 +315,13 @@ nc_migration_print_story(json_t *migration)
   g_autofree char *id = nc_text_clean(nc_json_string_or(migration, "id", "?"));
   g_autofree char *title = nc_migration_title(migration);
   g_autofree char *progress = nc_migration_progress(migration);
+  g_autofree char *checkpoint = nc_text_clean(nc_json_string_or(migration, "checkpoint", ""));
   const char *attention = nc_json_string_or(migration, "attention", NULL);
 
   printf("%s: %s\n", id, title);
   nc_print_fact("begun", "%s", nc_json_string_or(migration, "started", "not yet"));
+  if (checkpoint[0])
+    nc_print_fact("checkpoint", "%s, taken before it (novacron rollback %s --to-checkpoint)", checkpoint, id);
   if (nc_migration_has_ended(migration))
     nc_print_fact("ended", "%s, %s", nc_json_string_or(migration, "finished", "?"),
                   nc_json_string_or(migration, "outcome", "?"));

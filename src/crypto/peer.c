@@ -221,14 +221,21 @@ nc_peer_send_bytes(NcPeer *peer, const uint8_t *data, size_t length, GError **er
 }
 
 bool
-nc_peer_send(NcPeer *peer, json_t *message, GError **error)
+nc_peer_send_with(NcPeer *peer, json_t *message, const void *data, size_t length, GError **error)
 {
   g_autoptr(GByteArray) frame = nc_msg_encode(message, error);
 
   if (!frame)
     return false;
   nc_hold(&peer->sending);
-  return !nc_peer_ended(peer, error) && nc_peer_send_bytes(peer, frame->data, frame->len, error);
+  return !nc_peer_ended(peer, error) && nc_peer_send_bytes(peer, frame->data, frame->len, error) &&
+         nc_peer_send_bytes(peer, data, length, error);
+}
+
+bool
+nc_peer_send(NcPeer *peer, json_t *message, GError **error)
+{
+  return nc_peer_send_with(peer, message, NULL, 0, error);
 }
 
 /* --- receiving --- */
@@ -320,6 +327,35 @@ nc_peer_recv(NcPeer *peer, int timeout_ms, GError **error)
     if (result != NC_TLS_DONE && !nc_peer_wait_message(peer, result, first_us, body_us, error))
       return NULL;
   }
+}
+
+bool
+nc_peer_recv_bytes(NcPeer *peer, void *data, size_t length, GError **error)
+{
+  int64_t deadline_us = nc_deadline_us(NC_PEER_BODY_TIMEOUT_MS);
+  uint8_t *at = data;
+
+  while (length > 0) {
+    GError *failure = NULL;
+    size_t n = 0;
+    if (nc_peer_ended(peer, error))
+      return false;
+    pthread_mutex_lock(&peer->lock);
+    NcTlsResult result = nc_tls_try_read(peer->tls, at, length, &n, &failure);
+    pthread_mutex_unlock(&peer->lock);
+    if (result == NC_TLS_FAILED)
+      return nc_peer_fail(peer, failure, error);
+    if (result == NC_TLS_CLOSED)
+      return !nc_peer_ended(peer, error) && nc_fail(error, NC_ERROR_IO, "closed in the middle of a message");
+    if (result == NC_TLS_DONE) {
+      at += n;
+      length -= n;
+    } else if (!nc_peer_wait(peer, result, deadline_us, "the bytes of a message did not come", error)) {
+      nc_peer_shutdown(peer);
+      return false;
+    }
+  }
+  return true;
 }
 
 /* --- ending --- */

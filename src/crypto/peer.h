@@ -67,6 +67,14 @@ bool nc_peer_send(NcPeer *peer, json_t *message, GError **error);
  */
 json_t *nc_peer_recv(NcPeer *peer, int timeout_ms, GError **error);
 
+/*
+ * The same, with ${length} bytes as they are behind the message, which must tell of them: for content that is too much for
+ * JSON. The receiver of such a message reads them with nc_peer_recv_bytes() before anything else.
+ */
+bool nc_peer_send_with(NcPeer *peer, json_t *message, const void *data, size_t length, GError **error);
+/* Exactly ${length} bytes, within NC_PEER_BODY_TIMEOUT_MS; ended or late in between, the connection is of no more use. */
+bool nc_peer_recv_bytes(NcPeer *peer, void *data, size_t length, GError **error);
+
 /* Ends the connection: senders and the receiver, also blocked ones, return with an error. May be repeated. */
 void nc_peer_shutdown(NcPeer *peer);
 

@@ -73,6 +73,7 @@ nc_checkpoint_mode_is_known(const char *text)
     .key = "compression", .type = NC_FIELD_STRING, .minimum = 3, .maximum = 16, .check = nc_compression_is_valid,      \
     .rule = "\"auto\", \"none\", \"lz4\", \"zstd\" or \"zstd:LEVEL\" with a level from -5 to 9 except 0"               \
   }
+#define NC_KEEP_MAX_S (366 * 86400)
 #define SCHEMA(name_, fields_, ...)                                                                                    \
   {                                                                                                                    \
     .name = (name_), .fields = (fields_), .n_fields = G_N_ELEMENTS(fields_), __VA_ARGS__                               \
@@ -112,6 +113,8 @@ static const NcField nc_migration_fields[] = {
   INTEGER("max_throttle", 0, 99),
   INTEGER("convergence_timeout_ms", 0, 86400000),
   INTEGER("retry_attempts", 0, 100),
+  { .key = "checkpoint", .type = NC_FIELD_BOOLEAN },
+  INTEGER("checkpoint_keep_s", 0, NC_KEEP_MAX_S),
   { .key = "paths",
     .type = NC_FIELD_STRING,
     .minimum = 3,
@@ -151,6 +154,7 @@ nc_head_is_valid(const char *text)
 
 static const NcField nc_rollback_fields[] = {
   { .key = "back", .type = NC_FIELD_BOOLEAN },
+  { .key = "to_checkpoint", .type = NC_FIELD_BOOLEAN },
   NAME("checkpoint", false),
 };
 static const NcSchema nc_rollback_schema = SCHEMA("RollbackRequest", nc_rollback_fields, .optional = true);
@@ -191,8 +195,13 @@ static const NcField nc_restore_fields[] = {
     .rule = "an absolute directory" },
   { .key = "force", .type = NC_FIELD_BOOLEAN },
   { .key = "paused", .type = NC_FIELD_BOOLEAN },
+  { .key = "take", .type = NC_FIELD_BOOLEAN },
+  NAME("on", false),
 };
 static const NcSchema nc_restore_schema = SCHEMA("RestoreRequest", nc_restore_fields, .optional = true);
+
+static const NcField nc_copy_fields[] = { NAME("to", true) };
+static const NcSchema nc_copy_schema = SCHEMA("CopyRequest", nc_copy_fields);
 
 static const NcField nc_list_fields[] = { INTEGER("limit", 1, 1000) };
 static const NcSchema nc_list_schema = SCHEMA("", nc_list_fields);
@@ -237,6 +246,8 @@ const NcRoute nc_routes[] = {
   READ("checkpoints/{id}", "checkpoint.get"),
   CHANGE("DELETE", "checkpoints/{id}", "checkpoint.delete", 200),
   CHANGE("POST", "checkpoints/{id}/verify", "checkpoint.verify", 202),
+  CHANGE("POST", "checkpoints/{id}/copy", "checkpoint.copy", 202, .body = &nc_copy_schema),
+  CHANGE("POST", "checkpoints/{id}/cancel", "checkpoint.cancel", 202),
   CHANGE("POST", "checkpoints/{id}/restore", "checkpoint.restore", 202, .body = &nc_restore_schema),
   SLOW_CHANGE("POST", "checks", "migration.check", 200, .body = &nc_check_schema),
   SLOW_CHANGE("POST", "plans", "migration.plan", 200, .body = &nc_plan_schema),

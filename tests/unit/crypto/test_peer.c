@@ -2,6 +2,7 @@
 /* Two agents that may talk: messages, threads, ends, and a roster that changes under them. */
 #include "support.h"
 #include "base/io.h"
+#include "crypto/digest.h"
 
 #include <string.h>
 #include <sys/socket.h>
@@ -120,6 +121,57 @@ last_words_arrive_although_nobody_reads_ours(void)
   g_assert_no_error(error);
   g_assert_true(json_equal(got, message));
   nc_peer_free(client);
+  lab_close(&lab);
+}
+
+/* --- bytes behind messages --- */
+
+#define BULK (5u << 20) /* more than sockets hold */
+
+typedef struct {
+  NcPeer *peer;
+  const uint8_t *bytes;
+} Bulk;
+
+static gpointer
+send_bulk(gpointer data)
+{
+  Bulk *bulk = data;
+  nc_autojson json_t *message = json_pack("{s:s, s:I}", "type", "bulk", "bytes", (json_int_t)BULK);
+  g_autoptr(GError) error = NULL;
+
+  for (int i = 0; i < 2; i++)
+    g_assert_true(nc_peer_send_with(bulk->peer, message, bulk->bytes, BULK, &error));
+  g_assert_true(nc_peer_send_with(bulk->peer, message, bulk->bytes, BULK / 2, &error)); /* and no more */
+  nc_peer_shutdown(bulk->peer);
+  return NULL;
+}
+
+static void
+bytes_come_behind_their_message(void)
+{
+  Lab lab;
+  NcPeer *client, *server;
+  g_autofree uint8_t *sent = g_malloc(BULK), *got = g_malloc(BULK);
+  g_autoptr(GError) error = NULL;
+
+  nc_random_bytes(sent, BULK);
+  lab_open(&lab);
+  meet(&lab, &client, &server);
+  Bulk bulk = { client, sent };
+  GThread *thread = g_thread_new("bulk", send_bulk, &bulk);
+  for (int i = 0; i < 3; i++) {
+    nc_autojson json_t *message = nc_peer_recv(server, T_LIMIT_MS, &error);
+    g_assert_no_error(error);
+    g_assert_cmpint(nc_json_int_or(message, "bytes", 0), ==, BULK);
+    bool whole = nc_peer_recv_bytes(server, got, BULK, &error);
+    g_assert_true(whole == (i < 2));
+    g_assert_cmpmem(got, whole ? BULK : BULK / 2, sent, whole ? BULK : BULK / 2);
+  }
+  g_assert_error(error, NC_ERROR, NC_ERROR_IO);
+  g_thread_join(thread);
+  nc_peer_free(client);
+  nc_peer_free(server);
   lab_close(&lab);
 }
 
@@ -414,6 +466,7 @@ main(int argc, char **argv)
   t_init(&argc, &argv);
   g_test_add_func("/peer/members_talk", members_talk);
   g_test_add_func("/peer/last_words_arrive_although_nobody_reads_ours", last_words_arrive_although_nobody_reads_ours);
+  g_test_add_func("/peer/bytes_come_behind_their_message", bytes_come_behind_their_message);
   g_test_add_func("/peer/all_threads_at_once_both_ways", all_threads_at_once_both_ways);
   g_test_add_func("/peer/shutdown_wakes_the_receiver", shutdown_wakes_the_receiver);
   g_test_add_func("/peer/shutdown_wakes_a_sender", shutdown_wakes_a_sender);
