@@ -83,7 +83,7 @@ def test_manual_describes_every_command_option_and_status():
 
 
 @pytest.mark.skipif(not shutil.which("scdoc"), reason="scdoc is not installed")
-@pytest.mark.parametrize("page", ["novacron.1.scd", "novacron-gate.8.scd"])
+@pytest.mark.parametrize("page", ["novacron.1.scd", "novacron-gate.8.scd", "novacrond.8.scd", "novacrond.conf.5.scd"])
 def test_manuals_are_valid(page):
     with open(os.path.join(ROOT, "docs/man", page), encoding="utf-8") as f:
         subprocess.run(["scdoc"], stdin=f, stdout=subprocess.DEVNULL, check=True)
