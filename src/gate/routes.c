@@ -207,6 +207,12 @@ static const NcSchema nc_list_schema = SCHEMA("", nc_list_fields);
   {                                                                                                                    \
     .method = (method_), .pattern = "/api/v2/" pattern_, .op = (op_), .role = NC_ROLE_VIEWER, .status = 200,           \
     .answer_ms = NC_GATE_SLOW_ANSWER_MS, __VA_ARGS__                                                                   \
+static const NcField nc_store_verify_fields[] = { { .key = "rebuild_index", .type = NC_FIELD_BOOLEAN } };
+static const NcSchema nc_store_verify_schema = SCHEMA("StoreVerifyRequest", nc_store_verify_fields, .optional = true);
+
+static const NcField nc_store_gc_fields[] = { { .key = "dry_run", .type = NC_FIELD_BOOLEAN } };
+static const NcSchema nc_store_gc_schema = SCHEMA("StoreGcRequest", nc_store_gc_fields, .optional = true);
+
   }
 #define CHANGE_WITHIN(answer_ms_, method_, pattern_, op_, status_, ...)                                                \
   {                                                                                                                    \
@@ -251,6 +257,10 @@ const NcRoute nc_routes[] = {
   CHANGE("POST", "migrations/{id}/resolve", "migration.resolve", 202, .body = &nc_resolve_schema),
 };
 const size_t nc_n_routes = G_N_ELEMENTS(nc_routes);
+  READ("store", "store.status"),
+  CHANGE("POST", "store/verify", "store.verify", 202, .body = &nc_store_verify_schema),
+  CHANGE("POST", "store/gc", "store.gc", 202, .body = &nc_store_gc_schema),
+  CHANGE("POST", "store/cancel", "store.cancel", 202),
 
 static const char *const nc_role_names[] = { [NC_ROLE_VIEWER] = "viewer", [NC_ROLE_ADMIN] = "admin" };
 G_STATIC_ASSERT(G_N_ELEMENTS(nc_role_names) == NC_ROLE_COUNT);

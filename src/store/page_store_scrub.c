@@ -13,6 +13,7 @@ typedef struct {
   NcTable *unknown; /* good blocks that the index does not know */
   /* the pack being looked at */
   const NcPackFile *file;
+  uint64_t before; /* bytes of the packs that come before it */
   bool stopped;    /* cancelled in the middle of it */
 } NcScrub;
 
@@ -135,6 +136,7 @@ nc_scrub_item(const NcPackItem *item, gpointer data)
   scrub->stopped = !nc_store_go_on(scrub->cancelled, NULL);
   if (scrub->stopped)
     return false;
+  __atomic_store_n(&scrub->store->work_done, scrub->before + item->offset, __ATOMIC_RELAXED);
   if (item->damage) {
     nc_scrub_damaged(scrub, item, item->damage);
     return true;
@@ -199,7 +201,9 @@ nc_scrub_packs(NcScrub *scrub, GError **error)
   g_autoptr(GArray) packs = nc_packs_snapshot(scrub->store);
 
   for (guint i = 0; i < packs->len; i++) {
+    nc_packs_set_work(scrub->store, packs, scrub->before);
     nc_scrub_pack(scrub, &g_array_index(packs, NcPack, i));
+    scrub->before += g_array_index(packs, NcPack, i).length;
     if (!nc_store_go_on(scrub->cancelled, error))
       return false;
   }

@@ -20,7 +20,7 @@ from nctest.net import ROOT
 COMMANDS = ["migrate", "check", "plan", "status", "cancel", "limit", "resolve", "rollback", "audit list", "audit verify", "vm define", "vm list",
             "vm show", "vm start", "vm stop", "vm destroy", "vm adopt",
             "checkpoint create", "checkpoint list", "checkpoint show", "checkpoint verify", "checkpoint restore", "checkpoint schedule",
-            "checkpoint delete", "node list", "node info", "node token", "node remove", "pki init", "relay listen", "relay connect",
+            "checkpoint delete", "store status", "store verify", "store gc", "store cancel", "node list", "node info", "node token", "node remove", "pki init", "relay listen", "relay connect",
             "version", "help"]
 
 
@@ -156,6 +156,9 @@ def test_exit_status_of_refusals(bed, code, status):
     (["checkpoint", "restore", "c-restored", "--as", "web2"], ["web2 is as web1 was"]), (["checkpoint", "delete", "c-1"], ["is deleted"]),
     (["checkpoint", "schedule", "web1", "--every", "1h"], ["the last 24"]),
     (["resolve", "m-1", "--run-here"], ["resumes web1"]), (["rollback", "m-back"], ["m-back is being rolled back"]),
+    (["store", "status"], ["3.0 GiB of a budget of 10.0 GiB", "2.82", "AES-256-GCM", "gc --dry-run"]),
+    (["store", "verify"], ["is whole", "2097152 pages", "3 manifests"]), (["store", "verify", "--no-wait"], ["running"]),
+    (["store", "gc", "--dry-run"], ["512.0 MiB could be freed", "1 packs by checkpoints"]), (["store", "cancel"], ["gc of the store ends"]),
     (["rollback", "m-back", "--wait"], ["rollback r-1 (source), completed", "restore-disks: nothing-to-do", "clean-up: done"]),
     (["audit", "list"], ["4711", "uid:0: request, web1", '"machine.start"']), (["audit", "verify"], ["is whole", "4711", "host-b has heard of entry 4700"]), (["version"], ["novacron 0."]),
 ])
@@ -215,6 +218,18 @@ def test_empty_lists(bed):
         before, bed.daemon.handlers[op] = bed.daemon.handlers[op], lambda args: []
         out = bed.cli(*arguments)
         bed.daemon.handlers[op] = before
+def test_a_damaged_store_is_named_and_exits_10(bed):
+    before = bed.daemon.handlers["store.verify"]
+    bed.daemon.handlers["store.verify"] = FAKE_STORE.show(STORE_HURT)
+    try:
+        out, as_json = bed.cli("store", "verify"), bed.cli("store", "verify", "--json")
+    finally:
+        bed.daemon.handlers["store.verify"] = before
+    assert out.returncode == as_json.returncode == 10
+    assert "checkpoint c-1 of web1: 12 pages" in out.stdout and "packs/00000001.pack at 4711" in out.stdout and fits(out.stdout)
+    assert "is damaged" in out.stderr and json.loads(as_json.stdout)["activity"]["lost"] == 12
+
+
         assert out.returncode == 0 and out.stdout.startswith("No m")
 
 
