@@ -34,6 +34,13 @@ nc_algorithm_is_known(const char *text)
 }
 
 static bool
+nc_disk_chain_is_known(const char *text)
+{
+  static const char *const names[] = { "flatten", "keep", "trust", NULL };
+  return g_strv_contains(names, text);
+}
+
+static bool
 nc_qos_is_known(const char *text)
 {
   static const char *const classes[] = { "background", "normal", "high", "critical", NULL };
@@ -67,6 +74,11 @@ nc_checkpoint_mode_is_known(const char *text)
   {                                                                                                                    \
     .key = "algorithm", .type = NC_FIELD_STRING, .minimum = 4, .maximum = 16, .check = nc_algorithm_is_known,          \
     .rule = "\"auto\", \"pre-copy\", \"post-copy\" or \"hybrid\""                                                      \
+  }
+#define DISK_CHAIN                                                                                                     \
+  {                                                                                                                    \
+    .key = "disk_chain", .type = NC_FIELD_STRING, .minimum = 4, .maximum = 16, .check = nc_disk_chain_is_known,        \
+    .rule = "\"flatten\", \"keep\" or \"trust\""                                                                       \
   }
 #define COMPRESSION                                                                                                    \
   {                                                                                                                    \
@@ -112,6 +124,7 @@ static const NcField nc_migration_fields[] = {
   INTEGER("max_throttle", 0, 99),
   INTEGER("convergence_timeout_ms", 0, 86400000),
   INTEGER("retry_attempts", 0, 100),
+  DISK_CHAIN,
   { .key = "paths",
     .type = NC_FIELD_STRING,
     .minimum = 3,
@@ -121,7 +134,7 @@ static const NcField nc_migration_fields[] = {
 };
 static const NcSchema nc_migration_schema = SCHEMA("MigrationRequest", nc_migration_fields);
 
-static const NcField nc_check_fields[] = { NAME("vm", true), NAME("to", true) };
+static const NcField nc_check_fields[] = { NAME("vm", true), NAME("to", true), DISK_CHAIN };
 static const NcSchema nc_check_schema = SCHEMA("CheckRequest", nc_check_fields);
 
 static const NcField nc_plan_fields[] = { NAME("vm", true), NAME("to", true), DOWNTIME, BANDWIDTH, ALGORITHM, COMPRESSION };
@@ -194,6 +207,12 @@ static const NcField nc_restore_fields[] = {
 };
 static const NcSchema nc_restore_schema = SCHEMA("RestoreRequest", nc_restore_fields, .optional = true);
 
+static const NcField nc_store_verify_fields[] = { { .key = "rebuild_index", .type = NC_FIELD_BOOLEAN } };
+static const NcSchema nc_store_verify_schema = SCHEMA("StoreVerifyRequest", nc_store_verify_fields, .optional = true);
+
+static const NcField nc_store_gc_fields[] = { { .key = "dry_run", .type = NC_FIELD_BOOLEAN } };
+static const NcSchema nc_store_gc_schema = SCHEMA("StoreGcRequest", nc_store_gc_fields, .optional = true);
+
 static const NcField nc_list_fields[] = { INTEGER("limit", 1, 1000) };
 static const NcSchema nc_list_schema = SCHEMA("", nc_list_fields);
 
@@ -207,12 +226,6 @@ static const NcSchema nc_list_schema = SCHEMA("", nc_list_fields);
   {                                                                                                                    \
     .method = (method_), .pattern = "/api/v2/" pattern_, .op = (op_), .role = NC_ROLE_VIEWER, .status = 200,           \
     .answer_ms = NC_GATE_SLOW_ANSWER_MS, __VA_ARGS__                                                                   \
-static const NcField nc_store_verify_fields[] = { { .key = "rebuild_index", .type = NC_FIELD_BOOLEAN } };
-static const NcSchema nc_store_verify_schema = SCHEMA("StoreVerifyRequest", nc_store_verify_fields, .optional = true);
-
-static const NcField nc_store_gc_fields[] = { { .key = "dry_run", .type = NC_FIELD_BOOLEAN } };
-static const NcSchema nc_store_gc_schema = SCHEMA("StoreGcRequest", nc_store_gc_fields, .optional = true);
-
   }
 #define CHANGE_WITHIN(answer_ms_, method_, pattern_, op_, status_, ...)                                                \
   {                                                                                                                    \
@@ -244,6 +257,10 @@ const NcRoute nc_routes[] = {
   CHANGE("DELETE", "checkpoints/{id}", "checkpoint.delete", 200),
   CHANGE("POST", "checkpoints/{id}/verify", "checkpoint.verify", 202),
   CHANGE("POST", "checkpoints/{id}/restore", "checkpoint.restore", 202, .body = &nc_restore_schema),
+  READ("store", "store.status"),
+  CHANGE("POST", "store/verify", "store.verify", 202, .body = &nc_store_verify_schema),
+  CHANGE("POST", "store/gc", "store.gc", 202, .body = &nc_store_gc_schema),
+  CHANGE("POST", "store/cancel", "store.cancel", 202),
   SLOW_CHANGE("POST", "checks", "migration.check", 200, .body = &nc_check_schema),
   SLOW_CHANGE("POST", "plans", "migration.plan", 200, .body = &nc_plan_schema),
   READ("migrations", "migration.list", .list = true, .query = &nc_list_schema),
@@ -257,10 +274,6 @@ const NcRoute nc_routes[] = {
   CHANGE("POST", "migrations/{id}/resolve", "migration.resolve", 202, .body = &nc_resolve_schema),
 };
 const size_t nc_n_routes = G_N_ELEMENTS(nc_routes);
-  READ("store", "store.status"),
-  CHANGE("POST", "store/verify", "store.verify", 202, .body = &nc_store_verify_schema),
-  CHANGE("POST", "store/gc", "store.gc", 202, .body = &nc_store_gc_schema),
-  CHANGE("POST", "store/cancel", "store.cancel", 202),
 
 static const char *const nc_role_names[] = { [NC_ROLE_VIEWER] = "viewer", [NC_ROLE_ADMIN] = "admin" };
 G_STATIC_ASSERT(G_N_ELEMENTS(nc_role_names) == NC_ROLE_COUNT);

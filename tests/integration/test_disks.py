@@ -34,13 +34,19 @@ def spec_of(path, format="qcow2", records=RECORDS, rate=60, text=TEXT, **more):
 class Bench:
     """A cluster whose guest is on host-a, with its disk."""
 
-    def __init__(self, c, format="qcow2", tmpfs=None, backed=False, **more):
+    def __init__(self, c, format="qcow2", tmpfs=None, backed=False, template=False, **more):
         self.c, self.format = c, format
         self.disks = LocalDisks(c.bed, c.a, c.b, tmpfs=tmpfs)
         if backed:  # an overlay, whose base is at the source only
             base = self.disks.make(c.a, "base.img")
             self.disks.make(c.a, "root.img", "256M", format, "-b", base, "-F", "qcow2", "-u")
-        self.path = os.path.join(self.disks.path, "root.img") if backed else self.disks.make(c.a, format=format)
+        if template:  # a chain of two, with something in it that the guest does not touch
+            self.disks.make(c.a, "ground.img", "256M", "raw")
+            subprocess.run(["qemu-io", "-f", "raw", "-c", "write -P 0x42 200M 4M", self.disks.image(c.a, "ground.img")], check=True,
+                           stdout=subprocess.DEVNULL)
+            base = self.disks.make(c.a, "base.img", "256M", "qcow2", "-b", os.path.join(self.disks.path, "ground.img"), "-F", "raw", "-u")
+            self.disks.make(c.a, "root.img", "256M", format, "-b", base, "-F", "qcow2", "-u")
+        self.path = os.path.join(self.disks.path, "root.img") if backed or template else self.disks.make(c.a, format=format)
         c.boot(spec=spec_of(self.path, format, **more))
         c.watch_runners(VM)
         self.client = TcpClient(c.net.client)
