@@ -346,6 +346,7 @@ nc_migrations_plan(NcMigrations *ms, json_t *args, GError **error)
                                .to = request.to,
                                .compression = request.compression,
                                .algorithm = request.algorithm,
+                               .disk_chain = request.disk_chain,
                                .max_downtime_ms = request.max_downtime_ms,
                                .bandwidth_limit_bps = request.bandwidth_limit_bps,
                                .max_throttle = (int)request.max_throttle };

@@ -137,7 +137,7 @@ static const NcSchema nc_migration_schema = SCHEMA("MigrationRequest", nc_migrat
 static const NcField nc_check_fields[] = { NAME("vm", true), NAME("to", true), DISK_CHAIN };
 static const NcSchema nc_check_schema = SCHEMA("CheckRequest", nc_check_fields);
 
-static const NcField nc_plan_fields[] = { NAME("vm", true), NAME("to", true), DOWNTIME, BANDWIDTH, ALGORITHM, COMPRESSION };
+static const NcField nc_plan_fields[] = { NAME("vm", true), NAME("to", true), DOWNTIME, BANDWIDTH, ALGORITHM, COMPRESSION, DISK_CHAIN };
 static const NcSchema nc_plan_schema = SCHEMA("PlanRequest", nc_plan_fields);
 
 static const NcField nc_limit_fields[] = { BANDWIDTH, QOS };

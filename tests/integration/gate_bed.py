@@ -111,6 +111,9 @@ def plan_of(args):
             "reason": "the guest dirties 25.0 MB/s and 9.8 MB/s can be sent: " + "and so on " * 9, "ram_total_bytes": 1 << 28,
             "content_bytes": None if args["vm"] == "dark" else 92 << 20, "dirty_rate_bps": 25000000, "link_rate_bps": 112000000,
             "link_rtt_us": 20100, "effective_rate_bps": 9800000, "basis": "vm",
+            "disks": [{"name": "root", "path": "/srv/web1.qcow2", "format": "qcow2", "bytes": 3 << 30, "flattened": False, "chain_kept": True,
+                       "write_rate_bps": 2100000, "wire_bytes": 1 << 30, "eta_ms": 31000, "slowed": True}],
+            "disk_eta_ms": 31000, "disk_wire_bytes": 1 << 30,
             **{key: value if converges else None for key, value in known.items()}}
 
 
@@ -137,11 +140,11 @@ HANDLERS = {
     "checkpoint.get": lambda args: RESTORED if args["id"] == "c-restored" else CHECKPOINT, "checkpoint.delete": named(CHECKPOINT),
     "checkpoint.verify": named(CHECKPOINT), "checkpoint.restore": named(CHECKPOINT),
     "checkpoint.schedule": lambda args: {**MACHINE, "spec": {**MACHINE["spec"], "checkpoint_keep": 24}},
+    "store.status": lambda args: FAKE_STORE.now, "store.verify": FAKE_STORE.show(STORE_VERIFIED), "store.gc": FAKE_STORE.show(STORE_COLLECTED),
+    "store.cancel": FAKE_STORE.show(STORE_COLLECTED),
     "migration.check": lambda args: check_of(args), "migration.plan": lambda args: plan_of(args),
     "migration.create": lambda args: MIGRATION, "migration.list": lambda args: [COMPLETED, MIGRATION],
     "migration.rollback": named(ROLLED_BACK), "audit.list": lambda args: AUDIT, "audit.verify": lambda args: PROOF,
-    "store.status": lambda args: FAKE_STORE.now, "store.verify": FAKE_STORE.show(STORE_VERIFIED), "store.gc": FAKE_STORE.show(STORE_COLLECTED),
-    "store.cancel": FAKE_STORE.show(STORE_COLLECTED),
     "migration.get": lambda args: named(ROLLED_BACK if args.get("id") == "m-back" else COMPLETED)(args), "migration.cancel": named(MIGRATION), "migration.limit": named(MIGRATION), "migration.resolve": named(MIGRATION),
 }
 
