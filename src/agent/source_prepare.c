@@ -23,6 +23,8 @@
 #include <string.h>
 #include <sys/socket.h>
 
+#define NC_COMPARE_BYTES_PER_MS 20000u     /* 20 MB/s */
+#define NC_COMPARE_MOST_MS (24 * 3600 * 1000)
 #define NC_CLOCK_SAMPLES 5
 #define NC_CLOCK_GAP_US 1000 /* what delays one should not delay all */
 #define NC_QEMU_CONNECT_MS 5000
@@ -169,6 +171,14 @@ nc_source_put_checkpoint(NcMigration *m, json_t *request)
   json_object_set(request, "checkpoint_keep_s", json_object_get(record, "checkpoint_keep_s"));
 }
 
+/* The other node may have backing files to read first, from a disk that need not be fast. */
+static int
+nc_source_prepare_timeout_ms(const NcSource *s)
+{
+  uint64_t bytes = s->disks ? nc_source_disks_compared_bytes(s->disks) : 0;
+  return s->m->deps->config->prepare_timeout_ms + (int)MIN(bytes / NC_COMPARE_BYTES_PER_MS, (uint64_t)NC_COMPARE_MOST_MS);
+}
+
 static bool
 nc_source_ask_to_prepare(NcSource *s, const uint8_t psk[NC_MIG_PSK_BYTES], GError **error)
 {
@@ -187,7 +197,7 @@ nc_source_ask_to_prepare(NcSource *s, const uint8_t psk[NC_MIG_PSK_BYTES], GErro
   nc_warm_return_offer(m, request);
   if (!nc_source_send(s, json_incref(request), error))
     return false;
-  nc_autojson json_t *answer = nc_source_expect(s, "mig_accepted", m->deps->config->prepare_timeout_ms, error);
+  nc_autojson json_t *answer = nc_source_expect(s, "mig_accepted", nc_source_prepare_timeout_ms(s), error);
   if (!answer)
     return false;
   if (s->disks && !nc_source_disks_take_verdict(s->disks, answer))
@@ -517,9 +527,9 @@ nc_source_prepare(NcSource *s, GError **error)
   nc_qemu_closefd(qmp, NC_KEEPER_NAME, NULL); /* of an attempt that a crash cut short */
   nc_qemu_closefd(qmp, NC_KEEPER_PREEMPT_NAME, NULL);
   nc_qemu_sample_dirty_rate(qmp, NULL); /* for the first forecasts; those later know better */
+  s->disks = nc_source_disks_new(m, qmp); /* before the session: it may take its time, to read backing files */
   if (!nc_source_open_session(s, error) || !nc_source_set_up_qemu(s, qmp, error))
     return false;
-  s->disks = nc_source_disks_new(m, qmp);
   nc_random_bytes(psk, sizeof psk);
   nc_fault_point("source-prepare");
   bool ok = nc_source_start_mover(s, psk, error) && nc_source_ask_to_prepare(s, psk, error);

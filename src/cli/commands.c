@@ -90,6 +90,17 @@ const NcCommand nc_commands[] = {
     "Of those made so, the last ones are kept (7, if not said); those that people made\nare left alone." },
   { "checkpoint delete", "ID", 1, 1, nc_cmd_checkpoint_delete, "Delete a checkpoint, or cancel one that is being made.",
     "Example:\n  novacron checkpoint delete c-0tnpya6pejb5gsgd\n\nWhat other checkpoints need of it stays." },
+  { "store status", "", 0, 0, nc_cmd_store_status, "Show what this node's page store holds and costs.",
+    "Example:\n  novacron store status" },
+  { "store verify", "", 0, 0, nc_cmd_store_verify, "Read and check all of this node's page store.",
+    "Examples:\n  novacron store verify\n  novacron store verify --rebuild-index --no-wait\n\n"
+    "Names every checkpoint that loses something. Exit status: 0 all of it is what it\n"
+    "was, 10 something is damaged." },
+  { "store gc", "", 0, 0, nc_cmd_store_gc, "Free what of the page store nothing needs any more.",
+    "Examples:\n  novacron store gc --dry-run\n  novacron store gc\n\n"
+    "Happens by itself when a checkpoint is deleted." },
+  { "store cancel", "", 0, 0, nc_cmd_store_cancel, "End a verify or gc of the page store that is under way.",
+    "Example:\n  novacron store cancel\n\nNothing is lost: what a gc had not come to, the next one does." },
   { "node list", "", 0, 0, nc_cmd_node_list, "List the nodes of the cluster.", "Example:\n  novacron node list" },
   { "node info", "", 0, 0, nc_cmd_node_info, "Show this node.", "Example:\n  novacron node info" },
   { "node token", "", 0, 0, nc_cmd_node_token, "Make a one-time token for a new node.",

@@ -325,6 +325,8 @@ typedef struct {
   bool encrypted;
   bool read_only;
   bool failed;            /* an fsync failed: nothing can be put until the store is opened again */
+  uint64_t work_total;    /* bytes of packs that the verify or gc under way goes through; 0: none is, or it has not come to them */
+  uint64_t work_done;     /* of these, what it has gone through */
 } NcPageStoreStats;
 
 void nc_page_store_stats(NcPageStore *store, NcPageStoreStats *ret_stats);

@@ -195,6 +195,7 @@ static bool
 nc_gc_rewrite_packs(NcGc *gc, GError **error)
 {
   unsigned small = 0;
+  uint64_t done = 0;
 
   for (guint i = 0; i < gc->packs->len; i++) {
     const NcPack *pack = &g_array_index(gc->packs, NcPack, i);
@@ -202,6 +203,8 @@ nc_gc_rewrite_packs(NcGc *gc, GError **error)
   }
   for (guint i = 0; i < gc->packs->len; i++) {
     const NcPack *pack = &g_array_index(gc->packs, NcPack, i);
+    nc_packs_set_work(gc->store, gc->packs, done);
+    done += pack->length;
     if (nc_gc_live_raw(gc, pack) == 0 || !nc_gc_wants_rewrite(gc, pack, small >= NC_GC_SMALL_PACKS))
       continue;
     if (pack->damaged || !pack->sealed)

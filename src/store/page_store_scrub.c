@@ -15,6 +15,7 @@ typedef struct {
   bool part_bad;    /* in a damaged record */
   /* the pack being looked at */
   const NcPackFile *file;
+  uint64_t before; /* bytes of the packs that come before it */
   bool stopped;    /* cancelled in the middle of it */
 } NcScrub;
 
@@ -137,6 +138,7 @@ nc_scrub_item(const NcPackItem *item, gpointer data)
   scrub->stopped = !nc_store_go_on(scrub->cancelled, NULL);
   if (scrub->stopped)
     return false;
+  __atomic_store_n(&scrub->store->work_done, scrub->before + item->offset, __ATOMIC_RELAXED);
   if (item->damage) {
     nc_scrub_damaged(scrub, item, item->damage);
     return true;
@@ -201,7 +203,9 @@ nc_scrub_packs(NcScrub *scrub, GError **error)
   g_autoptr(GArray) packs = nc_packs_snapshot(scrub->store);
 
   for (guint i = 0; i < packs->len; i++) {
+    nc_packs_set_work(scrub->store, packs, scrub->before);
     nc_scrub_pack(scrub, &g_array_index(packs, NcPack, i));
+    scrub->before += g_array_index(packs, NcPack, i).length;
     if (!nc_store_go_on(scrub->cancelled, error))
       return false;
   }
