@@ -332,12 +332,12 @@ nc_outbox_conclude(NcOutbox *o, uint64_t epoch)
 static void
 nc_outbox_count(NcCounters *counters, const NcBatchStats *stats, bool is_ahead)
 {
+  nc_count(&counters->batches, 1);
+  nc_count(&counters->page_bytes_out, stats->page_bytes_out);
   if (is_ahead) {
     nc_count(&counters->ahead_pages, stats->pages);
-    nc_count(&counters->page_bytes_out, stats->page_bytes_out);
     return;
   }
-  nc_count(&counters->batches, 1);
   nc_count(&counters->pages, stats->pages);
   nc_count(&counters->zero_pages, stats->zero_pages);
   nc_count(&counters->fill_pages, stats->fill_pages);
@@ -345,7 +345,6 @@ nc_outbox_count(NcCounters *counters, const NcBatchStats *stats, bool is_ahead)
   nc_count(&counters->delta_pages, stats->delta_pages);
   nc_count(&counters->delta_bytes, stats->delta_bytes);
   nc_count(&counters->page_bytes_in, stats->page_bytes_in);
-  nc_count(&counters->page_bytes_out, stats->page_bytes_out);
 }
 
 /* A lane with a batch to encode, in turn; NULL: none. */

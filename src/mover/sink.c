@@ -471,8 +471,10 @@ static bool
 nc_sink_deliver(NcSink *s, GByteArray *raw)
 {
   g_autoptr(GError) error = NULL;
-  if (raw->len == 0)
+  if (raw->len == 0) {
+    nc_count(&s->mover->counters.batches, 1);
     return true;
+  }
   if (nc_write_all(s->qemu, raw->data, raw->len, &error)) {
     nc_count(&s->mover->counters.stream_bytes, raw->len);
     nc_count(&s->mover->counters.batches, 1);
