@@ -82,6 +82,7 @@ bool nc_cmd_checkpoint_restore(NcCli *, const NcCommand *, int, char **, GError 
 bool nc_cmd_checkpoint_delete(NcCli *, const NcCommand *, int, char **, GError **);
 bool nc_cmd_checkpoint_schedule(NcCli *, const NcCommand *, int, char **, GError **);
 bool nc_cmd_migrate(NcCli *, const NcCommand *, int, char **, GError **);
+bool nc_cmd_simulate(NcCli *, const NcCommand *, int, char **, GError **);
 bool nc_cmd_status(NcCli *, const NcCommand *, int, char **, GError **);
 bool nc_cmd_check(NcCli *, const NcCommand *, int, char **, GError **);
 bool nc_cmd_plan(NcCli *, const NcCommand *, int, char **, GError **);

@@ -62,7 +62,7 @@ nc_move_forecast(const NcGuest *guest, double wire_bps, int64_t rtt_us, NcMoveFo
     *ret = (NcMoveForecast){ .rounds = ret->rounds };
     return;
   }
-  ret->pause_s = nc_move_pause_overhead_s(rtt_us) + (ret->postcopy ? 0 : last / rate);
+  ret->pause_s = nc_move_pause_overhead_s(rtt_us) + (ret->postcopy ? 0 : MIN(last / rate, nc_move_budget_s(guest, rtt_us)));
   ret->seconds += nc_move_prepare_s(rtt_us) + nc_move_pause_overhead_s(rtt_us) + last / rate + NC_MOVE_END_S;
   ret->wire_bytes = (sent + last) / guest->ratio;
 }

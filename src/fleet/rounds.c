@@ -5,7 +5,6 @@
 #include <math.h>
 
 #define NC_ROUND_SHRINKS 0.95 /* what a round dirties of what it sends: more than this goes on for ever */
-#define NC_ROUND_NOTHING 4096 /* less than a page or so */
 
 double
 nc_rounds_dirt(double rate, double working_set, double seconds)

@@ -12,6 +12,8 @@
 
 #include <stdbool.h>
 
+#define NC_ROUND_NOTHING 4096.0 /* bytes: a page or less dirtied in a round is none */
+
 /* Bytes dirtied in ${seconds} at ${rate}; ${working_set} 0: every write is to another page. */
 double nc_rounds_dirt(double rate, double working_set, double seconds);
 

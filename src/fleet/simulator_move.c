@@ -6,7 +6,6 @@
 
 #include <math.h>
 
-#define NC_SIM_NOTHING 1.0     /* content of less than this is none: what rounding to microseconds leaves */
 #define NC_SIM_SLOW_BPS 4096u  /* the least that a flow which waits has */
 
 /* --- time and rates --- */
@@ -182,7 +181,7 @@ static void
 nc_move_end_round(NcSimulator *s, NcMove *move)
 {
   const NcRoundTerms terms = { .dirty_rate = move->guest->dirty_bps,
-                               .working_set = move->guest->working_set_bytes,
+                               .working_set = MIN(move->guest->working_set_bytes, move->guest->content_bytes),
                                .budget_bytes = move->rate * nc_move_budget_s(move->guest, move->way.rtt_us),
                                .is_first = move->rounds == 1,
                                .may_stall = move->rounds > 1 };
@@ -259,7 +258,7 @@ nc_move_set_limit(NcMove *move)
 static void
 nc_move_enter_pause(NcSimulator *s, NcMove *move)
 {
-  if (move->total > move->rate * nc_move_budget_s(move->guest, move->way.rtt_us) + NC_SIM_NOTHING) {
+  if (move->total > move->rate * nc_move_budget_s(move->guest, move->way.rtt_us) + NC_ROUND_NOTHING) {
     nc_budget_end_endgame(move->flow);
     nc_move_begin_round(s, move, move->total);
     return;
