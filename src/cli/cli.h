@@ -88,6 +88,7 @@ bool nc_cmd_store_verify(NcCli *, const NcCommand *, int, char **, GError **);
 bool nc_cmd_store_gc(NcCli *, const NcCommand *, int, char **, GError **);
 bool nc_cmd_store_cancel(NcCli *, const NcCommand *, int, char **, GError **);
 bool nc_cmd_migrate(NcCli *, const NcCommand *, int, char **, GError **);
+bool nc_cmd_simulate(NcCli *, const NcCommand *, int, char **, GError **);
 bool nc_cmd_status(NcCli *, const NcCommand *, int, char **, GError **);
 bool nc_cmd_check(NcCli *, const NcCommand *, int, char **, GError **);
 bool nc_cmd_plan(NcCli *, const NcCommand *, int, char **, GError **);

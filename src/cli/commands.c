@@ -130,6 +130,11 @@ const NcCommand nc_commands[] = {
     "two QEMUs nothing changes: no run right, no grant; if a relay is stopped, the\n"
     "migration fails as on a broken TCP connection. See docs/relay.md.\n\n"
     "Exit status: 0 completed, 9 cancelled, else as in novacron(1)." },
+  { "simulate", "FILE", 1, 1, nc_cmd_simulate, "How long would it take to empty this rack? Computes it.",
+    "Examples:\n  novacron simulate rack.json\n  novacron simulate rack.json --seed 7 --json >report.json\n\n"
+    "The file names nodes, links, machines and what is to happen: novacron-scenario(5),\n"
+    "with an example. novacrond need not run. Exit status: 0 everything moved, 6\n"
+    "something could not, or did not." },
   { "version", "", 0, 0, nc_cmd_version, "Print the version.", "Example:\n  novacron version" },
   { "help", "[COMMAND]", 0, 2, nc_cmd_help, "List the commands, or explain one.",
     "Examples:\n  novacron help\n  novacron help vm define" },

@@ -21,7 +21,7 @@ COMMANDS = ["migrate", "check", "plan", "status", "cancel", "limit", "resolve", 
             "vm show", "vm start", "vm stop", "vm destroy", "vm adopt",
             "checkpoint create", "checkpoint list", "checkpoint show", "checkpoint verify", "checkpoint restore", "checkpoint schedule",
             "checkpoint delete", "store status", "store verify", "store gc", "store cancel", "node list", "node info", "node token", "node remove", "pki init", "relay listen", "relay connect",
-            "version", "help"]
+            "simulate", "version", "help"]
 
 
 @pytest.fixture(scope="module")

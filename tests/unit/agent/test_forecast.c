@@ -4,6 +4,7 @@
  * what is dirty, looks for new dirt when little enough is left, and switches over when that fits the limit.
  */
 #include "agent/convergence.h"
+#include "fleet/forecast_move.h"
 
 #include <math.h>
 
@@ -404,6 +405,35 @@ test_stop_says_what_it_would_need(void)
   g_free(d.reason);
 }
 
+/* What the fleet's planner expects of a machine that it only knows by description is what a node would expect of the same. */
+static void
+test_the_fleet_expects_the_same(void)
+{
+  static const double dirty[] = { 0, 1 * MB, 5 * MB, 20 * MB, 45 * MB, 300 * MB };
+  unsigned converging = 0;
+
+  for (unsigned i = 0; i < G_N_ELEMENTS(dirty); i++) {
+    const NcGuest guest = { .content_bytes = 2000 * MB, .dirty_bps = dirty[i], .working_set_bytes = 1000 * MB, .ratio = 2, .max_downtime_s = 0.3 };
+    const NcForecastPrior prior = { .total_bytes = 2000000000, .link_bps = 20 * MB, .content_bps = NC_MOVE_MOST_CONTENT_BPS, .ratio = 2 };
+    g_autoptr(NcForecast) f = nc_forecast_new(2000000000, 0);
+    NcForecastResult node;
+    NcMoveForecast fleet;
+    nc_forecast_expect_dirt(f, dirty[i]);
+    nc_forecast_assume(f, &prior);
+    nc_forecast_get(f, nc_move_budget_s(&guest, 0) * 1000, nc_move_pause_overhead_s(0) * 1000, &node);
+    nc_move_forecast(&guest, 20 * MB, 0, &fleet);
+    g_assert_cmpint(fleet.converges, ==, node.converges);
+    converging += fleet.converges;
+    if (!fleet.converges)
+      continue;
+    g_assert_cmpfloat_with_epsilon((fleet.seconds - NC_MOVE_PREPARE_S) * 1000, node.eta_ms, 1);
+    g_assert_cmpfloat_with_epsilon(fleet.pause_s * 1000, node.pause_ms, 1);
+    g_assert_cmpfloat_with_epsilon(fleet.wire_bytes, node.wire_bytes, 0.01 * node.wire_bytes);
+  }
+  g_assert_cmpuint(converging, >, 2);
+  g_assert_cmpuint(converging, <, G_N_ELEMENTS(dirty));
+}
+
 int
 main(int argc, char **argv)
 {
@@ -422,5 +452,6 @@ main(int argc, char **argv)
   g_test_add_func("/convergence/slow", test_what_converges_slowly_has_time);
   g_test_add_func("/convergence/throttle_ends", test_throttle_only_grows_and_ends);
   g_test_add_func("/convergence/stop", test_stop_says_what_it_would_need);
+  g_test_add_func("/forecast/the_fleet_expects_the_same", test_the_fleet_expects_the_same);
   return g_test_run();
 }
