@@ -14,7 +14,7 @@ const NcCommand nc_commands[] = {
     "Examples:\n  novacron check web1 --to host-b\n  novacron check web1 --to host-b --json\n\n"
     "Looks at the machine, the way and the other node, and measures round trip and\n"
     "bandwidth for a second. Exit status: 0 nothing speaks against it, 6 something does." },
-  { "plan", "NAME --to NODE", 1, 1, nc_cmd_plan, "How long would a move take, and what pause? Starts nothing.",
+  { "plan", "NAME --to NODE", 1, 1, nc_cmd_plan, "How long would a move and its pause be? Starts nothing.",
     "Examples:\n  novacron plan web1 --to host-b\n  novacron plan web1 --to host-b --bandwidth 50MB/s --algorithm pre-copy\n\n"
     "From a sample of the machine and of the way, and from earlier migrations; takes\n"
     "some seconds. Exit status: 0 it would come to its end, 12 it would not." },
@@ -114,7 +114,7 @@ const NcCommand nc_commands[] = {
     "--dir is where they go; its last part must be \"pki\", else a directory pki is\n"
     "made below it. Nothing is overwritten." },
   { "relay listen", "--bind HOST:PORT --unix PATH", 0, 0, nc_cmd_relay_listen,
-    "Take in what \"relay connect\" sends, for a QEMU of anybody's.",
+    "Take in what \"relay connect\" sends, for any QEMU.",
     "Example:\n"
     "  qemu-system-x86_64 ... -incoming unix:/run/vm/in.sock\n"
     "  novacron relay listen --bind 0.0.0.0:7451 --unix /run/vm/in.sock --once\n\n"
