@@ -3,6 +3,7 @@
 #include "base/io.h"
 #include "crypto/digest.h"
 #include "qemu/footprint.h"
+#include "qemu/process_memory.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -11,30 +12,19 @@
 #include <string.h>
 #include <unistd.h>
 
-#define NC_FEED_PAGE 4096u
+#define NC_FEED_PAGE NC_PROCESS_PAGE_BYTES
 #define NC_FEED_PAGES 64u /* read at a time */
 #define NC_FEED_PIPE_BYTES (1 << 20)
 #define NC_FEED_STOP_MS 50
-#define NC_FEED_THERE (UINT64_C(3) << 62) /* present, or swapped out (proc(5), pagemap) */
 
 struct NcPageFeed {
-  int memory, pagemap, pipe;
+  NcProcessMemory memory;
+  int pipe;
   GArray *ranges; /* of NcFootprintRange */
   atomic_bool stopped;
   GThread *thread;
   uint8_t pages[NC_FEED_PAGES * NC_FEED_PAGE];
 };
-
-static int
-nc_page_feed_open(pid_t pid, const char *name, GError **error)
-{
-  g_autofree char *path = g_strdup_printf("/proc/%d/%s", (int)pid, name);
-  int fd = open(path, O_RDONLY | O_CLOEXEC);
-
-  if (fd < 0)
-    nc_fail_errno(error, NC_ERROR_IO, errno, "%s", path);
-  return fd;
-}
 
 /* All of it, however slowly it is taken. False: nobody takes it any more. */
 static bool
@@ -55,22 +45,16 @@ nc_page_feed_write(NcPageFeed *f, const uint8_t *data, size_t length)
   return length == 0;
 }
 
-static bool
-nc_page_feed_is_zero(const uint8_t *page)
-{
-  return page[0] == 0 && memcmp(page, page + 1, NC_FEED_PAGE - 1) == 0;
-}
-
 /* ${n} pages that were touched, from ${address} on, without those that are all zeros. */
 static bool
 nc_page_feed_run(NcPageFeed *f, uint64_t address, unsigned n)
 {
   unsigned kept = 0;
-  ssize_t got = pread(f->memory, f->pages, (size_t)n * NC_FEED_PAGE, (off_t)address);
+  size_t got = nc_process_memory_read(&f->memory, address, f->pages, (size_t)n * NC_FEED_PAGE);
 
-  for (unsigned i = 0; got > 0 && i < (size_t)got / NC_FEED_PAGE; i++) {
+  for (unsigned i = 0; i < got / NC_FEED_PAGE; i++) {
     const uint8_t *page = f->pages + (size_t)i * NC_FEED_PAGE;
-    if (nc_page_feed_is_zero(page))
+    if (nc_process_page_is_zero(page))
       continue;
     if (kept != i)
       memcpy(f->pages + (size_t)kept * NC_FEED_PAGE, page, NC_FEED_PAGE);
@@ -84,13 +68,12 @@ static bool
 nc_page_feed_piece(NcPageFeed *f, uint64_t address, unsigned n)
 {
   uint64_t there[NC_FEED_PAGES];
-  size_t bytes = n * sizeof there[0];
 
-  if (pread(f->pagemap, there, bytes, (off_t)(address / NC_FEED_PAGE * sizeof there[0])) != (ssize_t)bytes)
+  if (nc_process_memory_map(&f->memory, address, n, there) != n)
     return false;
   for (unsigned i = 0, end; i < n; i = end) {
-    bool touched = there[i] & NC_FEED_THERE;
-    for (end = i + 1; end < n && touched == !!(there[end] & NC_FEED_THERE);)
+    bool touched = there[i] & NC_PROCESS_PAGE_TOUCHED;
+    for (end = i + 1; end < n && touched == !!(there[end] & NC_PROCESS_PAGE_TOUCHED);)
       end++;
     if (touched && !nc_page_feed_run(f, address + (uint64_t)i * NC_FEED_PAGE, end - i))
       return false;
@@ -118,7 +101,7 @@ nc_page_feed_begin(NcPageFeed *f, pid_t pid, uint64_t least_bytes, int *ret_fd, 
 {
   int ends[2];
 
-  if ((f->memory = nc_page_feed_open(pid, "mem", error)) < 0 || (f->pagemap = nc_page_feed_open(pid, "pagemap", error)) < 0)
+  if (!nc_process_memory_open(&f->memory, pid, error))
     return false;
   f->ranges = nc_footprint_ranges(pid, least_bytes);
   if (f->ranges->len == 0)
@@ -137,7 +120,8 @@ nc_page_feed_new(pid_t pid, uint64_t least_bytes, int *ret_fd, GError **error)
 {
   NcPageFeed *f = g_new0(NcPageFeed, 1);
 
-  f->memory = f->pagemap = f->pipe = -1;
+  f->memory = (NcProcessMemory)NC_PROCESS_MEMORY_CLOSED;
+  f->pipe = -1;
   if (!nc_page_feed_begin(f, pid, least_bytes, ret_fd, error))
     g_clear_pointer(&f, nc_page_feed_free);
   return f;
@@ -151,8 +135,7 @@ nc_page_feed_free(NcPageFeed *f)
   atomic_store(&f->stopped, true);
   if (f->thread)
     g_thread_join(f->thread);
-  nc_fd_clear(&f->memory);
-  nc_fd_clear(&f->pagemap);
+  nc_process_memory_close(&f->memory);
   nc_fd_clear(&f->pipe);
   g_clear_pointer(&f->ranges, g_array_unref);
   nc_secret_clear(f->pages, sizeof f->pages); /* a guest's memory */
