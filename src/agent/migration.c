@@ -320,6 +320,8 @@ nc_migration_take_progress(NcMigration *m, json_t *progress)
     { "reference_pages", "reference_pages" },
     { "delta_pages", "delta_pages" },
     { "delta_bytes", "delta_bytes" },
+    { "block_pages", "block_pages" },
+    { "repeated_blocks", "repeated_blocks" },
     { "resent_batches", "resent_batches" },
     { "resent_bytes", "resent_bytes" },
     { "reconnects", "reconnects" },

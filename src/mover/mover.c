@@ -280,6 +280,8 @@ nc_mover_progress(NcMover *m, const char *event, int64_t now_us)
     { "reference_pages", nc_counted(&m->counters.reference_pages) },
     { "delta_pages", nc_counted(&m->counters.delta_pages) },
     { "delta_bytes", nc_counted(&m->counters.delta_bytes) },
+    { "block_pages", nc_counted(&m->counters.block_pages) },
+    { "repeated_blocks", nc_counted(&m->counters.repeated_blocks) },
     { "resent_batches", nc_counted(&m->counters.resent_batches) },
     { "resent_bytes", nc_counted(&m->counters.resent_bytes) },
     { "reconnects", nc_counted(&m->counters.reconnects) },

@@ -7,6 +7,7 @@
 #include "mover/hot.h"
 #include "mover/limits.h"
 #include "mover/preempt_sender.h"
+#include "wire/blocks.h"
 #include "wire/frame.h"
 
 #include <errno.h>
@@ -29,6 +30,7 @@ struct NcSource {
   NcRawBatch *batch; /* being filled */
   uint32_t filled;   /* bytes in it */
   uint32_t complete; /* of those, up to the end of the last whole record */
+  uint64_t seq;      /* the number it will have */
   bool opaque_told;
   bool postcopy; /* the package is complete; it was told */
   bool brief;    /* a guest may wait for what is read */
@@ -82,6 +84,10 @@ nc_source_plan(NcSource *s, NcRawBatch *batch)
     nc_history_add_block(s->history, nc_stream_parser_block(s->parser, i)->used_length);
   batch->plan = nc_plan_new();
   nc_history_plan(s->history, batch->data, (const NcStreamRecord *)(void *)batch->records->data, batch->records->len, batch->plan);
+  if (s->mover->blocks) {
+    nc_count(&s->mover->counters.block_pages, batch->plan->blocks_used ? batch->plan->blocks_used->len : 0);
+    nc_blocks_note(s->mover->blocks, NC_CHANNEL_MAIN, s->seq, batch->plan);
+  }
 }
 
 /* Hands the complete part to the outbox, which may block; the rest begins the next batch. */
@@ -102,6 +108,7 @@ nc_source_cut(NcSource *s)
   s->complete = 0;
   nc_source_plan(s, full);
   nc_outbox_submit(s->outbox, full);
+  s->seq++;
 }
 
 static void
@@ -308,6 +315,8 @@ nc_source_start(NcSource *s, int qemu)
   s->qemu = qemu;
   if (s->mover->shadow)
     s->history = nc_history_new(s->mover->shadow);
+  if (s->history && s->mover->blocks)
+    nc_history_use_blocks(s->history, s->mover->blocks);
   nc_mover_spawn("reader", nc_source_run, s);
 }
 

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "wire/history.h"
+#include "wire/blocks.h"
 #include "wire/delta.h"
 
 #include <string.h>
@@ -29,6 +30,7 @@ typedef struct {
 
 struct NcHistory {
   NcShadow *shadow;
+  NcBlocks *disk_blocks; /* borrowed; NULL: no disks are copied */
   bool eager;
 
   GArray *blocks;    /* of NcHistoryBlock, by the parser's index */
@@ -61,7 +63,19 @@ nc_plan_free(NcPlan *plan)
     return;
   g_array_unref(plan->pages);
   g_byte_array_unref(plan->deltas);
+  g_clear_pointer(&plan->blocks_used, g_array_unref);
+  g_clear_pointer(&plan->blocks_filled, g_array_unref);
   g_free(plan);
+}
+
+void
+nc_plan_reset(NcPlan *plan)
+{
+  g_array_set_size(plan->pages, 0);
+  g_byte_array_set_size(plan->deltas, 0);
+  g_clear_pointer(&plan->blocks_used, g_array_unref);
+  g_clear_pointer(&plan->blocks_filled, g_array_unref);
+  plan->uses_history = false;
 }
 
 /* Frames rounded up to a power of two: with each frame in it once, half of what is looked for is still there. */
@@ -102,6 +116,12 @@ nc_history_free(NcHistory *h)
   g_array_unref(h->chances);
   g_free(h->by_hash);
   g_free(h);
+}
+
+void
+nc_history_use_blocks(NcHistory *h, NcBlocks *blocks)
+{
+  h->disk_blocks = blocks;
 }
 
 void
@@ -222,10 +242,16 @@ nc_history_find_frame(NcHistory *h, NcHistoryPage *page)
 
 /* --- contents --- */
 
-static uint32_t *
-nc_history_slot(const NcHistory *h, const uint8_t *body)
+static uint64_t
+nc_history_hash(const uint8_t *body)
 {
-  return &h->by_hash[XXH3_64bits(body, NC_STREAM_PAGE_BYTES) & h->hash_mask];
+  return XXH3_64bits(body, NC_STREAM_PAGE_BYTES);
+}
+
+static uint32_t *
+nc_history_slot(const NcHistory *h, uint64_t hash)
+{
+  return &h->by_hash[hash & h->hash_mask];
 }
 
 /* A frame that holds ${body}, or NC_NO_FRAME. */
@@ -282,7 +308,7 @@ nc_history_begin_kept(NcHistory *h, uint32_t frames)
   for (uint32_t frame = 0; frame < h->kept; frame++) {
     const uint8_t *body = nc_shadow_frame(h->shadow, frame);
     if (!nc_history_is_fill(body))
-      *nc_history_slot(h, body) = frame + 1;
+      *nc_history_slot(h, nc_history_hash(body)) = frame + 1;
   }
 }
 
@@ -331,12 +357,31 @@ nc_history_adopt_equal(NcHistory *h, const uint8_t *body, NcHistoryPage *page, N
   uint32_t frame = h->next;
 
   if (!nc_history_is_nobodys(h, frame) || memcmp(nc_shadow_frame(h->shadow, frame), body, NC_STREAM_PAGE_BYTES) != 0)
-    frame = nc_history_find_content(h, nc_history_slot(h, body), body);
+    frame = nc_history_find_content(h, nc_history_slot(h, nc_history_hash(body)), body);
   if (frame == NC_NO_FRAME || !nc_history_is_nobodys(h, frame))
     return;
   nc_history_adopt(h, frame, page);
   p->frame = p->reference = frame;
   p->kind = NC_PLAN_REFERENCE;
+}
+
+/* For a page that would go whole: does a frame of anybody's hold the same, or a disk's block? Returns its slot, for what it becomes. */
+static uint32_t *
+nc_history_plan_copy(NcHistory *h, const uint8_t *body, NcPagePlan *p, NcPlan *plan)
+{
+  uint64_t hash = nc_history_hash(body);
+  uint32_t *slot = nc_history_slot(h, hash);
+
+  p->reference = nc_history_find_content(h, slot, body);
+  if (p->reference != NC_NO_FRAME) {
+    p->kind = NC_PLAN_REFERENCE;
+    return slot;
+  }
+  if (h->disk_blocks)
+    p->reference = nc_blocks_find(h->disk_blocks, hash, body, plan);
+  if (p->reference != NC_NO_FRAME)
+    p->kind = NC_PLAN_BLOCK;
+  return slot;
 }
 
 static void
@@ -350,11 +395,8 @@ nc_history_plan_page(NcHistory *h, const uint8_t *body, NcHistoryPage *page, NcP
     nc_history_plan_again(h, body, p, plan);
   else if (!is_fill && h->kept > 0)
     nc_history_adopt_equal(h, body, page, p);
-  if (!is_fill && p->kind == NC_PLAN_WHOLE) {
-    slot = nc_history_slot(h, body);
-    p->reference = nc_history_find_content(h, slot, body);
-    p->kind = p->reference != NC_NO_FRAME ? NC_PLAN_REFERENCE : NC_PLAN_WHOLE;
-  }
+  if (!is_fill && p->kind == NC_PLAN_WHOLE)
+    slot = nc_history_plan_copy(h, body, p, plan);
   if (!is_fill && p->kind == NC_PLAN_WHOLE && p->frame == NC_NO_FRAME && h->kept > 0)
     nc_history_adopt_next(h, body, page, p, plan);
   if (p->frame == NC_NO_FRAME)
@@ -374,9 +416,7 @@ nc_history_plan_page(NcHistory *h, const uint8_t *body, NcHistoryPage *page, NcP
 void
 nc_history_plan(NcHistory *h, const uint8_t *raw, const NcStreamRecord *records, size_t n_records, NcPlan *ret)
 {
-  g_array_set_size(ret->pages, 0);
-  g_byte_array_set_size(ret->deltas, 0);
-  ret->uses_history = false;
+  nc_plan_reset(ret);
   for (size_t i = 0; i < n_records; i++) {
     NcPagePlan p = { .kind = NC_PLAN_WHOLE, .frame = NC_NO_FRAME };
     NcHistoryPage *page = nc_history_page(h, &records[i]);

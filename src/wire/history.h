@@ -30,6 +30,7 @@
 typedef enum {
   NC_PLAN_WHOLE,     /* as it is */
   NC_PLAN_REFERENCE, /* equal to frame `reference` */
+  NC_PLAN_BLOCK,     /* equal to frame `reference` of the blocks (wire/blocks.h) */
   NC_PLAN_DELTA,     /* `delta_length` bytes at `delta_at` of the plan's deltas, against the page's own frame */
 } NcPlanKind;
 
@@ -37,7 +38,7 @@ typedef enum {
 typedef struct {
   uint8_t kind;          /* NcPlanKind */
   uint16_t delta_length; /* less than a page */
-  uint32_t frame;        /* where both sides keep it; NC_NO_FRAME: nowhere */
+  uint32_t frame;        /* where both sides keep it (a page in the shadow, a block among the blocks); NC_NO_FRAME: nowhere */
   uint32_t reference;
   uint32_t delta_at;
 } NcPagePlan;
@@ -46,19 +47,26 @@ typedef struct {
 typedef struct {
   GArray *pages;      /* of NcPagePlan, one per record; meaningless for zero records */
   GByteArray *deltas; /* contents of the deltas, one after the other */
-  bool uses_history;  /* some page is a reference or delta */
+  bool uses_history;  /* some page or block is a reference or delta */
+  GArray *blocks_used, *blocks_filled; /* of uint32_t: frames of the blocks; NULL: none */
 } NcPlan;
 
 NcPlan *nc_plan_new(void);
 void nc_plan_free(NcPlan *plan); /* NULL is fine */
 G_DEFINE_AUTOPTR_CLEANUP_FUNC(NcPlan, nc_plan_free)
+/* Nothing is planned. */
+void nc_plan_reset(NcPlan *plan);
 
 typedef struct NcHistory NcHistory;
+typedef struct NcBlocks NcBlocks;
 
 /* ${shadow} borrowed, and from here on changed by nobody else. */
 NcHistory *nc_history_new(NcShadow *shadow);
 void nc_history_free(NcHistory *h); /* NULL is fine */
 G_DEFINE_AUTOPTR_CLEANUP_FUNC(NcHistory, nc_history_free)
+
+/* Pages that are nowhere in the shadow may be among ${blocks}, borrowed: each plan must then be noted there (wire/blocks.h). */
+void nc_history_use_blocks(NcHistory *h, NcBlocks *blocks);
 
 /*
  * A warm return: the first ${frames} of the shadow hold what an earlier migration of the same machine has left in them, here
