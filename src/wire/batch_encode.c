@@ -285,7 +285,7 @@ nc_batch_plan_continues(const NcBatchPlan *p, const NcStreamRecord *first, uint3
     return false;
   return rec->kind == NC_RECORD_BLOCK ||
          (rec->header_bytes == NC_BATCH_WORD_BYTES &&
-         nc_be64(p->raw + rec->start) == nc_be64(p->raw + first->start) + (uint64_t)n * NC_BATCH_PAGE_BYTES);
+          nc_be64(p->raw + rec->start) == nc_be64(p->raw + first->start) + (uint64_t)n * NC_BATCH_PAGE_BYTES);
 }
 
 /* Writes the operation for the run that begins with record ${index}; returns how many records it took. */
