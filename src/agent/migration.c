@@ -321,6 +321,7 @@ nc_migration_take_progress(NcMigration *m, json_t *progress)
     { "delta_pages", "delta_pages" },
     { "delta_bytes", "delta_bytes" },
     { "block_pages", "block_pages" },
+    { "page_blocks", "page_blocks" },
     { "repeated_blocks", "repeated_blocks" },
     { "resent_batches", "resent_batches" },
     { "resent_bytes", "resent_bytes" },

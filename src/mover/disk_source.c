@@ -133,6 +133,7 @@ nc_disk_plan(NcDisk *d, NcRawBatch *batch, uint64_t seq)
   batch->plan = nc_plan_new();
   nc_blocks_plan(m->blocks, batch->data, (const NcStreamRecord *)(void *)batch->records->data, batch->records->len, batch->plan);
   nc_count(&m->counters.repeated_blocks, batch->plan->blocks_used ? batch->plan->blocks_used->len : 0);
+  nc_count(&m->counters.page_blocks, batch->plan->pages_held ? batch->plan->pages_held->len : 0);
   nc_blocks_note(m->blocks, d->channel.channel, seq, batch->plan);
   if (batch->plan->uses_history) /* it is kept until it is acknowledged */
     batch->data = g_realloc(batch->data, batch->length);

@@ -111,6 +111,7 @@ typedef struct {
   _Atomic uint64_t pages, zero_pages, fill_pages;
   _Atomic uint64_t reference_pages, delta_pages, delta_bytes;
   _Atomic uint64_t block_pages, repeated_blocks; /* pages and disk blocks that went as references to a disk's block */
+  _Atomic uint64_t page_blocks;                  /* disk blocks that went as references to a page */
   _Atomic uint64_t resent_batches, resent_bytes;
   _Atomic uint64_t reconnects; /* connections that were lost and came again */
   _Atomic uint64_t encode_us, encode_cpu_us, coding_us; /* of all encoders; coding: in the compressor */

@@ -83,6 +83,8 @@ nc_source_plan(NcSource *s, NcRawBatch *batch)
   for (size_t i = nc_history_block_count(s->history); i < nc_stream_parser_block_count(s->parser); i++)
     nc_history_add_block(s->history, nc_stream_parser_block(s->parser, i)->used_length);
   batch->plan = nc_plan_new();
+  if (s->mover->blocks)
+    nc_history_begin_batch(s->history, s->seq);
   nc_history_plan(s->history, batch->data, (const NcStreamRecord *)(void *)batch->records->data, batch->records->len, batch->plan);
   if (s->mover->blocks) {
     nc_count(&s->mover->counters.block_pages, batch->plan->blocks_used ? batch->plan->blocks_used->len : 0);

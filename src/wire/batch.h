@@ -45,6 +45,8 @@
  *   4 DELTA      for each page a length and a delta (wire/delta.h) against
  *                what its own frame holds; in operations 5 and 6 only
  *   5 BLOCK      a frame of the blocks for each page: equal to what that holds
+ *   6 HELD       a frame of the shadow for each block: equal to what that holds, and will until the batch was taken; in operations
+ *                7 and 8 only
  *
  * A batch without the flag "history" has no references (3) and deltas: it can be
  * decoded alone, by any thread, in any order, and only its pages have to be put

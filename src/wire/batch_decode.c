@@ -221,6 +221,19 @@ nc_batch_do_block(NcBatchRebuild *b, const NcBatchRun *run, GError **error)
          nc_batch_malformed(error, "a reference to a block that is not kept");
 }
 
+/* The page keeps its content until this batch is acknowledged: it may be read before its turn. */
+static bool
+nc_batch_do_held(NcBatchRebuild *b, const NcBatchRun *run, GError **error)
+{
+  NcBatchDecoder *d = b->decoder;
+  uint64_t frame;
+
+  if (!run->is_disk || !d->blocks || !d->shadow || !nc_reader_varint(&b->meta, &frame) || frame >= nc_shadow_frames(d->shadow))
+    return nc_batch_malformed(error, "a reference to a page that is not held");
+  nc_blocks_read_page(d->blocks, nc_shadow_frame(d->shadow, (uint32_t)frame), run->to);
+  return true;
+}
+
 static bool
 nc_batch_do_delta(NcBatchRebuild *b, const NcBatchRun *run, GError **error)
 {
@@ -262,6 +275,7 @@ nc_batch_do_content(NcBatchRebuild *b, unsigned class, uint64_t n, NcBatchRun *r
     [NC_BATCH_CLASS_REFERENCE] = nc_batch_do_reference,
     [NC_BATCH_CLASS_DELTA] = nc_batch_do_delta,
     [NC_BATCH_CLASS_BLOCK] = nc_batch_do_block,
+    [NC_BATCH_CLASS_HELD] = nc_batch_do_held,
   };
 
   if (class == NC_BATCH_CLASS_FILL)

@@ -116,9 +116,14 @@ nc_batch_classify(const NcBatchPlan *p, const uint8_t *page, const NcPagePlan *p
 {
   if (plan->kind == NC_PLAN_WHOLE || p->plain)
     return nc_batch_is_fill(page) ? NC_BATCH_CLASS_FILL : NC_BATCH_CLASS_BULK;
-  if (plan->kind == NC_PLAN_BLOCK)
+  switch (plan->kind) {
+  case NC_PLAN_BLOCK:
     return NC_BATCH_CLASS_BLOCK;
-  return plan->kind == NC_PLAN_DELTA ? NC_BATCH_CLASS_DELTA : NC_BATCH_CLASS_REFERENCE;
+  case NC_PLAN_HELD:
+    return NC_BATCH_CLASS_HELD;
+  default:
+    return plan->kind == NC_PLAN_DELTA ? NC_BATCH_CLASS_DELTA : NC_BATCH_CLASS_REFERENCE;
+  }
 }
 
 /* What a page of ${class} brings beyond its segment's head. */
@@ -140,6 +145,7 @@ nc_batch_plan_content(NcBatchPlan *p, const uint8_t *page, const NcPagePlan *pla
     nc_put_varint(meta, plan->reference);
     break;
   case NC_BATCH_CLASS_BLOCK:
+  case NC_BATCH_CLASS_HELD:
     nc_put_varint(meta, plan->reference);
     break;
   case NC_BATCH_CLASS_DELTA:

@@ -36,6 +36,7 @@ typedef enum {
   NC_BATCH_CLASS_REFERENCE = 3,
   NC_BATCH_CLASS_DELTA = 4,
   NC_BATCH_CLASS_BLOCK = 5,
+  NC_BATCH_CLASS_HELD = 6,
 } NcBatchClass;
 
 #define NC_BATCH_SHA256_AT 12 /* in the header */

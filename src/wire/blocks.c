@@ -37,6 +37,7 @@ typedef struct {
 typedef struct {
   uint64_t seq;
   GArray *used, *filled; /* of uint32_t: frames; NULL: none */
+  GArray *held;          /* likewise, of the shadow */
   unsigned referring;    /* so many blocks it counts for there */
 } NcBlocksBatch;
 
@@ -50,6 +51,7 @@ struct NcBlocks {
   uint32_t hand;
   NcBlockSlot *index;
   uint32_t buckets;                 /* a power of two */
+  NcHistory *history;               /* borrowed; NULL: the memory has not begun */
   GQueue batches[NC_CHANNEL_COUNT]; /* of NcBlocksBatch, by channel, in order */
   unsigned referring;               /* blocks in disks' batches on their way that refer to some */
 };
@@ -87,6 +89,7 @@ nc_blocks_batch_free(NcBlocksBatch *batch)
 {
   g_clear_pointer(&batch->used, g_array_unref);
   g_clear_pointer(&batch->filled, g_array_unref);
+  g_clear_pointer(&batch->held, g_array_unref);
   g_free(batch);
 }
 
@@ -189,20 +192,36 @@ nc_blocks_take_frame_locked(NcBlocks *b)
   return NC_NO_FRAME;
 }
 
-static void
-nc_blocks_plan_block_locked(NcBlocks *b, const uint8_t *body, uint64_t hash, bool may_refer, NcPagePlan *p,
+/* Is there a frame with this content, so that it need not be kept? What is only on its way there goes again. */
+static bool
+nc_blocks_plan_known_locked(NcBlocks *b, const uint8_t *body, uint64_t hash, bool may_refer, NcPagePlan *p,
                             NcPlan *plan)
 {
   uint32_t frame = nc_blocks_look_up_locked(b, hash, body);
 
-  if (frame != NC_NO_FRAME) { /* what is on its way goes again, and need not be kept again */
-    if (!may_refer || b->states[frame].state != NC_BLOCK_KNOWN)
-      return;
+  if (frame != NC_NO_FRAME && may_refer && b->states[frame].state == NC_BLOCK_KNOWN) {
     p->kind = NC_PLAN_BLOCK;
     p->reference = frame;
     nc_blocks_refer_locked(b, frame, plan);
-    return;
   }
+  return frame != NC_NO_FRAME;
+}
+
+/* Is there a page with this content? */
+static bool
+nc_blocks_plan_held(NcHistory *history, const uint8_t *body, uint64_t hash, NcPagePlan *p, NcPlan *plan)
+{
+  p->reference = nc_history_hold(history, hash, body);
+  if (p->reference == NC_NO_FRAME)
+    return false;
+  p->kind = NC_PLAN_HELD;
+  nc_blocks_list(&plan->pages_held, p->reference);
+  return true;
+}
+
+static void
+nc_blocks_plan_new_locked(NcBlocks *b, const uint8_t *body, uint64_t hash, NcPagePlan *p, NcPlan *plan)
+{
   p->frame = nc_blocks_take_frame_locked(b);
   if (p->frame == NC_NO_FRAME)
     return;
@@ -210,6 +229,22 @@ nc_blocks_plan_block_locked(NcBlocks *b, const uint8_t *body, uint64_t hash, boo
   b->states[p->frame].state = NC_BLOCK_PENDING;
   nc_blocks_enter_locked(b, p->frame, hash);
   nc_blocks_list(&plan->blocks_filled, p->frame);
+}
+
+static void
+nc_blocks_plan_block(NcBlocks *b, const uint8_t *body, bool may_refer, NcPagePlan *p, NcPlan *plan)
+{
+  uint64_t hash = XXH3_64bits(body, NC_BLOCK_BYTES);
+
+  pthread_mutex_lock(&b->lock);
+  bool done = nc_blocks_plan_known_locked(b, body, hash, may_refer, p, plan);
+  NcHistory *history = b->history;
+  pthread_mutex_unlock(&b->lock);
+  if (done || (may_refer && history && nc_blocks_plan_held(history, body, hash, p, plan)))
+    return;
+  pthread_mutex_lock(&b->lock);
+  nc_blocks_plan_new_locked(b, body, hash, p, plan);
+  pthread_mutex_unlock(&b->lock);
 }
 
 /* A block of one repeated pattern is 8 bytes on the wire: nothing beats that. */
@@ -229,12 +264,8 @@ nc_blocks_plan(NcBlocks *b, const uint8_t *raw, const NcStreamRecord *records, s
   for (size_t i = 0; i < n_records; i++) {
     NcPagePlan p = { .kind = NC_PLAN_WHOLE, .frame = NC_NO_FRAME };
     const uint8_t *body = raw + records[i].start;
-    if (!nc_blocks_is_pattern(body)) {
-      uint64_t hash = XXH3_64bits(body, NC_BLOCK_BYTES);
-      pthread_mutex_lock(&b->lock);
-      nc_blocks_plan_block_locked(b, body, hash, may_refer, &p, ret);
-      pthread_mutex_unlock(&b->lock);
-    }
+    if (!nc_blocks_is_pattern(body))
+      nc_blocks_plan_block(b, body, may_refer, &p, ret);
     ret->uses_history = ret->uses_history || p.kind != NC_PLAN_WHOLE;
     g_array_append_val(ret->pages, p);
   }
@@ -257,13 +288,15 @@ void
 nc_blocks_note(NcBlocks *b, uint8_t channel, uint64_t seq, NcPlan *plan)
 {
   g_assert(channel < NC_CHANNEL_COUNT);
-  if (!plan->blocks_used && !plan->blocks_filled)
+  bool refers = plan->blocks_used || plan->pages_held;
+  if (!refers && !plan->blocks_filled)
     return;
   NcBlocksBatch *batch = g_new0(NcBlocksBatch, 1);
   batch->seq = seq;
-  batch->referring = plan->blocks_used && channel >= NC_CHANNEL_DISKS ? plan->pages->len : 0;
+  batch->referring = refers && channel >= NC_CHANNEL_DISKS ? plan->pages->len : 0;
   batch->used = g_steal_pointer(&plan->blocks_used);
   batch->filled = g_steal_pointer(&plan->blocks_filled);
+  batch->held = g_steal_pointer(&plan->pages_held);
   pthread_mutex_lock(&b->lock);
   b->referring += batch->referring;
   g_queue_push_tail(&b->batches[channel], batch);
@@ -282,16 +315,33 @@ nc_blocks_settle_locked(NcBlocks *b, const NcBlocksBatch *batch)
   b->referring -= batch->referring;
 }
 
+/* The history has a lock of its own, in which it comes to us: it hears of it when ours is free. */
+static void
+nc_blocks_tell_history(NcHistory *history, uint8_t channel, uint64_t seq, GQueue *over)
+{
+  for (NcBlocksBatch *batch; (batch = g_queue_pop_head(over));) {
+    if (batch->held)
+      nc_history_release(history, batch->held);
+    nc_blocks_batch_free(batch);
+  }
+  if (history && channel == NC_CHANNEL_MAIN)
+    nc_history_acked(history, seq);
+}
+
 void
 nc_blocks_acked(NcBlocks *b, uint8_t channel, uint64_t seq)
 {
+  GQueue over = G_QUEUE_INIT;
+
   pthread_mutex_lock(&b->lock);
   GQueue *queue = &b->batches[channel];
   for (NcBlocksBatch *first; (first = g_queue_peek_head(queue)) && first->seq <= seq;) {
     nc_blocks_settle_locked(b, first);
-    nc_blocks_batch_free(g_queue_pop_head(queue));
+    g_queue_push_tail(&over, g_queue_pop_head(queue));
   }
+  NcHistory *history = b->history;
   pthread_mutex_unlock(&b->lock);
+  nc_blocks_tell_history(history, channel, seq, &over);
 }
 
 void
@@ -302,6 +352,17 @@ nc_blocks_forget(NcBlocks *b)
     NcBlockFrame *f = &b->states[i];
     f->state = f->state == NC_BLOCK_PENDING || f->state == NC_BLOCK_LOST ? NC_BLOCK_LOST : NC_BLOCK_EMPTY;
   }
+  NcHistory *history = b->history;
+  pthread_mutex_unlock(&b->lock);
+  if (history)
+    nc_history_distrust(history);
+}
+
+void
+nc_blocks_use_history(NcBlocks *b, NcHistory *history)
+{
+  pthread_mutex_lock(&b->lock);
+  b->history = history;
   pthread_mutex_unlock(&b->lock);
 }
 
@@ -324,5 +385,20 @@ nc_blocks_fill(NcBlocks *b, uint32_t frame, const uint8_t *body)
   g_assert(frame < b->frames);
   pthread_mutex_lock(&b->lock);
   memcpy(nc_shadow_frame(b->contents, frame), body, NC_BLOCK_BYTES);
+  pthread_mutex_unlock(&b->lock);
+}
+
+void
+nc_blocks_meet(NcBlocks *b)
+{
+  pthread_mutex_lock(&b->lock);
+  pthread_mutex_unlock(&b->lock);
+}
+
+void
+nc_blocks_read_page(NcBlocks *b, const uint8_t *page, uint8_t *to)
+{
+  pthread_mutex_lock(&b->lock);
+  memcpy(to, page, NC_STREAM_PAGE_BYTES);
   pthread_mutex_unlock(&b->lock);
 }

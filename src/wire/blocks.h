@@ -11,12 +11,14 @@
  * frames before it acknowledges, so a batch that refers to one can be decoded at any time, by any thread;
  *   - a frame is filled anew only when every batch that refers to it was acknowledged.
  *
+ * Blocks that equal a page in the shadow refer to that, by the same rules: the frame is held meanwhile (wire/history.h).
+ *
  * No hash stands for a block: the source finds a frame by one and compares all of it with its own copy. That the copies
  * are equal is proven by the SHA-256 of each batch; where it is wrong, that batch comes once more without references,
  * and the source forgets. Frames belong to one migration: nothing of another machine's is ever in them.
  *
  * Frames are given out in turn, the oldest content goes first. Memory is used as frames are filled for the first time.
- * Any thread: there is a lock, which is a leaf.
+ * Any thread: there is a lock, which is a leaf, also under that of the history.
  */
 #pragma once
 
@@ -49,7 +51,18 @@ void nc_blocks_acked(NcBlocks *b, uint8_t channel, uint64_t seq);
 /* The sides differ: nothing is referred to any more that was sent before. */
 void nc_blocks_forget(NcBlocks *b);
 
+/* For nc_history_use_blocks(). */
+void nc_blocks_use_history(NcBlocks *b, NcHistory *history);
+
 /* --- the destination --- */
+
+/*
+ * Pages are put into the shadow by one thread, while others read those that are held. Both copy the rest without a lock: that
+ * thread comes by here before and after it has put some.
+ */
+void nc_blocks_meet(NcBlocks *b);
+/* A held page's content. */
+void nc_blocks_read_page(NcBlocks *b, const uint8_t *page, uint8_t *to);
 
 /* The content of ${frame}, NC_BLOCK_BYTES to ${to}. False: there is no such frame. */
 bool nc_blocks_read(NcBlocks *b, uint32_t frame, uint8_t *to);

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-#include "wire/history.h"
 #include "wire/blocks.h"
 #include "wire/delta.h"
+#include "wire/history_internal.h"
 
 #include <string.h>
 #include <xxhash.h>
@@ -15,37 +15,6 @@
 #define NC_HISTORY_MISSED_MAX 8u
 /* Kept frames looked at beyond where a page is expected: pages between may have become zero. */
 #define NC_HISTORY_AHEAD 2u
-
-/* A page of the machine. All zero at first, so that those that are never sent cost no memory. */
-typedef struct {
-  uint32_t frame_plus_1; /* 0: none */
-  uint8_t sent;          /* how often, up to NC_HISTORY_HEAT_MAX */
-} NcHistoryPage;
-
-/* A RAM block. */
-typedef struct {
-  NcHistoryPage *pages;
-  uint64_t count;
-} NcHistoryBlock;
-
-struct NcHistory {
-  NcShadow *shadow;
-  NcBlocks *disk_blocks; /* borrowed; NULL: no disks are copied */
-  bool eager;
-
-  GArray *blocks;    /* of NcHistoryBlock, by the parser's index */
-  GPtrArray *owners; /* NcHistoryPage*: whose is each frame that was given out so far; NULL: kept, and nobody's yet */
-  GArray *chances;   /* of uint8_t, likewise */
-  uint32_t hand;     /* of the clock */
-  uint32_t *by_hash; /* frame + 1 by hash; 0: none. A hint: the frame may hold something else by now */
-  uint32_t hash_mask;
-
-  /* Kept frames were filled in the order in which pages were sent, and that was much the order in which they come now. */
-  uint32_t kept;   /* so many there were; 0: none, or forgotten */
-  uint32_t next;   /* the frame behind the last that was adopted */
-  uint32_t missed; /* pages since then that had no frame and found none */
-  uint32_t stale;  /* below it no frame is looked at that the stream has passed without adopting it */
-};
 
 NcPlan *
 nc_plan_new(void)
@@ -65,6 +34,7 @@ nc_plan_free(NcPlan *plan)
   g_byte_array_unref(plan->deltas);
   g_clear_pointer(&plan->blocks_used, g_array_unref);
   g_clear_pointer(&plan->blocks_filled, g_array_unref);
+  g_clear_pointer(&plan->pages_held, g_array_unref);
   g_free(plan);
 }
 
@@ -75,6 +45,7 @@ nc_plan_reset(NcPlan *plan)
   g_byte_array_set_size(plan->deltas, 0);
   g_clear_pointer(&plan->blocks_used, g_array_unref);
   g_clear_pointer(&plan->blocks_filled, g_array_unref);
+  g_clear_pointer(&plan->pages_held, g_array_unref);
   plan->uses_history = false;
 }
 
@@ -101,6 +72,7 @@ nc_history_new(NcShadow *shadow)
   h->chances = g_array_new(FALSE, TRUE, sizeof(uint8_t));
   h->by_hash = g_new0(uint32_t, size);
   h->hash_mask = size - 1;
+  pthread_mutex_init(&h->lock, NULL);
   return h;
 }
 
@@ -115,13 +87,10 @@ nc_history_free(NcHistory *h)
   g_ptr_array_unref(h->owners);
   g_array_unref(h->chances);
   g_free(h->by_hash);
+  g_free(h->filled);
+  g_clear_pointer(&h->holds, g_hash_table_unref);
+  pthread_mutex_destroy(&h->lock);
   g_free(h);
-}
-
-void
-nc_history_use_blocks(NcHistory *h, NcBlocks *blocks)
-{
-  h->disk_blocks = blocks;
 }
 
 void
@@ -143,12 +112,14 @@ nc_history_disown(NcHistory *h, uint32_t frame)
 void
 nc_history_forget(NcHistory *h)
 {
+  pthread_mutex_lock(&h->lock);
   for (guint i = 0; i < h->owners->len; i++)
     nc_history_disown(h, i);
   g_ptr_array_set_size(h->owners, 0);
   g_array_set_size(h->chances, 0);
   h->hand = h->kept = h->next = h->missed = h->stale = 0;
   memset(h->by_hash, 0, ((size_t)h->hash_mask + 1) * sizeof *h->by_hash);
+  pthread_mutex_unlock(&h->lock);
 }
 
 /* --- pages --- */
@@ -201,6 +172,8 @@ nc_history_take_frame(NcHistory *h, NcHistoryPage *page)
     uint32_t frame = h->hand;
     uint8_t *chances = &g_array_index(h->chances, uint8_t, frame);
     h->hand = (h->hand + 1) % h->owners->len;
+    if (nc_history_is_held(h, frame))
+      continue;
     if (*chances > 0) {
       (*chances)--;
       continue;
@@ -218,7 +191,7 @@ nc_history_take_stale(NcHistory *h, NcHistoryPage *page)
 {
   while (h->stale < MIN(h->next, h->kept)) {
     uint32_t frame = h->stale++;
-    if (h->owners->pdata[frame])
+    if (h->owners->pdata[frame] || nc_history_is_held(h, frame))
       continue;
     h->owners->pdata[frame] = page;
     return frame;
@@ -235,6 +208,8 @@ nc_history_find_frame(NcHistory *h, NcHistoryPage *page)
   uint32_t stale = nc_history_take_stale(h, page);
   if (stale != NC_NO_FRAME)
     return stale;
+  while (h->owners->len < nc_shadow_frames(h->shadow) && nc_history_is_held(h, h->owners->len)) /* since before all was forgotten */
+    nc_history_new_frame(h, NULL);
   if (h->owners->len < nc_shadow_frames(h->shadow))
     return nc_history_new_frame(h, page);
   return page->sent > 0 ? nc_history_take_frame(h, page) : NC_NO_FRAME;
@@ -246,22 +221,6 @@ static uint64_t
 nc_history_hash(const uint8_t *body)
 {
   return XXH3_64bits(body, NC_STREAM_PAGE_BYTES);
-}
-
-static uint32_t *
-nc_history_slot(const NcHistory *h, uint64_t hash)
-{
-  return &h->by_hash[hash & h->hash_mask];
-}
-
-/* A frame that holds ${body}, or NC_NO_FRAME. */
-static uint32_t
-nc_history_find_content(NcHistory *h, const uint32_t *slot, const uint8_t *body)
-{
-  uint32_t frame = *slot - 1; /* 0 wraps to NC_NO_FRAME */
-  if (*slot == 0 || memcmp(nc_shadow_frame(h->shadow, frame), body, NC_STREAM_PAGE_BYTES) != 0)
-    return NC_NO_FRAME;
-  return frame;
 }
 
 /* A page of one repeated pattern is 8 bytes on the wire: nothing beats that. */
@@ -292,8 +251,8 @@ nc_history_plan_again(NcHistory *h, const uint8_t *body, NcPagePlan *p, NcPlan *
 
 /* --- kept frames --- */
 
-void
-nc_history_begin_kept(NcHistory *h, uint32_t frames)
+static void
+nc_history_begin_kept_locked(NcHistory *h, uint32_t frames)
 {
   h->kept = MIN(frames, nc_shadow_frames(h->shadow));
   /* Sparser than usual: what is not found is not referred to, however equal. */
@@ -310,6 +269,14 @@ nc_history_begin_kept(NcHistory *h, uint32_t frames)
     if (!nc_history_is_fill(body))
       *nc_history_slot(h, nc_history_hash(body)) = frame + 1;
   }
+}
+
+void
+nc_history_begin_kept(NcHistory *h, uint32_t frames)
+{
+  pthread_mutex_lock(&h->lock);
+  nc_history_begin_kept_locked(h, frames);
+  pthread_mutex_unlock(&h->lock);
 }
 
 static bool
@@ -337,7 +304,7 @@ nc_history_adopt_next(NcHistory *h, const uint8_t *body, NcHistoryPage *page, Nc
   uint32_t end = h->missed <= NC_HISTORY_MISSED_MAX ? h->next + h->missed + NC_HISTORY_AHEAD + 1 : 0;
 
   for (uint32_t frame = h->next; frame < end && p->kind == NC_PLAN_WHOLE; frame++) {
-    if (!nc_history_is_nobodys(h, frame))
+    if (!nc_history_is_nobodys(h, frame) || nc_history_is_held(h, frame))
       continue;
     p->frame = frame;
     nc_history_plan_again(h, body, p, plan);
@@ -391,6 +358,10 @@ nc_history_plan_page(NcHistory *h, const uint8_t *body, NcHistoryPage *page, NcP
   uint32_t *slot = NULL;
 
   p->frame = page->frame_plus_1 - 1; /* 0 wraps to NC_NO_FRAME */
+  if (p->frame != NC_NO_FRAME && nc_history_is_held(h, p->frame) && memcmp(nc_shadow_frame(h->shadow, p->frame), body, NC_STREAM_PAGE_BYTES) != 0) {
+    nc_history_disown(h, p->frame);
+    p->frame = NC_NO_FRAME;
+  }
   if (!is_fill && p->frame != NC_NO_FRAME)
     nc_history_plan_again(h, body, p, plan);
   else if (!is_fill && h->kept > 0)
@@ -407,16 +378,18 @@ nc_history_plan_page(NcHistory *h, const uint8_t *body, NcHistoryPage *page, NcP
   page->sent = (uint8_t)MIN(page->sent + 1u, NC_HISTORY_HEAT_MAX);
   if (p->frame == NC_NO_FRAME)
     return;
-  if (p->kind != NC_PLAN_REFERENCE || p->reference != p->frame)
+  if (p->kind != NC_PLAN_REFERENCE || p->reference != p->frame) {
     memmove(nc_shadow_frame(h->shadow, p->frame), body, NC_STREAM_PAGE_BYTES);
+    if (h->filled)
+      h->filled[p->frame] = (uint32_t)h->batch + 1;
+  }
   if (slot)
     *slot = p->frame + 1;
 }
 
-void
-nc_history_plan(NcHistory *h, const uint8_t *raw, const NcStreamRecord *records, size_t n_records, NcPlan *ret)
+static void
+nc_history_plan_batch(NcHistory *h, const uint8_t *raw, const NcStreamRecord *records, size_t n_records, NcPlan *ret)
 {
-  nc_plan_reset(ret);
   for (size_t i = 0; i < n_records; i++) {
     NcPagePlan p = { .kind = NC_PLAN_WHOLE, .frame = NC_NO_FRAME };
     NcHistoryPage *page = nc_history_page(h, &records[i]);
@@ -425,4 +398,13 @@ nc_history_plan(NcHistory *h, const uint8_t *raw, const NcStreamRecord *records,
     ret->uses_history = ret->uses_history || p.kind != NC_PLAN_WHOLE;
     g_array_append_val(ret->pages, p);
   }
+}
+
+void
+nc_history_plan(NcHistory *h, const uint8_t *raw, const NcStreamRecord *records, size_t n_records, NcPlan *ret)
+{
+  nc_plan_reset(ret);
+  pthread_mutex_lock(&h->lock);
+  nc_history_plan_batch(h, raw, records, n_records, ret);
+  pthread_mutex_unlock(&h->lock);
 }

@@ -147,6 +147,8 @@ submit(Wire *w, unsigned c, NcReader *r, unsigned count)
   if (records->len == 0)
     nc_put_u8(b->raw, 1);
   if (c == 0)
+    nc_history_begin_batch(w->history, ch->next);
+  if (c == 0)
     nc_history_plan(w->history, b->raw->data, list, records->len, plan);
   else
     nc_blocks_plan(w->ours, b->raw->data, list, records->len, plan);

@@ -160,6 +160,9 @@ def blocks():
         yield f"reference_{how}", mode + payload(b"\0" * PAGE * 2, b"\x07\x02\x05\x02\x00\x04")[1:]
         yield f"page_reference_{how}", mode + payload(b"\0" * PAGE, b"\x04\x05\x04")[1:]
         yield f"no_such_reference_{how}", mode + payload(b"\0" * PAGE, b"\x04\x05\x05")[1:]
+        yield f"held_{how}", mode + payload(b"\0" * PAGE * 2, b"\x07\x02\x06\x02\x00\x04")[1:]
+        yield f"no_such_page_{how}", mode + payload(b"\0" * PAGE, b"\x07\x01\x06\x01\x05")[1:]
+        yield f"held_by_a_page_{how}", mode + payload(b"\0" * PAGE, b"\x04\x06\x04")[1:]
         yield f"delta_{how}", mode + payload(b"\0" * PAGE, b"\x08\x01\x00\x04\x01\x00")[1:]
     disk = b"\x31\x01\x02\x03" + b"\x34\x37"  # a disk's batch of three blocks, taken, acknowledged
     memory = b"\x30\x13\x1d\x27" + b"\x09\x33\x36"  # pages like them, decoded, taken, acknowledged

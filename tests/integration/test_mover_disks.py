@@ -227,6 +227,22 @@ def test_two_disks_with_the_same_files(pairs):
     move(pair, make_stream())
 
 
+def test_memory_that_is_written_to_a_disk(pairs):
+    """The other way round: the pages went first."""
+    files = Files(1500)
+    pair = pairs(streams=2, compression="none", frames=8000, blocks=100).ready()
+    stream = files.memory()
+    push(pair.qemu_source, stream)
+    assert read_exactly(pair.qemu_destination, len(stream)) == stream
+    before = settle(pair.source)
+    carry(disk(pair.source, 0), disk(pair.destination, 0), files.requests)
+    after = settle(pair.source)
+    assert 0.5 * 1500 < after["page_blocks"] <= 1500, "the index of pages is a hint"
+    saved = (1500 - after["page_blocks"]) * PAGE
+    assert saved < after["wire_bytes"] - before["wire_bytes"] < saved + (1 << 18)
+    hand_over(pair, stream)
+
+
 def test_more_blocks_than_are_kept(pairs):
     """The oldest go first; pages that are not among those kept go whole, and all arrive."""
     files = Files(6000)
