@@ -168,6 +168,10 @@ static const NcKey nc_keys[] = {
   NUMBER(shadow_mib, "1048576", 0, 1 << 22, "MiB",
          "Most memory of each migration's shadow, which makes pages that are sent again cheap; never more than the "
          "machine has, nor than half of what is free. 0: no shadow."),
+  NUMBER(wire_dedup_mib, "1024", 0, 1 << 22, "MiB",
+         "Of shadow_mib, and of what is free, how much may hold contents of the disks that are copied with a machine, as long as its "
+         "migration lasts: memory that was read from them, and blocks that they hold twice, then cross the link once. Only contents of "
+         "the same machine are ever referred to. 0: none."),
   NUMBER(kept_shadow_mib, "4096", 0, 1 << 22, "MiB",
          "Most disk space in data_dir for the shadows of migrations that have completed, which make a machine's way back cheap if the "
          "other node has kept its own, too. The oldest go first, and none is kept that would leave less than 1 GiB free. They hold "

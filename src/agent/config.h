@@ -59,6 +59,7 @@ typedef struct {
   int max_migrations_out;
   int memory_reserve_mib;
   int shadow_mib;
+  int wire_dedup_mib; /* 0: contents of disks are not kept */
   int kept_shadow_mib; /* 0: none is kept */
   int kept_shadow_hours;
   int64_t bandwidth_total; /* bytes per second; read it with nc_config_bandwidth_total() */

@@ -15,25 +15,24 @@
 #include "qemu/suitability.h"
 
 /* What both sides can afford; the machine's own memory is spoken for. */
-static uint32_t
-nc_destination_shadow_frames(NcMigration *m, json_t *request)
+static NcShadowSize
+nc_destination_shadow_size(NcMigration *m, json_t *request)
 {
   g_autoptr(NcMachineSpec) spec = nc_machine_spec_from_json(json_object_get(request, "spec"), NULL);
-  int64_t offered = nc_json_int_or(request, "shadow_frames", 0);
   uint64_t machine = spec ? nc_machine_spec_memory_bytes(spec) : 0;
   uint64_t reserved = nc_machines_reserved_bytes(m->deps->machines);
 
-  return (uint32_t)MIN((uint64_t)MAX(offered, 0), nc_shadow_budget(m->deps->config, machine, reserved));
+  return nc_shadow_agree(nc_shadow_budget(m->deps->config, machine, reserved, true), request);
 }
 
 /* The new movers of a recovery (mig_recover) begin anew, and end with pages that nobody could use. */
 static bool
-nc_destination_give_shadow(NcMigration *m, json_t *request, uint32_t frames, bool *ret_kept, GError **error)
+nc_destination_give_shadow(NcMigration *m, json_t *request, NcShadowSize size, bool *ret_kept, GError **error)
 {
   if (g_str_equal(nc_json_string_or(request, "type", ""), "mig_prepare"))
-    return nc_warm_return_answer(m, request, frames, ret_kept, error);
+    return nc_warm_return_answer(m, request, size, ret_kept, error);
   nc_warm_return_forget(m);
-  return nc_mover_process_send_shadow(m->mover, frames, -1, 0, error);
+  return nc_mover_process_send_shadow(m->mover, size, -1, 0, error);
 }
 
 bool
@@ -61,12 +60,12 @@ nc_destination_start_mover(NcMigration *m, json_t *request, GError **error)
     g_autoptr(GMutexLocker) guard = g_mutex_locker_new(&m->lock);
     m->mover = mover;
   }
-  uint32_t frames = nc_destination_shadow_frames(m, request);
+  NcShadowSize size = nc_destination_shadow_size(m, request);
   bool kept = false;
-  return nc_destination_give_shadow(m, request, frames, &kept, error) &&
-         nc_migration_tell(m, json_pack("{s:s, s:s, s:I, s:o, s:b, s:b}", "type", "mig_accepted", "migration", m->id, "shadow_frames", (json_int_t)frames,
-                                        "disks", nc_destination_disk_verdicts(request), "kept_shadow", kept, "ahead",
-                                        nc_json_bool_or(request, "ahead", false)),
+  return nc_destination_give_shadow(m, request, size, &kept, error) &&
+         nc_migration_tell(m, json_pack("{s:s, s:s, s:I, s:I, s:o, s:b, s:b}", "type", "mig_accepted", "migration", m->id, "shadow_frames",
+                                        (json_int_t)size.frames, "block_frames", (json_int_t)size.blocks, "disks",
+                                        nc_destination_disk_verdicts(request), "kept_shadow", kept, "ahead", nc_json_bool_or(request, "ahead", false)),
                            error);
 }
 

@@ -77,7 +77,7 @@ void nc_source_copy(NcSource *s);
 /* --- source_prepare.c, also for a recovery --- */
 
 bool nc_source_start_mover(NcSource *s, const uint8_t psk[NC_MIG_PSK_BYTES], GError **error);
-uint32_t nc_source_shadow_frames(NcSource *s);
+NcShadowSize nc_source_shadow_size(NcSource *s);
 /* QEMU's next connection to s->listener, if it is QEMU's. ${timeout_ms} 0 looks only. -1 on error, NC_ERROR_TIMEOUT among them. */
 int nc_source_accept_qemu(NcSource *s, int timeout_ms, GError **error);
 /* QEMU's second connection, if it has come: kept, and handed to the mover. */

@@ -9,6 +9,7 @@
  * still be resumed by an operator, should the destination's turn out to be dead; a QEMU (7.2) that has
  * noticed the break can't (reference, section 5.6).
  */
+#include "agent/shadow_budget.h"
 #include "agent/source_migration.h"
 #include "agent/warm_return.h"
 #include "base/bytes.h"
@@ -117,7 +118,7 @@ nc_source_ask_to_recover(NcSource *s, const uint8_t psk[NC_MIG_PSK_BYTES], GErro
   return nc_source_start_mover(s, psk, error) &&
          nc_migration_tell(m, json_pack("{s:s, s:s, s:s, s:i, s:s, s:i, s:I, s:b}", "type", "mig_recover", "migration", m->id, "psk", hex,
                                         "streams", s->streams, "compression", s->compression, "pause_budget_ms", s->max_downtime_ms,
-                                        "shadow_frames", (json_int_t)nc_source_shadow_frames(s), "preempt", s->preempt),
+                                        "shadow_frames", (json_int_t)nc_source_shadow_size(s).frames, "preempt", s->preempt),
                            error);
 }
 
@@ -212,14 +213,13 @@ nc_source_finish_recovery(NcSource *s)
 static void
 nc_source_on_accepted(NcSource *s, json_t *message)
 {
-  int64_t offered = nc_source_shadow_frames(s);
-  int64_t agreed = CLAMP(nc_json_int_or(message, "shadow_frames", 0), 0, offered);
+  NcShadowSize size = nc_shadow_agree(nc_source_shadow_size(s), message);
   g_autoptr(GError) error = NULL;
 
   if (!s->recovering || !s->m->mover)
     return;
   nc_warm_return_forget(s->m);
-  if (nc_mover_process_send_shadow(s->m->mover, (uint32_t)agreed, -1, 0, &error))
+  if (nc_mover_process_send_shadow(s->m->mover, size, -1, 0, &error))
     nc_source_path_dial(s->path);
   else
     nc_source_recovery_failed(s, error);

@@ -151,11 +151,13 @@ nc_source_choose_epoch(NcSource *s, GError **error)
   return nc_source_choose_paths(s, nc_json_string_or(answer, "paths", ""), error) && nc_migration_persist(s->m, true, error);
 }
 
-uint32_t
-nc_source_shadow_frames(NcSource *s)
+NcShadowSize
+nc_source_shadow_size(NcSource *s)
 {
   g_autoptr(NcMachineSpec) spec = nc_machine_spec_from_json(nc_machine_lease_spec(s->m->lease), NULL);
-  return spec ? nc_shadow_budget(s->m->deps->config, nc_machine_spec_memory_bytes(spec), 0) : 0;
+  if (!spec)
+    return (NcShadowSize){ 0 };
+  return nc_shadow_budget(s->m->deps->config, nc_machine_spec_memory_bytes(spec), 0, s->disks != NULL);
 }
 
 /* So that the destination knows what it can go back to, and until when. */
@@ -184,12 +186,13 @@ nc_source_ask_to_prepare(NcSource *s, const uint8_t psk[NC_MIG_PSK_BYTES], GErro
 {
   NcMigration *m = s->m;
   g_autofree char *hex = nc_hex_encode(psk, NC_MIG_PSK_BYTES);
-  uint32_t frames = nc_source_shadow_frames(s);
+  NcShadowSize size = nc_source_shadow_size(s);
   nc_autojson json_t *request =
-      json_pack("{s:s, s:s, s:s, s:b, s:I, s:O, s:s, s:i, s:s, s:i, s:i, s:i, s:I, s:b}", "type", "mig_prepare", "migration", m->id, "vm", m->vm,
+      json_pack("{s:s, s:s, s:s, s:b, s:I, s:O, s:s, s:i, s:s, s:i, s:i, s:i, s:I, s:I, s:b}", "type", "mig_prepare", "migration", m->id, "vm", m->vm,
                 "running", s->was_running, "epoch", (json_int_t)m->epoch, "spec", nc_machine_lease_spec(m->lease), "psk", hex, "streams", s->streams,
                 "compression", s->compression, "pause_budget_ms", s->max_downtime_ms, "max_downtime_ms", s->max_downtime_ms, "path_timeout_ms",
-                m->deps->config->path_timeout_ms, "shadow_frames", (json_int_t)frames, "postcopy", s->postcopy);
+                m->deps->config->path_timeout_ms, "shadow_frames", (json_int_t)size.frames, "block_frames", (json_int_t)size.blocks, "postcopy",
+                s->postcopy);
   json_object_set_new(request, "ahead", json_true());
   if (s->disks)
     json_object_set_new(request, "disks", nc_source_disks_offer(s->disks));
@@ -202,10 +205,12 @@ nc_source_ask_to_prepare(NcSource *s, const uint8_t psk[NC_MIG_PSK_BYTES], GErro
     return false;
   if (s->disks && !nc_source_disks_take_verdict(s->disks, answer))
     g_clear_pointer(&s->disks, nc_source_disks_free);
-  int64_t agreed = CLAMP(nc_json_int_or(answer, "shadow_frames", 0), 0, (int64_t)frames);
-  nc_migration_set(m, "shadow_bytes", json_integer(agreed * NC_SHADOW_PAGE_BYTES));
-  s->may_go_ahead = agreed > 0 && nc_json_bool_or(answer, "ahead", false) && !nc_json_bool_or(answer, "kept_shadow", false);
-  return nc_warm_return_begin(m, request, answer, (uint32_t)agreed, error);
+  size = nc_shadow_agree(size, answer);
+  nc_migration_set(m, "shadow_bytes", json_integer((json_int_t)size.frames * NC_SHADOW_PAGE_BYTES));
+  nc_migration_set(m, "block_bytes", json_integer((json_int_t)size.blocks * NC_SHADOW_PAGE_BYTES));
+  /* What disks and memory have in common is found by itself (wire/blocks.h), and must not go twice. */
+  s->may_go_ahead = size.frames > 0 && size.blocks == 0 && nc_json_bool_or(answer, "ahead", false) && !nc_json_bool_or(answer, "kept_shadow", false);
+  return nc_warm_return_begin(m, request, answer, size, error);
 }
 
 int

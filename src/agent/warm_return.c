@@ -32,35 +32,35 @@ nc_warm_return_open(NcMigration *m, json_t *offer)
 
 /* With ${kept} frames that it has already. */
 static bool
-nc_warm_return_give(NcMigration *m, uint32_t frames, uint32_t kept, GError **error)
+nc_warm_return_give(NcMigration *m, NcShadowSize size, uint32_t kept, GError **error)
 {
-  kept = MIN(kept, frames);
+  kept = MIN(kept, size.frames);
   nc_migration_set(m, "kept_shadow", json_pack("{s:b, s:I}", "used", kept > 0, "bytes", (json_int_t)kept * NC_SHADOW_PAGE_BYTES));
   if (kept > 0)
     nc_migration_note(m, "warm-return", "begins with %u MiB of pages that both sides have kept",
                       kept / (uint32_t)((1u << 20) / NC_SHADOW_PAGE_BYTES));
-  return nc_mover_process_send_shadow(m->mover, frames, m->shadow_fd, kept, error);
+  return nc_mover_process_send_shadow(m->mover, size, m->shadow_fd, kept, error);
 }
 
 bool
-nc_warm_return_answer(NcMigration *m, json_t *request, uint32_t frames, bool *ret_used, GError **error)
+nc_warm_return_answer(NcMigration *m, json_t *request, NcShadowSize size, bool *ret_used, GError **error)
 {
-  uint32_t kept = frames > 0 ? nc_warm_return_open(m, json_object_get(request, "kept_shadow")) : 0;
+  uint32_t kept = size.frames > 0 ? nc_warm_return_open(m, json_object_get(request, "kept_shadow")) : 0;
 
   *ret_used = kept > 0;
-  return nc_warm_return_give(m, frames, kept, error);
+  return nc_warm_return_give(m, size, kept, error);
 }
 
 bool
-nc_warm_return_begin(NcMigration *m, json_t *request, json_t *answer, uint32_t frames, GError **error)
+nc_warm_return_begin(NcMigration *m, json_t *request, json_t *answer, NcShadowSize size, GError **error)
 {
   json_t *offer = json_object_get(request, "kept_shadow");
   bool is_there = offer && nc_json_bool_or(answer, "kept_shadow", false);
 
   if (offer && !is_there) /* and never will be again */
     nc_kept_shadows_drop(m->deps->kept_shadows, nc_json_string_or(offer, "migration", ""));
-  uint32_t kept = frames > 0 ? nc_warm_return_open(m, is_there ? offer : NULL) : 0;
-  return nc_warm_return_give(m, frames, kept, error);
+  uint32_t kept = size.frames > 0 ? nc_warm_return_open(m, is_there ? offer : NULL) : 0;
+  return nc_warm_return_give(m, size, kept, error);
 }
 
 void

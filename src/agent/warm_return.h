@@ -7,13 +7,14 @@
 #pragma once
 
 #include "agent/migration.h"
+#include "mover/process.h"
 
 /* Source: what may be used, into ${request} (mig_prepare), if anything. */
 void nc_warm_return_offer(NcMigration *m, json_t *request);
-/* Destination: hands the mover its shadow of ${frames}; *ret_used: it is the one that ${request} offers. */
-bool nc_warm_return_answer(NcMigration *m, json_t *request, uint32_t frames, bool *ret_used, GError **error);
+/* Destination: hands the mover its shadow of ${size}; *ret_used: it is the one that ${request} offers. */
+bool nc_warm_return_answer(NcMigration *m, json_t *request, NcShadowSize size, bool *ret_used, GError **error);
 /* Source: the same, as ${answer} (mig_accepted) to ${request} says. */
-bool nc_warm_return_begin(NcMigration *m, json_t *request, json_t *answer, uint32_t frames, GError **error);
+bool nc_warm_return_begin(NcMigration *m, json_t *request, json_t *answer, NcShadowSize size, GError **error);
 /* New movers with a shadow of their own: what the first ones had is not kept. */
 void nc_warm_return_forget(NcMigration *m);
 /* The migration has completed and the mover is gone: its shadow is for the way back. */

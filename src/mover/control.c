@@ -18,6 +18,7 @@
 #include "mover/sink.h"
 #include "mover/source.h"
 #include "mover/urgent.h"
+#include "wire/blocks.h"
 #include "wire/frame.h"
 
 #include <errno.h>
@@ -181,13 +182,15 @@ static bool
 nc_control_shadow(NcControl *c, json_t *message, int *fd, GError **error)
 {
   NcMover *m = &c->mover;
-  int64_t frames, kept = nc_json_int_or(message, "kept", 0);
+  int64_t frames, kept = nc_json_int_or(message, "kept", 0), blocks = nc_json_int_or(message, "blocks", 0);
 
   if (!nc_json_int(message, "frames", 1, NC_SHADOW_FRAMES_MAX, &frames, error))
     return false;
   for (unsigned i = 0; i < NC_MOVER_MAX_STREAMS; i++)
     if (m->links[i] || c->has_qemu || m->shadow)
       return nc_fail(error, NC_ERROR_CONFLICT, "shadow given twice, or too late");
+  if (blocks > 0 && !(m->blocks = nc_blocks_new((uint32_t)MIN(blocks, NC_SHADOW_FRAMES_MAX), m->setup.is_source, error)))
+    return false;
   m->shadow = nc_shadow_new(*fd, (uint32_t)frames, error);
   m->shadow_is_kept = *fd >= 0;
   m->kept_frames = *fd >= 0 ? (uint32_t)CLAMP(kept, 0, frames) : 0;

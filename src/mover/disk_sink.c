@@ -17,6 +17,7 @@
 /* Verified, waiting for its turn. */
 typedef struct {
   GByteArray *raw;
+  GArray *fills; /* what is kept of it among the blocks; NULL: nothing */
   uint64_t offset;
   uint8_t sha256[NC_SHA256_BYTES];
 } NcDiskBatch;
@@ -25,6 +26,7 @@ static void
 nc_disk_batch_free(NcDiskBatch *batch)
 {
   g_clear_pointer(&batch->raw, g_byte_array_unref);
+  g_clear_pointer(&batch->fills, g_array_unref);
   g_free(batch);
 }
 G_DEFINE_AUTOPTR_CLEANUP_FUNC(NcDiskBatch, nc_disk_batch_free)
@@ -174,6 +176,7 @@ nc_disk_sink_batch(NcDiskSink *s, unsigned index, NcBatchDecoder *decoder, const
     g_propagate_prefixed_error(error, problem, "batch %" G_GUINT64_FORMAT " of disk %u: ", seq, index);
     return false;
   }
+  batch->fills = nc_batch_decoder_steal_fills(decoder);
   memcpy(batch->sha256, nc_batch_sha256(frame->payload), sizeof batch->sha256);
   return nc_disk_store(d, seq, g_steal_pointer(&batch), error);
 }
@@ -251,6 +254,7 @@ nc_disk_write(void *argument)
       nc_mover_fail(d->mover, error);
       return NULL;
     }
+    nc_batch_fill_blocks(d->mover->blocks, batch->fills, batch->raw->data); /* before the source hears that it is here */
     nc_disk_deliver(d, batch->raw);
     nc_count(&d->stream_bytes, batch->raw->len);
     nc_mover_send_ack(d->mover, d->channel.channel, seq, batch->offset + batch->raw->len);

@@ -8,6 +8,8 @@
 #include "mover/ordered.h"
 #include "mover/outbox.h"
 #include "mover/source.h"
+#include "qemu/nbd_blocks.h"
+#include "wire/blocks.h"
 
 #include <errno.h>
 #include <poll.h>
@@ -70,25 +72,71 @@ nc_disk_is_over(NcDisk *d, const char *why)
 
 /* Is there more at once, or at least within the time that is well spent waiting for it? */
 static bool
-nc_disk_has_more(NcDisk *d, uint32_t have)
+nc_disk_has_more(NcDisk *d, const NcNbdBlocks *parser, uint32_t have)
 {
   struct pollfd p = { .fd = d->qemu, .events = POLLIN };
-  return poll(&p, 1, have < NC_MOVER_COALESCE_BYTES ? NC_MOVER_COALESCE_MS : 0) > 0;
+  bool is_piece = have == nc_nbd_blocks_begun(parser); /* of no use to anybody */
+  return poll(&p, 1, is_piece ? NC_MOVER_BLOCK_MS : have < NC_MOVER_COALESCE_BYTES ? NC_MOVER_COALESCE_MS : 0) > 0;
+}
+
+/* What of the batch's size is left: to the target, and if a block is under way there, to its end. */
+static uint32_t
+nc_disk_room(const NcNbdBlocks *parser, const NcRawBatch *batch)
+{
+  return batch->length < NC_BATCH_RAW_TARGET ? NC_BATCH_RAW_TARGET - batch->length : nc_nbd_blocks_missing(parser);
 }
 
 /* Fills a batch with what QEMU has written: at least a byte, for which it waits. False: QEMU has closed. */
 static bool
-nc_disk_fill(NcDisk *d, NcRawBatch *batch)
+nc_disk_fill(NcDisk *d, NcNbdBlocks *parser, NcRawBatch *batch)
 {
-  while (batch->length < NC_BATCH_RAW_TARGET && (batch->length == 0 || nc_disk_has_more(d, batch->length))) {
-    ssize_t n = recv(d->qemu, batch->data + batch->length, NC_BATCH_RAW_TARGET - batch->length, 0);
+  uint32_t room;
+
+  while ((room = nc_disk_room(parser, batch)) > 0 && (batch->length == 0 || nc_disk_has_more(d, parser, batch->length))) {
+    ssize_t n = recv(d->qemu, batch->data + batch->length, room, 0);
     if (n < 0 && errno == EINTR)
       continue;
     if (n <= 0) /* a reset is an end like any other */
       return false;
+    nc_nbd_blocks_scan(parser, batch->data, batch->length, batch->length + (uint32_t)n, batch->records);
     batch->length += (uint32_t)n;
   }
   return true;
+}
+
+/* The next batch: a block that has begun in ${full} goes there, unless it is all there is. */
+static NcRawBatch *
+nc_disk_cut(NcNbdBlocks *parser, NcRawBatch *full)
+{
+  uint32_t begun = nc_nbd_blocks_begun(parser);
+  NcRawBatch *next;
+
+  if (begun == 0 || begun >= full->length) {
+    nc_nbd_blocks_cut(parser);
+    return nc_raw_batch_new(full->channel, full->offset + full->length);
+  }
+  full->length -= begun;
+  next = nc_raw_batch_new(full->channel, full->offset + full->length);
+  memcpy(next->data, full->data + full->length, begun);
+  next->length = begun;
+  return next;
+}
+
+/* Which of the batch's blocks are kept, and which the destination has already. */
+static void
+nc_disk_plan(NcDisk *d, NcRawBatch *batch, uint64_t seq)
+{
+  NcMover *m = d->mover;
+
+  if (!m->blocks || batch->records->len == 0)
+    return;
+  batch->plan = nc_plan_new();
+  nc_blocks_plan(m->blocks, batch->data, (const NcStreamRecord *)(void *)batch->records->data, batch->records->len, batch->plan);
+  nc_count(&m->counters.repeated_blocks, batch->plan->blocks_used ? batch->plan->blocks_used->len : 0);
+  nc_count(&m->counters.page_blocks, batch->plan->pages_held ? batch->plan->pages_held->len : 0);
+  nc_blocks_note(m->blocks, d->channel.channel, seq, batch->plan);
+  if (batch->plan->uses_history) /* it is kept until it is acknowledged */
+    batch->data = g_realloc(batch->data, batch->length);
 }
 
 /* Behind everything, which by then has arrived. */
@@ -110,18 +158,21 @@ nc_disk_read(void *argument)
 {
   NcDisk *d = argument;
   NcOutbox *outbox = nc_source_outbox(d->mover->source);
-  uint64_t offset = 0;
+  g_autoptr(NcNbdBlocks) parser = nc_nbd_blocks_new();
+  NcRawBatch *batch = nc_raw_batch_new(d->channel.channel, 0), *next;
+  uint64_t seq = 0;
 
   nc_mover_wait_open(d->mover);
-  for (bool open = true; open;) {
-    NcRawBatch *batch = nc_raw_batch_new(d->channel.channel, offset);
-    open = nc_disk_fill(d, batch);
-    offset += batch->length;
+  for (bool open = true; open; batch = next) {
+    open = nc_disk_fill(d, parser, batch);
+    next = open ? nc_disk_cut(parser, batch) : NULL;
     nc_count(&d->stream_bytes, batch->length);
-    if (batch->length > 0)
+    if (batch->length > 0) {
+      nc_disk_plan(d, batch, seq++);
       nc_outbox_submit(outbox, batch);
-    else
+    } else {
       nc_raw_batch_free(batch);
+    }
   }
   nc_disk_is_over(d, "QEMU has closed it");
   nc_disk_send_end(d);

@@ -34,6 +34,8 @@
 /* The reader waits this long for more before it sends a batch smaller than this. */
 #define NC_MOVER_COALESCE_MS 1
 #define NC_MOVER_COALESCE_BYTES (64u << 10)
+/* And for the rest of a disk's block, of which nothing else is there: nobody can use a piece of one, and QEMU does not pause inside. */
+#define NC_MOVER_BLOCK_MS 100
 /* QEMU writes its last bytes without a break; with suppress-vmdesc only silence shows the end. */
 #define NC_MOVER_GRANT_IDLE_MS 100
 

@@ -740,6 +740,8 @@ nc_link_run(void *argument)
   l->decoder = nc_batch_decoder_new();
   if (l->mover->sink && l->mover->shadow)
     nc_batch_decoder_use_shadow(l->decoder, l->mover->shadow, false);
+  if (l->mover->sink)
+    nc_batch_decoder_use_blocks(l->decoder, l->mover->blocks);
   for (;;) {
     GError *error = NULL;
     nc_link_begin(l);

@@ -111,6 +111,8 @@ typedef struct {
   _Atomic uint64_t pages, zero_pages, fill_pages;
   _Atomic uint64_t reference_pages, delta_pages, delta_bytes;
   _Atomic uint64_t ahead_pages; /* sent before QEMU's stream (head_start.h), not among the pages */
+  _Atomic uint64_t block_pages, repeated_blocks; /* pages and disk blocks that went as references to a disk's block */
+  _Atomic uint64_t page_blocks;                  /* disk blocks that went as references to a page */
   _Atomic uint64_t resent_batches, resent_bytes;
   _Atomic uint64_t reconnects; /* connections that were lost and came again */
   _Atomic uint64_t encode_us, encode_cpu_us, coding_us; /* of all encoders; coding: in the compressor */
@@ -183,6 +185,7 @@ typedef struct NcMover {
   NcDiskSource *disk_source; /* idle unless disks are copied, like disk_sink */
   NcDiskSink *disk_sink;
   NcShadow *shadow; /* NULL: pages are not kept. The reader's or the writer's */
+  NcBlocks *blocks; /* NULL: contents of disks are not kept */
   uint32_t kept_frames;  /* of it, from an earlier migration of this machine; told to the source */
   bool shadow_is_kept;   /* novacrond will keep it for the way back */
 } NcMover;

@@ -150,10 +150,11 @@ nc_mover_process_send(NcMoverProcess *mover, json_t *message, int fd, GError **e
 }
 
 bool
-nc_mover_process_send_shadow(NcMoverProcess *mover, uint32_t frames, int fd, uint32_t kept, GError **error)
+nc_mover_process_send_shadow(NcMoverProcess *mover, NcShadowSize size, int fd, uint32_t kept, GError **error)
 {
-  json_t *message = json_pack("{s:s, s:I, s:I}", "op", "shadow", "frames", (json_int_t)frames, "kept", (json_int_t)kept);
-  if (frames > 0)
+  json_t *message = json_pack("{s:s, s:I, s:I, s:I}", "op", "shadow", "frames", (json_int_t)size.frames, "kept", (json_int_t)kept, "blocks",
+                              (json_int_t)size.blocks);
+  if (size.frames > 0)
     return nc_mover_process_send(mover, message, fd, error);
   json_decref(message);
   return true;

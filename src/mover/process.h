@@ -54,10 +54,17 @@ G_DEFINE_AUTOPTR_CLEANUP_FUNC(NcMoverProcess, nc_mover_process_free)
 
 /* Any thread. ${fd} >= 0 is passed along; the caller keeps its copy. ${message} is taken. */
 bool nc_mover_process_send(NcMoverProcess *mover, json_t *message, int fd, GError **error);
+
+/* Of 4 KiB each. */
+typedef struct {
+  uint32_t frames; /* of pages (wire/shadow.h); 0: no shadow, and nothing of disks either */
+  uint32_t blocks; /* of disks (wire/blocks.h); 0: none are kept */
+} NcShadowSize;
+
 /*
- * Both movers of a migration get the same number, before their first connection. 0: no shadow. ${fd}: the file to have it in,
+ * Both movers of a migration get the same numbers, before their first connection. ${fd}: the file to have it in,
  * so that it can be kept, of which the caller keeps its copy; -1: memory of the mover's own. ${kept}: frames that the file holds already,
  * of interest to the source.
  */
-bool nc_mover_process_send_shadow(NcMoverProcess *mover, uint32_t frames, int fd, uint32_t kept, GError **error);
+bool nc_mover_process_send_shadow(NcMoverProcess *mover, NcShadowSize size, int fd, uint32_t kept, GError **error);
 pid_t nc_mover_process_pid(const NcMoverProcess *mover);

@@ -14,6 +14,7 @@
 #include "mover/sink.h"
 #include "mover/source.h"
 #include "mover/urgent.h"
+#include "wire/blocks.h"
 
 typedef enum { NC_AT_SOURCE = 1, NC_AT_DESTINATION = 2, NC_AT_BOTH = 3 } NcSessionSide;
 
@@ -38,13 +39,24 @@ nc_session_disk_batch(NcMover *m, NcLink *link, const NcFrame *frame, GError **e
                             : nc_disk_sink_batch(m->disk_sink, nc_session_disk(frame), nc_link_decoder(link), frame, error);
 }
 
+/* Acknowledged batches of the outbox, which knows whether that can be. */
+static bool
+nc_session_outbox_acked(NcMover *m, uint8_t channel, const NcFrameAck *ack, GError **error)
+{
+  if (!nc_outbox_acked(nc_source_outbox(m->source), channel, ack->seq, ack->offset, error))
+    return false;
+  if (m->blocks)
+    nc_blocks_acked(m->blocks, channel, ack->seq);
+  return true;
+}
+
 static bool
 nc_session_disk_ack(NcMover *m, NcLink *link, const NcFrame *frame, GError **error)
 {
   NcFrameAck ack;
   if (!nc_frame_check_ack(frame, &ack, error))
     return false;
-  return m->setup.is_source ? nc_outbox_acked(nc_source_outbox(m->source), frame->channel, ack.seq, ack.offset, error)
+  return m->setup.is_source ? nc_session_outbox_acked(m, frame->channel, &ack, error)
                             : nc_disk_sink_acked(m->disk_sink, nc_session_disk(frame), &ack, error);
 }
 
@@ -80,13 +92,14 @@ static bool
 nc_session_ack(NcMover *m, NcLink *link, const NcFrame *frame, GError **error)
 {
   NcFrameAck ack;
-  return nc_frame_check_ack(frame, &ack, error) &&
-         nc_outbox_acked(nc_source_outbox(m->source), frame->channel, ack.seq, ack.offset, error);
+  return nc_frame_check_ack(frame, &ack, error) && nc_session_outbox_acked(m, frame->channel, &ack, error);
 }
 
 static bool
 nc_session_resend(NcMover *m, NcLink *link, const NcFrame *frame, GError **error)
 {
+  if (m->blocks) /* first: what is planned from now on must not mean what may differ */
+    nc_blocks_forget(m->blocks);
   return nc_outbox_resend(nc_source_outbox(m->source), frame->channel, frame->argument, error);
 }
 

@@ -7,6 +7,7 @@
 #include "base/log.h"
 #include "mover/limits.h"
 #include "mover/links.h"
+#include "wire/blocks.h"
 #include "wire/reorder.h"
 
 #include <errno.h>
@@ -421,8 +422,27 @@ nc_sink_decode(NcSink *s, NcSinkBatch *batch, GError **error)
 {
   batch->raw = g_byte_array_sized_new(NC_BATCH_RAW_TARGET);
   nc_batch_decoder_use_shadow(s->decoder, s->mover->shadow, true);
+  nc_batch_decoder_use_blocks(s->decoder, s->mover->blocks);
   memcpy(batch->sha256, nc_batch_sha256(batch->payload->data), sizeof batch->sha256);
   return nc_sink_decode_bytes(s, batch, s->decoder, batch->payload->data, batch->payload->len, error);
+}
+
+/* Decodes the batch if that had to wait for its turn, and puts its pages into the shadow. */
+static bool
+nc_sink_keep(NcSink *s, NcSinkBatch *batch, GError **error)
+{
+  NcMover *m = s->mover;
+  bool ok = true;
+
+  if (m->blocks)
+    nc_blocks_meet(m->blocks);
+  if (!batch->raw)
+    ok = nc_sink_decode(s, batch, error);
+  else if (batch->stores)
+    nc_batch_store(m->shadow, batch->stores, batch->raw->data);
+  if (m->blocks)
+    nc_blocks_meet(m->blocks);
+  return ok;
 }
 
 /* The next batch's bytes; NULL if there is none, or it has to come once more, or with *error. */
@@ -436,15 +456,13 @@ nc_sink_take(NcSink *s, NcSinkAck *ack, GError **error)
   pthread_mutex_unlock(&s->lock);
   if (!batch)
     return NULL;
-  if (!batch->raw && !nc_sink_decode(s, batch, &problem)) {
+  if (!nc_sink_keep(s, batch, &problem)) {
     if (problem->code == NC_ERROR_CORRUPT)
       nc_sink_retry(s, batch->wire_bytes, problem, error);
     else
       g_propagate_error(error, problem);
     return NULL;
   }
-  if (batch->stores)
-    nc_batch_store(s->mover->shadow, batch->stores, batch->raw->data);
   pthread_mutex_lock(&s->lock);
   GByteArray *raw = nc_sink_account_locked(s, batch, ack, error);
   pthread_mutex_unlock(&s->lock);

@@ -8,6 +8,7 @@
 #include "mover/hot.h"
 #include "mover/limits.h"
 #include "mover/preempt_sender.h"
+#include "wire/blocks.h"
 #include "wire/frame.h"
 
 #include <errno.h>
@@ -31,6 +32,7 @@ struct NcSource {
   NcRawBatch *batch; /* being filled */
   uint32_t filled;   /* bytes in it */
   uint32_t complete; /* of those, up to the end of the last whole record */
+  uint64_t seq;      /* the number it will have */
   bool opaque_told;
   bool postcopy; /* the package is complete; it was told */
   bool brief;    /* a guest may wait for what is read */
@@ -84,7 +86,13 @@ nc_source_plan(NcSource *s, NcRawBatch *batch)
   for (size_t i = nc_history_block_count(s->history); i < nc_stream_parser_block_count(s->parser); i++)
     nc_history_add_block(s->history, nc_stream_parser_block(s->parser, i)->used_length);
   batch->plan = nc_plan_new();
+  if (s->mover->blocks)
+    nc_history_begin_batch(s->history, s->seq);
   nc_history_plan(s->history, batch->data, (const NcStreamRecord *)(void *)batch->records->data, batch->records->len, batch->plan);
+  if (s->mover->blocks) {
+    nc_count(&s->mover->counters.block_pages, batch->plan->blocks_used ? batch->plan->blocks_used->len : 0);
+    nc_blocks_note(s->mover->blocks, NC_CHANNEL_MAIN, s->seq, batch->plan);
+  }
 }
 
 /* Hands the complete part to the outbox, which may block; the rest begins the next batch. */
@@ -105,6 +113,7 @@ nc_source_cut(NcSource *s)
   s->complete = 0;
   nc_source_plan(s, full);
   nc_outbox_submit(s->outbox, full);
+  s->seq++;
 }
 
 static void
@@ -343,15 +352,19 @@ nc_source_spawn(NcSource *s)
 {
   if (s->mover->shadow)
     s->history = nc_history_new(s->mover->shadow);
+  if (s->history && s->mover->blocks)
+    nc_history_use_blocks(s->history, s->mover->blocks);
   nc_mover_spawn("reader", nc_source_run, s);
 }
 
 bool
 nc_source_start_ahead(NcSource *s, int pages_fd, GError **error)
 {
-  if (!s->mover->shadow || s->mover->kept_frames > 0 || s->pages_fd >= 0 || atomic_load(&s->qemu) >= 0)
+  const NcMover *m = s->mover;
+
+  if (!m->shadow || m->kept_frames > 0 || m->blocks || s->pages_fd >= 0 || atomic_load(&s->qemu) >= 0)
     return nc_fail(error, NC_ERROR_CONFLICT, "pages ahead: %s",
-                   s->mover->shadow ? "given twice, or too late, or there are kept ones" : "nothing is kept");
+                   m->shadow ? "given twice, or too late, or there are kept ones or blocks" : "nothing is kept");
   s->pages_fd = pages_fd;
   nc_source_spawn(s);
   return true;

@@ -42,6 +42,7 @@
 typedef enum {
   NC_RECORD_PAGE, /* body: NC_STREAM_PAGE_BYTES bytes of the page */
   NC_RECORD_ZERO, /* body: one byte, which is 0 */
+  NC_RECORD_BLOCK, /* no header; body: NC_STREAM_PAGE_BYTES bytes of a disk. Not of this stream: qemu/nbd_blocks.h */
 } NcRecordKind;
 
 /*

@@ -33,6 +33,9 @@
  *              pages in their shadows (wire/shadow.h), the first in that frame, the
  *              others in those after it
  *   6 KEPT_PAGE   frame, and the rest of PAGE: likewise
+ *   7 BLOCKS      n, segments for n pages: blocks of a disk, without headers
+ *   8 KEPT_BLOCKS  n, frame, segments: BLOCKS, and both sides keep them among the blocks (wire/blocks.h), the first in
+ *              that frame, the others in those after it
  *
  * A segment is u8 class, count (but not with PAGE), then by class:
  *
@@ -40,9 +43,12 @@
  *   2 FILL       u64: each page is filled with these 8 bytes
  *   3 REFERENCE  a frame for each page: equal to what that holds
  *   4 DELTA      for each page a length and a delta (wire/delta.h) against
- *                what its own frame holds; in KEPT operations only
+ *                what its own frame holds; in operations 5 and 6 only
+ *   5 BLOCK      a frame of the blocks for each page: equal to what that holds
+ *   6 HELD       a frame of the shadow for each block: equal to what that holds, and will until the batch was taken; in operations
+ *                7 and 8 only
  *
- * A batch without the flag "history" has no references and deltas: it can be
+ * A batch without the flag "history" has no references (3) and deltas: it can be
  * decoded alone, by any thread, in any order, and only its pages have to be put
  * into their frames in order. One with it means frames as they are when all batches
  * before it have been taken, and each of its pages may mean those before it.
@@ -149,6 +155,16 @@ void nc_batch_decoder_use_shadow(NcBatchDecoder *d, NcShadow *shadow, bool in_or
 GArray *nc_batch_decoder_steal_stores(NcBatchDecoder *d);
 /* Puts them, from the batch's raw bytes. */
 void nc_batch_store(NcShadow *shadow, const GArray *stores, const uint8_t *raw);
+
+/*
+ * Without blocks (the default) operations that mean or keep some are refused. With them (borrowed), any
+ * batch may refer to them, in order or not; what is to be kept among them is listed.
+ */
+void nc_batch_decoder_use_blocks(NcBatchDecoder *d, NcBlocks *blocks);
+/* What the last batch wants kept among the blocks: of NcBatchStore; empty or NULL if nothing. Caller unrefs. */
+GArray *nc_batch_decoder_steal_fills(NcBatchDecoder *d);
+/* Keeps them, from the batch's raw bytes. */
+void nc_batch_fill_blocks(NcBlocks *blocks, const GArray *fills, const uint8_t *raw);
 
 /* What a payload's header says. */
 typedef struct {

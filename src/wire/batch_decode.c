@@ -7,6 +7,7 @@
 #include "base/bytes.h"
 #include "crypto/piece_digest.h"
 #include "wire/batch_format.h"
+#include "wire/blocks.h"
 #include "wire/delta.h"
 
 struct NcBatchDecoder {
@@ -16,6 +17,8 @@ struct NcBatchDecoder {
   NcShadow *shadow;  /* borrowed; NULL: nothing may be kept */
   bool in_order;     /* it may be used and changed now */
   GArray *stores;    /* of NcBatchStore; when not in order */
+  NcBlocks *blocks;  /* borrowed; NULL: none are referred to or filled */
+  GArray *fills;     /* of NcBatchStore: what is for the blocks */
 };
 
 /* Sections being read, and the raw bytes they become. */
@@ -30,6 +33,7 @@ typedef struct {
   uint8_t *to;
   size_t step;
   uint32_t frame; /* of the first; NC_NO_FRAME: nowhere */
+  bool is_disk;   /* it is one of blocks, which are kept among these */
 } NcBatchRun;
 
 NcBatchDecoder *
@@ -49,6 +53,7 @@ nc_batch_decoder_free(NcBatchDecoder *d)
     nc_codec_by_id(i)->context_free(d->contexts[i]);
   g_free(d->sections);
   g_clear_pointer(&d->stores, g_array_unref);
+  g_clear_pointer(&d->fills, g_array_unref);
   g_free(d);
 }
 
@@ -63,6 +68,28 @@ GArray *
 nc_batch_decoder_steal_stores(NcBatchDecoder *d)
 {
   return g_steal_pointer(&d->stores);
+}
+
+void
+nc_batch_decoder_use_blocks(NcBatchDecoder *d, NcBlocks *blocks)
+{
+  d->blocks = blocks;
+}
+
+GArray *
+nc_batch_decoder_steal_fills(NcBatchDecoder *d)
+{
+  return g_steal_pointer(&d->fills);
+}
+
+void
+nc_batch_fill_blocks(NcBlocks *blocks, const GArray *fills, const uint8_t *raw)
+{
+  for (guint i = 0; fills && i < fills->len; i++) {
+    const NcBatchStore *s = &g_array_index(fills, NcBatchStore, i);
+    for (uint32_t k = 0; k < s->n; k++)
+      nc_blocks_fill(blocks, s->frame + k, raw + s->at + (size_t)k * s->step);
+  }
 }
 
 void
@@ -83,71 +110,6 @@ nc_batch_decoder_context(NcBatchDecoder *d, const NcCodec *codec)
     d->has_context[codec->id] = true;
   }
   return d->contexts[codec->id];
-}
-
-static bool
-nc_batch_read_header(NcReader *r, NcBatchHeader *ret, GError **error)
-{
-  uint8_t level;
-
-  if (!nc_reader_u64(r, &ret->stream_offset) || !nc_reader_u32(r, &ret->raw_len) ||
-      !nc_reader_copy(r, ret->sha256, sizeof ret->sha256) || !nc_reader_u8(r, &ret->codec) ||
-      !nc_reader_u8(r, &level) || !nc_reader_u16(r, &ret->flags) || !nc_reader_u32(r, &ret->meta_len) ||
-      !nc_reader_u32(r, &ret->meta_raw_len) || !nc_reader_u32(r, &ret->bulk_raw_len))
-    return nc_fail(error, NC_ERROR_PROTOCOL, "a batch shorter than its header");
-  ret->level = (int8_t)level;
-  return true;
-}
-
-static bool
-nc_batch_check_coding(const NcBatchHeader *h, GError **error)
-{
-  const NcCodec *codec = nc_codec_by_id(h->codec);
-
-  if (!codec)
-    return nc_fail(error, NC_ERROR_PROTOCOL, "a batch of unknown codec %u", h->codec);
-  if (h->flags & ~NC_BATCH_FLAGS)
-    return nc_fail(error, NC_ERROR_PROTOCOL, "a batch with unknown flags 0x%x", h->flags);
-  if ((codec == &nc_codec_none) != ((h->flags & NC_BATCH_FLAGS_CODED) == 0))
-    return nc_fail(error, NC_ERROR_PROTOCOL, "a batch of codec %s with flags 0x%x", codec->name, h->flags);
-  if (h->level < codec->level_min || h->level > codec->level_max)
-    return nc_fail(error, NC_ERROR_PROTOCOL, "a batch of codec %s with level %d", codec->name, h->level);
-  return true;
-}
-
-/* ${left}: bytes of the payload behind the header. */
-static bool
-nc_batch_check_lengths(const NcBatchHeader *h, size_t left, GError **error)
-{
-  if (h->raw_len == 0 || h->raw_len > NC_BATCH_RAW_MAX)
-    return nc_fail(error, NC_ERROR_PROTOCOL, "a batch of %u bytes", h->raw_len);
-  if (h->stream_offset > (uint64_t)G_MAXINT64 - h->raw_len)
-    return nc_fail(error, NC_ERROR_PROTOCOL, "a batch beyond the end of any stream");
-  if (h->bulk_raw_len > h->raw_len || h->bulk_raw_len % NC_BATCH_PAGE_BYTES != 0 || h->meta_raw_len == 0 ||
-      h->meta_raw_len > h->raw_len - h->bulk_raw_len + NC_BATCH_SLACK_BYTES)
-    return nc_fail(error, NC_ERROR_PROTOCOL, "a batch of %u bytes with sections of %u and %u", h->raw_len,
-                   h->meta_raw_len, h->bulk_raw_len);
-  if (h->meta_len > left)
-    return nc_fail(error, NC_ERROR_PROTOCOL, "a batch shorter than its first section");
-  return true;
-}
-
-/* Coded sections are smaller than plain ones, plain ones as long as they are. */
-static bool
-nc_batch_check_section(size_t here, size_t plain, bool is_coded, GError **error)
-{
-  if (is_coded ? here < plain : here == plain)
-    return true;
-  return nc_fail(error, NC_ERROR_PROTOCOL, "a %s section of %zu bytes in %zu", is_coded ? "coded" : "plain", plain,
-                 here);
-}
-
-static bool
-nc_batch_check_header(const NcBatchHeader *h, size_t left, GError **error)
-{
-  return nc_batch_check_coding(h, error) && nc_batch_check_lengths(h, left, error) &&
-         nc_batch_check_section(h->meta_len, h->meta_raw_len, h->flags & NC_BATCH_FLAG_META_CODED, error) &&
-         nc_batch_check_section(left - h->meta_len, h->bulk_raw_len, h->flags & NC_BATCH_FLAG_BULK_CODED, error);
 }
 
 /* A reader of the plain section; the input's own bytes if it is not coded, else ${room}, which has ${plain} bytes. */
@@ -198,13 +160,25 @@ nc_batch_do_literal(NcBatchRebuild *b, GError **error)
 }
 
 static void
-nc_batch_fill(uint8_t *page, const uint8_t *pattern)
+nc_batch_fill_pattern(uint8_t *page, const uint8_t *pattern)
 {
   for (size_t i = 0; i < NC_BATCH_PAGE_BYTES; i += 8)
     memcpy(page + i, pattern, 8);
 }
 
-/* Puts a page into its frame, now or later. */
+static void
+nc_batch_list_store(const NcBatchRebuild *b, const NcBatchRun *run, GArray *list)
+{
+  NcBatchStore store = { .at = (uint32_t)(run->to - b->start), .step = (uint32_t)run->step, .n = 1, .frame = run->frame };
+  NcBatchStore *last = list->len > 0 ? &g_array_index(list, NcBatchStore, list->len - 1) : NULL;
+
+  if (last && last->step == store.step && last->frame + last->n == store.frame && last->at + last->n * last->step == store.at)
+    last->n++;
+  else
+    g_array_append_val(list, store);
+}
+
+/* Puts a page into its frame, now or later; a block later. */
 static void
 nc_batch_keep(NcBatchRebuild *b, const NcBatchRun *run)
 {
@@ -212,16 +186,12 @@ nc_batch_keep(NcBatchRebuild *b, const NcBatchRun *run)
 
   if (run->frame == NC_NO_FRAME)
     return;
-  if (d->in_order) {
+  if (run->is_disk)
+    nc_batch_list_store(b, run, d->fills);
+  else if (d->in_order)
     memcpy(nc_shadow_frame(d->shadow, run->frame), run->to, NC_BATCH_PAGE_BYTES);
-    return;
-  }
-  NcBatchStore store = { .at = (uint32_t)(run->to - b->start), .step = (uint32_t)run->step, .n = 1, .frame = run->frame };
-  NcBatchStore *last = d->stores->len > 0 ? &g_array_index(d->stores, NcBatchStore, d->stores->len - 1) : NULL;
-  if (last && last->step == store.step && last->frame + last->n == store.frame && last->at + last->n * last->step == store.at)
-    last->n++;
   else
-    g_array_append_val(d->stores, store);
+    nc_batch_list_store(b, run, d->stores);
 }
 
 static bool
@@ -242,12 +212,35 @@ nc_batch_do_reference(NcBatchRebuild *b, const NcBatchRun *run, GError **error)
 }
 
 static bool
+nc_batch_do_block(NcBatchRebuild *b, const NcBatchRun *run, GError **error)
+{
+  NcBlocks *blocks = b->decoder->blocks;
+  uint64_t frame;
+
+  return (blocks && nc_reader_varint(&b->meta, &frame) && frame < NC_NO_FRAME && nc_blocks_read(blocks, (uint32_t)frame, run->to)) ||
+         nc_batch_malformed(error, "a reference to a block that is not kept");
+}
+
+/* The page keeps its content until this batch is acknowledged: it may be read before its turn. */
+static bool
+nc_batch_do_held(NcBatchRebuild *b, const NcBatchRun *run, GError **error)
+{
+  NcBatchDecoder *d = b->decoder;
+  uint64_t frame;
+
+  if (!run->is_disk || !d->blocks || !d->shadow || !nc_reader_varint(&b->meta, &frame) || frame >= nc_shadow_frames(d->shadow))
+    return nc_batch_malformed(error, "a reference to a page that is not held");
+  nc_blocks_read_page(d->blocks, nc_shadow_frame(d->shadow, (uint32_t)frame), run->to);
+  return true;
+}
+
+static bool
 nc_batch_do_delta(NcBatchRebuild *b, const NcBatchRun *run, GError **error)
 {
   uint64_t length;
   const uint8_t *delta = NULL;
 
-  if (b->decoder->in_order && run->frame != NC_NO_FRAME && nc_reader_varint(&b->meta, &length) &&
+  if (b->decoder->in_order && !run->is_disk && run->frame != NC_NO_FRAME && nc_reader_varint(&b->meta, &length) &&
       length <= nc_reader_left(&b->meta))
     delta = nc_reader_take(&b->meta, (size_t)length);
   if (!delta)
@@ -265,7 +258,7 @@ nc_batch_do_fill(NcBatchRebuild *b, NcBatchRun *run, uint64_t n, GError **error)
   if (!pattern)
     return nc_batch_malformed(error, "an unreadable pattern");
   for (; n > 0; n--) {
-    nc_batch_fill(run->to, pattern);
+    nc_batch_fill_pattern(run->to, pattern);
     nc_batch_keep(b, run);
     run->to += run->step;
     run->frame += run->frame != NC_NO_FRAME;
@@ -281,6 +274,8 @@ nc_batch_do_content(NcBatchRebuild *b, unsigned class, uint64_t n, NcBatchRun *r
     [NC_BATCH_CLASS_BULK] = nc_batch_do_bulk,
     [NC_BATCH_CLASS_REFERENCE] = nc_batch_do_reference,
     [NC_BATCH_CLASS_DELTA] = nc_batch_do_delta,
+    [NC_BATCH_CLASS_BLOCK] = nc_batch_do_block,
+    [NC_BATCH_CLASS_HELD] = nc_batch_do_held,
   };
 
   if (class == NC_BATCH_CLASS_FILL)
@@ -297,12 +292,20 @@ nc_batch_do_content(NcBatchRebuild *b, unsigned class, uint64_t n, NcBatchRun *r
   return true;
 }
 
-/* The frame of the first of ${n} kept pages. */
+static uint64_t
+nc_batch_frames(const NcBatchDecoder *d, bool is_disk)
+{
+  if (is_disk)
+    return d->blocks ? nc_blocks_frames(d->blocks) : 0;
+  return d->shadow ? nc_shadow_frames(d->shadow) : 0;
+}
+
+/* The frame of the first of ${n} kept pages, or blocks. */
 static bool
-nc_batch_read_frame(NcBatchRebuild *b, uint64_t n, uint32_t *ret, GError **error)
+nc_batch_read_frame(NcBatchRebuild *b, uint64_t n, bool is_disk, uint32_t *ret, GError **error)
 {
   uint64_t frame;
-  uint64_t frames = b->decoder->shadow ? nc_shadow_frames(b->decoder->shadow) : 0;
+  uint64_t frames = nc_batch_frames(b->decoder, is_disk);
 
   if (!nc_reader_varint(&b->meta, &frame) || frame >= frames || n > frames - frame)
     return nc_batch_malformed(error, "pages to be kept where nothing can be");
@@ -318,6 +321,22 @@ nc_batch_fill_words(uint8_t *to, uint64_t word, uint64_t n, size_t step)
     nc_store_be64(to, word);
 }
 
+/* The contents of all ${n} pages of the run. */
+static bool
+nc_batch_do_segments(NcBatchRebuild *b, uint64_t n, NcBatchRun *run, GError **error)
+{
+  while (n > 0) {
+    uint8_t class;
+    uint64_t part;
+    if (!nc_reader_u8(&b->meta, &class) || !nc_reader_varint(&b->meta, &part) || part == 0 || part > n)
+      return nc_batch_malformed(error, "an unreadable segment");
+    if (!nc_batch_do_content(b, class, part, run, error))
+      return false;
+    n -= part;
+  }
+  return true;
+}
+
 static bool
 nc_batch_do_run(NcBatchRebuild *b, bool kept, GError **error)
 {
@@ -326,23 +345,43 @@ nc_batch_do_run(NcBatchRebuild *b, bool kept, GError **error)
 
   if (!nc_reader_u64(&b->meta, &word) || !nc_reader_varint(&b->meta, &n))
     return nc_batch_malformed(error, "an unreadable run of pages");
-  if (kept && !nc_batch_read_frame(b, n, &run.frame, error))
+  if (kept && !nc_batch_read_frame(b, n, false, &run.frame, error))
     return false;
   uint8_t *to = nc_batch_claim(b, n, NC_BATCH_PAGE_RECORD_BYTES);
   if (!to)
     return nc_batch_malformed(error, "a run of pages of wrong length");
   nc_batch_fill_words(to, word, n, NC_BATCH_PAGE_RECORD_BYTES);
   run.to = to + NC_BATCH_WORD_BYTES;
-  while (n > 0) {
-    uint8_t class;
-    uint64_t part;
-    if (!nc_reader_u8(&b->meta, &class) || !nc_reader_varint(&b->meta, &part) || part == 0 || part > n)
-      return nc_batch_malformed(error, "an unreadable segment");
-    if (!nc_batch_do_content(b, class, part, &run, error))
-      return false;
-    n -= part;
-  }
-  return true;
+  return nc_batch_do_segments(b, n, &run, error);
+}
+
+/* No words, and what is kept is kept among the blocks. */
+static bool
+nc_batch_do_disk_run(NcBatchRebuild *b, bool kept, GError **error)
+{
+  NcBatchRun run = { .step = NC_BATCH_PAGE_BYTES, .frame = NC_NO_FRAME, .is_disk = true };
+  uint64_t n;
+
+  if (!nc_reader_varint(&b->meta, &n))
+    return nc_batch_malformed(error, "an unreadable run of blocks");
+  if (kept && !nc_batch_read_frame(b, n, true, &run.frame, error))
+    return false;
+  run.to = nc_batch_claim(b, n, NC_BATCH_PAGE_BYTES);
+  if (!run.to)
+    return nc_batch_malformed(error, "a run of blocks of wrong length");
+  return nc_batch_do_segments(b, n, &run, error);
+}
+
+static bool
+nc_batch_do_blocks(NcBatchRebuild *b, GError **error)
+{
+  return nc_batch_do_disk_run(b, false, error);
+}
+
+static bool
+nc_batch_do_kept_blocks(NcBatchRebuild *b, GError **error)
+{
+  return nc_batch_do_disk_run(b, true, error);
 }
 
 static bool
@@ -378,7 +417,7 @@ nc_batch_do_single(NcBatchRebuild *b, bool kept, GError **error)
   NcBatchRun run = { .step = NC_BATCH_PAGE_BYTES, .frame = NC_NO_FRAME };
   uint8_t class;
 
-  if (kept && !nc_batch_read_frame(b, 1, &run.frame, error))
+  if (kept && !nc_batch_read_frame(b, 1, false, &run.frame, error))
     return false;
   run.to = nc_reader_u8(&b->meta, &class) ? nc_batch_claim(b, 1, NC_BATCH_PAGE_BYTES) : NULL;
   if (!run.to)
@@ -409,6 +448,8 @@ nc_batch_rebuild(NcBatchRebuild *b, GError **error)
     [NC_BATCH_OP_PAGE] = nc_batch_do_page,
     [NC_BATCH_OP_KEPT_PAGES] = nc_batch_do_kept_pages,
     [NC_BATCH_OP_KEPT_PAGE] = nc_batch_do_kept_page,
+    [NC_BATCH_OP_BLOCKS] = nc_batch_do_blocks,
+    [NC_BATCH_OP_KEPT_BLOCKS] = nc_batch_do_kept_blocks,
   };
   uint8_t op;
 
@@ -455,18 +496,12 @@ nc_batch_decode_into(NcBatchDecoder *d, NcReader *r, GByteArray *raw, NcBatchHea
   return true;
 }
 
-bool
-nc_batch_peek(const uint8_t *payload, size_t len, NcBatchPeek *ret)
+/* Of what the batch before wanted, nobody knows any more. */
+static void
+nc_batch_begin_list(GArray **list)
 {
-  NcReader r = nc_reader(payload, len);
-  NcBatchHeader h;
-
-  if (!nc_batch_read_header(&r, &h, NULL) || h.raw_len == 0 || h.raw_len > NC_BATCH_RAW_MAX)
-    return false;
-  *ret = (NcBatchPeek){ .raw_len = h.raw_len,
-                        .has_history = h.flags & NC_BATCH_FLAG_HISTORY,
-                        .is_ahead = h.flags & NC_BATCH_FLAG_AHEAD };
-  return true;
+  g_clear_pointer(list, g_array_unref);
+  *list = g_array_new(FALSE, FALSE, sizeof(NcBatchStore));
 }
 
 bool
@@ -476,10 +511,10 @@ nc_batch_decode(NcBatchDecoder *d, const uint8_t *payload, size_t len, GByteArra
   NcReader r = nc_reader(payload, len);
   NcBatchHeader h;
 
-  if (d->shadow && !d->in_order) {
-    g_clear_pointer(&d->stores, g_array_unref);
-    d->stores = g_array_new(FALSE, FALSE, sizeof(NcBatchStore));
-  }
+  if (d->shadow && !d->in_order)
+    nc_batch_begin_list(&d->stores);
+  if (d->blocks)
+    nc_batch_begin_list(&d->fills);
   if (!nc_batch_decode_into(d, &r, ret_raw, &h, error)) {
     g_byte_array_set_size(ret_raw, 0);
     return false;

@@ -23,6 +23,7 @@ typedef struct {
   uint32_t literal; /* raw bytes from here on are in no operation yet */
   const NcPlan *plan; /* NULL: nothing is kept */
   bool plain;         /* pages are kept, and go whole */
+  bool is_disk;       /* the run is one of blocks, not of page records */
   bool uses_history;
   NcBatchStats stats;
 } NcBatchPlan;
@@ -115,7 +116,14 @@ nc_batch_classify(const NcBatchPlan *p, const uint8_t *page, const NcPagePlan *p
 {
   if (plan->kind == NC_PLAN_WHOLE || p->plain)
     return nc_batch_is_fill(page) ? NC_BATCH_CLASS_FILL : NC_BATCH_CLASS_BULK;
-  return plan->kind == NC_PLAN_DELTA ? NC_BATCH_CLASS_DELTA : NC_BATCH_CLASS_REFERENCE;
+  switch (plan->kind) {
+  case NC_PLAN_BLOCK:
+    return NC_BATCH_CLASS_BLOCK;
+  case NC_PLAN_HELD:
+    return NC_BATCH_CLASS_HELD;
+  default:
+    return plan->kind == NC_PLAN_DELTA ? NC_BATCH_CLASS_DELTA : NC_BATCH_CLASS_REFERENCE;
+  }
 }
 
 /* What a page of ${class} brings beyond its segment's head. */
@@ -124,16 +132,20 @@ nc_batch_plan_content(NcBatchPlan *p, const uint8_t *page, const NcPagePlan *pla
 {
   GByteArray *meta = p->encoder->meta;
 
-  p->stats.pages++;
+  p->stats.pages += !p->is_disk;
   switch (class) {
   case NC_BATCH_CLASS_FILL:
-    p->stats.fill_pages++;
+    p->stats.fill_pages += !p->is_disk;
     break;
   case NC_BATCH_CLASS_BULK:
     g_byte_array_append(p->encoder->bulk, page, NC_BATCH_PAGE_BYTES);
     break;
   case NC_BATCH_CLASS_REFERENCE:
     p->stats.reference_pages++;
+    nc_put_varint(meta, plan->reference);
+    break;
+  case NC_BATCH_CLASS_BLOCK:
+  case NC_BATCH_CLASS_HELD:
     nc_put_varint(meta, plan->reference);
     break;
   case NC_BATCH_CLASS_DELTA:
@@ -146,6 +158,13 @@ nc_batch_plan_content(NcBatchPlan *p, const uint8_t *page, const NcPagePlan *pla
   p->uses_history = p->uses_history || class == NC_BATCH_CLASS_REFERENCE || class == NC_BATCH_CLASS_DELTA;
 }
 
+/* From the content of one record of the run to that of the next. */
+static uint32_t
+nc_batch_plan_step(const NcBatchPlan *p)
+{
+  return p->is_disk ? NC_BATCH_PAGE_BYTES : NC_BATCH_PAGE_RECORD_BYTES;
+}
+
 /* How many of the ${most} pages from ${page} on, one record apart, are of ${class} (and the first one's pattern). */
 static uint32_t
 nc_batch_segment_length(const NcBatchPlan *p, const uint8_t *page, size_t index, uint32_t most, NcBatchClass class)
@@ -154,7 +173,7 @@ nc_batch_segment_length(const NcBatchPlan *p, const uint8_t *page, size_t index,
 
   for (uint32_t n = 1; n < most; n++) {
     NcPagePlan plan = nc_batch_page_plan(p, index + n);
-    next += NC_BATCH_PAGE_RECORD_BYTES;
+    next += nc_batch_plan_step(p);
     if (nc_batch_classify(p, next, &plan) != class || (class == NC_BATCH_CLASS_FILL && memcmp(page, next, 8) != 0))
       return n;
   }
@@ -176,12 +195,12 @@ nc_batch_plan_segment(NcBatchPlan *p, const uint8_t *page, size_t index, uint32_
     g_byte_array_append(meta, page, 8);
   for (uint32_t i = 0; i < n; i++) {
     plan = nc_batch_page_plan(p, index + i);
-    nc_batch_plan_content(p, page + (size_t)i * NC_BATCH_PAGE_RECORD_BYTES, &plan, class);
+    nc_batch_plan_content(p, page + (size_t)i * nc_batch_plan_step(p), &plan, class);
   }
   return n;
 }
 
-/* PAGES or KEPT_PAGES: ${n} records from record ${index} on, which is at raw offset ${start}. */
+/* PAGES, BLOCKS or their KEPT forms: ${n} records from record ${index} on, which is at raw offset ${start}. */
 static void
 nc_batch_plan_pages(NcBatchPlan *p, uint32_t start, size_t index, uint32_t n)
 {
@@ -190,14 +209,19 @@ nc_batch_plan_pages(NcBatchPlan *p, uint32_t start, size_t index, uint32_t n)
   NcPagePlan first = nc_batch_page_plan(p, index);
   bool kept = first.frame != NC_NO_FRAME;
 
-  nc_put_u8(meta, kept ? NC_BATCH_OP_KEPT_PAGES : NC_BATCH_OP_PAGES);
-  g_byte_array_append(meta, at, NC_BATCH_WORD_BYTES);
+  if (p->is_disk) {
+    nc_put_u8(meta, kept ? NC_BATCH_OP_KEPT_BLOCKS : NC_BATCH_OP_BLOCKS);
+  } else {
+    nc_put_u8(meta, kept ? NC_BATCH_OP_KEPT_PAGES : NC_BATCH_OP_PAGES);
+    g_byte_array_append(meta, at, NC_BATCH_WORD_BYTES);
+    at += NC_BATCH_WORD_BYTES;
+  }
   nc_put_varint(meta, n);
   if (kept)
     nc_put_varint(meta, first.frame);
   while (n > 0) {
-    uint32_t done = nc_batch_plan_segment(p, at + NC_BATCH_WORD_BYTES, index, n);
-    at += (size_t)done * NC_BATCH_PAGE_RECORD_BYTES;
+    uint32_t done = nc_batch_plan_segment(p, at, index, n);
+    at += (size_t)done * nc_batch_plan_step(p);
     index += done;
     n -= done;
   }
@@ -236,10 +260,14 @@ nc_batch_plan_page(NcBatchPlan *p, const uint8_t *page, size_t index)
 static bool
 nc_batch_plan_is_usable(const NcBatchPlan *p, const NcStreamRecord *rec)
 {
-  uint32_t body = rec->kind == NC_RECORD_PAGE ? NC_BATCH_PAGE_BYTES : 1;
+  uint32_t body = rec->kind == NC_RECORD_ZERO ? 1 : NC_BATCH_PAGE_BYTES;
 
   if (rec->start < p->literal || rec->start > p->raw_len || p->raw_len - rec->start < rec->length ||
-      rec->header_bytes < NC_BATCH_WORD_BYTES || rec->length != rec->header_bytes + body)
+      rec->length != rec->header_bytes + body)
+    return false;
+  if (rec->kind == NC_RECORD_BLOCK)
+    return rec->header_bytes == 0;
+  if (rec->header_bytes < NC_BATCH_WORD_BYTES)
     return false;
   if (rec->kind == NC_RECORD_PAGE)
     return true;
@@ -259,9 +287,11 @@ nc_batch_frames_continue(const NcBatchPlan *p, size_t index, uint32_t n)
 static bool
 nc_batch_plan_continues(const NcBatchPlan *p, const NcStreamRecord *first, uint32_t n, const NcStreamRecord *rec)
 {
-  return rec->kind == first->kind && rec->header_bytes == NC_BATCH_WORD_BYTES &&
-         rec->start == first->start + n * first->length && nc_batch_plan_is_usable(p, rec) &&
-         nc_be64(p->raw + rec->start) == nc_be64(p->raw + first->start) + (uint64_t)n * NC_BATCH_PAGE_BYTES;
+  if (rec->kind != first->kind || rec->start != first->start + n * first->length || !nc_batch_plan_is_usable(p, rec))
+    return false;
+  return rec->kind == NC_RECORD_BLOCK ||
+         (rec->header_bytes == NC_BATCH_WORD_BYTES &&
+          nc_be64(p->raw + rec->start) == nc_be64(p->raw + first->start) + (uint64_t)n * NC_BATCH_PAGE_BYTES);
 }
 
 /* Writes the operation for the run that begins with record ${index}; returns how many records it took. */
@@ -269,9 +299,10 @@ static size_t
 nc_batch_plan_run(NcBatchPlan *p, const NcStreamRecord *records, size_t n_records, size_t index)
 {
   const NcStreamRecord *first = &records[index];
-  bool pages = first->kind == NC_RECORD_PAGE;
+  bool pages = first->kind != NC_RECORD_ZERO;
   uint32_t n = 1;
 
+  p->is_disk = first->kind == NC_RECORD_BLOCK;
   nc_batch_plan_literal(p, first->start + (first->header_bytes > NC_BATCH_WORD_BYTES ? first->header_bytes : 0));
   if (first->header_bytes > NC_BATCH_WORD_BYTES) {
     nc_batch_plan_page(p, p->raw + first->start + first->header_bytes, index);
@@ -443,7 +474,8 @@ nc_batch_encode_planned(NcBatchEncoder *e, uint64_t stream_offset, const uint8_t
   h.bulk_raw_len = e->bulk->len;
   if (stats) {
     plan.stats.page_bytes_in = (uint64_t)plan.stats.pages * NC_BATCH_PAGE_BYTES;
-    plan.stats.page_bytes_out = (uint64_t)plan.stats.fill_pages * 8 + bulk.length + (plan.uses_history ? meta.length : 0);
+    if (plan.stats.pages > 0)
+      plan.stats.page_bytes_out = (uint64_t)plan.stats.fill_pages * 8 + bulk.length + (plan.uses_history ? meta.length : 0);
     *stats = plan.stats;
   }
   return nc_batch_assemble(&h, &meta, &bulk);

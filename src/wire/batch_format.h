@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* What batch_encode.c and batch_decode.c have to agree on; described in batch.h. */
+/* What batch_encode.c, batch_decode.c and batch_header.c have to agree on; described in batch.h. */
 #pragma once
 
+#include "base/bytes.h"
 #include "crypto/digest.h"
 #include "wire/batch.h"
 
@@ -26,6 +27,8 @@ typedef enum {
   NC_BATCH_OP_PAGE = 4,
   NC_BATCH_OP_KEPT_PAGES = 5,
   NC_BATCH_OP_KEPT_PAGE = 6,
+  NC_BATCH_OP_BLOCKS = 7,
+  NC_BATCH_OP_KEPT_BLOCKS = 8,
 } NcBatchOp;
 
 typedef enum {
@@ -33,6 +36,8 @@ typedef enum {
   NC_BATCH_CLASS_FILL = 2,
   NC_BATCH_CLASS_REFERENCE = 3,
   NC_BATCH_CLASS_DELTA = 4,
+  NC_BATCH_CLASS_BLOCK = 5,
+  NC_BATCH_CLASS_HELD = 6,
 } NcBatchClass;
 
 #define NC_BATCH_SHA256_AT 12 /* in the header */
@@ -51,3 +56,7 @@ typedef struct {
 } NcBatchHeader;
 
 G_STATIC_ASSERT(8 + 4 + NC_SHA256_BYTES + 1 + 1 + 2 + 4 + 4 + 4 == NC_BATCH_HEADER_BYTES);
+
+/* batch_header.c: its fields as they are; and whether they make sense, with ${left} bytes of the payload behind it. */
+bool nc_batch_read_header(NcReader *r, NcBatchHeader *ret, GError **error);
+bool nc_batch_check_header(const NcBatchHeader *h, size_t left, GError **error);

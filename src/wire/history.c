@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-#include "wire/history.h"
+#include "wire/blocks.h"
 #include "wire/delta.h"
+#include "wire/history_internal.h"
 
 #include <string.h>
 #include <xxhash.h>
@@ -15,36 +16,6 @@
 /* Kept frames looked at beyond where a page is expected: pages between may have become zero. */
 #define NC_HISTORY_AHEAD 2u
 
-/* A page of the machine. All zero at first, so that those that are never sent cost no memory. */
-typedef struct {
-  uint32_t frame_plus_1; /* 0: none */
-  uint8_t sent;          /* how often, up to NC_HISTORY_HEAT_MAX */
-} NcHistoryPage;
-
-/* A RAM block. */
-typedef struct {
-  NcHistoryPage *pages;
-  uint64_t count;
-} NcHistoryBlock;
-
-struct NcHistory {
-  NcShadow *shadow;
-  bool eager;
-
-  GArray *blocks;    /* of NcHistoryBlock, by the parser's index */
-  GPtrArray *owners; /* NcHistoryPage*: whose is each frame that was given out so far; NULL: kept, and nobody's yet */
-  GArray *chances;   /* of uint8_t, likewise */
-  uint32_t hand;     /* of the clock */
-  uint32_t *by_hash; /* frame + 1 by hash; 0: none. A hint: the frame may hold something else by now */
-  uint32_t hash_mask;
-
-  /* Kept frames were filled in the order in which pages were sent, and that was much the order in which they come now. */
-  uint32_t kept;   /* so many there were; 0: none, or forgotten */
-  uint32_t next;   /* the frame behind the last that was adopted */
-  uint32_t missed; /* pages since then that had no frame and found none */
-  uint32_t stale;  /* below it no frame is looked at that the stream has passed without adopting it */
-};
-
 NcPlan *
 nc_plan_new(void)
 {
@@ -54,14 +25,6 @@ nc_plan_new(void)
   return plan;
 }
 
-static void
-nc_plan_clear(NcPlan *plan)
-{
-  g_array_set_size(plan->pages, 0);
-  g_byte_array_set_size(plan->deltas, 0);
-  plan->uses_history = plan->is_ahead = false;
-}
-
 void
 nc_plan_free(NcPlan *plan)
 {
@@ -69,7 +32,21 @@ nc_plan_free(NcPlan *plan)
     return;
   g_array_unref(plan->pages);
   g_byte_array_unref(plan->deltas);
+  g_clear_pointer(&plan->blocks_used, g_array_unref);
+  g_clear_pointer(&plan->blocks_filled, g_array_unref);
+  g_clear_pointer(&plan->pages_held, g_array_unref);
   g_free(plan);
+}
+
+void
+nc_plan_reset(NcPlan *plan)
+{
+  g_array_set_size(plan->pages, 0);
+  g_byte_array_set_size(plan->deltas, 0);
+  g_clear_pointer(&plan->blocks_used, g_array_unref);
+  g_clear_pointer(&plan->blocks_filled, g_array_unref);
+  g_clear_pointer(&plan->pages_held, g_array_unref);
+  plan->uses_history = plan->is_ahead = false;
 }
 
 /* Frames rounded up to a power of two: with each frame in it once, half of what is looked for is still there. */
@@ -95,6 +72,7 @@ nc_history_new(NcShadow *shadow)
   h->chances = g_array_new(FALSE, TRUE, sizeof(uint8_t));
   h->by_hash = g_new0(uint32_t, size);
   h->hash_mask = size - 1;
+  pthread_mutex_init(&h->lock, NULL);
   return h;
 }
 
@@ -109,6 +87,9 @@ nc_history_free(NcHistory *h)
   g_ptr_array_unref(h->owners);
   g_array_unref(h->chances);
   g_free(h->by_hash);
+  g_free(h->filled);
+  g_clear_pointer(&h->holds, g_hash_table_unref);
+  pthread_mutex_destroy(&h->lock);
   g_free(h);
 }
 
@@ -131,12 +112,14 @@ nc_history_disown(NcHistory *h, uint32_t frame)
 void
 nc_history_forget(NcHistory *h)
 {
+  pthread_mutex_lock(&h->lock);
   for (guint i = 0; i < h->owners->len; i++)
     nc_history_disown(h, i);
   g_ptr_array_set_size(h->owners, 0);
   g_array_set_size(h->chances, 0);
   h->hand = h->kept = h->next = h->missed = h->stale = 0;
   memset(h->by_hash, 0, ((size_t)h->hash_mask + 1) * sizeof *h->by_hash);
+  pthread_mutex_unlock(&h->lock);
 }
 
 /* --- pages --- */
@@ -195,6 +178,8 @@ nc_history_take_frame(NcHistory *h, NcHistoryPage *page)
     uint32_t frame = h->hand;
     uint8_t *chances = &g_array_index(h->chances, uint8_t, frame);
     h->hand = (h->hand + 1) % h->owners->len;
+    if (nc_history_is_held(h, frame))
+      continue;
     if (*chances > 0) {
       (*chances)--;
       continue;
@@ -212,7 +197,7 @@ nc_history_take_stale(NcHistory *h, NcHistoryPage *page)
 {
   while (h->stale < MIN(h->next, h->kept)) {
     uint32_t frame = h->stale++;
-    if (h->owners->pdata[frame])
+    if (h->owners->pdata[frame] || nc_history_is_held(h, frame))
       continue;
     h->owners->pdata[frame] = page;
     return frame;
@@ -229,6 +214,8 @@ nc_history_find_frame(NcHistory *h, NcHistoryPage *page)
   uint32_t stale = nc_history_take_stale(h, page);
   if (stale != NC_NO_FRAME)
     return stale;
+  while (nc_history_has_room(h) && nc_history_is_held(h, h->owners->len)) /* since before all was forgotten */
+    nc_history_new_frame(h, NULL);
   if (nc_history_has_room(h))
     return nc_history_new_frame(h, page);
   return page->sent > 0 ? nc_history_take_frame(h, page) : NC_NO_FRAME;
@@ -236,20 +223,10 @@ nc_history_find_frame(NcHistory *h, NcHistoryPage *page)
 
 /* --- contents --- */
 
-static uint32_t *
-nc_history_slot(const NcHistory *h, const uint8_t *body)
+static uint64_t
+nc_history_hash(const uint8_t *body)
 {
-  return &h->by_hash[XXH3_64bits(body, NC_STREAM_PAGE_BYTES) & h->hash_mask];
-}
-
-/* A frame that holds ${body}, or NC_NO_FRAME. */
-static uint32_t
-nc_history_find_content(NcHistory *h, const uint32_t *slot, const uint8_t *body)
-{
-  uint32_t frame = *slot - 1; /* 0 wraps to NC_NO_FRAME */
-  if (*slot == 0 || memcmp(nc_shadow_frame(h->shadow, frame), body, NC_STREAM_PAGE_BYTES) != 0)
-    return NC_NO_FRAME;
-  return frame;
+  return XXH3_64bits(body, NC_STREAM_PAGE_BYTES);
 }
 
 /* A page of one repeated pattern is 8 bytes on the wire: nothing beats that. */
@@ -293,8 +270,8 @@ nc_history_widen_table(NcHistory *h, uint32_t frames)
   h->hash_mask = size - 1;
 }
 
-void
-nc_history_begin_kept(NcHistory *h, uint32_t frames)
+static void
+nc_history_begin_kept_locked(NcHistory *h, uint32_t frames)
 {
   h->kept = MIN(frames, nc_shadow_frames(h->shadow));
   nc_history_widen_table(h, h->kept);
@@ -303,18 +280,26 @@ nc_history_begin_kept(NcHistory *h, uint32_t frames)
   for (uint32_t frame = 0; frame < h->kept; frame++) {
     const uint8_t *body = nc_shadow_frame(h->shadow, frame);
     if (!nc_history_is_fill(body))
-      *nc_history_slot(h, body) = frame + 1;
+      *nc_history_slot(h, nc_history_hash(body)) = frame + 1;
   }
 }
 
-uint32_t
-nc_history_put_ahead(NcHistory *h, const uint8_t *body)
+void
+nc_history_begin_kept(NcHistory *h, uint32_t frames)
+{
+  pthread_mutex_lock(&h->lock);
+  nc_history_begin_kept_locked(h, frames);
+  pthread_mutex_unlock(&h->lock);
+}
+
+static uint32_t
+nc_history_put_ahead_locked(NcHistory *h, const uint8_t *body)
 {
   if (h->owners->len == 0)
     nc_history_widen_table(h, nc_shadow_frames(h->shadow));
   if (nc_history_is_fill(body) || !nc_history_has_room(h))
     return NC_NO_FRAME;
-  uint32_t *slot = nc_history_slot(h, body);
+  uint32_t *slot = nc_history_slot(h, nc_history_hash(body));
   if (nc_history_find_content(h, slot, body) != NC_NO_FRAME)
     return NC_NO_FRAME;
   uint32_t frame = nc_history_new_frame(h, NULL);
@@ -324,10 +309,19 @@ nc_history_put_ahead(NcHistory *h, const uint8_t *body)
   return frame;
 }
 
+uint32_t
+nc_history_put_ahead(NcHistory *h, const uint8_t *body)
+{
+  pthread_mutex_lock(&h->lock);
+  uint32_t frame = nc_history_put_ahead_locked(h, body);
+  pthread_mutex_unlock(&h->lock);
+  return frame;
+}
+
 void
 nc_history_plan_ahead(uint32_t frame, uint32_t n, NcPlan *ret)
 {
-  nc_plan_clear(ret);
+  nc_plan_reset(ret);
   ret->is_ahead = true;
   for (uint32_t i = 0; i < n; i++) {
     NcPagePlan p = { .kind = NC_PLAN_WHOLE, .frame = frame + i };
@@ -360,7 +354,7 @@ nc_history_adopt_next(NcHistory *h, const uint8_t *body, NcHistoryPage *page, Nc
   uint32_t end = h->missed <= NC_HISTORY_MISSED_MAX ? h->next + h->missed + NC_HISTORY_AHEAD + 1 : 0;
 
   for (uint32_t frame = h->next; frame < end && p->kind == NC_PLAN_WHOLE; frame++) {
-    if (!nc_history_is_nobodys(h, frame))
+    if (!nc_history_is_nobodys(h, frame) || nc_history_is_held(h, frame))
       continue;
     p->frame = frame;
     nc_history_plan_again(h, body, p, plan);
@@ -380,12 +374,31 @@ nc_history_adopt_equal(NcHistory *h, const uint8_t *body, NcHistoryPage *page, N
   uint32_t frame = h->next;
 
   if (!nc_history_is_nobodys(h, frame) || memcmp(nc_shadow_frame(h->shadow, frame), body, NC_STREAM_PAGE_BYTES) != 0)
-    frame = nc_history_find_content(h, nc_history_slot(h, body), body);
+    frame = nc_history_find_content(h, nc_history_slot(h, nc_history_hash(body)), body);
   if (frame == NC_NO_FRAME || !nc_history_is_nobodys(h, frame))
     return;
   nc_history_adopt(h, frame, page);
   p->frame = p->reference = frame;
   p->kind = NC_PLAN_REFERENCE;
+}
+
+/* For a page that would go whole: does a frame of anybody's hold the same, or a disk's block? Returns its slot, for what it becomes. */
+static uint32_t *
+nc_history_plan_copy(NcHistory *h, const uint8_t *body, NcPagePlan *p, NcPlan *plan)
+{
+  uint64_t hash = nc_history_hash(body);
+  uint32_t *slot = nc_history_slot(h, hash);
+
+  p->reference = nc_history_find_content(h, slot, body);
+  if (p->reference != NC_NO_FRAME) {
+    p->kind = NC_PLAN_REFERENCE;
+    return slot;
+  }
+  if (h->disk_blocks)
+    p->reference = nc_blocks_find(h->disk_blocks, hash, body, plan);
+  if (p->reference != NC_NO_FRAME)
+    p->kind = NC_PLAN_BLOCK;
+  return slot;
 }
 
 static void
@@ -395,15 +408,16 @@ nc_history_plan_page(NcHistory *h, const uint8_t *body, NcHistoryPage *page, NcP
   uint32_t *slot = NULL;
 
   p->frame = page->frame_plus_1 - 1; /* 0 wraps to NC_NO_FRAME */
+  if (p->frame != NC_NO_FRAME && nc_history_is_held(h, p->frame) && memcmp(nc_shadow_frame(h->shadow, p->frame), body, NC_STREAM_PAGE_BYTES) != 0) {
+    nc_history_disown(h, p->frame);
+    p->frame = NC_NO_FRAME;
+  }
   if (!is_fill && p->frame != NC_NO_FRAME)
     nc_history_plan_again(h, body, p, plan);
   else if (!is_fill && h->kept > 0)
     nc_history_adopt_equal(h, body, page, p);
-  if (!is_fill && p->kind == NC_PLAN_WHOLE) {
-    slot = nc_history_slot(h, body);
-    p->reference = nc_history_find_content(h, slot, body);
-    p->kind = p->reference != NC_NO_FRAME ? NC_PLAN_REFERENCE : NC_PLAN_WHOLE;
-  }
+  if (!is_fill && p->kind == NC_PLAN_WHOLE)
+    slot = nc_history_plan_copy(h, body, p, plan);
   if (!is_fill && p->kind == NC_PLAN_WHOLE && p->frame == NC_NO_FRAME && h->kept > 0)
     nc_history_adopt_next(h, body, page, p, plan);
   if (p->frame == NC_NO_FRAME)
@@ -414,16 +428,18 @@ nc_history_plan_page(NcHistory *h, const uint8_t *body, NcHistoryPage *page, NcP
   page->sent = (uint8_t)MIN(page->sent + 1u, NC_HISTORY_HEAT_MAX);
   if (p->frame == NC_NO_FRAME)
     return;
-  if (p->kind != NC_PLAN_REFERENCE || p->reference != p->frame)
+  if (p->kind != NC_PLAN_REFERENCE || p->reference != p->frame) {
     memmove(nc_shadow_frame(h->shadow, p->frame), body, NC_STREAM_PAGE_BYTES);
+    if (h->filled)
+      h->filled[p->frame] = (uint32_t)h->batch + 1;
+  }
   if (slot)
     *slot = p->frame + 1;
 }
 
-void
-nc_history_plan(NcHistory *h, const uint8_t *raw, const NcStreamRecord *records, size_t n_records, NcPlan *ret)
+static void
+nc_history_plan_batch(NcHistory *h, const uint8_t *raw, const NcStreamRecord *records, size_t n_records, NcPlan *ret)
 {
-  nc_plan_clear(ret);
   for (size_t i = 0; i < n_records; i++) {
     NcPagePlan p = { .kind = NC_PLAN_WHOLE, .frame = NC_NO_FRAME };
     NcHistoryPage *page = nc_history_page(h, &records[i]);
@@ -432,4 +448,13 @@ nc_history_plan(NcHistory *h, const uint8_t *raw, const NcStreamRecord *records,
     ret->uses_history = ret->uses_history || p.kind != NC_PLAN_WHOLE;
     g_array_append_val(ret->pages, p);
   }
+}
+
+void
+nc_history_plan(NcHistory *h, const uint8_t *raw, const NcStreamRecord *records, size_t n_records, NcPlan *ret)
+{
+  nc_plan_reset(ret);
+  pthread_mutex_lock(&h->lock);
+  nc_history_plan_batch(h, raw, records, n_records, ret);
+  pthread_mutex_unlock(&h->lock);
 }

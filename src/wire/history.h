@@ -14,7 +14,8 @@
  * never sent again gives its frame to one that was, and one that was seldom
  * to one that was often (second chance, one chance per time it was sent again).
  *
- * One thread at a time.
+ * One thread at a time; but with blocks of disks (nc_history_use_blocks()), any thread may hold frames, which keep their content until they are
+ * released: there is a lock.
  */
 #pragma once
 
@@ -30,6 +31,8 @@
 typedef enum {
   NC_PLAN_WHOLE,     /* as it is */
   NC_PLAN_REFERENCE, /* equal to frame `reference` */
+  NC_PLAN_HELD,      /* a block: equal to frame `reference` of the shadow, which keeps its content meanwhile */
+  NC_PLAN_BLOCK,     /* equal to frame `reference` of the blocks (wire/blocks.h) */
   NC_PLAN_DELTA,     /* `delta_length` bytes at `delta_at` of the plan's deltas, against the page's own frame */
 } NcPlanKind;
 
@@ -37,7 +40,7 @@ typedef enum {
 typedef struct {
   uint8_t kind;          /* NcPlanKind */
   uint16_t delta_length; /* less than a page */
-  uint32_t frame;        /* where both sides keep it; NC_NO_FRAME: nowhere */
+  uint32_t frame;        /* where both sides keep it (a page in the shadow, a block among the blocks); NC_NO_FRAME: nowhere */
   uint32_t reference;
   uint32_t delta_at;
 } NcPagePlan;
@@ -46,20 +49,40 @@ typedef struct {
 typedef struct {
   GArray *pages;      /* of NcPagePlan, one per record; meaningless for zero records */
   GByteArray *deltas; /* contents of the deltas, one after the other */
-  bool uses_history;  /* some page is a reference or delta */
+  bool uses_history;  /* some page or block is a reference or delta */
   bool is_ahead;      /* of the stream: pages to be kept by both sides, and nothing for QEMU (nc_history_plan_ahead()) */
+  GArray *blocks_used, *blocks_filled; /* of uint32_t: frames of the blocks; NULL: none */
+  GArray *pages_held;                  /* likewise, of the shadow */
 } NcPlan;
 
 NcPlan *nc_plan_new(void);
 void nc_plan_free(NcPlan *plan); /* NULL is fine */
 G_DEFINE_AUTOPTR_CLEANUP_FUNC(NcPlan, nc_plan_free)
+/* Nothing is planned. */
+void nc_plan_reset(NcPlan *plan);
 
 typedef struct NcHistory NcHistory;
+typedef struct NcBlocks NcBlocks;
 
 /* ${shadow} borrowed, and from here on changed by nobody else. */
 NcHistory *nc_history_new(NcShadow *shadow);
 void nc_history_free(NcHistory *h); /* NULL is fine */
 G_DEFINE_AUTOPTR_CLEANUP_FUNC(NcHistory, nc_history_free)
+
+/*
+ * Pages that are nowhere in the shadow may be among ${blocks}, borrowed, and blocks among the pages. Each plan is then that of the
+ * batch that nc_history_begin_batch() has named, and must be noted there (wire/blocks.h). Before the first plan.
+ */
+void nc_history_use_blocks(NcHistory *h, NcBlocks *blocks);
+void nc_history_begin_batch(NcHistory *h, uint64_t seq);
+
+/* For wire/blocks.h, any thread: a frame that holds ${body}, whose XXH3 is ${hash}, here and at the other side; NC_NO_FRAME: none. */
+uint32_t nc_history_hold(NcHistory *h, uint64_t hash, const uint8_t *body);
+void nc_history_release(NcHistory *h, const GArray *frames);
+/* All batches up to ${seq} were taken by the other side. */
+void nc_history_acked(NcHistory *h, uint64_t seq);
+/* What was planned so far is not held any more: it may differ. */
+void nc_history_distrust(NcHistory *h);
 
 /*
  * A warm return: the first ${frames} of the shadow hold what an earlier migration of the same machine has left in them, here

@@ -1,6 +1,6 @@
 #!/usr/bin/python3
 # SPDX-License-Identifier: Apache-2.0
-"""Writes the seeds of fuzz_frame and fuzz_batch: one of each thing that is accepted, and some that are not.
+"""Writes the seeds of fuzz_frame, fuzz_batch, fuzz_history and fuzz_blocks: one of each thing that is accepted, and some that are not.
 
 Deterministic; run it again after a change of the formats (src/wire/frame.h, src/wire/batch.h)."""
 import hashlib
@@ -138,8 +138,41 @@ def histories():
     yield "guest_again", b"\x03" + b"\x07\x01\x05\x02\x01\x05\x03\x02\x81\x01\x03\x41\x07\x03\x00\x00" * 20
 
 
+def nbd(kind, offset, length, data=b"", flags=0):
+    return struct.pack(">IHHQQI", 0x25609513, flags, kind, 1, offset, length) + data
+
+
+def blocks():
+    """Mode 0: an NBD client, in pieces; 1: a payload, with or without a shadow; 2: three channels."""
+    page = bytes(range(256)) * 16
+    hello = struct.pack(">I", 3) + b"IHAVEOPT" + struct.pack(">II", 7, 6) + b"\0\0\0\0\0\0"
+    words = hello + nbd(1, 0, 2 * PAGE, page * 2) + nbd(6, 8 * PAGE, PAGE) + nbd(1, 512, PAGE + 3584, b"x" * (PAGE + 3584)) + nbd(3, 0, 0)
+    yield "client", b"\x00\xff" + words
+    yield "client_in_pieces", b"\x00\x05" + words + nbd(2, 0, 0)
+    extended = struct.pack(">IHHQQQ", 0x21e41c71, 0, 1, 1, 4096, PAGE) + page
+    yield "client_extended", b"\x00\x30" + hello + extended + struct.pack(">IHHQQQ", 0x21e41c71, 32, 7, 1, 0, 8) + b"contexts"
+    yield "client_stranger", b"\x00\x30" + hello + b"GET / HTTP/1.1"
+    for how in (0, 1, 3):
+        mode = b"\x01" + bytes([how])
+        yield f"blocks_{how}", mode + payload(page * 2, b"\x07\x02\x01\x02", page * 2)[1:]
+        yield f"kept_{how}", mode + payload(b"req" + page * 2, literal(b"req") + b"\x08\x02\x03\x01\x02", page * 2)[1:]
+        yield f"no_such_frame_{how}", mode + payload(page * 2, b"\x08\x02\x04\x01\x02", page * 2)[1:]
+        yield f"reference_{how}", mode + payload(b"\0" * PAGE * 2, b"\x07\x02\x05\x02\x00\x04")[1:]
+        yield f"page_reference_{how}", mode + payload(b"\0" * PAGE, b"\x04\x05\x04")[1:]
+        yield f"no_such_reference_{how}", mode + payload(b"\0" * PAGE, b"\x04\x05\x05")[1:]
+        yield f"held_{how}", mode + payload(b"\0" * PAGE * 2, b"\x07\x02\x06\x02\x00\x04")[1:]
+        yield f"no_such_page_{how}", mode + payload(b"\0" * PAGE, b"\x07\x01\x06\x01\x05")[1:]
+        yield f"held_by_a_page_{how}", mode + payload(b"\0" * PAGE, b"\x04\x06\x04")[1:]
+        yield f"delta_{how}", mode + payload(b"\0" * PAGE, b"\x08\x01\x00\x04\x01\x00")[1:]
+    disk = b"\x31\x01\x02\x03" + b"\x34\x37"  # a disk's batch of three blocks, taken, acknowledged
+    memory = b"\x30\x13\x1d\x27" + b"\x09\x33\x36"  # pages like them, decoded, taken, acknowledged
+    yield "channels", b"\x02" + disk + memory + disk + memory
+    yield "channels_mixed", b"\x02" + bytes(range(256)) * 3
+    yield "channels_forget", b"\x02" + disk + b"\xf9" + memory + disk + memory
+
+
 def main():
-    for target, seeds in (("fuzz_history", histories()), ("fuzz_frame", frames()), ("fuzz_batch", [*payloads(), *round_trips()])):
+    for target, seeds in (("fuzz_blocks", blocks()), ("fuzz_history", histories()), ("fuzz_frame", frames()), ("fuzz_batch", [*payloads(), *round_trips()])):
         (HERE / target).mkdir(parents=True, exist_ok=True)
         for name, data in seeds:
             (HERE / target / name).write_bytes(data)

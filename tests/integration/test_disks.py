@@ -6,6 +6,7 @@ the records that it synced on the disk that it has there; a copy that is not wan
 """
 
 import os
+import random
 import shutil
 import signal
 import subprocess
@@ -397,3 +398,50 @@ def test_the_same_file_on_both_nodes_is_not_copied(cluster):
     assert bench.left_at(c.a) == ["root.img"]
     c.b.call("machine.stop", name=VM, force=True)
     assert check_image(bench.disks.image(c.a), "qcow2", RECORDS, 50) == (0, 0)
+
+
+# --- what is on the disk and in the page cache ---
+
+UNIQUE, TWICE = 32, 16  # MiB of the disk that no compressor makes smaller, and of them that are on it once more, behind
+
+
+def set_dedup(node, mib):
+    node.settings["wire_dedup_mib"] = str(mib)
+    node.write_config()
+    node.stop()
+    node.start()
+
+
+def test_what_the_guest_has_read_from_its_disk_crosses_once():
+    """There with, and back without: the same machine, whose page cache holds its disk."""
+    with Cluster(rate="1gbit", delay="2ms", kept_shadow_mib="0") as c:
+        disks = LocalDisks(c.bed, c.a, c.b)
+        path = disks.make(c.a, size="64M", format="raw")
+        content = random.Random(9).randbytes(UNIQUE << 20)
+        content += content[:TWICE << 20]
+        with open(disks.image(c.a), "r+b") as f:
+            f.write(content)
+        spec = guest_spec(VM, ws=16, rate=1)
+        spec["disks"] = [{"name": "root", "path": path, "format": "raw"}]
+        c.boot(spec=spec)
+        c.watch_runners(VM)
+        client = TcpClient(c.net.client)
+        there = c.migrate(VM, c.a)
+        assert there["outcome"] == "completed" and there["sha256_equal"], there["error"]
+        with open(disks.image(c.b), "rb") as f:
+            assert f.read(len(content)) == content
+        os.unlink(disks.image(c.a, f"root.img.moved-{there['id']}"))
+        set_dedup(c.b, 0)
+        back = c.migrate(VM, c.b)
+        assert back["outcome"] == "completed" and back["sha256_equal"], back["error"]
+        counts = "; ".join(f"{m['block_pages']} pages and {m['repeated_blocks']} blocks as references to blocks, {m['wire_bytes'] >> 10} KiB on the wire "
+                           f"({m['disks'][0]['wire_bytes'] >> 10} of the disk)" for m in (there, back))
+        print(counts)
+        assert there["block_pages"] > (UNIQUE << 20) // 4096 * 0.95, counts
+        assert there["repeated_blocks"] > (TWICE << 20) // 4096 * 0.95, counts
+        assert there["disks"][0]["wire_bytes"] < (UNIQUE + 2) << 20, counts
+        assert back["block_pages"] == back["repeated_blocks"] == 0, counts
+        assert back["wire_bytes"] - there["wire_bytes"] > (UNIQUE + TWICE) * 0.95 * (1 << 20), counts
+        stat = client.ask()
+        assert stat and stat["errors"] == 0 and c.observer.double == 0
+        assert c.runs_where(VM) == ["host-a"]

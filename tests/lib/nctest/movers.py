@@ -254,7 +254,7 @@ class Pair:
     """Source and destination, connected."""
 
     def __init__(self, tmp_path, streams=1, compression="lz4", key=None, other_key=None, connect=tcp_pair, frames=0,
-                 data_limit=None, **more):
+                 blocks=0, data_limit=None, **more):
         self.key = key or os.urandom(32)
         self.connect = connect
         self.source, self.destination = (Mover(role, tmp_path, data_limit=data_limit) for role in ("source", "destination"))
@@ -262,7 +262,7 @@ class Pair:
         self.destination.start(other_key or self.key, streams, compression)
         for mover in (self.source, self.destination):
             if frames:
-                mover.send({"op": "shadow", "frames": frames})
+                mover.send({"op": "shadow", "frames": frames, "blocks": blocks})
         for i in range(streams):
             self.reconnect(i)
 

@@ -41,6 +41,7 @@ typedef struct {
   void (*attack)(Scene *s);
   int code;
   const char *text; /* in the error's message */
+  uint32_t blocks;  /* of disks, that it keeps; 0: it keeps nothing, no pages either */
 } Attack;
 
 /* --- the scene ------------------------------------------------------------------------------------------------- */
@@ -118,8 +119,9 @@ connect_scene(Scene *s, bool at_source, void (*spoil)(NcFrameHello *))
   g_assert_no_error(error);
 }
 
+/* The mover keeps ${blocks} of disks. */
 static void
-open_scene(Scene *s, bool at_source, void (*spoil)(NcFrameHello *))
+open_scene_with(Scene *s, bool at_source, void (*spoil)(NcFrameHello *), uint32_t blocks)
 {
   static const NcBatchPolicy plain = { .codec = NC_CODEC_NONE };
   int qemu[2];
@@ -132,11 +134,19 @@ open_scene(Scene *s, bool at_source, void (*spoil)(NcFrameHello *))
                  "migration", "mig-1", "psk", psk, "streams", 1, "compression", "none"),
        -1);
   s->encoder = nc_batch_encoder_new(&plain);
+  if (blocks > 0)
+    tell(s, json_pack("{s:s, s:i, s:i}", "op", "shadow", "frames", 16, "blocks", (int)blocks), -1);
   g_assert_cmpint(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, qemu), ==, 0);
   tell(s, json_pack("{s:s, s:s}", "op", "qemu", "channel", "main"), qemu[1]);
   close(qemu[1]);
   s->qemu = qemu[0];
   connect_scene(s, at_source, spoil);
+}
+
+static void
+open_scene(Scene *s, bool at_source, void (*spoil)(NcFrameHello *))
+{
+  open_scene_with(s, at_source, spoil, 0);
 }
 
 static void
@@ -559,6 +569,60 @@ disk_end_that_differs(Scene *s)
   send_frame(s, nc_frame_encode_end(NC_CHANNEL_DISK(0), &end));
 }
 
+/* A block of a disk, or a page of memory, that goes as ${plan} says. */
+static GByteArray *
+make_planned(Scene *s, uint8_t channel, uint64_t seq, NcPagePlan plan)
+{
+  static uint8_t raw[8 + NC_STREAM_PAGE_BYTES] = { 0, 0, 0, 0, 0, 0, 0, 0x28, 1, 2, 3 };
+  bool page = channel == NC_CHANNEL_MAIN;
+  uint32_t header = page ? 8 : 0;
+  NcStreamRecord rec = { .kind = page ? NC_RECORD_PAGE : NC_RECORD_BLOCK, .header_bytes = (uint16_t)header, .length = header + NC_STREAM_PAGE_BYTES };
+  g_autoptr(NcPlan) all = nc_plan_new();
+
+  g_array_append_val(all->pages, plan);
+  g_autoptr(GByteArray) payload = nc_batch_encode_planned(s->encoder, 0, raw + (page ? 0 : 8), rec.length, &rec, 1, all, false, NULL);
+  GByteArray *frame = nc_frame_encode_batch_header(channel, seq, payload->len);
+  return g_byte_array_append(frame, payload->data, payload->len);
+}
+
+static void
+disk_refers_to_frame_4(Scene *s)
+{
+  send_frame(s, make_planned(s, NC_CHANNEL_DISK(0), 0, (NcPagePlan){ .kind = NC_PLAN_BLOCK, .reference = 4, .frame = NC_NO_FRAME }));
+}
+
+static void
+disk_fills_frame_4(Scene *s)
+{
+  send_frame(s, make_planned(s, NC_CHANNEL_DISK(0), 0, (NcPagePlan){ .kind = NC_PLAN_WHOLE, .frame = 4 }));
+}
+
+static void
+page_refers_to_frame_4(Scene *s)
+{
+  send_frame(s, make_planned(s, NC_CHANNEL_MAIN, 0, (NcPagePlan){ .kind = NC_PLAN_BLOCK, .reference = 4, .frame = NC_NO_FRAME }));
+}
+
+static void
+twice(Scene *s, void (*attack)(Scene *))
+{
+  attack(s);
+  attack(s);
+}
+
+/* Where nothing was put: what comes out is not what was sent. */
+static void
+disk_refers_to_nothing(Scene *s)
+{
+  twice(s, disk_refers_to_frame_4);
+}
+
+static void
+page_refers_to_nothing(Scene *s)
+{
+  twice(s, page_refers_to_frame_4);
+}
+
 static void
 batch_to_the_source(Scene *s)
 {
@@ -618,6 +682,14 @@ static const Attack attacks[] = {
   { "disk-answers-out-of-order", true, disk_answers_out_of_order, NC_ERROR_PROTOCOL, "out of order" },
   { "disk-answers-flood", true, disk_answers_flood, NC_ERROR_PROTOCOL, "window" },
   { "disk-end-that-differs", true, disk_end_that_differs, NC_ERROR_CORRUPT, "differ" },
+  { "disk-refers-and-nothing-was-agreed", false, disk_refers_to_frame_4, NC_ERROR_PROTOCOL, "a block that is not kept" },
+  { "disk-fills-and-nothing-was-agreed", false, disk_fills_frame_4, NC_ERROR_PROTOCOL, "where nothing can be" },
+  { "page-refers-and-nothing-was-agreed", false, page_refers_to_frame_4, NC_ERROR_PROTOCOL, "a block that is not kept" },
+  { "disk-refers-to-one-too-many", false, disk_refers_to_frame_4, NC_ERROR_PROTOCOL, "a block that is not kept", 4 },
+  { "disk-fills-one-too-many", false, disk_fills_frame_4, NC_ERROR_PROTOCOL, "where nothing can be", 4 },
+  { "page-refers-to-one-too-many", false, page_refers_to_frame_4, NC_ERROR_PROTOCOL, "a block that is not kept", 4 },
+  { "disk-refers-to-nothing", false, disk_refers_to_nothing, NC_ERROR_CORRUPT, "second time", 5 },
+  { "page-refers-to-nothing", false, page_refers_to_nothing, NC_ERROR_CORRUPT, "second time", 5 },
 };
 
 /* The event says why; the peer is told the same; nothing more comes to QEMU; the exit status is 1. */
@@ -659,7 +731,7 @@ test_attack(gconstpointer data)
   Scene s;
   char more;
 
-  open_scene(&s, a->at_source, NULL);
+  open_scene_with(&s, a->at_source, NULL, a->blocks);
   a->attack(&s);
   expect_error(&s, a->at_source ? "source mover: " : "destination mover: ", a->code, a->text);
   expect_end(&s);
@@ -837,6 +909,73 @@ test_statement_that_differs(void)
   close_scene(&s);
 }
 
+/* What QEMU's mirror says first, and a write of one block. */
+static void
+write_block(int client, bool first, uint8_t byte, uint64_t offset)
+{
+  static const uint8_t hello[] = "\0\0\0\3IHAVEOPT\0\0\0\7\0\0\0\0";
+  g_autoptr(GByteArray) request = g_byte_array_new();
+
+  if (first)
+    g_byte_array_append(request, hello, sizeof hello - 1);
+  nc_put_u32(request, 0x25609513);
+  nc_put_u32(request, 1); /* flags, and a write */
+  nc_put_u64(request, 1);
+  nc_put_u64(request, offset);
+  nc_put_u32(request, NC_STREAM_PAGE_BYTES);
+  for (unsigned i = 0; i < NC_STREAM_PAGE_BYTES; i++)
+    nc_put_u8(request, (uint8_t)(byte + i * i));
+  g_assert_true(nc_write_all(client, request->data, request->len, NULL));
+}
+
+/* The next batch of the disk's, whole; *stream: where it ends. */
+static void
+receive_disk_batch(Scene *s, uint64_t seq, GByteArray *payload, uint64_t *stream)
+{
+  NcFrame frame;
+  NcBatchPeek peek;
+
+  g_assert_true(receive_frame(s, NC_FRAME_BATCH, &frame, payload));
+  g_assert_cmpuint(frame.channel, ==, NC_CHANNEL_DISK(0));
+  g_assert_cmpuint(frame.argument, ==, seq);
+  g_assert_true(nc_batch_peek(payload->data, payload->len, &peek) && !peek.has_history);
+  *stream += peek.raw_len;
+}
+
+/* A destination whose copy of a block is not what the source thinks gets it whole, and it is not referred to any more. */
+static void
+test_a_reference_that_is_wrong_comes_whole(void)
+{
+  Scene s;
+  int disk[2];
+  uint64_t stream = 0, again = 0;
+  g_autoptr(GByteArray) first = g_byte_array_new(), reference = g_byte_array_new(), whole = g_byte_array_new(), later = g_byte_array_new();
+
+  open_scene_with(&s, true, NULL, 8);
+  g_assert_cmpint(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, disk), ==, 0);
+  tell(&s, json_pack("{s:s, s:i}", "op", "disk", "index", 0), disk[1]);
+  close(disk[1]);
+  write_block(disk[0], true, 7, 0);
+  receive_disk_batch(&s, 0, first, &stream);
+  g_assert_cmpuint(first->len, >, NC_STREAM_PAGE_BYTES);
+  send_frame(&s, nc_frame_encode_ack(NC_CHANNEL_DISK(0), 0, stream));
+  send_frame(&s, nc_frame_encode_ping(1)); /* its answer comes behind what the ACK has changed */
+  NcFrame pong_frame;
+  g_assert_true(receive_frame(&s, NC_FRAME_PONG, &pong_frame, later));
+  write_block(disk[0], false, 7, 65536);
+  receive_disk_batch(&s, 1, reference, &stream);
+  g_assert_cmpuint(reference->len, <, 300);
+  send_frame(&s, nc_frame_encode_resend(NC_CHANNEL_DISK(0), 1));
+  receive_disk_batch(&s, 1, whole, &again);
+  g_assert_cmpuint(whole->len, >, NC_STREAM_PAGE_BYTES);
+  send_frame(&s, nc_frame_encode_ack(NC_CHANNEL_DISK(0), 1, stream));
+  write_block(disk[0], false, 7, 131072);
+  receive_disk_batch(&s, 2, later, &stream);
+  g_assert_cmpuint(later->len, >, NC_STREAM_PAGE_BYTES);
+  close(disk[0]);
+  close_scene(&s);
+}
+
 int
 main(int argc, char **argv)
 {
@@ -854,5 +993,6 @@ main(int argc, char **argv)
   g_test_add_func("/mover/just-hang-up", test_just_hang_up);
   g_test_add_func("/mover/destination/damage-is-asked-for-again", test_damage_is_asked_for_again);
   g_test_add_func("/mover/source/resend-once", test_resend_once);
+  g_test_add_func("/mover/source/a-reference-that-is-wrong-comes-whole", test_a_reference_that_is_wrong_comes_whole);
   return g_test_run();
 }
