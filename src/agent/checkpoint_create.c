@@ -10,7 +10,7 @@
  * Before QEMU is touched, the journal says what there is to be undone (nc_checkpoint_leave_qemu()), and afterwards that there is
  * nothing any more. The manifest is committed last: before, there is no checkpoint.
  */
-#include "agent/checkpoint_create.h"
+#include "agent/checkpoint_changed.h"
 #include "base/ident.h"
 #include "base/fault.h"
 #include "base/log.h"
@@ -121,6 +121,7 @@ nc_create_freeze_disks(NcCreate *cr, GError **error)
       g_prefix_error(error, "disk %s can't be frozen: ", cr->disks[i].spec->name);
       return false;
     }
+  nc_create_turn_bitmaps(cr); /* the guest stands still: it is the same instant */
   return true;
 }
 
@@ -200,7 +201,7 @@ nc_create_read_disk(NcCreate *cr, unsigned index, GError **error)
   g_autofree char *name = g_strdup_printf("%u", index);
   g_autoptr(NcNbd) nbd = nc_nbd_connect(cr->nbd_path, name, NC_NBD_MS, error);
 
-  if (!nbd || !nc_capture_disk(&cr->capture, index, nbd, error)) {
+  if (!nbd || !nc_create_capture_disk(cr, index, nbd, error)) {
     g_prefix_error(error, "disk %s as it was can't be read (is %s full, where QEMU keeps what the guest overwrites?): ",
                    cr->disks[index].spec->name, cr->cp->owner->deps.config->store_dir);
     return false;
@@ -257,7 +258,10 @@ nc_create_leave_qemu(NcCreate *cr, GError **error)
 static bool
 nc_create_run(NcCreate *cr, GError **error)
 {
-  return nc_create_open_store(cr, error) && nc_create_start_worker(cr, error) && nc_create_record_work(cr, error) &&
+  if (!nc_create_open_store(cr, error))
+    return false;
+  nc_create_choose_earlier(cr);
+  return nc_create_start_worker(cr, error) && nc_create_record_work(cr, error) &&
          nc_create_choose_mode(cr, error) && (!cr->background || nc_create_prepare_disks(cr, error)) &&
          nc_create_give_ends(cr, error) && nc_create_take_instant(cr, error) && nc_create_read_memory(cr, error) &&
          nc_create_read_disks(cr, error);
@@ -289,6 +293,7 @@ nc_create_free(NcCreate *cr)
     unlink(cr->nbd_path);
   nc_puts_free(cr->puts);
   nc_layout_builder_free(cr->layout);
+  nc_image_free(cr->earlier);
   nc_manifest_writer_free(cr->manifest);
   nc_page_store_writer_free(cr->writer);
   nc_captured_stream_clear(&cr->stream);
@@ -339,6 +344,7 @@ nc_create_thread(gpointer data)
     ok = false;
   }
   ok = ok && nc_create_commit(cr, &error);
+  nc_create_end_bitmaps(cr, ok);
   nc_log(ok ? NC_LOG_NOTICE : NC_LOG_ERR, "agent", "machine %s: checkpoint %s %s", cr->cp->vm, cr->cp->id,
          ok ? "is ready" : error->message);
   if (!ok)

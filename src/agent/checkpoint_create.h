@@ -4,6 +4,7 @@
 
 #include "agent/checkpoint.h"
 #include "checkpoint/capture.h"
+#include "checkpoint/image.h"
 #include "qemu/machine_spec.h"
 
 typedef enum { NC_MODE_AUTO, NC_MODE_BACKGROUND, NC_MODE_STOP, NC_MODE_COUNT } NcCheckpointMode;
@@ -13,6 +14,8 @@ typedef struct {
   char *device, *node;
   int fd; /* where QEMU keeps what the guest overwrites; -1 */
   uint64_t bytes;
+  int earlier_index;   /* of the same disk in NcCreate.earlier */
+  uint64_t read_bytes; /* what had to be looked at */
   NcPutsTotals totals;
 } NcCreateDisk;
 
@@ -39,6 +42,8 @@ typedef struct {
   NcManifestWriter *manifest;
   NcPuts *puts;
   NcLayoutBuilder *layout;
+  bool bitmaps_turned; /* in QEMU they are not what they were before */
+  NcImage *earlier; /* of which the disks differ by what a bitmap in QEMU says; NULL: they are read whole */
   NcCapture capture;
   NcCapturedStream stream;
   NcPutsTotals memory;

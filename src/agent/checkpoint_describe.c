@@ -27,10 +27,11 @@ nc_create_describe_disks(NcCreate *cr)
   json_t *list = json_array();
   for (unsigned i = 0; i < cr->n_disks; i++) {
     const NcCreateDisk *d = &cr->disks[i];
-    json_array_append_new(list, json_pack("{s:s, s:s, s:s, s:I, s:I, s:I, s:I}", "name", d->spec->name, "path", d->spec->path,
+    json_array_append_new(list, json_pack("{s:s, s:s, s:s, s:I, s:I, s:I, s:I, s:I}", "name", d->spec->name, "path", d->spec->path,
                                           "format", d->spec->format, "bytes", (json_int_t)d->bytes, "data_bytes",
                                           (json_int_t)d->totals.bytes, "new_bytes", (json_int_t)d->totals.new_bytes,
-                                          "block_bytes", (json_int_t)nc_capture_disk_block_bytes(d->bytes)));
+                                          "block_bytes", (json_int_t)nc_capture_disk_block_bytes(d->bytes), "read_bytes",
+                                          (json_int_t)d->read_bytes));
   }
   return list;
 }

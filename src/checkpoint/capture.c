@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "checkpoint/capture.h"
+#include "checkpoint/capture_blocks.h"
 #include "checkpoint/image.h"
 
 #include <string.h>
@@ -169,8 +170,7 @@ nc_is_zero(const uint8_t *data, size_t length)
   return data[0] == 0 && memcmp(data, data + 1, length - 1) == 0;
 }
 
-/* ${length} bytes of ${disk} at ${offset}, which is at the beginning of a block. */
-static bool
+bool
 nc_capture_disk_data(const NcCapture *capture, unsigned disk, uint64_t offset, const uint8_t *data, uint32_t length,
                      uint32_t block_bytes, GError **error)
 {

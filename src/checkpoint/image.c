@@ -147,6 +147,12 @@ nc_image_meta(const NcImage *image)
   return image->meta;
 }
 
+const char *
+nc_image_name(const NcImage *image)
+{
+  return nc_manifest_info(image->manifest)->name;
+}
+
 /* --- walking --- */
 
 void
@@ -162,7 +168,7 @@ nc_image_next_step(NcImage *image, NcStep *ret, GError **error)
   return nc_layout_next(&image->steps, ret, error);
 }
 
-static bool
+bool
 nc_image_next_entry(NcImage *image, NcManifestEntry *ret, GError **error)
 {
   switch (nc_manifest_next(image->manifest, ret, error)) {

@@ -24,6 +24,7 @@ NcImage *nc_image_open(NcPageStore *store, const char *name, GError **error);
 void nc_image_free(NcImage *image); /* NULL is fine */
 G_DEFINE_AUTOPTR_CLEANUP_FUNC(NcImage, nc_image_free)
 json_t *nc_image_meta(const NcImage *image); /* borrowed */
+const char *nc_image_name(const NcImage *image); /* borrowed */
 
 /* --- walking: one walk at a time --- */
 
@@ -33,6 +34,8 @@ void nc_image_rewind(NcImage *image);
 NcLayoutOutcome nc_image_next_step(NcImage *image, NcStep *ret, GError **error);
 /* The next block, verified, to ${data} with room for NC_PAGE_STORE_BLOCK_MAX. */
 bool nc_image_next_block(NcImage *image, void *data, uint32_t *ret_length, GError **error);
+/* The same without reading it: what the manifest says. */
+bool nc_image_next_entry(NcImage *image, NcManifestEntry *ret, GError **error);
 bool nc_image_skip_blocks(NcImage *image, uint64_t count, GError **error);
 
 /* --- checking --- */

@@ -10,12 +10,14 @@
 #define NC_PUTS_NICE 5 /* a third of the time that a guest's processor gets on the same core */
 #define NC_BATCH_BYTES (512u << 10)
 #define NC_BATCH_BLOCKS 128u
+#define NC_BATCH_ENTRIES 4096u
 
 typedef struct {
   uint8_t *data; /* NC_BATCH_BYTES, more if one block needs it */
   uint32_t filled;
-  NcPageBlock blocks[NC_BATCH_BLOCKS];
+  NcPageBlock blocks[NC_BATCH_BLOCKS]; /* to be put */
   unsigned count;
+  GArray *entries; /* NcManifestEntry, what goes into the manifest; a length of 0: the next of blocks. NULL: just these */
   bool done; /* lock: the thread has finished with it */
 } NcBatch;
 
@@ -38,6 +40,7 @@ nc_batch_free(NcBatch *batch)
   if (!batch)
     return;
   g_free(batch->data);
+  g_clear_pointer(&batch->entries, g_array_unref);
   g_free(batch);
 }
 
@@ -53,7 +56,7 @@ nc_puts_work(gpointer data, gpointer user_data)
   g_mutex_lock(&puts->lock);
   bool skip = puts->error != NULL;
   g_mutex_unlock(&puts->lock);
-  if (!skip)
+  if (!skip && batch->count)
     nc_page_store_put(puts->writer, batch->blocks, batch->count, NC_PUT_COMPUTE, &error);
   g_autoptr(GMutexLocker) guard = g_mutex_locker_new(&puts->lock);
   if (error && !puts->error)
@@ -92,16 +95,29 @@ nc_puts_free(NcPuts *puts)
 }
 
 static bool
+nc_puts_list_one(NcPuts *puts, const uint8_t *hash, uint32_t length, bool is_new, GError **error)
+{
+  if (!nc_manifest_add(puts->manifest, hash, length, error))
+    return false;
+  puts->totals.blocks++;
+  puts->totals.bytes += length;
+  puts->totals.new_blocks += is_new;
+  puts->totals.new_bytes += is_new ? length : 0;
+  return true;
+}
+
+static bool
 nc_puts_list(NcPuts *puts, const NcBatch *batch, GError **error)
 {
-  for (unsigned i = 0; i < batch->count; i++) {
-    const NcPageBlock *block = &batch->blocks[i];
-    if (!nc_manifest_add(puts->manifest, block->hash, block->length, error))
+  guint all = batch->entries ? batch->entries->len : batch->count;
+  unsigned put = 0;
+
+  for (guint i = 0; i < all; i++) {
+    const NcManifestEntry *known = batch->entries ? &g_array_index(batch->entries, NcManifestEntry, i) : NULL;
+    const NcPageBlock *block = known && known->length ? NULL : &batch->blocks[put++];
+    if (!(block ? nc_puts_list_one(puts, block->hash, block->length, block->is_new, error)
+                : nc_puts_list_one(puts, known->hash, known->length, false, error)))
       return false;
-    puts->totals.blocks++;
-    puts->totals.bytes += block->length;
-    puts->totals.new_blocks += block->is_new;
-    puts->totals.new_bytes += block->is_new ? block->length : 0;
   }
   return true;
 }
@@ -142,12 +158,15 @@ nc_puts_submit(NcPuts *puts)
   g_thread_pool_push(puts->pool, batch, NULL);
 }
 
-bool
-nc_puts_add(NcPuts *puts, const void *data, uint32_t length, GError **error)
+/* Makes room for one more, of so many bytes of data. */
+static bool
+nc_puts_make_room(NcPuts *puts, uint32_t length, GError **error)
 {
-  if (length == 0 || length > NC_PAGE_STORE_BLOCK_MAX)
-    return nc_fail(error, NC_ERROR_INVALID, "a block of %u bytes can't be stored", length);
-  if (puts->open && (puts->open->count == NC_BATCH_BLOCKS || length > NC_BATCH_BYTES - puts->open->filled)) {
+  NcBatch *open = puts->open;
+  bool full = open && (open->count == NC_BATCH_BLOCKS || length > NC_BATCH_BYTES - open->filled ||
+                       (open->entries && open->entries->len >= NC_BATCH_ENTRIES));
+
+  if (full) {
     nc_puts_submit(puts);
     if (!nc_puts_settle(puts, puts->most_waiting, error))
       return false;
@@ -156,10 +175,44 @@ nc_puts_add(NcPuts *puts, const void *data, uint32_t length, GError **error)
     puts->open = g_new0(NcBatch, 1);
     puts->open->data = g_malloc(NC_BATCH_BYTES);
   }
+  return true;
+}
+
+bool
+nc_puts_add_known(NcPuts *puts, const uint8_t hash[NC_SHA256_BYTES], uint32_t length, GError **error)
+{
+  NcManifestEntry entry = { .length = length }, put = { .length = 0 };
+
+  if (length == 0 || length > NC_PAGE_STORE_BLOCK_MAX)
+    return nc_fail(error, NC_ERROR_INVALID, "a block of %u bytes can't be stored", length);
+  if (!nc_puts_make_room(puts, 0, error))
+    return false;
+  NcBatch *batch = puts->open;
+  if (!batch->entries) {
+    batch->entries = g_array_new(FALSE, FALSE, sizeof(NcManifestEntry));
+    for (unsigned i = 0; i < batch->count; i++)
+      g_array_append_val(batch->entries, put);
+  }
+  memcpy(entry.hash, hash, sizeof entry.hash);
+  g_array_append_val(batch->entries, entry);
+  return true;
+}
+
+bool
+nc_puts_add(NcPuts *puts, const void *data, uint32_t length, GError **error)
+{
+  if (length == 0 || length > NC_PAGE_STORE_BLOCK_MAX)
+    return nc_fail(error, NC_ERROR_INVALID, "a block of %u bytes can't be stored", length);
+  if (!nc_puts_make_room(puts, length, error))
+    return false;
   NcBatch *batch = puts->open;
   memcpy(batch->data + batch->filled, data, length);
   batch->blocks[batch->count++] = (NcPageBlock){ .data = batch->data + batch->filled, .length = length };
   batch->filled += length;
+  if (batch->entries) {
+    const NcManifestEntry put = { .length = 0 };
+    g_array_append_val(batch->entries, put);
+  }
   return true;
 }
 

@@ -28,5 +28,7 @@ G_DEFINE_AUTOPTR_CLEANUP_FUNC(NcPuts, nc_puts_free)
 
 /* One thread at a time. ${data} is copied. False: the store's error, also of an earlier block. */
 bool nc_puts_add(NcPuts *puts, const void *data, uint32_t length, GError **error);
+/* A block that is in the store already, and stays there as long as somebody else holds it: only into the manifest. It counts as added. */
+bool nc_puts_add_known(NcPuts *puts, const uint8_t hash[NC_SHA256_BYTES], uint32_t length, GError **error);
 /* Everything that was added is in the store and in the manifest. Totals count from the last call. More may be added. */
 bool nc_puts_finish(NcPuts *puts, NcPutsTotals *ret_totals, GError **error);

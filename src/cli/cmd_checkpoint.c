@@ -108,6 +108,10 @@ nc_checkpoint_print(json_t *cp)
       g_autofree char *clean = nc_text_clean(nc_json_string_or(disk, "name", "?"));
       g_autofree char *name = g_strconcat("disk ", clean, NULL);
       nc_checkpoint_print_part(name, disk);
+      if (json_object_get(disk, "read_bytes")) {
+        g_autofree char *read = nc_checkpoint_size(disk, "read_bytes");
+        nc_print_fact("", "%s of it had to be read", read);
+      }
     }
     nc_print_fact("stored", "the store grew by %s", stored);
   }

@@ -22,6 +22,7 @@ enum { NC_NBD_CMD_READ, NC_NBD_CMD_WRITE, NC_NBD_CMD_DISC, NC_NBD_CMD_FLUSH, NC_
 enum { NC_NBD_CHUNK_NONE, NC_NBD_CHUNK_DATA, NC_NBD_CHUNK_HOLE, NC_NBD_CHUNK_STATUS = 5 };
 #define NC_NBD_CHUNK_ERROR 0x8000u
 #define NC_NBD_STATE_ZERO 2u
+#define NC_NBD_STATE_DIRTY 1u /* of a bitmap */
 /* Of an option's reply or an error's text: far more than any server says. */
 #define NC_NBD_TEXT_MAX 65536u
 /* Replies to one option. */
@@ -34,7 +35,8 @@ struct NcNbd {
   int timeout_ms;
   uint64_t size;
   bool structured;
-  bool extents; /* "base:allocation" was agreed on */
+  const char *context; /* what extents are asked for; only while connecting */
+  bool extents;        /* it was agreed on */
   uint32_t extents_id;
   uint64_t handle; /* of the last request */
   bool broken;     /* the connection is not in step any more */
@@ -46,8 +48,7 @@ typedef struct {
   uint8_t *data;   /* where a read goes; NULL for other requests */
   uint32_t length; /* of the request */
   uint32_t filled; /* of a read: bytes that have come */
-  uint32_t extent_length;
-  bool extent_zero;
+  uint32_t extent_length, extent_flags;
   char *problem; /* the server's words */
 } NcNbdReply;
 
@@ -116,6 +117,8 @@ nc_nbd_take_info(NcNbd *nbd, uint32_t option, uint32_t type, const GByteArray *b
   if (option == NC_NBD_OPT_GO && type == NC_NBD_REP_INFO)
     return nc_reader_u16(&r, &info) && (info != 0 || nc_reader_u64(&r, &nbd->size));
   if (option == NC_NBD_OPT_META && type == NC_NBD_REP_META && nc_reader_u32(&r, &id)) {
+    if (nc_reader_left(&r) != strlen(nbd->context) || memcmp(r.at, nbd->context, strlen(nbd->context)) != 0)
+      return false;
     nbd->extents = true;
     nbd->extents_id = id;
     return true;
@@ -166,7 +169,7 @@ nc_nbd_ask_extents(NcNbd *nbd, const char *name, GError **error)
     return true;
   nc_nbd_put_text(question, name);
   nc_put_u32(question, 1);
-  nc_nbd_put_text(question, "base:allocation");
+  nc_nbd_put_text(question, nbd->context);
   if (!nc_nbd_negotiate(nbd, NC_NBD_OPT_META, question, &agreed, NULL, error))
     return false;
   nbd->extents = nbd->extents && agreed;
@@ -196,8 +199,8 @@ nc_nbd_handshake(NcNbd *nbd, const char *name, GError **error)
   return agreed || nc_fail(error, NC_ERROR_NOT_FOUND, "the NBD server does not give export %s: %s", name, why);
 }
 
-NcNbd *
-nc_nbd_connect(const char *socket_path, const char *export_name, int timeout_ms, GError **error)
+static NcNbd *
+nc_nbd_connect_context(const char *socket_path, const char *export_name, const char *context, int timeout_ms, GError **error)
 {
   int fd = nc_unix_connect(socket_path, error);
   if (fd < 0)
@@ -205,10 +208,31 @@ nc_nbd_connect(const char *socket_path, const char *export_name, int timeout_ms,
   g_autoptr(NcNbd) nbd = g_new0(NcNbd, 1);
   nbd->fd = fd;
   nbd->timeout_ms = timeout_ms;
+  nbd->context = context;
   nbd->broken = true; /* no goodbye before there was a greeting */
   if (!nc_nbd_handshake(nbd, export_name, error))
     return NULL;
   nbd->broken = false;
+  nbd->context = NULL;
+  return g_steal_pointer(&nbd);
+}
+
+NcNbd *
+nc_nbd_connect(const char *socket_path, const char *export_name, int timeout_ms, GError **error)
+{
+  return nc_nbd_connect_context(socket_path, export_name, "base:allocation", timeout_ms, error);
+}
+
+NcNbd *
+nc_nbd_connect_bitmap(const char *socket_path, const char *export_name, const char *bitmap, int timeout_ms, GError **error)
+{
+  g_autofree char *context = g_strconcat("qemu:dirty-bitmap:", bitmap, NULL);
+  g_autoptr(NcNbd) nbd = nc_nbd_connect_context(socket_path, export_name, context, timeout_ms, error);
+
+  if (nbd && !nbd->extents) {
+    nc_fail(error, NC_ERROR_UNSUITABLE, "the NBD server does not tell of the bitmap %s", bitmap);
+    return NULL;
+  }
   return g_steal_pointer(&nbd);
 }
 
@@ -312,7 +336,7 @@ nc_nbd_status_chunk(NcNbd *nbd, NcNbdReply *reply, uint32_t length, GError **err
   if (nc_be32(body) != nbd->extents_id)
     return true; /* of something we did not ask for */
   reply->extent_length = nc_be32(body + 4);
-  reply->extent_zero = nc_be32(body + 8) & NC_NBD_STATE_ZERO;
+  reply->extent_flags = nc_be32(body + 8);
   return true;
 }
 
@@ -436,24 +460,41 @@ nc_nbd_flush(NcNbd *nbd, GError **error)
   return nc_nbd_ask(nbd, 0, NC_NBD_CMD_FLUSH, 0, 0, error) && nc_nbd_finish(nbd, &reply, "flush", error);
 }
 
+/* The first extent from ${offset} on: reply->extent_length is 0 if nothing was said of it. */
+static bool
+nc_nbd_look(NcNbd *nbd, uint64_t offset, uint32_t limit, NcNbdReply *reply, GError **error)
+{
+  const uint16_t one = 1 << 3; /* NBD_CMD_FLAG_REQ_ONE */
+
+  *reply = (NcNbdReply){ .offset = offset };
+  if (!nc_nbd_is_inside(nbd, offset, MIN(limit, NC_NBD_REQUEST_MAX), error))
+    return false;
+  return !nbd->extents || (nc_nbd_ask(nbd, one, NC_NBD_CMD_BLOCK_STATUS, offset, limit, error) && nc_nbd_finish(nbd, reply, "look", error));
+}
+
 bool
 nc_nbd_extent(NcNbd *nbd, uint64_t offset, uint32_t limit, uint32_t *ret_length, bool *ret_zero, GError **error)
 {
-  const uint16_t one = 1 << 3; /* NBD_CMD_FLAG_REQ_ONE */
-  NcNbdReply reply = { .offset = offset };
+  NcNbdReply reply;
 
-  if (!nc_nbd_is_inside(nbd, offset, MIN(limit, NC_NBD_REQUEST_MAX), error))
+  if (!nc_nbd_look(nbd, offset, limit, &reply, error))
     return false;
-  *ret_length = limit;
-  *ret_zero = false;
-  if (!nbd->extents)
-    return true;
-  if (!nc_nbd_ask(nbd, one, NC_NBD_CMD_BLOCK_STATUS, offset, limit, error) || !nc_nbd_finish(nbd, &reply, "look", error))
+  *ret_length = reply.extent_length ? MIN(limit, reply.extent_length) : limit;
+  *ret_zero = reply.extent_length && reply.extent_flags & NC_NBD_STATE_ZERO;
+  return true;
+}
+
+bool
+nc_nbd_is_dirty(NcNbd *nbd, uint64_t offset, uint32_t limit, uint32_t *ret_length, bool *ret_dirty, GError **error)
+{
+  NcNbdReply reply;
+
+  if (!nc_nbd_look(nbd, offset, limit, &reply, error))
     return false;
   if (reply.extent_length == 0)
-    return true;
+    return nc_nbd_nonsense(nbd, "nothing of a bitmap that it has", error);
   *ret_length = MIN(limit, reply.extent_length);
-  *ret_zero = reply.extent_zero;
+  *ret_dirty = reply.extent_flags & NC_NBD_STATE_DIRTY;
   return true;
 }
 

@@ -19,6 +19,10 @@ typedef struct NcNbd NcNbd;
 
 /* ${timeout_ms} is for the handshake, and later for each answer. NULL on error. */
 NcNbd *nc_nbd_connect(const char *socket_path, const char *export_name, int timeout_ms, GError **error);
+/*
+ * For nc_nbd_is_dirty() only: with QEMU's dirty bitmap ${bitmap}, which the export must have (NC_ERROR_UNSUITABLE). NULL on error.
+ */
+NcNbd *nc_nbd_connect_bitmap(const char *socket_path, const char *export_name, const char *bitmap, int timeout_ms, GError **error);
 /* Says goodbye; what was written is durable only after nc_nbd_flush(). NULL is fine. */
 void nc_nbd_free(NcNbd *nbd);
 G_DEFINE_AUTOPTR_CLEANUP_FUNC(NcNbd, nc_nbd_free)
@@ -34,6 +38,11 @@ bool nc_nbd_flush(NcNbd *nbd, GError **error);
  * anything. Where the server does not tell, all of them may be. *ret_length is at least 1 and at most ${limit}.
  */
 bool nc_nbd_extent(NcNbd *nbd, uint64_t offset, uint32_t limit, uint32_t *ret_length, bool *ret_zero, GError **error);
+
+/*
+ * As nc_nbd_extent(): *ret_dirty, the bitmap has them all; else it has none of them. Where the server does not tell of any, it is an error.
+ */
+bool nc_nbd_is_dirty(NcNbd *nbd, uint64_t offset, uint32_t limit, uint32_t *ret_length, bool *ret_dirty, GError **error);
 
 /* Any thread: what waits, and all that follows, fails. */
 void nc_nbd_break(NcNbd *nbd);

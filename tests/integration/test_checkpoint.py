@@ -261,6 +261,107 @@ def test_a_missing_backing_file_is_not_needed(cluster):
     forget(node, vm)
 
 
+def restored_sha256(node, id, vm):
+    """Of the disk of ${vm}, which the checkpoint becomes for a moment."""
+    activity = restore(node, id, **{"as": vm, "paused": True})
+    assert activity["state"] == "done", activity
+    path = node.call("machine.get", name=vm)["spec"]["disks"][0]["path"]
+    digest = disk_sha256(path)
+    forget(node, vm)
+    os.unlink(path)
+    return digest
+
+
+def bitmap(node, vm, what, id):
+    qmp = observer_of(node, vm)
+    try:
+        qmp.command(f"block-dirty-bitmap-{what}", node="d-root", name=f"nc-cp-since-{id}")
+    finally:
+        qmp.close()
+
+
+def test_of_disks_only_what_has_changed_is_read(cluster):
+    node, vm = cluster.a, "changed"
+    disk = boot(cluster, vm)
+    guest_write(node, vm, 0x5a, 1, 3)
+    guest_write(node, vm, 0x77, 40, 2)
+    first = create(node, vm)
+    assert first["disks"][0]["read_bytes"] == DISK_MIB * MIB
+    guest_write(node, vm, 0x91, 2, 1)   # over what was there
+    guest_write(node, vm, 0x92, 50, 1)  # where nothing was
+    guest_write(node, vm, 0, 40, 1)     # and nothing any more
+    as_of_second = disk_sha256(disk)
+    second = create(node, vm)
+    assert second["disks"][0]["read_bytes"] == 3 * MIB
+    assert second["disks"][0]["data_bytes"] == 5 * MIB and second["disks"][0]["new_bytes"] == 2 * 4096
+    guest_write(node, vm, 0x93, 63, 1)  # the last of it
+    as_of_third = disk_sha256(disk)
+    third = create(node, vm, mode="stop")
+    assert third["mode"] == "stop" and third["disks"][0]["read_bytes"] == 1 * MIB and nothing_of_ours_is_left(node, vm)
+    fourth = create(node, vm)
+    assert fourth["disks"][0]["read_bytes"] == 0 and fourth["disks"][0]["data_bytes"] == 6 * MIB
+
+    # Each stands for itself.
+    for cp in (first, third):
+        node.call("checkpoint.delete", id=cp["id"])
+    node.cli("store", "gc")
+    for cp, expected in ((second, as_of_second), (fourth, as_of_third)):
+        assert node.cli("checkpoint", "verify", cp["id"]).returncode == 0
+        assert restored_sha256(node, cp["id"], "changed2") == expected
+    guest_is_well(node, vm)
+    forget(node, vm)
+
+
+def test_what_was_written_while_no_bitmap_recorded_is_captured(cluster):
+    """It was stopped by somebody; it is gone; QEMU did not run; a checkpoint was cancelled; novacrond died: all of it is read."""
+    node, vm = cluster.a, "gaps"
+    disk = boot(cluster, vm)
+    guest_write(node, vm, 0x10, 0, 2)
+    last = create(node, vm)
+    pattern = iter(range(0x20, 0x80))
+
+    def captured(whole=True):
+        as_of_now = disk_sha256(disk)
+        cp = create(node, vm)
+        assert (cp["disks"][0]["read_bytes"] == DISK_MIB * MIB) == whole, cp["disks"]
+        assert restored_sha256(node, cp["id"], "gaps2") == as_of_now
+        return cp
+
+    for what in ("disable", "remove"):
+        bitmap(node, vm, what, last["id"])
+        guest_write(node, vm, next(pattern), 1, 1)
+        last = captured()
+    node.call("machine.stop", name=vm, force=True)
+    subprocess.run(["qemu-io", "-f", "qcow2", "-c", f"write -P {next(pattern)} 1M 1M", disk], check=True, stdout=subprocess.DEVNULL)
+    node.call("machine.start", name=vm)
+    last = captured()
+    node.call("checkpoint.delete", id=last["id"])  # what its bitmap is to be added to
+    guest_write(node, vm, next(pattern), 1, 1)
+    last = captured()
+
+    node.stop()
+    node.start(fault="checkpoint-reading:sleep=1500")
+    begun = node.call("checkpoint.create", name=vm)
+    time.sleep(0.5)
+    guest_write(node, vm, next(pattern), 1, 1)
+    node.call("checkpoint.delete", id=begun["id"])
+    assert settle(node, begun["id"])["state"] == "cancelled"
+    last = captured()
+
+    for point in ("checkpoint-stopped", "checkpoint-commit"):
+        guest_write(node, vm, next(pattern), 1, 1)
+        node.stop()
+        node.start(fault=f"{point}:kill")
+        node.call("checkpoint.create", name=vm)
+        node.wait_dead()
+        guest_write(node, vm, next(pattern), 2, 1)
+        node.start()
+        last = captured(whole=point == "checkpoint-commit")
+    guest_write(node, vm, next(pattern), 1, 1)
+    captured(whole=False)
+    forget(node, vm)
+
+
 def test_by_the_clock_the_last_ones_are_kept(cluster):
     node, vm = cluster.a, "clock"
     boot(cluster, vm, disk=None)
@@ -366,7 +467,7 @@ def test_a_damaged_checkpoint_names_what_is_lost_and_is_not_restored(cluster):
         assert "is whole" in node.cli("store", "verify").stdout
         assert "READ-ONLY" in node.cli("store", "status").stdout
         out = node.cli("store", "gc", check=False)
-        assert out.returncode == 3 and "read-only" in out.stderr, out.stderr
+        assert out.returncode == 3 and "for reading only" in out.stderr, out.stderr
         failed = settle(node, node.call("checkpoint.create", name=vm)["id"])
         assert failed["state"] == "failed" and failed["error"]["code"] == "forbidden", failed
         assert refused(node, "checkpoint.delete", id=cp["id"]).code == "forbidden"

@@ -5,6 +5,7 @@
 #include "qemu/nbd.h"
 
 #include <glib/gstdio.h>
+#include <string.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
@@ -44,7 +45,7 @@ option_reply(GByteArray *s, uint32_t option, uint32_t type, const GByteArray *bo
 
 /* A proper handshake, with structured replies and extents, or without. */
 static GByteArray *
-handshake(bool structured)
+handshake_of(bool structured, const char *name)
 {
   GByteArray *s = g_byte_array_new();
   g_autoptr(GByteArray) info = g_byte_array_new(), context = g_byte_array_new();
@@ -54,7 +55,7 @@ handshake(bool structured)
   nc_put_u16(s, 3);
   option_reply(s, 8, structured ? 1 : 0x80000001u, NULL);
   nc_put_u32(context, 77);
-  g_byte_array_append(context, (const guint8 *)"base:allocation", 15);
+  g_byte_array_append(context, (const guint8 *)name, (guint)strlen(name));
   if (structured) {
     option_reply(s, 10, 4, context);
     option_reply(s, 10, 1, NULL);
@@ -65,6 +66,12 @@ handshake(bool structured)
   option_reply(s, 7, 3, info);
   option_reply(s, 7, 1, NULL);
   return s;
+}
+
+static GByteArray *
+handshake(bool structured)
+{
+  return handshake_of(structured, "base:allocation");
 }
 
 static void
@@ -92,9 +99,9 @@ fill(GByteArray *s, uint8_t byte, unsigned count)
     nc_put_u8(s, byte);
 }
 
-/* Connects to a server that says ${says}; NULL with ${error}. */
+/* Connects to a server that says ${says}, for ${bitmap} if that is one; NULL with ${error}. */
 static NcNbd *
-connect_to(const GByteArray *says, GThread **ret_thread, GError **error)
+connect_for(const GByteArray *says, const char *bitmap, GThread **ret_thread, GError **error)
 {
   static Server server; /* one at a time */
   g_autofree char *directory = g_dir_make_tmp("nc-nbd-XXXXXX", NULL);
@@ -103,13 +110,19 @@ connect_to(const GByteArray *says, GThread **ret_thread, GError **error)
   server = (Server){ nc_unix_listen(path, 0600, NULL), says };
   g_assert_cmpint(server.listener, >=, 0);
   *ret_thread = g_thread_new("server", serve, &server);
-  NcNbd *nbd = nc_nbd_connect(path, "disk", 5000, error);
+  NcNbd *nbd = bitmap ? nc_nbd_connect_bitmap(path, "disk", bitmap, 5000, error) : nc_nbd_connect(path, "disk", 5000, error);
   if (nbd)
     g_assert_cmpuint(nc_nbd_size(nbd), ==, SIZE);
   close(server.listener);
   g_unlink(path);
   g_rmdir(directory);
   return nbd;
+}
+
+static NcNbd *
+connect_to(const GByteArray *says, GThread **ret_thread, GError **error)
+{
+  return connect_for(says, NULL, ret_thread, error);
 }
 
 /* Reads 1024 bytes at 4096 from a server that answers with ${says} (taken): 0 if that went well, else the error's code + 1. */
@@ -258,6 +271,46 @@ test_extent(void)
   g_thread_join(thread);
 }
 
+/* Of a bitmap nothing may be guessed: what is not said is an error. */
+static void
+test_bitmap(void)
+{
+  g_autoptr(GByteArray) s = handshake_of(true, "qemu:dirty-bitmap:b");
+  g_autoptr(GByteArray) other = handshake_of(true, "qemu:dirty-bitmap:c"), none = handshake(false);
+  g_autoptr(GError) error = NULL;
+  GThread *thread;
+  uint32_t length = 0;
+  bool dirty = false;
+  static const uint32_t flags[] = { 1, 0, 0 }, lengths[] = { 8192, 4096, 0 };
+
+  for (unsigned i = 0; i < 3; i++) {
+    chunk(s, true, 5, i + 1, 4 + 8);
+    nc_put_u32(s, 77);
+    nc_put_u32(s, lengths[i]);
+    nc_put_u32(s, flags[i]);
+  }
+  NcNbd *nbd = connect_for(s, "b", &thread, &error);
+  g_assert_no_error(error);
+  g_assert_true(nc_nbd_is_dirty(nbd, 0, SIZE, &length, &dirty, &error));
+  g_assert_true(dirty);
+  g_assert_cmpuint(length, ==, 8192);
+  g_assert_true(nc_nbd_is_dirty(nbd, 8192, SIZE - 8192, &length, &dirty, &error));
+  g_assert_false(dirty);
+  g_assert_cmpuint(length, ==, 4096);
+  g_assert_false(nc_nbd_is_dirty(nbd, 12288, SIZE - 12288, &length, &dirty, &error));
+  g_assert_error(error, NC_ERROR, NC_ERROR_PROTOCOL);
+  g_clear_error(&error);
+  nc_nbd_free(nbd);
+  g_thread_join(thread);
+  g_assert_null(connect_for(other, "b", &thread, &error)); /* another bitmap than was asked for */
+  g_assert_error(error, NC_ERROR, NC_ERROR_PROTOCOL);
+  g_clear_error(&error);
+  g_thread_join(thread);
+  g_assert_null(connect_for(none, "b", &thread, &error)); /* a server that knows no bitmaps */
+  g_assert_error(error, NC_ERROR, NC_ERROR_UNSUITABLE);
+  g_thread_join(thread);
+}
+
 static void
 test_no_handshake(void)
 {
@@ -286,6 +339,7 @@ main(int argc, char **argv)
   g_test_add_func("/qemu/nbd/nonsense", test_nonsense);
   g_test_add_func("/qemu/nbd/tricks", test_tricks);
   g_test_add_func("/qemu/nbd/extent", test_extent);
+  g_test_add_func("/qemu/nbd/bitmap", test_bitmap);
   g_test_add_func("/qemu/nbd/no_handshake", test_no_handshake);
   return g_test_run();
 }
