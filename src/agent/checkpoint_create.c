@@ -93,6 +93,37 @@ nc_create_list_disks(NcCreate *cr, GError **error)
   return true;
 }
 
+/* The id of the newest checkpoint of ${vm} that is ready; NULL: there is none. Caller frees. */
+static char *
+nc_checkpoints_last_of(NcCheckpoints *c, const char *vm)
+{
+  g_autoptr(GMutexLocker) guard = g_mutex_locker_new(&c->lock);
+  GHashTableIter iter;
+  gpointer value;
+  const NcCheckpoint *last = NULL;
+
+  g_hash_table_iter_init(&iter, c->table);
+  while (g_hash_table_iter_next(&iter, NULL, &value)) {
+    const NcCheckpoint *cp = value;
+    bool fits = cp->state == NC_CHECKPOINT_READY && g_str_equal(cp->vm, vm);
+    if (fits && (!last || strcmp(cp->id, last->id) > 0)) /* ids sort by time */
+      last = cp;
+  }
+  return last ? g_strdup(last->id) : NULL;
+}
+
+/* What the machine's last checkpoint says already need not be said again. */
+static void
+nc_create_choose_base(NcCreate *cr)
+{
+  g_autofree char *last = nc_checkpoints_last_of(cr->cp->owner, cr->cp->vm);
+  g_autoptr(GError) error = NULL;
+
+  if (last && !nc_manifest_set_base(cr->manifest, last, &error))
+    nc_log(NC_LOG_WARNING, "agent", "machine %s: its new checkpoint shares less with checkpoint %s than it could: %s", cr->cp->vm,
+           last, error->message);
+}
+
 static bool
 nc_create_open_store(NcCreate *cr, GError **error)
 {
@@ -104,6 +135,7 @@ nc_create_open_store(NcCreate *cr, GError **error)
   if (!(cr->writer = nc_page_store_writer_new(store, error)) ||
       !(cr->manifest = nc_manifest_begin(cr->writer, cr->cp->id, error)))
     return false;
+  nc_create_choose_base(cr);
   cr->puts = nc_puts_new(cr->writer, cr->manifest);
   cr->layout = nc_layout_builder_new();
   cr->capture =
@@ -131,6 +163,8 @@ nc_create_take_instant(NcCreate *cr, GError **error)
 {
   bool ours = cr->was_running && (cr->n_disks || !cr->background);
 
+  if (ours && cr->background)
+    nc_create_touch_memory(cr);
   nc_create_write_back(cr);
   if (ours && !nc_qmp_do(cr->qmp, "stop", NULL, error))
     return false;
@@ -225,9 +259,11 @@ nc_create_read_disks(NcCreate *cr, GError **error)
 static bool
 nc_create_commit(NcCreate *cr, GError **error)
 {
-  nc_autojson json_t *meta = nc_create_describe(cr);
   NcManifestInfo info = { 0 };
 
+  if (!nc_capture_finish(&cr->capture, cr->manifest, &cr->manifest_bytes, error))
+    return false;
+  nc_autojson json_t *meta = nc_create_describe(cr);
   nc_fault_point("checkpoint-commit");
   if (!nc_capture_commit(&cr->capture, cr->manifest, meta, error))
     return false;

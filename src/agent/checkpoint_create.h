@@ -47,7 +47,8 @@ typedef struct {
   NcCapture capture;
   NcCapturedStream stream;
   NcPutsTotals memory;
-  uint64_t used_before;
+  uint64_t used_before;    /* by the store, when it began */
+  uint64_t manifest_bytes; /* of the manifest's file, when all else was in the store */
   int64_t started_us;         /* wall clock */
   GMutex event_lock;          /* protects these */
   int64_t stop_us, resume_us; /* QEMU's clock; 0: not yet */
@@ -73,9 +74,11 @@ bool nc_create_start_worker(NcCreate *cr, GError **error);
 bool nc_create_record_work(NcCreate *cr, GError **error);
 /* Sets QEMU's migration up: in the background, if that can be and is wanted. */
 bool nc_create_choose_mode(NcCreate *cr, GError **error);
-/* Gives QEMU a file for each disk, for what the guest overwrites. */
+/* Gives QEMU a file for each disk, for what the guest overwrites, and a filter, not yet in use. */
 bool nc_create_prepare_disks(NcCreate *cr, GError **error);
 /* QEMU gets both ends of the socket: its own, and a duplicate of ours. */
 bool nc_create_give_ends(NcCreate *cr, GError **error);
+/* Has the kernel give QEMU all of its guest's memory, as QEMU does before it protects it: while the guest still runs. */
+void nc_create_touch_memory(NcCreate *cr);
 /* When QEMU stops it flushes its images: what the host has of them is written before, not while the guest stands still. */
 void nc_create_write_back(NcCreate *cr);

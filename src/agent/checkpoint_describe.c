@@ -48,12 +48,13 @@ nc_create_describe_sizes(NcCreate *cr, json_t *meta)
     fresh += cr->disks[i].totals.new_bytes;
   }
   nc_page_store_stats(cr->cp->owner->deps.store, &stats);
+  uint64_t before = cr->used_before + cr->manifest_bytes;
   json_object_set_new(meta, "bytes", json_integer((json_int_t)bytes));
   json_object_set_new(meta, "data_bytes", json_integer((json_int_t)data));
   json_object_set_new(meta, "new_bytes", json_integer((json_int_t)fresh));
-  /* Of the store's files, the manifest's own is added when it is shown. Others that put meanwhile are counted, too. */
-  json_object_set_new(meta, "stored_bytes",
-                      json_integer(stats.used_bytes > cr->used_before ? (json_int_t)(stats.used_bytes - cr->used_before) : 0));
+  /* Of the store's packs; the manifest's file is added when it is shown. Others that put meanwhile are counted, too. */
+  json_int_t stored = stats.used_bytes > before ? (json_int_t)(stats.used_bytes - before) : 0;
+  json_object_set_new(meta, "stored_bytes", json_integer(stored));
 }
 
 /* The description; what was known at the beginning is in it already. */

@@ -3,6 +3,8 @@
 #include "agent/checkpoint_create.h"
 #include "base/io.h"
 #include "base/log.h"
+#include "qemu/footprint.h"
+#include "qemu/memory_touch.h"
 #include "qemu/migration_qmp.h"
 
 #include <errno.h>
@@ -54,10 +56,17 @@ nc_create_prepare_disks(NcCreate *cr, GError **error)
   for (unsigned i = 0; i < cr->n_disks; i++) {
     NcCreateDisk *disk = &cr->disks[i];
     if ((disk->fd = nc_create_open_nameless(directory, disk->bytes, error)) < 0 ||
-        !nc_qemu_prepare_freeze(cr->qmp, i, disk->fd, error))
+        !nc_qemu_prepare_freeze(cr->qmp, &cr->freezable[i], i, disk->fd, error))
       return false;
   }
   return true;
+}
+
+void
+nc_create_touch_memory(NcCreate *cr)
+{
+  uint64_t least = nc_footprint_least_bytes(nc_qemu_memory_bytes(cr->qmp));
+  nc_memory_touch(nc_machine_hold_pid(cr->hold), least, &cr->cp->cancelled);
 }
 
 /* When QEMU stops it flushes its images: what the host has of them is written before, and not while the guest stands still. */

@@ -217,10 +217,9 @@ nc_capture_disk(const NcCapture *capture, unsigned disk, NcNbd *from, GError **e
 /* --- the end --- */
 
 bool
-nc_capture_commit(const NcCapture *capture, NcManifestWriter *manifest, json_t *meta, GError **error)
+nc_capture_finish(const NcCapture *capture, NcManifestWriter *manifest, uint64_t *ret_file_bytes, GError **error)
 {
   const GByteArray *layout = nc_layout_builder_bytes(capture->layout);
-  g_autoptr(GByteArray) header = NULL;
   NcPutsTotals totals;
 
   if (layout->len > NC_LAYOUT_BYTES_MAX)
@@ -229,7 +228,12 @@ nc_capture_commit(const NcCapture *capture, NcManifestWriter *manifest, json_t *
   for (guint at = 0; at < layout->len; at += NC_PAGE_STORE_BLOCK_MAX)
     if (!nc_puts_add(capture->puts, layout->data + at, MIN(layout->len - at, NC_PAGE_STORE_BLOCK_MAX), error))
       return false;
-  if (!nc_puts_finish(capture->puts, &totals, error) || !(header = nc_image_header_encode(meta, layout->len, error)))
-    return false;
-  return nc_manifest_commit(manifest, header->data, header->len, error);
+  return nc_puts_finish(capture->puts, &totals, error) && nc_manifest_settle(manifest, ret_file_bytes, error);
+}
+
+bool
+nc_capture_commit(const NcCapture *capture, NcManifestWriter *manifest, json_t *meta, GError **error)
+{
+  g_autoptr(GByteArray) header = nc_image_header_encode(meta, nc_layout_builder_bytes(capture->layout)->len, error);
+  return header && nc_manifest_commit(manifest, header->data, header->len, error);
 }

@@ -39,5 +39,10 @@ uint32_t nc_capture_disk_block_bytes(uint64_t disk_bytes);
 /* Reads what is not zero on disk number ${disk}. */
 bool nc_capture_disk(const NcCapture *capture, unsigned disk, NcNbd *from, GError **error);
 
-/* The rest of the manifest: the layout, and a header with ${meta} (an object; borrowed). Not to be called twice. */
+/*
+ * The last of the manifest's blocks: the layout. Once. Then all of the checkpoint is in the store, but for the manifest's file,
+ * of which *ret_file_bytes are in the store's used_bytes already.
+ */
+bool nc_capture_finish(const NcCapture *capture, NcManifestWriter *manifest, uint64_t *ret_file_bytes, GError **error);
+/* After that: the manifest, with ${meta} (an object; borrowed) in its header. Not to be called twice. */
 bool nc_capture_commit(const NcCapture *capture, NcManifestWriter *manifest, json_t *meta, GError **error);

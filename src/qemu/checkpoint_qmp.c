@@ -67,8 +67,17 @@ nc_qemu_check_disks(NcQmp *qmp, const NcFreezable *disks, size_t count, uint64_t
                  "QEMU has %zu of the machine's %zu disks: the rest could not be part of a checkpoint", found, count);
 }
 
+static bool
+nc_add_filter(NcQmp *qmp, const NcFreezable *disk, unsigned index, GError **error)
+{
+  g_autofree char *old = nc_numbered(NC_NODE_OLD, index), *cow = nc_numbered(NC_NODE_COW, index);
+  json_t *filter = json_pack("{s:s, s:s, s:s, s:s, s:s}", "driver", "copy-before-write", "node-name", cow, "file", disk->node,
+                             "target", old, "on-cbw-error", "break-snapshot");
+  return nc_qmp_do(qmp, "blockdev-add", filter, error);
+}
+
 bool
-nc_qemu_prepare_freeze(NcQmp *qmp, unsigned index, int fd, GError **error)
+nc_qemu_prepare_freeze(NcQmp *qmp, const NcFreezable *disk, unsigned index, int fd, GError **error)
 {
   nc_autojson json_t *set = nc_qmp_call(qmp, "add-fd", json_pack("{s:s}", "opaque", NC_FDSET), fd, NC_QMP_MS, error);
   if (!set)
@@ -77,7 +86,7 @@ nc_qemu_prepare_freeze(NcQmp *qmp, unsigned index, int fd, GError **error)
   g_autofree char *node = nc_numbered(NC_NODE_OLD, index);
   /* No lock: nobody else can open a file without a name. */
   json_t *options = json_pack("{s:s, s:s, s:s, s:s}", "driver", "file", "node-name", node, "filename", file, "locking", "off");
-  return nc_qmp_do(qmp, "blockdev-add", options, error);
+  return nc_qmp_do(qmp, "blockdev-add", options, error) && nc_add_filter(qmp, disk, index, error);
 }
 
 static bool
@@ -89,13 +98,16 @@ nc_set_drive(NcQmp *qmp, const char *device, const char *node, GError **error)
 bool
 nc_qemu_freeze(NcQmp *qmp, const NcFreezable *disk, unsigned index, GError **error)
 {
-  g_autofree char *old = nc_numbered(NC_NODE_OLD, index), *cow = nc_numbered(NC_NODE_COW, index),
-                  *snap = nc_numbered(NC_NODE_SNAP, index);
-  json_t *filter = json_pack("{s:s, s:s, s:s, s:s, s:s}", "driver", "copy-before-write", "node-name", cow, "file", disk->node,
-                             "target", old, "on-cbw-error", "break-snapshot");
+  g_autofree char *cow = nc_numbered(NC_NODE_COW, index);
+  return nc_set_drive(qmp, disk->device, cow, error);
+}
 
-  return nc_qmp_do(qmp, "blockdev-add", filter, error) && nc_set_drive(qmp, disk->device, cow, error) &&
-         nc_qmp_do(qmp, "blockdev-add", json_pack("{s:s, s:s, s:s}", "driver", "snapshot-access", "node-name", snap, "file", cow),
+/* The disk as it was, for reading. Not before the freeze: who looks at a filter keeps others from writing behind it. */
+static bool
+nc_add_snapshot(NcQmp *qmp, unsigned index, GError **error)
+{
+  g_autofree char *cow = nc_numbered(NC_NODE_COW, index), *snap = nc_numbered(NC_NODE_SNAP, index);
+  return nc_qmp_do(qmp, "blockdev-add", json_pack("{s:s, s:s, s:s}", "driver", "snapshot-access", "node-name", snap, "file", cow),
                    error);
 }
 
@@ -115,6 +127,8 @@ nc_qemu_export_frozen(NcQmp *qmp, size_t count, const char *path, GError **error
     return false;
   for (unsigned i = 0; i < count; i++) {
     g_autofree char *id = nc_numbered(NC_EXPORT, i), *snap = nc_numbered(NC_NODE_SNAP, i), *name = nc_numbered("%u", i);
+    if (!nc_add_snapshot(qmp, i, error))
+      return false;
     json_t *options = json_pack("{s:s, s:s, s:s, s:s}", "type", "nbd", "id", id, "node-name", snap, "name", name);
     if (!nc_qmp_do(qmp, "block-export-add", options, error))
       return false;

@@ -28,18 +28,23 @@ typedef struct {
  */
 bool nc_qemu_check_disks(NcQmp *qmp, const NcFreezable *disks, size_t count, uint64_t *ret_sizes, GError **error);
 
-/* Before the freeze (and after nc_qemu_wake_disks(), if that is needed): gives QEMU the file ${fd} for disk number ${index}, as
- * long as the disk and empty. */
-bool nc_qemu_prepare_freeze(NcQmp *qmp, unsigned index, int fd, GError **error);
+/*
+ * Before the freeze (and after nc_qemu_wake_disks(), if that is needed): gives QEMU the file ${fd} for disk number ${index}, as
+ * long as the disk and empty, and makes the filter, beside the way of the guest's writes.
+ */
+bool nc_qemu_prepare_freeze(NcQmp *qmp, const NcFreezable *disk, unsigned index, int fd, GError **error);
 /*
  * After an ordinary migration to our socket QEMU has let go of its images (they could be another one's now), and only `cont`
  * takes them back, with the guest running at once. This takes them back before that: exporting a node does, for whom the export
  * is of no use otherwise. ${path}: a socket for it.
  */
 bool nc_qemu_wake_disks(NcQmp *qmp, const NcFreezable *disks, size_t count, const char *path, GError **error);
-/* With the guest stopped: from here on the snapshot is the disk as it is now. */
+/*
+ * With the guest stopped: puts the filter into the way. From here on the snapshot is the disk as it is now: what the filter has not
+ * seen being overwritten is read from the image itself.
+ */
 bool nc_qemu_freeze(NcQmp *qmp, const NcFreezable *disk, unsigned index, GError **error);
-/* Exports the frozen disks by NBD at the UNIX socket ${path}: export names are the numbers. */
+/* After that (the guest may run): exports the frozen disks by NBD at the UNIX socket ${path}: export names are the numbers. */
 bool nc_qemu_export_frozen(NcQmp *qmp, size_t count, const char *path, GError **error);
 /* Takes all of it back, whatever is there of it. Idempotent. False: something is left, and why. */
 bool nc_qemu_thaw(NcQmp *qmp, const NcFreezable *disks, size_t count, GError **error);

@@ -131,7 +131,7 @@ save(NcPageStore *store, const char *name, const GByteArray *stream, NcPutsTotal
   const NcMoverProgram program = { .binary = g_getenv("NC_CHECKPOINTER"),
                                    .uid = getuid() ? getuid() : 65534,
                                    .gid = getuid() ? getgid() : 65534 };
-  uint64_t progress = 0;
+  uint64_t progress = 0, file_bytes;
   unsigned first_pages = 0;
   int pair[2];
   g_assert_cmpint(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair), ==, 0);
@@ -155,7 +155,7 @@ save(NcPageStore *store, const char *name, const GByteArray *stream, NcPutsTotal
   g_assert_cmpuint(captured.zero_pages, >=, PAGES / 4);
   nc_autojson json_t *meta = json_pack("{s:s, s:O, s:[]}", "machine", "web1", "ram_blocks", captured.blocks, "disks");
   nc_captured_stream_clear(&captured);
-  return nc_capture_commit(&capture, manifest, meta, error);
+  return nc_capture_finish(&capture, manifest, &file_bytes, error) && nc_capture_commit(&capture, manifest, meta, error);
 }
 
 typedef struct {

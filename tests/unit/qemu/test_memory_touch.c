@@ -1,0 +1,55 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Pages of this process, as if it were a QEMU. */
+#include "qemu/footprint.h"
+#include "qemu/memory_touch.h"
+
+#include <sys/mman.h>
+#include <unistd.h>
+
+#define LEAST (32u << 20)
+#define SIZE (64u << 20)
+#define PAGE 4096u
+
+static char *
+map_memory(void)
+{
+  char *memory = mmap(NULL, SIZE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+  g_assert_true(memory != MAP_FAILED);
+  madvise(memory, SIZE, MADV_NOHUGEPAGE);
+  return memory;
+}
+
+static void
+test_all_pages_are_there_afterwards(void)
+{
+  static const gint go_on = 0;
+  char *memory = map_memory();
+
+  memory[5 * PAGE] = 1;
+  uint64_t before = nc_footprint_bytes(getpid(), LEAST);
+  g_assert_cmpuint(nc_memory_touch(getpid(), LEAST, &go_on), >=, SIZE - PAGE); /* the test's own mappings may count, too */
+  g_assert_cmpuint(nc_memory_touch(getpid(), LEAST, &go_on), <, SIZE / 4);
+  g_assert_cmpuint(nc_footprint_bytes(getpid(), LEAST), <, before + SIZE / 4); /* they take no memory */
+  g_assert_cmpint(memory[5 * PAGE], ==, 1);
+  munmap(memory, SIZE);
+}
+
+static void
+test_ends_when_it_should(void)
+{
+  static const gint cancelled = 1, go_on = 0;
+  char *memory = map_memory();
+
+  g_assert_cmpuint(nc_memory_touch(getpid(), LEAST, &cancelled), ==, 0);
+  g_assert_cmpuint(nc_memory_touch(0, LEAST, &go_on), ==, 0);
+  munmap(memory, SIZE);
+}
+
+int
+main(int argc, char **argv)
+{
+  g_test_init(&argc, &argv, NULL);
+  g_test_add_func("/memory_touch/all", test_all_pages_are_there_afterwards);
+  g_test_add_func("/memory_touch/ends", test_ends_when_it_should);
+  return g_test_run();
+}
