@@ -19,7 +19,8 @@ from nctest.net import ROOT
 
 COMMANDS = ["migrate", "check", "plan", "status", "cancel", "limit", "resolve", "rollback", "audit list", "audit verify", "vm define", "vm list",
             "vm show", "vm start", "vm stop", "vm destroy", "vm adopt",
-            "checkpoint create", "checkpoint list", "checkpoint show", "checkpoint verify", "checkpoint restore", "checkpoint schedule",
+            "checkpoint create", "checkpoint list", "checkpoint show", "checkpoint verify", "checkpoint restore", "checkpoint copy",
+            "checkpoint cancel", "checkpoint schedule",
             "checkpoint delete", "node list", "node info", "node token", "node remove", "pki init", "relay listen", "relay connect",
             "version", "help"]
 
