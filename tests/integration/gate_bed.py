@@ -104,6 +104,7 @@ HANDLERS = {
     "checkpoint.create": named(CHECKPOINT), "checkpoint.list": lambda args: [CHECKPOINT], "machine.checkpoints": lambda args: [CHECKPOINT],
     "checkpoint.get": lambda args: RESTORED if args["id"] == "c-restored" else CHECKPOINT, "checkpoint.delete": named(CHECKPOINT),
     "checkpoint.verify": named(CHECKPOINT), "checkpoint.restore": named(CHECKPOINT),
+    "checkpoint.copy": named(CHECKPOINT), "checkpoint.cancel": named(CHECKPOINT),
     "checkpoint.schedule": lambda args: {**MACHINE, "spec": {**MACHINE["spec"], "checkpoint_keep": 24}},
     "migration.check": lambda args: check_of(args), "migration.plan": lambda args: plan_of(args),
     "migration.create": lambda args: MIGRATION, "migration.list": lambda args: [COMPLETED, MIGRATION],
