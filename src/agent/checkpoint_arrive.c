@@ -5,13 +5,14 @@
 #include "base/log.h"
 #include "checkpoint/image.h"
 
-#define NC_ARRIVALS_MAX 8u      /* at a time, so that memory and disk have bounds */
+#define NC_ARRIVALS_MAX 8u       /* at a time, so that memory and disk have bounds */
 #define NC_SESSION_IDLE_MS 30000 /* between a copy and what is to be done with it */
 #define NC_RESTORE_POLL_US 100000
 #define NC_RESTORE_TELL_POLLS 10
 
 void
-nc_checkpoint_audit(NcCheckpoints *c, const char *kind, const char *id, const char *vm, const char *node, json_t *detail)
+nc_checkpoint_audit(NcCheckpoints *c, const char *kind, const char *id, const char *vm, const char *node,
+                    json_t *detail)
 {
   nc_autojson json_t *owned = detail;
   g_autofree char *actor = g_strdup_printf("node:%s", node);
@@ -33,11 +34,12 @@ nc_checkpoint_set_link(NcCheckpoint *cp, NcPeer *peer)
 /* --- one that arrives --- */
 
 /*
- * A place in the list for ${id}; a reference. *ret_present: it is there already, ready or (not ${only_new}) on its way. NULL: it
- * can't come now.
+ * A place in the list for ${id}; a reference. *ret_present: it is there already, ready or (not ${only_new}) on its way.
+ * NULL: it can't come now.
  */
 static NcCheckpoint *
-nc_arrival_begin(NcCheckpoints *c, const char *id, const char *vm, const char *from, bool only_new, bool *ret_present, GError **error)
+nc_arrival_begin(NcCheckpoints *c, const char *id, const char *vm, const char *from, bool only_new, bool *ret_present,
+                 GError **error)
 {
   g_autoptr(GMutexLocker) guard = g_mutex_locker_new(&c->lock);
   NcCheckpoint *present = g_hash_table_lookup(c->table, id);
@@ -49,11 +51,13 @@ nc_arrival_begin(NcCheckpoints *c, const char *id, const char *vm, const char *f
   if (making)
     nc_fail(error, NC_ERROR_CONFLICT, "checkpoint %s is arriving on node %s already", id, c->deps.config->node);
   else if (present && present->state == NC_CHECKPOINT_DAMAGED)
-    nc_fail(error, NC_ERROR_CONFLICT, "node %s has checkpoint %s, damaged: delete it there first", c->deps.config->node, id);
+    nc_fail(error, NC_ERROR_CONFLICT, "node %s has checkpoint %s, damaged: delete it there first", c->deps.config->node,
+            id);
   else if (!g_str_has_prefix(id, NC_CHECKPOINT_ID_PREFIX "-"))
     nc_fail(error, NC_ERROR_INVALID, "\"%.64s\" is no checkpoint's id", id);
   else if (c->arriving >= NC_ARRIVALS_MAX)
-    nc_fail(error, NC_ERROR_RESOURCE, "%u checkpoints arrive on node %s already: try again later", c->arriving, c->deps.config->node);
+    nc_fail(error, NC_ERROR_RESOURCE, "%u checkpoints arrive on node %s already: try again later", c->arriving,
+            c->deps.config->node);
   else if (g_atomic_int_get(&c->closing))
     nc_fail(error, NC_ERROR_CONFLICT, "novacrond on node %s is stopping", c->deps.config->node);
   else {
@@ -74,8 +78,8 @@ nc_arrival_tell(NcCheckpoint *cp, const char *from, const NcCopyTotals *totals, 
   if (problem)
     json_object_set_new(detail, "error", nc_error_to_json(problem));
   nc_checkpoint_audit(cp->owner, "checkpoint.arrived", cp->id, cp->vm, from, detail);
-  nc_log(problem ? NC_LOG_WARNING : NC_LOG_NOTICE, "agent", "checkpoint %s of %s, from node %s: %s", cp->id, cp->vm, from,
-         problem ? problem->message : "all of it is here");
+  nc_log(problem ? NC_LOG_WARNING : NC_LOG_NOTICE, "agent", "checkpoint %s of %s, from node %s: %s", cp->id, cp->vm,
+         from, problem ? problem->message : "all of it is here");
 }
 
 /* ${problem}: NULL, it is in the store. */
@@ -99,7 +103,9 @@ nc_arrival_end(NcCheckpoint *cp, const char *from, const NcCopyTotals *totals, G
       json_decref(cp->meta);
       cp->meta = g_steal_pointer(&meta);
     }
-    cp->state = !error ? NC_CHECKPOINT_READY : error->code == NC_ERROR_CANCELLED ? NC_CHECKPOINT_CANCELLED : NC_CHECKPOINT_FAILED;
+    cp->state = !error                              ? NC_CHECKPOINT_READY
+                : error->code == NC_ERROR_CANCELLED ? NC_CHECKPOINT_CANCELLED
+                                                    : NC_CHECKPOINT_FAILED;
     cp->error = g_steal_pointer(&error);
   }
   if (full)
@@ -117,17 +123,20 @@ nc_arrival_receive(NcCheckpoint *cp, NcPeer *peer, const NcCopyOffer *offer, NcC
   nc_autojson json_t *note = json_pack("{s:s, s:s}", "from", nc_peer_node(peer), "at", now);
 
   if (!g_str_equal(offer->id, cp->id) || !g_str_equal(offer->machine, cp->vm))
-    return nc_fail(error, NC_ERROR_PROTOCOL, "node %s offers another checkpoint than %s of %s", nc_peer_node(peer), cp->id, cp->vm);
+    return nc_fail(error, NC_ERROR_PROTOCOL, "node %s offers another checkpoint than %s of %s", nc_peer_node(peer),
+                   cp->id, cp->vm);
   __atomic_store_n(&cp->progress_total, offer->block_bytes, __ATOMIC_RELAXED);
   if (!nc_checkpoint_set_link(cp, peer))
     return nc_fail(error, NC_ERROR_CANCELLED, "cancelled");
   bool ok = nc_copy_receive(&copy, offer, note, totals, error);
   if (!ok && g_atomic_int_get(&cp->cancelled)) {
     g_clear_error(error);
-    nc_fail(error, NC_ERROR_CANCELLED, "checkpoint %s: its arrival on node %s was cancelled", cp->id, c->deps.config->node);
+    nc_fail(error, NC_ERROR_CANCELLED, "checkpoint %s: its arrival on node %s was cancelled", cp->id,
+            c->deps.config->node);
   }
   if (!ok)
-    g_prefix_error(error, "checkpoint %s did not arrive whole on node %s from node %s: ", cp->id, c->deps.config->node, nc_peer_node(peer));
+    g_prefix_error(error, "checkpoint %s did not arrive whole on node %s from node %s: ", cp->id, c->deps.config->node,
+                   nc_peer_node(peer));
   return ok;
 }
 
@@ -169,8 +178,9 @@ nc_serve_want(NcCheckpoints *c, NcPeer *peer, json_t *message, GError **error)
     json_decref(result);
     return false;
   }
-  bool ok = nc_checkpoint_set_link(cp, peer) ? nc_checkpoint_send(cp, peer, &totals, &problem)
-                                             : nc_fail(&problem, NC_ERROR_CANCELLED, "novacrond on node %s is stopping", c->deps.config->node);
+  bool ok = nc_checkpoint_set_link(cp, peer)
+                ? nc_checkpoint_send(cp, peer, &totals, &problem)
+                : nc_fail(&problem, NC_ERROR_CANCELLED, "novacrond on node %s is stopping", c->deps.config->node);
   nc_checkpoint_set_link(cp, NULL);
   nc_checkpoint_put_totals(result, &totals);
   nc_checkpoint_activity_ends(cp, result, problem);
@@ -179,7 +189,8 @@ nc_serve_want(NcCheckpoints *c, NcPeer *peer, json_t *message, GError **error)
   return ok;
 }
 
-/* Tells now and then how far the restore of ${id} is, and then how it has ended. False: the connection is gone; it goes on. */
+/* Tells now and then how far the restore of ${id} is, and then how it has ended. False: the connection is gone; it goes
+ * on. */
 static bool
 nc_serve_follow_restore(NcCheckpoints *c, NcPeer *peer, json_t *args, GError **error)
 {
@@ -190,8 +201,9 @@ nc_serve_follow_restore(NcCheckpoints *c, NcPeer *peer, json_t *args, GError **e
       return false;
     bool over = !g_str_equal(nc_json_string_or(activity, "state", ""), "running");
     if (over || polls % NC_RESTORE_TELL_POLLS == 0) {
-      nc_autojson json_t *word = json_pack("{s:s, s:I, s:O?}", "type", over ? "cp_restored" : "cp_restoring", "progress",
-                                           (json_int_t)nc_json_int_or(activity, "progress", over ? 100 : 0), "activity", activity);
+      nc_autojson json_t *word =
+          json_pack("{s:s, s:I, s:O?}", "type", over ? "cp_restored" : "cp_restoring", "progress",
+                    (json_int_t)nc_json_int_or(activity, "progress", over ? 100 : 0), "activity", activity);
       if (!nc_peer_send(peer, word, error))
         return false;
     }
@@ -208,8 +220,9 @@ nc_serve_restore(NcCheckpoints *c, NcPeer *peer, json_t *message, GError **error
 
   json_object_del(args, "type");
   json_object_del(args, "on");
-  nc_checkpoint_audit(c, "request", nc_json_string_or(args, "id", "?"), NULL, nc_peer_node(peer),
-                      json_pack("{s:s, s:s, s:O}", "op", "checkpoint.restore", "from", nc_peer_address(peer), "args", args));
+  nc_checkpoint_audit(
+      c, "request", nc_json_string_or(args, "id", "?"), NULL, nc_peer_node(peer),
+      json_pack("{s:s, s:s, s:O}", "op", "checkpoint.restore", "from", nc_peer_address(peer), "args", args));
   nc_autojson json_t *begun = nc_checkpoints_restore(c, args, error);
   return begun && nc_serve_follow_restore(c, peer, args, error);
 }
@@ -272,7 +285,8 @@ nc_fetch_run(NcFetch *f, NcCopyTotals *totals, GError **error)
   nc_autojson json_t *message = nc_checkpoint_set_link(cp, peer) && nc_peer_send(peer, want, error)
                                     ? nc_copy_expect(&link, "cp_offer", NULL, NC_COPY_SILENCE_MS, error)
                                     : NULL;
-  bool ok = message && nc_copy_offer_parse(message, &offer, error) && nc_arrival_receive(cp, peer, &offer, totals, error);
+  bool ok =
+      message && nc_copy_offer_parse(message, &offer, error) && nc_arrival_receive(cp, peer, &offer, totals, error);
   nc_checkpoint_set_link(cp, NULL);
   if (!ok && error && !*error)
     nc_fail(error, NC_ERROR_CANCELLED, "cancelled");
@@ -289,7 +303,8 @@ nc_fetch_thread(gpointer data)
   g_autoptr(GError) error = NULL;
 
   if (!nc_fetch_run(f, &totals, &error))
-    g_prefix_error(&error, "checkpoint %s can't be fetched from node %s to node %s: ", cp->id, f->from, c->deps.config->node);
+    g_prefix_error(&error, "checkpoint %s can't be fetched from node %s to node %s: ", cp->id, f->from,
+                   c->deps.config->node);
   nc_arrival_end(cp, f->from, &totals, error);
   g_free(f->from);
   g_free(f);

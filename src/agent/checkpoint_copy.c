@@ -2,8 +2,9 @@
 /*
  * Checkpoints for other nodes: sending one, and having one restored there.
  *
- * Each copy has a connection of its own, so that its bulk never stands in the way of what agents have to say to each other about
- * migrations. What happens to a checkpoint there is that node's business: it may be in its list long after we were cut off.
+ * Each copy has a connection of its own, so that its bulk never stands in the way of what agents have to say to each
+ * other about migrations. What happens to a checkpoint there is that node's business: it may be in its list long after
+ * we were cut off.
  */
 #include "agent/checkpoint.h"
 #include "base/log.h"
@@ -64,7 +65,9 @@ bool
 nc_checkpoint_send(NcCheckpoint *cp, NcPeer *peer, NcCopyTotals *ret, GError **error)
 {
   const NcCopyLink link = nc_checkpoint_copy_link(peer);
-  const NcCopy copy = { .store = cp->owner->deps.store, .link = &link, .cancelled = &cp->cancelled, .progress = &cp->progress };
+  const NcCopy copy = {
+    .store = cp->owner->deps.store, .link = &link, .cancelled = &cp->cancelled, .progress = &cp->progress
+  };
   const char *node = nc_peer_node(peer);
   g_autoptr(GError) problem = NULL;
 
@@ -81,10 +84,11 @@ nc_checkpoint_send(NcCheckpoint *cp, NcPeer *peer, NcCopyTotals *ret, GError **e
   nc_checkpoint_audit(cp->owner, "checkpoint.sent", cp->id, cp->vm, node, json_incref(detail));
   if (ok)
     return true;
-  g_propagate_prefixed_error(error, g_steal_pointer(&problem),
-                             "checkpoint %s was not copied from node %s to node %s (what has arrived stays there until the next "
-                             "collection of its store; the same command goes on from there): ",
-                             cp->id, cp->owner->deps.config->node, node);
+  g_propagate_prefixed_error(
+      error, g_steal_pointer(&problem),
+      "checkpoint %s was not copied from node %s to node %s (what has arrived stays there until the next "
+      "collection of its store; the same command goes on from there): ",
+      cp->id, cp->owner->deps.config->node, node);
   return false;
 }
 
@@ -107,7 +111,8 @@ nc_remote_hear_restored(NcRemote *r, NcPeer *peer, GError **error)
     nc_autojson json_t *message = nc_copy_expect(&link, "cp_restored", "cp_restoring", NC_RESTORE_SILENCE_MS, error);
     if (!message)
       return false;
-    __atomic_store_n(&r->cp->progress, (uint64_t)CLAMP(nc_json_int_or(message, "progress", 0), 0, 100), __ATOMIC_RELAXED);
+    __atomic_store_n(&r->cp->progress, (uint64_t)CLAMP(nc_json_int_or(message, "progress", 0), 0, 100),
+                     __ATOMIC_RELAXED);
     if (g_str_equal(nc_json_string_or(message, "type", ""), "cp_restoring"))
       continue;
     json_t *activity = json_object_get(message, "activity"), *failure = json_object_get(activity, "error");
@@ -128,8 +133,10 @@ nc_remote_restore(NcRemote *r, NcPeer *peer, GError **error)
   __atomic_store_n(&r->cp->progress_total, 100, __ATOMIC_RELAXED);
   if (nc_peer_send(peer, r->restore, error) && nc_remote_hear_restored(r, peer, error))
     return true;
-  g_prefix_error(error, "node %s has checkpoint %s, and did not say that it restored it (see there: novacron checkpoint show %s): ", r->node,
-                 r->cp->id, r->cp->id);
+  g_prefix_error(
+      error,
+      "node %s has checkpoint %s, and did not say that it restored it (see there: novacron checkpoint show %s): ",
+      r->node, r->cp->id, r->cp->id);
   return false;
 }
 
@@ -138,7 +145,8 @@ nc_remote_run(NcRemote *r, GError **error)
 {
   NcCheckpoint *cp = r->cp;
   NcCopyTotals totals = { 0 };
-  g_autoptr(NcPeer) peer = nc_nodes_connect(cp->owner->deps.nodes, r->node, cp->owner->deps.config->connect_timeout_ms, error);
+  g_autoptr(NcPeer) peer =
+      nc_nodes_connect(cp->owner->deps.nodes, r->node, cp->owner->deps.config->connect_timeout_ms, error);
 
   if (!peer) {
     g_prefix_error(error, "checkpoint %s can't be copied to node %s: ", cp->id, r->node);
@@ -161,8 +169,8 @@ nc_remote_thread(gpointer data)
   g_autoptr(GError) error = NULL;
 
   bool ok = nc_remote_run(r, &error);
-  nc_log(ok ? NC_LOG_NOTICE : NC_LOG_ERR, "agent", "checkpoint %s of %s: %s on node %s: %s", cp->id, cp->vm, r->restore ? "restore" : "copy",
-         r->node, ok ? "done" : error->message);
+  nc_log(ok ? NC_LOG_NOTICE : NC_LOG_ERR, "agent", "checkpoint %s of %s: %s on node %s: %s", cp->id, cp->vm,
+         r->restore ? "restore" : "copy", r->node, ok ? "done" : error->message);
   nc_checkpoint_activity_ends(cp, json_incref(r->result), error);
   json_decref(r->result);
   json_decref(r->restore);

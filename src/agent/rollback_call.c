@@ -25,9 +25,11 @@ nc_call_is_here(const NcRollbackWay *way, bool *ret_here, GError **error)
 static json_t *
 nc_call_ask(const NcRollbackWay *way, const char *there, const char *type, GError **error)
 {
-  nc_autojson json_t *question = json_pack("{s:s, s:s}", "type", type, "migration", nc_rollback_string(way->r, "migration", "?"));
+  nc_autojson json_t *question =
+      json_pack("{s:s, s:s}", "type", type, "migration", nc_rollback_string(way->r, "migration", "?"));
   g_autoptr(NcPeer) peer = nc_nodes_connect(way->deps->nodes, there, way->deps->config->connect_timeout_ms, error);
-  nc_autojson json_t *answer = peer && nc_peer_send(peer, question, error) ? nc_peer_recv(peer, NC_CALL_ANSWER_MS, error) : NULL;
+  nc_autojson json_t *answer =
+      peer && nc_peer_send(peer, question, error) ? nc_peer_recv(peer, NC_CALL_ANSWER_MS, error) : NULL;
 
   if (!answer || g_str_equal(nc_json_string_or(answer, "type", ""), "rb_state"))
     return g_steal_pointer(&answer);
@@ -55,12 +57,14 @@ static bool
 nc_call_goes_on(const NcRollbackWay *way, const char *there, int64_t *heard_us, GError **error)
 {
   nc_autojson json_t *state = nc_call_ask(way, there, "rb_look", NULL);
-  const char *name = nc_json_string_or(state, "state", "running"), *attention = nc_json_string_or(state, "attention", "");
+  const char *name = nc_json_string_or(state, "state", "running"),
+             *attention = nc_json_string_or(state, "attention", "");
 
   if (state)
     *heard_us = nc_mono_us();
   if (nc_mono_us() - *heard_us > NC_CALL_SILENCE_US)
-    return nc_fail(error, NC_ERROR_UNREACHABLE, "%s was asked to move it back, and has not answered for ten minutes", there);
+    return nc_fail(error, NC_ERROR_UNREACHABLE, "%s was asked to move it back, and has not answered for ten minutes",
+                   there);
   return g_str_equal(name, "running") || g_str_equal(name, "completed") ||
          nc_fail(error, NC_ERROR_CONFLICT, "its way back ended on %s (%s): %s", there, name, attention);
 }

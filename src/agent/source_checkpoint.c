@@ -73,12 +73,12 @@ static void
 nc_take_fail(NcMigration *m, const GError *problem)
 {
   const char *node = nc_nodes_self(m->deps->nodes);
-  g_autofree char *text =
-      problem->code == NC_ERROR_CANCELLED
-          ? g_strdup("cancelled while its checkpoint was being taken")
-          : g_strdup_printf("no checkpoint of %s could be taken on the source (%s) before the migration, and nothing was moved: %s. It can be "
-                            "moved without: novacron migrate %s --to %s --no-checkpoint",
-                            m->vm, node, problem->message, m->vm, m->peer);
+  g_autofree char *text = problem->code == NC_ERROR_CANCELLED
+                              ? g_strdup("cancelled while its checkpoint was being taken")
+                              : g_strdup_printf("no checkpoint of %s could be taken on the source (%s) before the "
+                                                "migration, and nothing was moved: %s. It can be "
+                                                "moved without: novacron migrate %s --to %s --no-checkpoint",
+                                                m->vm, node, problem->message, m->vm, m->peer);
   if (m->lease)
     nc_machine_lease_end(g_steal_pointer(&m->lease), NC_LEASE_STAYS);
   nc_migration_set(m, "checkpoint_making", json_false());

@@ -34,7 +34,8 @@ nc_copy_offer_parse(json_t *message, NcCopyOffer *ret, GError **error)
   ret->id = nc_json_string(message, "id", error);
   ret->machine = ret->id ? nc_json_string(message, "machine", error) : NULL;
   if (!ret->machine || !nc_json_int(message, "entries", 0, INT64_MAX, &entries, error) ||
-      !nc_json_int(message, "blocks", 0, entries, &blocks, error) || !nc_json_int(message, "block_bytes", 0, INT64_MAX, &bytes, error))
+      !nc_json_int(message, "blocks", 0, entries, &blocks, error) ||
+      !nc_json_int(message, "block_bytes", 0, INT64_MAX, &bytes, error))
     return false;
   ret->entries = (uint64_t)entries;
   ret->blocks = (uint64_t)blocks;
@@ -124,15 +125,17 @@ nc_receiver_tell_lacks(NcCopyReceiver *r, GError **error)
   r->next = 0;
   for (unsigned i = 0; i < r->count; i++) {
     NcManifestEntry *name = &r->names[i];
-    if (nc_manifest_entry_is_hole(name) || nc_page_store_hold(r->writer, name->hash, NULL) || !g_hash_table_add(asked, name))
+    if (nc_manifest_entry_is_hole(name) || nc_page_store_hold(r->writer, name->hash, NULL) ||
+        !g_hash_table_add(asked, name))
       continue;
     r->lacks[i / 8] |= (uint8_t)(0x80u >> i % 8);
     r->lacking++;
   }
   r->totals.wire_bytes += bytes;
-  return nc_receiver_send(
-      r, json_pack("{s:s, s:i, s:i, s:i}", "type", "cp_lack", "count", (int)r->count, "bytes", (int)bytes, "lacking", (int)r->lacking), r->lacks,
-      bytes, error);
+  return nc_receiver_send(r,
+                          json_pack("{s:s, s:i, s:i, s:i}", "type", "cp_lack", "count", (int)r->count, "bytes",
+                                    (int)bytes, "lacking", (int)r->lacking),
+                          r->lacks, bytes, error);
 }
 
 /* --- content --- */
@@ -154,8 +157,10 @@ nc_receiver_take_blocks(NcCopyReceiver *r, json_t *message, GError **error)
   int64_t count, raw, length;
   size_t at = 0;
 
-  if (!nc_json_int(message, "count", 1, r->lacking, &count, error) || !nc_json_int(message, "raw", count, NC_COPY_CONTENT_MAX, &raw, error) ||
-      !nc_json_int(message, "bytes", 1, raw, &length, error) || !nc_receiver_read_content(r, (size_t)raw, (size_t)length, error))
+  if (!nc_json_int(message, "count", 1, r->lacking, &count, error) ||
+      !nc_json_int(message, "raw", count, NC_COPY_CONTENT_MAX, &raw, error) ||
+      !nc_json_int(message, "bytes", 1, raw, &length, error) ||
+      !nc_receiver_read_content(r, (size_t)raw, (size_t)length, error))
     return false;
   for (unsigned i = 0; i < count; i++, r->next++) {
     while (!(r->lacks[r->next / 8] & 0x80u >> r->next % 8)) /* as many are set as are lacking */
@@ -221,7 +226,8 @@ nc_receiver_commit(NcCopyReceiver *r, json_t *message, json_t *note, GError **er
 
   if (!nc_json_int(message, "bytes", 1, NC_MANIFEST_HEADER_MAX, &length, error))
     return false;
-  if (r->entries != r->offer->entries || r->totals.blocks != r->offer->blocks || r->totals.block_bytes != r->offer->block_bytes)
+  if (r->entries != r->offer->entries || r->totals.blocks != r->offer->blocks ||
+      r->totals.block_bytes != r->offer->block_bytes)
     return nc_fail(error, NC_ERROR_PROTOCOL, "fewer entries came than were offered");
   g_autofree uint8_t *header = g_malloc((size_t)length);
   if (!nc_receiver_get(r, header, (size_t)length, error))

@@ -79,8 +79,9 @@ nc_sender_tell_names(NcCopySender *s, GError **error)
     g_byte_array_append(names, s->names[i].hash, NC_SHA256_BYTES);
     nc_put_u32(names, s->names[i].length);
   }
-  return nc_sender_send(s, json_pack("{s:s, s:i, s:i}", "type", "cp_names", "count", (int)s->count, "bytes", (int)names->len), names->data,
-                        names->len, error);
+  return nc_sender_send(
+      s, json_pack("{s:s, s:i, s:i}", "type", "cp_names", "count", (int)s->count, "bytes", (int)names->len),
+      names->data, names->len, error);
 }
 
 static bool
@@ -114,7 +115,9 @@ nc_sender_send_content(NcCopySender *s, unsigned count, size_t raw, GError **err
 
   s->totals.sent_blocks += count;
   s->totals.sent_bytes += raw;
-  return nc_sender_send(s, json_pack("{s:s, s:i, s:i, s:i}", "type", "cp_blocks", "count", (int)count, "raw", (int)raw, "bytes", (int)length),
+  return nc_sender_send(s,
+                        json_pack("{s:s, s:i, s:i, s:i}", "type", "cp_blocks", "count", (int)count, "raw", (int)raw,
+                                  "bytes", (int)length),
                         smaller ? s->coded : s->content, length, error);
 }
 
@@ -141,7 +144,8 @@ nc_sender_send_lacking(NcCopySender *s, GError **error)
     if (!nc_page_store_get(s->copy->store, name->hash, s->content + raw, sizeof s->content - raw, &length, error))
       return false;
     if (length != name->length)
-      return nc_fail(error, NC_ERROR_CORRUPT, "the manifest says that a block has %u bytes, and it has %u", name->length, length);
+      return nc_fail(error, NC_ERROR_CORRUPT, "the manifest says that a block has %u bytes, and it has %u",
+                     name->length, length);
     count++;
     raw += length;
   }
@@ -204,9 +208,10 @@ nc_sender_run(NcCopySender *s, GError **error)
   nc_autojson json_t *meta = nc_image_header_decode(s->id, header, length, &layout_bytes, error);
   if (!meta)
     return false;
-  if (!nc_sender_send(s, json_pack("{s:s, s:s, s:s, s:I, s:I, s:I}", "type", "cp_offer", "id", s->id, "machine",
-                                   nc_json_string_or(meta, "machine", ""), "entries", (json_int_t)info->entries, "blocks",
-                                   (json_int_t)info->blocks, "block_bytes", (json_int_t)info->block_bytes),
+  if (!nc_sender_send(s,
+                      json_pack("{s:s, s:s, s:s, s:I, s:I, s:I}", "type", "cp_offer", "id", s->id, "machine",
+                                nc_json_string_or(meta, "machine", ""), "entries", (json_int_t)info->entries, "blocks",
+                                (json_int_t)info->blocks, "block_bytes", (json_int_t)info->block_bytes),
                       NULL, 0, error))
     return false;
   nc_autojson json_t *answer = nc_copy_expect(s->copy->link, "cp_take", "cp_have", NC_COPY_SILENCE_MS, error);
@@ -218,7 +223,8 @@ nc_sender_run(NcCopySender *s, GError **error)
 static bool
 nc_sender_is_ours(const GError *problem)
 {
-  return problem->code == NC_ERROR_CORRUPT || problem->code == NC_ERROR_CANCELLED || problem->code == NC_ERROR_NOT_FOUND;
+  return problem->code == NC_ERROR_CORRUPT || problem->code == NC_ERROR_CANCELLED ||
+         problem->code == NC_ERROR_NOT_FOUND;
 }
 
 bool

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * What a node sends that copies a checkpoint to us: messages (u32 length, JSON) with the bytes that they announce behind them. The
- * store must come through it whole: a checkpoint that appears has all its blocks.
+ * What a node sends that copies a checkpoint to us: messages (u32 length, JSON) with the bytes that they announce
+ * behind them. The store must come through it whole: a checkpoint that appears has all its blocks.
  */
 #include "base/bytes.h"
 #include "checkpoint/copy.h"

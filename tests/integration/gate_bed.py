@@ -139,6 +139,7 @@ HANDLERS = {
     "checkpoint.create": named(CHECKPOINT), "checkpoint.list": lambda args: [CHECKPOINT], "machine.checkpoints": lambda args: [CHECKPOINT],
     "checkpoint.get": lambda args: RESTORED if args["id"] == "c-restored" else CHECKPOINT, "checkpoint.delete": named(CHECKPOINT),
     "checkpoint.verify": named(CHECKPOINT), "checkpoint.restore": named(CHECKPOINT),
+    "checkpoint.copy": named(CHECKPOINT), "checkpoint.cancel": named(CHECKPOINT),
     "checkpoint.schedule": lambda args: {**MACHINE, "spec": {**MACHINE["spec"], "checkpoint_keep": 24}},
     "store.status": lambda args: FAKE_STORE.now, "store.verify": FAKE_STORE.show(STORE_VERIFIED), "store.gc": FAKE_STORE.show(STORE_COLLECTED),
     "store.cancel": FAKE_STORE.show(STORE_COLLECTED),

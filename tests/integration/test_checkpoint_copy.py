@@ -231,3 +231,71 @@ def test_a_migration_is_undone_to_the_checkpoint_before_it(cluster):
     assert out.returncode != 0 and a.state(vm) == "running"
     guest_is_well(a, vm)
     forget(a, vm)
+
+
+def order(node, **args):
+    """A rollback, of a novacrond that may die of it before it answers."""
+    try:
+        node.call("migration.rollback", **args)
+    except OSError:
+        pass
+
+
+def restart(node, fault=None):
+    node.stop()
+    node.start(fault=fault)
+
+
+def rolled_back(node, m):
+    def ended():
+        last = node.call("migration.get", id=m["id"])["rollbacks"][-1]
+        return last if last["state"] != "running" else None
+    rollback = wait_for(ended, 90, "the rollback to end")
+    assert rollback["state"] == "completed", rollback
+
+
+def test_killed_before_or_after_it_the_machine_runs_once(cluster):
+    c, a, b, vm = cluster, cluster.a, cluster.b, "web4"
+    use_store(cluster, a, "store-fifth")
+    use_store(cluster, b, "store-sixth")
+    boot(cluster, vm, disk=None)
+
+    # While the checkpoint before it is taken: nothing has moved.
+    restart(a, "checkpoint-reading:kill")
+    m = a.call("migration.create", vm=vm, to=b.name, checkpoint=True)
+    a.wait_dead()
+    a.start()
+    m = a.wait_migration(m["id"])
+    assert m["outcome"] == "failed" and "nothing was moved" in m["error"]["message"] and "restarted" in m["error"]["message"], m
+    assert c.runs_where(vm) == [a.name] and a.call("checkpoint.list") == []
+
+    # Cancelled meanwhile.
+    restart(a, "checkpoint-reading:sleep=3000")
+    m = a.call("migration.create", vm=vm, to=b.name, checkpoint=True)
+    wait_for(lambda: a.call("migration.get", id=m["id"])["phase"] == "checkpoint", 30, "the checkpoint to begin")
+    a.call("migration.cancel", id=m["id"])
+    m = a.wait_migration(m["id"])
+    assert m["outcome"] == "cancelled" and m["checkpoint"] is None and c.runs_where(vm) == [a.name], m
+
+    # The destination dies when it is to fetch it, the source when the machine is back.
+    m = c.migrate(vm, a, checkpoint=True)
+    assert m["outcome"] == "completed", m
+    restart(b, "rollback-3-before:kill")
+    order(b, id=m["id"], to_checkpoint=True)
+    b.wait_dead()
+    assert c.runs_where(vm) == [b.name]
+    b.start()
+    rolled_back(b, m)
+    assert c.runs_where(vm) == [b.name]
+
+    m = c.migrate(vm, b, checkpoint=True)
+    assert m["outcome"] == "completed", m
+    restart(b, "rollback-2-after:kill")
+    order(b, id=m["id"], to_checkpoint=True)
+    b.wait_dead()
+    assert len(c.runs_where(vm)) <= 1
+    b.start()
+    rolled_back(b, m)
+    assert c.runs_where(vm) == [b.name]
+    guest_is_well(b, vm, after=console_length(b, vm))
+    forget(b, vm)

@@ -20,7 +20,8 @@ from nctest.net import ROOT
 COMMANDS = ["migrate", "check", "plan", "status", "cancel", "limit", "resolve", "rollback", "audit list", "audit verify", "vm define", "vm list",
             "vm show", "vm start", "vm stop", "vm destroy", "vm adopt",
             "checkpoint create", "checkpoint list", "checkpoint show", "checkpoint verify", "checkpoint restore",
-            "checkpoint copy", "checkpoint cancel", "checkpoint schedule", "checkpoint delete", "store status", "store verify", "store gc", "store cancel", "node list", "node info", "node token", "node remove", "pki init", "relay listen", "relay connect",
+            "checkpoint copy", "checkpoint cancel", "checkpoint schedule", "checkpoint delete", "store status", "store verify", "store gc", "store cancel",
+            "node list", "node info", "node token", "node remove", "pki init", "relay listen", "relay connect",
             "simulate", "version", "help"]
 
 

@@ -72,6 +72,10 @@ ENDPOINTS = [
     ("POST", "/api/v2/checkpoints/c-1/restore", None, 202, "checkpoint.restore", {"id": "c-1"}, None),
     ("POST", "/api/v2/checkpoints/c-1/restore", {"as": "web2", "disk_dir": "/srv", "force": False, "paused": True}, 202, "checkpoint.restore",
      {"id": "c-1", "as": "web2", "disk_dir": "/srv", "force": False, "paused": True}, None),
+    ("POST", "/api/v2/checkpoints/c-1/restore", {"as": "web2", "on": "host-b", "take": False}, 202, "checkpoint.restore",
+     {"id": "c-1", "as": "web2", "on": "host-b", "take": False}, None),
+    ("POST", "/api/v2/checkpoints/c-1/copy", {"to": "host-b"}, 202, "checkpoint.copy", {"id": "c-1", "to": "host-b"}, None),
+    ("POST", "/api/v2/checkpoints/c-1/cancel", None, 202, "checkpoint.cancel", {"id": "c-1"}, None),
     ("GET", "/api/v2/store", None, 200, "store.status", {}, None),
     ("POST", "/api/v2/store/verify", None, 202, "store.verify", {}, None),
     ("POST", "/api/v2/store/verify", {"rebuild_index": True}, 202, "store.verify", {"rebuild_index": True}, None),
@@ -96,6 +100,9 @@ ENDPOINTS = [
      "/api/v2/migrations/" + MIGRATION["id"]),
     ("GET", "/api/v2/migrations/m-1", None, 200, "migration.get", {"id": "m-1"}, None),
     ("POST", "/api/v2/migrations/m-1/cancel", None, 202, "migration.cancel", {"id": "m-1"}, None),
+    ("POST", "/api/v2/migrations", {"vm": "web1", "to": "host-b", "checkpoint": True, "checkpoint_keep_s": 0}, 201, "migration.create",
+     {"vm": "web1", "to": "host-b", "checkpoint": True, "checkpoint_keep_s": 0}, "/api/v2/migrations/" + MIGRATION["id"]),
+    ("POST", "/api/v2/migrations/m-1/rollback", {"to_checkpoint": True}, 202, "migration.rollback", {"id": "m-1", "to_checkpoint": True}, None),
     ("POST", "/api/v2/migrations/m-1/limits", {"bandwidth_limit_bps": 7, "qos": "high"}, 200, "migration.limit",
      {"id": "m-1", "bandwidth_limit_bps": 7, "qos": "high"}, None),
     ("POST", "/api/v2/migrations/m-1/resolve", {"action": "run_here"}, 202, "migration.resolve", {"id": "m-1", "action": "run_here"}, None),
@@ -163,7 +170,7 @@ def test_every_documented_route_is_answered(bed, document):
                 name = operation["requestBody"]["content"]["application/json"]["schema"]["$ref"].rsplit("/", 1)[1]
                 body = {"MigrationRequest": {"vm": "a", "to": "b"}, "MachineSpec": SPEC, "AdoptRequest": {"name": "a", "qmp": "/q"},
                         "CheckRequest": {"vm": "a", "to": "b"}, "PlanRequest": {"vm": "a", "to": "b"}, "ResolveRequest": {"action": "run_here"},
-                        "ScheduleRequest": {"every_s": 60}}.get(name, {})
+                        "ScheduleRequest": {"every_s": 60}, "CopyRequest": {"to": "b"}}.get(name, {})
                 jsonschema.validate(body, schema(document, name))
             answer = bed.call(method.upper(), path.replace("{name}", "x").replace("{id}", "x"), body)
             assert str(answer.status) in operation["responses"], f"{method} {path}: {answer.status}"

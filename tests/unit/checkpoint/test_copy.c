@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * A checkpoint from one store to another, over a socket pair: what is missing goes over, once; what is damaged here, there or on
- * the way is refused, and then nothing has a name; what an honest sender would never say is refused, too.
+ * A checkpoint from one store to another, over a socket pair: what is missing goes over, once; what is damaged here,
+ * there or on the way is refused, and then nothing has a name; what an honest sender would never say is refused, too.
  */
 #include "base/bytes.h"
 #include "base/io.h"
@@ -184,13 +184,15 @@ receive(NcPageStore *store, int fd, NcCopyTotals *totals, GError **error)
   nc_autojson json_t *note = json_pack("{s:s}", "from", "host-a");
   NcCopyOffer offer;
   nc_autojson json_t *message = nc_copy_expect(&link, "cp_offer", NULL, 5000, error);
-  bool ok = message && nc_copy_offer_parse(message, &offer, error) && nc_copy_receive(&copy, &offer, note, totals, error);
+  bool ok =
+      message && nc_copy_offer_parse(message, &offer, error) && nc_copy_receive(&copy, &offer, note, totals, error);
   shutdown(fd, SHUT_RDWR);
   return ok;
 }
 
 static bool
-copy_over(NcPageStore *from, NcPageStore *to, const char *id, const End *how, Sender *s, NcCopyTotals *totals, GError **error)
+copy_over(NcPageStore *from, NcPageStore *to, const char *id, const End *how, Sender *s, NcCopyTotals *totals,
+          GError **error)
 {
   int pair[2];
   g_assert_cmpint(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair), ==, 0);
@@ -316,10 +318,12 @@ test_damaged_at_rest(void)
   make_checkpoint(a, ID, 1);
   nc_page_store_close(a);
   g_autofree char *packs = g_build_filename(here, "packs", NULL);
-  g_autofree char *script = g_strdup_printf("f=$(ls %s/* | head -n 1) && printf '\\377\\376\\375' | dd of=$f bs=1 seek=1000000 conv=notrunc", packs);
+  g_autofree char *script = g_strdup_printf(
+      "f=$(ls %s/* | head -n 1) && printf '\\377\\376\\375' | dd of=$f bs=1 seek=1000000 conv=notrunc", packs);
   const char *argv[] = { "sh", "-c", script, NULL };
   int status = -1;
-  g_assert_true(g_spawn_sync(NULL, (char **)argv, NULL, G_SPAWN_SEARCH_PATH | G_SPAWN_STDERR_TO_DEV_NULL, NULL, NULL, NULL, NULL, &status, NULL));
+  g_assert_true(g_spawn_sync(NULL, (char **)argv, NULL, G_SPAWN_SEARCH_PATH | G_SPAWN_STDERR_TO_DEV_NULL, NULL, NULL,
+                             NULL, NULL, &status, NULL));
   g_assert_cmpint(status, ==, 0);
   a = open_store(here, NULL, 0);
   g_assert_false(copy_over(a, b, ID, NULL, &s, &totals, &error));
@@ -371,25 +375,67 @@ typedef struct {
 static uint8_t one_name[NC_COPY_NAME_BYTES], hole_name[NC_COPY_NAME_BYTES], huge_name[NC_COPY_NAME_BYTES];
 static const uint8_t zeros[64];
 
-#define OFFER "{\"type\":\"cp_offer\",\"id\":\"" ID "\",\"machine\":\"web1\",\"entries\":2,\"blocks\":1,\"block_bytes\":4}"
+#define OFFER                                                                                                          \
+  "{\"type\":\"cp_offer\",\"id\":\"" ID "\",\"machine\":\"web1\",\"entries\":2,\"blocks\":1,\"block_bytes\":4}"
 #define NAMES(n, bytes) "{\"type\":\"cp_names\",\"count\":" #n ",\"bytes\":" #bytes "}"
 
 static const Script scripts[] = {
   { "no-offer", NC_ERROR_PROTOCOL, { { NAMES(1, 36), one_name, 36 } } },
-  { "path-as-id", NC_ERROR_PROTOCOL, { { "{\"type\":\"cp_offer\",\"id\":\"../x\",\"machine\":\"web1\",\"entries\":1,\"blocks\":1,\"block_bytes\":1}", NULL, 0 } } },
-  { "negative", NC_ERROR_PROTOCOL, { { "{\"type\":\"cp_offer\",\"id\":\"c-1\",\"machine\":\"web1\",\"entries\":-1,\"blocks\":0,\"block_bytes\":0}", NULL, 0 } } },
-  { "more-blocks-than-entries", NC_ERROR_PROTOCOL, { { "{\"type\":\"cp_offer\",\"id\":\"c-1\",\"machine\":\"web1\",\"entries\":1,\"blocks\":2,\"block_bytes\":0}", NULL, 0 } } },
+  { "path-as-id",
+    NC_ERROR_PROTOCOL,
+    { { "{\"type\":\"cp_offer\",\"id\":\"../x\",\"machine\":\"web1\",\"entries\":1,\"blocks\":1,\"block_bytes\":1}",
+        NULL, 0 } } },
+  { "negative",
+    NC_ERROR_PROTOCOL,
+    { { "{\"type\":\"cp_offer\",\"id\":\"c-1\",\"machine\":\"web1\",\"entries\":-1,\"blocks\":0,\"block_bytes\":0}",
+        NULL, 0 } } },
+  { "more-blocks-than-entries",
+    NC_ERROR_PROTOCOL,
+    { { "{\"type\":\"cp_offer\",\"id\":\"c-1\",\"machine\":\"web1\",\"entries\":1,\"blocks\":2,\"block_bytes\":0}",
+        NULL, 0 } } },
   { "names-and-bytes-differ", NC_ERROR_PROTOCOL, { { OFFER, NULL, 0 }, { NAMES(1, 72), one_name, 36 } } },
   { "too-many-names", NC_ERROR_PROTOCOL, { { OFFER, NULL, 0 }, { NAMES(100000, 3600000), one_name, 36 } } },
   { "huge-block", NC_ERROR_PROTOCOL, { { OFFER, NULL, 0 }, { NAMES(1, 36), huge_name, 36 } } },
-  { "more-than-offered", NC_ERROR_PROTOCOL, { { OFFER, NULL, 0 }, { NAMES(1, 36), hole_name, 36 }, { NAMES(1, 36), hole_name, 36 }, { NAMES(1, 36), hole_name, 36 } } },
-  { "end-too-early", NC_ERROR_PROTOCOL, { { OFFER, NULL, 0 }, { NAMES(1, 36), hole_name, 36 }, { "{\"type\":\"cp_end\",\"bytes\":4}", zeros, 4 } } },
-  { "wrong-content", NC_ERROR_CORRUPT, { { OFFER, NULL, 0 }, { NAMES(1, 36), one_name, 36 }, { "{\"type\":\"cp_blocks\",\"count\":1,\"raw\":4,\"bytes\":4}", zeros, 4 } } },
-  { "too-much-content", NC_ERROR_PROTOCOL, { { OFFER, NULL, 0 }, { NAMES(1, 36), one_name, 36 }, { "{\"type\":\"cp_blocks\",\"count\":1,\"raw\":8,\"bytes\":8}", zeros, 8 } } },
-  { "too-little-content", NC_ERROR_PROTOCOL, { { OFFER, NULL, 0 }, { NAMES(1, 36), one_name, 36 }, { "{\"type\":\"cp_blocks\",\"count\":1,\"raw\":2,\"bytes\":2}", zeros, 2 } } },
-  { "more-blocks-than-lacking", NC_ERROR_PROTOCOL, { { OFFER, NULL, 0 }, { NAMES(1, 36), one_name, 36 }, { "{\"type\":\"cp_blocks\",\"count\":2,\"raw\":8,\"bytes\":8}", zeros, 8 } } },
-  { "no-zstd", NC_ERROR_CORRUPT, { { OFFER, NULL, 0 }, { NAMES(1, 36), one_name, 36 }, { "{\"type\":\"cp_blocks\",\"count\":1,\"raw\":4,\"bytes\":3}", zeros, 3 } } },
-  { "no-header", NC_ERROR_CORRUPT, { { "{\"type\":\"cp_offer\",\"id\":\"" ID "\",\"machine\":\"web1\",\"entries\":1,\"blocks\":0,\"block_bytes\":0}", NULL, 0 }, { NAMES(1, 36), hole_name, 36 }, { "{\"type\":\"cp_end\",\"bytes\":64}", zeros, 64 } } },
+  { "more-than-offered",
+    NC_ERROR_PROTOCOL,
+    { { OFFER, NULL, 0 },
+      { NAMES(1, 36), hole_name, 36 },
+      { NAMES(1, 36), hole_name, 36 },
+      { NAMES(1, 36), hole_name, 36 } } },
+  { "end-too-early",
+    NC_ERROR_PROTOCOL,
+    { { OFFER, NULL, 0 }, { NAMES(1, 36), hole_name, 36 }, { "{\"type\":\"cp_end\",\"bytes\":4}", zeros, 4 } } },
+  { "wrong-content",
+    NC_ERROR_CORRUPT,
+    { { OFFER, NULL, 0 },
+      { NAMES(1, 36), one_name, 36 },
+      { "{\"type\":\"cp_blocks\",\"count\":1,\"raw\":4,\"bytes\":4}", zeros, 4 } } },
+  { "too-much-content",
+    NC_ERROR_PROTOCOL,
+    { { OFFER, NULL, 0 },
+      { NAMES(1, 36), one_name, 36 },
+      { "{\"type\":\"cp_blocks\",\"count\":1,\"raw\":8,\"bytes\":8}", zeros, 8 } } },
+  { "too-little-content",
+    NC_ERROR_PROTOCOL,
+    { { OFFER, NULL, 0 },
+      { NAMES(1, 36), one_name, 36 },
+      { "{\"type\":\"cp_blocks\",\"count\":1,\"raw\":2,\"bytes\":2}", zeros, 2 } } },
+  { "more-blocks-than-lacking",
+    NC_ERROR_PROTOCOL,
+    { { OFFER, NULL, 0 },
+      { NAMES(1, 36), one_name, 36 },
+      { "{\"type\":\"cp_blocks\",\"count\":2,\"raw\":8,\"bytes\":8}", zeros, 8 } } },
+  { "no-zstd",
+    NC_ERROR_CORRUPT,
+    { { OFFER, NULL, 0 },
+      { NAMES(1, 36), one_name, 36 },
+      { "{\"type\":\"cp_blocks\",\"count\":1,\"raw\":4,\"bytes\":3}", zeros, 3 } } },
+  { "no-header",
+    NC_ERROR_CORRUPT,
+    { { "{\"type\":\"cp_offer\",\"id\":\"" ID "\",\"machine\":\"web1\",\"entries\":1,\"blocks\":0,\"block_bytes\":0}",
+        NULL, 0 },
+      { NAMES(1, 36), hole_name, 36 },
+      { "{\"type\":\"cp_end\",\"bytes\":64}", zeros, 64 } } },
   { "another-word", NC_ERROR_PROTOCOL, { { OFFER, NULL, 0 }, { "{\"type\":\"hello\"}", NULL, 0 } } },
 };
 
@@ -407,7 +453,8 @@ test_hostile(gconstpointer data)
   for (size_t i = 0; i < G_N_ELEMENTS(script->lines) && script->lines[i].message; i++) {
     nc_autojson json_t *message = json_loads(script->lines[i].message, 0, NULL);
     g_assert_true(nc_msg_send(pair[0], message, -1, NULL));
-    g_assert_true(!script->lines[i].length || nc_write_all(pair[0], script->lines[i].bytes, script->lines[i].length, NULL));
+    g_assert_true(!script->lines[i].length ||
+                  nc_write_all(pair[0], script->lines[i].bytes, script->lines[i].length, NULL));
   }
   shutdown(pair[0], SHUT_WR);
   g_assert_false(receive(b, pair[1], &totals, &error));
@@ -429,7 +476,8 @@ test_hostile_receiver(void)
   int pair[2];
   uint8_t bits[NC_COPY_NAMES_MAX / 8], names[NC_COPY_NAMES_MAX * NC_COPY_NAME_BYTES];
   nc_autojson json_t *take = json_pack("{s:s}", "type", "cp_take");
-  nc_autojson json_t *lack = json_pack("{s:s, s:i, s:i}", "type", "cp_lack", "count", (int)NC_COPY_NAMES_MAX, "bytes", (int)sizeof bits);
+  nc_autojson json_t *lack =
+      json_pack("{s:s, s:i, s:i}", "type", "cp_lack", "count", (int)NC_COPY_NAMES_MAX, "bytes", (int)sizeof bits);
 
   memset(bits, 0xff, sizeof bits);
   make_checkpoint(a, ID, 1);
