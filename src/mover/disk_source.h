@@ -2,7 +2,8 @@
 /*
  * Disks at the source: what QEMU's NBD client says to the destination's NBD server, and the answers.
  *
- * Each disk that is copied is a connection of QEMU's, opaque to us. One thread reads it, and submits what is there
+ * Each disk that is copied is a connection of QEMU's, opaque to us but for where its blocks are (qemu/nbd_blocks.h): a batch ends
+ * with one, if it can. One thread reads it, and submits what is there
  * as batches of the disk's channel to the outbox (outbox.h); another one writes the answers, which
  * come as urgent batches. When QEMU closes it, END follows the last byte, and the two sides compare what went through. When
  * the destination's server closes it, QEMU's connection is shut down: its mirror

@@ -52,7 +52,8 @@
  *
  * Disks (disk_source.h, disk_sink.h) have two threads each on either side, one for each direction. They are opaque byte
  * streams of the agents' making: what closes them is news, told and passed on, and no failure. They have their own turns
- * and windows (outbox.h): a disk that stands still holds up nobody else.
+ * and windows (outbox.h): a disk that stands still holds up nobody else. Blocks that are found in them are kept on both sides
+ * (wire/blocks.h), so that what memory and disks both hold crosses once.
  *
  * Failure. The first error wins: nc_mover_fail() keeps it and wakes the main
  * thread, which tells novacrond, tells the peer (ERROR on every connection that
@@ -69,7 +70,7 @@
  *
  * Locks are pthread mutexes, not GMutex: the thread sanitizer sees the former.
  * No module takes another's lock while it holds its own, except those of the events
- * (nc_mover_emit) and of what is urgent, which are leaves.
+ * (nc_mover_emit), of what is urgent and of the disks' blocks (wire/blocks.h, taken also under the history's), which are leaves.
  */
 #pragma once
 
