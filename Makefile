@@ -7,14 +7,15 @@ N ?= 300
 BENCHES = replay size paths shaping postcopy pause forecast disk checkpoint warm hints
 PYTEST = /usr/bin/python3 -m pytest -p no:cacheprovider
 
-.PHONY: help demo test bench bench-table $(BENCHES:%=bench-%) soak acceptance build guest setup need-root unit integration sanitize tsan fuzz model coverage clean install
+.PHONY: help demo test bench bench-table bench-fleet $(BENCHES:%=bench-%) soak acceptance build guest setup need-root unit integration sanitize tsan fuzz model coverage clean install
 
 help:
 	@echo "make demo         a real Linux machine moves between two nodes, live (KEEP=1 leaves it up)"
 	@echo "make test         all tests (about 30 minutes on two cores)"
 	@echo "make bench        side by side: QEMU plain, XBZRLE, multifd+zstd, NovaCron; the movers alone; by size"
 	@echo "                  (one of them: bench-table BENCH_ARGS='--rows veth --rounds 1', bench-replay, -size, -paths,"
-	@echo "                  -shaping, -postcopy, -pause, -forecast, -disk, -checkpoint, -warm; by itself only: bench-hints, what free-page hints save)"
+	@echo "                  -shaping, -postcopy, -pause, -forecast, -disk, -checkpoint, -warm; by itself only: bench-hints, what free-page hints save;"
+	@echo "                  without QEMU: bench-fleet, what decisions about 10 000 nodes cost)"
 	@echo "make acceptance   each claim, its value, its target, its verdict"
 	@echo "make soak N=300   as many migrations of a busy guest, a random fault in each; an observer looks for a second copy"
 	@echo "make build        programs only; make unit: quick tests; make integration: real QEMU"
@@ -53,10 +54,14 @@ test: need-root guest
 
 # All of them, whatever one says; fails if a target was missed.
 bench: need-root guest
-	@status=0; for part in table $(filter-out hints,$(BENCHES)); do $(MAKE) --no-print-directory bench-$$part || status=1; done; exit $$status
+	@status=0; for part in table fleet $(filter-out hints,$(BENCHES)); do $(MAKE) --no-print-directory bench-$$part || status=1; done; exit $$status
 
 bench-table: need-root guest
 	@NC_BUILD=$(BUILD) /usr/bin/python3 bench/bench.py $(BENCH_ARGS)
+
+bench-fleet: build
+	@ninja -C $(BUILD) --quiet bench/fleet_bench
+	@$(BUILD)/bench/fleet_bench
 
 $(BENCHES:%=bench-%): bench-%: need-root guest
 	@NC_BUILD=$(BUILD) /usr/bin/python3 bench/$*_bench.py $(BENCH_ARGS)

@@ -12,7 +12,7 @@
  */
 #pragma once
 
-#include "agent/bandwidth_share.h"
+#include "fleet/bandwidth_share.h"
 #include "agent/config.h"
 
 typedef struct NcBandwidth NcBandwidth;

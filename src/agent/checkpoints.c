@@ -320,6 +320,8 @@ nc_checkpoints_gc_thread(gpointer data)
 
   if (nc_page_store_gc(c->deps.store, &options, &report, &error))
     nc_log(NC_LOG_INFO, "agent", "page store: %" G_GUINT64_FORMAT " bytes freed", report.freed_bytes);
+  else if (error->code == NC_ERROR_CONFLICT)
+    nc_log(NC_LOG_INFO, "agent", "page store: what the deleted checkpoint held is freed by the next gc: %s", error->message);
   else if (error->code != NC_ERROR_CANCELLED)
     nc_log(NC_LOG_WARNING, "agent", "page store: %s", error->message);
   {

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "agent/config.h"
 #include "agent/algorithm.h"
+#include "agent/disk_chain.h"
 #include "base/ident.h"
 #include "base/io.h"
 #include "base/log.h"
@@ -61,6 +62,7 @@ nc_is_not_empty(const char *value)
 
 static const char *const nc_algorithms[] = { [NC_ALGORITHM_AUTO] = "auto", [NC_ALGORITHM_PRECOPY] = "pre-copy", [NC_ALGORITHM_POSTCOPY] = "post-copy" };
 static const char *const nc_no_or_yes[] = { "no", "yes" };
+static const char *const nc_disk_chains[] = { [NC_CHAIN_FLATTEN] = "flatten", [NC_CHAIN_KEEP] = "keep", [NC_CHAIN_TRUST] = "trust" };
 static const char *const nc_log_formats[] = { [NC_LOG_TEXT] = "text", [NC_LOG_JSON] = "json" };
 static const char *const nc_log_levels[] = { [NC_LOG_ERR] = "err",
                                              [NC_LOG_WARNING] = "warning",
@@ -137,6 +139,10 @@ static const NcKey nc_keys[] = {
     "How memory is moved, unless the request says otherwise. auto: in rounds while the machine runs here, and if they do not "
     "come to an end, the machine first and the rest of its memory after it (post-copy). pre-copy: never that. While a machine "
     "is in post-copy, it needs both nodes: if one of them is lost, so is the machine." },
+  { "disk_chain", NC_KEY_CHOICE, AT(disk_chain), "flatten", NC_DISK_CHAIN_NAMES, NC_CHAIN_FLATTEN, NC_CHAIN_TRUST, true, NULL, nc_disk_chains,
+    "What becomes of the backing chains of disks that are copied, unless the request says otherwise. flatten: they become part of the "
+    "copy. keep: only the overlay is copied, and the other node must have the same backing files under the same paths; both nodes "
+    "read them whole to see that. trust: likewise, but that they are the same is your word." },
   NUMBER(max_throttle, "70", 0, 99, "percent",
          "Of a guest's time, what may be taken from it so that its migration comes to an end, if nothing else helps; unless "
          "the request says otherwise. 0: never."),

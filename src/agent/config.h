@@ -46,6 +46,7 @@ typedef struct {
   const char *compression; /* "auto", "none", "lz4", "zstd:LEVEL" */
   int max_cpu;             /* percent */
   int algorithm;    /* NcAlgorithm */
+  int disk_chain;   /* NcDiskChain */
   int max_throttle; /* percent */
   int retry_attempts;
   int retry_pause_ms;

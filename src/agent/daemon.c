@@ -10,6 +10,7 @@
 #include "agent/nodes.h"
 #include "agent/peer_server.h"
 #include "agent/rollbacks.h"
+#include "agent/store_work.h"
 #include "base/ident.h"
 #include "base/io.h"
 #include "base/log.h"
@@ -33,6 +34,7 @@ typedef struct {
   NcRollbacks *rollbacks;
   NcPageStore *store; /* NULL: it could not be opened */
   NcCheckpoints *checkpoints;
+  NcStoreWork *store_work;
   NcRollbackSteps steps; /* of the checkpoints, for rollbacks */
   NcPeerServer *server;
   NcControl *control;
@@ -67,6 +69,10 @@ NC_OP(checkpoint_copy, NcCheckpoints, nc_checkpoints_copy)
 NC_OP(checkpoint_cancel, NcCheckpoints, nc_checkpoints_cancel)
 NC_OP(checkpoint_delete, NcCheckpoints, nc_checkpoints_delete)
 NC_OP(checkpoint_schedule, NcCheckpoints, nc_checkpoints_schedule)
+NC_OP(store_status, NcStoreWork, nc_store_work_status)
+NC_OP(store_verify, NcStoreWork, nc_store_work_verify)
+NC_OP(store_gc, NcStoreWork, nc_store_work_gc)
+NC_OP(store_cancel, NcStoreWork, nc_store_work_cancel)
 NC_OP(migration_create, NcMigrations, nc_migrations_create)
 NC_OP(migration_check, NcMigrations, nc_migrations_check)
 NC_OP(migration_plan, NcMigrations, nc_migrations_plan)
@@ -77,7 +83,7 @@ NC_OP(migration_limit, NcMigrations, nc_migrations_limit)
 NC_OP(migration_resolve, NcMigrations, nc_migrations_resolve)
 NC_OP(migration_rollback, NcRollbacks, nc_rollbacks_start)
 
-#define NC_DAEMON_OPS 33 /* with the row that ends the table */
+#define NC_DAEMON_OPS 37 /* with the row that ends the table */
 
 static void
 nc_daemon_fill_ops(const NcDaemon *d, NcControlOp ops[NC_DAEMON_OPS])
@@ -106,6 +112,10 @@ nc_daemon_fill_ops(const NcDaemon *d, NcControlOp ops[NC_DAEMON_OPS])
     { "checkpoint.cancel", nc_op_checkpoint_cancel, d->checkpoints, true },
     { "checkpoint.delete", nc_op_checkpoint_delete, d->checkpoints, true },
     { "checkpoint.schedule", nc_op_checkpoint_schedule, d->checkpoints, true },
+    { "store.status", nc_op_store_status, d->store_work, false },
+    { "store.verify", nc_op_store_verify, d->store_work, true },
+    { "store.gc", nc_op_store_gc, d->store_work, true },
+    { "store.cancel", nc_op_store_cancel, d->store_work, true },
     { "migration.create", nc_op_migration_create, d->migrations, true },
     { "migration.check", nc_op_migration_check, d->migrations, true },
     { "migration.plan", nc_op_migration_plan, d->migrations, true },
@@ -185,6 +195,7 @@ nc_daemon_open_store(NcDaemon *d)
                                    .store = d->store,
                                    .store_problem = error ? error->message : NULL };
   d->checkpoints = nc_checkpoints_new(&deps);
+  d->store_work = nc_store_work_new(d->config, d->store, deps.store_problem, d->checkpoints);
 }
 
 /* What is on disk and what runs on this node, before anybody is let in. */
@@ -229,6 +240,7 @@ nc_daemon_unload(NcDaemon *d)
   nc_control_free(d->control);
   nc_peer_server_free(d->server);
   nc_rollbacks_free(d->rollbacks);
+  nc_store_work_free(d->store_work);
   nc_migrations_free(d->migrations);
   nc_checkpoints_free(d->checkpoints);
   nc_page_store_close(d->store);

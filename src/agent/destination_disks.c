@@ -23,6 +23,12 @@ nc_destination_judge_disks(json_t *request, NcMachineSpec *spec, GError **error)
 
   if (!offers)
     return false;
+  /* A source that does not say what is in its backing files could not know that they are the same. */
+  for (guint i = 0; i < offers->len; i++) {
+    const NcDiskOffer *o = offers->pdata[i];
+    if (o->chain == NC_CHAIN_KEEP && !nc_backing_files_have_digests(o->backing))
+      return nc_fail(error, NC_ERROR_PROTOCOL, "the backing files of disk %s come without digests", o->name);
+  }
   nc_disk_offers_judge(offers, checks);
   for (guint i = 0; i < offers->len; i++)
     json_object_set_new(json_array_get(json_object_get(request, "disks"), i), "copy", json_boolean(((NcDiskOffer *)offers->pdata[i])->copy));

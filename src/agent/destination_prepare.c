@@ -64,8 +64,9 @@ nc_destination_start_mover(NcMigration *m, json_t *request, GError **error)
   uint32_t frames = nc_destination_shadow_frames(m, request);
   bool kept = false;
   return nc_destination_give_shadow(m, request, frames, &kept, error) &&
-         nc_migration_tell(m, json_pack("{s:s, s:s, s:I, s:o, s:b}", "type", "mig_accepted", "migration", m->id, "shadow_frames", (json_int_t)frames,
-                                        "disks", nc_destination_disk_verdicts(request), "kept_shadow", kept),
+         nc_migration_tell(m, json_pack("{s:s, s:s, s:I, s:o, s:b, s:b}", "type", "mig_accepted", "migration", m->id, "shadow_frames", (json_int_t)frames,
+                                        "disks", nc_destination_disk_verdicts(request), "kept_shadow", kept, "ahead",
+                                        nc_json_bool_or(request, "ahead", false)),
                            error);
 }
 

@@ -37,7 +37,11 @@ nc_disk_file_format_qcow2(const NcDiskOffer *o, const char *temporary, GError **
 {
   g_autofree char *size = g_strdup_printf("%" G_GUINT64_FORMAT, o->size_bytes);
   g_autofree char *options = o->cluster_bytes ? g_strdup_printf("cluster_size=%u", o->cluster_bytes) : g_strdup("compat=1.1");
-  const char *argv[] = { "qemu-img", "create", "-q", "-f", "qcow2", "-o", options, temporary, size, NULL };
+  const NcBackingFile *below = o->backing->len ? o->backing->pdata[0] : NULL;
+  const char *plain[] = { "qemu-img", "create", "-q", "-f", "qcow2", "-o", options, temporary, size, NULL };
+  const char *overlay[] = { "qemu-img", "create", "-q", "-f", "qcow2", "-o", options, "-b", below ? below->path : NULL,
+                            "-F", below ? below->format : NULL, temporary, size, NULL };
+  const char **argv = below ? overlay : plain;
   g_autoptr(GError) problem = NULL;
   g_autofree char *said = NULL;
   int status;

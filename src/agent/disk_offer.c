@@ -28,6 +28,7 @@ nc_disk_offer_free(NcDiskOffer *o)
   g_free(o->problem);
   g_free(o->node);
   g_free(o->device);
+  g_clear_pointer(&o->backing, g_ptr_array_unref);
   g_free(o);
 }
 
@@ -84,8 +85,35 @@ nc_disk_offers_end_proof(GPtrArray *offers)
   }
 }
 
+/* What is below it comes along, or stays where it is. */
 static void
-nc_disk_offer_ask_qemu(NcDiskOffer *o, NcQmp *qmp)
+nc_disk_offer_look_below(NcDiskOffer *o, const NcQemuDisk *disk, const NcDiskLook *look)
+{
+  g_autoptr(GPtrArray) files = nc_backing_files_new();
+  g_autoptr(GError) error = NULL;
+
+  for (guint i = 0; i < disk->backing->len; i++) {
+    const NcQemuBacking *below = disk->backing->pdata[i];
+    nc_backing_files_add(files, below->path, below->format);
+  }
+  uint64_t used = nc_backing_files_used(files);
+  if (!disk->has_backing || look->chain == NC_CHAIN_FLATTEN) {
+    o->used_bytes = MIN(o->used_bytes + used, MAX(o->size_bytes, o->used_bytes)); /* all of it goes into one file */
+    return;
+  }
+  o->chain = look->chain;
+  g_ptr_array_unref(o->backing);
+  o->backing = g_ptr_array_ref(files);
+  bool digest = look->chain == NC_CHAIN_KEEP && used <= look->compare_bytes;
+  if (files->len == 0)
+    o->problem = g_strdup("QEMU does not say what its backing files are: move without --keep-chain");
+  else if (!nc_backing_files_look(files, digest, look->cancelled, &error))
+    o->problem = g_strdup_printf("its backing chain can't be kept at the source: %s: move without --keep-chain, then its content goes along",
+                                 error->message);
+}
+
+static void
+nc_disk_offer_ask_qemu(NcDiskOffer *o, NcQmp *qmp, const NcDiskLook *look)
 {
   g_autoptr(GError) error = NULL;
   g_autoptr(NcQemuDisk) disk = nc_qemu_disk_find(qmp, o->path, &error);
@@ -109,10 +137,12 @@ nc_disk_offer_ask_qemu(NcDiskOffer *o, NcQmp *qmp)
     o->problem = g_strdup_printf("QEMU has it open as %s, and the machine's file says %s", disk->format, o->format);
   else if (disk->node[0] == '\0' || disk->node[0] == '#')
     o->problem = g_strdup("it has no node-name on QEMU's command line");
+  else
+    nc_disk_offer_look_below(o, disk, look);
 }
 
 static NcDiskOffer *
-nc_disk_offer_new(const NcDiskSpec *disk, unsigned index, NcQmp *qmp)
+nc_disk_offer_new(const NcDiskSpec *disk, unsigned index, NcQmp *qmp, const NcDiskLook *look)
 {
   NcDiskOffer *o = g_new0(NcDiskOffer, 1);
   struct stat st;
@@ -121,7 +151,8 @@ nc_disk_offer_new(const NcDiskSpec *disk, unsigned index, NcQmp *qmp)
   o->name = g_strdup(disk->name);
   o->path = g_strdup(disk->path);
   o->format = g_strdup(disk->format);
-  nc_disk_offer_ask_qemu(o, qmp);
+  o->backing = nc_backing_files_new();
+  nc_disk_offer_ask_qemu(o, qmp, look);
   nc_disk_offer_begin_proof(o);
   if (stat(disk->path, &st) < 0) {
     if (!o->problem)
@@ -138,16 +169,29 @@ nc_disk_offer_new(const NcDiskSpec *disk, unsigned index, NcQmp *qmp)
 }
 
 GPtrArray *
-nc_disk_offers_new(const NcMachineSpec *spec, NcQmp *qmp)
+nc_disk_offers_new(const NcMachineSpec *spec, NcQmp *qmp, const NcDiskLook *look)
 {
   GPtrArray *offers = nc_disk_offers_empty();
 
   for (guint i = 0; i < spec->disks->len; i++) {
     const NcDiskSpec *disk = spec->disks->pdata[i];
     if (!disk->shared && !disk->readonly)
-      g_ptr_array_add(offers, nc_disk_offer_new(disk, i, qmp));
+      g_ptr_array_add(offers, nc_disk_offer_new(disk, i, qmp, look));
   }
   return offers;
+}
+
+uint64_t
+nc_disk_offers_compared_bytes(GPtrArray *offers)
+{
+  uint64_t sum = 0;
+
+  for (guint i = 0; i < offers->len; i++) {
+    const NcDiskOffer *o = offers->pdata[i];
+    if (o->chain == NC_CHAIN_KEEP)
+      sum += nc_backing_files_used(o->backing);
+  }
+  return sum;
 }
 
 json_t *
@@ -162,6 +206,11 @@ nc_disk_offers_to_json(GPtrArray *offers)
                                           (json_int_t)o->cluster_bytes, "mode", (int)o->mode, "uid", (json_int_t)o->uid, "gid",
                                           (json_int_t)o->gid, "inode", (json_int_t)o->inode, "marker", o->marker, "token", o->token, "problem",
                                           o->problem));
+    if (o->chain == NC_CHAIN_FLATTEN || o->problem)
+      continue;
+    json_t *json = json_array_get(list, json_array_size(list) - 1);
+    json_object_set_new(json, "chain", json_string(nc_disk_chain_name(o->chain)));
+    json_object_set_new(json, "backing", nc_backing_files_to_json(o->backing));
   }
   return list;
 }
@@ -188,6 +237,21 @@ nc_marker_is_valid(const char *marker)
   uint8_t bytes[NC_TOKEN_BYTES];
 
   return marker[0] == '\0' || (g_str_has_prefix(marker, NC_MARKER_PREFIX) && nc_hex_decode(marker + prefix, bytes, sizeof bytes));
+}
+
+static bool
+nc_disk_offer_read_chain(json_t *json, NcDiskOffer *o, GError **error)
+{
+  json_t *chain = json_object_get(json, "chain");
+
+  o->backing = nc_backing_files_from_json(json_object_get(json, "backing"), error);
+  if (!o->backing)
+    return false;
+  if (chain && !nc_disk_chain_from_name(json_string_value(chain), &o->chain))
+    return nc_fail(error, NC_ERROR_PROTOCOL, "the disk %s comes with a backing chain of an unknown kind", o->name);
+  if ((o->chain != NC_CHAIN_FLATTEN) != (o->backing->len > 0))
+    return nc_fail(error, NC_ERROR_PROTOCOL, "the disk %s comes with half a backing chain", o->name);
+  return true;
 }
 
 static bool
@@ -221,7 +285,7 @@ nc_disk_offer_read(json_t *json, const NcMachineSpec *spec, NcDiskOffer *o, GErr
   o->gid = (gid_t)gid;
   o->inode = (uint64_t)inode;
   o->copy = nc_json_bool_or(json, "copy", false);
-  return true;
+  return nc_disk_offer_read_chain(json, o, error);
 }
 
 GPtrArray *
@@ -308,6 +372,7 @@ nc_disk_offer_judge(NcDiskOffer *o, GHashTable *taken, json_t *checks)
                  o->path, o->problem);
   } else {
     o->copy = true;
+    nc_backing_files_judge(o->backing, o->chain, o->name, checks);
     nc_disk_offer_check_room(o, taken, checks);
   }
 }

@@ -2,6 +2,7 @@
 /* Rates, rounds, and the future played from them. The theory is in forecast.h. */
 #include "agent/forecast.h"
 #include "agent/forecast_memory.h"
+#include "fleet/rounds.h"
 
 #include <math.h>
 
@@ -9,7 +10,6 @@
 #define NC_FORECAST_ROUNDS 16           /* remembered */
 #define NC_FORECAST_MIN_ROUND_US 20000u /* in less, a sample more or less is all of it */
 #define NC_FORECAST_PLAYED_ROUNDS 200
-#define NC_FORECAST_SHRINKS 0.95   /* what a round dirties of what it sends: more than this goes on for ever */
 #define NC_FORECAST_SCAN_BPS 1.5e9 /* QEMU looks for untouched pages at about this */
 #define NC_FORECAST_END_MS 300.0  /* from the start at the destination to the end: verification, goodbyes */
 #define NC_FORECAST_LEAST_ERROR 0.1
@@ -80,12 +80,6 @@ nc_forecast_dirty_rate(const NcForecast *f)
   return rate;
 }
 
-static double
-nc_forecast_dirt(double rate, double working_set, double seconds)
-{
-  return working_set > 0 ? working_set * (1 - exp(-rate * seconds / working_set)) : rate * seconds;
-}
-
 /* The working set that explains the longest round; 0: it was not long enough to tell. */
 static double
 nc_forecast_working_set(const NcForecast *f)
@@ -107,7 +101,7 @@ nc_forecast_working_set(const NcForecast *f)
   high = 100 * longest->bytes;
   for (int i = 0; i < 60; i++) {
     double middle = (low + high) / 2;
-    *(nc_forecast_dirt(rate, middle, longest->seconds) < longest->bytes ? &low : &high) = middle;
+    *(nc_rounds_dirt(rate, middle, longest->seconds) < longest->bytes ? &low : &high) = middle;
   }
   return high;
 }
@@ -130,10 +124,10 @@ nc_forecast_end_round(NcForecast *f, const NcForecastSample *sample, uint64_t no
   if (sample->rounds < 2 || seconds * 1e6 < NC_FORECAST_MIN_ROUND_US)
     return;
   if (nc_forecast_has_cleared(f, sample->rounds)) { /* the rest of what is left is content no more than untouched pages are */
-    f->content_bytes = (double)sample->sent_bytes + nc_forecast_dirt(nc_forecast_dirty_rate(f), nc_forecast_working_set(f), seconds);
+    f->content_bytes = (double)sample->sent_bytes + nc_rounds_dirt(nc_forecast_dirty_rate(f), nc_forecast_working_set(f), seconds);
     return;
   }
-  double expected = nc_forecast_dirt(nc_forecast_dirty_rate(f), nc_forecast_working_set(f), seconds);
+  double expected = nc_rounds_dirt(nc_forecast_dirty_rate(f), nc_forecast_working_set(f), seconds);
   if (f->round_count > 0 && bytes > 0)
     f->round_error += 0.5 * (MIN(fabs(expected - bytes) / bytes, 1.0) - f->round_error);
   f->rounds[f->round_count++ % NC_FORECAST_ROUNDS] = (NcForecastRound){ seconds, bytes };
@@ -285,18 +279,17 @@ nc_forecast_play(const NcForecast *f, double speed, double budget_s, NcForecastP
     bool is_first = f->last.rounds <= 1 && i == 0;
     double budget_bytes = rate * budget_s, kept = MIN(left, budget_bytes), seconds = MAX(left_s - kept / rate, 0);
     total += seconds;
-    double dirt = nc_forecast_dirt(dirty_rate, working_set, seconds + unseen), next = kept + dirt;
-    if (working_set > 0 && !is_first) /* what is still dirty is not dirtied once more */
-      next = MIN(next, working_set);
-    ret->dirt += MAX(next - kept, 0);
-    if (next <= budget_bytes || dirt < 4096) {
-      ret->pause_s = nc_forecast_last_seconds(f, &ahead, is_first, kept, next - kept, budget_s);
+    const NcRoundTerms terms = { dirty_rate, working_set, budget_bytes, is_first, .may_stall = i > 0 };
+    NcRoundEnd end = nc_rounds_end(&terms, left, kept, seconds + unseen);
+    ret->dirt += MAX(end.next - kept, 0);
+    if (end.verdict == NC_ROUND_LAST) {
+      ret->pause_s = nc_forecast_last_seconds(f, &ahead, is_first, kept, end.next - kept, budget_s);
       return total;
     }
-    if (i > 0 && dirt >= NC_FORECAST_SHRINKS * (left - kept))
-      break; /* dirtied as fast as sent */
-    left_s = kept / rate + MAX(next - kept, 0) / ahead.resent_rate;
-    left = next;
+    if (end.verdict == NC_ROUND_STALL)
+      break;
+    left_s = kept / rate + MAX(end.next - kept, 0) / ahead.resent_rate;
+    left = end.next;
     rate = ahead.resent_rate;
     unseen = 0;
   }
@@ -380,7 +373,7 @@ nc_forecast_get_postcopy(const NcForecast *f, bool at_once, double overhead_ms, 
     return;
   NcForecastAhead ahead = nc_forecast_ahead(f, 1);
   double unseen = (double)(f->last_us - f->round_us) / 1e6;
-  double dirt = at_once ? 0 : nc_forecast_dirt(ret->dirty_bps, (double)ret->working_set_bytes, ahead.seconds + unseen);
+  double dirt = at_once ? 0 : nc_rounds_dirt(ret->dirty_bps, (double)ret->working_set_bytes, ahead.seconds + unseen);
   ret->converges = true;
   ret->needed_bps = f->rate;
   ret->pause_ms = overhead_ms;

@@ -89,14 +89,22 @@ nc_forecast_memory_learn(NcForecastMemory *m, const NcForecastSample *before, co
 
   if (m->place_bytes <= 0 || seconds <= 0 || now->wire_bytes == 0)
     return;
+  if (now->wire_bytes == before->wire_bytes) { /* no news of the link, which is not the same as nothing on it */
+    m->silent_seconds += seconds;
+    m->silent_content += content;
+    return;
+  }
+  seconds += m->silent_seconds;
+  content += m->silent_content;
+  m->silent_seconds = m->silent_content = 0;
   double weight = nc_forecast_memory_weight(seconds, m->seen_seconds);
   m->seen_seconds += seconds;
   m->wire_rate += (m->wire_rate > 0 ? weight : 1) * (wire / seconds - m->wire_rate);
   m->content_rate += weight * MAX(content / seconds - m->content_rate, 0);
-  if (now->rounds > 1) {
+  if (now->rounds > 1 && before->rounds > 1) { /* in between, it is of both */
     m->resent_content += content;
     m->resent_wire += wire;
-  } else {
+  } else if (now->rounds <= 1) {
     double expected = nc_forecast_memory_expected(m, nc_forecast_memory_position(m, (double)now->remaining_bytes));
     m->is_learned = true;
     m->factor = CLAMP(((double)now->wire_bytes + NC_FORECAST_TRUST_BYTES) / (expected + NC_FORECAST_TRUST_BYTES), 0.1, 3);
@@ -141,7 +149,8 @@ nc_forecast_memory_rate(const NcForecastMemory *m, double coded)
 double
 nc_forecast_memory_resent_share(const NcForecastMemory *m)
 {
-  return (m->resent_share * NC_FORECAST_TRUST_BYTES + m->resent_wire) / (NC_FORECAST_TRUST_BYTES + m->resent_content);
+  double share = (m->resent_share * NC_FORECAST_TRUST_BYTES + m->resent_wire) / (NC_FORECAST_TRUST_BYTES + m->resent_content);
+  return MIN(share, 1); /* what the link still carries of the first round is counted among it, at first */
 }
 
 double

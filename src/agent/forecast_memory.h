@@ -17,6 +17,7 @@ typedef struct {
   NcMemoryPlace places[NC_MEMORY_SAMPLE_PLACES];
   double wire_rate;    /* of the last seconds, bytes per second */
   double seen_seconds; /* of sending */
+  double silent_seconds, silent_content; /* since the mover last told what is on the wire: it does so now and then */
   double content_rate; /* the best seen */
   double factor;       /* wire bytes of the first round, to what the sample lets expect */
   bool is_learned;     /* that was seen */

@@ -1,22 +1,19 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "agent/memory_sample.h"
 #include "base/ident.h"
-#include "base/io.h"
 #include "crypto/digest.h"
 #include "qemu/footprint.h"
+#include "qemu/process_memory.h"
 #include "wire/codec.h"
 #include "wire/delta.h"
 
 #include <errno.h>
-#include <fcntl.h>
 #include <string.h>
-#include <unistd.h>
 
 #define NC_SAMPLE_PAGES 8 /* at a place: compressors see that many together, as they do later */
-#define NC_SAMPLE_PAGE NC_DELTA_PAGE_BYTES
+#define NC_SAMPLE_PAGE NC_PROCESS_PAGE_BYTES
 #define NC_SAMPLE_PLACE_BYTES (NC_SAMPLE_PAGES * NC_SAMPLE_PAGE)
 #define NC_SAMPLE_LEVEL 1
-#define NC_PAGEMAP_THERE (UINT64_C(3) << 62) /* present, or swapped out (proc(5)) */
 
 typedef struct {
   uint64_t address;
@@ -25,7 +22,7 @@ typedef struct {
 } NcSamplePlace;
 
 struct NcMemorySample {
-  int memory, pagemap;
+  NcProcessMemory memory;
   int64_t taken_us;
   uint64_t bytes;
   NcCodecContext *codec;
@@ -38,22 +35,10 @@ nc_memory_sample_free(NcMemorySample *s)
 {
   if (!s)
     return;
-  nc_fd_clear(&s->memory);
-  nc_fd_clear(&s->pagemap);
+  nc_process_memory_close(&s->memory);
   nc_codec_zstd.context_free(s->codec);
   nc_secret_clear(s, sizeof *s); /* it is a guest's memory */
   g_free(s);
-}
-
-static int
-nc_sample_open(pid_t pid, const char *name, GError **error)
-{
-  g_autofree char *path = g_strdup_printf("/proc/%d/%s", (int)pid, name);
-  int fd = open(path, O_RDONLY | O_CLOEXEC);
-
-  if (fd < 0)
-    nc_fail_errno(error, NC_ERROR_IO, errno, "%s", path);
-  return fd;
 }
 
 /* Where place ${index} is, if all ranges were one behind the other. */
@@ -72,12 +57,6 @@ nc_sample_address(const GArray *ranges, uint64_t total, unsigned index)
   return g_array_index(ranges, NcFootprintRange, 0).from;
 }
 
-static bool
-nc_sample_is_zero(const uint8_t *page)
-{
-  return page[0] == 0 && memcmp(page, page + 1, NC_SAMPLE_PAGE - 1) == 0;
-}
-
 /* What is there of ${place} now, into ${pages}; a bit per page that is no zeros. */
 static uint8_t
 nc_sample_read(const NcMemorySample *s, const NcSamplePlace *place, uint8_t *pages)
@@ -86,12 +65,13 @@ nc_sample_read(const NcMemorySample *s, const NcSamplePlace *place, uint8_t *pag
   uint8_t present = 0;
 
   memset(pages, 0, NC_SAMPLE_PLACE_BYTES);
-  if (pread(s->pagemap, there, sizeof there, (off_t)(place->address / NC_SAMPLE_PAGE * sizeof there[0])) != sizeof there)
+  if (nc_process_memory_map(&s->memory, place->address, NC_SAMPLE_PAGES, there) != NC_SAMPLE_PAGES)
     return 0;
   for (int i = 0; i < NC_SAMPLE_PAGES; i++) {
     uint8_t *page = pages + i * NC_SAMPLE_PAGE;
-    off_t at = (off_t)(place->address + (uint64_t)i * NC_SAMPLE_PAGE);
-    if ((there[i] & NC_PAGEMAP_THERE) && pread(s->memory, page, NC_SAMPLE_PAGE, at) == NC_SAMPLE_PAGE && !nc_sample_is_zero(page))
+    uint64_t at = place->address + (uint64_t)i * NC_SAMPLE_PAGE;
+    if ((there[i] & NC_PROCESS_PAGE_TOUCHED) && nc_process_memory_read(&s->memory, at, page, NC_SAMPLE_PAGE) == NC_SAMPLE_PAGE &&
+        !nc_process_page_is_zero(page))
       present |= (uint8_t)(1u << i);
   }
   return present;
@@ -129,8 +109,8 @@ nc_memory_sample_new(pid_t pid, uint64_t least_bytes, GError **error)
   g_autoptr(NcMemorySample) s = g_new0(NcMemorySample, 1);
   uint64_t total = 0;
 
-  s->memory = s->pagemap = -1;
-  if ((s->memory = nc_sample_open(pid, "mem", error)) < 0 || (s->pagemap = nc_sample_open(pid, "pagemap", error)) < 0)
+  s->memory = (NcProcessMemory)NC_PROCESS_MEMORY_CLOSED;
+  if (!nc_process_memory_open(&s->memory, pid, error))
     return NULL;
   g_autoptr(GArray) ranges = nc_footprint_ranges(pid, least_bytes);
   for (guint i = 0; i < ranges->len; i++)
@@ -190,7 +170,7 @@ nc_memory_sample_again(NcMemorySample *s, NcMemoryChange *ret, GError **error)
   unsigned changed = 0;
   size_t coded = 0, length;
 
-  if (pread(s->memory, now, 1, (off_t)s->places[0].address) != 1)
+  if (nc_process_memory_read(&s->memory, s->places[0].address, now, 1) != 1)
     return nc_fail_errno(error, NC_ERROR_IO, errno, "the guest's memory can't be read any more");
   for (unsigned i = 0; i < NC_MEMORY_SAMPLE_PLACES; i++) {
     nc_sample_read(s, &s->places[i], now);

@@ -229,6 +229,15 @@ nc_migration_qos(NcMigration *m)
   return qos;
 }
 
+NcDiskChain
+nc_migration_disk_chain(NcMigration *m)
+{
+  NcDiskChain chain = NC_CHAIN_FLATTEN;
+  g_autoptr(GMutexLocker) guard = g_mutex_locker_new(&m->lock);
+  nc_disk_chain_from_name(nc_json_string_or(m->record, "disk_chain", NULL), &chain);
+  return chain;
+}
+
 void
 nc_migration_claim_bandwidth(NcMigration *m)
 {
@@ -318,6 +327,7 @@ nc_migration_take_progress(NcMigration *m, json_t *progress)
     { "rss_bytes", "mover_rss_bytes" },
     { "batches", "batches" },
     { "reference_pages", "reference_pages" },
+    { "ahead_pages", "ahead_pages" },
     { "delta_pages", "delta_pages" },
     { "delta_bytes", "delta_bytes" },
     { "resent_batches", "resent_batches" },

@@ -8,6 +8,7 @@
  */
 #pragma once
 
+#include "agent/disk_chain.h"
 #include "agent/handoff.h"
 #include "agent/inbox.h"
 #include "agent/keeper.h"
@@ -92,6 +93,8 @@ bool nc_migration_is_finished(NcMigration *m);
  */
 void nc_migration_claim_bandwidth(NcMigration *m);
 void nc_migration_limit(NcMigration *m, NcQos qos, uint64_t limit_bps);
+/* The record's disk_chain. */
+NcDiskChain nc_migration_disk_chain(NcMigration *m);
 /* The record's class of service. */
 NcQos nc_migration_qos(NcMigration *m);
 

@@ -7,11 +7,12 @@
  *   source -> destination
  *   mig_probe    {vm}                        which epoch do you know?
  *   mig_prepare  {migration, vm, running, epoch, spec, psk, streams,
- *                 compression, pause_budget_ms, max_downtime_ms, path_timeout_ms, shadow_frames, postcopy, disks,
+ *                 compression, pause_budget_ms, max_downtime_ms, path_timeout_ms, shadow_frames, postcopy, disks, ahead,
  *                 kept_shadow, checkpoint, checkpoint_keep_s}
  *                                            postcopy: it may become one, so both QEMUs get ready for it;
  *                                            disks: that may have to be copied (disk_offer.h);
  *                                            kept_shadow: {migration, sha256} of the way here, if it was kept (warm_return.h);
+ *                                            ahead: pages may come ahead of QEMU's stream (page_feed.h);
  *                                            checkpoint: the one taken before, in the source's store, and how long it is kept
  *   mig_abort    {migration, error}          before release: throw it away
  *   mig_query    {migration, vm, epoch, wire}
@@ -25,7 +26,7 @@
  *   destination -> source
  *   mig_probed   {epoch, right, paths, postcopy}
  *                                            postcopy: QEMUs there can wait for pages; paths: where movers may connect to, "" for where the agent is
- *   mig_accepted {migration, shadow_frames, disks, kept_shadow}
+ *   mig_accepted {migration, shadow_frames, disks, kept_shadow, ahead}
  *                                            INCOMING(epoch) is durable, the mover takes connections, QEMU is
  *                                            being started; disks: {name, copied} of each that was offered;
  *                                            kept_shadow: the one offered is here, too, and in use

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "agent/migrations.h"
 #include "agent/algorithm.h"
+#include "agent/disk_chain.h"
 #include "agent/destination.h"
 #include "agent/plan.h"
 #include "agent/preflight.h"
@@ -115,6 +116,7 @@ nc_migrations_free(NcMigrations *ms)
 typedef struct {
   const char *vm, *to, *compression, *paths;
   NcAlgorithm algorithm;
+  NcDiskChain disk_chain;
   NcQos qos;
   int64_t max_downtime_ms, bandwidth_limit_bps, streams, max_cpu, max_throttle, convergence_timeout_ms, retry_attempts;
   bool checkpoint; /* before it */
@@ -166,6 +168,15 @@ nc_optional_checkpoint(const NcConfig *config, json_t *args, NcMigrationRequest 
 }
 
 static bool
+nc_optional_disk_chain(json_t *args, NcDiskChain fallback, NcDiskChain *ret, GError **error)
+{
+  json_t *value = json_object_get(args, "disk_chain");
+  *ret = fallback;
+  return !value || json_is_null(value) || nc_disk_chain_from_name(json_string_value(value), ret) ||
+         nc_fail(error, NC_ERROR_INVALID, "\"disk_chain\" must be " NC_DISK_CHAIN_NAMES);
+}
+
+static bool
 nc_optional_limit(json_t *args, int64_t fallback, int64_t *ret, GError **error)
 {
   return nc_optional_int(args, "bandwidth_limit_bps", fallback, 0, INT64_C(1) << 40, ret, error);
@@ -190,6 +201,7 @@ nc_migration_request_parse(NcMigrations *ms, json_t *args, NcMigrationRequest *r
     return nc_fail(error, NC_ERROR_INVALID, "\"paths\" must be %d at most of the form [LOCAL>]HOST:PORT, with commas between them",
                    NC_TCP_PATHS_MAX);
   return nc_optional_algorithm(args, (NcAlgorithm)config->algorithm, &ret->algorithm, error) &&
+         nc_optional_disk_chain(args, (NcDiskChain)config->disk_chain, &ret->disk_chain, error) &&
          nc_optional_int(args, "max_downtime_ms", config->max_downtime_ms, 1, 2000000, &ret->max_downtime_ms, error) &&
          nc_optional_limit(args, 0, &ret->bandwidth_limit_bps, error) && nc_optional_checkpoint(config, args, ret, error) &&
          nc_optional_qos(args, NC_QOS_NORMAL, &ret->qos, error) &&
@@ -227,6 +239,7 @@ nc_migrations_new_record(NcMigrations *ms, const char *id, const NcMigrationRequ
   json_object_set_new(record, "max_throttle", json_integer((json_int_t)r->max_throttle));
   json_object_set_new(record, "convergence_timeout_ms", json_integer((json_int_t)r->convergence_timeout_ms));
   json_object_set_new(record, "algorithm", json_string(nc_algorithm_name(r->algorithm)));
+  json_object_set_new(record, "disk_chain", json_string(nc_disk_chain_name(r->disk_chain)));
   json_object_set_new(record, "postcopy", json_false());
   json_object_set_new(record, "free_page_hints", json_null());
   json_object_set_new(record, "kept_shadow", json_null());
@@ -350,6 +363,7 @@ nc_migrations_plan(NcMigrations *ms, json_t *args, GError **error)
                                .to = request.to,
                                .compression = request.compression,
                                .algorithm = request.algorithm,
+                               .disk_chain = request.disk_chain,
                                .max_downtime_ms = request.max_downtime_ms,
                                .bandwidth_limit_bps = request.bandwidth_limit_bps,
                                .max_throttle = (int)request.max_throttle };

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Measures what a plan needs, and writes down what came out. */
 #include "agent/plan.h"
+#include "agent/plan_disks.h"
 #include "agent/plan_math.h"
 #include "agent/way.h"
 #include "base/ident.h"
@@ -19,6 +20,7 @@ typedef struct {
   const NcPlanRequest *request;
   NcPeer *peer;           /* owned */
   NcMemorySample *memory; /* owned; NULL: it may not be read */
+  NcPlanDisks *disks;     /* owned; NULL: none */
   int64_t looked_us;
   bool source_can_postcopy;
   NcPlanFacts facts;
@@ -29,6 +31,7 @@ nc_plan_clear(NcPlan *p)
 {
   nc_peer_free(p->peer);
   nc_memory_sample_free(p->memory);
+  nc_plan_disks_free(p->disks);
 }
 
 /* --- the machine --- */
@@ -64,6 +67,17 @@ nc_plan_sample_memory(NcPlan *p, pid_t pid)
   p->facts.sampled_bytes = MIN(nc_memory_sample_bytes(p->memory), p->facts.ram_bytes);
 }
 
+static void
+nc_plan_look_at_disks(NcPlan *p, NcQmp *qmp)
+{
+  nc_autojson json_t *args = json_pack("{s:s}", "name", p->request->vm);
+  nc_autojson json_t *machine = nc_machines_get(p->deps->machines, args, NULL);
+  json_t *spec = json_object_get(machine, "spec");
+
+  if (spec)
+    p->disks = nc_plan_disks_new(spec, p->request->disk_chain, qmp);
+}
+
 /* Begins the samples; for a tenth of a second the machine's other operations wait. */
 static bool
 nc_plan_look_at_machine(NcPlan *p, GError **error)
@@ -83,6 +97,7 @@ nc_plan_look_at_machine(NcPlan *p, GError **error)
     return false;
   p->source_can_postcopy = nc_qemu_knows_postcopy(qmp);
   nc_qemu_sample_dirty_rate(qmp, NULL);
+  nc_plan_look_at_disks(p, qmp);
   nc_plan_sample_memory(p, nc_machine_look_pid(look));
   return true;
 }
@@ -99,7 +114,7 @@ nc_plan_look_again(NcPlan *p, int64_t after_us)
     p->facts.look_count++;
 }
 
-/* QEMU's sample has ended by now. Somebody else may have the machine: then the looks have to do. */
+/* QEMU's sample has ended by now, and the guest may have written to its disks. Somebody else may have the machine: then the looks have to do. */
 static void
 nc_plan_take_dirty_rate(NcPlan *p)
 {
@@ -109,6 +124,8 @@ nc_plan_take_dirty_rate(NcPlan *p)
 
   if (qmp && nc_qemu_sampled_dirty_rate(qmp, &bps))
     p->facts.dirty_bps = (double)bps;
+  if (qmp && p->disks)
+    nc_plan_disks_look_again(p->disks, qmp);
 }
 
 /* --- the way, and the other node --- */
@@ -128,7 +145,7 @@ nc_plan_reach(NcPlan *p, bool *ret_destination_can_postcopy, GError **error)
   if (nc_way_measure_clock(p->peer, &p->facts.rtt_us, &offset_us, error))
     probed = nc_way_ask(p->peer, json_pack("{s:s, s:s}", "type", "mig_probe", "vm", p->request->vm), "mig_probed", error);
   *ret_destination_can_postcopy = nc_json_bool_or(probed, "postcopy", false);
-  if (probed)
+  if (probed && (!p->disks || nc_plan_disks_ask(p->disks, p->peer, p->request->vm, error)))
     return true;
   g_prefix_error(error, "the destination %s: ", p->request->to);
   return false;
@@ -170,6 +187,8 @@ nc_plan_answer(const NcPlan *p, const NcPlanHistory *history, const NcPlanResult
     { "pause_ms", ends, f->pause_ms },
     { "pause_error_ms", ends, f->pause_error_ms },
     { "wire_bytes", ends && f->wire_bytes > 0, f->wire_bytes },
+    { "disk_eta_ms", true, r->disk_ms },
+    { "disk_wire_bytes", true, r->disk_wire_bytes },
     { "ram_total_bytes", true, (double)p->facts.ram_bytes },
     { "content_bytes", p->facts.content_bytes > 0, (double)p->facts.content_bytes },
     { "dirty_rate_bps", f->is_known, f->dirty_bps },
@@ -179,6 +198,7 @@ nc_plan_answer(const NcPlan *p, const NcPlanHistory *history, const NcPlanResult
   };
   for (size_t i = 0; i < G_N_ELEMENTS(numbers); i++)
     json_object_set_new(answer, numbers[i].key, nc_plan_integer(numbers[i].is_known, numbers[i].value));
+  json_object_set_new(answer, "disks", nc_plan_disks_to_json(p->disks));
   json_object_set_new(answer, "ratio", r->ratio > 0 ? json_real(r->ratio) : json_null());
   return answer;
 }
@@ -212,6 +232,8 @@ nc_plan_work(NcPlan *p, bool may_postcopy, GError **error)
     return NULL;
   nc_plan_read_history(records, &move, &history);
   nc_plan_work_out(&p->facts, &history, &terms, &result);
+  if (p->disks)
+    nc_plan_disks_work_out(p->disks, &p->facts, &history, &terms, &result);
   json_t *answer = nc_plan_answer(p, &history, &result);
   g_free(result.reason);
   return answer;

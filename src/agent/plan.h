@@ -7,12 +7,14 @@
 #pragma once
 
 #include "agent/algorithm.h"
+#include "agent/disk_chain.h"
 #include "agent/migrations.h"
 
 /* As checked for a migration. */
 typedef struct {
   const char *vm, *to, *compression;
   NcAlgorithm algorithm;
+  NcDiskChain disk_chain;
   int64_t max_downtime_ms, bandwidth_limit_bps;
   int max_throttle;
 } NcPlanRequest;

@@ -11,6 +11,7 @@
 #define NC_PLAN_PREPARE_MS 500 /* the destination's QEMU, movers, dirty tracking; */
 #define NC_PLAN_PREPARE_TRIPS 6 /* and round trips */
 #define NC_PLAN_MB 1e6
+#define NC_PLAN_WRITES_MOST 0.9 /* of what is copied, what the guest may write so that the copy comes nearer */
 
 static const double nc_plan_errors[] = { [NC_PLAN_DEFAULTS] = 0.5, [NC_PLAN_NODES] = 0.4, [NC_PLAN_VM] = 0.3 };
 
@@ -77,11 +78,27 @@ nc_plan_learn_rates(json_t *record, const NcPlanMove *move, NcPlanHistory *histo
   history->content_bps = MAX(history->content_bps, nc_plan_number(record, "effective_rate_bps"));
 }
 
+/* Of the disks that it took along, what they took here to what was on the wire; 0: none. */
+static double
+nc_plan_disk_ratio(json_t *record)
+{
+  double used = 0, wire = 0;
+  size_t i;
+  json_t *disk;
+
+  json_array_foreach(json_object_get(record, "disks"), i, disk)
+  {
+    used += nc_plan_number(disk, "used_bytes");
+    wire += nc_plan_number(disk, "wire_bytes");
+  }
+  return wire > 0 ? used / wire : 0;
+}
+
 /* False if there are none. */
 static bool
 nc_plan_read_basis(json_t *records, const NcPlanMove *move, NcPlanBasis basis, NcPlanHistory *ret)
 {
-  NcPlanMean factor = { 0 }, ratio = { 0 };
+  NcPlanMean factor = { 0 }, ratio = { 0 }, disk_ratio = { 0 };
   unsigned n = 0;
   size_t i;
   json_t *record;
@@ -93,6 +110,7 @@ nc_plan_read_basis(json_t *records, const NcPlanMove *move, NcPlanBasis basis, N
     n++;
     nc_plan_mean_add(&factor, nc_plan_number(record, "coding_factor"));
     nc_plan_mean_add(&ratio, nc_plan_number(record, "ratio"));
+    nc_plan_mean_add(&disk_ratio, nc_plan_disk_ratio(record));
     nc_plan_learn_rates(record, move, ret);
   }
   if (n == 0)
@@ -100,6 +118,7 @@ nc_plan_read_basis(json_t *records, const NcPlanMove *move, NcPlanBasis basis, N
   ret->basis = basis;
   ret->factor = nc_plan_mean_get(&factor);
   ret->ratio = nc_plan_mean_get(&ratio);
+  ret->disk_ratio = nc_plan_mean_get(&disk_ratio);
   return true;
 }
 
@@ -230,4 +249,37 @@ nc_plan_work_out(const NcPlanFacts *facts, const NcPlanHistory *history, const N
     nc_plan_decide(facts, history, terms, slow_bps, &slow);
     ret->forecast.eta_error_ms = MAX(ret->forecast.eta_error_ms, slow.forecast.eta_ms - ret->forecast.eta_ms);
   }
+}
+
+/* --- disks --- */
+
+void
+nc_plan_add_disks(const NcPlanFacts *facts, const NcPlanHistory *history, const NcPlanTerms *terms, NcPlanDisk *disks, unsigned count,
+                  NcPlanResult *ret)
+{
+  bool plain = g_str_equal(terms->compression, "none");
+  double ratio = plain || history->disk_ratio <= 0 ? 1 : history->disk_ratio; /* nobody looks into a disk: it may not shrink at all */
+  double bps = nc_plan_link(facts->link_bps, history->link_bps, terms) * ratio, written = 0, all = 0;
+
+  if (history->content_bps > 0 && ratio > 1)
+    bps = MIN(bps, MAX(history->content_bps, bps / ratio)); /* coding has its limits, too */
+  for (unsigned i = 0; i < count; i++) {
+    written += disks[i].write_bps;
+    all += (double)disks[i].bytes;
+  }
+  bool is_slowed = written > bps * NC_PLAN_WRITES_MOST;
+  double gain = bps - (is_slowed ? bps / 2 : written); /* a guest that is slowed down may write half of what is copied */
+  for (unsigned i = 0; i < count; i++) {
+    disks[i].is_slowed = is_slowed && disks[i].write_bps > 0;
+    disks[i].ms = (double)disks[i].bytes * 1000 / gain;
+    disks[i].wire_bytes = (double)disks[i].bytes * (bps / gain) / ratio;
+  }
+  ret->disk_ms = all * 1000 / gain;
+  ret->disk_wire_bytes = all * (bps / gain) / ratio;
+  if (!ret->converges)
+    return;
+  ret->forecast.eta_ms += ret->disk_ms;
+  ret->forecast.eta_error_ms += ret->disk_ms * nc_plan_errors[history->disk_ratio > 0 || plain ? history->basis : NC_PLAN_DEFAULTS];
+  if (ret->forecast.wire_bytes > 0)
+    ret->forecast.wire_bytes += ret->disk_wire_bytes;
 }

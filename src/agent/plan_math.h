@@ -33,6 +33,7 @@ typedef struct {
   double ratio;       /* content per wire byte */
   double content_bps; /* the best seen without a limit, between these nodes */
   double link_bps;    /* on the wire, likewise */
+  double disk_ratio;  /* of disks: bytes that they take here per wire byte */
 } NcPlanHistory;
 
 /* Who moves where, and how. */
@@ -75,7 +76,21 @@ typedef struct {
   bool converges; /* it comes to its end, by the algorithm asked for */
   char *reason;   /* one sentence; owned by the caller */
   NcForecastResult forecast; /* of the way it would go; eta from the request on */
-  double ratio;   /* content per wire byte; 0: not known */
+  double ratio;   /* of the memory, content per wire byte; 0: not known */
+  double disk_ms, disk_wire_bytes; /* of the disks alone; part of the forecast's eta and wire bytes, if it converges */
 } NcPlanResult;
 
+/* A disk that would be copied. */
+typedef struct {
+  uint64_t bytes;   /* that it takes here */
+  double write_bps; /* by the guest, as measured */
+  /* worked out: */
+  double ms;         /* its share of the time that all take together */
+  double wire_bytes;
+  bool is_slowed;    /* the guest would have to wait for the copy */
+} NcPlanDisk;
+
 void nc_plan_work_out(const NcPlanFacts *facts, const NcPlanHistory *history, const NcPlanTerms *terms, NcPlanResult *ret);
+/* Then: what disks add to ${ret}. They come first, all at once; what the guest writes meanwhile is copied, too. */
+void nc_plan_add_disks(const NcPlanFacts *facts, const NcPlanHistory *history, const NcPlanTerms *terms, NcPlanDisk *disks, unsigned count,
+                       NcPlanResult *ret);

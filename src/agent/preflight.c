@@ -15,10 +15,13 @@
 #define NC_TCG_FRAGMENT_BYTES (256u << 10) /* design.md section 9 */
 #define NC_CLOCK_WARN_US 1000000
 #define NC_LOSS_WARN 1.0 /* percent */
+/* Backing files that are compared within a check: somebody waits for its answer, and the other node has to read as much. */
+#define NC_COMPARE_NOW_BYTES (UINT64_C(2) << 30)
 
 typedef struct {
   const NcMigrationsDeps *deps;
   const char *vm, *to;
+  NcDiskChain chain;
   json_t *checks;
   json_t *spec;   /* owned; NULL: no such machine */
   GPtrArray *disks; /* offered; NULL: not looked at */
@@ -49,8 +52,9 @@ nc_preflight_blockers(NcPreflight *p)
     nc_check_add(p->checks, "blockers", NC_CHECK_OK, NULL, "QEMU knows of no device that can't be migrated");
   nc_qemu_migration_info_clear(&info);
   g_autoptr(NcMachineSpec) spec = qmp ? nc_machine_spec_from_json(p->spec, NULL) : NULL;
+  const NcDiskLook look_at = { .chain = p->chain, .compare_bytes = NC_COMPARE_NOW_BYTES };
   if (spec)
-    p->disks = nc_disk_offers_new(spec, qmp);
+    p->disks = nc_disk_offers_new(spec, qmp, &look_at);
   nc_machine_lease_end(lease, NC_LEASE_STAYS);
 }
 
@@ -193,6 +197,11 @@ nc_preflight_check(const NcMigrationsDeps *deps, json_t *args, GError **error)
 
   if (!nc_name_is_valid(p.vm) || !nc_name_is_valid(p.to)) {
     nc_fail(error, NC_ERROR_INVALID, "\"vm\" and \"to\" must be names: " NC_NAME_RULE);
+    return NULL;
+  }
+  p.chain = (NcDiskChain)deps->config->disk_chain;
+  if (json_object_get(args, "disk_chain") && !nc_disk_chain_from_name(nc_json_string_or(args, "disk_chain", NULL), &p.chain)) {
+    nc_fail(error, NC_ERROR_INVALID, "\"disk_chain\" must be " NC_DISK_CHAIN_NAMES);
     return NULL;
   }
   if (g_str_equal(p.to, nc_nodes_self(deps->nodes))) {

@@ -9,7 +9,7 @@
  *   mig_measure  {}           has all of that arrived?
  *
  *   destination -> source
- *   mig_checked  {checks, version, qemu_version}
+ *   mig_checked  {checks, version, qemu_version, disks: [{name, copied}] of those offered}
  *   mig_measured {bytes, at_us}  of `data`; when, by its CLOCK_MONOTONIC
  */
 #pragma once

@@ -57,19 +57,25 @@ nc_preflight_disk_space(const NcMigrationsDeps *deps, json_t *checks)
                "%" G_GUINT64_FORMAT " MiB free for %s", free_mib, deps->config->data_dir);
 }
 
-/* Those that would come along; what is left in ${spec} must be there. */
-static void
+/* Those that would come along: [{name, copied}], a new reference; what is left in ${spec} must be there. */
+static json_t *
 nc_preflight_disks(json_t *message, NcMachineSpec *spec, json_t *checks)
 {
+  json_t *verdicts = json_array();
   g_autoptr(GError) error = NULL;
   g_autoptr(GPtrArray) offers = nc_disk_offers_from_json(json_object_get(message, "disks"), spec, &error);
 
   if (!offers) {
     nc_check_add(checks, "disk", NC_CHECK_FAILED, "the same version of NovaCron on both nodes", "%s", error->message);
-    return;
+    return verdicts;
   }
   nc_disk_offers_judge(offers, checks);
+  for (guint i = 0; i < offers->len; i++) {
+    const NcDiskOffer *o = offers->pdata[i];
+    json_array_append_new(verdicts, json_pack("{s:s, s:b}", "name", o->name, "copied", (int)o->copy));
+  }
   nc_disk_offers_strip(offers, spec);
+  return verdicts;
 }
 
 static json_t *
@@ -78,6 +84,7 @@ nc_preflight_answer(const NcMigrationsDeps *deps, json_t *message)
   const char *vm = nc_json_string_or(message, "vm", "");
   g_autoptr(GError) error = NULL;
   g_autoptr(NcMachineSpec) spec = nc_machine_spec_from_json(json_object_get(message, "spec"), &error);
+  nc_autojson json_t *disks = NULL;
   json_t *checks = json_array();
 
   if (!spec || !nc_name_is_valid(vm)) {
@@ -85,15 +92,15 @@ nc_preflight_answer(const NcMigrationsDeps *deps, json_t *message)
                  error ? error->message : "no name");
   } else {
     uint64_t reserved = nc_machines_reserved_bytes(deps->machines);
-    nc_preflight_disks(message, spec, checks);
+    disks = nc_preflight_disks(message, spec, checks);
     nc_suitability_list(spec, deps->config->qemu_binary, reserved, checks);
     nc_preflight_run_right(deps, vm, checks);
   }
   nc_preflight_postcopy(checks);
   nc_preflight_disk_space(deps, checks);
   nc_autojson json_t *node = nc_nodes_info(deps->nodes, NULL, NULL);
-  return json_pack("{s:s, s:o, s:s, s:s}", "type", "mig_checked", "checks", checks, "version", nc_json_string_or(node, "version", ""),
-                   "qemu_version", nc_json_string_or(node, "qemu_version", ""));
+  return json_pack("{s:s, s:o, s:s, s:s, s:O?}", "type", "mig_checked", "checks", checks, "version", nc_json_string_or(node, "version", ""),
+                   "qemu_version", nc_json_string_or(node, "qemu_version", ""), "disks", disks);
 }
 
 bool

@@ -56,7 +56,8 @@ nc_source_disks_new(NcMigration *m, NcQmp *qmp)
   nc_qemu_mirror_clean_up(qmp);
   NcSourceDisks *d = g_new0(NcSourceDisks, 1);
   d->m = m;
-  d->offers = nc_disk_offers_new(spec, qmp);
+  const NcDiskLook look = { .chain = nc_migration_disk_chain(m), .compare_bytes = UINT64_MAX, .cancelled = &m->cancel_requested };
+  d->offers = nc_disk_offers_new(spec, qmp, &look);
   d->copied = g_array_new(FALSE, TRUE, sizeof(NcSourceDisk));
   if (d->offers->len == 0)
     g_clear_pointer(&d, nc_source_disks_free);
@@ -80,6 +81,12 @@ nc_source_disks_offer(NcSourceDisks *d)
   return nc_disk_offers_to_json(d->offers);
 }
 
+uint64_t
+nc_source_disks_compared_bytes(const NcSourceDisks *d)
+{
+  return nc_disk_offers_compared_bytes(d->offers);
+}
+
 static NcSourceDisk *
 nc_source_disk(const NcSourceDisks *d, guint i)
 {
@@ -100,6 +107,12 @@ nc_source_disk_state(const NcSourceDisks *d, const NcSourceDisk *k)
   return k->status == NC_QEMU_MIRROR_ENDED ? "copied" : k->status == NC_QEMU_MIRROR_READY ? "in step" : "copying";
 }
 
+static bool
+nc_source_disk_flattens(const NcDiskOffer *o)
+{
+  return o->has_backing && o->chain == NC_CHAIN_FLATTEN;
+}
+
 /* What the record says of the disks: people read it, and so does a novacrond that was restarted. */
 static void
 nc_source_disks_record(NcSourceDisks *d)
@@ -109,9 +122,11 @@ nc_source_disks_record(NcSourceDisks *d)
   for (guint i = 0; i < d->copied->len; i++) {
     const NcSourceDisk *k = nc_source_disk(d, i);
     const NcDiskOffer *o = k->offer;
-    json_array_append_new(list, json_pack("{s:s, s:s, s:s, s:I, s:s, s:b, s:I, s:I, s:I, s:I, s:f, s:I, s:b, s:I, s:s}", "name", o->name, "path",
-                                          o->path, "format", o->format, "size_bytes", (json_int_t)o->size_bytes, "state",
-                                          nc_source_disk_state(d, k), "flattened", (int)o->has_backing, "copied_bytes",
+    json_array_append_new(list, json_pack("{s:s, s:s, s:s, s:I, s:I, s:s, s:b, s:b, s:I, s:I, s:I, s:I, s:f, s:I, s:b, s:I, s:s}", "name", o->name,
+                                          "path", o->path, "format", o->format, "size_bytes", (json_int_t)o->size_bytes, "used_bytes",
+                                          (json_int_t)o->used_bytes, "state",
+                                          nc_source_disk_state(d, k), "flattened", (int)nc_source_disk_flattens(o), "chain_kept",
+                                          (int)(o->chain != NC_CHAIN_FLATTEN), "copied_bytes",
                                           (json_int_t)k->done_bytes, "total_bytes", (json_int_t)k->total_bytes, "wire_bytes",
                                           (json_int_t)k->wire_bytes, "rate_bps", (json_int_t)k->rate_bps, "iops", k->iops, "write_limit_bps",
                                           (json_int_t)k->write_limit_bps, "write_blocking", (int)k->blocks_writes, "inode",
@@ -146,7 +161,10 @@ nc_source_disks_take_verdict(NcSourceDisks *d, json_t *answer)
     d->highest = MAX(d->highest, o->index);
     g_array_append_val(d->copied, k);
     nc_migration_note(d->m, "disk", "%s (%s, %" G_GUINT64_FORMAT " MiB used) is to be copied%s", o->name, o->path, o->used_bytes >> 20,
-                      o->has_backing ? ", without its backing chain: what is in that goes into the copy" : "");
+                      nc_source_disk_flattens(o)         ? ", without its backing chain: what is in that goes into the copy"
+                      : o->chain == NC_CHAIN_KEEP  ? ", on the backing chain that the destination has, which is the same"
+                      : o->chain == NC_CHAIN_TRUST ? ", on the backing chain that the destination has, by your word the same"
+                                                   : "");
   }
   nc_source_disks_record(d);
   return d->copied->len > 0;
@@ -191,7 +209,7 @@ static bool
 nc_source_disk_attach(NcSourceDisks *d, NcQmp *qmp, const NcDiskOffer *o, GError **error)
 {
   g_autofree char *path = g_build_filename(nc_machine_lease_run_dir(d->m->lease), NC_NBD_SOCKET, NULL);
-  const NcQemuMirror mirror = { .node = o->node, .socket = path, .name = o->name, .flatten = o->has_backing, .size_bytes = o->size_bytes };
+  const NcQemuMirror mirror = { .node = o->node, .socket = path, .name = o->name, .flatten = nc_source_disk_flattens(o), .size_bytes = o->size_bytes };
 
   nc_autofd int listener = nc_unix_listen(path, 0666, error);
   if (listener < 0)

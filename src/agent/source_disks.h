@@ -21,6 +21,8 @@ NcSourceDisks *nc_source_disks_new(NcMigration *m, NcQmp *qmp);
 void nc_source_disks_free(NcSourceDisks *d); /* NULL is fine */
 /* For mig_prepare: "disks". New reference. */
 json_t *nc_source_disks_offer(NcSourceDisks *d);
+/* What the destination reads before it answers that, to compare backing chains. */
+uint64_t nc_source_disks_compared_bytes(const NcSourceDisks *d);
 /* mig_accepted: which of them are copied. False: none, and ${d} is of no more use. */
 bool nc_source_disks_take_verdict(NcSourceDisks *d, json_t *answer);
 

@@ -38,6 +38,7 @@ static void
 nc_source_free(NcSource *s)
 {
   nc_fd_clear(&s->listener);
+  nc_page_feed_free(s->page_feed);
   nc_keeper_free(s->keeper);
   nc_keeper_free(s->preempt_keeper);
   nc_source_disks_free(s->disks);

@@ -10,6 +10,7 @@
 #include "agent/algorithm.h"
 #include "agent/keeper.h"
 #include "agent/migration_peer.h"
+#include "agent/page_feed.h"
 #include "agent/rollback.h"
 #include "agent/source_disks.h"
 #include "agent/source_forecast.h"
@@ -34,6 +35,8 @@ typedef struct {
   NcSourceForecast *forecast;
   NcSourceDisks *disks; /* those that are copied; NULL: none */
   bool memory_begun;    /* QEMU was told to migrate; before that, disks are copied */
+  bool may_go_ahead;    /* the destination keeps pages that come ahead of QEMU's stream */
+  NcPageFeed *page_feed; /* they come from here; NULL */
   int listener;         /* QEMU connects here; -1 */
   NcKeeper *keeper;     /* our own duplicate of the accepted socket; NULL */
   NcKeeper *preempt_keeper; /* and of the second one */

@@ -13,6 +13,7 @@
 #include "base/tcp.h"
 #include "crypto/digest.h"
 #include "qemu/balloon.h"
+#include "qemu/footprint.h"
 #include "qemu/machine_spec.h"
 #include "qemu/migration_qmp.h"
 #include "wire/shadow.h"
@@ -22,6 +23,8 @@
 #include <string.h>
 #include <sys/socket.h>
 
+#define NC_COMPARE_BYTES_PER_MS 20000u     /* 20 MB/s */
+#define NC_COMPARE_MOST_MS (24 * 3600 * 1000)
 #define NC_CLOCK_SAMPLES 5
 #define NC_CLOCK_GAP_US 1000 /* what delays one should not delay all */
 #define NC_QEMU_CONNECT_MS 5000
@@ -168,6 +171,14 @@ nc_source_put_checkpoint(NcMigration *m, json_t *request)
   json_object_set(request, "checkpoint_keep_s", json_object_get(record, "checkpoint_keep_s"));
 }
 
+/* The other node may have backing files to read first, from a disk that need not be fast. */
+static int
+nc_source_prepare_timeout_ms(const NcSource *s)
+{
+  uint64_t bytes = s->disks ? nc_source_disks_compared_bytes(s->disks) : 0;
+  return s->m->deps->config->prepare_timeout_ms + (int)MIN(bytes / NC_COMPARE_BYTES_PER_MS, (uint64_t)NC_COMPARE_MOST_MS);
+}
+
 static bool
 nc_source_ask_to_prepare(NcSource *s, const uint8_t psk[NC_MIG_PSK_BYTES], GError **error)
 {
@@ -179,19 +190,21 @@ nc_source_ask_to_prepare(NcSource *s, const uint8_t psk[NC_MIG_PSK_BYTES], GErro
                 "running", s->was_running, "epoch", (json_int_t)m->epoch, "spec", nc_machine_lease_spec(m->lease), "psk", hex, "streams", s->streams,
                 "compression", s->compression, "pause_budget_ms", s->max_downtime_ms, "max_downtime_ms", s->max_downtime_ms, "path_timeout_ms",
                 m->deps->config->path_timeout_ms, "shadow_frames", (json_int_t)frames, "postcopy", s->postcopy);
+  json_object_set_new(request, "ahead", json_true());
   if (s->disks)
     json_object_set_new(request, "disks", nc_source_disks_offer(s->disks));
   nc_source_put_checkpoint(m, request);
   nc_warm_return_offer(m, request);
   if (!nc_source_send(s, json_incref(request), error))
     return false;
-  nc_autojson json_t *answer = nc_source_expect(s, "mig_accepted", m->deps->config->prepare_timeout_ms, error);
+  nc_autojson json_t *answer = nc_source_expect(s, "mig_accepted", nc_source_prepare_timeout_ms(s), error);
   if (!answer)
     return false;
   if (s->disks && !nc_source_disks_take_verdict(s->disks, answer))
     g_clear_pointer(&s->disks, nc_source_disks_free);
   int64_t agreed = CLAMP(nc_json_int_or(answer, "shadow_frames", 0), 0, (int64_t)frames);
   nc_migration_set(m, "shadow_bytes", json_integer(agreed * NC_SHADOW_PAGE_BYTES));
+  s->may_go_ahead = agreed > 0 && nc_json_bool_or(answer, "ahead", false) && !nc_json_bool_or(answer, "kept_shadow", false);
   return nc_warm_return_begin(m, request, answer, (uint32_t)agreed, error);
 }
 
@@ -242,6 +255,27 @@ nc_source_take_preempt(NcSource *s)
 }
 
 /*
+ * The link has nothing to do until QEMU has set up its dirty tracking: pages go ahead of it. A guest that will say which of its
+ * pages are free saves more by that. What fails here costs the head start and nothing else.
+ */
+static void
+nc_source_go_ahead(NcSource *s)
+{
+  NcMigration *m = s->m;
+  g_autoptr(GError) error = NULL;
+  nc_autofd int pages = -1;
+  nc_autojson json_t *record = nc_migration_snapshot(m);
+  g_autoptr(NcMachineSpec) spec = nc_machine_spec_from_json(nc_machine_lease_spec(m->lease), NULL);
+
+  if (!s->may_go_ahead || !spec || nc_json_bool_or(record, "free_page_hints", false))
+    return;
+  uint64_t least = nc_footprint_least_bytes(nc_machine_spec_memory_bytes(spec));
+  s->page_feed = nc_page_feed_new(nc_machine_lease_pid(m->lease), least, &pages, &error);
+  if (!s->page_feed || !nc_mover_process_send(m->mover, json_pack("{s:s}", "op", "ahead"), pages, &error))
+    nc_log(NC_LOG_INFO, "migration", "%s: no head start: %s", m->id, error->message);
+}
+
+/*
  * QEMU connects, and before a byte is forwarded gets a duplicate of our end:
  * from here on the death of mover and agent can't make it resume the guest.
  */
@@ -256,7 +290,10 @@ nc_source_begin_memory(NcSource *s, GError **error)
   g_autofree char *path = g_build_filename(nc_machine_lease_run_dir(m->lease), "out.sock", NULL);
   /* An adopted QEMU may run as another user; the directory is closed to others, and the process is checked below. */
   s->listener = nc_unix_listen(path, 0666, error);
-  if (s->listener < 0 || !nc_qemu_migrate(qmp, path, error))
+  if (s->listener < 0)
+    return false;
+  nc_source_go_ahead(s);
+  if (!nc_qemu_migrate(qmp, path, error))
     return false;
   nc_migration_note(m, "qemu-migrates", "it prepares its dirty tracking");
   nc_autofd int accepted = nc_source_accept_qemu(s, NC_QEMU_CONNECT_MS, error);
@@ -490,9 +527,9 @@ nc_source_prepare(NcSource *s, GError **error)
   nc_qemu_closefd(qmp, NC_KEEPER_NAME, NULL); /* of an attempt that a crash cut short */
   nc_qemu_closefd(qmp, NC_KEEPER_PREEMPT_NAME, NULL);
   nc_qemu_sample_dirty_rate(qmp, NULL); /* for the first forecasts; those later know better */
+  s->disks = nc_source_disks_new(m, qmp); /* before the session: it may take its time, to read backing files */
   if (!nc_source_open_session(s, error) || !nc_source_set_up_qemu(s, qmp, error))
     return false;
-  s->disks = nc_source_disks_new(m, qmp);
   nc_random_bytes(psk, sizeof psk);
   nc_fault_point("source-prepare");
   bool ok = nc_source_start_mover(s, psk, error) && nc_source_ask_to_prepare(s, psk, error);

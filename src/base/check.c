@@ -54,8 +54,12 @@ nc_checks_complaints(json_t *list)
 
   json_array_foreach(list, i, check)
   {
-    if (g_str_equal(nc_json_string_or(check, "verdict", ""), "failed"))
-      g_string_append_printf(text, "%s%s", text->len ? "; " : "", nc_json_string_or(check, "value", ""));
+    const char *remedy = nc_json_string_or(check, "remedy", "");
+    if (!g_str_equal(nc_json_string_or(check, "verdict", ""), "failed"))
+      continue;
+    g_string_append_printf(text, "%s%s", text->len ? "; " : "", nc_json_string_or(check, "value", ""));
+    if (remedy[0])
+      g_string_append_printf(text, " (%s)", remedy);
   }
   return text->len ? g_strdup(text->str) : NULL;
 }

@@ -22,5 +22,5 @@ void nc_check_add(json_t *list, const char *check, NcVerdict verdict, const char
     G_GNUC_PRINTF(5, 6);
 /* The worst of ${list}: failed, then unknown, then warning. */
 NcVerdict nc_checks_worst(json_t *list);
-/* The values of those that failed, "; " between; NULL if none has. Caller frees. */
+/* The values of those that failed, and in parentheses their remedies, "; " between; NULL if none has. Caller frees. */
 char *nc_checks_complaints(json_t *list);

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "checkpoint/process.h"
+#include "base/program.h"
 
 #include <errno.h>
 #include <signal.h>
@@ -19,17 +20,7 @@ struct NcCheckpointer {
 const char *
 nc_checkpointer_find_binary(void)
 {
-  static const char *const places[] = { "novacron-checkpointer", "../checkpoint/novacron-checkpointer",
-                                        "../libexec/novacron/novacron-checkpointer" };
-  g_autofree char *self = g_file_read_link("/proc/self/exe", NULL);
-  g_autofree char *directory = g_path_get_dirname(self ? self : "/usr/sbin/novacrond");
-
-  for (size_t i = 0; i < G_N_ELEMENTS(places); i++) {
-    g_autofree char *path = g_canonicalize_filename(places[i], directory);
-    if (g_file_test(path, G_FILE_TEST_IS_EXECUTABLE))
-      return g_intern_string(path);
-  }
-  return "novacron-checkpointer";
+  return nc_program_find("novacron-checkpointer", "checkpoint");
 }
 
 static bool

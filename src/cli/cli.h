@@ -83,7 +83,12 @@ bool nc_cmd_checkpoint_copy(NcCli *, const NcCommand *, int, char **, GError **)
 bool nc_cmd_checkpoint_cancel(NcCli *, const NcCommand *, int, char **, GError **);
 bool nc_cmd_checkpoint_delete(NcCli *, const NcCommand *, int, char **, GError **);
 bool nc_cmd_checkpoint_schedule(NcCli *, const NcCommand *, int, char **, GError **);
+bool nc_cmd_store_status(NcCli *, const NcCommand *, int, char **, GError **);
+bool nc_cmd_store_verify(NcCli *, const NcCommand *, int, char **, GError **);
+bool nc_cmd_store_gc(NcCli *, const NcCommand *, int, char **, GError **);
+bool nc_cmd_store_cancel(NcCli *, const NcCommand *, int, char **, GError **);
 bool nc_cmd_migrate(NcCli *, const NcCommand *, int, char **, GError **);
+bool nc_cmd_simulate(NcCli *, const NcCommand *, int, char **, GError **);
 bool nc_cmd_status(NcCli *, const NcCommand *, int, char **, GError **);
 bool nc_cmd_check(NcCli *, const NcCommand *, int, char **, GError **);
 bool nc_cmd_plan(NcCli *, const NcCommand *, int, char **, GError **);

@@ -35,11 +35,13 @@ nc_check_print(json_t *result)
 }
 
 static bool
-nc_check_run(NcCli *cli, const char *vm, const char *to, GError **error)
+nc_check_run(NcCli *cli, const char *vm, const char *to, bool keep_chain, bool trust_base, GError **error)
 {
   if (!nc_move_check_names(vm, to, error))
     return false;
   nc_autojson json_t *body = json_pack("{s:s, s:s}", "vm", vm, "to", to);
+  if (!nc_move_chain_body(body, keep_chain, trust_base, error))
+    return false;
   nc_autojson json_t *result = nc_client_call(cli, "POST", "/api/v2/checks", body, error);
   if (!result)
     return false;
@@ -56,12 +58,14 @@ bool
 nc_cmd_check(NcCli *cli, const NcCommand *command, int argc, char **argv, GError **error)
 {
   char *to = NULL;
+  int keep_chain = 0, trust_base = 0;
   const GOptionEntry entries[] = {
     { "to", 0, 0, G_OPTION_ARG_STRING, &to, "node it would go to", "NODE" },
+    NC_CHAIN_OPTION_ENTRIES(keep_chain, trust_base),
     { NULL },
   };
 
-  bool ok = nc_cli_parse(cli, command, entries, &argc, &argv, error) && nc_check_run(cli, argv[0], to, error);
+  bool ok = nc_cli_parse(cli, command, entries, &argc, &argv, error) && nc_check_run(cli, argv[0], to, keep_chain, trust_base, error);
   g_free(to);
   return ok;
 }

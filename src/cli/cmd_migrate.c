@@ -18,6 +18,7 @@ typedef struct {
   int max_throttle, convergence_timeout_s, retry; /* -1: the node's default */
   int checkpoint, no_checkpoint; /* neither: the node's default */
   char *checkpoint_keep;
+  int keep_chain, trust_base;
   int wait;
 } NcMigrateOptions;
 
@@ -77,7 +78,7 @@ nc_migrate_body(const char *vm, const NcMigrateOptions *options, GError **error)
 {
   nc_autojson json_t *body = nc_move_options_body(vm, &options->move, error);
 
-  if (!body)
+  if (!body || !nc_move_chain_body(body, options->keep_chain, options->trust_base, error))
     return NULL;
   if (options->streams > 0)
     json_object_set_new(body, "streams", json_integer(options->streams));
@@ -181,6 +182,7 @@ nc_cmd_migrate(NcCli *cli, const NcCommand *command, int argc, char **argv, GErr
     { "to", 0, 0, G_OPTION_ARG_STRING, &options.move.to, "node to move it to", "NODE" },
     { "wait", 0, 0, G_OPTION_ARG_NONE, &options.wait, "stay until it has ended, showing progress", NULL },
     NC_MOVE_OPTION_ENTRIES(options.move),
+    NC_CHAIN_OPTION_ENTRIES(options.keep_chain, options.trust_base),
     { "qos", 0, 0, G_OPTION_ARG_STRING, &options.qos,
       "class of service: background, normal, high, critical (default normal)", "CLASS" },
     { "max-cpu", 0, 0, G_OPTION_ARG_INT, &options.max_cpu,

@@ -87,6 +87,30 @@ nc_plan_print_link(json_t *plan)
   nc_print_fact("link", "%s by one connection within a second, round trip %.1f ms", rate, rtt_us / 1000);
 }
 
+static void
+nc_plan_print_disks(json_t *plan)
+{
+  size_t i;
+  json_t *disk;
+
+  json_array_foreach(json_object_get(plan, "disks"), i, disk)
+  {
+    double bytes = 0, wire = 0, ms = 0, written = 0;
+    nc_plan_number(disk, "bytes", &bytes);
+    nc_plan_number(disk, "wire_bytes", &wire);
+    nc_plan_number(disk, "eta_ms", &ms);
+    nc_plan_number(disk, "write_rate_bps", &written);
+    g_autofree char *name = g_strdup_printf("disk %s", nc_json_string_or(disk, "name", "?"));
+    g_autofree char *clean = nc_text_clean(name), *all = nc_format_bytes((int64_t)bytes), *sent = nc_format_bytes((int64_t)wire);
+    g_autofree char *time = nc_format_ms(ms), *rate = nc_format_rate(written);
+    nc_print_fact(clean, "%s, %s on the wire, %s; the guest writes %s%s%s", all, sent, time, rate,
+                  nc_json_bool_or(disk, "slowed", false) ? ", and would have to wait for the copy" : "",
+                  nc_json_bool_or(disk, "flattened", false)    ? "; flattened"
+                  : nc_json_bool_or(disk, "chain_kept", false) ? "; on the backing chain that is there"
+                                                               : "");
+  }
+}
+
 static const char *
 nc_plan_basis(json_t *plan)
 {
@@ -113,6 +137,7 @@ nc_plan_print(json_t *plan)
     nc_plan_print_wire(plan);
   }
   nc_plan_print_memory(plan);
+  nc_plan_print_disks(plan);
   nc_plan_print_rate(plan, "dirtied", "dirty_rate_bps", "by the guest");
   nc_plan_print_rate(plan, "sent", "effective_rate_bps", "of memory, before coding");
   nc_plan_print_link(plan);
@@ -123,10 +148,12 @@ nc_plan_print(json_t *plan)
 /* --- asking --- */
 
 static bool
-nc_plan_run(NcCli *cli, const char *vm, const NcMoveOptions *options, GError **error)
+nc_plan_run(NcCli *cli, const char *vm, const NcMoveOptions *options, bool keep_chain, GError **error)
 {
   nc_autojson json_t *body = nc_move_options_body(vm, options, error);
-  nc_autojson json_t *plan = body ? nc_client_call(cli, "POST", "/api/v2/plans", body, error) : NULL;
+  if (!body || !nc_move_chain_body(body, keep_chain, false, error))
+    return false;
+  nc_autojson json_t *plan = nc_client_call(cli, "POST", "/api/v2/plans", body, error);
   if (!plan)
     return false;
   if (cli->json)
@@ -142,13 +169,15 @@ bool
 nc_cmd_plan(NcCli *cli, const NcCommand *command, int argc, char **argv, GError **error)
 {
   NcMoveOptions options = { 0 };
+  int keep_chain = 0;
   const GOptionEntry entries[] = {
     { "to", 0, 0, G_OPTION_ARG_STRING, &options.to, "node it would go to", "NODE" },
     NC_MOVE_OPTION_ENTRIES(options),
+    { "keep-chain", 0, 0, G_OPTION_ARG_NONE, &keep_chain, "copy overlays only: the other node has the same backing files", NULL },
     { NULL },
   };
 
-  bool ok = nc_cli_parse(cli, command, entries, &argc, &argv, error) && nc_plan_run(cli, argv[0], &options, error);
+  bool ok = nc_cli_parse(cli, command, entries, &argc, &argv, error) && nc_plan_run(cli, argv[0], &options, keep_chain, error);
   nc_move_options_clear(&options);
   return ok;
 }

@@ -14,7 +14,7 @@ const NcCommand nc_commands[] = {
     "Examples:\n  novacron check web1 --to host-b\n  novacron check web1 --to host-b --json\n\n"
     "Looks at the machine, the way and the other node, and measures round trip and\n"
     "bandwidth for a second. Exit status: 0 nothing speaks against it, 6 something does." },
-  { "plan", "NAME --to NODE", 1, 1, nc_cmd_plan, "How long would a move take, and what pause? Starts nothing.",
+  { "plan", "NAME --to NODE", 1, 1, nc_cmd_plan, "How long would a move and its pause be? Starts nothing.",
     "Examples:\n  novacron plan web1 --to host-b\n  novacron plan web1 --to host-b --bandwidth 50MB/s --algorithm pre-copy\n\n"
     "From a sample of the machine and of the way, and from earlier migrations; takes\n"
     "some seconds. Exit status: 0 it would come to its end, 12 it would not." },
@@ -90,6 +90,17 @@ const NcCommand nc_commands[] = {
     "Of those made so, the last ones are kept (7, if not said); those that people made\nare left alone." },
   { "checkpoint delete", "ID", 1, 1, nc_cmd_checkpoint_delete, "Delete a checkpoint, or cancel one that is being made.",
     "Example:\n  novacron checkpoint delete c-0tnpya6pejb5gsgd\n\nWhat other checkpoints need of it stays." },
+  { "store status", "", 0, 0, nc_cmd_store_status, "Show what this node's page store holds and costs.",
+    "Example:\n  novacron store status" },
+  { "store verify", "", 0, 0, nc_cmd_store_verify, "Read and check all of this node's page store.",
+    "Examples:\n  novacron store verify\n  novacron store verify --rebuild-index --no-wait\n\n"
+    "Names every checkpoint that loses something. Exit status: 0 all of it is what it\n"
+    "was, 10 something is damaged." },
+  { "store gc", "", 0, 0, nc_cmd_store_gc, "Free what of the page store nothing needs any more.",
+    "Examples:\n  novacron store gc --dry-run\n  novacron store gc\n\n"
+    "Happens by itself when a checkpoint is deleted." },
+  { "store cancel", "", 0, 0, nc_cmd_store_cancel, "End a verify or gc of the page store that is under way.",
+    "Example:\n  novacron store cancel\n\nNothing is lost: what a gc had not come to, the next one does." },
   { "node list", "", 0, 0, nc_cmd_node_list, "List the nodes of the cluster.", "Example:\n  novacron node list" },
   { "node info", "", 0, 0, nc_cmd_node_info, "Show this node.", "Example:\n  novacron node info" },
   { "node token", "", 0, 0, nc_cmd_node_token, "Make a one-time token for a new node.",
@@ -103,7 +114,7 @@ const NcCommand nc_commands[] = {
     "--dir is where they go; its last part must be \"pki\", else a directory pki is\n"
     "made below it. Nothing is overwritten." },
   { "relay listen", "--bind HOST:PORT --unix PATH", 0, 0, nc_cmd_relay_listen,
-    "Take in what \"relay connect\" sends, for a QEMU of anybody's.",
+    "Take in what \"relay connect\" sends, for any QEMU.",
     "Example:\n"
     "  qemu-system-x86_64 ... -incoming unix:/run/vm/in.sock\n"
     "  novacron relay listen --bind 0.0.0.0:7451 --unix /run/vm/in.sock --once\n\n"
@@ -119,6 +130,11 @@ const NcCommand nc_commands[] = {
     "two QEMUs nothing changes: no run right, no grant; if a relay is stopped, the\n"
     "migration fails as on a broken TCP connection. See docs/relay.md.\n\n"
     "Exit status: 0 completed, 9 cancelled, else as in novacron(1)." },
+  { "simulate", "FILE", 1, 1, nc_cmd_simulate, "How long would it take to empty this rack? Computes it.",
+    "Examples:\n  novacron simulate rack.json\n  novacron simulate rack.json --seed 7 --json >report.json\n\n"
+    "The file names nodes, links, machines and what is to happen: novacron-scenario(5),\n"
+    "with an example. novacrond need not run. Exit status: 0 everything moved, 6\n"
+    "something could not, or did not." },
   { "version", "", 0, 0, nc_cmd_version, "Print the version.", "Example:\n  novacron version" },
   { "help", "[COMMAND]", 0, 2, nc_cmd_help, "List the commands, or explain one.",
     "Examples:\n  novacron help\n  novacron help vm define" },

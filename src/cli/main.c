@@ -45,7 +45,7 @@ nc_print_commands(const char *group)
       continue;
     if (n++ == 0)
       puts("Commands:");
-    printf("  %-13s  %s\n", command->name, command->summary);
+    printf("  %-19s  %s\n", command->name, command->summary); /* the longest name is 19 */
   }
   return n;
 }

@@ -163,6 +163,8 @@ nc_migration_print_disk(json_t *disk, bool has_ended)
     g_string_append_printf(text, ", %s; the guest: %.0f IOPS", rate, nc_number_or(disk, "iops", 0));
   if (nc_json_bool_or(disk, "flattened", false))
     g_string_append(text, "; flattened");
+  if (nc_json_bool_or(disk, "chain_kept", false))
+    g_string_append(text, "; on the backing chain that is there");
   if (nc_number_or(disk, "write_limit_bps", 0) > 0)
     g_string_append_printf(text, "; writes limited to %s", limit);
   if (nc_json_bool_or(disk, "write_blocking", false))

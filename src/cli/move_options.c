@@ -20,6 +20,16 @@ nc_move_check_names(const char *vm, const char *to, GError **error)
   return nc_cli_check_name("machine", vm, error) && nc_cli_check_name("node", to, error);
 }
 
+bool
+nc_move_chain_body(json_t *body, bool keep, bool trust, GError **error)
+{
+  if (trust && !keep)
+    return nc_fail(error, NC_ERROR_INVALID, "--trust-base goes with --keep-chain");
+  if (keep)
+    json_object_set_new(body, "disk_chain", json_string(trust ? "trust" : "keep"));
+  return true;
+}
+
 json_t *
 nc_move_options_body(const char *vm, const NcMoveOptions *o, GError **error)
 {

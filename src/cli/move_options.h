@@ -21,6 +21,15 @@ typedef struct {
         "HOW"                                                                                                                           \
   }
 
+/* What becomes of backing chains: for migrate and check. ${keep}, ${trust}: int. */
+#define NC_CHAIN_OPTION_ENTRIES(keep, trust)                                                                                            \
+  { "keep-chain", 0, 0, G_OPTION_ARG_NONE, &(keep), "copy overlays only: the other node has the same backing files", NULL },            \
+  {                                                                                                                                     \
+    "trust-base", 0, 0, G_OPTION_ARG_NONE, &(trust), "with --keep-chain: they are the same, do not compare them", NULL                  \
+  }
+/* Into ${body}; nothing if nothing was said. NC_ERROR_INVALID. */
+bool nc_move_chain_body(json_t *body, bool keep, bool trust, GError **error);
+
 void nc_move_options_clear(NcMoveOptions *o);
 /* ${vm} and ${to} (may be NULL) can name a machine and a node. NC_ERROR_INVALID. */
 bool nc_move_check_names(const char *vm, const char *to, GError **error);

@@ -34,6 +34,13 @@ nc_algorithm_is_known(const char *text)
 }
 
 static bool
+nc_disk_chain_is_known(const char *text)
+{
+  static const char *const names[] = { "flatten", "keep", "trust", NULL };
+  return g_strv_contains(names, text);
+}
+
+static bool
 nc_qos_is_known(const char *text)
 {
   static const char *const classes[] = { "background", "normal", "high", "critical", NULL };
@@ -67,6 +74,11 @@ nc_checkpoint_mode_is_known(const char *text)
   {                                                                                                                    \
     .key = "algorithm", .type = NC_FIELD_STRING, .minimum = 4, .maximum = 16, .check = nc_algorithm_is_known,          \
     .rule = "\"auto\", \"pre-copy\", \"post-copy\" or \"hybrid\""                                                      \
+  }
+#define DISK_CHAIN                                                                                                     \
+  {                                                                                                                    \
+    .key = "disk_chain", .type = NC_FIELD_STRING, .minimum = 4, .maximum = 16, .check = nc_disk_chain_is_known,        \
+    .rule = "\"flatten\", \"keep\" or \"trust\""                                                                       \
   }
 #define COMPRESSION                                                                                                    \
   {                                                                                                                    \
@@ -115,6 +127,7 @@ static const NcField nc_migration_fields[] = {
   INTEGER("retry_attempts", 0, 100),
   { .key = "checkpoint", .type = NC_FIELD_BOOLEAN },
   INTEGER("checkpoint_keep_s", 0, NC_KEEP_MAX_S),
+  DISK_CHAIN,
   { .key = "paths",
     .type = NC_FIELD_STRING,
     .minimum = 3,
@@ -124,10 +137,10 @@ static const NcField nc_migration_fields[] = {
 };
 static const NcSchema nc_migration_schema = SCHEMA("MigrationRequest", nc_migration_fields);
 
-static const NcField nc_check_fields[] = { NAME("vm", true), NAME("to", true) };
+static const NcField nc_check_fields[] = { NAME("vm", true), NAME("to", true), DISK_CHAIN };
 static const NcSchema nc_check_schema = SCHEMA("CheckRequest", nc_check_fields);
 
-static const NcField nc_plan_fields[] = { NAME("vm", true), NAME("to", true), DOWNTIME, BANDWIDTH, ALGORITHM, COMPRESSION };
+static const NcField nc_plan_fields[] = { NAME("vm", true), NAME("to", true), DOWNTIME, BANDWIDTH, ALGORITHM, COMPRESSION, DISK_CHAIN };
 static const NcSchema nc_plan_schema = SCHEMA("PlanRequest", nc_plan_fields);
 
 static const NcField nc_limit_fields[] = { BANDWIDTH, QOS };
@@ -203,6 +216,12 @@ static const NcSchema nc_restore_schema = SCHEMA("RestoreRequest", nc_restore_fi
 static const NcField nc_copy_fields[] = { NAME("to", true) };
 static const NcSchema nc_copy_schema = SCHEMA("CopyRequest", nc_copy_fields);
 
+static const NcField nc_store_verify_fields[] = { { .key = "rebuild_index", .type = NC_FIELD_BOOLEAN } };
+static const NcSchema nc_store_verify_schema = SCHEMA("StoreVerifyRequest", nc_store_verify_fields, .optional = true);
+
+static const NcField nc_store_gc_fields[] = { { .key = "dry_run", .type = NC_FIELD_BOOLEAN } };
+static const NcSchema nc_store_gc_schema = SCHEMA("StoreGcRequest", nc_store_gc_fields, .optional = true);
+
 static const NcField nc_list_fields[] = { INTEGER("limit", 1, 1000) };
 static const NcSchema nc_list_schema = SCHEMA("", nc_list_fields);
 
@@ -249,6 +268,10 @@ const NcRoute nc_routes[] = {
   CHANGE("POST", "checkpoints/{id}/copy", "checkpoint.copy", 202, .body = &nc_copy_schema),
   CHANGE("POST", "checkpoints/{id}/cancel", "checkpoint.cancel", 202),
   CHANGE("POST", "checkpoints/{id}/restore", "checkpoint.restore", 202, .body = &nc_restore_schema),
+  READ("store", "store.status"),
+  CHANGE("POST", "store/verify", "store.verify", 202, .body = &nc_store_verify_schema),
+  CHANGE("POST", "store/gc", "store.gc", 202, .body = &nc_store_gc_schema),
+  CHANGE("POST", "store/cancel", "store.cancel", 202),
   SLOW_CHANGE("POST", "checks", "migration.check", 200, .body = &nc_check_schema),
   SLOW_CHANGE("POST", "plans", "migration.plan", 200, .body = &nc_plan_schema),
   READ("migrations", "migration.list", .list = true, .query = &nc_list_schema),

@@ -257,6 +257,18 @@ nc_control_qemu(NcControl *c, json_t *message, int *fd, GError **error)
   return true;
 }
 
+/* A pipe with pages of the guest's memory. */
+static bool
+nc_control_ahead(NcControl *c, json_t *message, int *fd, GError **error)
+{
+  if (*fd < 0)
+    return nc_fail(error, NC_ERROR_PROTOCOL, "pages ahead: no pipe came with it");
+  if (!nc_source_start_ahead(c->mover.source, *fd, error))
+    return false;
+  nc_fd_steal(fd);
+  return true;
+}
+
 /* A disk's connection to QEMU: of its NBD client at the source, to its NBD server at the destination. */
 static bool
 nc_control_disk(NcControl *c, json_t *message, int *fd, GError **error)
@@ -360,6 +372,7 @@ static const NcControlOp nc_control_ops[] = {
   { "start", false, false, nc_control_start },
   { "shadow", true, false, nc_control_shadow },
   { "conn", true, false, nc_control_conn },
+  { "ahead", true, true, nc_control_ahead },
   { "qemu", true, false, nc_control_qemu },
   { "disk", true, false, nc_control_disk },
   { "grant", true, true, nc_control_grant },

@@ -151,16 +151,15 @@ nc_disk_sink_batch(NcDiskSink *s, unsigned index, NcBatchDecoder *decoder, const
 {
   NcDisk *d = nc_disk_sink_get(s, index);
   GError *problem = NULL;
-  uint32_t raw_bytes;
+  NcBatchPeek peek;
   uint64_t seq;
-  bool history;
 
   if (!nc_frame_check_batch(frame, &seq, error))
     return false;
-  if (!nc_batch_peek(frame->payload, frame->payload_bytes, &raw_bytes, &history) || history)
+  if (!nc_batch_peek(frame->payload, frame->payload_bytes, &peek) || peek.has_history || peek.is_ahead)
     return nc_fail(error, NC_ERROR_PROTOCOL, "batch %" G_GUINT64_FORMAT " of disk %u: a header that makes no sense", seq, index);
   pthread_mutex_lock(&d->lock); /* before any work is spent on it */
-  NcReorderVerdict verdict = nc_reorder_judge(d->waiting, seq, raw_bytes);
+  NcReorderVerdict verdict = nc_reorder_judge(d->waiting, seq, peek.raw_len);
   pthread_mutex_unlock(&d->lock);
   if (verdict != NC_REORDER_TAKEN)
     return nc_disk_explain(d, verdict, seq, error);

@@ -278,6 +278,7 @@ nc_mover_progress(NcMover *m, const char *event, int64_t now_us)
     { "zero_pages", nc_counted(&m->counters.zero_pages) },
     { "fill_pages", nc_counted(&m->counters.fill_pages) },
     { "reference_pages", nc_counted(&m->counters.reference_pages) },
+    { "ahead_pages", nc_counted(&m->counters.ahead_pages) },
     { "delta_pages", nc_counted(&m->counters.delta_pages) },
     { "delta_bytes", nc_counted(&m->counters.delta_bytes) },
     { "resent_batches", nc_counted(&m->counters.resent_batches) },

@@ -110,6 +110,7 @@ typedef struct {
   _Atomic uint64_t batches;
   _Atomic uint64_t pages, zero_pages, fill_pages;
   _Atomic uint64_t reference_pages, delta_pages, delta_bytes;
+  _Atomic uint64_t ahead_pages; /* sent before QEMU's stream (head_start.h), not among the pages */
   _Atomic uint64_t resent_batches, resent_bytes;
   _Atomic uint64_t reconnects; /* connections that were lost and came again */
   _Atomic uint64_t encode_us, encode_cpu_us, coding_us; /* of all encoders; coding: in the compressor */

@@ -27,6 +27,7 @@ typedef struct {
   GByteArray *header; /* from encoded until acknowledged */
   GByteArray *payload;
   uint64_t end_offset;
+  bool is_ahead; /* of the stream: none of its bytes */
   uint32_t raw_bytes;
   uint32_t wire_bytes;
   unsigned link; /* that took it last */
@@ -68,6 +69,7 @@ typedef struct {
   /* acked <= taken <= submitted, claimed <= submitted <= acked + NC_MOVER_MAX_AHEAD */
   uint64_t next_submit, next_claim, next_take, next_ack;
   NcOutSlot ring[NC_MOVER_MAX_AHEAD];
+  uint64_t end_offset; /* of the batches submitted */
   NcChain chain; /* of the batches taken */
   GQueue resend; /* of GUINT_TO_POINTER(index in ring): before anything new, if the slot is still `queued` */
 
@@ -282,7 +284,10 @@ nc_outbox_submit(NcOutbox *o, NcRawBatch *batch)
   while (nc_outbox_is_full_locked(o, lane))
     nc_outbox_wait_room_locked(o, lane);
   NcOutSlot *slot = nc_outbox_slot(lane, lane->next_submit++);
-  *slot = (NcOutSlot){ .raw = batch, .raw_bytes = batch->length, .end_offset = batch->offset + batch->length };
+  *slot = (NcOutSlot){ .raw = batch, .raw_bytes = batch->length, .is_ahead = batch->plan && batch->plan->is_ahead };
+  if (!slot->is_ahead)
+    lane->end_offset = batch->offset + batch->length;
+  slot->end_offset = lane->end_offset;
   lane->unsent_raw_bytes += batch->length;
   nc_outbox_note_wait_locked(o);
   pthread_cond_signal(&o->has_raw);
@@ -323,10 +328,16 @@ nc_outbox_conclude(NcOutbox *o, uint64_t epoch)
   nc_mover_wake_links(o->mover);
 }
 
+/* Of pages that go ahead of the stream only their cost counts: what they are worth shows when QEMU sends them. */
 static void
-nc_outbox_count(NcCounters *counters, const NcBatchStats *stats)
+nc_outbox_count(NcCounters *counters, const NcBatchStats *stats, bool is_ahead)
 {
   nc_count(&counters->batches, 1);
+  nc_count(&counters->page_bytes_out, stats->page_bytes_out);
+  if (is_ahead) {
+    nc_count(&counters->ahead_pages, stats->pages);
+    return;
+  }
   nc_count(&counters->pages, stats->pages);
   nc_count(&counters->zero_pages, stats->zero_pages);
   nc_count(&counters->fill_pages, stats->fill_pages);
@@ -334,7 +345,6 @@ nc_outbox_count(NcCounters *counters, const NcBatchStats *stats)
   nc_count(&counters->delta_pages, stats->delta_pages);
   nc_count(&counters->delta_bytes, stats->delta_bytes);
   nc_count(&counters->page_bytes_in, stats->page_bytes_in);
-  nc_count(&counters->page_bytes_out, stats->page_bytes_out);
 }
 
 /* A lane with a batch to encode, in turn; NULL: none. */
@@ -473,8 +483,9 @@ nc_outbox_encode(void *argument)
   for (;;) {
     NcOutCoded coded = { 0 };
     coded.raw = nc_outbox_claim(o, &coded.lane, &coded.seq, &coded.rung);
+    bool is_ahead = coded.raw->plan && coded.raw->plan->is_ahead;
     nc_outbox_code(o, encoder, &coded);
-    nc_outbox_count(&o->mover->counters, &coded.stats);
+    nc_outbox_count(&o->mover->counters, &coded.stats, is_ahead);
     int64_t rest_us = nc_outbox_put(o, &coded);
     if (rest_us > 0)
       g_usleep((gulong)rest_us);
@@ -645,7 +656,8 @@ nc_outbox_take_next_locked(NcOutbox *o, unsigned link, NcOutFrame *ret)
   o->in_flight_wire_bytes += slot->wire_bytes;
   lane->in_flight_wire_bytes += slot->wire_bytes;
   lane->in_flight_raw_bytes += slot->raw_bytes;
-  nc_chain_append(&lane->chain, slot->raw_bytes, nc_batch_sha256(slot->payload->data));
+  if (!slot->is_ahead)
+    nc_chain_append(&lane->chain, slot->raw_bytes, nc_batch_sha256(slot->payload->data));
   if (lane == nc_outbox_main(o))
     nc_outbox_settle_conclusions_locked(o);
   nc_outbox_note_wait_locked(o);

@@ -2,6 +2,7 @@
 #include "mover/process.h"
 #include "base/bytes.h"
 #include "base/log.h"
+#include "base/program.h"
 
 #include <errno.h>
 #include <pwd.h>
@@ -25,17 +26,7 @@ struct NcMoverProcess {
 const char *
 nc_mover_find_binary(void)
 {
-  static const char *const places[] = { "novacron-mover", "../mover/novacron-mover",
-                                        "../libexec/novacron/novacron-mover" };
-  g_autofree char *self = g_file_read_link("/proc/self/exe", NULL);
-  g_autofree char *directory = g_path_get_dirname(self ? self : "/usr/sbin/novacrond");
-
-  for (size_t i = 0; i < G_N_ELEMENTS(places); i++) {
-    g_autofree char *path = g_canonicalize_filename(places[i], directory);
-    if (g_file_test(path, G_FILE_TEST_IS_EXECUTABLE))
-      return g_intern_string(path);
-  }
-  return g_intern_static_string("novacron-mover");
+  return nc_program_find("novacron-mover", "mover");
 }
 
 uid_t

@@ -18,6 +18,7 @@ typedef struct {
   GByteArray *raw;     /* NULL: not decoded yet */
   GByteArray *payload; /* then this */
   GArray *stores;      /* what is to be kept of it; NULL: nothing, or it was when it was decoded */
+  bool is_ahead;       /* to be kept, and nothing else */
   uint64_t offset; /* where the peer says it belongs */
   uint8_t sha256[NC_SHA256_BYTES];
   uint32_t wire_bytes;
@@ -186,26 +187,26 @@ bool
 nc_sink_batch(NcSink *s, NcBatchDecoder *decoder, uint64_t seq, const uint8_t *payload, size_t length_bytes,
               GError **error)
 {
-  uint32_t raw_bytes;
-  bool history;
+  NcBatchPeek peek;
   GError *problem = NULL;
 
-  if (!nc_batch_peek(payload, length_bytes, &raw_bytes, &history))
+  if (!nc_batch_peek(payload, length_bytes, &peek))
     return nc_fail(error, NC_ERROR_PROTOCOL, "batch %" G_GUINT64_FORMAT ": a header that makes no sense", seq);
   pthread_mutex_lock(&s->lock); /* before any work is spent on it */
-  NcReorderVerdict verdict = nc_sink_judge_locked(s, seq, raw_bytes);
+  NcReorderVerdict verdict = nc_sink_judge_locked(s, seq, peek.raw_len);
   pthread_mutex_unlock(&s->lock);
   if (verdict != NC_REORDER_TAKEN) /* a connection was lost, and it had come all the same: nothing to do */
     return nc_sink_explain(verdict, seq, error);
   g_autoptr(NcSinkBatch) batch = g_new0(NcSinkBatch, 1);
   batch->wire_bytes = (uint32_t)(NC_FRAME_HEADER_BYTES + length_bytes);
-  if (!nc_sink_open(s, batch, decoder, history, payload, length_bytes, &problem)) {
+  batch->is_ahead = peek.is_ahead;
+  if (!nc_sink_open(s, batch, decoder, peek.has_history, payload, length_bytes, &problem)) {
     if (problem->code == NC_ERROR_CORRUPT)
       return nc_sink_ask_again(s, seq, problem, error);
     g_propagate_prefixed_error(error, problem, "batch %" G_GUINT64_FORMAT ": ", seq);
     return false;
   }
-  return nc_sink_store(s, seq, g_steal_pointer(&batch), raw_bytes, error);
+  return nc_sink_store(s, seq, g_steal_pointer(&batch), peek.raw_len, error);
 }
 
 static const NcChain *
@@ -371,12 +372,15 @@ nc_sink_has_work_locked(NcSink *s)
   return s->next != NULL;
 }
 
-/* Accounts for ${batch} as delivered (see nc_sink_position) and takes its bytes; NULL if it does not fit. */
+/*
+ * Accounts for ${batch} as delivered (see nc_sink_position) and takes its bytes, of which there are none for QEMU if it is one ahead of
+ * the stream; NULL if it does not fit.
+ */
 static GByteArray *
 nc_sink_account_locked(NcSink *s, NcSinkBatch *batch, NcSinkAck *ack, GError **error)
 {
   ack->seq = nc_reorder_next_seq(s->waiting) - 1;
-  if (batch->offset != s->chain.offset) {
+  if (!batch->is_ahead && batch->offset != s->chain.offset) {
     nc_fail(error, NC_ERROR_PROTOCOL,
             "batch %" G_GUINT64_FORMAT " is for byte %" G_GUINT64_FORMAT " and not %" G_GUINT64_FORMAT, ack->seq,
             batch->offset, s->chain.offset);
@@ -386,12 +390,16 @@ nc_sink_account_locked(NcSink *s, NcSinkBatch *batch, NcSinkAck *ack, GError **e
    * Before the write: QEMU may answer its last byte with SHUT before write()
    * returns here, and the statement about it must cover that byte.
    */
-  nc_chain_append(&s->chain, batch->raw->len, batch->sha256);
-  nc_sink_note_boundary_locked(s);
+  if (!batch->is_ahead) {
+    nc_chain_append(&s->chain, batch->raw->len, batch->sha256);
+    nc_sink_note_boundary_locked(s);
+  }
   s->waiting_wire_bytes -= batch->wire_bytes;
   nc_count(&s->mover->counters.delivered_wire_bytes, batch->wire_bytes);
   ack->offset = s->chain.offset;
   ack->bytes += batch->raw->len;
+  if (batch->is_ahead)
+    g_byte_array_set_size(batch->raw, 0);
   return g_steal_pointer(&batch->raw);
 }
 
@@ -463,6 +471,10 @@ static bool
 nc_sink_deliver(NcSink *s, GByteArray *raw)
 {
   g_autoptr(GError) error = NULL;
+  if (raw->len == 0) {
+    nc_count(&s->mover->counters.batches, 1);
+    return true;
+  }
   if (nc_write_all(s->qemu, raw->data, raw->len, &error)) {
     nc_count(&s->mover->counters.stream_bytes, raw->len);
     nc_count(&s->mover->counters.batches, 1);

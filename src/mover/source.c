@@ -4,6 +4,7 @@
 #include "base/ident.h"
 #include "base/log.h"
 #include "mover/back_receiver.h"
+#include "mover/head_start.h"
 #include "mover/hot.h"
 #include "mover/limits.h"
 #include "mover/preempt_sender.h"
@@ -19,8 +20,9 @@
 struct NcSource {
   NcMover *mover;
   NcOutbox *outbox;
-  int qemu;
-  int wake_fd;                   /* eventfd: a grant was asked for */
+  atomic_int qemu;               /* -1: it is not connected yet */
+  int pages_fd;                  /* what is sent ahead of its pages, before there is a reader; -1: nothing */
+  int wake_fd;                   /* eventfd: a grant was asked for, or QEMU has come */
   _Atomic uint64_t wanted_epoch; /* 0: none */
 
   /* the reader's */
@@ -32,6 +34,7 @@ struct NcSource {
   bool opaque_told;
   bool postcopy; /* the package is complete; it was told */
   bool brief;    /* a guest may wait for what is read */
+  NcHeadStart *ahead; /* until QEMU sends its first page; NULL: there is none, or it is over */
   bool is_counted; /* how often pages were sent before the package: nothing is added any more */
   int64_t started_us;      /* monotonic */
   int64_t silent_since_us; /* while a grant is wanted; 0: not silent */
@@ -46,7 +49,7 @@ nc_source_new(NcMover *m)
   s->outbox = nc_outbox_new(m);
   s->parser = nc_stream_parser_new();
   s->batch = nc_raw_batch_new(NC_CHANNEL_MAIN, 0);
-  s->qemu = -1;
+  s->qemu = s->pages_fd = -1;
   s->wake_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
   return s;
 }
@@ -273,12 +276,33 @@ nc_source_conclude(NcSource *s)
   nc_mover_qemu_closed(s->mover);
 }
 
+/* QEMU is not there, or sets up its dirty tracking: its memory is read without it. Takes one look. */
+static void
+nc_source_go_ahead(NcSource *s)
+{
+  nc_source_cut(s);
+  struct pollfd p[] = { { .fd = atomic_load(&s->qemu), .events = POLLIN },
+                        { .fd = s->wake_fd, .events = POLLIN },
+                        { .fd = s->ahead ? nc_head_start_fd(s->ahead) : -1, .events = POLLIN } };
+  uint64_t ignored;
+
+  poll(p, G_N_ELEMENTS(p), -1);
+  if (p[1].revents && read(s->wake_fd, &ignored, sizeof ignored) < 0)
+    return; /* see nc_source_poll() */
+  if (!p[0].revents && p[2].revents && !nc_head_start_read(s->ahead))
+    g_clear_pointer(&s->ahead, nc_head_start_free);
+}
+
 static void *
 nc_source_run(void *argument)
 {
   NcSource *s = argument;
   bool waited = false; /* for more, with this batch */
 
+  if (s->pages_fd >= 0)
+    s->ahead = nc_head_start_new(s->outbox, s->history, s->pages_fd);
+  while (atomic_load(&s->qemu) < 0)
+    nc_source_go_ahead(s);
   s->started_us = nc_mono_us();
   if (s->history && s->mover->kept_frames > 0)
     nc_history_begin_kept(s->history, s->mover->kept_frames);
@@ -293,7 +317,11 @@ nc_source_run(void *argument)
     ssize_t n = nc_source_receive(s, target);
     if (n == 0 || (n < 0 && errno != EAGAIN && errno != EINTR)) /* a reset is an end like any other */
       break;
-    if (n < 0) {
+    if (s->ahead && s->batch->records->len > 0) /* what is ahead of its pages has to leave before them */
+      g_clear_pointer(&s->ahead, nc_head_start_free);
+    if (n < 0 && s->ahead) {
+      nc_source_go_ahead(s);
+    } else if (n < 0) {
       nc_source_idle(s, &waited);
       waited = waited && s->complete > 0;
     }
@@ -302,20 +330,45 @@ nc_source_run(void *argument)
   return NULL;
 }
 
-void
-nc_source_start(NcSource *s, int qemu)
+static void
+nc_source_wake(NcSource *s)
 {
-  s->qemu = qemu;
+  uint64_t one = 1;
+  if (write(s->wake_fd, &one, sizeof one) < 0)
+    return; /* awake already */
+}
+
+static void
+nc_source_spawn(NcSource *s)
+{
   if (s->mover->shadow)
     s->history = nc_history_new(s->mover->shadow);
   nc_mover_spawn("reader", nc_source_run, s);
 }
 
+bool
+nc_source_start_ahead(NcSource *s, int pages_fd, GError **error)
+{
+  if (!s->mover->shadow || s->mover->kept_frames > 0 || s->pages_fd >= 0 || atomic_load(&s->qemu) >= 0)
+    return nc_fail(error, NC_ERROR_CONFLICT, "pages ahead: %s",
+                   s->mover->shadow ? "given twice, or too late, or there are kept ones" : "nothing is kept");
+  s->pages_fd = pages_fd;
+  nc_source_spawn(s);
+  return true;
+}
+
+void
+nc_source_start(NcSource *s, int qemu)
+{
+  atomic_store(&s->qemu, qemu);
+  if (s->pages_fd < 0)
+    nc_source_spawn(s);
+  nc_source_wake(s);
+}
+
 void
 nc_source_grant(NcSource *s, uint64_t epoch)
 {
-  uint64_t one = 1;
   atomic_store(&s->wanted_epoch, epoch);
-  if (write(s->wake_fd, &one, sizeof one) < 0)
-    return; /* awake already */
+  nc_source_wake(s);
 }

@@ -17,6 +17,11 @@
 
 /* Starts the encoders. Lives as long as the process. */
 NcSource *nc_source_new(NcMover *m);
+/*
+ * Before QEMU is there: pages of its memory come from ${pages_fd}, a pipe, which is taken, and go ahead of its stream until it sends itself.
+ * At most once, and only with a shadow in which nothing is kept yet.
+ */
+bool nc_source_start_ahead(NcSource *s, int pages_fd, GError **error);
 /* Reads from ${qemu}, borrowed. Once. */
 void nc_source_start(NcSource *s, int qemu);
 /*

@@ -41,7 +41,32 @@ nc_qemu_disk_free(NcQemuDisk *disk)
   g_free(disk->node);
   g_free(disk->device);
   g_free(disk->format);
+  g_ptr_array_unref(disk->backing);
   g_free(disk);
+}
+
+static void
+nc_qemu_backing_free(gpointer data)
+{
+  NcQemuBacking *backing = data;
+  g_free(backing->path);
+  g_free(backing->format);
+  g_free(backing);
+}
+
+/* Of an image's description, those below it. jansson has bounded how deep it is. */
+static GPtrArray *
+nc_qemu_backing_read(json_t *image)
+{
+  GPtrArray *list = g_ptr_array_new_with_free_func(nc_qemu_backing_free);
+
+  for (json_t *below = json_object_get(image, "backing-image"); json_is_object(below); below = json_object_get(below, "backing-image")) {
+    NcQemuBacking *backing = g_new0(NcQemuBacking, 1);
+    backing->path = g_strdup(nc_json_string_or(below, "filename", ""));
+    backing->format = g_strdup(nc_json_string_or(below, "format", ""));
+    g_ptr_array_add(list, backing);
+  }
+  return list;
 }
 
 static NcQemuDisk *
@@ -58,6 +83,7 @@ nc_qemu_disk_read(json_t *entry)
   disk->used_bytes = (uint64_t)MAX(nc_json_int_or(image, "actual-size", 0), 0);
   disk->cluster_bytes = (uint32_t)CLAMP(nc_json_int_or(image, "cluster-size", 0), 0, 64 << 20);
   disk->has_backing = nc_json_string_or(image, "backing-filename", NULL) != NULL || nc_json_string_or(inserted, "backing_file", NULL) != NULL;
+  disk->backing = nc_qemu_backing_read(image);
   disk->is_encrypted = nc_json_bool_or(inserted, "encrypted", false);
   for (size_t i = 0; i < G_N_ELEMENTS(limits); i++)
     disk->is_limited = disk->is_limited || nc_json_int_or(inserted, limits[i], 0) > 0;
@@ -84,22 +110,37 @@ nc_qemu_disk_find(NcQmp *qmp, const char *path, GError **error)
   return NULL;
 }
 
+/* The statistics of ${node}; NULL if QEMU does not say. ${list}: all of them, which they are borrowed from. */
+static json_t *
+nc_qemu_disk_stats(json_t *list, const char *node)
+{
+  size_t i;
+  json_t *entry;
+
+  json_array_foreach(list, i, entry) if (g_str_equal(nc_json_string_or(entry, "node-name", ""), node)) return json_object_get(entry, "stats");
+  return NULL;
+}
+
 bool
 nc_qemu_disk_operations(NcQmp *qmp, const char *node, uint64_t *ret_operations)
 {
   nc_autojson json_t *list = nc_qmp_call(qmp, "query-blockstats", NULL, -1, NC_BLOCK_MS, NULL);
-  size_t i;
-  json_t *entry;
+  json_t *stats = nc_qemu_disk_stats(list, node);
 
-  json_array_foreach(list, i, entry)
-  {
-    json_t *stats = json_object_get(entry, "stats");
-    if (!g_str_equal(nc_json_string_or(entry, "node-name", ""), node))
-      continue;
+  if (stats)
     *ret_operations = (uint64_t)(nc_json_int_or(stats, "rd_operations", 0) + nc_json_int_or(stats, "wr_operations", 0));
-    return true;
-  }
-  return false;
+  return stats != NULL;
+}
+
+bool
+nc_qemu_disk_written(NcQmp *qmp, const char *node, uint64_t *ret_bytes)
+{
+  nc_autojson json_t *list = nc_qmp_call(qmp, "query-blockstats", NULL, -1, NC_BLOCK_MS, NULL);
+  json_t *stats = nc_qemu_disk_stats(list, node);
+
+  if (stats)
+    *ret_bytes = (uint64_t)MAX(nc_json_int_or(stats, "wr_bytes", 0), 0);
+  return stats != NULL;
 }
 
 bool

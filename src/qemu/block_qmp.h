@@ -10,6 +10,11 @@
 
 #include "qemu/qmp.h"
 
+/* A file below an image. */
+typedef struct {
+  char *path, *format;
+} NcQemuBacking;
+
 /* One that a device of the guest uses. */
 typedef struct {
   char *node;   /* its node's name; of QEMU's own making, if the command line has none: begins with '#' */
@@ -19,6 +24,7 @@ typedef struct {
   uint64_t used_bytes;    /* of the file */
   uint32_t cluster_bytes; /* of qcow2; 0: not said */
   bool has_backing, is_encrypted, is_limited; /* limited: somebody has set I/O limits */
+  GPtrArray *backing; /* of NcQemuBacking, what is below it, the nearest first */
 } NcQemuDisk;
 
 void nc_qemu_disk_free(NcQemuDisk *disk); /* NULL is fine */
@@ -29,6 +35,8 @@ NcQemuDisk *nc_qemu_disk_find(NcQmp *qmp, const char *path, GError **error);
 
 /* What the guest has asked of ${node} since QEMU's start: reads and writes. False if QEMU does not say. */
 bool nc_qemu_disk_operations(NcQmp *qmp, const char *node, uint64_t *ret_operations);
+/* What the guest has written to ${node} since QEMU's start, bytes. False if QEMU does not say. */
+bool nc_qemu_disk_written(NcQmp *qmp, const char *node, uint64_t *ret_bytes);
 /* Guest writes to ${device}, bytes per second; 0: no limit. */
 bool nc_qemu_disk_limit_writes(NcQmp *qmp, const char *device, uint64_t bps, GError **error);
 

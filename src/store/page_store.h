@@ -20,7 +20,8 @@
  *    open reader may still want, whoever collects or deletes at the same time.
  *
  * Memory: about 100 bytes per block for at most the last 256 Ki blocks put, 44.5 bytes per block on
- * disk in the index, some 16 MiB of decoded records, and 1.5 bytes per block while gc runs. A read-only open needs
+ * disk in the index, some 16 MiB of decoded records, 1.5 bytes per block while gc runs, and 1 byte per entry of the base of a
+ * manifest that is being written. A read-only open needs
  * 100 bytes for each block that no index covers (after a crash: those since the last one).
  *
  * One process writes (lock file); any number of read-only ones may share the
@@ -160,12 +161,20 @@ typedef struct NcManifestWriter NcManifestWriter;
  */
 NcManifestWriter *nc_manifest_begin(NcPageStoreWriter *writer, const char *name, GError **error) G_GNUC_WARN_UNUSED_RESULT;
 /*
+ * What is added from now on is expected to be much like manifest ${base}, in about the same order: then only what differs takes
+ * room. A hint: the manifests stay independent of each other, ${base} may be deleted at any time. Reads all of ${base}. False,
+ * e.g. if it is damaged: it goes on without.
+ */
+bool nc_manifest_set_base(NcManifestWriter *manifest, const char *base, GError **error);
+/*
  * Appends a reference to a block that is in the store, whoever put it; the writer
  * holds it from now on. NC_ERROR_NOT_FOUND if it is not there, NC_ERROR_INVALID if it has another length.
  */
 bool nc_manifest_add(NcManifestWriter *manifest, const uint8_t hash[NC_SHA256_BYTES], uint32_t length, GError **error);
 /* Appends a hole: e.g. pages of zeros, or pages to be found in an earlier checkpoint. Takes a few bytes. */
 bool nc_manifest_add_hole(NcManifestWriter *manifest, uint32_t length, GError **error);
+/* Writes what was added, so that the store's used_bytes count it; of them, *ret_file_bytes are the manifest's file so far. */
+bool nc_manifest_settle(NcManifestWriter *manifest, uint64_t *ret_file_bytes, GError **error);
 /*
  * Flushes the store, then makes the manifest durable under its name, with
  * ${header} (opaque; at most NC_MANIFEST_HEADER_MAX; NULL is fine for 0).
@@ -183,7 +192,7 @@ typedef struct {
   uint64_t blocks;       /* entries that are no holes */
   uint64_t block_bytes;  /* their lengths together, before dedup and compression */
   uint64_t header_bytes;
-  uint64_t file_bytes;   /* the manifest itself, on disk */
+  uint64_t file_bytes;   /* its file; most of what it says lies in blocks of the store, which manifests share */
 } NcManifestInfo;
 
 /*
@@ -211,7 +220,7 @@ typedef enum {
   NC_MANIFEST_BAD,   /* error is set */
 } NcManifestOutcome;
 
-/* The next entry, in order. Reads some 36 KiB at a time. */
+/* The next entry, in order. Reads some 36 KiB at a time. A block with a part of it that can't be had is NC_ERROR_CORRUPT, too. */
 NcManifestOutcome nc_manifest_next(NcManifestReader *reader, NcManifestEntry *ret_entry, GError **error);
 /* Back to the first entry. */
 void nc_manifest_rewind(NcManifestReader *reader);
@@ -307,15 +316,17 @@ typedef struct {
   uint64_t budget_bytes;  /* 0: none */
   uint64_t disk_free_bytes;
   uint64_t packs, pack_bytes;
-  uint64_t blocks;        /* stored; one that is there twice (put by two threads at once) counts twice */
+  uint64_t blocks;        /* stored, also those of manifests; one that is there twice (put by two threads at once) counts twice */
   uint64_t block_bytes;   /* their lengths, before compression */
   uint64_t index_bytes;
-  uint64_t manifests, manifest_bytes;
+  uint64_t manifests, manifest_bytes; /* of their files */
   uint64_t dead_bytes;    /* of packs, as the last gc (or dry run) since opening has left it */
   int64_t dead_known_us;  /* wall clock of that; 0: not since opening */
   bool encrypted;
   bool read_only;
   bool failed;            /* an fsync failed: nothing can be put until the store is opened again */
+  uint64_t work_total;    /* bytes of packs that the verify or gc under way goes through; 0: none is, or it has not come to them */
+  uint64_t work_done;     /* of these, what it has gone through */
 } NcPageStoreStats;
 
 void nc_page_store_stats(NcPageStore *store, NcPageStoreStats *ret_stats);

@@ -195,6 +195,7 @@ static bool
 nc_gc_rewrite_packs(NcGc *gc, GError **error)
 {
   unsigned small = 0;
+  uint64_t done = 0;
 
   for (guint i = 0; i < gc->packs->len; i++) {
     const NcPack *pack = &g_array_index(gc->packs, NcPack, i);
@@ -202,6 +203,8 @@ nc_gc_rewrite_packs(NcGc *gc, GError **error)
   }
   for (guint i = 0; i < gc->packs->len; i++) {
     const NcPack *pack = &g_array_index(gc->packs, NcPack, i);
+    nc_packs_set_work(gc->store, gc->packs, done);
+    done += pack->length;
     if (nc_gc_live_raw(gc, pack) == 0 || !nc_gc_wants_rewrite(gc, pack, small >= NC_GC_SMALL_PACKS))
       continue;
     if (pack->damaged || !pack->sealed)
@@ -242,14 +245,18 @@ nc_gc_seal(NcPageStore *store)
     nc_log(NC_LOG_WARNING, "store", "%s", error->message);
 }
 
+static bool
+nc_gc_index_is_bad(NcPageStore *store)
+{
+  nc_hold(&store->small);
+  return store->index_bad;
+}
+
 /* A damaged index could hide where a block is. */
 static bool
 nc_gc_mend_index(NcPageStore *store, GError **error)
 {
-  pthread_mutex_lock(&store->small);
-  bool bad = store->index_bad;
-  pthread_mutex_unlock(&store->small);
-  if (!bad)
+  if (!nc_gc_index_is_bad(store))
     return true;
   nc_log(NC_LOG_WARNING, "store", "page store %s: its index is damaged; made again from the packs", store->dir.path);
   return nc_rebuild_index_locked(store, error);
@@ -292,11 +299,9 @@ nc_gc_run(NcGc *gc, GError **error)
     g_clear_pointer(&gc->marks, nc_marks_free);
     g_hash_table_remove_all(gc->live);
     gc->packs = nc_packs_snapshot(store);
-    if (!nc_gc_mark(gc, error))
-      return false;
-    if (nc_gc_weigh(gc, &why))
+    if (nc_gc_mark(gc, &why) && nc_gc_weigh(gc, &why))
       break;
-    if (why->code != NC_ERROR_CORRUPT || gc->options->dry_run)
+    if (why->code != NC_ERROR_CORRUPT || gc->options->dry_run || !nc_gc_index_is_bad(store))
       break;
   }
   if (why) {

@@ -84,6 +84,7 @@ struct NcPageStore {
   uint8_t store_id[NC_STORE_ID_BYTES];
 
   pthread_mutex_t collecting;
+  uint64_t work_total, work_done; /* atomic; set by who has collecting: bytes of packs */
   pthread_mutex_t maintaining;
   uint32_t next_run; /* maintaining */
 
@@ -225,3 +226,5 @@ GArray *nc_packs_snapshot(NcPageStore *store);
 /* One of gc, verify and rebuild at a time: NC_ERROR_CONFLICT if another is at it. */
 bool nc_packs_begin_collecting(NcPageStore *store, GError **error);
 void nc_packs_end_collecting(NcPageStore *store);
+/* For whoever asks how it is getting on: of ${packs} (of NcPack) so many bytes are done. With collecting held. */
+void nc_packs_set_work(NcPageStore *store, const GArray *packs, uint64_t done);

@@ -4,6 +4,7 @@
 
 #include "store/page_store_internal.h"
 #include "store/page_store_sections.h"
+#include "store/page_store_shared.h"
 
 #define NC_MANIFEST_DIRECTORY "manifests"
 
@@ -24,5 +25,7 @@ char *nc_manifest_name_of(const char *file);
 GPtrArray *nc_manifest_files(NcPageStore *store, GError **error);
 /* How far in the file the reader is: where damage that it reports is. */
 uint64_t nc_manifest_reader_offset(const NcManifestReader *reader);
+/* From now on ${func} (NULL: nothing) is called for each block that holds a part of the manifest itself, before it is read. */
+void nc_manifest_reader_on_part(NcManifestReader *reader, NcSharedPartFunc func, gpointer data);
 /* The name the manifest has, or had. */
 const char *nc_manifest_reader_file(const NcManifestReader *reader);

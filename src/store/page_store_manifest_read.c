@@ -17,6 +17,8 @@ struct NcManifestReader {
   uint32_t end_number;
   NcManifestInfo info;
   GByteArray *blob;       /* the owner's header */
+  NcSharedPartFunc on_part; /* NULL: nobody wants to know */
+  gpointer on_part_data;
   /* where it is */
   uint64_t offset;        /* of the section to come */
   uint32_t number;        /* of that */
@@ -245,6 +247,13 @@ nc_manifest_reader_offset(const NcManifestReader *reader)
   return reader->offset;
 }
 
+void
+nc_manifest_reader_on_part(NcManifestReader *reader, NcSharedPartFunc func, gpointer data)
+{
+  reader->on_part = func;
+  reader->on_part_data = data;
+}
+
 const char *
 nc_manifest_reader_file(const NcManifestReader *reader)
 {
@@ -267,11 +276,15 @@ nc_manifest_load_entries(NcManifestReader *r, GError **error)
   uint64_t after;
 
   g_clear_pointer(&r->section, g_byte_array_unref);
-  r->section = nc_manifest_read_section(r, r->offset, &head, &after, error);
+  g_autoptr(GByteArray) payload = nc_manifest_read_section(r, r->offset, &head, &after, error);
+  if (!payload)
+    return false;
+  bool shared = head.kind == NC_SECTION_SHARED_KIND;
+  if ((!shared && head.kind != NC_SECTION_ENTRIES_KIND) || head.number != r->number || after > r->end.header_offset)
+    return nc_fail(error, NC_ERROR_CORRUPT, "section %u is missing", r->number);
+  r->section = shared ? nc_shared_load(r->store, payload, r->on_part, r->on_part_data, error) : g_steal_pointer(&payload);
   if (!r->section)
     return false;
-  if (head.kind != NC_SECTION_ENTRIES_KIND || head.number != r->number || after > r->end.header_offset)
-    return nc_fail(error, NC_ERROR_CORRUPT, "section %u is missing", r->number);
   r->entries = nc_reader(r->section->data, r->section->len);
   r->left = head.count;
   r->offset = after;

@@ -1,5 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Writing manifests: section after section to NAME.part, which becomes NAME.manifest when it is whole. */
+/*
+ * Writing manifests: section after section to NAME.part, which becomes NAME.manifest when it is whole. Sections of entries become
+ * blocks of the store (page_store_shared.h), unless they are short.
+ */
 #include "store/page_store_manifest.h"
 #include "base/ident.h"
 #include "base/log.h"
@@ -15,6 +18,7 @@ struct NcManifestWriter {
   int fd;
   NcManifestFileHeader header;
   NcSealer *sealer;
+  NcSharedBase *base;        /* NULL: none */
   uint64_t length;           /* written so far */
   uint32_t sections;
   GByteArray *entries;       /* of the section to come */
@@ -36,12 +40,19 @@ nc_manifest_append(NcManifestWriter *m, const void *data, size_t length, GError 
 }
 
 static bool
+nc_manifest_check_usable(const NcManifestWriter *m, GError **error)
+{
+  return !m->broken ||
+         nc_fail(error, NC_ERROR_IO, "page store %s: manifest %s could not be written before", m->store->dir.path, m->name);
+}
+
+static bool
 nc_manifest_append_section(NcManifestWriter *m, NcSectionKind kind, uint32_t count, const GByteArray *payload, GError **error)
 {
   g_autoptr(GByteArray) section = nc_section_encode(&m->header, kind, m->sections, count, payload, m->sealer);
 
-  if (m->broken)
-    return nc_fail(error, NC_ERROR_IO, "page store %s: manifest %s could not be written before", m->store->dir.path, m->name);
+  if (!nc_manifest_check_usable(m, error))
+    return false;
   if (!nc_manifest_append(m, section->data, section->len, error)) {
     m->broken = true;
     return false;
@@ -97,12 +108,32 @@ nc_manifest_begin(NcPageStoreWriter *writer, const char *name, GError **error)
   return nc_manifest_create(m, error) && nc_manifest_start(m, error) ? g_steal_pointer(&m) : NULL;
 }
 
+bool
+nc_manifest_set_base(NcManifestWriter *m, const char *base, GError **error)
+{
+  g_clear_pointer(&m->base, nc_shared_base_free);
+  m->base = nc_shared_base_new(m->store, base, error);
+  return m->base != NULL;
+}
+
+static bool
+nc_manifest_append_entries(NcManifestWriter *m, GError **error)
+{
+  if (m->count < NC_SHARED_LEAST)
+    return nc_manifest_append_section(m, NC_SECTION_ENTRIES_KIND, m->count, m->entries, error);
+  if (!nc_manifest_check_usable(m, error))
+    return false;
+  g_autoptr(GByteArray) shared = nc_shared_store(m->writer, m->base, m->entries, error);
+  m->broken = !shared;
+  return shared && nc_manifest_append_section(m, NC_SECTION_SHARED_KIND, m->count, shared, error);
+}
+
 static bool
 nc_manifest_flush_entries(NcManifestWriter *m, GError **error)
 {
   if (m->count == 0)
     return true;
-  bool ok = nc_manifest_append_section(m, NC_SECTION_ENTRIES_KIND, m->count, m->entries, error);
+  bool ok = nc_manifest_append_entries(m, error);
   g_byte_array_set_size(m->entries, 0);
   m->count = 0;
   return ok;
@@ -204,6 +235,15 @@ nc_manifest_publish(NcManifestWriter *m, GError **error)
 }
 
 bool
+nc_manifest_settle(NcManifestWriter *m, uint64_t *ret_file_bytes, GError **error)
+{
+  if (!nc_manifest_flush_entries(m, error))
+    return false;
+  *ret_file_bytes = m->length;
+  return true;
+}
+
+bool
 nc_manifest_commit(NcManifestWriter *m, const void *header, size_t header_bytes, GError **error)
 {
   if (m->fd < 0)
@@ -228,6 +268,7 @@ nc_manifest_writer_free(NcManifestWriter *m)
     nc_store_count(m->store, -(int64_t)m->length);
   }
   nc_sealer_free(m->sealer);
+  nc_shared_base_free(m->base);
   g_byte_array_unref(m->entries);
   g_free(m->name);
   g_free(m->part);

@@ -78,13 +78,31 @@ nc_marks_has(const NcMarks *marks, const uint8_t address[NC_ADDRESS_BYTES])
   return true;
 }
 
+typedef struct {
+  NcMarks *marks;
+  const NcPageStore *store;
+} NcMarksParts;
+
+/* A part of the manifest itself must stay as what it names. */
+static void
+nc_marks_add_part(const uint8_t hash[NC_SHA256_BYTES], gpointer data)
+{
+  const NcMarksParts *parts = data;
+  uint8_t address[NC_ADDRESS_BYTES];
+
+  nc_store_address(parts->store, hash, address);
+  nc_marks_add(parts->marks, address);
+}
+
 static bool
 nc_marks_add_manifest(NcMarks *marks, NcPageStore *store, NcManifestReader *reader, const gint *cancelled, GError **error)
 {
   NcManifestEntry entry;
   uint8_t address[NC_ADDRESS_BYTES];
   NcManifestOutcome outcome;
+  NcMarksParts parts = { .marks = marks, .store = store };
 
+  nc_manifest_reader_on_part(reader, nc_marks_add_part, &parts);
   while ((outcome = nc_manifest_next(reader, &entry, error)) == NC_MANIFEST_ENTRY) {
     if (nc_manifest_entry_is_hole(&entry))
       continue;

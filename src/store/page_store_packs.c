@@ -40,8 +40,21 @@ nc_packs_begin_collecting(NcPageStore *store, GError **error)
 }
 
 void
+nc_packs_set_work(NcPageStore *store, const GArray *packs, uint64_t done)
+{
+  uint64_t total = 0;
+
+  for (guint i = 0; i < packs->len; i++)
+    total += g_array_index(packs, NcPack, i).length;
+  __atomic_store_n(&store->work_done, MIN(done, total), __ATOMIC_RELAXED);
+  __atomic_store_n(&store->work_total, total, __ATOMIC_RELAXED);
+}
+
+void
 nc_packs_end_collecting(NcPageStore *store)
 {
+  __atomic_store_n(&store->work_total, 0, __ATOMIC_RELAXED);
+  __atomic_store_n(&store->work_done, 0, __ATOMIC_RELAXED);
   pthread_mutex_unlock(&store->collecting);
 }
 
@@ -87,6 +100,8 @@ nc_page_store_stats(NcPageStore *store, NcPageStoreStats *ret)
   *ret = (NcPageStoreStats){ .budget_bytes = store->budget, .encrypted = store->key != NULL, .read_only = store->read_only };
   if (fstatvfs(store->dir.fd, &disk) == 0)
     ret->disk_free_bytes = (uint64_t)disk.f_bavail * disk.f_frsize;
+  ret->work_total = __atomic_load_n(&store->work_total, __ATOMIC_RELAXED);
+  ret->work_done = __atomic_load_n(&store->work_done, __ATOMIC_RELAXED);
   nc_packs_count_map(store, ret);
   nc_packs_count_manifests(store, ret);
   nc_hold(&store->small);

@@ -11,8 +11,11 @@ typedef struct {
   NcPageStoreVerifyReport report;
   GHashTable *bad; /* guint64 pack << 32 | offset of damaged records, owned */
   NcTable *unknown; /* good blocks that the index does not know */
+  bool part_hidden; /* of the manifest being looked at, a part of itself: by the index */
+  bool part_bad;    /* in a damaged record */
   /* the pack being looked at */
   const NcPackFile *file;
+  uint64_t before; /* bytes of the packs that come before it */
   bool stopped;    /* cancelled in the middle of it */
 } NcScrub;
 
@@ -135,6 +138,7 @@ nc_scrub_item(const NcPackItem *item, gpointer data)
   scrub->stopped = !nc_store_go_on(scrub->cancelled, NULL);
   if (scrub->stopped)
     return false;
+  __atomic_store_n(&scrub->store->work_done, scrub->before + item->offset, __ATOMIC_RELAXED);
   if (item->damage) {
     nc_scrub_damaged(scrub, item, item->damage);
     return true;
@@ -199,7 +203,9 @@ nc_scrub_packs(NcScrub *scrub, GError **error)
   g_autoptr(GArray) packs = nc_packs_snapshot(scrub->store);
 
   for (guint i = 0; i < packs->len; i++) {
+    nc_packs_set_work(scrub->store, packs, scrub->before);
     nc_scrub_pack(scrub, &g_array_index(packs, NcPack, i));
+    scrub->before += g_array_index(packs, NcPack, i).length;
     if (!nc_store_go_on(scrub->cancelled, error))
       return false;
   }
@@ -264,6 +270,20 @@ nc_scrub_tell_lost(NcScrub *scrub, const NcManifestReader *reader, uint64_t ordi
   nc_scrub_tell(scrub, &finding);
 }
 
+/* The index does not know a good block of ${address}: told. */
+static bool
+nc_scrub_tell_hidden(NcScrub *scrub, const uint8_t address[NC_ADDRESS_BYTES])
+{
+  const NcLocation *hidden = nc_table_find(scrub->unknown, address);
+  char name[NC_PACK_NAME_BYTES];
+
+  if (!hidden)
+    return false;
+  nc_pack_name(hidden->pack, name);
+  nc_scrub_tell_file(scrub, NC_FINDING_INDEX, name, hidden->offset, "the index does not know a block that is here and wanted");
+  return true;
+}
+
 static void
 nc_scrub_entry(NcScrub *scrub, const NcManifestReader *reader, uint64_t ordinal, const NcManifestEntry *entry)
 {
@@ -272,13 +292,8 @@ nc_scrub_entry(NcScrub *scrub, const NcManifestReader *reader, uint64_t ordinal,
 
   nc_store_address(scrub->store, entry->hash, address);
   NcFind find = nc_index_find(scrub->store, address, NULL, &location, NULL);
-  const NcLocation *hidden = find == NC_FIND_THERE ? NULL : nc_table_find(scrub->unknown, address);
-  if (hidden) {
-    char name[NC_PACK_NAME_BYTES];
-    nc_pack_name(hidden->pack, name);
-    nc_scrub_tell_file(scrub, NC_FINDING_INDEX, name, hidden->offset, "the index does not know a block that is here and wanted");
+  if (find != NC_FIND_THERE && nc_scrub_tell_hidden(scrub, address))
     return;
-  }
   switch (find) {
   case NC_FIND_THERE: {
     const guint64 key = (guint64)location.pack << 32 | location.offset;
@@ -295,6 +310,23 @@ nc_scrub_entry(NcScrub *scrub, const NcManifestReader *reader, uint64_t ordinal,
   case NC_FIND_INDEX_BAD: /* told already; whether the block is there shows when the index has been made again */
     break;
   }
+}
+
+/* A block that holds a part of a manifest itself. What of it can't be read at all shows when it is. */
+static void
+nc_scrub_part(const uint8_t hash[NC_SHA256_BYTES], gpointer data)
+{
+  NcScrub *scrub = data;
+  uint8_t address[NC_ADDRESS_BYTES];
+  NcLocation location = { 0 };
+
+  nc_store_address(scrub->store, hash, address);
+  NcFind find = nc_index_find(scrub->store, address, NULL, &location, NULL);
+  const guint64 key = (guint64)location.pack << 32 | location.offset;
+  if (find == NC_FIND_THERE && g_hash_table_contains(scrub->bad, &key))
+    scrub->part_bad = true;
+  if (find == NC_FIND_INDEX_BAD || (find != NC_FIND_THERE && nc_scrub_tell_hidden(scrub, address)))
+    scrub->part_hidden = true;
 }
 
 static void
@@ -321,14 +353,18 @@ nc_scrub_manifest(NcScrub *scrub, const char *file, GError **error)
     nc_scrub_tell_manifest(scrub, file, 0, why->message);
     return true;
   }
+  scrub->part_hidden = scrub->part_bad = false;
+  nc_manifest_reader_on_part(reader, nc_scrub_part, scrub);
   for (uint64_t ordinal = 0; (outcome = nc_manifest_next(reader, &entry, &why)) == NC_MANIFEST_ENTRY; ordinal++) {
     if (!nc_manifest_entry_is_hole(&entry))
       nc_scrub_entry(scrub, reader, ordinal, &entry);
     if (!nc_store_go_on(scrub->cancelled, error))
       return false;
   }
-  if (outcome == NC_MANIFEST_BAD)
-    nc_scrub_tell_manifest(scrub, file, nc_manifest_reader_offset(reader), why->message);
+  /* What an index that is damaged hides shows when it has been made again. */
+  if ((outcome == NC_MANIFEST_BAD || scrub->part_bad) && !scrub->part_hidden)
+    nc_scrub_tell_manifest(scrub, file, nc_manifest_reader_offset(reader),
+                           why ? why->message : "the record that holds a part of it is damaged");
   return true;
 }
 

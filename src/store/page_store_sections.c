@@ -13,7 +13,7 @@ nc_manifest_file_header_encode(const NcManifestFileHeader *header, uint8_t ret[N
 {
   memset(ret, 0, NC_MANIFEST_FILE_HEADER_BYTES);
   memcpy(ret, NC_MANIFEST_MAGIC, 8);
-  nc_store_be16(ret + 8, NC_STORE_VERSION);
+  nc_store_be16(ret + 8, NC_MANIFEST_VERSION);
   nc_store_be16(ret + 10, header->encrypted ? NC_FLAG_ENCRYPTED : 0);
   nc_store_be64(ret + 16, (uint64_t)header->created_us);
   memcpy(ret + 24, header->store_id, NC_STORE_ID_BYTES);
@@ -28,7 +28,7 @@ nc_manifest_file_header_decode(const uint8_t bytes[NC_MANIFEST_FILE_HEADER_BYTES
       nc_be64(bytes + NC_MANIFEST_FILE_HEADER_BYTES - 8) != XXH3_64bits(bytes, NC_MANIFEST_FILE_HEADER_BYTES - 8))
     return nc_fail(error, NC_ERROR_CORRUPT, "the manifest's header is damaged");
   uint16_t version = nc_be16(bytes + 8), flags = nc_be16(bytes + 10);
-  if (version != NC_STORE_VERSION || (flags & ~NC_FLAG_ENCRYPTED) != 0)
+  if (version == 0 || version > NC_MANIFEST_VERSION || (flags & ~NC_FLAG_ENCRYPTED) != 0)
     return nc_fail(error, NC_ERROR_INVALID, "version %u, flags %#x: written by a later NovaCron, use that one", version, flags);
   ret->encrypted = (flags & NC_FLAG_ENCRYPTED) != 0;
   ret->created_us = (int64_t)nc_be64(bytes + 16);
@@ -44,12 +44,13 @@ nc_section_head_decode(const uint8_t bytes[NC_SECTION_HEAD_BYTES], uint64_t left
                          .payload_bytes = nc_be32(bytes + 16), .sum = nc_be64(bytes + 40) };
 
   memcpy(head.nonce, bytes + 24, sizeof head.nonce);
-  if (nc_be32(bytes) != NC_SECTION_MAGIC || head.kind < NC_SECTION_ENTRIES_KIND || head.kind > NC_SECTION_END_KIND)
+  if (nc_be32(bytes) != NC_SECTION_MAGIC || head.kind < NC_SECTION_ENTRIES_KIND || head.kind > NC_SECTION_SHARED_KIND)
     return nc_fail(error, NC_ERROR_CORRUPT, "no section begins here");
   if (head.payload_bytes > NC_SECTION_PAYLOAD_MAX || left < NC_SECTION_HEAD_BYTES ||
       head.payload_bytes > left - NC_SECTION_HEAD_BYTES)
     return nc_fail(error, NC_ERROR_CORRUPT, "a section of %u bytes with %llu left", head.payload_bytes, (unsigned long long)left);
-  if (head.kind == NC_SECTION_ENTRIES_KIND ? head.count == 0 || head.count > NC_SECTION_ENTRIES : head.count != 0)
+  bool entries = head.kind == NC_SECTION_ENTRIES_KIND || head.kind == NC_SECTION_SHARED_KIND;
+  if (entries ? head.count == 0 || head.count > NC_SECTION_ENTRIES : head.count != 0)
     return nc_fail(error, NC_ERROR_CORRUPT, "a section of %u entries", head.count);
   *ret = head;
   return true;

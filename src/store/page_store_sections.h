@@ -1,15 +1,17 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * What a manifest's file looks like: manifests/NAME.manifest. All numbers are big-endian.
+ * What a manifest's file looks like: manifests/NAME.manifest. All numbers are big-endian. Version 2; 1 has no SHARED and is
+ * read, too.
  *
  *   header    96 bytes: "NCMANIF1", u16 version, u16 flags (1: encrypted), u32 0, u64 created (us), store id 16, salt 32,
  *             0 x 16, u64 sum of these
  *   sections  head 48 bytes: u32 magic, u8 kind, 0 x 3, u32 number (0, 1, ...), u32 count, u32 payload bytes, u32 0, nonce 12,
  *             u32 0, u64 sum; then the payload
  *     ENTRIES  count entries: varint length * 2 + (1: a hole), and the hash unless it is a hole
+ *     SHARED   count entries that lie, wholly or for the most part, in blocks of the store: page_store_shared.h
  *     HEADER   a piece of what the owner gave as header
  *     END      u64 entries, u64 blocks, u64 block bytes, u64 header bytes, u64 offset and u64 number of the first HEADER (or END)
- *   in this order, END last, at the end of the file.
+ *   in this order (ENTRIES and SHARED as they come), END last, at the end of the file.
  *
  * Sums as in packs (page_store_format.h), of head and payload. In an encrypted store payloads are AES-256-GCM, and the
  * head's first 20 bytes are bound to them; the hashes of contents are never on disk in clear.
@@ -19,6 +21,7 @@
 #include "store/page_store_files.h"
 #include "store/page_store_format.h"
 
+#define NC_MANIFEST_VERSION 2
 #define NC_MANIFEST_FILE_HEADER_BYTES 96u
 #define NC_SECTION_HEAD_BYTES 48u
 #define NC_SECTION_AAD_BYTES 20u
@@ -39,7 +42,12 @@ void nc_manifest_file_header_encode(const NcManifestFileHeader *header, uint8_t 
 bool nc_manifest_file_header_decode(const uint8_t bytes[NC_MANIFEST_FILE_HEADER_BYTES], NcManifestFileHeader *ret,
                                     GError **error);
 
-typedef enum { NC_SECTION_ENTRIES_KIND = 1, NC_SECTION_HEADER_KIND = 2, NC_SECTION_END_KIND = 3 } NcSectionKind;
+typedef enum {
+  NC_SECTION_ENTRIES_KIND = 1,
+  NC_SECTION_HEADER_KIND = 2,
+  NC_SECTION_END_KIND = 3,
+  NC_SECTION_SHARED_KIND = 4,
+} NcSectionKind;
 
 typedef struct {
   NcSectionKind kind;

@@ -15,7 +15,7 @@
  *   u64 offset of the piece in the channel
  *   u32 its raw length, 1 to NC_BATCH_RAW_MAX
  *   32 bytes: digest of the raw bytes: SHA-256 over the SHA-256 of each 4 KiB (crypto/piece_digest.h)
- *   u8 codec | u8 level (as a signed byte; for people) | u16 flags: 1 meta is coded, 2 bulk is coded, 4 history
+ *   u8 codec | u8 level (as a signed byte; for people) | u16 flags: 1 meta is coded, 2 bulk is coded, 4 history, 8 ahead
  *   u32 length of meta here | u32 length of meta | u32 length of bulk
  *   meta, then bulk to the end
  *
@@ -46,6 +46,9 @@
  * decoded alone, by any thread, in any order, and only its pages have to be put
  * into their frames in order. One with it means frames as they are when all batches
  * before it have been taken, and each of its pages may mean those before it.
+ *
+ * A batch with the flag "ahead" has pages that both sides keep and nothing that is delivered: it has its place among the batches
+ * of its channel, but its bytes are none of the channel's, and its offset says nothing.
  *
  * The offset is not part of the digest; a receiver compares it with where its
  * channel stands before it delivers.
@@ -147,8 +150,15 @@ GArray *nc_batch_decoder_steal_stores(NcBatchDecoder *d);
 /* Puts them, from the batch's raw bytes. */
 void nc_batch_store(NcShadow *shadow, const GArray *stores, const uint8_t *raw);
 
-/* Raw length and the flag "history" of a payload, if it is long enough to have a header and they are possible. */
-bool nc_batch_peek(const uint8_t *payload, size_t len, uint32_t *ret_raw_len, bool *ret_history);
+/* What a payload's header says. */
+typedef struct {
+  uint32_t raw_len;
+  bool has_history;
+  bool is_ahead;
+} NcBatchPeek;
+
+/* Of a payload that is long enough to have a header and whose raw length is possible; else false. */
+bool nc_batch_peek(const uint8_t *payload, size_t len, NcBatchPeek *ret);
 
 /*
  * The raw bytes that the ${len} bytes at ${payload} stand for, compared with

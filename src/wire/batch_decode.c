@@ -432,6 +432,8 @@ nc_batch_decode_into(NcBatchDecoder *d, NcReader *r, GByteArray *raw, NcBatchHea
 
   if (!nc_batch_read_header(r, h, error) || !nc_batch_check_header(h, nc_reader_left(r), error))
     return false;
+  if ((h->flags & NC_BATCH_FLAG_AHEAD) && !d->shadow)
+    return nc_fail(error, NC_ERROR_PROTOCOL, "a batch ahead of the stream, where nothing is kept");
   if ((h->flags & NC_BATCH_FLAG_HISTORY) && !d->in_order)
     return nc_fail(error, NC_ERROR_PROTOCOL, "a batch with history, which nobody agreed on");
   const uint8_t *meta = nc_reader_take(r, h->meta_len);
@@ -454,15 +456,16 @@ nc_batch_decode_into(NcBatchDecoder *d, NcReader *r, GByteArray *raw, NcBatchHea
 }
 
 bool
-nc_batch_peek(const uint8_t *payload, size_t len, uint32_t *ret_raw_len, bool *ret_history)
+nc_batch_peek(const uint8_t *payload, size_t len, NcBatchPeek *ret)
 {
   NcReader r = nc_reader(payload, len);
   NcBatchHeader h;
 
   if (!nc_batch_read_header(&r, &h, NULL) || h.raw_len == 0 || h.raw_len > NC_BATCH_RAW_MAX)
     return false;
-  *ret_raw_len = h.raw_len;
-  *ret_history = h.flags & NC_BATCH_FLAG_HISTORY;
+  *ret = (NcBatchPeek){ .raw_len = h.raw_len,
+                        .has_history = h.flags & NC_BATCH_FLAG_HISTORY,
+                        .is_ahead = h.flags & NC_BATCH_FLAG_AHEAD };
   return true;
 }
 

@@ -437,7 +437,7 @@ nc_batch_encode_planned(NcBatchEncoder *e, uint64_t stream_offset, const uint8_t
   h.flags = (meta.is_coded ? NC_BATCH_FLAG_META_CODED : 0) | (bulk.is_coded ? NC_BATCH_FLAG_BULK_CODED : 0);
   h.codec = h.flags ? e->codec->id : NC_CODEC_NONE;
   h.level = (int8_t)(h.flags ? e->policy.level : 0);
-  h.flags |= plan.uses_history ? NC_BATCH_FLAG_HISTORY : 0;
+  h.flags |= (plan.uses_history ? NC_BATCH_FLAG_HISTORY : 0) | (kept && kept->is_ahead ? NC_BATCH_FLAG_AHEAD : 0);
   h.meta_len = meta.length;
   h.meta_raw_len = e->meta->len;
   h.bulk_raw_len = e->bulk->len;

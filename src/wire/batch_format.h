@@ -9,7 +9,8 @@
 #define NC_BATCH_FLAG_BULK_CODED 2u
 #define NC_BATCH_FLAGS_CODED (NC_BATCH_FLAG_META_CODED | NC_BATCH_FLAG_BULK_CODED)
 #define NC_BATCH_FLAG_HISTORY 4u /* has references or deltas */
-#define NC_BATCH_FLAGS (NC_BATCH_FLAGS_CODED | NC_BATCH_FLAG_HISTORY)
+#define NC_BATCH_FLAG_AHEAD 8u   /* to be kept, not to be delivered */
+#define NC_BATCH_FLAGS (NC_BATCH_FLAGS_CODED | NC_BATCH_FLAG_HISTORY | NC_BATCH_FLAG_AHEAD)
 
 #define NC_BATCH_CODED_MIN_BYTES 32u /* shorter sections are not worth a compressor's header */
 

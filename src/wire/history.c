@@ -54,6 +54,14 @@ nc_plan_new(void)
   return plan;
 }
 
+static void
+nc_plan_clear(NcPlan *plan)
+{
+  g_array_set_size(plan->pages, 0);
+  g_byte_array_set_size(plan->deltas, 0);
+  plan->uses_history = plan->is_ahead = false;
+}
+
 void
 nc_plan_free(NcPlan *plan)
 {
@@ -162,6 +170,12 @@ nc_history_page(const NcHistory *h, const NcStreamRecord *rec)
 
 /* --- frames --- */
 
+bool
+nc_history_has_room(const NcHistory *h)
+{
+  return h->owners->len < nc_shadow_frames(h->shadow);
+}
+
 static uint32_t
 nc_history_new_frame(NcHistory *h, NcHistoryPage *page)
 {
@@ -215,7 +229,7 @@ nc_history_find_frame(NcHistory *h, NcHistoryPage *page)
   uint32_t stale = nc_history_take_stale(h, page);
   if (stale != NC_NO_FRAME)
     return stale;
-  if (h->owners->len < nc_shadow_frames(h->shadow))
+  if (nc_history_has_room(h))
     return nc_history_new_frame(h, page);
   return page->sent > 0 ? nc_history_take_frame(h, page) : NC_NO_FRAME;
 }
@@ -266,23 +280,58 @@ nc_history_plan_again(NcHistory *h, const uint8_t *body, NcPagePlan *p, NcPlan *
 
 /* --- kept frames --- */
 
+/* Sparser than usual, for ${frames}: what is not found is not referred to, however equal. Empties the table. */
+static void
+nc_history_widen_table(NcHistory *h, uint32_t frames)
+{
+  uint32_t size = nc_history_table_size(MIN(frames, NC_SHADOW_FRAMES_MAX / 4) * 4);
+
+  if (size <= h->hash_mask)
+    return;
+  g_free(h->by_hash);
+  h->by_hash = g_new0(uint32_t, size);
+  h->hash_mask = size - 1;
+}
+
 void
 nc_history_begin_kept(NcHistory *h, uint32_t frames)
 {
   h->kept = MIN(frames, nc_shadow_frames(h->shadow));
-  /* Sparser than usual: what is not found is not referred to, however equal. */
-  uint32_t size = nc_history_table_size(MIN(h->kept, NC_SHADOW_FRAMES_MAX / 4) * 4);
-  if (size > h->hash_mask) {
-    g_free(h->by_hash);
-    h->by_hash = g_new0(uint32_t, size);
-    h->hash_mask = size - 1;
-  }
+  nc_history_widen_table(h, h->kept);
   g_ptr_array_set_size(h->owners, (gint)h->kept);
   g_array_set_size(h->chances, h->kept);
   for (uint32_t frame = 0; frame < h->kept; frame++) {
     const uint8_t *body = nc_shadow_frame(h->shadow, frame);
     if (!nc_history_is_fill(body))
       *nc_history_slot(h, body) = frame + 1;
+  }
+}
+
+uint32_t
+nc_history_put_ahead(NcHistory *h, const uint8_t *body)
+{
+  if (h->owners->len == 0)
+    nc_history_widen_table(h, nc_shadow_frames(h->shadow));
+  if (nc_history_is_fill(body) || !nc_history_has_room(h))
+    return NC_NO_FRAME;
+  uint32_t *slot = nc_history_slot(h, body);
+  if (nc_history_find_content(h, slot, body) != NC_NO_FRAME)
+    return NC_NO_FRAME;
+  uint32_t frame = nc_history_new_frame(h, NULL);
+  memcpy(nc_shadow_frame(h->shadow, frame), body, NC_STREAM_PAGE_BYTES);
+  *slot = frame + 1;
+  h->kept = h->owners->len;
+  return frame;
+}
+
+void
+nc_history_plan_ahead(uint32_t frame, uint32_t n, NcPlan *ret)
+{
+  nc_plan_clear(ret);
+  ret->is_ahead = true;
+  for (uint32_t i = 0; i < n; i++) {
+    NcPagePlan p = { .kind = NC_PLAN_WHOLE, .frame = frame + i };
+    g_array_append_val(ret->pages, p);
   }
 }
 
@@ -374,9 +423,7 @@ nc_history_plan_page(NcHistory *h, const uint8_t *body, NcHistoryPage *page, NcP
 void
 nc_history_plan(NcHistory *h, const uint8_t *raw, const NcStreamRecord *records, size_t n_records, NcPlan *ret)
 {
-  g_array_set_size(ret->pages, 0);
-  g_byte_array_set_size(ret->deltas, 0);
-  ret->uses_history = false;
+  nc_plan_clear(ret);
   for (size_t i = 0; i < n_records; i++) {
     NcPagePlan p = { .kind = NC_PLAN_WHOLE, .frame = NC_NO_FRAME };
     NcHistoryPage *page = nc_history_page(h, &records[i]);

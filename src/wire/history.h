@@ -47,6 +47,7 @@ typedef struct {
   GArray *pages;      /* of NcPagePlan, one per record; meaningless for zero records */
   GByteArray *deltas; /* contents of the deltas, one after the other */
   bool uses_history;  /* some page is a reference or delta */
+  bool is_ahead;      /* of the stream: pages to be kept by both sides, and nothing for QEMU (nc_history_plan_ahead()) */
 } NcPlan;
 
 NcPlan *nc_plan_new(void);
@@ -67,6 +68,18 @@ G_DEFINE_AUTOPTR_CLEANUP_FUNC(NcHistory, nc_history_free)
  * it. The others go to whoever needs room. Reads all of them. Before the first plan.
  */
 void nc_history_begin_kept(NcHistory *h, uint32_t frames);
+
+/*
+ * A head start: while the source's QEMU gets ready, pages are sent ahead of its stream, to be kept by both sides as if an
+ * earlier migration had left them (see above). ${body} is worth it if it is not one pattern, no frame holds it already, and there is
+ * a frame left: then it is put into the next one, whose number is returned; else NC_NO_FRAME. The caller sends what got a frame, in
+ * this order, in batches planned by nc_history_plan_ahead(). Before the first plan.
+ */
+uint32_t nc_history_put_ahead(NcHistory *h, const uint8_t *body);
+/* Is there a frame left that nobody has had? */
+bool nc_history_has_room(const NcHistory *h);
+/* Of ${n} pages that nc_history_put_ahead() has put into the frames from ${frame} on, one behind the other. Replaces what is in ${ret}. */
+void nc_history_plan_ahead(uint32_t frame, uint32_t n, NcPlan *ret);
 
 /*
  * Whether pages get a frame the first time they are sent (the default), or only

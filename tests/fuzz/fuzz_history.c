@@ -77,17 +77,38 @@ fuzz_deliver(NcBatchDecoder *early, NcBatchDecoder *in_order, NcShadow *shadow, 
 {
   g_autoptr(GByteArray) back = g_byte_array_new();
   uint64_t offset;
-  uint32_t length;
-  bool history;
+  NcBatchPeek peek;
 
-  if (!nc_batch_peek(payload->data, payload->len, &length, &history) || length != raw->len)
+  if (!nc_batch_peek(payload->data, payload->len, &peek) || peek.raw_len != raw->len)
     abort();
-  NcBatchDecoder *d = history ? in_order : early;
+  NcBatchDecoder *d = peek.has_history ? in_order : early;
   if (!nc_batch_decode(d, payload->data, payload->len, back, &offset, NULL) || back->len != raw->len ||
       memcmp(back->data, raw->data, raw->len) != 0)
     abort();
   g_autoptr(GArray) stores = nc_batch_decoder_steal_stores(d);
   nc_batch_store(shadow, stores, back->data);
+}
+
+/* As many pages as the input says go ahead, if they are worth it. */
+static void
+fuzz_ahead(NcReader *r, NcHistory *history, uint8_t memory[PAGES][PAGE], GByteArray *raw, GArray *records, uint32_t *ret_frame)
+{
+  uint8_t count = 0, how, what;
+
+  g_byte_array_set_size(raw, 0);
+  g_array_set_size(records, 0);
+  nc_reader_u8(r, &count);
+  for (unsigned i = 0; i < count % (PAGES + 1) && nc_reader_u8(r, &how) && nc_reader_u8(r, &what); i++) {
+    fuzz_touch(memory, i, how, what);
+    uint32_t frame = nc_history_put_ahead(history, memory[i]);
+    if (frame == NC_NO_FRAME)
+      continue;
+    NcStreamRecord rec = { .start = raw->len, .kind = NC_RECORD_PAGE, .header_bytes = 8, .length = 8 + PAGE };
+    *ret_frame = records->len == 0 ? frame : *ret_frame;
+    nc_put_u64(raw, (uint64_t)frame * PAGE);
+    g_byte_array_append(raw, memory[i], PAGE);
+    g_array_append_val(records, rec);
+  }
 }
 
 static void
@@ -107,6 +128,14 @@ fuzz_guest(NcReader *r)
   nc_history_add_block(history, PAGES * PAGE);
   nc_batch_decoder_use_shadow(early, theirs, false);
   nc_batch_decoder_use_shadow(in_order, theirs, true);
+  uint32_t frame = 0;
+  fuzz_ahead(r, history, memory, raw, records, &frame);
+  if (records->len > 0) {
+    nc_history_plan_ahead(frame, records->len, plan);
+    g_autoptr(GByteArray) payload = nc_batch_encode_planned(encoder, 0, raw->data, raw->len, (const NcStreamRecord *)(void *)records->data,
+                                                            records->len, plan, false, NULL);
+    fuzz_deliver(early, in_order, theirs, payload, raw);
+  }
   while (fuzz_next(r, memory, raw, records)) {
     const NcStreamRecord *list = (const NcStreamRecord *)(void *)records->data;
     nc_history_plan(history, raw->data, list, records->len, plan);

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * The page store's files as anybody could have changed them: a pack, a run of
- * the index, a manifest, by the first byte. Checksums are made right first,
+ * the index, a manifest, what a manifest's section shares with others, by the first byte. Checksums are made right first,
  * since behind them is where parsers break.
  */
 #include "store/page_store_internal.h"
@@ -178,6 +178,8 @@ fuzz_manifest(uint8_t *bytes, size_t size)
   NcManifestOutcome outcome = NC_MANIFEST_ENTRY;
 
   store->dir = dir;
+  store->table = nc_table_new(); /* an empty store: parts are looked for and not found */
+  store->runs = g_ptr_array_new();
   if (size >= NC_MANIFEST_FILE_HEADER_BYTES)
     fuzz_mend_manifest(bytes, size);
   nc_autofd int fd = fuzz_file(bytes, size);
@@ -189,12 +191,42 @@ fuzz_manifest(uint8_t *bytes, size_t size)
     outcome = nc_manifest_next(reader, &entry, &error);
   if ((outcome == NC_MANIFEST_BAD) != (reader && error))
     abort();
+  nc_table_free(store->table);
+  g_ptr_array_unref(store->runs);
+}
+
+/* u16 bytes of parts, these, and a section's payload. */
+static void
+fuzz_shared(uint8_t *bytes, size_t size)
+{
+  NcReader r = nc_reader(bytes, size), entries;
+  g_autoptr(GByteArray) prefix = g_byte_array_new(), payload = g_byte_array_new();
+  g_autoptr(GError) error = NULL;
+  NcManifestEntry entry;
+  uint16_t length;
+  NcShared shared;
+
+  if (!nc_reader_u16(&r, &length))
+    return;
+  length = (uint16_t)MIN(length, nc_reader_left(&r));
+  g_byte_array_append(prefix, nc_reader_take(&r, length), length);
+  g_byte_array_append(payload, r.at, (guint)nc_reader_left(&r));
+  if (!nc_shared_decode(payload, &shared, &error) != (error != NULL))
+    abort();
+  if (error)
+    return;
+  g_autoptr(GByteArray) section = nc_shared_unfold(&shared, prefix, &error);
+  if (!section != (error != NULL) || (section && section->len > MAX(prefix->len, NC_SECTION_ENTRIES * NC_SECTION_ENTRY_MAX)))
+    abort();
+  entries = section ? nc_reader(section->data, section->len) : nc_reader(NULL, 0);
+  while (nc_section_next_entry(&entries, &entry))
+    ;
 }
 
 int
 LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
-  static void (*const targets[])(uint8_t *, size_t) = { fuzz_pack, fuzz_run, fuzz_manifest };
+  static void (*const targets[])(uint8_t *, size_t) = { fuzz_pack, fuzz_run, fuzz_manifest, fuzz_shared };
   NcStoreFormat format;
 
   if (size < 1)

@@ -8,16 +8,16 @@ import os
 import struct
 
 OUT = os.path.join(os.path.dirname(os.path.abspath(__file__)), "corpus", "fuzz_page_store")
-PACK, RUN, MANIFEST = b"\x00", b"\x01", b"\x02"
+PACK, RUN, MANIFEST, SHARED = b"\x00", b"\x01", b"\x02", b"\x03"
 
 
 def pad(data, to):
     return data + bytes(-len(data) % to)
 
 
-def header(magic, middle, salt=bytes(range(32))):
+def header(magic, middle, salt=bytes(range(32)), version=1):
     """The 96 bytes that packs and manifests begin with."""
-    return magic + struct.pack(">HH", 1, 0) + middle + bytes(16) + salt + bytes(24)
+    return magic + struct.pack(">HH", version, 0) + middle + bytes(16) + salt + bytes(24)
 
 
 def record(kind, coding, blocks, payload):
@@ -71,15 +71,24 @@ def section(kind, number, count, payload):
     return b"NCMS" + struct.pack(">BBBBIIII", kind, 0, 0, 0, number, count, len(payload), 0) + bytes(24) + payload
 
 
-def manifest(entries, blob):
-    out = header(b"NCMANIF1", struct.pack(">IQ", 0, 1))
-    body = b"".join(varint(length << 1 | (h is None)) + (h or b"") for h, length in entries)
-    out += section(1, 0, len(entries), body)
+def encode(entries):
+    return b"".join(varint(length << 1 | (h is None)) + (h or b"") for h, length in entries)
+
+
+def manifest(entries, blob, version=1, shared=None):
+    """${shared}: the payload of a SHARED section, which then stands for the entries."""
+    out = header(b"NCMANIF1", struct.pack(">IQ", 0, 1), version=version)
+    out += section(4, 0, len(entries), shared) if shared else section(1, 0, len(entries), encode(entries))
     first = len(out)
     out += section(2, 1, 0, blob)
     end = struct.pack(">QQQQQQ", len(entries), sum(h is not None for h, _ in entries),
                       sum(l for h, l in entries if h is not None), len(blob), first, 1)
     return out + section(3, 2, 0, end)
+
+
+def shared(parts, payload):
+    """What is in the parts, then the payload that names them."""
+    return struct.pack(">H", len(parts)) + parts + payload
 
 
 def main():
@@ -88,6 +97,8 @@ def main():
     plain = record(1, 0, blocks, b"".join(blocks))
     coded = record(1, 1, blocks, zstd(b"".join(blocks)))
     void = record(2, 0, [], bytes(100))
+    entries = [(a, 4096) for a in addresses[:20]] + [(None, 1 << 30)]
+    difference = zstd(encode(entries[:3]))
     seeds = {
         "pack_sealed": PACK + pack([plain, coded, void]),
         "pack_open": PACK + pack([plain, coded], sealed=False),
@@ -99,6 +110,13 @@ def main():
         "run_empty": RUN + run([]),
         "manifest": MANIFEST + manifest([(addresses[0], 4096), (None, 1 << 30), (addresses[1], 65536)], b"header"),
         "manifest_cut": MANIFEST + manifest([(addresses[0], 4096)], b"")[:-1],
+        "manifest_shared": MANIFEST + manifest(entries, b"header", version=2, shared=b"\x01" + addresses[3]),
+        "manifest_difference": MANIFEST + manifest(entries[:3], b"", version=2, shared=b"\x01" + addresses[3] + difference),
+        "manifest_later": MANIFEST + manifest(entries, b"", version=3),
+        "shared_whole": SHARED + shared(encode(entries), b"\x01" + addresses[3]),
+        "shared_difference": SHARED + shared(encode(entries), b"\x02" + addresses[3] + addresses[4] + difference),
+        "shared_bomb": SHARED + shared(b"", b"\x01" + addresses[3] + b"\x28\xb5\x2f\xfd\xa0\x00\x00\x00\x7f\x03\x00\x00"),
+        "shared_cut": SHARED + shared(encode(entries), b"\x02" + addresses[3] + addresses[4] + difference)[:-9],
         "format": PACK + header(b"NCSTORE1", bytes(4)) + bytes(40),
     }
     os.makedirs(OUT, exist_ok=True)

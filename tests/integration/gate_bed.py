@@ -54,6 +54,38 @@ CHECKPOINT = {
 RESTORED = {**CHECKPOINT, "activity": {"what": "restore", "state": "done", "error": None, "machine": "web2", "warnings": ["mind the MAC"]}}
 
 
+STORE = {"node": "host-a", "directory": "/var/lib/novacron/store", "used_bytes": 3 << 30, "budget_bytes": 10 << 30, "free_bytes": 7 << 30,
+         "disk_free_bytes": 50 << 30, "packs": 47, "pack_bytes": 2900 << 20, "pages": 1 << 21, "page_bytes": 8 << 30, "ratio": 2.82,
+         "index_bytes": 90 << 20, "manifests": 3, "manifest_bytes": 12 << 20, "garbage_bytes": None, "garbage_counted": None,
+         "encrypted": True, "read_only": False, "failed": False, "activity": None}
+STORE_DONE = {"id": 7, "dry_run": False, "state": "done", "started": "2026-01-02T03:04:05.678Z", "finished": "2026-01-02T03:05:05.678Z", "error": None}
+STORE_VERIFIED = {**STORE, "activity": {**STORE_DONE, "what": "verify", "packs": 47, "pages": 1 << 21, "bytes": 8 << 30, "manifests": 3, "findings": 0,
+                                        "lost": 0, "damaged": [], "details": []}}
+STORE_COLLECTED = {**STORE, "activity": {**STORE_DONE, "what": "gc", "dry_run": True, "live_bytes": 2 << 30, "garbage_bytes": 512 << 20, "freed_bytes": 0,
+                                         "packs_removed": 0, "packs_rewritten": 0, "packs_held": 1, "packs_damaged": 0}}
+STORE_HURT = {**STORE, "activity": {
+    **STORE_VERIFIED["activity"], "state": "failed", "findings": 1, "lost": 12,
+    "error": {"code": "corrupt", "message": "the page store of node host-a (/var/lib/novacron/store) is damaged: a checkpoint loses something: c-1"},
+    "damaged": [{"checkpoint": "c-1", "machine": "web1", "pages": 12, "bytes": 49152, "text": "the record that holds the block is damaged"}],
+    "details": [{"kind": "pack", "file": "packs/00000001.pack", "offset": 4711, "text": "the record's checksum is wrong"}]}}
+
+
+class FakeStore:
+    """Shows what was begun last."""
+
+    def __init__(self):
+        self.now = STORE
+
+    def show(self, store):
+        def begin(args):
+            self.now = store
+            return {**store, "activity": {**store["activity"], "state": "running", "progress": 0, "finished": None, "error": None}}
+        return begin
+
+
+FAKE_STORE = FakeStore()
+
+
 def named(thing):
     def get(args):
         if args.get("name") == "nobody" or args.get("id") == "m-nobody":
@@ -79,6 +111,9 @@ def plan_of(args):
             "reason": "the guest dirties 25.0 MB/s and 9.8 MB/s can be sent: " + "and so on " * 9, "ram_total_bytes": 1 << 28,
             "content_bytes": None if args["vm"] == "dark" else 92 << 20, "dirty_rate_bps": 25000000, "link_rate_bps": 112000000,
             "link_rtt_us": 20100, "effective_rate_bps": 9800000, "basis": "vm",
+            "disks": [{"name": "root", "path": "/srv/web1.qcow2", "format": "qcow2", "bytes": 3 << 30, "flattened": False, "chain_kept": True,
+                       "write_rate_bps": 2100000, "wire_bytes": 1 << 30, "eta_ms": 31000, "slowed": True}],
+            "disk_eta_ms": 31000, "disk_wire_bytes": 1 << 30,
             **{key: value if converges else None for key, value in known.items()}}
 
 
@@ -106,6 +141,8 @@ HANDLERS = {
     "checkpoint.verify": named(CHECKPOINT), "checkpoint.restore": named(CHECKPOINT),
     "checkpoint.copy": named(CHECKPOINT), "checkpoint.cancel": named(CHECKPOINT),
     "checkpoint.schedule": lambda args: {**MACHINE, "spec": {**MACHINE["spec"], "checkpoint_keep": 24}},
+    "store.status": lambda args: FAKE_STORE.now, "store.verify": FAKE_STORE.show(STORE_VERIFIED), "store.gc": FAKE_STORE.show(STORE_COLLECTED),
+    "store.cancel": FAKE_STORE.show(STORE_COLLECTED),
     "migration.check": lambda args: check_of(args), "migration.plan": lambda args: plan_of(args),
     "migration.create": lambda args: MIGRATION, "migration.list": lambda args: [COMPLETED, MIGRATION],
     "migration.rollback": named(ROLLED_BACK), "audit.list": lambda args: AUDIT, "audit.verify": lambda args: PROOF,

@@ -346,6 +346,9 @@ def test_a_damaged_checkpoint_names_what_is_lost_and_is_not_restored(cluster):
     node.start()
     out = node.cli("checkpoint", "verify", cp["id"], check=False)
     assert out.returncode != 0 and "lost" in out.stderr and "memory ram0 at 0x" in out.stderr
+    out = node.cli("store", "verify", check=False)
+    assert out.returncode == 10 and f"{cp['id']} of {vm}" in out.stderr and f"checkpoint {cp['id']} of {vm}" in out.stdout
+    assert os.path.relpath(pack, store) in out.stdout
     before = disk_sha256(disk)
     activity = restore(node, cp["id"], force=True)
     assert activity["state"] == "failed" and activity["error"]["code"] == "corrupt" and "memory ram0 at 0x" in activity["error"]["message"]
@@ -360,6 +363,10 @@ def test_a_damaged_checkpoint_names_what_is_lost_and_is_not_restored(cluster):
     try:
         node.start()
         assert node.cli("checkpoint", "verify", cp["id"]).returncode == 0
+        assert "is whole" in node.cli("store", "verify").stdout
+        assert "READ-ONLY" in node.cli("store", "status").stdout
+        out = node.cli("store", "gc", check=False)
+        assert out.returncode == 3 and "read-only" in out.stderr, out.stderr
         failed = settle(node, node.call("checkpoint.create", name=vm)["id"])
         assert failed["state"] == "failed" and failed["error"]["code"] == "forbidden", failed
         assert refused(node, "checkpoint.delete", id=cp["id"]).code == "forbidden"
@@ -367,7 +374,15 @@ def test_a_damaged_checkpoint_names_what_is_lost_and_is_not_restored(cluster):
     finally:
         subprocess.run(["umount", store], check=True)
     node.start()
+    assert json.loads(node.cli("--json", "store", "gc", "--dry-run").stdout)["activity"]["garbage_bytes"] < 1 * MIB
+    before = node.call("store.status")
+    assert before["manifests"] == 1 and before["ratio"] > 1 and not before["encrypted"] and before["garbage_bytes"] is not None
     node.call("checkpoint.delete", id=cp["id"])
+    node.cli("store", "gc")
+    after = node.call("store.status")
+    assert after["manifests"] == 0 and after["pages"] < before["pages"] and after["used_bytes"] < before["used_bytes"] / 4
+    kinds = [(e["detail"]["op"], e["actor"].split(":")[0]) for e in node.call("audit.list", kind="request", limit=20)]
+    assert ("store.gc", "uid") in kinds and not [op for op, _ in kinds if op == "store.status"]
     forget(node, vm)
 
 

@@ -14,15 +14,14 @@ import time
 import pytest
 
 from fake_novacrond import Refusal
-from gate_bed import CLI, COMPLETED, MIGRATION, Bed
+from gate_bed import CLI, COMPLETED, FAKE_STORE, MIGRATION, STORE_HURT, Bed
 from nctest.net import ROOT
 
 COMMANDS = ["migrate", "check", "plan", "status", "cancel", "limit", "resolve", "rollback", "audit list", "audit verify", "vm define", "vm list",
             "vm show", "vm start", "vm stop", "vm destroy", "vm adopt",
-            "checkpoint create", "checkpoint list", "checkpoint show", "checkpoint verify", "checkpoint restore", "checkpoint copy",
-            "checkpoint cancel", "checkpoint schedule",
-            "checkpoint delete", "node list", "node info", "node token", "node remove", "pki init", "relay listen", "relay connect",
-            "version", "help"]
+            "checkpoint create", "checkpoint list", "checkpoint show", "checkpoint verify", "checkpoint restore",
+            "checkpoint copy", "checkpoint cancel", "checkpoint schedule", "checkpoint delete", "store status", "store verify", "store gc", "store cancel", "node list", "node info", "node token", "node remove", "pki init", "relay listen", "relay connect",
+            "simulate", "version", "help"]
 
 
 @pytest.fixture(scope="module")
@@ -84,7 +83,7 @@ def test_manual_describes_every_command_option_and_status():
 
 
 @pytest.mark.skipif(not shutil.which("scdoc"), reason="scdoc is not installed")
-@pytest.mark.parametrize("page", ["novacron.1.scd", "novacron-gate.8.scd"])
+@pytest.mark.parametrize("page", ["novacron.1.scd", "novacron-gate.8.scd", "novacrond.8.scd", "novacrond.conf.5.scd"])
 def test_manuals_are_valid(page):
     with open(os.path.join(ROOT, "docs/man", page), encoding="utf-8") as f:
         subprocess.run(["scdoc"], stdin=f, stdout=subprocess.DEVNULL, check=True)
@@ -98,6 +97,7 @@ def test_manuals_are_valid(page):
     (["migrate", "a", "--to", "b", "--compression", "gzip"], "compression"), (["migrate", "a", "--to", "b", "--max-cpu", "101"], "max_cpu"), (["resolve", "m-1"], "--run-here"), (["rollback"], "usage"),
     (["rollback", "m-1", "--back", "--checkpoint", "c-1"], "exclude"), (["audit"], "needs one of these"), (["audit", "list", "--limit", "0"], "--limit"),
     (["audit", "list", "--before", "x"], "--before"), (["audit", "verify", "--expect", "5"], "expect"), (["audit", "verify", "--seal", "x"], "--file"), (["cancel"], "usage"), (["limit", "m-1"], "--bandwidth"),
+    (["migrate", "a", "--to", "b", "--trust-base"], "--keep-chain"), (["check", "a", "--to", "b", "--trust-base"], "--keep-chain"),
     (["vm", "adopt", "a"], "--qmp"), (["vm", "show", ".."], ".."), (["pki", "init"], "--name"),
     (["pki", "init", "--name", "a", "--address", "nowhere"], "nowhere"), (["node", "token", "--ttl", "soon"], "not a duration"),
     (["node", "token", "--ttl", "1s"], "ttl_s"), (["vm", "list", "extra"], "too many"), (["help", "bogus"], "bogus"),
@@ -156,6 +156,9 @@ def test_exit_status_of_refusals(bed, code, status):
     (["checkpoint", "show", "c-1"], ["before the upgrade", "128.0 MiB not zero"]), (["checkpoint", "verify", "c-1"], ["256.0 MiB"]),
     (["checkpoint", "restore", "c-restored", "--as", "web2"], ["web2 is as web1 was"]), (["checkpoint", "delete", "c-1"], ["is deleted"]),
     (["checkpoint", "schedule", "web1", "--every", "1h"], ["the last 24"]),
+    (["store", "status"], ["3.0 GiB of a budget of 10.0 GiB", "2.82", "AES-256-GCM", "gc --dry-run"]),
+    (["store", "verify"], ["is whole", "2097152 pages", "3 manifests"]), (["store", "verify", "--no-wait"], ["running"]),
+    (["store", "gc", "--dry-run"], ["512.0 MiB could be freed", "1 packs by checkpoints"]), (["store", "cancel"], ["gc of the store ends"]),
     (["resolve", "m-1", "--run-here"], ["resumes web1"]), (["rollback", "m-back"], ["m-back is being rolled back"]),
     (["rollback", "m-back", "--wait"], ["rollback r-1 (source), completed", "restore-disks: nothing-to-do", "clean-up: done"]),
     (["audit", "list"], ["4711", "uid:0: request, web1", '"machine.start"']), (["audit", "verify"], ["is whole", "4711", "host-b has heard of entry 4700"]), (["version"], ["novacron 0."]),
@@ -181,6 +184,10 @@ def test_requests_say_what_was_asked(bed):
             "--streams", "4", "--max-cpu", "50", "--qos", "critical")
     assert bed.daemon.last("migration.create")["args"] == {"vm": "web1", "to": "host-b", "max_downtime_ms": 100, "streams": 4,
                                                           "bandwidth_limit_bps": 100000000, "compression": "zstd:3", "max_cpu": 50, "qos": "critical"}
+    bed.cli("check", "web1", "--to", "host-b", "--keep-chain", "--trust-base")
+    assert bed.daemon.last("migration.check")["args"] == {"vm": "web1", "to": "host-b", "disk_chain": "trust"}
+    bed.cli("migrate", "web1", "--to", "host-b", "--keep-chain")
+    assert bed.daemon.last("migration.create")["args"] == {"vm": "web1", "to": "host-b", "disk_chain": "keep"}
     bed.cli("limit", "m-1", "--bandwidth", "0", "--qos", "background")
     assert bed.daemon.last("migration.limit")["args"] == {"id": "m-1", "bandwidth_limit_bps": 0, "qos": "background"}
     bed.cli("migrate", "web1", "--to", "host-b")
@@ -209,6 +216,18 @@ def test_status_tells_of_disks(bed):
     for word in ("disk_copy", "31 %", "80.1 MB/s", "1.0 GiB left", "disk root", "copying, 50 % of 2.0 GiB, 256.0 MiB on the wire", "120 IOPS",
                  "flattened", "writes limited to 4.0 MB/s"):
         assert word in out.stdout, (word, out.stdout)
+
+
+def test_a_damaged_store_is_named_and_exits_10(bed):
+    before = bed.daemon.handlers["store.verify"]
+    bed.daemon.handlers["store.verify"] = FAKE_STORE.show(STORE_HURT)
+    try:
+        out, as_json = bed.cli("store", "verify"), bed.cli("store", "verify", "--json")
+    finally:
+        bed.daemon.handlers["store.verify"] = before
+    assert out.returncode == as_json.returncode == 10
+    assert "checkpoint c-1 of web1: 12 pages" in out.stdout and "packs/00000001.pack at 4711" in out.stdout and fits(out.stdout)
+    assert "is damaged" in out.stderr and json.loads(as_json.stdout)["activity"]["lost"] == 12
 
 
 def test_empty_lists(bed):

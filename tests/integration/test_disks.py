@@ -34,13 +34,19 @@ def spec_of(path, format="qcow2", records=RECORDS, rate=60, text=TEXT, **more):
 class Bench:
     """A cluster whose guest is on host-a, with its disk."""
 
-    def __init__(self, c, format="qcow2", tmpfs=None, backed=False, **more):
+    def __init__(self, c, format="qcow2", tmpfs=None, backed=False, template=False, **more):
         self.c, self.format = c, format
         self.disks = LocalDisks(c.bed, c.a, c.b, tmpfs=tmpfs)
         if backed:  # an overlay, whose base is at the source only
             base = self.disks.make(c.a, "base.img")
             self.disks.make(c.a, "root.img", "256M", format, "-b", base, "-F", "qcow2", "-u")
-        self.path = os.path.join(self.disks.path, "root.img") if backed else self.disks.make(c.a, format=format)
+        if template:  # a chain of two, with something in it that the guest does not touch
+            self.disks.make(c.a, "ground.img", "256M", "raw")
+            subprocess.run(["qemu-io", "-f", "raw", "-c", "write -P 0x42 200M 4M", self.disks.image(c.a, "ground.img")], check=True,
+                           stdout=subprocess.DEVNULL)
+            base = self.disks.make(c.a, "base.img", "256M", "qcow2", "-b", os.path.join(self.disks.path, "ground.img"), "-F", "raw", "-u")
+            self.disks.make(c.a, "root.img", "256M", format, "-b", base, "-F", "qcow2", "-u")
+        self.path = os.path.join(self.disks.path, "root.img") if backed or template else self.disks.make(c.a, format=format)
         c.boot(spec=spec_of(self.path, format, **more))
         c.watch_runners(VM)
         self.client = TcpClient(c.net.client)
@@ -84,12 +90,17 @@ def test_there_and_back(cluster, format):
     c, backed = cluster, format == "qcow2"
     bench = Bench(c, format, backed=backed)
     os.chmod(bench.disks.image(c.a), 0o640)
+    plan = c.a.call("migration.plan", vm=VM, to="host-b")
     m = c.migrate(VM, c.a)
     assert m["outcome"] == "completed", m["error"]
     disk, = m["disks"]
     assert (disk["name"], disk["state"], disk["flattened"]) == ("root", "copied", backed)
     assert disk["copied_bytes"] == disk["total_bytes"] >= (RECORDS + TEXT) // 2 << 20
     assert 0 < disk["wire_bytes"] < disk["total_bytes"] and disk["iops"] > 0
+    planned, = plan["disks"]
+    assert planned["name"] == "root" and planned["flattened"] == backed and planned["write_rate_bps"] > 0 and planned["eta_ms"] > 0
+    assert (RECORDS + TEXT) // 2 << 20 < planned["bytes"] <= disk["used_bytes"] < (RECORDS + TEXT + 24) << 20
+    assert plan["disk_wire_bytes"] >= planned["bytes"] and plan["wire_bytes"] > plan["disk_wire_bytes"] and plan["eta_ms"] > plan["disk_eta_ms"]
     bench.judge(c.b)
     copy = bench.disks.image(c.b)
     assert os.stat(copy).st_mode & 0o777 == 0o640
@@ -317,6 +328,59 @@ def test_a_full_disk_at_the_destination(cluster):
     m = c.migrate(VM, c.a)
     assert m["outcome"] == "completed", m["error"]
     bench.judge(c.b)
+
+
+def backing_checks(c, **args):
+    checks = c.a.call("migration.check", vm=VM, to="host-b", **args)
+    return {k["verdict"] for k in checks["checks"] if k["check"] == "backing file"}, " ".join(k["value"] for k in checks["checks"])
+
+
+def test_a_backing_chain_is_kept_where_it_is_the_same(cluster):
+    """Not where a file of it is missing or another; and back again by the operator's word."""
+    c = cluster
+    bench = Bench(c, template=True)
+    plans = [c.a.call("migration.plan", vm=VM, to="host-b", disk_chain=how)["disks"][0] for how in ("keep", "flatten")]
+    assert [(d["chain_kept"], d["flattened"]) for d in plans] == [(True, False), (False, True)]
+    assert plans[1]["bytes"] >= plans[0]["bytes"] + (4 << 20)
+    for missing in ({"base.img", "ground.img"}, {"ground.img"}):
+        verdicts, text = backing_checks(c, disk_chain="keep")
+        assert verdicts >= {"failed"} and all(f"{name} is missing at the destination" in text for name in missing), text
+        m = c.migrate(VM, c.a, disk_chain="keep")
+        assert m["outcome"] == "failed" and m["error"]["code"] == "unsuitable", m["error"]
+        assert "missing at the destination" in m["error"]["message"] and "without --keep-chain" in m["error"]["message"]
+        shutil.copy(bench.disks.image(c.a, "base.img"), bench.disks.of(c.b))
+    ground = bench.disks.image(c.b, "ground.img")
+    subprocess.run(["cp", "--sparse=always", bench.disks.image(c.a, "ground.img"), ground], check=True)
+    subprocess.run(["qemu-io", "-f", "raw", "-c", "write -P 0x43 201M 512", ground], check=True, stdout=subprocess.DEVNULL)
+    verdicts, text = backing_checks(c, disk_chain="keep")
+    assert verdicts == {"ok", "failed"} and "other content" in text
+    assert "other content" in c.migrate(VM, c.a, disk_chain="keep")["error"]["message"]
+    assert bench.left_at(c.b) == ["base.img", "ground.img"]
+    subprocess.run(["qemu-io", "-f", "raw", "-c", "write -P 0x42 201M 512", ground], check=True, stdout=subprocess.DEVNULL)
+    assert backing_checks(c, disk_chain="keep")[0] == {"ok"}
+
+    m = c.migrate(VM, c.a, disk_chain="keep")
+    assert m["outcome"] == "completed", m["error"]
+    disk, = m["disks"]
+    assert disk["chain_kept"] and not disk["flattened"] and m["disk_chain"] == "keep"
+    bench.judge(c.b)
+    copy = bench.disks.image(c.b)
+    assert info(copy)["backing-filename"] == os.path.join(bench.disks.path, "base.img")
+    assert info(copy)["actual-size"] < (RECORDS + TEXT + 24) << 20
+    assert bench.left_at(c.b) == ["base.img", "ground.img", "root.img"]
+
+    m = c.migrate(VM, c.b, disk_chain="trust")
+    assert m["outcome"] == "completed", m["error"]
+    bench.judge(c.a)
+    last = bench.records()["records"]
+    c.a.call("machine.stop", name=VM, force=True)
+    wait_for(lambda: c.a.state(VM) == "stopped", 20, "the machine to stop")
+    flat = os.path.join(bench.disks.path, "flat.raw")
+    in_mounts_of(c.a, "qemu-img", "convert", "-f", "qcow2", "-O", "raw", bench.path, flat)
+    assert check_image(bench.disks.image(c.a, "flat.raw"), "raw", RECORDS, last) == (0, 0)
+    with open(bench.disks.image(c.a, "flat.raw"), "rb") as raw:
+        raw.seek(200 << 20)
+        assert raw.read(4 << 20) == b"\x42" * (4 << 20)
 
 
 def test_the_same_file_on_both_nodes_is_not_copied(cluster):

@@ -54,6 +54,66 @@ def test_pages_that_come_again_are_told_as_differences(pairs, streams, frames, c
         assert source["delta_pages"] > 50
 
 
+def first_round(stream, pages=1500):
+    """The pages of make_rounds() as they are sent first."""
+    at, out = stream.index(b"pc.ram", stream.index(b"pc.ram") + 1) + 6, []
+    for i in range(pages):
+        out.append(stream[at:at + PAGE])
+        at += PAGE + 8
+    return out
+
+
+@pytest.mark.parametrize("frames", [4000, 300])
+@pytest.mark.parametrize("cut", [False, True])
+def test_pages_go_ahead_of_the_stream(pairs, frames, cut):
+    """What came by the pipe before QEMU did is a reference when QEMU sends it, or a difference; connections may be lost meanwhile."""
+    rng, cables = random.Random(8), []
+    stream = make_rounds()
+
+    def connect():
+        cables.append(Cable(cut_after=150_000 if cut and len(cables) < 6 else None))
+        return cables[-1].pair()
+    pair = pairs(frames=frames, connect=connect).follow()
+    ours, theirs = os.pipe()
+    pair.source.send({"op": "ahead"}, ours)
+    os.close(ours)
+    with open(theirs, "wb", buffering=0) as pipe:
+        for page in first_round(stream):
+            if rng.random() < 0.1:  # the guest will have written to it
+                page = page[:100] + bytes([page[100] ^ 0xff]) + page[101:]
+            try:
+                pipe.write(page)
+            except BrokenPipeError:
+                assert frames == 300  # it has taken what it has room for
+                break
+    pair.ready()
+    move(pair, stream)
+    hand_over(pair, stream)
+    source, destination = finish(pair, stream)
+    assert (250 if frames == 300 else 1000) < source["ahead_pages"] <= frames
+    if frames == 4000:
+        assert source["reference_pages"] > 900 and source["delta_pages"] > 500
+        plain = pairs(frames=frames).ready()
+        move(plain, stream)
+        hand_over(plain, stream)
+        assert next(finish(plain, stream))["reference_pages"] < source["reference_pages"] - 600
+    assert not cut or source["reconnects"] > 0
+
+
+@pytest.mark.parametrize("frames", [0, 100])
+def test_pages_ahead_need_a_pipe_and_a_shadow_and_come_once(pairs, frames):
+    pair = pairs(frames=frames)
+    ours, theirs = os.pipe()
+    for _ in range(2):
+        pair.source.send({"op": "ahead"}, ours)
+    assert ("twice" if frames else "nothing is kept") in pair.source.wait("error")["message"]
+    other = pairs(frames=100)
+    other.source.send({"op": "ahead"})
+    assert "no pipe" in other.source.wait("error")["message"]
+    os.close(ours)
+    os.close(theirs)
+
+
 def test_shadow_comes_before_everything_else(lone):
     mover = lone("source")
     mover.start(os.urandom(32))

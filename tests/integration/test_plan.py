@@ -9,7 +9,8 @@ from nctest.cluster import Cluster, Refused, guest_spec
 from nctest.guest import QmpObserver
 
 KEYS = {"vm", "from", "to", "algorithm", "converges", "reason", "eta_ms", "eta_error_ms", "pause_ms", "pause_error_ms", "wire_bytes",
-        "ram_total_bytes", "content_bytes", "dirty_rate_bps", "link_rate_bps", "link_rtt_us", "effective_rate_bps", "ratio", "basis"}
+        "ram_total_bytes", "content_bytes", "dirty_rate_bps", "link_rate_bps", "link_rtt_us", "effective_rate_bps", "ratio", "basis",
+        "disks", "disk_eta_ms", "disk_wire_bytes"}
 IDLE, BUSY = "idle", "busy"
 LINK = 6_000_000  # bytes per second, far less than the busy guest dirties
 

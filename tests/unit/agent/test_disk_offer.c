@@ -6,6 +6,7 @@
 #include "base/io.h"
 
 #include <glib/gstdio.h>
+#include <stdio.h>
 #include <string.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -267,6 +268,139 @@ test_a_disk_that_moved_is_set_aside(Bed *b, gconstpointer unused)
   unlink(aside);
 }
 
+/* --- backing chains --- */
+
+static char *
+digest_of(const char *path)
+{
+  g_autoptr(GError) error = NULL;
+  char *digest = nc_disk_file_digest(path, NULL, &error);
+  g_assert_no_error(error);
+  return digest;
+}
+
+static void
+test_digest_is_of_the_bytes(Bed *b, gconstpointer unused)
+{
+  g_autoptr(GError) error = NULL;
+  g_autofree char *other = g_build_filename(b->dir, "other", NULL);
+  g_autofree char *zeroes = g_malloc0(300000);
+  const gint cancelled = 1;
+
+  memcpy(zeroes + 200000, "something", 9);
+  g_assert_true(g_file_set_contents(b->path, zeroes, 300000, NULL)); /* no holes */
+  put(other, "");
+  g_assert_cmpint(truncate(other, 300000), ==, 0);
+  g_autofree char *empty = digest_of(other);
+  FILE *f = fopen(other, "r+"); /* one of holes, but for a block */
+  g_assert_cmpint(fseek(f, 200000, SEEK_SET), ==, 0);
+  g_assert_cmpint(fwrite("something", 1, 9, f), ==, 9);
+  fclose(f);
+  g_autofree char *dense = digest_of(b->path), *sparse = digest_of(other);
+  g_assert_cmpstr(dense, ==, sparse);
+  g_assert_cmpstr(dense, !=, empty);
+  g_assert_cmpint(truncate(other, 300001), ==, 0);
+  g_autofree char *longer = digest_of(other);
+  g_assert_cmpstr(longer, !=, sparse);
+  memmove(zeroes + 100000, zeroes + 200000, 9); /* the same, elsewhere */
+  memset(zeroes + 200000, 0, 9);
+  g_assert_true(g_file_set_contents(other, zeroes, 300000, NULL));
+  g_autofree char *moved = digest_of(other);
+  g_assert_cmpstr(moved, !=, sparse);
+  g_assert_null(nc_disk_file_digest(b->path, &cancelled, &error));
+  g_assert_error(error, NC_ERROR, NC_ERROR_CANCELLED);
+  g_clear_error(&error);
+  g_assert_null(nc_disk_file_digest(b->dir, NULL, &error));
+  g_assert_error(error, NC_ERROR, NC_ERROR_UNSUITABLE);
+  g_clear_error(&error);
+  unlink(other);
+  g_assert_null(nc_disk_file_digest(other, NULL, &error));
+  g_assert_error(error, NC_ERROR, NC_ERROR_IO);
+}
+
+/* The offer is of an overlay over ${base}, as it is now. */
+static void
+offer_chain(Bed *b, const char *base, const char *chain)
+{
+  g_autoptr(GPtrArray) files = nc_backing_files_new();
+  g_autoptr(GError) error = NULL;
+  json_t *offer = json_array_get(b->offer, 0);
+
+  nc_backing_files_add(files, base, "raw");
+  g_assert_true(nc_backing_files_look(files, true, NULL, &error));
+  json_object_set_new(offer, "chain", json_string(chain));
+  json_object_set_new(offer, "backing", nc_backing_files_to_json(files));
+}
+
+static void
+test_a_kept_chain_must_be_there_and_the_same(Bed *b, gconstpointer unused)
+{
+  g_autofree char *base = g_build_filename(b->dir, "base", NULL);
+
+  put(base, "the template");
+  offer_chain(b, base, "keep");
+  expect(b, true, NULL);
+  put(base, "the templaTe");
+  expect(b, true, "as long, with other content (copy it there");
+  put(base, "the template.");
+  expect(b, true, "13 bytes, and not 12");
+  unlink(base);
+  expect(b, true, "is missing at the destination");
+  g_assert_cmpint(g_mkdir(base, 0700), ==, 0);
+  expect(b, true, "no ordinary file");
+  g_rmdir(base);
+  put(base, "another");
+  json_object_set_new(json_array_get(b->offer, 0), "chain", json_string("trust"));
+  expect(b, true, NULL);
+  unlink(base);
+  expect(b, true, "is missing at the destination");
+}
+
+static void
+test_what_is_not_compared_is_said(Bed *b, gconstpointer unused)
+{
+  g_autofree char *base = g_build_filename(b->dir, "base", NULL);
+  nc_autojson json_t *checks = json_array();
+
+  put(base, "the template");
+  offer_chain(b, base, "keep");
+  json_t *file = json_array_get(json_object_get(json_array_get(b->offer, 0), "backing"), 0);
+  json_object_set_new(file, "digest", json_string(""));
+  g_autoptr(GPtrArray) offers = nc_disk_offers_from_json(b->offer, b->spec, NULL);
+  nc_disk_offers_judge(offers, checks);
+  g_assert_cmpint(nc_checks_worst(checks), ==, NC_CHECK_WARNING);
+  g_assert_false(nc_backing_files_have_digests(((NcDiskOffer *)offers->pdata[0])->backing));
+  unlink(base);
+}
+
+static json_t *
+file_json(const char *path, const char *format, json_int_t size, const char *digest)
+{
+  return json_pack("{s:s, s:s, s:I, s:s}", "path", path, "format", format, "size", size, "digest", digest);
+}
+
+static void
+test_foreign_chains(Bed *b, gconstpointer unused)
+{
+  json_t *offer = json_array_get(b->offer, 0);
+
+  json_object_set_new(offer, "chain", json_string("keep"));
+  refuse(b, "backing", json_array());
+  refuse(b, "backing", json_pack("[o]", file_json("base", "raw", 1, "")));
+  refuse(b, "backing", json_pack("[o]", file_json("/base", "vmdk", 1, "")));
+  refuse(b, "backing", json_pack("[o]", file_json("/base", "raw", -1, "")));
+  refuse(b, "backing", json_pack("[o]", file_json("/base", "raw", 1, "00")));
+  refuse(b, "backing", json_pack("[o]", file_json("/base", "raw", 1, "zz112233445566778899aabbccddeeff00112233445566778899aabbccddeeff")));
+  json_t *many = json_array();
+  for (int i = 0; i < 17; i++)
+    json_array_append_new(many, file_json("/base", "raw", 1, ""));
+  refuse(b, "backing", many);
+  json_object_set_new(offer, "backing", json_pack("[o]", file_json("/base", "raw", 1, "")));
+  refuse(b, "chain", json_string("flatten"));
+  refuse(b, "chain", json_string("perhaps"));
+  refuse(b, "chain", json_integer(1));
+}
+
 #define ADD(name, f) g_test_add(name, Bed, NULL, set_up, f, tear_down)
 
 int
@@ -279,6 +413,10 @@ main(int argc, char **argv)
   ADD("/disk-offer/what-does-not-fit-is-refused", test_what_does_not_fit_is_refused);
   ADD("/disk-offer/foreign-offers", test_foreign_offers);
   ADD("/disk-offer/offered-disks-are-not-looked-for", test_offered_disks_are_not_looked_for);
+  ADD("/disk-chain/digest", test_digest_is_of_the_bytes);
+  ADD("/disk-chain/kept", test_a_kept_chain_must_be_there_and_the_same);
+  ADD("/disk-chain/not-compared", test_what_is_not_compared_is_said);
+  ADD("/disk-chain/foreign", test_foreign_chains);
   ADD("/disk-files/made-and-removed", test_a_file_is_made_and_removed);
   ADD("/disk-files/half-made-is-removed", test_what_is_half_made_is_removed);
   ADD("/disk-files/others-files", test_other_files_are_neither_replaced_nor_removed);

@@ -4,6 +4,7 @@
  * what is dirty, looks for new dirt when little enough is left, and switches over when that fits the limit.
  */
 #include "agent/convergence.h"
+#include "fleet/forecast_move.h"
 
 #include <math.h>
 
@@ -264,6 +265,32 @@ test_looks_tell_rate_and_working_set(void)
   g_assert_cmpfloat_with_epsilon((double)r.working_set_bytes, 80 * MB, 12 * MB);
 }
 
+/* When the second round begins the link still carries the first one's last bytes: they are not the price of pages sent again. */
+static void
+test_the_link_is_behind_at_the_end_of_the_first_round(void)
+{
+  g_autoptr(NcForecast) f = nc_forecast_new((uint64_t)(200 * MB), 0);
+  NcMemoryPlace places[NC_MEMORY_SAMPLE_PLACES];
+  NcForecastResult r;
+
+  for (unsigned i = 0; i < NC_MEMORY_SAMPLE_PLACES; i++)
+    places[i] = (NcMemoryPlace){ 1, 0.5 };
+  nc_forecast_know_memory(f, places, (uint64_t)(200 * MB), (uint64_t)(200 * MB));
+  const NcMemoryChange change = { 1, 0.05, 0.2 }; /* 10 MB/s */
+  nc_forecast_see_change(f, &change);
+  for (uint64_t t = 0; t < 40; t++) {
+    const NcForecastSample sample = { 1, (uint64_t)(200 * MB) - t * 5000000, t * 5000000, t * 2000000 + 1 };
+    nc_forecast_sample(f, &sample, t * 100000);
+  }
+  for (uint64_t t = 0; t < 4; t++) { /* 20 MB of 100 were still to come */
+    const NcForecastSample sample = { 2, (uint64_t)(40 * MB), (uint64_t)(200 * MB) + t * 10000, 80000000 + t * 6000000 };
+    nc_forecast_sample(f, &sample, 4000000 + t * 100000);
+  }
+  nc_forecast_get(f, 250, 0, &r);
+  g_assert_true(r.is_known && r.converges);
+  g_assert_cmpfloat(r.pause_ms, <=, 250);
+}
+
 /* Numbers from hell: no trap, and nothing that is no number. */
 static void
 any_memory(NcForecast *f)
@@ -378,6 +405,35 @@ test_stop_says_what_it_would_need(void)
   g_free(d.reason);
 }
 
+/* What the fleet's planner expects of a machine that it only knows by description is what a node would expect of the same. */
+static void
+test_the_fleet_expects_the_same(void)
+{
+  static const double dirty[] = { 0, 1 * MB, 5 * MB, 20 * MB, 45 * MB, 300 * MB };
+  unsigned converging = 0;
+
+  for (unsigned i = 0; i < G_N_ELEMENTS(dirty); i++) {
+    const NcGuest guest = { .content_bytes = 2000 * MB, .dirty_bps = dirty[i], .working_set_bytes = 1000 * MB, .ratio = 2, .max_downtime_s = 0.3 };
+    const NcForecastPrior prior = { .total_bytes = 2000000000, .link_bps = 20 * MB, .content_bps = NC_MOVE_MOST_CONTENT_BPS, .ratio = 2 };
+    g_autoptr(NcForecast) f = nc_forecast_new(2000000000, 0);
+    NcForecastResult node;
+    NcMoveForecast fleet;
+    nc_forecast_expect_dirt(f, dirty[i]);
+    nc_forecast_assume(f, &prior);
+    nc_forecast_get(f, nc_move_budget_s(&guest, 0) * 1000, nc_move_pause_overhead_s(0) * 1000, &node);
+    nc_move_forecast(&guest, 20 * MB, 0, &fleet);
+    g_assert_cmpint(fleet.converges, ==, node.converges);
+    converging += fleet.converges;
+    if (!fleet.converges)
+      continue;
+    g_assert_cmpfloat_with_epsilon((fleet.seconds - NC_MOVE_PREPARE_S) * 1000, node.eta_ms, 1);
+    g_assert_cmpfloat_with_epsilon(fleet.pause_s * 1000, node.pause_ms, 1);
+    g_assert_cmpfloat_with_epsilon(fleet.wire_bytes, node.wire_bytes, 0.01 * node.wire_bytes);
+  }
+  g_assert_cmpuint(converging, >, 2);
+  g_assert_cmpuint(converging, <, G_N_ELEMENTS(dirty));
+}
+
 int
 main(int argc, char **argv)
 {
@@ -391,9 +447,11 @@ main(int argc, char **argv)
   g_test_add_func("/forecast/any_input", test_any_input);
   g_test_add_func("/forecast/a-sample-tells-what-is-ahead", test_a_sample_tells_what_is_ahead);
   g_test_add_func("/forecast/looks-tell-rate-and-working-set", test_looks_tell_rate_and_working_set);
+  g_test_add_func("/forecast/the-link-is-behind", test_the_link_is_behind_at_the_end_of_the_first_round);
   g_test_add_func("/convergence/decisions", test_decisions);
   g_test_add_func("/convergence/slow", test_what_converges_slowly_has_time);
   g_test_add_func("/convergence/throttle_ends", test_throttle_only_grows_and_ends);
   g_test_add_func("/convergence/stop", test_stop_says_what_it_would_need);
+  g_test_add_func("/forecast/the_fleet_expects_the_same", test_the_fleet_expects_the_same);
   return g_test_run();
 }

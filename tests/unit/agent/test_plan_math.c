@@ -2,6 +2,7 @@
 /* Plans out of made-up measurements and made-up earlier migrations. */
 #include "agent/pause_share.h"
 #include "agent/plan_math.h"
+#include "base/msg.h"
 
 #include <math.h>
 #include <string.h>
@@ -286,6 +287,87 @@ test_pause_aim(void)
   g_assert_cmpint(nc_pause_aim_ms(200, 0), ==, 50);
 }
 
+/* --- disks --- */
+
+static void
+test_disks_come_on_top(void)
+{
+  const NcPlanFacts f = facts_of(0.5, 0.25, 0, 25 * MB);
+  NcPlanResult without = work_out(&f, &nothing, &terms), with = work_out(&f, &nothing, &terms);
+  NcPlanDisk disks[] = { { .bytes = (uint64_t)(300 * MB) }, { .bytes = (uint64_t)(200 * MB) } };
+
+  nc_plan_add_disks(&f, &nothing, &terms, disks, 2, &with);
+  g_assert_cmpfloat_with_epsilon(with.disk_ms, 20000, 1);
+  g_assert_cmpfloat_with_epsilon(with.disk_wire_bytes, 500 * MB, MB);
+  g_assert_cmpfloat_with_epsilon(disks[0].ms, 12000, 1);
+  g_assert_cmpfloat_with_epsilon(disks[1].wire_bytes, 200 * MB, MB);
+  g_assert_cmpfloat_with_epsilon(with.forecast.eta_ms - without.forecast.eta_ms, 20000, 1);
+  g_assert_cmpfloat_with_epsilon(with.forecast.wire_bytes - without.forecast.wire_bytes, 500 * MB, MB);
+  g_assert_cmpfloat(with.forecast.eta_error_ms, >, without.forecast.eta_error_ms);
+  g_assert_cmpfloat(with.forecast.pause_ms, ==, without.forecast.pause_ms);
+  g_free(without.reason);
+  g_free(with.reason);
+}
+
+static void
+test_what_the_guest_writes_is_copied_too(void)
+{
+  const NcPlanFacts f = facts_of(0.5, 0.25, 0, 25 * MB);
+  NcPlanResult r = work_out(&f, &nothing, &terms);
+  NcPlanDisk disk = { .bytes = (uint64_t)(100 * MB), .write_bps = 5 * MB };
+
+  nc_plan_add_disks(&f, &nothing, &terms, &disk, 1, &r);
+  g_assert_cmpfloat_with_epsilon(disk.ms, 5000, 1);
+  g_assert_cmpfloat_with_epsilon(disk.wire_bytes, 125 * MB, MB);
+  g_assert_false(disk.is_slowed);
+  disk.write_bps = 100 * MB; /* more than the link carries */
+  nc_plan_add_disks(&f, &nothing, &terms, &disk, 1, &r);
+  g_assert_true(disk.is_slowed);
+  g_assert_cmpfloat_with_epsilon(disk.ms, 8000, 1);
+  g_free(r.reason);
+}
+
+static void
+test_earlier_moves_tell_how_far_disks_shrink(void)
+{
+  const NcPlanFacts f = facts_of(0.5, 0.25, 0, 25 * MB);
+  NcPlanHistory history;
+  NcPlanResult r = work_out(&f, &nothing, &terms);
+  NcPlanDisk disk = { .bytes = (uint64_t)(100 * MB) };
+  nc_autojson json_t *records =
+      json_pack("[{s:s, s:s, s:s, s:s, s:s, s:s, s:[{s:i, s:i}, {s:i, s:i}]}]", "vm", "web1", "outcome", "completed", "role", "source",
+                "source", "host-a", "destination", "host-b", "compression", "auto", "disks", "used_bytes", 3000000, "wire_bytes", 1000000,
+                "used_bytes", 5000000, "wire_bytes", 1000000);
+
+  nc_plan_read_history(records, &move, &history);
+  g_assert_cmpfloat_with_epsilon(history.disk_ratio, 4, 0.001);
+  nc_plan_add_disks(&f, &history, &terms, &disk, 1, &r);
+  g_assert_cmpfloat_with_epsilon(disk.ms, 1000, 1);
+  g_assert_cmpfloat_with_epsilon(disk.wire_bytes, 25 * MB, MB);
+  NcPlanTerms plain = terms;
+  plain.compression = "none";
+  nc_plan_add_disks(&f, &history, &plain, &disk, 1, &r);
+  g_assert_cmpfloat_with_epsilon(disk.wire_bytes, 100 * MB, MB);
+  g_free(r.reason);
+}
+
+static void
+test_no_end_no_time_but_the_disks_are_told(void)
+{
+  const NcPlanFacts f = facts_of(0.9, 0.9, 200 * MB, MB);
+  NcPlanTerms t = terms;
+  NcPlanDisk disk = { .bytes = (uint64_t)(100 * MB) };
+  t.algorithm = NC_ALGORITHM_PRECOPY;
+  NcPlanResult r = work_out(&f, &nothing, &t);
+  double eta_ms = r.forecast.eta_ms;
+
+  g_assert_false(r.converges);
+  nc_plan_add_disks(&f, &nothing, &t, &disk, 1, &r);
+  g_assert_cmpfloat(r.forecast.eta_ms, ==, eta_ms);
+  g_assert_cmpfloat_with_epsilon(r.disk_ms, 100000, 10);
+  g_free(r.reason);
+}
+
 int
 main(int argc, char **argv)
 {
@@ -302,5 +384,9 @@ main(int argc, char **argv)
   g_test_add_func("/plan/history/odd", test_history_of_odd_records);
   g_test_add_func("/plan/pause", test_pause_share);
   g_test_add_func("/plan/pause/aim", test_pause_aim);
+  g_test_add_func("/plan/disks/on-top", test_disks_come_on_top);
+  g_test_add_func("/plan/disks/written-meanwhile", test_what_the_guest_writes_is_copied_too);
+  g_test_add_func("/plan/disks/history", test_earlier_moves_tell_how_far_disks_shrink);
+  g_test_add_func("/plan/disks/no-end", test_no_end_no_time_but_the_disks_are_told);
   return g_test_run();
 }

@@ -5,6 +5,7 @@
 #include "base/ident.h"
 #include "base/io.h"
 #include "base/msg.h"
+#include "base/program.h"
 
 #include <sys/socket.h>
 #include <sys/stat.h>
@@ -201,6 +202,19 @@ test_file_replace_is_all_or_nothing(void)
   rmdir(directory);
 }
 
+static void
+test_programs_are_found_beside_us(void)
+{
+  g_autofree char *self = g_file_read_link("/proc/self/exe", NULL);
+  g_autofree char *name = g_path_get_basename(self);
+  g_autofree char *directory = g_path_get_dirname(self);
+  g_autofree char *room = g_path_get_basename(directory);
+
+  g_assert_cmpstr(nc_program_find(name, "nowhere"), ==, self);
+  g_assert_cmpstr(nc_program_find("novacron-no-such-program", room), ==, "novacron-no-such-program");
+  g_assert_cmpstr(nc_program_find(".", room), ==, "."); /* a directory is no program */
+}
+
 int
 main(int argc, char **argv)
 {
@@ -213,5 +227,6 @@ main(int argc, char **argv)
   g_test_add_func("/base/message-with-descriptor", test_message_with_descriptor);
   g_test_add_func("/base/hostile-messages", test_hostile_messages);
   g_test_add_func("/base/file-replace", test_file_replace_is_all_or_nothing);
+  g_test_add_func("/base/programs", test_programs_are_found_beside_us);
   return g_test_run();
 }

@@ -115,13 +115,9 @@ test_get(NcPageStore *store, unsigned number, GError **error)
   return true;
 }
 
-bool
-test_manifest(NcPageStoreWriter *writer, const char *name, unsigned from, unsigned count, GError **error)
+static bool
+test_add_blocks(NcManifestWriter *manifest, unsigned from, unsigned count, GError **error)
 {
-  g_autoptr(NcManifestWriter) manifest = nc_manifest_begin(writer, name, error);
-
-  if (!manifest || !nc_manifest_add_hole(manifest, 12345, error))
-    return false;
   for (unsigned i = 0; i < count; i++) {
     uint8_t data[NC_PAGE_STORE_BLOCK_MAX], hash[NC_SHA256_BYTES];
     uint32_t length = test_block(from + i, data);
@@ -129,11 +125,41 @@ test_manifest(NcPageStoreWriter *writer, const char *name, unsigned from, unsign
     if (!nc_manifest_add(manifest, hash, length, error))
       return false;
   }
+  return true;
+}
+
+bool
+test_manifest_repeated(NcPageStoreWriter *writer, const char *name, const char *base, unsigned from, unsigned count,
+                       unsigned times, GError **error)
+{
+  g_autoptr(NcManifestWriter) manifest = nc_manifest_begin(writer, name, error);
+  uint64_t file_bytes;
+
+  if (!manifest || (base && !nc_manifest_set_base(manifest, base, error)) || !nc_manifest_add_hole(manifest, 12345, error))
+    return false;
+  for (unsigned i = 0; i < times; i++) {
+    if (!test_add_blocks(manifest, from, count, error))
+      return false;
+    if (i == 0 && times != 1 && !nc_manifest_settle(manifest, &file_bytes, error))
+      return false;
+  }
   return nc_manifest_commit(manifest, name, strlen(name), error);
+}
+
+bool
+test_manifest(NcPageStoreWriter *writer, const char *name, unsigned from, unsigned count, GError **error)
+{
+  return test_manifest_repeated(writer, name, NULL, from, count, 1, error);
 }
 
 void
 test_check_manifest(NcPageStore *store, const char *name, unsigned from, unsigned count)
+{
+  test_check_manifest_repeated(store, name, from, count, 1);
+}
+
+void
+test_check_manifest_repeated(NcPageStore *store, const char *name, unsigned from, unsigned count, unsigned times)
 {
   g_autoptr(GError) error = NULL;
   g_autoptr(NcManifestReader) reader = nc_manifest_open(store, name, &error);
@@ -143,17 +169,19 @@ test_check_manifest(NcPageStore *store, const char *name, unsigned from, unsigne
   g_assert_no_error(error);
   const void *header = nc_manifest_header(reader, &length);
   g_assert_cmpmem(header, length, name, strlen(name));
-  g_assert_cmpuint(nc_manifest_info(reader)->entries, ==, count + 1);
-  g_assert_cmpuint(nc_manifest_info(reader)->blocks, ==, count);
+  g_assert_cmpuint(nc_manifest_info(reader)->entries, ==, count * times + 1);
+  g_assert_cmpuint(nc_manifest_info(reader)->blocks, ==, count * times);
   g_assert_cmpint(nc_manifest_next(reader, &entry, &error), ==, NC_MANIFEST_ENTRY);
   g_assert_true(nc_manifest_entry_is_hole(&entry) && entry.length == 12345);
-  for (unsigned i = 0; i < count; i++) {
+  for (unsigned i = 0; i < count * times; i++) {
+    unsigned number = from + i % count;
     uint8_t hash[NC_SHA256_BYTES];
-    test_block_hash(from + i, hash);
-    g_assert_cmpint(nc_manifest_next(reader, &entry, &error), ==, NC_MANIFEST_ENTRY);
+    test_block_hash(number, hash);
+    if (nc_manifest_next(reader, &entry, &error) != NC_MANIFEST_ENTRY)
+      g_error("entry %u of %s: %s", i, name, error ? error->message : "the end");
     g_assert_cmpmem(entry.hash, sizeof entry.hash, hash, sizeof hash);
-    if (!test_get(store, from + i, &error))
-      g_error("block %u of %s: %s", from + i, name, error->message);
+    if (i < count && !test_get(store, number, &error))
+      g_error("block %u of %s: %s", number, name, error->message);
   }
   g_assert_cmpint(nc_manifest_next(reader, &entry, &error), ==, NC_MANIFEST_END);
 }

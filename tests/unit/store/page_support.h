@@ -19,6 +19,13 @@ bool test_put(NcPageStoreWriter *writer, unsigned from, unsigned count, GError *
 bool test_get(NcPageStore *store, unsigned number, GError **error);
 /* A manifest of blocks ${from} to ${from} + ${count} - 1, a hole in front, with its name as header. */
 bool test_manifest(NcPageStoreWriter *writer, const char *name, unsigned from, unsigned count, GError **error);
+/*
+ * The same with all blocks ${times} times, so that a short list becomes a long one, and ${base} (NULL: none). If ${times} is not
+ * 1, the first of them is a section of its own.
+ */
+bool test_manifest_repeated(NcPageStoreWriter *writer, const char *name, const char *base, unsigned from, unsigned count,
+                            unsigned times, GError **error);
+void test_check_manifest_repeated(NcPageStore *store, const char *name, unsigned from, unsigned count, unsigned times);
 /* Reads it, and that is what is in it, and all its blocks can be had. */
 void test_check_manifest(NcPageStore *store, const char *name, unsigned from, unsigned count);
 

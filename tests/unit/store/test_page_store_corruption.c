@@ -30,7 +30,7 @@ setup(Fixture *f, gconstpointer data)
   NcPageStoreWriter *writer = nc_page_store_writer_new(f->store, &error);
   g_assert_true(test_put(writer, 14, 3, &error)); /* one of them short, none of them in two records */
   g_assert_true(test_put(writer, 17, 2, &error));
-  g_assert_true(test_manifest(writer, "m", 14, BLOCKS, &error));
+  g_assert_true(test_manifest_repeated(writer, "m", NULL, 14, BLOCKS, 15, &error)); /* a short section, and one with a part */
   nc_page_store_writer_free(writer);
   nc_page_store_close(f->store);
   f->store = test_open(f->dir, &f->options);

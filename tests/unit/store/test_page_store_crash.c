@@ -22,7 +22,7 @@
 typedef enum { GONE, THERE, EITHER } Presence;
 
 typedef struct {
-  unsigned from, count;
+  unsigned from, count, times;
   Presence presence;
 } ModelManifest;
 
@@ -113,7 +113,7 @@ check_manifests(World *w, NcPageStore *store)
     if (!reader && m->presence == THERE)
       g_error("%s: %s", name, error->message);
     if (reader)
-      test_check_manifest(store, name, m->from, m->count);
+      test_check_manifest_repeated(store, name, m->from, m->count, m->times);
   }
 }
 
@@ -282,6 +282,15 @@ op_flush(World *w)
     memcpy(w->promised, w->put, sizeof w->put);
 }
 
+/* The name of a manifest that is there; NULL: none is, or none is wanted. Caller frees. */
+static char *
+some_base(World *w)
+{
+  unsigned i = (unsigned)g_rand_int_range(w->rand, 0, NAMES);
+  return w->manifests[i].presence == THERE ? g_strdup_printf("m%u", i) : NULL;
+}
+
+/* Every second one is long enough for parts of it to be blocks of the store. */
 static void
 op_manifest(World *w)
 {
@@ -292,8 +301,10 @@ op_manifest(World *w)
   some_blocks(w, &from, &count);
   if (w->manifests[i].presence != GONE || !op_put(w, from, count))
     return;
-  w->manifests[i] = (ModelManifest){ .from = from, .count = count, .presence = EITHER };
-  test_manifest(w->writer, name, from, count, &error);
+  unsigned times = g_rand_boolean(w->rand) ? 1 : 12;
+  g_autofree char *base = some_base(w);
+  w->manifests[i] = (ModelManifest){ .from = from, .count = count, .times = times, .presence = EITHER };
+  test_manifest_repeated(w->writer, name, base, from, count, times, &error);
   w->manifests[i].presence = tolerate(error) ? THERE : GONE;
 }
 

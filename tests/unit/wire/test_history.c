@@ -165,18 +165,17 @@ deliver(Wire *w, const GByteArray *payload, const Piece *p)
   g_autoptr(GByteArray) raw = g_byte_array_new();
   g_autoptr(GError) error = NULL;
   uint64_t offset;
-  uint32_t raw_len;
-  bool history;
+  NcBatchPeek peek;
 
-  g_assert_true(nc_batch_peek(payload->data, payload->len, &raw_len, &history));
-  g_assert_cmpuint(raw_len, ==, p->raw->len);
-  NcBatchDecoder *d = history ? w->in_order : w->early;
+  g_assert_true(nc_batch_peek(payload->data, payload->len, &peek));
+  g_assert_cmpuint(peek.raw_len, ==, p->raw->len);
+  NcBatchDecoder *d = peek.has_history ? w->in_order : w->early;
   if (!nc_batch_decode(d, payload->data, payload->len, raw, &offset, &error)) {
     g_assert_error(error, NC_ERROR, NC_ERROR_CORRUPT);
     return false;
   }
   g_assert_cmpmem(raw->data, raw->len, p->raw->data, p->raw->len);
-  if (!history) {
+  if (!peek.has_history) {
     g_autoptr(GArray) stores = nc_batch_decoder_steal_stores(d);
     nc_batch_store(w->theirs, stores, raw->data);
   }
@@ -271,15 +270,99 @@ send_all(Wire *w)
   return again;
 }
 
-static Wire *
-make_trip(unsigned seed)
+/* All of the memory before there is a stream, a batch at a time, as far as there are frames. Returns how many pages were worth it. */
+static unsigned
+send_ahead(Wire *w)
 {
-  static const Budget budget = { PAGES + 20, true };
-  Wire *w = wire_new(&budget, seed);
+  unsigned sent = 0;
+
+  for (unsigned first = 0; first < PAGES; first += BATCH_PAGES) {
+    Piece p = { .raw = g_byte_array_new(), .records = g_array_new(FALSE, FALSE, sizeof(NcStreamRecord)), .plan = nc_plan_new() };
+    uint32_t frame = NC_NO_FRAME;
+    for (unsigned page = first; page < first + BATCH_PAGES; page++) {
+      uint32_t its = nc_history_put_ahead(w->history, w->memory[page]);
+      if (its == NC_NO_FRAME)
+        continue;
+      g_assert_cmpuint(its, ==, frame == NC_NO_FRAME ? its : frame + p.records->len); /* one behind the other */
+      frame = frame == NC_NO_FRAME ? its : frame;
+      add_page(w, &p, page, false, false);
+    }
+    sent += p.records->len;
+    if (p.records->len > 0) {
+      nc_history_plan_ahead(frame, p.records->len, p.plan);
+      g_autoptr(GByteArray) payload = encode(w, &p, false);
+      NcBatchPeek peek;
+      g_assert_true(nc_batch_peek(payload->data, payload->len, &peek) && peek.is_ahead && !peek.has_history);
+      g_assert_true(deliver(w, payload, &p));
+    }
+    piece_free(&p);
+  }
+  return sent;
+}
+
+static Wire *
+make_guest(const Budget *budget, unsigned seed)
+{
+  Wire *w = wire_new(budget, seed);
 
   for (unsigned page = 0; page < PAGES; page++)
     for (size_t i = 0; i < PAGE; i++)
       w->memory[page][i] = (uint8_t)g_rand_int(w->random);
+  return w;
+}
+
+/* What was sent ahead and is still so is a reference, what has changed since a difference, and all of it is right. */
+static void
+test_head_start(void)
+{
+  static const Budget budget = { PAGES, true };
+  Wire *w = make_guest(&budget, 31);
+
+  memset(w->memory[3], 7, PAGE);
+  memcpy(w->memory[5], w->memory[9], PAGE);
+  g_assert_cmpuint(send_ahead(w), ==, PAGES - 2); /* neither a pattern nor a copy is worth it */
+  assert_equal_shadows(w);
+  w->wholes = 0;
+  for (unsigned page = 0; page < PAGES; page += 6)
+    w->memory[page][page * 40 % PAGE] ^= 1;
+  memset(w->memory[20], 0, PAGE);
+  memcpy(w->memory[50], w->memory[71], PAGE);
+  for (size_t i = 0; i < PAGE; i++)
+    w->memory[40][i] = (uint8_t)g_rand_int(w->random);
+  g_assert_cmpuint(send_all(w), ==, 0);
+  g_assert_cmpuint(w->wholes, >=, 3); /* two patterns and the new one, */
+  g_assert_cmpuint(w->wholes, <=, 6); /* and what a table of hashes does not find */
+  g_assert_cmpuint(w->deltas, >, PAGES / 6 - 4);
+  assert_equal_shadows(w);
+  wire_free(w);
+}
+
+/* With fewer frames than pages, and with a side that has lost what was sent. */
+static void
+test_head_start_in_little_room(void)
+{
+  static const Budget budget = { 40, true };
+  Wire *w = make_guest(&budget, 32);
+
+  g_assert_cmpuint(send_ahead(w), ==, 40);
+  g_assert_false(nc_history_has_room(w->history));
+  nc_shadow_frame(w->theirs, 11)[100] ^= 2;
+  g_assert_cmpuint(send_all(w), ==, 1);
+  for (int round = 0; round < 100; round++) {
+    Piece p = next_piece(w);
+    g_autoptr(GByteArray) payload = encode(w, &p, false);
+    g_assert_true(deliver(w, payload, &p));
+    piece_free(&p);
+  }
+  wire_free(w);
+}
+
+static Wire *
+make_trip(unsigned seed)
+{
+  static const Budget budget = { PAGES + 20, true };
+  Wire *w = make_guest(&budget, seed);
+
   g_assert_cmpuint(send_all(w), ==, 0);
   g_assert_cmpuint(w->wholes, ==, PAGES);
   return w;
@@ -430,6 +513,8 @@ main(int argc, char **argv)
   g_test_add_func("/history/damage-is-noticed", test_damage_is_noticed);
   g_test_add_func("/history/warm-return", test_warm_return);
   g_test_add_func("/history/warm-return-with-damage", test_warm_return_with_damage);
+  g_test_add_func("/history/head-start", test_head_start);
+  g_test_add_func("/history/head-start-in-little-room", test_head_start_in_little_room);
   g_test_add_func("/history/the-tuner-hears-the-same-on-each-rung", test_the_tuner_hears_the_same_on_each_rung);
   g_test_add_func("/history/without-a-shadow", test_without_a_shadow);
   return g_test_run();

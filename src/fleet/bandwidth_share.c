@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Water filling: those whose own limit is below their part are settled first. */
-#include "agent/bandwidth_share.h"
+#include "fleet/bandwidth_share.h"
 
 #include <glib.h>
 

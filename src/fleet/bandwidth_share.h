@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Who gets how much of a node's bandwidth: weighted max-min fairness.
+ * Who gets how much of a bandwidth: weighted max-min fairness. A node divides its own by it, budget.h that of a whole fleet.
  *
  * Each migration has a class of service with a weight, and perhaps a limit of its own.
  * What is there is divided by weight; whoever can't use its part because of its own limit gets
