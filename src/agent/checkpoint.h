@@ -78,6 +78,8 @@ void nc_checkpoints_collect(NcCheckpoints *c);
 NcPageStore *nc_checkpoints_store(NcCheckpoints *c, GError **error);
 /* The public object. New reference. */
 json_t *nc_checkpoint_view(NcCheckpoint *cp);
+/* The id of the newest checkpoint of ${vm} that is ready; NULL: there is none. Caller frees. */
+char *nc_checkpoints_last_of(NcCheckpoints *c, const char *vm);
 /* It is ready, and from now on ${activity} (static) happens to it: ended by nc_checkpoint_activity_ends(). */
 NcCheckpoint *nc_checkpoints_begin_activity(NcCheckpoints *c, json_t *args, const char *activity, GError **error);
 /* ${result}: an object with what is worth telling, taken; NULL is fine. ${error}: why it failed; borrowed, NULL: it did not. */

@@ -118,7 +118,10 @@ nc_arrival_receive(NcCheckpoint *cp, NcPeer *peer, const NcCopyOffer *offer, NcC
 {
   NcCheckpoints *c = cp->owner;
   const NcCopyLink link = nc_checkpoint_copy_link(peer);
-  const NcCopy copy = { .store = c->deps.store, .link = &link, .cancelled = &cp->cancelled, .progress = &cp->progress };
+  g_autofree char *last = nc_checkpoints_last_of(c, cp->vm);
+  const NcCopy copy = {
+    .store = c->deps.store, .link = &link, .cancelled = &cp->cancelled, .progress = &cp->progress, .base = last
+  };
   g_autofree char *now = nc_time_format(nc_wall_us());
   nc_autojson json_t *note = json_pack("{s:s, s:s}", "from", nc_peer_node(peer), "at", now);
 

@@ -93,25 +93,6 @@ nc_create_list_disks(NcCreate *cr, GError **error)
   return true;
 }
 
-/* The id of the newest checkpoint of ${vm} that is ready; NULL: there is none. Caller frees. */
-static char *
-nc_checkpoints_last_of(NcCheckpoints *c, const char *vm)
-{
-  g_autoptr(GMutexLocker) guard = g_mutex_locker_new(&c->lock);
-  GHashTableIter iter;
-  gpointer value;
-  const NcCheckpoint *last = NULL;
-
-  g_hash_table_iter_init(&iter, c->table);
-  while (g_hash_table_iter_next(&iter, NULL, &value)) {
-    const NcCheckpoint *cp = value;
-    bool fits = cp->state == NC_CHECKPOINT_READY && g_str_equal(cp->vm, vm);
-    if (fits && (!last || strcmp(cp->id, last->id) > 0)) /* ids sort by time */
-      last = cp;
-  }
-  return last ? g_strdup(last->id) : NULL;
-}
-
 /* What the machine's last checkpoint says already need not be said again. */
 static void
 nc_create_choose_base(NcCreate *cr)

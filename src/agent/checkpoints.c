@@ -114,6 +114,24 @@ nc_checkpoints_forget_failures_locked(NcCheckpoints *c)
     g_hash_table_remove(c->table, oldest->id);
 }
 
+char *
+nc_checkpoints_last_of(NcCheckpoints *c, const char *vm)
+{
+  g_autoptr(GMutexLocker) guard = g_mutex_locker_new(&c->lock);
+  GHashTableIter iter;
+  gpointer value;
+  const NcCheckpoint *last = NULL;
+
+  g_hash_table_iter_init(&iter, c->table);
+  while (g_hash_table_iter_next(&iter, NULL, &value)) {
+    const NcCheckpoint *cp = value;
+    bool fits = cp->state == NC_CHECKPOINT_READY && g_str_equal(cp->vm, vm);
+    if (fits && (!last || strcmp(cp->id, last->id) > 0)) /* ids sort by time */
+      last = cp;
+  }
+  return last ? g_strdup(last->id) : NULL;
+}
+
 NcCheckpoint *
 nc_checkpoints_add(NcCheckpoints *c, const char *id, const char *vm, json_t *meta)
 {

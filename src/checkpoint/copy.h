@@ -54,6 +54,7 @@ typedef struct {
   const NcCopyLink *link;
   const gint *cancelled; /* atomic: not 0, stop with NC_ERROR_CANCELLED */
   uint64_t *progress;    /* atomic: bytes of blocks that the receiver has now */
+  const char *base;      /* the receiver's: a checkpoint that it is much like (nc_manifest_set_base()); NULL: none */
 } NcCopy;
 
 /*

@@ -248,8 +248,11 @@ nc_receiver_run(NcCopyReceiver *r, json_t *note, GError **error)
   const NcCopyLink *link = r->copy->link;
 
   if (!(r->writer = nc_page_store_writer_new(r->copy->store, error)) ||
-      !(r->manifest = nc_manifest_begin(r->writer, r->offer->id, error)) ||
-      !nc_receiver_send(r, json_pack("{s:s, s:s}", "type", "cp_take", "id", r->offer->id), NULL, 0, error))
+      !(r->manifest = nc_manifest_begin(r->writer, r->offer->id, error)))
+    return false;
+  if (r->copy->base)
+    nc_manifest_set_base(r->manifest, r->copy->base, NULL); /* a hint: it goes on without */
+  if (!nc_receiver_send(r, json_pack("{s:s, s:s}", "type", "cp_take", "id", r->offer->id), NULL, 0, error))
     return false;
   for (;;) {
     nc_autojson json_t *message = nc_copy_expect(link, "cp_names", "cp_end", NC_COPY_SILENCE_MS, error);
