@@ -97,7 +97,7 @@ nc_simulate_print_evacuation(json_t *evacuation)
   g_autofree char *took = nc_simulate_time(evacuation, "took_s"), *planned = nc_simulate_time(evacuation, "planned_s");
   json_t *cannot = json_object_get(evacuation, "cannot_move");
 
-  printf("\nEvacuation of %" PRId64 " nodes: %" PRId64 " of %" PRId64 " machines moved in %s (the plan said %s)\n",
+  printf("\nEvacuation of %" PRId64 " nodes: %" PRId64 " of %" PRId64 " machines moved in %s\n(the plan said %s)\n",
          nc_simulate_int(evacuation, "nodes"), nc_simulate_int(evacuation, "completed"),
          nc_simulate_int(evacuation, "submitted") + (int64_t)json_array_size(cannot), took, planned);
   nc_simulate_print_waves(json_object_get(evacuation, "waves"));

@@ -55,5 +55,5 @@ def test_complaints_name_line_and_path(tmp_path, content, complaint):
 
 
 def test_no_file():
-    assert "nowhere.json" in simulate("/nowhere.json", status=10).stderr
+    assert "nowhere.json" in simulate("/nowhere.json", status=4).stderr
     assert "--seed" in simulate(EXAMPLE, "--seed", -5, status=2).stderr
