@@ -103,7 +103,7 @@ def show_novacron(run):
     c = run["counters"]
     cost = costs(c)
     print(f"  novacron, last run: {c['pages']} pages and {c['zero_pages']} zero ones in {c['rounds']} rounds; "
-          f"{c['delta_pages']} as deltas of {(cost['delta'] or 0) * 100:.1f} %, {c['reference_pages']} as references; "
+          f"{c['delta_pages']} as deltas of {(cost['delta'] or 0) * 100:.1f} %, {c['reference_pages']} as references; {c['ahead_pages'] or 0} went ahead; "
           f"{cost['ratio'] or 0:.2f} : 1 over non-zero pages; stop to resume {run['stopped_ms']} ms")
     show(run["stages"])
 

@@ -22,7 +22,7 @@ from claims import Claims  # noqa: E402
 PYTHON = "/usr/bin/python3"
 LIMIT_MS = 300
 PARTS = ["demo", "fifty", "faults", "resume", "paths", "shaping", "memory", "bench", "replay", "size", "model", "recovery", "postcopy", "pause",
-         "forecast", "disks", "warm", "checkpoint", "rollback", "chaos"]
+         "forecast", "disks", "warm", "checkpoint", "copies", "rollback", "fleet", "chaos"]
 
 
 def run(*command):
@@ -83,6 +83,16 @@ def model(table):
         table.add("  states explored", states[1], "-", True)
 
 
+def fleet(table):
+    """Decisions about many nodes, in the same code that `novacron simulate` plays."""
+    build = os.environ.get("NC_BUILD", "build")
+    tests(table, "simulate: same seed, same report; complaints name line and path", "tests/integration/test_simulate.py")
+    run("ninja", "-C", build, "--quiet", "bench/fleet_bench")
+    code, out = run(os.path.join(build, "bench/fleet_bench"))
+    print(out)
+    table.add("fleet: decisions about 10 000 nodes and 200 000 machines", "kept" if code == 0 else "missed", "kept", code == 0)
+
+
 def chaos(table, count):
     with tempfile.NamedTemporaryFile(suffix=".json") as f:
         _, out = run(PYTHON, "tests/soak/soak.py", "--count", str(count), "--json", f.name)
@@ -111,7 +121,6 @@ def main():
         fifty(table)
     if "faults" in chosen:
         tests(table, "faults: one runner, nothing lost, cause and side named", "tests/integration/test_faults.py")
-        tests(table, "rollback: killed at each of its steps; the transaction log shows every tampering", "tests/integration/test_rollback.py")
     if "resume" in chosen:
         tests(table, "20 resets of all connections, 60 s without link, new address, one of two paths dies",
               "tests/integration/test_paths.py")
@@ -141,12 +150,18 @@ def main():
         bench(table, "forecast_bench.py")
     if "disks" in chosen:
         tests(table, "disks: no record lost or torn, no copy left behind, whatever dies", "tests/integration/test_disks.py")
+        tests(table, "what memory and disks both hold crosses once", "tests/integration/test_mover_disks.py", "tests/integration/test_disks.py",
+              "-k", "once or twice or same_files or written_to_a_disk")
         bench(table, "disk_bench.py", "--rounds", str(options.rounds))
     if "checkpoint" in chosen:
         bench(table, "checkpoint_bench.py")
         tests(table, "checkpoints: of one instant, verified, restored wholly or not at all", "tests/integration/test_checkpoint.py")
+    if "copies" in chosen:
+        tests(table, "checkpoints on other nodes; back to the one before a migration", "tests/integration/test_checkpoint_copy.py")
+    if "fleet" in chosen:
+        fleet(table)
     if "rollback" in chosen:
-        tests(table, "rollback: killed at each of its eight steps, the machine runs once and the log tells the story", "tests/integration/test_rollback.py")
+        tests(table, "rollback: killed at each of its eight steps, the machine runs once and the log tells the story, and shows every tampering", "tests/integration/test_rollback.py")
     if "warm" in chosen:
         tests(table, "warm return: kept, restarted, damaged, torn", "tests/integration/test_warm_return.py")
         bench(table, "warm_bench.py")

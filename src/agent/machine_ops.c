@@ -24,11 +24,13 @@ nc_right_refuse(NcMachines *machines, const NcRight *right, GError **error)
   if (right->state == NC_RIGHT_RELEASED)
     return nc_fail(error, NC_ERROR_CONFLICT,
                    "%s moved from node %s to %s (epoch %" G_GUINT64_FORMAT
-                   "): manage it there. If it was destroyed there for certain, define it with `take`; if it was not, it would then run twice",
+                   "): manage it there. A checkpoint of it can be restored here under another name (novacron checkpoint restore ID --as NAME); "
+                   "under its own (--take) only if it is certain that it runs nowhere and will not be started elsewhere, else it would run twice",
                    right->vm, machines->config->node, other, right->epoch);
   return nc_fail(error, NC_ERROR_CONFLICT,
                  "by the record of node %s, %s belongs to %s (a migration to here was %s at epoch %" G_GUINT64_FORMAT
-                 "): manage it there. If it was destroyed there for certain, define it with `take`; if it was not, it would then run twice",
+                 "): manage it there. A checkpoint of it can be restored here under another name (novacron checkpoint restore ID --as NAME); "
+                 "under its own (--take) only if it is certain that it runs nowhere and will not be started elsewhere, else it would run twice",
                  machines->config->node, right->vm, other, right->state == NC_RIGHT_REFUSED ? "refused" : "being prepared", right->epoch);
 }
 

@@ -63,7 +63,8 @@ nc_call_goes_on(const NcRollbackWay *way, const char *there, int64_t *heard_us, 
   if (state)
     *heard_us = nc_mono_us();
   if (nc_mono_us() - *heard_us > NC_CALL_SILENCE_US)
-    return nc_fail(error, NC_ERROR_UNREACHABLE, "%s was asked to move it back, and has not answered for ten minutes",
+    return nc_fail(error, NC_ERROR_UNREACHABLE, "%s was asked to move it back, and has not answered for ten minutes: look whether novacrond runs there and the way "
+                   "to it is open",
                    there);
   return g_str_equal(name, "running") || g_str_equal(name, "completed") ||
          nc_fail(error, NC_ERROR_CONFLICT, "its way back ended on %s (%s): %s", there, name, attention);

@@ -181,7 +181,9 @@ nc_rollback_to_checkpoint(const NcRollbackWay *way, char **ret_choice, GError **
 
   /* One that came back is another migration's by now. */
   g_autofree char *again = nc_rollback_string(r, "call_from", NULL)
-                               ? g_strdup_printf("novacron checkpoint restore %s --force, when it is here", checkpoint)
+                               ? g_strdup_printf("novacron checkpoint restore %s --force, when it is here (if the node that has it is lost for good "
+                                                 "and it certainly runs nowhere, with --take)",
+                                                 checkpoint)
                                : g_strdup_printf("novacron rollback %s --checkpoint %s", nc_rollback_string(r, "migration", "?"), checkpoint);
   *ret_choice = g_strdup_printf("See: novacron vm show %s. Once more: %s; or go on with its disks as they are now: novacron vm start %s", vm, again, vm);
   if (!way->checkpoints)

@@ -134,7 +134,8 @@ nc_rollbacks_check_place(NcRollbacks *rollbacks, json_t *record, GError **error)
                    nc_right_name(right.state), right.migration[0] ? right.migration : "an operator");
   if (right.state != NC_RIGHT_HELD)
     return nc_fail(error, NC_ERROR_CONFLICT,
-                   "migration %s is completed: %s runs on %s, and is rolled back there: novacron rollback %s --back", id, vm,
+                   "migration %s is completed: %s runs on %s, and is rolled back there: novacron rollback %s --back (or, to the "
+                   "checkpoint taken before it, also from here if this is its source: --to-checkpoint)", id, vm,
                    destination, id);
   return true;
 }

@@ -241,10 +241,10 @@ nc_cmd_checkpoint_restore(NcCli *cli, const NcCommand *command, int argc, char *
   const GOptionEntry options[] = {
     { "as", 0, 0, G_OPTION_ARG_STRING, &as, "as a new machine of this name", "NAME" },
     { "disk-dir", 0, 0, G_OPTION_ARG_FILENAME, &disk_dir, "where the new machine's disks go", "DIR" },
-    { "force", 0, 0, G_OPTION_ARG_NONE, &force, "in place, though it runs: what it did since is lost", NULL },
+    { "force", 0, 0, G_OPTION_ARG_NONE, &force, "in place, though it runs; what it did is lost", NULL },
     { "paused", 0, 0, G_OPTION_ARG_NONE, &paused, "do not let the guest run yet", NULL },
-    { "on", 0, 0, G_OPTION_ARG_STRING, &on, "on another node, after what it lacks was copied there", "NODE" },
-    { "take", 0, 0, G_OPTION_ARG_NONE, &take, "under its own name, though another node may have it: only if it certainly runs nowhere", NULL },
+    { "on", 0, 0, G_OPTION_ARG_STRING, &on, "on another node, which gets what it lacks first", "NODE" },
+    { "take", 0, 0, G_OPTION_ARG_NONE, &take, "though another node may have it: it runs nowhere", NULL },
     { NULL },
   };
 

@@ -173,7 +173,7 @@ nc_cmd_plan(NcCli *cli, const NcCommand *command, int argc, char **argv, GError 
   const GOptionEntry entries[] = {
     { "to", 0, 0, G_OPTION_ARG_STRING, &options.to, "node it would go to", "NODE" },
     NC_MOVE_OPTION_ENTRIES(options),
-    { "keep-chain", 0, 0, G_OPTION_ARG_NONE, &keep_chain, "copy overlays only: the other node has the same backing files", NULL },
+    { "keep-chain", 0, 0, G_OPTION_ARG_NONE, &keep_chain, "overlays only: same backing files are there", NULL },
     { NULL },
   };
 

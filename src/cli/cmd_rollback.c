@@ -117,10 +117,9 @@ nc_cmd_rollback(NcCli *cli, const NcCommand *command, int argc, char **argv, GEr
 {
   NcRollbackOptions o = { 0 };
   const GOptionEntry entries[] = {
-    { "back", 0, 0, G_OPTION_ARG_NONE, &o.back, "of a completed one: move the machine, as it is now, back to where it came from", NULL },
-    { "to-checkpoint", 0, 0, G_OPTION_ARG_NONE, &o.to_checkpoint,
-      "of a completed one: set it back to the checkpoint taken before it; what it did since is lost", NULL },
-    { "checkpoint", 0, 0, G_OPTION_ARG_STRING, &o.checkpoint, "of a completed one: set it back to this checkpoint; what it did since is lost", "ID" },
+    { "back", 0, 0, G_OPTION_ARG_NONE, &o.back, "of a completed one: move it, as it is, back", NULL },
+    { "to-checkpoint", 0, 0, G_OPTION_ARG_NONE, &o.to_checkpoint, "of a completed one: to the checkpoint before it", NULL },
+    { "checkpoint", 0, 0, G_OPTION_ARG_STRING, &o.checkpoint, "of a completed one: set it back to this one", "ID" },
     { "wait", 0, 0, G_OPTION_ARG_NONE, &o.wait, "until it is over, and show its steps", NULL },
     { NULL },
   };

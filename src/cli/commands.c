@@ -36,10 +36,12 @@ const NcCommand nc_commands[] = {
     "will not come back with the pages that are missing here." },
   { "rollback", "ID [--back | --to-checkpoint | --checkpoint ID]", 1, 1, nc_cmd_rollback, "Undo a migration: back to where the machine came from.",
     "Examples:\n  novacron rollback m-0t7bgtw5nn95j48m\n  novacron rollback m-0t7bgtw5nn95j48m --back --wait\n\n"
-    "One that is under way: the machine runs on where it is, as with cancel. One that is\n"
-    "completed: say how; --back moves the machine, as it is now, back to where it came\n"
-    "from (on the node where it runs), --checkpoint sets it back to that checkpoint,\n"
-    "--to-checkpoint to the one that was taken before the migration (migrate --checkpoint)." },
+    "One that is under way: the machine runs on where it is, as with cancel. One\n"
+    "that is completed: say how; --back moves the machine, as it is now, back to\n"
+    "where it came from, --checkpoint sets it back to that checkpoint (both on the\n"
+    "node where it runs), --to-checkpoint to the one that was taken before it\n"
+    "(migrate --checkpoint), there or on the node that it came from. What it did\n"
+    "since is lost with the latter two." },
   { "audit list", "", 0, 0, nc_cmd_audit_list, "Show this node's transaction log.",
     "Examples:\n  novacron audit list\n  novacron audit list --about web1 --limit 200\n  novacron audit list --kind request --json" },
   { "audit verify", "", 0, 0, nc_cmd_audit_verify, "Prove that the transaction log was not tampered with.",
@@ -64,9 +66,9 @@ const NcCommand nc_commands[] = {
     "Example:\n  novacron vm adopt web1 --qmp /run/vm/web1.qmp" },
   { "checkpoint create", "NAME", 1, 1, nc_cmd_checkpoint_create, "Save memory, devices and disks as they are now.",
     "Examples:\n  novacron checkpoint create web1 --label \"before the upgrade\"\n  novacron checkpoint create web1 --mode stop\n\n"
-    "The guest runs on, but for some milliseconds; where QEMU or host can't do that (or\n"
-    "with --mode stop) it stands still while its memory is saved. What is in the store\n"
-    "already costs nothing: the second checkpoint is as large as what has changed." },
+    "The guest runs on, but for some ten milliseconds; where QEMU or host can't do\n"
+    "that (or with --mode stop) it stands still while its memory is saved. What is in\n"
+    "the store already costs nothing: the second is as large as what has changed." },
   { "checkpoint list", "[NAME]", 0, 1, nc_cmd_checkpoint_list, "List this node's checkpoints, or those of a machine.",
     "Examples:\n  novacron checkpoint list\n  novacron checkpoint list web1" },
   { "checkpoint show", "ID", 1, 1, nc_cmd_checkpoint_show, "Show a checkpoint.", "Example:\n  novacron checkpoint show c-0tnpya6pejb5gsgd" },
@@ -76,18 +78,21 @@ const NcCommand nc_commands[] = {
     "Examples:\n  novacron checkpoint restore c-0tnpya6pejb5gsgd --force\n"
     "  novacron checkpoint restore c-0tnpya6pejb5gsgd --as web1-copy --paused\n"
     "  novacron checkpoint restore c-0tnpya6pejb5gsgd --on host-b --as web1-copy\n\n"
-    "All of it is verified first. In place, the machine must be stopped, or --force be\n"
-    "given. A machine that has moved to another node can be restored under a new name\n"
-    "only. The copy's guest still believes in the original's MAC and IP addresses.\n"
-    "--on copies to the other node what is missing there, and restores it there." },
+    "All of it is verified first. In place, the machine must be stopped, or --force\n"
+    "be given. One that has moved to another node, or came from one, is restored\n"
+    "under a new name (--as), whose guest still believes in the original's MAC and\n"
+    "IP addresses; or, only if it certainly runs nowhere else, with --take. --on\n"
+    "copies to the other node what is missing there, and restores it there. Exit\n"
+    "status: 10 something of it is lost, and nothing was restored." },
   { "checkpoint copy", "ID --to NODE", 1, 1, nc_cmd_checkpoint_copy, "Copy a checkpoint to another node's store.",
     "Example:\n  novacron checkpoint copy c-0tnpya6pejb5gsgd --to host-b\n\n"
-    "Only what that store lacks is sent. If it is interrupted, the same command goes on." },
+    "Only what that store lacks is sent. If it is interrupted, the same command goes\n"
+    "on. Exit status: 8 the other node can't be reached, 9 cancelled." },
   { "checkpoint cancel", "ID", 1, 1, nc_cmd_checkpoint_cancel, "Stop a copy, or the making or arrival of a checkpoint.",
     "Example:\n  novacron checkpoint cancel c-0tnpya6pejb5gsgd" },
   { "checkpoint schedule", "NAME --every DURATION | --off", 1, 1, nc_cmd_checkpoint_schedule, "Make checkpoints of a machine by the clock.",
     "Examples:\n  novacron checkpoint schedule web1 --every 1h --keep 24\n  novacron checkpoint schedule web1 --off\n\n"
-    "Of those made so, the last ones are kept (7, if not said); those that people made\nare left alone." },
+    "Of those made so, the last ones are kept (7, if not said); those that people\nmade are left alone." },
   { "checkpoint delete", "ID", 1, 1, nc_cmd_checkpoint_delete, "Delete a checkpoint, or cancel one that is being made.",
     "Example:\n  novacron checkpoint delete c-0tnpya6pejb5gsgd\n\nWhat other checkpoints need of it stays." },
   { "store status", "", 0, 0, nc_cmd_store_status, "Show what this node's page store holds and costs.",
@@ -132,9 +137,9 @@ const NcCommand nc_commands[] = {
     "Exit status: 0 completed, 9 cancelled, else as in novacron(1)." },
   { "simulate", "FILE", 1, 1, nc_cmd_simulate, "How long would it take to empty this rack? Computes it.",
     "Examples:\n  novacron simulate rack.json\n  novacron simulate rack.json --seed 7 --json >report.json\n\n"
-    "The file names nodes, links, machines and what is to happen: novacron-scenario(5),\n"
-    "with an example. novacrond need not run. Exit status: 0 everything moved, 6\n"
-    "something could not, or did not." },
+    "The file names nodes, links, machines and what is to happen: see\n"
+    "novacron-scenario(5), with an example. novacrond need not run. Exit status:\n"
+    "0 everything moved, 6 something could not, or did not." },
   { "version", "", 0, 0, nc_cmd_version, "Print the version.", "Example:\n  novacron version" },
   { "help", "[COMMAND]", 0, 2, nc_cmd_help, "List the commands, or explain one.",
     "Examples:\n  novacron help\n  novacron help vm define" },

@@ -322,8 +322,11 @@ nc_migration_print_story(json_t *migration)
 
   printf("%s: %s\n", id, title);
   nc_print_fact("begun", "%s", nc_json_string_or(migration, "started", "not yet"));
-  if (checkpoint[0])
-    nc_print_fact("checkpoint", "%s, taken before it (novacron rollback %s --to-checkpoint)", checkpoint, id);
+  bool may_go_back = g_str_equal(nc_json_string_or(migration, "outcome", ""), "completed");
+  if (checkpoint[0] && may_go_back)
+    nc_print_fact("checkpoint", "%s, taken before it (while it is kept: novacron rollback %s --to-checkpoint)", checkpoint, id);
+  else if (checkpoint[0])
+    nc_print_fact("checkpoint", "%s, taken before it", checkpoint);
   if (nc_migration_has_ended(migration))
     nc_print_fact("ended", "%s, %s", nc_json_string_or(migration, "finished", "?"),
                   nc_json_string_or(migration, "outcome", "?"));

@@ -23,9 +23,9 @@ typedef struct {
 
 /* What becomes of backing chains: for migrate and check. ${keep}, ${trust}: int. */
 #define NC_CHAIN_OPTION_ENTRIES(keep, trust)                                                                                            \
-  { "keep-chain", 0, 0, G_OPTION_ARG_NONE, &(keep), "copy overlays only: the other node has the same backing files", NULL },            \
+  { "keep-chain", 0, 0, G_OPTION_ARG_NONE, &(keep), "overlays only: same backing files are there", NULL },            \
   {                                                                                                                                     \
-    "trust-base", 0, 0, G_OPTION_ARG_NONE, &(trust), "with --keep-chain: they are the same, do not compare them", NULL                  \
+    "trust-base", 0, 0, G_OPTION_ARG_NONE, &(trust), "with --keep-chain: do not compare those", NULL                  \
   }
 /* Into ${body}; nothing if nothing was said. NC_ERROR_INVALID. */
 bool nc_move_chain_body(json_t *body, bool keep, bool trust, GError **error);

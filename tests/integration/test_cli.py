@@ -79,12 +79,12 @@ def test_manual_describes_every_command_option_and_status():
         out = subprocess.run([CLI, *command.split(), "--help-all"], stdout=subprocess.PIPE, text=True, timeout=20).stdout
         for option in re.findall(r"^  (?:-\w, )?--([a-z-]+)", out, re.M):
             assert option in ("help", "help-all", "help-global") or f"--{option}" in plain, option
-    for status in ("0", "1", "2", "3", "4", "5", "6", "7", "8", "9", "10", "11", "130"):
+    for status in ("0", "1", "2", "3", "4", "5", "6", "7", "8", "9", "10", "11", "12", "130"):
         assert re.search(rf"^\*{status}\*", text, re.M), status
 
 
 @pytest.mark.skipif(not shutil.which("scdoc"), reason="scdoc is not installed")
-@pytest.mark.parametrize("page", ["novacron.1.scd", "novacron-gate.8.scd", "novacrond.8.scd", "novacrond.conf.5.scd"])
+@pytest.mark.parametrize("page", ["novacron.1.scd", "novacron-gate.8.scd", "novacron-scenario.5.scd", "novacrond.8.scd", "novacrond.conf.5.scd"])
 def test_manuals_are_valid(page):
     with open(os.path.join(ROOT, "docs/man", page), encoding="utf-8") as f:
         subprocess.run(["scdoc"], stdin=f, stdout=subprocess.DEVNULL, check=True)

@@ -58,11 +58,13 @@ def there(c, source):
     m = trip(c, source)
     assert m["kept_shadow"] == {"used": False, "bytes": 0}
     assert m["wire_bytes"] > 10 * MIB
+    assert m["ahead_pages"] > 0  # while QEMU got ready
     return m
 
 
 def assert_warm(first, back, share):
     assert back["kept_shadow"]["used"] and back["kept_shadow"]["bytes"] > 64 * MIB
+    assert back["ahead_pages"] == 0
     assert back["wire_bytes"] <= share * first["wire_bytes"], (first["wire_bytes"], back["wire_bytes"])
 
 
