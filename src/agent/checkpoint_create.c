@@ -217,8 +217,12 @@ nc_create_read_disk(NcCreate *cr, unsigned index, GError **error)
   g_autoptr(NcNbd) nbd = nc_nbd_connect(cr->nbd_path, name, NC_NBD_MS, error);
 
   if (!nbd || !nc_create_capture_disk(cr, index, nbd, error)) {
-    g_prefix_error(error, "disk %s as it was can't be read (is %s full, where QEMU keeps what the guest overwrites?): ",
-                   cr->disks[index].spec->name, cr->cp->owner->deps.config->store_dir);
+    if (cr->earlier && error && g_error_matches(*error, NC_ERROR, NC_ERROR_NOT_FOUND))
+      g_prefix_error(error, "what disk %s has in common with the checkpoint before is damaged in the store of node %s (novacron store verify); "
+                     "try again, the next one reads the disk whole: ", cr->disks[index].spec->name, cr->cp->owner->deps.config->node);
+    else
+      g_prefix_error(error, "disk %s as it was can't be read (is %s full, where QEMU keeps what the guest overwrites?): ",
+                     cr->disks[index].spec->name, cr->cp->owner->deps.config->store_dir);
     return false;
   }
   return nc_puts_finish(cr->puts, &cr->disks[index].totals, error);

@@ -112,8 +112,10 @@ nc_restore_take_machine(NcRestore *re, GError **error)
                    re->cp->vm);
   if (re->as)
     re->spec = nc_restore_spec_as(re);
-  if (!nc_restore_check_right(re, error))
+  NcRight right;
+  if (!nc_restore_check_right(re, error) || !nc_journal_get_right(re->cp->owner->deps.journal, re->cp->vm, &right, error))
     return false;
+  re->took = re->take && !re->as && right.state != NC_RIGHT_HELD;
   re->hold = nc_machines_hold_for_restore(machines, re->as ? re->spec : json_object_get(meta, "spec"), re->as != NULL, re->take, error);
   if (!re->hold)
     return false;
@@ -194,8 +196,8 @@ nc_restore_let_run(NcRestore *re)
 static bool
 nc_restore_record(NcRestore *re, const char *phase, GError **error)
 {
-  json_t *work = json_pack("{s:s, s:s, s:b, s:s, s:O, s:O?}", "kind", "restore", "machine", nc_machine_hold_name(re->hold), "new",
-                           nc_machine_hold_is_new(re->hold), "phase", phase, "disks", re->disks, "spec_before", re->before);
+  json_t *work = json_pack("{s:s, s:s, s:b, s:b, s:s, s:O, s:O?}", "kind", "restore", "machine", nc_machine_hold_name(re->hold), "new",
+                           nc_machine_hold_is_new(re->hold), "took", re->took, "phase", phase, "disks", re->disks, "spec_before", re->before);
   re->recorded = true;
   return nc_checkpoints_set_work(re->cp->owner, re->cp->id, work, error);
 }
@@ -226,8 +228,10 @@ nc_restore_run(NcRestore *re, GError **error)
       !nc_restored_disks_check_space(re, error) || !nc_restore_record(re, "files", error) || !nc_restored_disks_write(re, error))
     return false;
   nc_fault_point("restore-written");
-  if (!nc_machine_hold_kill_qemu(re->hold, error) || !nc_restore_record(re, "exchange", error) ||
-      !nc_restored_disks_exchange(re, error))
+  if (!nc_machine_hold_kill_qemu(re->hold, error) || !nc_restore_record(re, "exchange", error))
+    return false;
+  re->exchanging = true;
+  if (!nc_restored_disks_exchange(re, error))
     return false;
   if (!nc_machine_hold_set_spec(re->hold, re->spec, error) || !nc_restore_load(re, error))
     return false;
@@ -256,6 +260,8 @@ nc_checkpoint_undo_restore(NcCheckpoints *c, json_t *work, GError **error)
   ok = ok && nc_restored_disks_settle(json_object_get(work, "disks"), done, exchanged, error);
   if (ok && hold && exchanged && json_is_object(before))
     ok = nc_machine_hold_set_spec(hold, before, error);
+  if (ok && hold && is_new && !done && nc_json_bool_or(work, "took", false))
+    ok = nc_machine_hold_refuse_right(hold, error);
   if (ok && hold && is_new && !done)
     nc_machine_hold_discard(hold);
   else
@@ -267,12 +273,7 @@ static void
 nc_restore_undo(NcRestore *re)
 {
   g_autoptr(GError) problem = NULL;
-  nc_autojson json_t *work = NULL;
-  {
-    g_autoptr(GMutexLocker) guard = g_mutex_locker_new(&re->cp->owner->lock);
-    work = json_deep_copy(json_object_get(re->cp->owner->work, re->cp->id));
-  }
-  bool exchanged = g_str_equal(nc_json_string_or(work, "phase", ""), "exchange");
+  bool exchanged = re->exchanging; /* what was to be recorded last need not have been */
   bool ok = (!exchanged || nc_machine_hold_kill_qemu(re->hold, &problem)) &&
             nc_restored_disks_settle(re->disks, false, exchanged, &problem) &&
             (!exchanged || !re->before || nc_machine_hold_set_spec(re->hold, re->before, &problem)) &&
@@ -295,6 +296,10 @@ nc_restore_finish(NcRestore *re)
 static void
 nc_restore_free(NcRestore *re)
 {
+  g_autoptr(GError) error = NULL;
+
+  if (re->hold && re->took && !re->decided && !nc_machine_hold_refuse_right(re->hold, &error))
+    nc_log(NC_LOG_ERR, "agent", "machine %s: %s", nc_machine_hold_name(re->hold), error->message);
   if (re->hold && nc_machine_hold_is_new(re->hold) && !re->decided)
     nc_machine_hold_discard(re->hold);
   else

@@ -18,6 +18,8 @@ typedef struct {
   json_t *disks;    /* [{path,new,old,was_there}], in the order of the checkpoint's disks */
   json_t *warnings; /* strings */
   bool recorded;    /* the journal knows of it */
+  bool exchanging;  /* disks may have been exchanged */
+  bool took;        /* the right was another's, or nobody's, before */
   bool decided;     /* the machine is the restored one */
 } NcRestore;
 

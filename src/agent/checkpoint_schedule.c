@@ -16,10 +16,12 @@
 
 /* --- what is due --- */
 
+/* One that a person has brought from another node is that person's; what a clock that was wrong has made does not count. */
 static bool
 nc_checkpoint_is_scheduled_locked(const NcCheckpoint *cp, const char *vm)
 {
-  return g_str_equal(cp->vm, vm) && nc_json_bool_or(cp->meta, "scheduled", false);
+  return g_str_equal(cp->vm, vm) && nc_json_bool_or(cp->meta, "scheduled", false) && !json_object_get(cp->meta, "copied") &&
+         nc_json_int_or(cp->meta, "created_us", 0) <= nc_wall_us();
 }
 
 /* When the last one was begun, whatever became of it; 0: there was none. Wall clock. */

@@ -86,7 +86,7 @@ nc_checkpoint_view(NcCheckpoint *cp)
                       cp->state == NC_CHECKPOINT_MAKING ? json_integer(total ? (json_int_t)(MIN(done, total) * 100 / total) : 0)
                                                         : json_integer(cp->state == NC_CHECKPOINT_READY ? 100 : 0));
   if (json_object_get(view, "stored_bytes"))
-    json_object_set_new(view, "stored_bytes", json_integer(nc_json_int_or(view, "stored_bytes", 0) + (json_int_t)cp->file_bytes));
+    json_object_set_new(view, "stored_bytes", json_integer(CLAMP(nc_json_int_or(view, "stored_bytes", 0), 0, INT64_C(1) << 60) + (json_int_t)cp->file_bytes));
   return view;
 }
 
@@ -247,7 +247,7 @@ nc_checkpoints_cancel(NcCheckpoints *c, json_t *args, GError **error)
     return NULL;
   {
     g_autoptr(GMutexLocker) guard = g_mutex_locker_new(&c->lock);
-    bool can = cp->state == NC_CHECKPOINT_MAKING || (cp->activity && g_str_equal(cp->activity, "copy"));
+    bool can = cp->state == NC_CHECKPOINT_MAKING || (cp->activity && (g_str_equal(cp->activity, "copy") || json_object_get(cp->last_activity, "node")));
     if (!can) {
       nc_fail(error, NC_ERROR_CONFLICT, "nothing that can be cancelled happens to checkpoint %s: it is %s%s%s", cp->id,
               nc_checkpoint_states[cp->state], cp->activity ? ", and being " : "", cp->activity ? nc_checkpoint_participle(cp->activity) : "");

@@ -4,6 +4,7 @@
 #include "agent/checkpoint_steps.h"
 #include "agent/checkpoints.h"
 #include "agent/control.h"
+#include "agent/disk_chain.h"
 #include "agent/machines.h"
 #include "agent/migrations.h"
 #include "agent/node_store.h"
@@ -235,6 +236,7 @@ nc_daemon_load(NcDaemon *d, GError **error)
 static void
 nc_daemon_unload(NcDaemon *d)
 {
+  nc_disk_digests_stop();
   if (d->machines)
     nc_machines_stop_waiting(d->machines);
   nc_control_free(d->control);

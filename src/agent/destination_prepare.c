@@ -2,6 +2,7 @@
 /* What the destination does until it can receive: may it, the machine's record, INCOMING on disk, the mover, QEMU. */
 #include "agent/destination.h"
 #include "agent/destination_disks.h"
+#include "agent/disk_offer.h"
 #include "agent/shadow_budget.h"
 #include "agent/spare_monitor.h"
 #include "agent/warm_return.h"
@@ -137,14 +138,30 @@ nc_destination_claim_epoch(NcMigration *m, const NcRight *present, GError **erro
   return nc_migration_move_right(m, present->state, present->epoch, NC_RIGHT_INCOMING, m->epoch, error);
 }
 
+bool
+nc_destination_judge(const NcMigrationsDeps *deps, json_t *request, GError **error)
+{
+  static GMutex one_at_a_time; /* it may read whole files */
+  g_autoptr(NcMachineSpec) spec = nc_machine_spec_from_json(json_object_get(request, "spec"), error);
+  g_autoptr(GMutexLocker) guard = g_mutex_locker_new(&one_at_a_time);
+
+  if (spec && nc_destination_judge_disks(request, spec, error))
+    return true;
+  g_prefix_error(error, "the destination (%s) can't run this machine: ", nc_nodes_self(deps->nodes));
+  return false;
+}
+
+/* What is quick to see; nc_destination_judge() has decided about disks. */
 static bool
 nc_destination_check_node(const NcMigrationsDeps *deps, json_t *request, GError **error)
 {
   g_autoptr(NcMachineSpec) spec = nc_machine_spec_from_json(json_object_get(request, "spec"), error);
-  if (!spec)
+  g_autoptr(GPtrArray) offers = spec ? nc_disk_offers_from_json(json_object_get(request, "disks"), spec, error) : NULL;
+  if (!offers)
     return false;
+  nc_disk_offers_strip(offers, spec);
   uint64_t reserved = nc_machines_reserved_bytes(deps->machines);
-  if (!nc_destination_judge_disks(request, spec, error) || !nc_suitability_check(spec, deps->config->qemu_binary, reserved, error)) {
+  if (!nc_suitability_check(spec, deps->config->qemu_binary, reserved, error)) {
     g_prefix_error(error, "the destination (%s) can't run this machine: ", nc_nodes_self(deps->nodes));
     return false;
   }

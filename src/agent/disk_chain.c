@@ -82,6 +82,14 @@ nc_digest_next(int fd, off_t at, off_t size)
   return MAX(data / NC_DIGEST_PIECE * NC_DIGEST_PIECE, at);
 }
 
+static gint nc_digests_stopped; /* atomic */
+
+void
+nc_disk_digests_stop(void)
+{
+  g_atomic_int_set(&nc_digests_stopped, 1);
+}
+
 char *
 nc_disk_file_digest(const char *path, const gint *cancelled, GError **error)
 {
@@ -100,7 +108,7 @@ nc_disk_file_digest(const char *path, const gint *cancelled, GError **error)
     return NULL;
   }
   for (off_t at = nc_digest_next(fd, 0, st.st_size); at < st.st_size; at = nc_digest_next(fd, at + NC_DIGEST_PIECE, st.st_size)) {
-    if (cancelled && g_atomic_int_get(cancelled)) {
+    if (g_atomic_int_get(&nc_digests_stopped) || (cancelled && g_atomic_int_get(cancelled))) {
       nc_fail(error, NC_ERROR_CANCELLED, "cancelled while %s was read", path);
       return NULL;
     }

@@ -55,3 +55,5 @@ bool nc_backing_files_judge(const GPtrArray *files, NcDiskChain chain, const cha
  * same digest wherever they have holes. NULL on error. Caller frees.
  */
 char *nc_disk_file_digest(const char *path, const gint *cancelled, GError **error);
+/* novacrond stops: digests under way end with NC_ERROR_CANCELLED, and no more are made. Any thread. */
+void nc_disk_digests_stop(void);

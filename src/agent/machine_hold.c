@@ -108,6 +108,20 @@ nc_machine_hold_end(NcMachineHold *hold)
   g_free(hold);
 }
 
+bool
+nc_machine_hold_refuse_right(NcMachineHold *hold, GError **error)
+{
+  NcJournal *journal = hold->m->owner->journal;
+  NcRight right;
+
+  if (!nc_journal_get_right(journal, hold->m->name, &right, error))
+    return false;
+  if (right.state != NC_RIGHT_HELD)
+    return true;
+  right.state = NC_RIGHT_REFUSED;
+  return nc_journal_set_right(journal, &right, NC_RIGHT_HELD, right.epoch, error);
+}
+
 void
 nc_machine_hold_discard(NcMachineHold *hold)
 {

@@ -25,6 +25,11 @@ NcMachineHold *nc_machines_hold_for_restore(NcMachines *machines, json_t *spec, 
 void nc_machine_hold_end(NcMachineHold *hold);
 /* The same, and takes the machine out of the list; its QEMU must be dead. For one that the hold has made. */
 void nc_machine_hold_discard(NcMachineHold *hold);
+/*
+ * What was taken (hold_for_restore) has come to nothing: this node must not run it unless somebody takes it again. Durable. Without
+ * effect where the right is not held.
+ */
+bool nc_machine_hold_refuse_right(NcMachineHold *hold, GError **error);
 G_DEFINE_AUTOPTR_CLEANUP_FUNC(NcMachineHold, nc_machine_hold_end)
 
 const char *nc_machine_hold_name(const NcMachineHold *hold);

@@ -64,6 +64,11 @@ void nc_source_migration_start(NcMigration *m);
 void nc_source_migration_recover(NcMigration *m, const NcRight *right);
 
 /*
+ * Before it, and without any lock, since it may read backing files for minutes: which disks of ${request} are copied, which is
+ * noted in it. False: they can't arrive here.
+ */
+bool nc_destination_judge(const NcMigrationsDeps *deps, json_t *request, GError **error);
+/*
  * Admits an incoming migration from ${peer_node}: checks the message, the run
  * right and this node's suitability, makes the machine's record and INCOMING
  * durable, and starts the thread. On error nothing is left behind, and the

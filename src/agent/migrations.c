@@ -599,24 +599,39 @@ nc_migrations_end_predecessor(NcMigrations *ms, const char *peer, json_t *messag
   }
 }
 
+/* What is refused at once. */
+static bool
+nc_migrations_may_arrive_locked(NcMigrations *ms, const char *id, GError **error)
+{
+  const NcConfig *config = ms->deps.config;
+  NcMigration *present = nc_migrations_find_locked(ms, id);
+
+  if (ms->quitting || (present && !nc_migration_is_finished(present)))
+    return nc_fail(error, NC_ERROR_CONFLICT, "%s",
+                   ms->quitting ? "the destination's novacrond is stopping" : "this migration is under way already");
+  if (nc_migrations_count_locked(ms, false) >= (unsigned)config->max_migrations_in)
+    return nc_fail(error, NC_ERROR_RESOURCE, "%d migrations arrive at the destination (%s) already (max_migrations_in): try again later",
+                   config->max_migrations_in, nc_nodes_self(ms->deps.nodes));
+  return true;
+}
+
 static NcMigration *
 nc_migrations_admit_incoming(NcMigrations *ms, NcPeer *peer, json_t *message, GError **error)
 {
-  const NcConfig *config = ms->deps.config;
   const char *id = nc_json_string_or(message, "migration", "");
 
+  {
+    g_autoptr(GMutexLocker) guard = g_mutex_locker_new(&ms->lock);
+    nc_migrations_sweep_locked(ms);
+    if (!nc_migrations_may_arrive_locked(ms, id, error))
+      return NULL;
+  }
+  /* Reads backing files, perhaps for minutes: nobody else waits for that. */
+  if (!nc_destination_judge(&ms->deps, message, error))
+    return NULL;
   g_autoptr(GMutexLocker) guard = g_mutex_locker_new(&ms->lock);
-  nc_migrations_sweep_locked(ms);
-  NcMigration *present = nc_migrations_find_locked(ms, id);
-  if (ms->quitting || (present && !nc_migration_is_finished(present))) {
-    nc_fail(error, NC_ERROR_CONFLICT, "%s", ms->quitting ? "the destination's novacrond is stopping" : "this migration is under way already");
+  if (!nc_migrations_may_arrive_locked(ms, id, error))
     return NULL;
-  }
-  if (nc_migrations_count_locked(ms, false) >= (unsigned)config->max_migrations_in) {
-    nc_fail(error, NC_ERROR_RESOURCE, "%d migrations arrive at the destination (%s) already (max_migrations_in): try again later",
-            config->max_migrations_in, nc_nodes_self(ms->deps.nodes));
-    return NULL;
-  }
   NcMigration *m = nc_destination_migration_start(&ms->deps, nc_peer_node(peer), message, peer, error);
   if (m)
     g_ptr_array_add(ms->live, m);

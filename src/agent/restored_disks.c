@@ -151,6 +151,8 @@ nc_restored_disks_exchange(NcRestore *re, GError **error)
     /* The owner and the mode of what it replaces. */
     if (stat(path, &st) == 0 && (chown(fresh, st.st_uid, st.st_gid) < 0 || chmod(fresh, st.st_mode & 07777) < 0))
       return nc_fail_errno(error, NC_ERROR_IO, errno, "can't give %s to the owner of %s", fresh, path);
+    if (access(old, F_OK) == 0) /* it would be lost */
+      return nc_fail(error, NC_ERROR_EXISTS, "%s is there, the disk as it was before an earlier restore: look at it, and move it away", old);
     if (!nc_rename_if_there(path, old, error))
       return false;
     nc_fault_point("restore-exchange");

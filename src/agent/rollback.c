@@ -190,6 +190,12 @@ nc_rollback_set(NcRollback *r, const char *key, json_t *value)
   json_object_set_new(r->record, key, value);
 }
 
+int64_t
+nc_rollback_number(NcRollback *r, const char *key, int64_t fallback)
+{
+  return nc_json_int_or(r->record, key, fallback);
+}
+
 const char *
 nc_rollback_string(NcRollback *r, const char *key, const char *fallback)
 {
@@ -284,7 +290,8 @@ nc_rollback_step(NcRollback *r, NcRollbackStep step, NcRollbackFunc func, gpoint
 
 /* --- the end --- */
 
-static void
+/* False: it could not be written, and is still open on disk. */
+static bool
 nc_rollback_end(NcRollback *r, const char *state, const GError *problem, const char *text)
 {
   g_autofree char *now = nc_time_format(nc_wall_us());
@@ -296,10 +303,12 @@ nc_rollback_end(NcRollback *r, const char *state, const GError *problem, const c
   nc_rollback_set(r, "attention", text ? json_string(text) : json_null());
   nc_log(text ? NC_LOG_ERR : NC_LOG_NOTICE, "agent", "rollback %s of migration %s: %s%s%s", nc_rollback_id(r),
          nc_rollback_string(r, "migration", "?"), state, text ? ": " : "", text ? text : "");
-  if (!nc_rollback_write(r, "rollback.ended",
-                         json_pack("{s:s, s:s?, s:o?}", "state", state, "text", text, "error", problem ? nc_error_to_json(problem) : NULL), true,
-                         &error))
-    nc_log(NC_LOG_ERR, "agent", "%s", error->message);
+  if (nc_rollback_write(r, "rollback.ended",
+                        json_pack("{s:s, s:s?, s:o?}", "state", state, "text", text, "error", problem ? nc_error_to_json(problem) : NULL), true,
+                        &error))
+    return true;
+  nc_log(NC_LOG_ERR, "agent", "%s", error->message);
+  return false;
 }
 
 void
@@ -317,13 +326,13 @@ nc_rollback_stands_at(NcRollback *r)
   return step;
 }
 
-void
+bool
 nc_rollback_give_up(NcRollback *r, const GError *error, const char *choice)
 {
   NcRollbackStep step = nc_rollback_stands_at(r);
   g_autofree char *text = g_strdup_printf("the rollback stands at step %d (%s), tried %d times: %s. %s", step + 1, nc_rollback_names[step],
                                           (int)nc_json_int_or(nc_rollback_at(r, step), "tries", 0), error->message, choice);
-  nc_rollback_end(r, "needs_attention", error, text);
+  return nc_rollback_end(r, "needs_attention", error, text);
 }
 
 void

@@ -67,6 +67,7 @@ bool nc_rollback_is_finished(NcRollback *r);
 bool nc_rollback_is_done(NcRollback *r, NcRollbackStep step);
 /* A member of the record that a way back keeps for itself; written with the next step. ${value}: taken. */
 void nc_rollback_set(NcRollback *r, const char *key, json_t *value);
+int64_t nc_rollback_number(NcRollback *r, const char *key, int64_t fallback);
 const char *nc_rollback_string(NcRollback *r, const char *key, const char *fallback); /* borrowed */
 /* The record as it is now. New reference. */
 json_t *nc_rollback_snapshot(NcRollback *r);
@@ -89,7 +90,10 @@ bool nc_rollback_step(NcRollback *r, NcRollbackStep step, NcRollbackFunc func, g
 
 /* All steps are done. */
 void nc_rollback_complete(NcRollback *r);
-/* It can't be brought to its end: state needs_attention. ${choice}: what people can do now, with the commands. */
-void nc_rollback_give_up(NcRollback *r, const GError *error, const char *choice);
+/*
+ * It can't be brought to its end: state needs_attention. ${choice}: what people can do now, with the commands. False: that could not be
+ * written, and the next novacrond would go on with it.
+ */
+bool nc_rollback_give_up(NcRollback *r, const GError *error, const char *choice);
 /* It has become pointless: ${why}. */
 void nc_rollback_withdraw(NcRollback *r, const char *why);

@@ -52,9 +52,29 @@ nc_call_begin(const NcRollbackWay *way, const char *there, GError **error)
   return begun != NULL;
 }
 
+/*
+ * The other node has brought it, and has no claim any more: so the right was held here before. A guest that has ended since can be
+ * set back all the same; a machine that has gone on to elsewhere is not, whenever it may come again.
+ */
+static bool
+nc_call_settle(const NcRollbackWay *way, const char *there, bool *ret_here, GError **error)
+{
+  const char *vm = nc_rollback_string(way->r, "vm", "?");
+  nc_autojson json_t *args = json_pack("{s:s}", "name", vm);
+  NcRight right;
+
+  if (!nc_journal_get_right(way->deps->journal, vm, &right, error))
+    return false;
+  if (right.state != NC_RIGHT_HELD)
+    return nc_fail(error, NC_ERROR_CONFLICT, "%s came back from %s and has been moved on since: nothing was set back", vm, there);
+  nc_autojson json_t *machine = nc_machines_get(way->deps->machines, args, NULL);
+  *ret_here = g_str_equal(nc_json_string_or(machine, "state", ""), "stopped");
+  return true;
+}
+
 /* Whether waiting still makes sense. A node that does not answer goes on with what it has begun: it is asked again. */
 static bool
-nc_call_goes_on(const NcRollbackWay *way, const char *there, int64_t *heard_us, GError **error)
+nc_call_goes_on(const NcRollbackWay *way, const char *there, int64_t *heard_us, bool *ret_here, GError **error)
 {
   nc_autojson json_t *state = nc_call_ask(way, there, "rb_look", NULL);
   const char *name = nc_json_string_or(state, "state", "running"),
@@ -62,11 +82,13 @@ nc_call_goes_on(const NcRollbackWay *way, const char *there, int64_t *heard_us, 
 
   if (state)
     *heard_us = nc_mono_us();
+  if (g_str_equal(name, "completed"))
+    return nc_call_settle(way, there, ret_here, error);
   if (nc_mono_us() - *heard_us > NC_CALL_SILENCE_US)
-    return nc_fail(error, NC_ERROR_UNREACHABLE, "%s was asked to move it back, and has not answered for ten minutes: look whether novacrond runs there and the way "
-                   "to it is open",
+    return nc_fail(error, NC_ERROR_UNREACHABLE, "%s was asked to move it back, and has not answered for ten minutes: look whether novacrond runs there and the "
+                   "way to it is open",
                    there);
-  return g_str_equal(name, "running") || g_str_equal(name, "completed") ||
+  return g_str_equal(name, "running") ||
          nc_fail(error, NC_ERROR_CONFLICT, "its way back ended on %s (%s): %s", there, name, attention);
 }
 
@@ -86,7 +108,7 @@ nc_rollback_call_back(const NcRollbackWay *way, const char *there, GError **erro
     if (g_atomic_int_get(way->quitting))
       return nc_fail(error, NC_ERROR_CANCELLED, "novacrond is stopping");
     g_usleep(NC_CALL_POLL_US);
-    if (!nc_call_is_here(way, &here, error) || (!here && !nc_call_goes_on(way, there, &heard_us, error)))
+    if (!nc_call_is_here(way, &here, error) || (!here && !nc_call_goes_on(way, there, &heard_us, &here, error)))
       return false;
   }
   return true;

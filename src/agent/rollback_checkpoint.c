@@ -58,8 +58,23 @@ nc_set_back_fence(gpointer data, NcRollbackResult *result, GError **error)
     return false;
   if (right.state != NC_RIGHT_HELD)
     return nc_fail(error, NC_ERROR_CONFLICT, "the right to run %s is %s on %s", b->vm, nc_right_name(right.state), here);
+  nc_rollback_set(b->way->r, "epoch", json_integer((json_int_t)right.epoch)); /* on disk with the end of this step */
   result->detail = g_strdup_printf("only %s may run it, epoch %" G_GUINT64_FORMAT, here, right.epoch);
   return true;
+}
+
+/* Fetching and verifying may have taken hours, in which the machine was moved, perhaps away and back: then what is here is another's work. */
+static bool
+nc_set_back_is_as_fenced(NcSetBack *b, GError **error)
+{
+  int64_t fenced = nc_rollback_number(b->way->r, "epoch", 0);
+  NcRight right;
+
+  if (!nc_journal_get_right(b->way->deps->journal, b->vm, &right, error))
+    return false;
+  return fenced == 0 || (right.state == NC_RIGHT_HELD && right.epoch == (uint64_t)fenced) ||
+         nc_fail(error, NC_ERROR_CONFLICT, "%s has been moved since this rollback began (the right to run it is %s on %s): nothing was set back",
+                 b->vm, nc_right_name(right.state), nc_nodes_self(b->way->deps->nodes));
 }
 
 static bool
@@ -83,7 +98,7 @@ nc_set_back_disks(gpointer data, NcRollbackResult *result, GError **error)
 {
   NcSetBack *b = data;
   const NcRollbackSteps *steps = b->way->checkpoints;
-  return steps->restore_disks(steps->data, b->checkpoint, b->vm, &result->detail, error);
+  return nc_set_back_is_as_fenced(b, error) && steps->restore_disks(steps->data, b->checkpoint, b->vm, &result->detail, error);
 }
 
 static bool
@@ -91,7 +106,7 @@ nc_set_back_memory(gpointer data, NcRollbackResult *result, GError **error)
 {
   NcSetBack *b = data;
   const NcRollbackSteps *steps = b->way->checkpoints;
-  return steps->restore_memory(steps->data, b->checkpoint, b->vm, &result->detail, error);
+  return nc_set_back_is_as_fenced(b, error) && steps->restore_memory(steps->data, b->checkpoint, b->vm, &result->detail, error);
 }
 
 static bool
@@ -157,7 +172,8 @@ nc_set_back_run(NcSetBack *b, GError **error)
     int tries;
   } steps[] = {
     { NC_RB_STOP_TRANSFER, nc_set_back_stop, 1 },
-    { NC_RB_FENCE, nc_set_back_fence, 1 },
+    /* Whoever is called may have heard it though its answer was lost: asking again finds what was begun. */
+    { NC_RB_FENCE, nc_set_back_fence, nc_rollback_string(b->way->r, "call_from", NULL) ? NC_SET_BACK_TRIES : 1 },
     { NC_RB_VERIFY_BASE, nc_set_back_verify, nc_rollback_string(b->way->r, "fetch_from", NULL) ? NC_SET_BACK_TRIES : 1 },
     { NC_RB_DISKS, nc_set_back_disks, NC_SET_BACK_TRIES },
     { NC_RB_MEMORY, nc_set_back_memory, NC_SET_BACK_TRIES },
@@ -188,5 +204,13 @@ nc_rollback_to_checkpoint(const NcRollbackWay *way, char **ret_choice, GError **
   *ret_choice = g_strdup_printf("See: novacron vm show %s. Once more: %s; or go on with its disks as they are now: novacron vm start %s", vm, again, vm);
   if (!way->checkpoints)
     return nc_fail(error, NC_ERROR_NOT_FOUND, "novacrond on %s knows of no checkpoints any more", nc_nodes_self(way->deps->nodes));
-  return nc_set_back_run(&b, error);
+  if (nc_set_back_run(&b, error))
+    return true;
+  const char *there = nc_rollback_string(r, "call_from", NULL);
+  if (there && !nc_rollback_is_done(r, NC_RB_FENCE)) { /* it may never have come */
+    g_free(*ret_choice);
+    *ret_choice = g_strdup_printf("%s may still be on %s: see there: novacron vm show %s. Once more, on %s: novacron rollback %s --to-checkpoint", vm,
+                                  there, vm, nc_nodes_self(way->deps->nodes), nc_rollback_string(r, "migration", "?"));
+  }
+  return false;
 }

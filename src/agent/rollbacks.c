@@ -89,7 +89,8 @@ nc_rollback_job_thread(gpointer data)
   if (back ? nc_rollback_move_back(&way, &choice, &error) : nc_rollback_to_checkpoint(&way, &choice, &error))
     nc_rollback_complete(job->r);
   else if (!g_atomic_int_get(&owner->quitting))
-    nc_rollback_give_up(job->r, error, choice);
+    while (!nc_rollback_give_up(job->r, error, choice) && !g_atomic_int_get(&owner->quitting))
+      g_usleep(G_USEC_PER_SEC); /* else the next start would go on with it, however late that is */
   g_atomic_int_set(&job->ended, 1);
   return NULL;
 }

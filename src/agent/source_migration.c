@@ -72,7 +72,8 @@ nc_source_thread(gpointer data)
   if (m->state == NC_S_PREPARING && nc_source_checkpoint_take(m))
     nc_source_attempt(m);
   while (m->state == NC_S_WAITING && nc_source_await_retry(m))
-    nc_source_attempt(m);
+    if (nc_source_checkpoint_take(m)) /* once: true at once if it is there */
+      nc_source_attempt(m);
   return NULL;
 }
 

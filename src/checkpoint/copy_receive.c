@@ -272,7 +272,11 @@ nc_receiver_drain(NcCopyReceiver *r)
 {
   const NcCopyLink *link = r->copy->link;
 
-  for (int i = 0; i < 64; i++) { /* more can't be under way */
+  /* Each two messages of a turn have more than NC_COPY_CONTENT_MAX together: more can't be under way. */
+  const unsigned most = 2 * (NC_COPY_NAMES_MAX / (NC_COPY_CONTENT_MAX / NC_PAGE_STORE_BLOCK_MAX)) + 2;
+  int64_t until_us = nc_mono_us() + NC_COPY_SILENCE_MS * INT64_C(1000);
+
+  for (unsigned i = 0; i < most && nc_mono_us() < until_us; i++) {
     nc_autojson json_t *message = link->recv(link->data, NC_COPY_DRAIN_MS, NULL);
     int64_t length = nc_json_int_or(message, "bytes", 0);
     if (!message || length < 0 || length > (int64_t)sizeof r->content ||

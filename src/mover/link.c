@@ -722,11 +722,11 @@ nc_link_end(NcLink *l, GError *error)
   bool ended_well = l->phase != NC_LINK_RUNNING;
 
   shutdown(l->fd, SHUT_RDWR);
-  nc_out_frame_clear(&l->frame);
   g_clear_pointer(&l->hello, g_byte_array_unref);
   l->has_hello = false;
   if (!ended_well)
     nc_mover_lost_link(l->mover, l->index, error);
+  nc_out_frame_clear(&l->frame); /* after the outbox's lock was held: what was read of it is ordered before its end by that */
   g_clear_pointer(&l->tls, nc_tls_free);
   l->fd = -1;
   atomic_store(&l->up, false);

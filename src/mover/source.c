@@ -326,7 +326,8 @@ nc_source_run(void *argument)
     ssize_t n = nc_source_receive(s, target);
     if (n == 0 || (n < 0 && errno != EAGAIN && errno != EINTR)) /* a reset is an end like any other */
       break;
-    if (s->ahead && s->batch->records->len > 0) /* what is ahead of its pages has to leave before them */
+    /* What is ahead of its pages has to leave before them; where none are understood it is of no use. */
+    if (s->ahead && (s->batch->records->len > 0 || s->opaque_told))
       g_clear_pointer(&s->ahead, nc_head_start_free);
     if (n < 0 && s->ahead) {
       nc_source_go_ahead(s);

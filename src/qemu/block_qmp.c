@@ -63,7 +63,10 @@ nc_qemu_backing_read(json_t *image)
   for (json_t *below = json_object_get(image, "backing-image"); json_is_object(below); below = json_object_get(below, "backing-image")) {
     NcQemuBacking *backing = g_new0(NcQemuBacking, 1);
     backing->path = g_strdup(nc_json_string_or(below, "filename", ""));
-    backing->format = g_strdup(nc_json_string_or(below, "format", ""));
+    /* With a data file its content is in another one, which nobody would compare: that is no format which can be kept. */
+    json_t *data = json_object_get(json_object_get(below, "format-specific"), "data");
+    bool is_elsewhere = json_object_get(data, "data-file") != NULL;
+    backing->format = g_strdup(is_elsewhere ? "qcow2 with a data file" : nc_json_string_or(below, "format", ""));
     g_ptr_array_add(list, backing);
   }
   return list;

@@ -100,8 +100,13 @@ def test_a_checkpoint_goes_to_another_node_and_is_restored_there(cluster):
     assert activity["state"] == "failed" and b.name in activity["error"]["message"]
     b.start()
 
-    # After the original is gone for certain, an operator may take it.
+    # After the original is gone for certain, an operator may take it. What comes to nothing leaves no right behind.
     forget(a, vm)
+    os.mkdir(disk + ".nc-restore")  # where the new disk is to be written
+    assert restore(a, second["id"], on=b.name, take=True)["state"] == "failed"
+    os.rmdir(disk + ".nc-restore")
+    activity = restore(a, second["id"], on=b.name)
+    assert activity["state"] == "failed" and "--take" in activity["error"]["message"] and b.state(vm) is None, activity
     activity = restore(a, second["id"], on=b.name, take=True)
     assert activity["state"] == "done", activity
     assert b.state(vm) == "running"
