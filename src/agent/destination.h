@@ -22,6 +22,7 @@ typedef struct {
   int64_t cut_off_since_us; /* monotonic; 0 while the source's agent is there */
   int64_t running_since_us;
   int64_t load_failed_us;   /* monotonic; QEMU's state is "failed" since then; 0: it is not */
+  int64_t wire_gone_us;     /* monotonic; the source has said that its mover is gone for good; 0: it has not */
   bool stream_ended;        /* the mover has given QEMU the last byte there is */
   int64_t source_lost_us;   /* monotonic; the source's QEMU is dead; 0: it is not */
   bool broken;              /* post-copy: the mover is gone, the source has to begin a recovery */

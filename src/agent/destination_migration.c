@@ -21,6 +21,11 @@
 #define NC_DEST_PATH_TIMEOUT_MAX_MS 86400000
 /* After the start: how long it keeps the mover for a source that does not come back to finish. */
 #define NC_DEST_LINGER_MS 30000
+/*
+ * After the grant, with no mover at the source any more: what is here is loaded in much less, unless QEMU waits for a page
+ * (post-copy: devices look into the guest's memory when they are loaded). Nothing has been taken, so the source can have it back.
+ */
+#define NC_DEST_LOAD_MS 10000
 #define NC_DEST_TICK_MS 200
 /* QEMU's "failed" may be read before the word of the mover whose death is the cause: so long it is given to speak. */
 #define NC_DEST_CAUSE_MS 500
@@ -169,7 +174,10 @@ nc_destination_on_peer(NcDestination *d, json_t *message)
     nc_error_set_json(&error, json_object_get(message, "error"));
     nc_destination_fail(d, error->code, "the source gave up: %s", error->message);
   } else if (g_str_equal(type, "mig_query")) {
-    if (d->m->state == NC_D_RECEIVING && !nc_json_bool_or(message, "wire", true))
+    bool wire = nc_json_bool_or(message, "wire", true);
+    if (!wire && d->wire_gone_us == 0)
+      d->wire_gone_us = nc_mono_us();
+    if (d->m->state == NC_D_RECEIVING && !wire)
       nc_destination_fail(d, NC_ERROR_UNREACHABLE, "the mover on the source (%s) ended before everything was here", d->m->peer);
     else
       nc_destination_answer(d);
@@ -192,6 +200,10 @@ nc_destination_check_time(NcDestination *d)
     nc_destination_load_failed(d);
   else if (waiting && d->cut_off_since_us && now - d->cut_off_since_us > (d->path_timeout_ms + NC_DEST_PATIENCE_MS) * INT64_C(1000))
     nc_destination_fail(d, NC_ERROR_UNREACHABLE, "the source (%s) is cut off and had not released the machine", d->m->peer);
+  else if (d->m->state == NC_D_GRANTED && d->wire_gone_us && now - d->wire_gone_us > NC_DEST_LOAD_MS * INT64_C(1000))
+    nc_destination_fail(d, NC_ERROR_UNREACHABLE,
+                        "the mover on the source (%s) ended, and the QEMU here does not come to its start: it waits for a page that is still there",
+                        d->m->peer);
   else if (d->m->state == NC_D_RUNNING && d->cut_off_since_us &&
            now - MAX(d->cut_off_since_us, d->running_since_us) > NC_DEST_LINGER_MS * INT64_C(1000))
     nc_destination_done(d); /* the run right answers a source that asks later */
