@@ -82,21 +82,15 @@ nc_restore_spec_in_place(NcRestore *re, json_t *present)
 
 /* In place, where this node never had the machine. */
 static bool
-nc_restore_check_right(NcRestore *re, GError **error)
+nc_restore_check_right(NcRestore *re, const NcRight *right, GError **error)
 {
-  const NcCheckpointsDeps *deps = &re->cp->owner->deps;
   json_t *copied = json_object_get(nc_image_meta(re->image), "copied");
-  NcRight right;
 
-  if (re->as || re->take || !json_is_object(copied))
-    return true;
-  if (!nc_journal_get_right(deps->journal, re->cp->vm, &right, error))
-    return false;
-  return right.state != NC_RIGHT_NONE ||
+  return re->as || re->take || !json_is_object(copied) || right->state != NC_RIGHT_NONE ||
          nc_fail(error, NC_ERROR_CONFLICT,
                  "%s was never node %s's to run, and checkpoint %s came from node %s, where it may run: restore it under another name (--as "
                  "NAME); or, only if it is certain that it runs nowhere and will not be started elsewhere, with --take",
-                 re->cp->vm, deps->config->node, re->cp->id, nc_json_string_or(copied, "from", "?"));
+                 re->cp->vm, re->cp->owner->deps.config->node, re->cp->id, nc_json_string_or(copied, "from", "?"));
 }
 
 static bool
@@ -113,7 +107,7 @@ nc_restore_take_machine(NcRestore *re, GError **error)
   if (re->as)
     re->spec = nc_restore_spec_as(re);
   NcRight right;
-  if (!nc_restore_check_right(re, error) || !nc_journal_get_right(re->cp->owner->deps.journal, re->cp->vm, &right, error))
+  if (!nc_journal_get_right(re->cp->owner->deps.journal, re->cp->vm, &right, error) || !nc_restore_check_right(re, &right, error))
     return false;
   re->took = re->take && !re->as && right.state != NC_RIGHT_HELD;
   re->hold = nc_machines_hold_for_restore(machines, re->as ? re->spec : json_object_get(meta, "spec"), re->as != NULL, re->take, error);

@@ -6,16 +6,28 @@
 #define NC_CALL_ANSWER_MS 60000
 #define NC_CALL_SILENCE_US INT64_C(600000000) /* a node that is restarted is waited for, one that is lost is not */
 
+/* The right to run the machine, and what it does, here. *ret_state: to be freed; "": there is none. */
+static bool
+nc_call_look_here(const NcRollbackWay *way, NcRight *ret_right, char **ret_state, GError **error)
+{
+  const char *vm = nc_rollback_string(way->r, "vm", "?");
+  nc_autojson json_t *args = json_pack("{s:s}", "name", vm);
+
+  if (!nc_journal_get_right(way->deps->journal, vm, ret_right, error))
+    return false;
+  nc_autojson json_t *machine = nc_machines_get(way->deps->machines, args, NULL);
+  *ret_state = g_strdup(nc_json_string_or(machine, "state", ""));
+  return true;
+}
+
 static bool
 nc_call_is_here(const NcRollbackWay *way, bool *ret_here, GError **error)
 {
-  nc_autojson json_t *args = json_pack("{s:s}", "name", nc_rollback_string(way->r, "vm", "?"));
+  g_autofree char *state = NULL;
   NcRight right;
 
-  if (!nc_journal_get_right(way->deps->journal, nc_rollback_string(way->r, "vm", "?"), &right, error))
+  if (!nc_call_look_here(way, &right, &state, error))
     return false;
-  nc_autojson json_t *machine = nc_machines_get(way->deps->machines, args, NULL);
-  const char *state = nc_json_string_or(machine, "state", "");
   /* The migration that brings it may still have the last word to say. */
   *ret_here = right.state == NC_RIGHT_HELD && (g_str_equal(state, "running") || g_str_equal(state, "paused"));
   return true;
@@ -59,16 +71,15 @@ nc_call_begin(const NcRollbackWay *way, const char *there, GError **error)
 static bool
 nc_call_settle(const NcRollbackWay *way, const char *there, bool *ret_here, GError **error)
 {
-  const char *vm = nc_rollback_string(way->r, "vm", "?");
-  nc_autojson json_t *args = json_pack("{s:s}", "name", vm);
+  g_autofree char *state = NULL;
   NcRight right;
 
-  if (!nc_journal_get_right(way->deps->journal, vm, &right, error))
+  if (!nc_call_look_here(way, &right, &state, error))
     return false;
   if (right.state != NC_RIGHT_HELD)
-    return nc_fail(error, NC_ERROR_CONFLICT, "%s came back from %s and has been moved on since: nothing was set back", vm, there);
-  nc_autojson json_t *machine = nc_machines_get(way->deps->machines, args, NULL);
-  *ret_here = g_str_equal(nc_json_string_or(machine, "state", ""), "stopped");
+    return nc_fail(error, NC_ERROR_CONFLICT, "%s came back from %s and has been moved on since: nothing was set back",
+                   nc_rollback_string(way->r, "vm", "?"), there);
+  *ret_here = g_str_equal(state, "stopped");
   return true;
 }
 

@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* A sample of a process's memory: our own, which we know. */
 #include "agent/memory_sample.h"
+#include "../own_memory.h"
 
 #include <stdlib.h>
 #include <string.h>
-#include <sys/mman.h>
 #include <unistd.h>
 
 #define SIZE ((size_t)96 << 20)
@@ -15,27 +15,13 @@
 static uint8_t *
 make_memory(void)
 {
-  uint8_t *memory = mmap(NULL, SIZE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+  uint8_t *memory = own_memory_map(SIZE);
 
-  g_assert_true(memory != MAP_FAILED);
-  madvise(memory, SIZE, MADV_NOHUGEPAGE);
   for (size_t i = SIZE / 3; i < SIZE / 3 * 2; i += sizeof(guint32))
     *(guint32 *)(void *)(memory + i) = g_random_int();
   for (size_t i = SIZE / 3 * 2; i + 64 < SIZE; i += 64)
     g_snprintf((char *)memory + i, 64, "line %zu of a file that says the same again and again", i);
   return memory;
-}
-
-/* AddressSanitizer has mappings larger than any guest's. */
-static bool
-is_alone(void)
-{
-#ifdef __SANITIZE_ADDRESS__
-  g_test_skip("AddressSanitizer's own memory is taken for the guest's");
-  return false;
-#else
-  return true;
-#endif
 }
 
 static unsigned
@@ -67,7 +53,7 @@ check_third(const NcMemorySample *s, unsigned third, double content, double leas
 static void
 test_what_is_there(void)
 {
-  if (!is_alone())
+  if (!own_memory_is_alone())
     return;
   g_autoptr(GError) error = NULL;
   uint8_t *memory = make_memory();
@@ -86,7 +72,7 @@ test_what_is_there(void)
 static void
 test_what_changes(void)
 {
-  if (!is_alone())
+  if (!own_memory_is_alone())
     return;
   g_autoptr(GError) error = NULL;
   uint8_t *memory = make_memory();

@@ -2,11 +2,11 @@
 /* A process's memory, page by page: our own, which we know. */
 #include "agent/page_feed.h"
 #include "base/io.h"
+#include "../own_memory.h"
 
 #include <poll.h>
 #include <signal.h>
 #include <string.h>
-#include <sys/mman.h>
 #include <unistd.h>
 
 #define SIZE ((size_t)72 << 20)
@@ -18,28 +18,14 @@
 static uint8_t *
 make_memory(void)
 {
-  uint8_t *memory = mmap(NULL, SIZE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+  uint8_t *memory = own_memory_map(SIZE);
 
-  g_assert_true(memory != MAP_FAILED);
-  madvise(memory, SIZE, MADV_NOHUGEPAGE);
   for (uint64_t i = 0; i < PAGES; i++) {
     const uint64_t number = i % 5 == 1 ? 0 : i;
     if (i % 5 != 0)
       memcpy(memory + i * PAGE, &number, sizeof number);
   }
   return memory;
-}
-
-/* AddressSanitizer has mappings larger than any guest's. */
-static bool
-is_alone(void)
-{
-#ifdef __SANITIZE_ADDRESS__
-  g_test_skip("AddressSanitizer's own memory is taken for the guest's");
-  return false;
-#else
-  return true;
-#endif
 }
 
 /* The next page; false at the end. */
@@ -64,7 +50,7 @@ next_page(int fd, uint8_t page[PAGE])
 static void
 test_what_holds_something_comes_in_order(void)
 {
-  if (!is_alone())
+  if (!own_memory_is_alone())
     return;
   uint8_t *memory = make_memory(), page[PAGE];
   g_autoptr(GError) error = NULL;
@@ -88,7 +74,7 @@ test_what_holds_something_comes_in_order(void)
 static void
 test_it_ends_when_it_is_not_wanted(void)
 {
-  if (!is_alone())
+  if (!own_memory_is_alone())
     return;
   uint8_t *memory = make_memory(), page[PAGE];
   int fd = -1;

@@ -2,43 +2,21 @@
 /* Pages of this process, as if it were a QEMU. */
 #include "qemu/footprint.h"
 #include "qemu/memory_touch.h"
+#include "../own_memory.h"
 
-#include <stdbool.h>
-#include <sys/mman.h>
 #include <unistd.h>
 
 #define LEAST (32u << 20)
 #define SIZE (64u << 20)
 #define PAGE 4096u
 
-static char *
-map_memory(void)
-{
-  char *memory = mmap(NULL, SIZE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-  g_assert_true(memory != MAP_FAILED);
-  madvise(memory, SIZE, MADV_NOHUGEPAGE);
-  return memory;
-}
-
-/* AddressSanitizer has mappings larger than any guest's: they would all be touched. */
-static bool
-is_alone(void)
-{
-#ifdef __SANITIZE_ADDRESS__
-  g_test_skip("AddressSanitizer's own memory is taken for the guest's");
-  return false;
-#else
-  return true;
-#endif
-}
-
 static void
 test_all_pages_are_there_afterwards(void)
 {
-  if (!is_alone())
+  if (!own_memory_is_alone())
     return;
   static const gint go_on = 0;
-  char *memory = map_memory();
+  char *memory = own_memory_map(SIZE);
 
   memory[5 * PAGE] = 1;
   uint64_t before = nc_footprint_bytes(getpid(), LEAST);
@@ -53,7 +31,7 @@ static void
 test_ends_when_it_should(void)
 {
   static const gint cancelled = 1, go_on = 0;
-  char *memory = map_memory();
+  char *memory = own_memory_map(SIZE);
 
   g_assert_cmpuint(nc_memory_touch(getpid(), LEAST, &cancelled), ==, 0);
   g_assert_cmpuint(nc_memory_touch(0, LEAST, &go_on), ==, 0);
