@@ -112,6 +112,15 @@ nc_arrival_end(NcCheckpoint *cp, const char *from, const NcCopyTotals *totals, G
     nc_checkpoints_collect(c); /* what came of it is in the way of others; else it waits for the next try */
 }
 
+/* After the end, so that a restore which the sender asks for at once finds it ready. */
+static void
+nc_arrival_confirm(NcCheckpoint *cp, NcPeer *peer)
+{
+  const NcCopyLink link = nc_checkpoint_copy_link(peer);
+
+  nc_copy_confirm(&link, cp->id);
+}
+
 /* Of what is offered on ${peer}; cp is on its way. */
 static bool
 nc_arrival_receive(NcCheckpoint *cp, NcPeer *peer, const NcCopyOffer *offer, NcCopyTotals *totals, GError **error)
@@ -164,7 +173,9 @@ nc_serve_offer(NcCheckpoints *c, NcPeer *peer, json_t *message, GError **error)
   }
   bool ok = nc_arrival_receive(cp, peer, &offer, &totals, &problem);
   nc_arrival_end(cp, nc_peer_node(peer), &totals, problem);
-  if (!ok)
+  if (ok)
+    nc_arrival_confirm(cp, peer);
+  else
     nc_peer_shutdown(peer); /* it was told */
   return ok;
 }
@@ -274,16 +285,11 @@ typedef struct {
 } NcFetch;
 
 static bool
-nc_fetch_run(NcFetch *f, NcCopyTotals *totals, GError **error)
+nc_fetch_run(NcFetch *f, NcPeer *peer, NcCopyTotals *totals, GError **error)
 {
   NcCheckpoint *cp = f->cp;
-  NcCheckpoints *c = cp->owner;
   NcCopyOffer offer;
   nc_autojson json_t *want = json_pack("{s:s, s:s}", "type", "cp_want", "id", cp->id);
-  g_autoptr(NcPeer) peer = nc_nodes_connect(c->deps.nodes, f->from, c->deps.config->connect_timeout_ms, error);
-
-  if (!peer)
-    return false;
   const NcCopyLink link = nc_checkpoint_copy_link(peer);
   nc_autojson json_t *message = nc_checkpoint_set_link(cp, peer) && nc_peer_send(peer, want, error)
                                     ? nc_copy_expect(&link, "cp_offer", NULL, NC_COPY_SILENCE_MS, error)
@@ -305,10 +311,14 @@ nc_fetch_thread(gpointer data)
   NcCopyTotals totals = { 0 };
   g_autoptr(GError) error = NULL;
 
-  if (!nc_fetch_run(f, &totals, &error))
+  g_autoptr(NcPeer) peer = nc_nodes_connect(c->deps.nodes, f->from, c->deps.config->connect_timeout_ms, &error);
+  if (!peer || !nc_fetch_run(f, peer, &totals, &error))
     g_prefix_error(&error, "checkpoint %s can't be fetched from node %s to node %s: ", cp->id, f->from,
                    c->deps.config->node);
   nc_arrival_end(cp, f->from, &totals, error);
+  if (!error)
+    nc_arrival_confirm(cp, peer);
+  g_clear_pointer(&peer, nc_peer_free);
   g_free(f->from);
   g_free(f);
   nc_checkpoints_thread_ends(c);

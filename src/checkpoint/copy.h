@@ -74,9 +74,12 @@ bool nc_copy_offer_parse(json_t *message, NcCopyOffer *ret, GError **error);
 /*
  * Receives what was offered and commits it under the same id. ${note}: an object for the member "copied" of its description; borrowed.
  * The caller has looked whether there is such a checkpoint. On error the sender has been told why, as far as it still
- * listens; nothing is left but blocks that nothing names.
+ * listens; nothing is left but blocks that nothing names. After true the sender waits for nc_copy_confirm().
  */
 bool nc_copy_receive(const NcCopy *copy, const NcCopyOffer *offer, json_t *note, NcCopyTotals *ret, GError **error);
+
+/* Tells the sender that checkpoint ${id} is here: when whoever asks this node for it next finds it. */
+void nc_copy_confirm(const NcCopyLink *link, const char *id);
 
 /* Tells the other side why not. */
 void nc_copy_refuse(const NcCopyLink *link, const GError *error);

@@ -294,9 +294,6 @@ nc_copy_receive(const NcCopy *copy, const NcCopyOffer *offer, json_t *note, NcCo
   r->copy = copy;
   r->offer = offer;
   bool ok = nc_receiver_run(r, note, &problem);
-  nc_autojson json_t *done = ok ? json_pack("{s:s, s:s}", "type", "cp_done", "id", offer->id) : NULL;
-  if (ok)
-    copy->link->send(copy->link->data, done, NULL, 0, NULL); /* it is here, whether they hear of it or not */
   *ret = r->totals;
   nc_manifest_writer_free(r->manifest);
   if (r->writer && !ok)
@@ -309,4 +306,12 @@ nc_copy_receive(const NcCopy *copy, const NcCopyOffer *offer, json_t *note, NcCo
   }
   g_free(r);
   return ok;
+}
+
+void
+nc_copy_confirm(const NcCopyLink *link, const char *id)
+{
+  nc_autojson json_t *done = json_pack("{s:s, s:s}", "type", "cp_done", "id", id);
+
+  link->send(link->data, done, NULL, 0, NULL); /* it is here, whether they hear of it or not */
 }

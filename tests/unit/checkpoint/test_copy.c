@@ -186,6 +186,8 @@ receive(NcPageStore *store, int fd, NcCopyTotals *totals, GError **error)
   nc_autojson json_t *message = nc_copy_expect(&link, "cp_offer", NULL, 5000, error);
   bool ok =
       message && nc_copy_offer_parse(message, &offer, error) && nc_copy_receive(&copy, &offer, note, totals, error);
+  if (ok)
+    nc_copy_confirm(&link, offer.id);
   shutdown(fd, SHUT_RDWR);
   return ok;
 }
