@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "agent/page_feed.h"
+#include "base/ident.h"
 #include "base/io.h"
 #include "crypto/digest.h"
 #include "qemu/footprint.h"
@@ -16,6 +17,8 @@
 #define NC_FEED_PAGES 64u /* read at a time */
 #define NC_FEED_PIPE_BYTES (1 << 20)
 #define NC_FEED_STOP_MS 50
+#define NC_FEED_SPARE_CPU_BYTES_PER_S (48u << 20) /* decision 070: more makes QEMU's set-up longer, and the guest waits for that */
+#define NC_FEED_WAIT_MOST_US 20000
 
 struct NcPageFeed {
   NcProcessMemory memory;
@@ -23,6 +26,8 @@ struct NcPageFeed {
   GArray *ranges; /* of NcFootprintRange */
   atomic_bool stopped;
   GThread *thread;
+  uint64_t taken; /* bytes that were looked at */
+  int64_t begun_us;
   uint8_t pages[NC_FEED_PAGES * NC_FEED_PAGE];
 };
 
@@ -45,6 +50,17 @@ nc_page_feed_write(NcPageFeed *f, const uint8_t *data, size_t length)
   return length == 0;
 }
 
+/* Until it may look at more. One processor is QEMU's; a share of each other one is what the head start may have. */
+static void
+nc_page_feed_pace(NcPageFeed *f)
+{
+  double rate = (double)NC_FEED_SPARE_CPU_BYTES_PER_S * MAX((int)g_get_num_processors() - 1, 1);
+  int64_t due_us = f->begun_us + (int64_t)((double)f->taken / rate * 1e6);
+
+  for (int64_t early; (early = due_us - nc_mono_us()) > 0 && !atomic_load(&f->stopped);)
+    g_usleep((gulong)MIN(early, NC_FEED_WAIT_MOST_US));
+}
+
 /* ${n} pages that were touched, from ${address} on, without those that are all zeros. */
 static bool
 nc_page_feed_run(NcPageFeed *f, uint64_t address, unsigned n)
@@ -52,6 +68,8 @@ nc_page_feed_run(NcPageFeed *f, uint64_t address, unsigned n)
   unsigned kept = 0;
   size_t got = nc_process_memory_read(&f->memory, address, f->pages, (size_t)n * NC_FEED_PAGE);
 
+  f->taken += got;
+  nc_page_feed_pace(f);
   for (unsigned i = 0; i < got / NC_FEED_PAGE; i++) {
     const uint8_t *page = f->pages + (size_t)i * NC_FEED_PAGE;
     if (nc_process_page_is_zero(page))
@@ -87,6 +105,7 @@ nc_page_feed_thread(void *argument)
   NcPageFeed *f = argument;
   bool wanted = true;
 
+  f->begun_us = nc_mono_us();
   for (guint i = 0; wanted && i < f->ranges->len; i++) {
     const NcFootprintRange *range = &g_array_index(f->ranges, NcFootprintRange, i);
     for (uint64_t at = range->from; wanted && at + NC_FEED_PAGE <= range->to; at += NC_FEED_PAGES * NC_FEED_PAGE)

@@ -17,7 +17,7 @@
 typedef struct NcPageFeed NcPageFeed;
 
 /*
- * Begins to feed from QEMU ${pid}, whose guest has mappings of ${least_bytes} at least (qemu/footprint.h), in a thread of its own. *ret_fd: where
+ * Begins to feed, at no more than 48 MiB/s for each processor of the node but one, from QEMU ${pid}, whose guest has mappings of ${least_bytes} at least (qemu/footprint.h), in a thread of its own. *ret_fd: where
  * it comes out; the caller closes it, which ends the feed. NULL: the process can't be read, or has no such memory.
  */
 NcPageFeed *nc_page_feed_new(pid_t pid, uint64_t least_bytes, int *ret_fd, GError **error);
