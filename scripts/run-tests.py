@@ -156,7 +156,7 @@ def stage_tsan(tally):
         tally.fail("the TSan build failed")
         return
     meson_tests(tally, "build-tsan", ["tsan"])
-    pytest(tally, "build-tsan", "tsan", "tests/integration/test_mover.py", "tests/integration/test_resume.py")
+    pytest(tally, "build-tsan", "tsan", "tests/integration/test_mover.py", "tests/integration/test_resume.py", *TWO_AT_A_TIME)
 
 
 def stage_integration(tally):

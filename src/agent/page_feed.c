@@ -15,6 +15,7 @@
 
 #define NC_FEED_PAGE NC_PROCESS_PAGE_BYTES
 #define NC_FEED_PAGES 64u /* read at a time */
+#define NC_FEED_STRIDE 8u /* pieces of so many: QEMU's stream brings new content between what went ahead, so that the link has work */
 #define NC_FEED_PIPE_BYTES (1 << 20)
 #define NC_FEED_STOP_MS 50
 #define NC_FEED_SPARE_CPU_BYTES_PER_S (48u << 20) /* decision 070: more makes QEMU's set-up longer, and the guest waits for that */
@@ -99,18 +100,29 @@ nc_page_feed_piece(NcPageFeed *f, uint64_t address, unsigned n)
   return true;
 }
 
+/* Each NC_FEED_STRIDE-th piece of all memory, from the ${first} on. */
+static bool
+nc_page_feed_pass(NcPageFeed *f, unsigned first)
+{
+  const uint64_t piece = (uint64_t)NC_FEED_PAGES * NC_FEED_PAGE;
+  bool wanted = true;
+
+  for (guint i = 0; wanted && i < f->ranges->len; i++) {
+    const NcFootprintRange *range = &g_array_index(f->ranges, NcFootprintRange, i);
+    for (uint64_t at = range->from + first * piece; wanted && at + NC_FEED_PAGE <= range->to; at += NC_FEED_STRIDE * piece)
+      wanted = nc_page_feed_piece(f, at, (unsigned)MIN((range->to - at) / NC_FEED_PAGE, NC_FEED_PAGES));
+  }
+  return wanted;
+}
+
 static void *
 nc_page_feed_thread(void *argument)
 {
   NcPageFeed *f = argument;
-  bool wanted = true;
 
   f->begun_us = nc_mono_us();
-  for (guint i = 0; wanted && i < f->ranges->len; i++) {
-    const NcFootprintRange *range = &g_array_index(f->ranges, NcFootprintRange, i);
-    for (uint64_t at = range->from; wanted && at + NC_FEED_PAGE <= range->to; at += NC_FEED_PAGES * NC_FEED_PAGE)
-      wanted = nc_page_feed_piece(f, at, (unsigned)MIN((range->to - at) / NC_FEED_PAGE, NC_FEED_PAGES));
-  }
+  for (unsigned first = 0; first < NC_FEED_STRIDE && nc_page_feed_pass(f, first); first++)
+    ;
   nc_fd_clear(&f->pipe); /* that was all */
   return NULL;
 }

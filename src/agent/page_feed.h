@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * A running guest's memory, read from its QEMU's process and fed to a pipe page by page, in the order of its addresses: for the head
- * start of a migration (mover/head_start.h, decision 070). Pages that were never touched, or are all zeros, are left out. The
+ * A running guest's memory, read from its QEMU's process and fed to a pipe page by page, from beginning to end eight times, each time other
+ * pieces of 256 KiB (QEMU sends in the order of addresses: between what went ahead it has new content for the link): for the head start of a migration (mover/head_start.h, decision 070). Pages that were never touched, or are all zeros, are left out. The
  * guest runs on meanwhile, so what is read is a hint of what its memory holds, and is used as no more.
  *
  * novacrond reads and the mover gets bytes: it is the mover that speaks with the network, and it can't look into processes.

@@ -1,6 +1,6 @@
 #!/bin/sh
 # SPDX-License-Identifier: Apache-2.0
-# Fuzzes every target for SECONDS each: tests/fuzz/run.sh SECONDS [TARGET...]
+# Fuzzes every target for SECONDS each, as many at a time as there are processors: tests/fuzz/run.sh SECONDS [TARGET...]
 #
 # Builds with clang, address and undefined-behaviour sanitizers in build-fuzz
 # (NC_FUZZ_BUILD); clang's warnings are the ordinary build's business, not this one's. New inputs are collected there, not in the committed corpus;
@@ -16,7 +16,7 @@ top=$(cd "$(dirname "$0")/../.." && pwd)
 build=${NC_FUZZ_BUILD:-$top/build-fuzz}
 streams=${NC_STREAMS:-$build/streams}
 
-if [ ! -f "$build/build.ninja" ]; then
+if [ -z "${NC_FUZZ_ONE:-}" ] && [ ! -f "$build/build.ninja" ]; then
   CC=clang meson setup "$build" "$top" -Dfuzz=true -Db_sanitize=address,undefined -Db_lundef=false \
     -Dwerror=false -Dc_args=-fsanitize=fuzzer-no-link >"$build.log" 2>&1 || {
     cat "$build.log" >&2
@@ -25,11 +25,11 @@ if [ ! -f "$build/build.ninja" ]; then
   rm -f "$build.log"
 fi
 # A target may be newer than this build directory.
-ninja -C "$build" build.ninja >"$build.log" 2>&1 || {
+[ "${NC_FUZZ_ONE:-}" ] || ninja -C "$build" build.ninja >"$build.log" 2>&1 || {
   cat "$build.log" >&2
   exit 2
 }
-rm -f "$build.log"
+[ "${NC_FUZZ_ONE:-}" ] || rm -f "$build.log"
 named=$*
 targets=${*:-$(cd "$top/tests/fuzz" && ls fuzz_*.c | sed 's/\.c$//')}
 
@@ -47,32 +47,50 @@ make_seeds() {
 # Undefined behaviour is a finding, not a remark.
 export UBSAN_OPTIONS="${UBSAN_OPTIONS:-halt_on_error=1:print_stacktrace=1}"
 
-passed=0
-failed=0
-for target in $targets; do
-  # A source that tests/fuzz/meson.build does not list is said; one that was asked for by name has failed.
-  if ! ninja -C "$build" -t query "tests/fuzz/$target" >/dev/null 2>&1; then
-    echo "$target: not a target of this build"
-    [ -z "$named" ] || failed=$((failed + 1))
-    continue
-  fi
-  if ! ninja -C "$build" "tests/fuzz/$target" >"$build/$target.log" 2>&1; then
-    cat "$build/$target.log"
-    failed=$((failed + 1))
-    continue
-  fi
+# One target, already built: what it says ends with its verdict.
+if [ "${NC_FUZZ_ONE:-}" ]; then
+  target=$named
   make_seeds "$target"
   mkdir -p "$build/corpus/$target" "$build/findings/$target" "$top/tests/fuzz/corpus/$target"
   if "$build/tests/fuzz/$target" -max_total_time="$seconds" -timeout=10 -rss_limit_mb=2048 -max_len=70000 \
     -print_final_stats=1 -artifact_prefix="$build/findings/$target/" \
     "$build/corpus/$target" "$top/tests/fuzz/corpus/$target" "$build/seeds/$target" >"$build/$target.log" 2>&1; then
-    passed=$((passed + 1))
     echo "$target: $(sed -n 's/^stat::number_of_executed_units: *//p' "$build/$target.log") inputs"
+    exit 0
+  fi
+  tail -40 "$build/$target.log"
+  echo "$target: FAILED, see $build/findings/$target"
+  exit 0
+fi
+
+failed=0
+built=
+for target in $targets; do
+  # A source that tests/fuzz/meson.build does not list is said; one that was asked for by name has failed.
+  if ninja -C "$build" -t query "tests/fuzz/$target" >/dev/null 2>&1; then
+    built="$built $target"
   else
-    failed=$((failed + 1))
-    tail -40 "$build/$target.log"
-    echo "$target: FAILED, see $build/findings/$target"
+    echo "$target: not a target of this build"
+    [ -z "$named" ] || failed=$((failed + 1))
   fi
 done
+if [ -z "$built" ]; then
+  echo "0 passed, $failed failed"
+  exit 1
+fi
+# shellcheck disable=SC2046,SC2086 # words, each a target
+if ! ninja -C "$build" $(printf 'tests/fuzz/%s ' $built) >"$build/build.log" 2>&1; then
+  tail -40 "$build/build.log"
+  echo "0 passed, $((failed + $(echo "$built" | wc -w))) failed"
+  exit 1
+fi
+report=$(mktemp)
+trap 'rm -f "$report"' EXIT
+# As many at a time as there are processors; libFuzzer uses one each.
+# shellcheck disable=SC2086
+printf '%s\n' $built | NC_FUZZ_ONE=1 xargs -P "$(nproc)" -n 1 "$0" "$seconds" >"$report"
+cat "$report"
+passed=$(grep -c ': [0-9]* inputs$' "$report") || true
+failed=$((failed + $(echo "$built" | wc -w) - passed))
 echo "$passed passed, $failed failed"
 [ "$failed" -eq 0 ] && [ "$passed" -gt 0 ]

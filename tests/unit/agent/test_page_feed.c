@@ -48,7 +48,7 @@ next_page(int fd, uint8_t page[PAGE])
 }
 
 static void
-test_what_holds_something_comes_in_order(void)
+test_what_holds_something_comes_once(void)
 {
   if (!own_memory_is_alone())
     return;
@@ -56,17 +56,22 @@ test_what_holds_something_comes_in_order(void)
   g_autoptr(GError) error = NULL;
   nc_autofd int fd = -1;
   g_autoptr(NcPageFeed) feed = nc_page_feed_new(getpid(), LEAST, &fd, &error);
-  uint64_t number, count = 0, last = 0;
+  g_autofree bool *seen = g_new0(bool, PAGES);
+  uint64_t number, count = 0, last = 0, returns = 0;
 
   g_assert_no_error(error);
   while (next_page(fd, page)) {
     memcpy(&number, page, sizeof number);
-    g_assert_cmpuint(number, >, last);
+    g_assert_cmpuint(number, <, PAGES);
+    g_assert_false(seen[number]);
     g_assert_cmpuint(number % 5, >=, 2);
+    seen[number] = true;
+    returns += number < last;
     last = number;
     count++;
   }
   g_assert_cmpuint(count, ==, PAGES / 5 * 3 + (PAGES % 5 > 2 ? PAGES % 5 - 2 : 0));
+  g_assert_cmpuint(returns, ==, 7); /* from beginning to end eight times */
   munmap(memory, SIZE);
 }
 
@@ -109,7 +114,7 @@ main(int argc, char **argv)
 {
   signal(SIGPIPE, SIG_IGN); /* as novacrond does */
   g_test_init(&argc, &argv, NULL);
-  g_test_add_func("/page-feed/in-order", test_what_holds_something_comes_in_order);
+  g_test_add_func("/page-feed/once", test_what_holds_something_comes_once);
   g_test_add_func("/page-feed/not-wanted", test_it_ends_when_it_is_not_wanted);
   g_test_add_func("/page-feed/no-such-memory", test_no_such_memory);
   return g_test_run();
