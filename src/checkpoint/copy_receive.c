@@ -267,24 +267,6 @@ nc_receiver_run(NcCopyReceiver *r, json_t *note, GError **error)
   }
 }
 
-static void
-nc_receiver_drain(NcCopyReceiver *r)
-{
-  const NcCopyLink *link = r->copy->link;
-
-  /* Each two messages of a turn have more than NC_COPY_CONTENT_MAX together: more can't be under way. */
-  const unsigned most = 2 * (NC_COPY_NAMES_MAX / (NC_COPY_CONTENT_MAX / NC_PAGE_STORE_BLOCK_MAX)) + 2;
-  int64_t until_us = nc_mono_us() + NC_COPY_SILENCE_MS * INT64_C(1000);
-
-  for (unsigned i = 0; i < most && nc_mono_us() < until_us; i++) {
-    nc_autojson json_t *message = link->recv(link->data, NC_COPY_DRAIN_MS, NULL);
-    int64_t length = nc_json_int_or(message, "bytes", 0);
-    if (!message || length < 0 || length > (int64_t)sizeof r->content ||
-        (length > 0 && !link->recv_bytes(link->data, r->content, (size_t)length, NULL)))
-      return;
-  }
-}
-
 bool
 nc_copy_receive(const NcCopy *copy, const NcCopyOffer *offer, json_t *note, NcCopyTotals *ret, GError **error)
 {
@@ -299,11 +281,8 @@ nc_copy_receive(const NcCopy *copy, const NcCopyOffer *offer, json_t *note, NcCo
   if (r->writer && !ok)
     nc_page_store_flush(copy->store, NULL); /* for the next try */
   nc_page_store_writer_free(r->writer);
-  if (!ok) {
-    nc_copy_refuse(copy->link, problem);
-    nc_receiver_drain(r);
+  if (!ok)
     g_propagate_error(error, g_steal_pointer(&problem));
-  }
   g_free(r);
   return ok;
 }
@@ -314,4 +293,22 @@ nc_copy_confirm(const NcCopyLink *link, const char *id)
   nc_autojson json_t *done = json_pack("{s:s, s:s}", "type", "cp_done", "id", id);
 
   link->send(link->data, done, NULL, 0, NULL); /* it is here, whether they hear of it or not */
+}
+
+void
+nc_copy_reject(const NcCopyLink *link, const GError *problem)
+{
+  g_autofree uint8_t *content = g_malloc(NC_COPY_CONTENT_MAX);
+  /* Each two messages of a turn have more than NC_COPY_CONTENT_MAX together: more can't be under way. */
+  const unsigned most = 2 * (NC_COPY_NAMES_MAX / (NC_COPY_CONTENT_MAX / NC_PAGE_STORE_BLOCK_MAX)) + 2;
+  int64_t until_us = nc_mono_us() + NC_COPY_SILENCE_MS * INT64_C(1000);
+
+  nc_copy_refuse(link, problem);
+  for (unsigned i = 0; i < most && nc_mono_us() < until_us; i++) {
+    nc_autojson json_t *message = link->recv(link->data, NC_COPY_DRAIN_MS, NULL);
+    int64_t length = nc_json_int_or(message, "bytes", 0);
+    if (!message || length < 0 || length > (int64_t)NC_COPY_CONTENT_MAX ||
+        (length > 0 && !link->recv_bytes(link->data, content, (size_t)length, NULL)))
+      return;
+  }
 }

@@ -115,6 +115,7 @@ typedef struct {
   unsigned spoil; /* the content that is sent as so many-th has a bit wrong; 0: none */
   unsigned cut;   /* before the content that is sent as so many-th the link breaks; 0: never */
   unsigned sent;
+  bool refused; /* it has said why not */
 } End;
 
 static bool
@@ -125,6 +126,7 @@ end_send(gpointer data, json_t *message, const void *bytes, size_t length, GErro
   bool content = g_str_equal(nc_json_string_or(message, "type", ""), "cp_blocks");
 
   end->sent += content;
+  end->refused |= g_str_equal(nc_json_string_or(message, "type", ""), "refused");
   if (content && end->sent == end->cut)
     shutdown(end->fd, SHUT_RDWR);
   if (content && end->sent == end->spoil)
@@ -173,7 +175,7 @@ send_thread(gpointer data)
   return NULL;
 }
 
-/* The receiver's side of one copy; false with its error. */
+/* The receiver's side of one copy; false with its error. The sender hears how it ended when the receiver lets it hear, and not before. */
 static bool
 receive(NcPageStore *store, int fd, NcCopyTotals *totals, GError **error)
 {
@@ -183,11 +185,18 @@ receive(NcPageStore *store, int fd, NcCopyTotals *totals, GError **error)
   const NcCopy copy = { .store = store, .link = &link, .cancelled = &go_on, .progress = &progress };
   nc_autojson json_t *note = json_pack("{s:s}", "from", "host-a");
   NcCopyOffer offer;
-  nc_autojson json_t *message = nc_copy_expect(&link, "cp_offer", NULL, 5000, error);
+  GError *problem = NULL;
+  nc_autojson json_t *message = nc_copy_expect(&link, "cp_offer", NULL, 5000, &problem);
   bool ok =
-      message && nc_copy_offer_parse(message, &offer, error) && nc_copy_receive(&copy, &offer, note, totals, error);
-  if (ok)
+      message && nc_copy_offer_parse(message, &offer, &problem) && nc_copy_receive(&copy, &offer, note, totals, &problem);
+  g_assert_false(end.refused);
+  if (ok) {
     nc_copy_confirm(&link, offer.id);
+  } else {
+    nc_copy_reject(&link, problem);
+    g_assert_true(end.refused);
+    g_propagate_error(error, problem);
+  }
   shutdown(fd, SHUT_RDWR);
   return ok;
 }
