@@ -413,16 +413,22 @@ bool
 nc_checkpoints_set_work(NcCheckpoints *c, const char *id, json_t *work, GError **error)
 {
   g_autoptr(GMutexLocker) writing = g_mutex_locker_new(&c->work_lock);
+  nc_autojson json_t *all = json_copy(c->work); /* changed with work_lock held only */
   g_autofree char *text = NULL;
-  {
-    g_autoptr(GMutexLocker) guard = g_mutex_locker_new(&c->lock);
-    if (work)
-      json_object_set_new(c->work, id, work);
-    else
-      json_object_del(c->work, id);
-    text = json_dumps(c->work, JSON_COMPACT);
-  }
-  return nc_journal_put_value(c->deps.journal, NC_WORK_SETTING, text, error);
+
+  if (work)
+    json_object_set_new(all, id, work);
+  else
+    json_object_del(all, id);
+  text = json_dumps(all, JSON_COMPACT);
+  bool written = nc_journal_put_value(c->deps.journal, NC_WORK_SETTING, text, error);
+  /* The next write, of another checkpoint, must not bring what could not be written; that it is over, it may. */
+  if (!written && work)
+    return false;
+  g_autoptr(GMutexLocker) guard = g_mutex_locker_new(&c->lock);
+  json_decref(c->work);
+  c->work = g_steal_pointer(&all);
+  return written;
 }
 
 void

@@ -17,6 +17,7 @@ struct NcDb {
   char *path;
   int lock_fd;
   int synchronous; /* what the connection is set to: 1 NORMAL, 2 FULL */
+  bool refuses;    /* the next transaction: SQLite is told to write nothing */
 };
 
 /*
@@ -131,7 +132,22 @@ nc_db_begin(NcDb *db, bool durable, GError **error)
       return false;
     db->synchronous = wanted;
   }
-  return nc_db_exec(db, "BEGIN IMMEDIATE", error);
+  return nc_db_exec(db, "BEGIN IMMEDIATE", error) && (!db->refuses || nc_db_exec(db, "PRAGMA query_only=ON", error));
+}
+
+void
+nc_db_refuse_next(NcDb *db)
+{
+  db->refuses = true;
+}
+
+/* It was refused; the one after it is not. */
+static void
+nc_db_accept_again(NcDb *db)
+{
+  if (db->refuses)
+    sqlite3_exec(db->handle, "PRAGMA query_only=OFF", NULL, NULL, NULL);
+  db->refuses = false;
 }
 
 bool
@@ -142,6 +158,7 @@ nc_db_end(NcDb *db, bool ok, GError **error)
   /* Some failures (disk full) have rolled back by themselves. */
   if (!sqlite3_get_autocommit(db->handle))
     sqlite3_exec(db->handle, "ROLLBACK", NULL, NULL, NULL);
+  nc_db_accept_again(db);
   return false;
 }
 

@@ -518,6 +518,43 @@ def test_a_killed_novacrond_leaves_the_guest_running_and_nothing_else(cluster, p
         forget(node, vm)
 
 
+def test_a_restore_that_can_not_be_recorded_did_not_happen(cluster):
+    """The journal refuses the last word of a restore: disks and machine are as before, and the next one succeeds."""
+    node, vm = cluster.a, "unsaid"
+    disk = boot(cluster, vm)
+    guest_write(node, vm, 0x5a, 0, 4)
+    as_of_then = disk_sha256(disk)
+    cp = create(node, vm)
+    guest_write(node, vm, 0x33, 0, 1)
+    before = disk_sha256(disk)
+    node.call("machine.stop", name=vm, force=True)
+    spec = node.call("machine.get", name=vm)["spec"]
+
+    def refused_restore(**args):
+        node.stop()
+        node.start(fault="restore-record-done:refuse")
+        error = restore(node, cp["id"], **args)["error"]
+        assert error["code"] == "io" and node.qemu_pids() == [], error
+        for word in (node.name, node.data_dir, "read-only", "restore it once more"):
+            assert word in error["message"], error
+
+    refused_restore()
+    assert disk_sha256(disk) == before and glob.glob(disk + "*") == [disk]
+    machine = node.call("machine.get", name=vm)
+    assert machine["state"] == "stopped" and machine["spec"] == spec
+    refused_restore(**{"as": "unsaid2"})
+    assert node.state("unsaid2") is None and glob.glob(os.path.join(cluster.bed.dir, "unsaid2*")) == []
+    node.stop()
+    node.start()  # finds nothing to undo
+    assert disk_sha256(disk) == before and node.state(vm) == "stopped"
+    seen = console_length(node, vm)
+    assert restore(node, cp["id"], paused=True)["state"] == "done"
+    assert disk_sha256(disk) == as_of_then
+    node.call("machine.start", name=vm)
+    guest_is_well(node, vm, after=seen)
+    forget(node, vm)
+
+
 @pytest.mark.parametrize("point,state", [("restore-exchange", "before"), ("restore-loaded", "before"), ("restore-decided", "restored")])
 def test_a_restore_cut_short_happened_or_did_not(cluster, point, state):
     node, vm = cluster.a, "torn"
