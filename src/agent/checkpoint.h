@@ -37,6 +37,7 @@ typedef struct {
   json_t *meta;           /* the description; replaced as a whole */
   uint64_t file_bytes;    /* of the manifest */
   GError *error;          /* FAILED, DAMAGED */
+  char *warning;          /* READY: what people should know of it; NULL: nothing */
   const char *activity;   /* "verify", "restore", "copy": static; NULL: none is under way */
   json_t *last_activity;  /* how the last one ended, or how this one is called */
   NcCheckpointer *worker; /* to be broken when cancelled; borrowed */
@@ -87,6 +88,14 @@ void nc_checkpoint_activity_ends(NcCheckpoint *cp, json_t *result, const GError 
 
 /* Asks it to stop what is under way with it. c->lock is held. */
 void nc_checkpoint_cancel_locked(NcCheckpoint *cp);
+
+/* --- checkpoint_describe.c --- */
+
+/*
+ * It has been committed: state READY, described by ${meta} (taken). That its manifest can't be read back is a warning: it is durable,
+ * and the next novacrond finds it.
+ */
+void nc_checkpoint_committed(NcCheckpoint *cp, json_t *meta);
 
 /* --- checkpoint_arrive.c --- */
 

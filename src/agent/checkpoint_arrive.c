@@ -82,32 +82,25 @@ nc_arrival_tell(NcCheckpoint *cp, const char *from, const NcCopyTotals *totals, 
          from, problem ? problem->message : "all of it is here");
 }
 
-/* ${problem}: NULL, it is in the store. */
+/* It is in the store, as ${meta} (taken) says; or ${problem}, and NULL. */
 static void
-nc_arrival_end(NcCheckpoint *cp, const char *from, const NcCopyTotals *totals, GError *problem)
+nc_arrival_end(NcCheckpoint *cp, const char *from, const NcCopyTotals *totals, json_t *meta, const GError *problem)
 {
   NcCheckpoints *c = cp->owner;
-  NcManifestInfo info = { 0 };
-  g_autoptr(GError) error = problem ? g_error_copy(problem) : NULL;
-  nc_autojson json_t *meta = problem ? NULL : nc_image_read_meta(c->deps.store, cp->id, &info, &error);
 
-  nc_arrival_tell(cp, from, totals, error);
-  bool full = error && error->code == NC_ERROR_RESOURCE;
+  nc_arrival_tell(cp, from, totals, problem);
+  if (!problem)
+    nc_checkpoint_committed(cp, meta);
   {
     g_autoptr(GMutexLocker) guard = g_mutex_locker_new(&c->lock);
     cp->arriving = false;
     c->arriving--;
-    cp->file_bytes = info.file_bytes;
-    if (meta) {
-      json_decref(cp->meta);
-      cp->meta = g_steal_pointer(&meta);
+    if (problem) {
+      cp->state = problem->code == NC_ERROR_CANCELLED ? NC_CHECKPOINT_CANCELLED : NC_CHECKPOINT_FAILED;
+      cp->error = g_error_copy(problem);
     }
-    cp->state = !error                              ? NC_CHECKPOINT_READY
-                : error->code == NC_ERROR_CANCELLED ? NC_CHECKPOINT_CANCELLED
-                                                    : NC_CHECKPOINT_FAILED;
-    cp->error = g_steal_pointer(&error);
   }
-  if (full)
+  if (problem && problem->code == NC_ERROR_RESOURCE)
     nc_checkpoints_collect(c); /* what came of it is in the way of others; else it waits for the next try */
 }
 
@@ -129,7 +122,8 @@ nc_arrival_answer(NcCheckpoint *cp, NcPeer *peer, const GError *problem)
 
 /* Of what is offered on ${peer}; cp is on its way. What goes wrong is told by nc_arrival_answer(). */
 static bool
-nc_arrival_receive(NcCheckpoint *cp, NcPeer *peer, const NcCopyOffer *offer, NcCopyTotals *totals, GError **error)
+nc_arrival_receive(NcCheckpoint *cp, NcPeer *peer, const NcCopyOffer *offer, NcCopyTotals *totals, json_t **ret_meta,
+                   GError **error)
 {
   NcCheckpoints *c = cp->owner;
   const NcCopyLink link = nc_checkpoint_copy_link(peer);
@@ -146,7 +140,7 @@ nc_arrival_receive(NcCheckpoint *cp, NcPeer *peer, const NcCopyOffer *offer, NcC
   __atomic_store_n(&cp->progress_total, offer->block_bytes, __ATOMIC_RELAXED);
   if (!nc_checkpoint_set_link(cp, peer))
     return nc_fail(error, NC_ERROR_CANCELLED, "cancelled");
-  bool ok = nc_copy_receive(&copy, offer, note, totals, error);
+  bool ok = nc_copy_receive(&copy, offer, note, totals, ret_meta, error);
   if (!ok && g_atomic_int_get(&cp->cancelled)) {
     g_clear_error(error);
     nc_fail(error, NC_ERROR_CANCELLED, "checkpoint %s: its arrival on node %s was cancelled", cp->id,
@@ -162,6 +156,7 @@ nc_serve_offer(NcCheckpoints *c, NcPeer *peer, json_t *message, GError **error)
 {
   NcCopyOffer offer;
   NcCopyTotals totals = { 0 };
+  json_t *meta = NULL;
   bool present = false;
   g_autoptr(GError) problem = NULL;
 
@@ -174,12 +169,12 @@ nc_serve_offer(NcCheckpoints *c, NcPeer *peer, json_t *message, GError **error)
     nc_autojson json_t *have = json_pack("{s:s, s:s}", "type", "cp_have", "id", offer.id);
     return nc_peer_send(peer, have, error);
   }
-  bool ok = nc_arrival_receive(cp, peer, &offer, &totals, &problem);
+  bool ok = nc_arrival_receive(cp, peer, &offer, &totals, &meta, &problem);
   g_autoptr(GError) ours = problem ? g_error_copy(problem) : NULL; /* the sender says by itself what did not arrive where */
   if (ours)
     g_prefix_error(&ours, "checkpoint %s did not arrive whole on node %s from node %s: ", cp->id, c->deps.config->node,
                    nc_peer_node(peer));
-  nc_arrival_end(cp, nc_peer_node(peer), &totals, ours);
+  nc_arrival_end(cp, nc_peer_node(peer), &totals, meta, ours);
   nc_arrival_answer(cp, peer, problem);
   if (!ok)
     nc_peer_shutdown(peer);
@@ -292,7 +287,7 @@ typedef struct {
 
 /* False: what is offered did not come, or did not become a checkpoint. */
 static bool
-nc_fetch_run(NcFetch *f, NcPeer *peer, NcCopyTotals *totals, GError **error)
+nc_fetch_run(NcFetch *f, NcPeer *peer, NcCopyTotals *totals, json_t **ret_meta, GError **error)
 {
   NcCheckpoint *cp = f->cp;
   NcCopyOffer offer;
@@ -303,7 +298,8 @@ nc_fetch_run(NcFetch *f, NcPeer *peer, NcCopyTotals *totals, GError **error)
     return nc_fail(error, NC_ERROR_CANCELLED, "cancelled");
   nc_autojson json_t *message =
       nc_peer_send(peer, want, error) ? nc_copy_expect(&link, "cp_offer", NULL, NC_COPY_SILENCE_MS, error) : NULL;
-  return message && nc_copy_offer_parse(message, &offer, error) && nc_arrival_receive(cp, peer, &offer, totals, error);
+  return message && nc_copy_offer_parse(message, &offer, error) &&
+         nc_arrival_receive(cp, peer, &offer, totals, ret_meta, error);
 }
 
 static gpointer
@@ -313,14 +309,15 @@ nc_fetch_thread(gpointer data)
   g_autoptr(NcCheckpoint) cp = f->cp;
   NcCheckpoints *c = cp->owner;
   NcCopyTotals totals = { 0 };
+  json_t *meta = NULL;
   g_autoptr(GError) problem = NULL;
   g_autoptr(NcPeer) peer = nc_nodes_connect(c->deps.nodes, f->from, c->deps.config->connect_timeout_ms, &problem);
-  bool ok = peer && nc_fetch_run(f, peer, &totals, &problem);
+  bool ok = peer && nc_fetch_run(f, peer, &totals, &meta, &problem);
   g_autoptr(GError) ours = ok ? NULL : g_error_copy(problem);
 
   if (ours)
     g_prefix_error(&ours, "checkpoint %s can't be fetched from node %s to node %s: ", cp->id, f->from, c->deps.config->node);
-  nc_arrival_end(cp, f->from, &totals, ours);
+  nc_arrival_end(cp, f->from, &totals, meta, ours);
   if (peer)
     nc_arrival_answer(cp, peer, problem);
   g_clear_pointer(&peer, nc_peer_free);

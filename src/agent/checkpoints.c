@@ -34,6 +34,7 @@ nc_checkpoint_unref(NcCheckpoint *cp)
   json_decref(cp->meta);
   json_decref(cp->last_activity);
   g_clear_error(&cp->error);
+  g_free(cp->warning);
   g_free(cp->id);
   g_free(cp->vm);
   g_free(cp);
@@ -81,6 +82,7 @@ nc_checkpoint_view(NcCheckpoint *cp)
   json_object_set_new(view, "machine", json_string(cp->vm));
   json_object_set_new(view, "state", json_string(nc_checkpoint_states[cp->state]));
   json_object_set_new(view, "error", cp->error ? nc_error_to_json(cp->error) : json_null());
+  json_object_set_new(view, "warning", cp->warning ? json_string(cp->warning) : json_null());
   json_object_set_new(view, "activity", nc_checkpoint_activity_view_locked(cp));
   json_object_set_new(view, "progress",
                       cp->state == NC_CHECKPOINT_MAKING ? json_integer(total ? (json_int_t)(MIN(done, total) * 100 / total) : 0)
@@ -305,6 +307,9 @@ nc_checkpoint_verify_thread(gpointer data)
     if (json_array_size(lost)) {
       g_autofree char *text = nc_image_lost_text(lost);
       nc_fail(&error, NC_ERROR_CORRUPT, "checkpoint %s is damaged and can't be restored; lost: %s", cp->id, text);
+    } else {
+      g_autoptr(GMutexLocker) guard = g_mutex_locker_new(&c->lock);
+      g_clear_pointer(&cp->warning, g_free); /* it was read back */
     }
     result = json_pack("{s:o, s:I}", "lost", lost, "bytes", (json_int_t)bytes);
   }

@@ -73,10 +73,11 @@ bool nc_copy_offer_parse(json_t *message, NcCopyOffer *ret, GError **error);
 
 /*
  * Receives what was offered and commits it under the same id. ${note}: an object for the member "copied" of its description; borrowed.
+ * *ret_meta: the description, a new reference; NULL on error.
  * The caller has looked whether there is such a checkpoint. On error nothing is left but blocks that nothing names. The sender waits
  * for nc_copy_confirm() after true, and after false for nc_copy_reject(): what it does then must find what has become of it here.
  */
-bool nc_copy_receive(const NcCopy *copy, const NcCopyOffer *offer, json_t *note, NcCopyTotals *ret, GError **error);
+bool nc_copy_receive(const NcCopy *copy, const NcCopyOffer *offer, json_t *note, NcCopyTotals *ret, json_t **ret_meta, GError **error);
 
 /* Tells the sender that checkpoint ${id} is here: when whoever asks this node for it next finds it. */
 void nc_copy_confirm(const NcCopyLink *link, const char *id);

@@ -219,7 +219,7 @@ nc_receiver_turn(NcCopyReceiver *r, json_t *message, GError **error)
 /* --- the end --- */
 
 static bool
-nc_receiver_commit(NcCopyReceiver *r, json_t *message, json_t *note, GError **error)
+nc_receiver_commit(NcCopyReceiver *r, json_t *message, json_t *note, json_t **ret_meta, GError **error)
 {
   uint32_t layout_bytes;
   int64_t length;
@@ -239,11 +239,14 @@ nc_receiver_commit(NcCopyReceiver *r, json_t *message, json_t *note, GError **er
     return nc_fail(error, NC_ERROR_PROTOCOL, "the checkpoint is of another machine than was offered");
   json_object_set(meta, "copied", note);
   g_autoptr(GByteArray) ours = nc_image_header_encode(meta, layout_bytes, error);
-  return ours && nc_manifest_commit(r->manifest, ours->data, ours->len, error);
+  if (!ours || !nc_manifest_commit(r->manifest, ours->data, ours->len, error))
+    return false;
+  *ret_meta = g_steal_pointer(&meta);
+  return true;
 }
 
 static bool
-nc_receiver_run(NcCopyReceiver *r, json_t *note, GError **error)
+nc_receiver_run(NcCopyReceiver *r, json_t *note, json_t **ret_meta, GError **error)
 {
   const NcCopyLink *link = r->copy->link;
 
@@ -261,21 +264,22 @@ nc_receiver_run(NcCopyReceiver *r, json_t *note, GError **error)
     if (g_atomic_int_get(r->copy->cancelled))
       return nc_fail(error, NC_ERROR_CANCELLED, "cancelled at the receiver");
     if (g_str_equal(nc_json_string_or(message, "type", ""), "cp_end"))
-      return nc_receiver_commit(r, message, note, error);
+      return nc_receiver_commit(r, message, note, ret_meta, error);
     if (!nc_receiver_turn(r, message, error))
       return false;
   }
 }
 
 bool
-nc_copy_receive(const NcCopy *copy, const NcCopyOffer *offer, json_t *note, NcCopyTotals *ret, GError **error)
+nc_copy_receive(const NcCopy *copy, const NcCopyOffer *offer, json_t *note, NcCopyTotals *ret, json_t **ret_meta, GError **error)
 {
   NcCopyReceiver *r = g_new0(NcCopyReceiver, 1);
   g_autoptr(GError) problem = NULL;
 
   r->copy = copy;
   r->offer = offer;
-  bool ok = nc_receiver_run(r, note, &problem);
+  *ret_meta = NULL;
+  bool ok = nc_receiver_run(r, note, ret_meta, &problem);
   *ret = r->totals;
   nc_manifest_writer_free(r->manifest);
   if (r->writer && !ok)

@@ -88,10 +88,11 @@ LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
   NcCopyOffer offer;
   NcCopyTotals totals;
   g_autoptr(GError) problem = NULL;
+  nc_autojson json_t *meta = NULL;
 
   if (!offered || !nc_copy_offer_parse(offered, &offer, NULL))
     return 0;
-  if (nc_copy_receive(&copy, &offer, note, &totals, &problem))
+  if (nc_copy_receive(&copy, &offer, note, &totals, &meta, &problem))
     fuzz_judge(copy.store, offer.id);
   else
     nc_copy_reject(&link, problem);

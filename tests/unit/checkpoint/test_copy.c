@@ -186,10 +186,12 @@ receive(NcPageStore *store, int fd, NcCopyTotals *totals, GError **error)
   nc_autojson json_t *note = json_pack("{s:s}", "from", "host-a");
   NcCopyOffer offer;
   GError *problem = NULL;
+  nc_autojson json_t *meta = NULL;
   nc_autojson json_t *message = nc_copy_expect(&link, "cp_offer", NULL, 5000, &problem);
   bool ok =
-      message && nc_copy_offer_parse(message, &offer, &problem) && nc_copy_receive(&copy, &offer, note, totals, &problem);
+      message && nc_copy_offer_parse(message, &offer, &problem) && nc_copy_receive(&copy, &offer, note, totals, &meta, &problem);
   g_assert_false(end.refused);
+  g_assert_true(ok == (meta != NULL));
   if (ok) {
     nc_copy_confirm(&link, offer.id);
   } else {

@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "page_support.h"
+#include "base/io.h"
 #include "base/log.h"
+#include "store/page_store_internal.h"
 
 #include <fcntl.h>
 #include <glib/gstdio.h>

@@ -2,7 +2,7 @@
 /* What the page store's tests share: directories in memory, blocks that are known by a number, findings counted. */
 #pragma once
 
-#include "store/page_store_internal.h"
+#include "store/page_store.h"
 
 /* An empty directory, on tmpfs if there is one. Caller frees. */
 char *test_directory(void);
