@@ -141,7 +141,7 @@ nc_db_refuse_next(NcDb *db)
   db->refuses = true;
 }
 
-/* It was refused; the one after it is not. */
+/* After the one that was refused. */
 static void
 nc_db_accept_again(NcDb *db)
 {
@@ -153,13 +153,12 @@ nc_db_accept_again(NcDb *db)
 bool
 nc_db_end(NcDb *db, bool ok, GError **error)
 {
-  if (ok && nc_db_exec(db, "COMMIT", error))
-    return true;
+  bool committed = ok && nc_db_exec(db, "COMMIT", error);
   /* Some failures (disk full) have rolled back by themselves. */
-  if (!sqlite3_get_autocommit(db->handle))
+  if (!committed && !sqlite3_get_autocommit(db->handle))
     sqlite3_exec(db->handle, "ROLLBACK", NULL, NULL, NULL);
   nc_db_accept_again(db);
-  return false;
+  return committed;
 }
 
 /* flock() is tied to the open file, so it goes with the process however that ends. */
