@@ -42,4 +42,6 @@ NcPageStore *test_open(const char *directory, const NcPageStoreOptions *options)
 /* The only file in ${directory}/${sub}. Caller frees. */
 char *test_only_file(const char *directory, const char *sub);
 void test_flip(const char *path, uint64_t offset, uint8_t with);
+/* A bit in the first record of pack number ${nth} (of those there are in the store, by name) becomes another. */
+void test_hurt_pack(const char *directory, unsigned nth);
 uint64_t test_length(const char *path);
