@@ -158,7 +158,7 @@ def test_interrupted_copies_go_on_and_damage_does_not_travel(cluster):
     for _ in range(3):
         activity = copy(a, cp["id"], b)
         assert activity["state"] == "failed" and activity["error"]["code"] == "resource" and b.name in activity["error"]["message"], activity
-    use_store(cluster, b, "store-b")
+    use_store(cluster, b, "store-empty")
 
     # Damage at rest: the sender finds it, names it, and the receiver has nothing.
     pack = max(glob.glob(os.path.join(store, "packs", "*")), key=os.path.getsize)
