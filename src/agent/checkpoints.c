@@ -7,7 +7,6 @@
 
 #include <string.h>
 
-#define NC_WORK_SETTING "checkpoint.work"
 /* Failed ones that are remembered; the oldest make room. */
 #define NC_FAILED_MAX 100u
 
@@ -412,29 +411,7 @@ nc_checkpoints_delete(NcCheckpoints *c, json_t *args, GError **error)
   return view;
 }
 
-/* --- what is under way --- */
-
-bool
-nc_checkpoints_set_work(NcCheckpoints *c, const char *id, json_t *work, GError **error)
-{
-  g_autoptr(GMutexLocker) writing = g_mutex_locker_new(&c->work_lock);
-  nc_autojson json_t *all = json_copy(c->work); /* changed with work_lock held only */
-  g_autofree char *text = NULL;
-
-  if (work)
-    json_object_set_new(all, id, work);
-  else
-    json_object_del(all, id);
-  text = json_dumps(all, JSON_COMPACT);
-  bool written = nc_journal_put_value(c->deps.journal, NC_WORK_SETTING, text, error);
-  /* The next write, of another checkpoint, must not bring what could not be written; that it is over, it may. */
-  if (!written && work)
-    return false;
-  g_autoptr(GMutexLocker) guard = g_mutex_locker_new(&c->lock);
-  json_decref(c->work);
-  c->work = g_steal_pointer(&all);
-  return written;
-}
+/* --- threads --- */
 
 void
 nc_checkpoints_spawn(NcCheckpoints *c, const char *name, GThreadFunc func, gpointer data)
@@ -534,40 +511,6 @@ nc_checkpoints_load(NcCheckpoints *c)
   }
   if (error)
     nc_log(NC_LOG_ERR, "agent", "the checkpoints of this node can't be listed: %s", error->message);
-}
-
-static void
-nc_checkpoints_load_work(NcCheckpoints *c)
-{
-  g_autoptr(GError) error = NULL;
-  g_autofree char *text = nc_journal_get_value(c->deps.journal, NC_WORK_SETTING, &error);
-  json_t *work = text ? json_loads(text, 0, NULL) : NULL;
-
-  if (error || (text && !json_is_object(work)))
-    nc_log(NC_LOG_ERR, "agent", "what checkpoints have left half done is not known: %s", error ? error->message : "malformed");
-  if (json_is_object(work)) {
-    json_decref(c->work);
-    c->work = json_incref(work);
-  }
-  json_decref(work);
-}
-
-void
-nc_checkpoints_unblock(NcCheckpoints *c)
-{
-  const char *id;
-  json_t *work;
-
-  nc_checkpoints_load_work(c);
-  json_object_foreach(c->work, id, work)
-  {
-    int64_t pid = nc_json_int_or(work, "pid", 0), inode = nc_json_int_or(work, "inode", 0);
-    NcKeeper *keeper = pid > 0 && pid <= G_MAXINT && inode > 0 ? nc_keeper_take((pid_t)pid, (uint64_t)inode, NULL) : NULL;
-    if (!keeper)
-      continue; /* that QEMU is gone, or has not begun */
-    nc_keeper_drain(keeper);
-    g_hash_table_replace(c->keepers, g_strdup(id), keeper);
-  }
 }
 
 void
