@@ -13,8 +13,8 @@ nc_checkpoint_committed(NcCheckpoint *cp, json_t *meta)
   char *warning = NULL;
 
   if (!stored) {
-    warning = g_strdup_printf("it is in the store of node %s, whose disk did not give its description back (%s): see whether it is whole with "
-                              "`novacron checkpoint verify %s`, or make another one",
+    warning = g_strdup_printf("it is in the store of node %s, whose disk did not give its description back (%s): see whether it is "
+                              "whole with `novacron checkpoint verify %s`, or make another one",
                               cp->owner->deps.config->node, error->message, cp->id);
     nc_log(NC_LOG_WARNING, "agent", "checkpoint %s of %s: %s", cp->id, cp->vm, warning);
   }

@@ -1,5 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* What checkpoints and restores have under way, as the journal knows it; and the way back from what they left half done, in a QEMU or on disk. */
+/*
+ * What checkpoints and restores have under way, as the journal knows it; and the way back from what they left half done, in a QEMU or
+ * on disk.
+ */
 #include "agent/checkpoint.h"
 #include "base/ident.h"
 #include "base/log.h"

@@ -235,8 +235,9 @@ nc_restore_run(NcRestore *re, GError **error)
     return false;
   nc_fault_point("restore-loaded");
   if (!nc_restore_record(re, "done", error)) {
-    g_prefix_error(error, "checkpoint %s was not restored: %s had loaded it, and node %s could not record that, so its disks are put back; when "
-                          "the journal can be written (is its disk full, or read-only?), restore it once more: ",
+    g_prefix_error(error,
+                   "checkpoint %s was not restored: %s had loaded it, and node %s could not record that, so its disks are put back; when "
+                   "the journal can be written (is its disk full, or read-only?), restore it once more: ",
                    re->cp->id, nc_machine_hold_name(re->hold), re->cp->owner->deps.config->node);
     return false;
   }

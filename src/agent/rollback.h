@@ -51,8 +51,8 @@ typedef struct {
 } NcRollbackOrder;
 
 /*
- * A new one, recorded with all that the order says in one write: a crash finds the whole of it, or nothing. ${strict}: a step that can't be recorded is not begun; else that is logged, and the machine comes first. NULL with
- * an error only if ${strict}.
+ * A new one, recorded with all that the order says in one write: a crash finds the whole of it, or nothing. ${strict}: a step that
+ * can't be recorded is not begun; else that is logged, and the machine comes first. NULL with an error only if ${strict}.
  */
 NcRollback *nc_rollback_new(NcJournal *journal, const NcRollbackOrder *order, bool strict, GError **error);
 /* The one that ${record} (borrowed) tells of, to go on with it. */

@@ -118,7 +118,8 @@ nc_call_is_silent(const NcCall *c, GError *problem, GError **error)
   g_error_free(problem);
   return nc_mono_us() - c->heard_us <= NC_CALL_SILENCE_US ||
          nc_fail(error, NC_ERROR_UNREACHABLE,
-                 "%s was asked to move it back, and has not answered for ten minutes: look whether novacrond runs there and the way to it is open",
+                 "%s was asked to move it back, and has not answered for ten minutes: look whether novacrond runs there and the way "
+                 "to it is open",
                  c->there);
 }
 
