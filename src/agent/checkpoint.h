@@ -37,6 +37,7 @@ typedef struct {
   json_t *meta;           /* the description; replaced as a whole */
   uint64_t file_bytes;    /* of the manifest */
   GError *error;          /* FAILED, DAMAGED */
+  char *warning;          /* READY: what people should know of it; NULL: nothing */
   const char *activity;   /* "verify", "restore", "copy": static; NULL: none is under way */
   json_t *last_activity;  /* how the last one ended, or how this one is called */
   NcCheckpointer *worker; /* to be broken when cancelled; borrowed */
@@ -67,8 +68,6 @@ G_DEFINE_AUTOPTR_CLEANUP_FUNC(NcCheckpoint, nc_checkpoint_unref)
 /* New, state MAKING, in the list; a reference. ${meta} is taken. */
 NcCheckpoint *nc_checkpoints_add(NcCheckpoints *c, const char *id, const char *vm, json_t *meta);
 NcCheckpoint *nc_checkpoints_add_locked(NcCheckpoints *c, const char *id, const char *vm, json_t *meta);
-/* Records in the journal what is to be undone after a crash; NULL: nothing any more. ${work} is taken. */
-bool nc_checkpoints_set_work(NcCheckpoints *c, const char *id, json_t *work, GError **error);
 /* Runs ${func} in a thread that nc_checkpoints_free() waits for. */
 void nc_checkpoints_spawn(NcCheckpoints *c, const char *name, GThreadFunc func, gpointer data);
 /* The thread of ${data} ends. */
@@ -87,6 +86,14 @@ void nc_checkpoint_activity_ends(NcCheckpoint *cp, json_t *result, const GError 
 
 /* Asks it to stop what is under way with it. c->lock is held. */
 void nc_checkpoint_cancel_locked(NcCheckpoint *cp);
+
+/* --- checkpoint_describe.c --- */
+
+/*
+ * It has been committed: state READY, described by ${meta} (taken). That its manifest can't be read back is a warning: it is durable,
+ * and the next novacrond finds it.
+ */
+void nc_checkpoint_committed(NcCheckpoint *cp, json_t *meta);
 
 /* --- checkpoint_arrive.c --- */
 
@@ -107,6 +114,12 @@ void nc_checkpoint_put_totals(json_t *result, const NcCopyTotals *totals);
 json_t *nc_checkpoints_restore_on(NcCheckpoints *c, const char *node, json_t *args, GError **error);
 
 /* --- checkpoint_recover.c --- */
+
+/*
+ * Records in the journal what is to be undone after a crash; NULL: nothing any more. ${work} is taken.
+ * What could not be recorded is not recorded later, with others'; that there is nothing any more, is.
+ */
+bool nc_checkpoints_set_work(NcCheckpoints *c, const char *id, json_t *work, GError **error);
 
 /* The names of the two ends of QEMU's image socket, in QEMU: its own, and a duplicate of ours. */
 #define NC_CHECKPOINT_STREAM NC_CHECKPOINT_MARK "stream"

@@ -82,48 +82,48 @@ nc_arrival_tell(NcCheckpoint *cp, const char *from, const NcCopyTotals *totals, 
          from, problem ? problem->message : "all of it is here");
 }
 
-/* ${problem}: NULL, it is in the store. */
+/* It is in the store, as ${meta} (taken) says; or ${problem}, and NULL. */
 static void
-nc_arrival_end(NcCheckpoint *cp, const char *from, const NcCopyTotals *totals, GError *problem)
+nc_arrival_end(NcCheckpoint *cp, const char *from, const NcCopyTotals *totals, json_t *meta, const GError *problem)
 {
   NcCheckpoints *c = cp->owner;
-  NcManifestInfo info = { 0 };
-  g_autoptr(GError) error = problem ? g_error_copy(problem) : NULL;
-  nc_autojson json_t *meta = problem ? NULL : nc_image_read_meta(c->deps.store, cp->id, &info, &error);
 
-  nc_arrival_tell(cp, from, totals, error);
-  bool full = error && error->code == NC_ERROR_RESOURCE;
+  nc_arrival_tell(cp, from, totals, problem);
+  if (!problem)
+    nc_checkpoint_committed(cp, meta);
   {
     g_autoptr(GMutexLocker) guard = g_mutex_locker_new(&c->lock);
-    cp->link = NULL;
     cp->arriving = false;
     c->arriving--;
-    cp->file_bytes = info.file_bytes;
-    if (meta) {
-      json_decref(cp->meta);
-      cp->meta = g_steal_pointer(&meta);
+    if (problem) {
+      cp->state = problem->code == NC_ERROR_CANCELLED ? NC_CHECKPOINT_CANCELLED : NC_CHECKPOINT_FAILED;
+      cp->error = g_error_copy(problem);
     }
-    cp->state = !error                              ? NC_CHECKPOINT_READY
-                : error->code == NC_ERROR_CANCELLED ? NC_CHECKPOINT_CANCELLED
-                                                    : NC_CHECKPOINT_FAILED;
-    cp->error = g_steal_pointer(&error);
   }
-  if (full)
+  if (problem && problem->code == NC_ERROR_RESOURCE)
     nc_checkpoints_collect(c); /* what came of it is in the way of others; else it waits for the next try */
 }
 
-/* After the end, so that a restore which the sender asks for at once finds it ready. */
+/*
+ * Tells the sender how it has ended, after the end: a restore that it asks for at once finds the checkpoint ready, and a copy that it
+ * begins anew finds that this one is over. ${problem}: NULL, it is here.
+ */
 static void
-nc_arrival_confirm(NcCheckpoint *cp, NcPeer *peer)
+nc_arrival_answer(NcCheckpoint *cp, NcPeer *peer, const GError *problem)
 {
   const NcCopyLink link = nc_checkpoint_copy_link(peer);
 
-  nc_copy_confirm(&link, cp->id);
+  if (problem)
+    nc_copy_reject(&link, problem);
+  else
+    nc_copy_confirm(&link, cp->id);
+  nc_checkpoint_set_link(cp, NULL);
 }
 
-/* Of what is offered on ${peer}; cp is on its way. */
+/* Of what is offered on ${peer}; cp is on its way. What goes wrong is told by nc_arrival_answer(). */
 static bool
-nc_arrival_receive(NcCheckpoint *cp, NcPeer *peer, const NcCopyOffer *offer, NcCopyTotals *totals, GError **error)
+nc_arrival_receive(NcCheckpoint *cp, NcPeer *peer, const NcCopyOffer *offer, NcCopyTotals *totals, json_t **ret_meta,
+                   GError **error)
 {
   NcCheckpoints *c = cp->owner;
   const NcCopyLink link = nc_checkpoint_copy_link(peer);
@@ -140,15 +140,12 @@ nc_arrival_receive(NcCheckpoint *cp, NcPeer *peer, const NcCopyOffer *offer, NcC
   __atomic_store_n(&cp->progress_total, offer->block_bytes, __ATOMIC_RELAXED);
   if (!nc_checkpoint_set_link(cp, peer))
     return nc_fail(error, NC_ERROR_CANCELLED, "cancelled");
-  bool ok = nc_copy_receive(&copy, offer, note, totals, error);
+  bool ok = nc_copy_receive(&copy, offer, note, totals, ret_meta, error);
   if (!ok && g_atomic_int_get(&cp->cancelled)) {
     g_clear_error(error);
     nc_fail(error, NC_ERROR_CANCELLED, "checkpoint %s: its arrival on node %s was cancelled", cp->id,
             c->deps.config->node);
   }
-  if (!ok)
-    g_prefix_error(error, "checkpoint %s did not arrive whole on node %s from node %s: ", cp->id, c->deps.config->node,
-                   nc_peer_node(peer));
   return ok;
 }
 
@@ -159,6 +156,7 @@ nc_serve_offer(NcCheckpoints *c, NcPeer *peer, json_t *message, GError **error)
 {
   NcCopyOffer offer;
   NcCopyTotals totals = { 0 };
+  json_t *meta = NULL;
   bool present = false;
   g_autoptr(GError) problem = NULL;
 
@@ -171,12 +169,15 @@ nc_serve_offer(NcCheckpoints *c, NcPeer *peer, json_t *message, GError **error)
     nc_autojson json_t *have = json_pack("{s:s, s:s}", "type", "cp_have", "id", offer.id);
     return nc_peer_send(peer, have, error);
   }
-  bool ok = nc_arrival_receive(cp, peer, &offer, &totals, &problem);
-  nc_arrival_end(cp, nc_peer_node(peer), &totals, problem);
-  if (ok)
-    nc_arrival_confirm(cp, peer);
-  else
-    nc_peer_shutdown(peer); /* it was told */
+  bool ok = nc_arrival_receive(cp, peer, &offer, &totals, &meta, &problem);
+  g_autoptr(GError) ours = problem ? g_error_copy(problem) : NULL; /* the sender says by itself what did not arrive where */
+  if (ours)
+    g_prefix_error(&ours, "checkpoint %s did not arrive whole on node %s from node %s: ", cp->id, c->deps.config->node,
+                   nc_peer_node(peer));
+  nc_arrival_end(cp, nc_peer_node(peer), &totals, meta, ours);
+  nc_arrival_answer(cp, peer, problem);
+  if (!ok)
+    nc_peer_shutdown(peer);
   return ok;
 }
 
@@ -284,22 +285,21 @@ typedef struct {
   char *from;
 } NcFetch;
 
+/* False: what is offered did not come, or did not become a checkpoint. */
 static bool
-nc_fetch_run(NcFetch *f, NcPeer *peer, NcCopyTotals *totals, GError **error)
+nc_fetch_run(NcFetch *f, NcPeer *peer, NcCopyTotals *totals, json_t **ret_meta, GError **error)
 {
   NcCheckpoint *cp = f->cp;
   NcCopyOffer offer;
   nc_autojson json_t *want = json_pack("{s:s, s:s}", "type", "cp_want", "id", cp->id);
   const NcCopyLink link = nc_checkpoint_copy_link(peer);
-  nc_autojson json_t *message = nc_checkpoint_set_link(cp, peer) && nc_peer_send(peer, want, error)
-                                    ? nc_copy_expect(&link, "cp_offer", NULL, NC_COPY_SILENCE_MS, error)
-                                    : NULL;
-  bool ok =
-      message && nc_copy_offer_parse(message, &offer, error) && nc_arrival_receive(cp, peer, &offer, totals, error);
-  nc_checkpoint_set_link(cp, NULL);
-  if (!ok && error && !*error)
-    nc_fail(error, NC_ERROR_CANCELLED, "cancelled");
-  return ok;
+
+  if (!nc_checkpoint_set_link(cp, peer))
+    return nc_fail(error, NC_ERROR_CANCELLED, "cancelled");
+  nc_autojson json_t *message =
+      nc_peer_send(peer, want, error) ? nc_copy_expect(&link, "cp_offer", NULL, NC_COPY_SILENCE_MS, error) : NULL;
+  return message && nc_copy_offer_parse(message, &offer, error) &&
+         nc_arrival_receive(cp, peer, &offer, totals, ret_meta, error);
 }
 
 static gpointer
@@ -309,15 +309,17 @@ nc_fetch_thread(gpointer data)
   g_autoptr(NcCheckpoint) cp = f->cp;
   NcCheckpoints *c = cp->owner;
   NcCopyTotals totals = { 0 };
-  g_autoptr(GError) error = NULL;
+  json_t *meta = NULL;
+  g_autoptr(GError) problem = NULL;
+  g_autoptr(NcPeer) peer = nc_nodes_connect(c->deps.nodes, f->from, c->deps.config->connect_timeout_ms, &problem);
+  bool ok = peer && nc_fetch_run(f, peer, &totals, &meta, &problem);
+  g_autoptr(GError) ours = ok ? NULL : g_error_copy(problem);
 
-  g_autoptr(NcPeer) peer = nc_nodes_connect(c->deps.nodes, f->from, c->deps.config->connect_timeout_ms, &error);
-  if (!peer || !nc_fetch_run(f, peer, &totals, &error))
-    g_prefix_error(&error, "checkpoint %s can't be fetched from node %s to node %s: ", cp->id, f->from,
-                   c->deps.config->node);
-  nc_arrival_end(cp, f->from, &totals, error);
-  if (!error)
-    nc_arrival_confirm(cp, peer);
+  if (ours)
+    g_prefix_error(&ours, "checkpoint %s can't be fetched from node %s to node %s: ", cp->id, f->from, c->deps.config->node);
+  nc_arrival_end(cp, f->from, &totals, meta, ours);
+  if (peer)
+    nc_arrival_answer(cp, peer, problem);
   g_clear_pointer(&peer, nc_peer_free);
   g_free(f->from);
   g_free(f);

@@ -244,22 +244,13 @@ nc_create_read_disks(NcCreate *cr, GError **error)
 static bool
 nc_create_commit(NcCreate *cr, GError **error)
 {
-  NcManifestInfo info = { 0 };
-
   if (!nc_capture_finish(&cr->capture, cr->manifest, &cr->manifest_bytes, error))
     return false;
   nc_autojson json_t *meta = nc_create_describe(cr);
   nc_fault_point("checkpoint-commit");
   if (!nc_capture_commit(&cr->capture, cr->manifest, meta, error))
     return false;
-  nc_autojson json_t *stored = nc_image_read_meta(cr->cp->owner->deps.store, cr->cp->id, &info, error);
-  if (!stored)
-    return false;
-  g_autoptr(GMutexLocker) guard = g_mutex_locker_new(&cr->cp->owner->lock);
-  json_decref(cr->cp->meta);
-  cr->cp->meta = g_steal_pointer(&meta);
-  cr->cp->file_bytes = info.file_bytes;
-  cr->cp->state = NC_CHECKPOINT_READY;
+  nc_checkpoint_committed(cr->cp, g_steal_pointer(&meta));
   return true;
 }
 

@@ -2,6 +2,30 @@
 /* What a checkpoint says of itself. */
 #include "agent/checkpoint_create.h"
 #include "base/ident.h"
+#include "base/log.h"
+
+void
+nc_checkpoint_committed(NcCheckpoint *cp, json_t *meta)
+{
+  NcManifestInfo info = { 0 };
+  g_autoptr(GError) error = NULL;
+  nc_autojson json_t *stored = nc_image_read_meta(cp->owner->deps.store, cp->id, &info, &error);
+  char *warning = NULL;
+
+  if (!stored) {
+    warning = g_strdup_printf("it is in the store of node %s, whose disk did not give its description back (%s): see whether it is "
+                              "whole with `novacron checkpoint verify %s`, or make another one",
+                              cp->owner->deps.config->node, error->message, cp->id);
+    nc_log(NC_LOG_WARNING, "agent", "checkpoint %s of %s: %s", cp->id, cp->vm, warning);
+  }
+  g_autoptr(GMutexLocker) guard = g_mutex_locker_new(&cp->owner->lock);
+  json_decref(cp->meta);
+  cp->meta = meta;
+  cp->file_bytes = info.file_bytes;
+  g_free(cp->warning);
+  cp->warning = warning;
+  cp->state = NC_CHECKPOINT_READY;
+}
 
 json_t *
 nc_create_describe_beginning(NcCreate *cr, const char *mode, const char *label)

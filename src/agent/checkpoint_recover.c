@@ -1,15 +1,79 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The way back: what a checkpoint or a restore has left half done, in a QEMU or on disk. */
+/*
+ * What checkpoints and restores have under way, as the journal knows it; and the way back from what they left half done, in a QEMU or
+ * on disk.
+ */
 #include "agent/checkpoint.h"
 #include "base/ident.h"
 #include "base/log.h"
 #include "qemu/migration_qmp.h"
 
+#define NC_WORK_SETTING "checkpoint.work"
 #define NC_CANCEL_MS 20000
 /* To read all of a guest's memory and throw it away: a gigabyte per second. */
 #define NC_DRAIN_MS 600000
 #define NC_CANCEL_POLL_US 10000
 #define NC_CONT_MS 10000
+
+/* --- in the journal --- */
+
+bool
+nc_checkpoints_set_work(NcCheckpoints *c, const char *id, json_t *work, GError **error)
+{
+  g_autoptr(GMutexLocker) writing = g_mutex_locker_new(&c->work_lock);
+  nc_autojson json_t *all = json_copy(c->work); /* changed with work_lock held only */
+  g_autofree char *text = NULL;
+
+  if (work)
+    json_object_set_new(all, id, work);
+  else
+    json_object_del(all, id);
+  text = json_dumps(all, JSON_COMPACT);
+  bool written = nc_journal_put_value(c->deps.journal, NC_WORK_SETTING, text, error);
+  /* The next write, of another checkpoint, must not bring what could not be written; that it is over, it may. */
+  if (!written && work)
+    return false;
+  g_autoptr(GMutexLocker) guard = g_mutex_locker_new(&c->lock);
+  json_decref(c->work);
+  c->work = g_steal_pointer(&all);
+  return written;
+}
+
+static void
+nc_checkpoints_load_work(NcCheckpoints *c)
+{
+  g_autoptr(GError) error = NULL;
+  g_autofree char *text = nc_journal_get_value(c->deps.journal, NC_WORK_SETTING, &error);
+  json_t *work = text ? json_loads(text, 0, NULL) : NULL;
+
+  if (error || (text && !json_is_object(work)))
+    nc_log(NC_LOG_ERR, "agent", "what checkpoints have left half done is not known: %s", error ? error->message : "malformed");
+  if (json_is_object(work)) {
+    json_decref(c->work);
+    c->work = json_incref(work);
+  }
+  json_decref(work);
+}
+
+void
+nc_checkpoints_unblock(NcCheckpoints *c)
+{
+  const char *id;
+  json_t *work;
+
+  nc_checkpoints_load_work(c);
+  json_object_foreach(c->work, id, work)
+  {
+    int64_t pid = nc_json_int_or(work, "pid", 0), inode = nc_json_int_or(work, "inode", 0);
+    NcKeeper *keeper = pid > 0 && pid <= G_MAXINT && inode > 0 ? nc_keeper_take((pid_t)pid, (uint64_t)inode, NULL) : NULL;
+    if (!keeper)
+      continue; /* that QEMU is gone, or has not begun */
+    nc_keeper_drain(keeper);
+    g_hash_table_replace(c->keepers, g_strdup(id), keeper);
+  }
+}
+
+/* --- undone --- */
 
 /* ${ret}: room for NC_CHECKPOINT_DISKS_MAX. The strings are ${work}'s. */
 static size_t

@@ -192,7 +192,11 @@ nc_restore_record(NcRestore *re, const char *phase, GError **error)
 {
   json_t *work = json_pack("{s:s, s:s, s:b, s:b, s:s, s:O, s:O?}", "kind", "restore", "machine", nc_machine_hold_name(re->hold), "new",
                            nc_machine_hold_is_new(re->hold), "took", re->took, "phase", phase, "disks", re->disks, "spec_before", re->before);
+  g_autofree char *point = g_strdup_printf("restore-record-%s", phase);
+
   re->recorded = true;
+  if (nc_fault_asks(point, "refuse"))
+    nc_journal_refuse_next(re->cp->owner->deps.journal);
   return nc_checkpoints_set_work(re->cp->owner, re->cp->id, work, error);
 }
 
@@ -230,8 +234,13 @@ nc_restore_run(NcRestore *re, GError **error)
   if (!nc_machine_hold_set_spec(re->hold, re->spec, error) || !nc_restore_load(re, error))
     return false;
   nc_fault_point("restore-loaded");
-  if (!nc_restore_record(re, "done", error))
+  if (!nc_restore_record(re, "done", error)) {
+    g_prefix_error(error,
+                   "checkpoint %s was not restored: %s had loaded it, and node %s could not record that, so its disks are put back; when "
+                   "the journal can be written (is its disk full, or read-only?), restore it once more: ",
+                   re->cp->id, nc_machine_hold_name(re->hold), re->cp->owner->deps.config->node);
     return false;
+  }
   re->decided = true;
   nc_fault_point("restore-decided");
   nc_restore_let_run(re);
@@ -263,18 +272,28 @@ nc_checkpoint_undo_restore(NcCheckpoints *c, json_t *work, GError **error)
   return ok;
 }
 
+/* What can't be undone is added to *${error}, why it was to be. */
 static void
-nc_restore_undo(NcRestore *re)
+nc_restore_undo(NcRestore *re, GError **error)
 {
   g_autoptr(GError) problem = NULL;
   bool exchanged = re->exchanging; /* what was to be recorded last need not have been */
+
+  /* A write that failed may have come to the disk: a crash in the middle of what follows must not find "done". */
+  if (exchanged && !nc_restore_record(re, "exchange", &problem)) {
+    nc_log(NC_LOG_ERR, "agent", "machine %s: %s", nc_machine_hold_name(re->hold), problem->message);
+    g_clear_error(&problem);
+  }
   bool ok = (!exchanged || nc_machine_hold_kill_qemu(re->hold, &problem)) &&
             nc_restored_disks_settle(re->disks, false, exchanged, &problem) &&
             (!exchanged || !re->before || nc_machine_hold_set_spec(re->hold, re->before, &problem)) &&
             nc_checkpoints_set_work(re->cp->owner, re->cp->id, NULL, &problem);
-  if (!ok)
-    nc_log(NC_LOG_ERR, "agent", "machine %s: its restore can't be undone: %s; restart novacrond to try again",
-           nc_machine_hold_name(re->hold), problem->message);
+  if (ok)
+    return;
+  nc_log(NC_LOG_ERR, "agent", "machine %s: its restore can't be undone: %s; restart novacrond to try again",
+         nc_machine_hold_name(re->hold), problem->message);
+  g_prefix_error(error, "machine %s on node %s is not what it was before (%s): restart novacrond there, which puts its disks back; ",
+                 nc_machine_hold_name(re->hold), re->cp->owner->deps.config->node, problem->message);
 }
 
 static void
@@ -322,7 +341,7 @@ nc_restore_thread(gpointer data)
   if (ok)
     nc_restore_finish(re);
   else if (re->recorded && !re->decided)
-    nc_restore_undo(re);
+    nc_restore_undo(re, &error);
   nc_log(ok ? NC_LOG_NOTICE : NC_LOG_ERR, "agent", "machine %s: restore of checkpoint %s: %s", target, cp->id,
          ok ? "done" : error->message);
   json_t *result = json_pack("{s:s, s:O}", "machine", target, "warnings", re->warnings);

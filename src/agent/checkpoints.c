@@ -7,7 +7,6 @@
 
 #include <string.h>
 
-#define NC_WORK_SETTING "checkpoint.work"
 /* Failed ones that are remembered; the oldest make room. */
 #define NC_FAILED_MAX 100u
 
@@ -34,6 +33,7 @@ nc_checkpoint_unref(NcCheckpoint *cp)
   json_decref(cp->meta);
   json_decref(cp->last_activity);
   g_clear_error(&cp->error);
+  g_free(cp->warning);
   g_free(cp->id);
   g_free(cp->vm);
   g_free(cp);
@@ -81,6 +81,7 @@ nc_checkpoint_view(NcCheckpoint *cp)
   json_object_set_new(view, "machine", json_string(cp->vm));
   json_object_set_new(view, "state", json_string(nc_checkpoint_states[cp->state]));
   json_object_set_new(view, "error", cp->error ? nc_error_to_json(cp->error) : json_null());
+  json_object_set_new(view, "warning", cp->warning ? json_string(cp->warning) : json_null());
   json_object_set_new(view, "activity", nc_checkpoint_activity_view_locked(cp));
   json_object_set_new(view, "progress",
                       cp->state == NC_CHECKPOINT_MAKING ? json_integer(total ? (json_int_t)(MIN(done, total) * 100 / total) : 0)
@@ -305,6 +306,9 @@ nc_checkpoint_verify_thread(gpointer data)
     if (json_array_size(lost)) {
       g_autofree char *text = nc_image_lost_text(lost);
       nc_fail(&error, NC_ERROR_CORRUPT, "checkpoint %s is damaged and can't be restored; lost: %s", cp->id, text);
+    } else {
+      g_autoptr(GMutexLocker) guard = g_mutex_locker_new(&c->lock);
+      g_clear_pointer(&cp->warning, g_free); /* it was read back */
     }
     result = json_pack("{s:o, s:I}", "lost", lost, "bytes", (json_int_t)bytes);
   }
@@ -407,23 +411,7 @@ nc_checkpoints_delete(NcCheckpoints *c, json_t *args, GError **error)
   return view;
 }
 
-/* --- what is under way --- */
-
-bool
-nc_checkpoints_set_work(NcCheckpoints *c, const char *id, json_t *work, GError **error)
-{
-  g_autoptr(GMutexLocker) writing = g_mutex_locker_new(&c->work_lock);
-  g_autofree char *text = NULL;
-  {
-    g_autoptr(GMutexLocker) guard = g_mutex_locker_new(&c->lock);
-    if (work)
-      json_object_set_new(c->work, id, work);
-    else
-      json_object_del(c->work, id);
-    text = json_dumps(c->work, JSON_COMPACT);
-  }
-  return nc_journal_put_value(c->deps.journal, NC_WORK_SETTING, text, error);
-}
+/* --- threads --- */
 
 void
 nc_checkpoints_spawn(NcCheckpoints *c, const char *name, GThreadFunc func, gpointer data)
@@ -523,40 +511,6 @@ nc_checkpoints_load(NcCheckpoints *c)
   }
   if (error)
     nc_log(NC_LOG_ERR, "agent", "the checkpoints of this node can't be listed: %s", error->message);
-}
-
-static void
-nc_checkpoints_load_work(NcCheckpoints *c)
-{
-  g_autoptr(GError) error = NULL;
-  g_autofree char *text = nc_journal_get_value(c->deps.journal, NC_WORK_SETTING, &error);
-  json_t *work = text ? json_loads(text, 0, NULL) : NULL;
-
-  if (error || (text && !json_is_object(work)))
-    nc_log(NC_LOG_ERR, "agent", "what checkpoints have left half done is not known: %s", error ? error->message : "malformed");
-  if (json_is_object(work)) {
-    json_decref(c->work);
-    c->work = json_incref(work);
-  }
-  json_decref(work);
-}
-
-void
-nc_checkpoints_unblock(NcCheckpoints *c)
-{
-  const char *id;
-  json_t *work;
-
-  nc_checkpoints_load_work(c);
-  json_object_foreach(c->work, id, work)
-  {
-    int64_t pid = nc_json_int_or(work, "pid", 0), inode = nc_json_int_or(work, "inode", 0);
-    NcKeeper *keeper = pid > 0 && pid <= G_MAXINT && inode > 0 ? nc_keeper_take((pid_t)pid, (uint64_t)inode, NULL) : NULL;
-    if (!keeper)
-      continue; /* that QEMU is gone, or has not begun */
-    nc_keeper_drain(keeper);
-    g_hash_table_replace(c->keepers, g_strdup(id), keeper);
-  }
 }
 
 void

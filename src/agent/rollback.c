@@ -97,6 +97,8 @@ nc_rollback_new(NcJournal *journal, const NcRollbackOrder *order, bool strict, G
                         nc_rollback_mode_name(order->mode), "checkpoint", order->checkpoint, "cancelled", order->cancelled, "cause",
                         order->cause ? nc_error_to_json(order->cause) : NULL, "state", "running", "steps", nc_rollback_new_steps(),
                         "created", now, "finished", "attention", "error");
+  if (order->node_key)
+    json_object_set_new(r->record, order->node_key, json_string(order->node));
   json_t *detail = json_pack("{s:s, s:I, s:s?, s:O}", "mode", nc_rollback_mode_name(order->mode), "attempt", (json_int_t)order->attempt,
                              "checkpoint", order->checkpoint, "cause", json_object_get(r->record, "cause"));
   nc_log(NC_LOG_NOTICE, "agent", "rollback %s of migration %s begins (%s)%s%s", id, order->migration, nc_rollback_mode_name(order->mode),

@@ -46,11 +46,13 @@ typedef struct {
   const char *checkpoint; /* NULL: none */
   const GError *cause;   /* why; NULL: somebody asked for it */
   bool cancelled;        /* in the record: the migration ends as cancelled */
+  const char *node_key;  /* the member of the record that names another node which has a part in it; NULL: none has */
+  const char *node;
 } NcRollbackOrder;
 
 /*
- * A new one. ${strict}: a step that can't be recorded is not begun; else that is logged, and the machine comes first. NULL with
- * an error only if ${strict}.
+ * A new one, recorded with all that the order says in one write: a crash finds the whole of it, or nothing. ${strict}: a step that
+ * can't be recorded is not begun; else that is logged, and the machine comes first. NULL with an error only if ${strict}.
  */
 NcRollback *nc_rollback_new(NcJournal *journal, const NcRollbackOrder *order, bool strict, GError **error);
 /* The one that ${record} (borrowed) tells of, to go on with it. */

@@ -33,35 +33,33 @@ nc_call_is_here(const NcRollbackWay *way, bool *ret_here, GError **error)
   return true;
 }
 
-/* One question; the answer, a new reference. */
+/* The other node, and what is known of it. */
+typedef struct {
+  const NcRollbackWay *way;
+  const char *there;
+  bool begun;       /* it has said that its way back is under way, or was */
+  int64_t heard_us; /* when it last said something */
+} NcCall;
+
+/* One question; the answer, a new reference. *ret_refused: it did answer, with an error. */
 static json_t *
-nc_call_ask(const NcRollbackWay *way, const char *there, const char *type, GError **error)
+nc_call_ask(NcCall *c, const char *type, bool *ret_refused, GError **error)
 {
   nc_autojson json_t *question =
-      json_pack("{s:s, s:s}", "type", type, "migration", nc_rollback_string(way->r, "migration", "?"));
-  g_autoptr(NcPeer) peer = nc_nodes_connect(way->deps->nodes, there, way->deps->config->connect_timeout_ms, error);
+      json_pack("{s:s, s:s}", "type", type, "migration", nc_rollback_string(c->way->r, "migration", "?"));
+  g_autoptr(NcPeer) peer = nc_nodes_connect(c->way->deps->nodes, c->there, c->way->deps->config->connect_timeout_ms, error);
   nc_autojson json_t *answer =
       peer && nc_peer_send(peer, question, error) ? nc_peer_recv(peer, NC_CALL_ANSWER_MS, error) : NULL;
 
-  if (!answer || g_str_equal(nc_json_string_or(answer, "type", ""), "rb_state"))
+  *ret_refused = false;
+  if (!answer)
+    return NULL;
+  c->heard_us = nc_mono_us();
+  if (g_str_equal(nc_json_string_or(answer, "type", ""), "rb_state"))
     return g_steal_pointer(&answer);
+  *ret_refused = true;
   nc_error_set_json(error, json_object_get(answer, "error"));
   return NULL;
-}
-
-/* True: it is under way there, or has been done. */
-static bool
-nc_call_begin(const NcRollbackWay *way, const char *there, GError **error)
-{
-  nc_autojson json_t *state = nc_call_ask(way, there, "rb_look", error);
-  const char *name = nc_json_string_or(state, "state", "");
-
-  if (!state)
-    return false;
-  if (g_str_equal(name, "running") || g_str_equal(name, "completed"))
-    return true;
-  nc_autojson json_t *begun = nc_call_ask(way, there, "rb_back", error);
-  return begun != NULL;
 }
 
 /*
@@ -69,57 +67,101 @@ nc_call_begin(const NcRollbackWay *way, const char *there, GError **error)
  * set back all the same; a machine that has gone on to elsewhere is not, whenever it may come again.
  */
 static bool
-nc_call_settle(const NcRollbackWay *way, const char *there, bool *ret_here, GError **error)
+nc_call_settle(const NcCall *c, bool *ret_here, GError **error)
 {
   g_autofree char *state = NULL;
   NcRight right;
 
-  if (!nc_call_look_here(way, &right, &state, error))
+  if (!nc_call_look_here(c->way, &right, &state, error))
     return false;
   if (right.state != NC_RIGHT_HELD)
     return nc_fail(error, NC_ERROR_CONFLICT, "%s came back from %s and has been moved on since: nothing was set back",
-                   nc_rollback_string(way->r, "vm", "?"), there);
+                   nc_rollback_string(c->way->r, "vm", "?"), c->there);
   *ret_here = g_str_equal(state, "stopped");
   return true;
 }
 
-/* Whether waiting still makes sense. A node that does not answer goes on with what it has begun: it is asked again. */
 static bool
-nc_call_goes_on(const NcRollbackWay *way, const char *there, int64_t *heard_us, bool *ret_here, GError **error)
+nc_call_fail(const NcCall *c, GError *problem, GError **error)
 {
-  nc_autojson json_t *state = nc_call_ask(way, there, "rb_look", NULL);
-  const char *name = nc_json_string_or(state, "state", "running"),
-             *attention = nc_json_string_or(state, "attention", "");
+  g_propagate_prefixed_error(error, problem, "%s can't be called back from %s: ", nc_rollback_string(c->way->r, "vm", "?"), c->there);
+  return false;
+}
 
-  if (state)
-    *heard_us = nc_mono_us();
+/* From here on an answer that does not come says nothing: it may have begun. So that it was asked is on disk before. */
+static bool
+nc_call_begin(NcCall *c, GError **error)
+{
+  g_autofree char *now = nc_time_format(nc_wall_us());
+  GError *problem = NULL;
+  bool refused;
+
+  if (!nc_rollback_string(c->way->r, "called", NULL)) {
+    nc_rollback_set(c->way->r, "called", json_string(now));
+    if (!nc_rollback_save(c->way->r, error))
+      return false;
+  }
+  nc_autojson json_t *state = nc_call_ask(c, "rb_back", &refused, &problem);
+  c->begun = state != NULL;
+  if (refused)
+    return nc_call_fail(c, problem, error);
+  g_clear_error(&problem);
+  return true;
+}
+
+/* A node that was asked, and does not answer, goes on with it when it can: it is waited for. One that was never heard is not. */
+static bool
+nc_call_is_silent(const NcCall *c, GError *problem, GError **error)
+{
+  if (!nc_rollback_string(c->way->r, "called", NULL))
+    return nc_call_fail(c, problem, error);
+  g_error_free(problem);
+  return nc_mono_us() - c->heard_us <= NC_CALL_SILENCE_US ||
+         nc_fail(error, NC_ERROR_UNREACHABLE,
+                 "%s was asked to move it back, and has not answered for ten minutes: look whether novacrond runs there and the way "
+                 "to it is open",
+                 c->there);
+}
+
+/* Whether waiting still makes sense; has the other node begin unless it has. */
+static bool
+nc_call_goes_on(NcCall *c, bool *ret_here, GError **error)
+{
+  GError *problem = NULL;
+  bool refused;
+  nc_autojson json_t *state = nc_call_ask(c, "rb_look", &refused, &problem);
+  const char *name = nc_json_string_or(state, "state", "none");
+
+  if (!state)
+    return refused ? nc_call_fail(c, problem, error) : nc_call_is_silent(c, problem, error);
   if (g_str_equal(name, "completed"))
-    return nc_call_settle(way, there, ret_here, error);
-  if (nc_mono_us() - *heard_us > NC_CALL_SILENCE_US)
-    return nc_fail(error, NC_ERROR_UNREACHABLE, "%s was asked to move it back, and has not answered for ten minutes: look whether novacrond runs there and the "
-                   "way to it is open",
-                   there);
-  return g_str_equal(name, "running") ||
-         nc_fail(error, NC_ERROR_CONFLICT, "its way back ended on %s (%s): %s", there, name, attention);
+    return nc_call_settle(c, ret_here, error);
+  if (g_str_equal(name, "running")) {
+    c->begun = true;
+    return true;
+  }
+  if (!c->begun) /* what it says is of an earlier one, or of none */
+    return nc_call_begin(c, error);
+  return nc_fail(error, NC_ERROR_CONFLICT, "its way back ended on %s (%s): %s", c->there, name, nc_json_string_or(state, "attention", ""));
 }
 
 bool
 nc_rollback_call_back(const NcRollbackWay *way, const char *there, GError **error)
 {
-  int64_t heard_us = nc_mono_us();
+  NcCall c = { .way = way, .there = there, .heard_us = nc_mono_us() };
   bool here = false;
 
   if (!nc_call_is_here(way, &here, error))
     return false;
-  if (!here && !nc_call_begin(way, there, error)) {
-    g_prefix_error(error, "%s can't be called back from %s: ", nc_rollback_string(way->r, "vm", "?"), there);
-    return false;
-  }
   while (!here) {
     if (g_atomic_int_get(way->quitting))
       return nc_fail(error, NC_ERROR_CANCELLED, "novacrond is stopping");
+    if (!nc_call_goes_on(&c, &here, error))
+      return false;
+    if (here)
+      break;
     g_usleep(NC_CALL_POLL_US);
-    if (!nc_call_is_here(way, &here, error) || (!here && !nc_call_goes_on(way, there, &heard_us, &here, error)))
+    if (!nc_call_is_here(way, &here, error))
       return false;
   }
   return true;

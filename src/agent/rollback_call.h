@@ -14,6 +14,7 @@
 
 /*
  * Returns when the right to run the machine of ${way}'s rollback is held here again; at once if it is. Asks node ${there} to begin
- * unless it has. NC_ERROR_CANCELLED if novacrond stops. Blocks.
+ * unless it has; that it was asked is in the record before (`called`), and from then on it is waited for, until it has said nothing for ten
+ * minutes. One that can't be reached before that is an error. NC_ERROR_CANCELLED if novacrond stops. Blocks.
  */
 bool nc_rollback_call_back(const NcRollbackWay *way, const char *there, GError **error);

@@ -189,25 +189,11 @@ nc_rollbacks_order_back(NcRollbacks *rollbacks, json_t *record, GError **error)
   g_autofree char *address = nc_nodes_address(rollbacks->deps->nodes, there, error);
   const NcRollbackOrder order = { .mode = NC_RB_TO_BACK,
                                   .migration = nc_json_string_or(record, "id", "?"),
-                                  .vm = nc_json_string_or(record, "vm", "?") };
+                                  .vm = nc_json_string_or(record, "vm", "?"),
+                                  .node_key = "to",
+                                  .node = there };
 
-  NcRollback *r = address ? nc_rollback_new(rollbacks->deps->journal, &order, true, error) : NULL;
-  if (r)
-    nc_rollback_set(r, "to", json_string(there));
-  if (r && !nc_rollback_save(r, error))
-    g_clear_pointer(&r, nc_rollback_free);
-  return r;
-}
-
-/* What is to be done besides is recorded before anything is begun. ${r} (NULL is fine) is taken, and returned if it could be. */
-static NcRollback *
-nc_rollbacks_note_order(NcRollback *r, const char *key, json_t *node, GError **error)
-{
-  if (r)
-    nc_rollback_set(r, key, json_incref(node));
-  if (r && !nc_rollback_save(r, error))
-    g_clear_pointer(&r, nc_rollback_free);
-  return r;
+  return address ? nc_rollback_new(rollbacks->deps->journal, &order, true, error) : NULL;
 }
 
 /* ${call}: the machine is at the migration's destination, and has to come back first. */
@@ -215,16 +201,16 @@ static NcRollback *
 nc_rollbacks_order_checkpoint(NcRollbacks *rollbacks, json_t *record, const char *checkpoint, bool call, GError **error)
 {
   bool fetch = false;
+
+  if (!nc_rollbacks_check_checkpoint(rollbacks, record, checkpoint, &fetch, error))
+    return NULL;
   const NcRollbackOrder order = { .mode = NC_RB_TO_CHECKPOINT,
                                   .migration = nc_json_string_or(record, "id", "?"),
                                   .vm = nc_json_string_or(record, "vm", "?"),
-                                  .checkpoint = checkpoint };
-  if (!nc_rollbacks_check_checkpoint(rollbacks, record, checkpoint, &fetch, error))
-    return NULL;
-  NcRollback *r = nc_rollback_new(rollbacks->deps->journal, &order, true, error);
-  if (fetch)
-    return nc_rollbacks_note_order(r, "fetch_from", json_object_get(record, "source"), error);
-  return call ? nc_rollbacks_note_order(r, "call_from", json_object_get(record, "destination"), error) : r;
+                                  .checkpoint = checkpoint,
+                                  .node_key = fetch ? "fetch_from" : call ? "call_from" : NULL,
+                                  .node = nc_json_string_or(record, fetch ? "source" : "destination", "?") };
+  return nc_rollback_new(rollbacks->deps->journal, &order, true, error);
 }
 
 /* The source of it, which has given the right away with it: the machine can be called back. */

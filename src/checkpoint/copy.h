@@ -73,13 +73,20 @@ bool nc_copy_offer_parse(json_t *message, NcCopyOffer *ret, GError **error);
 
 /*
  * Receives what was offered and commits it under the same id. ${note}: an object for the member "copied" of its description; borrowed.
- * The caller has looked whether there is such a checkpoint. On error the sender has been told why, as far as it still
- * listens; nothing is left but blocks that nothing names. After true the sender waits for nc_copy_confirm().
+ * *ret_meta: the description, a new reference; NULL on error.
+ * The caller has looked whether there is such a checkpoint. On error nothing is left but blocks that nothing names. The sender waits
+ * for nc_copy_confirm() after true, and after false for nc_copy_reject(): what it does then must find what has become of it here.
  */
-bool nc_copy_receive(const NcCopy *copy, const NcCopyOffer *offer, json_t *note, NcCopyTotals *ret, GError **error);
+bool nc_copy_receive(const NcCopy *copy, const NcCopyOffer *offer, json_t *note, NcCopyTotals *ret, json_t **ret_meta, GError **error);
 
 /* Tells the sender that checkpoint ${id} is here: when whoever asks this node for it next finds it. */
 void nc_copy_confirm(const NcCopyLink *link, const char *id);
+
+/*
+ * Tells the sender why it did not become a checkpoint here: when another try would be taken. Reads what is still under way, so that it
+ * comes to hear it; blocks until the sender has closed or is silent, seconds if it behaves.
+ */
+void nc_copy_reject(const NcCopyLink *link, const GError *error);
 
 /* Tells the other side why not. */
 void nc_copy_refuse(const NcCopyLink *link, const GError *error);

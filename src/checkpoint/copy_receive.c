@@ -219,7 +219,7 @@ nc_receiver_turn(NcCopyReceiver *r, json_t *message, GError **error)
 /* --- the end --- */
 
 static bool
-nc_receiver_commit(NcCopyReceiver *r, json_t *message, json_t *note, GError **error)
+nc_receiver_commit(NcCopyReceiver *r, json_t *message, json_t *note, json_t **ret_meta, GError **error)
 {
   uint32_t layout_bytes;
   int64_t length;
@@ -239,11 +239,14 @@ nc_receiver_commit(NcCopyReceiver *r, json_t *message, json_t *note, GError **er
     return nc_fail(error, NC_ERROR_PROTOCOL, "the checkpoint is of another machine than was offered");
   json_object_set(meta, "copied", note);
   g_autoptr(GByteArray) ours = nc_image_header_encode(meta, layout_bytes, error);
-  return ours && nc_manifest_commit(r->manifest, ours->data, ours->len, error);
+  if (!ours || !nc_manifest_commit(r->manifest, ours->data, ours->len, error))
+    return false;
+  *ret_meta = g_steal_pointer(&meta);
+  return true;
 }
 
 static bool
-nc_receiver_run(NcCopyReceiver *r, json_t *note, GError **error)
+nc_receiver_run(NcCopyReceiver *r, json_t *note, json_t **ret_meta, GError **error)
 {
   const NcCopyLink *link = r->copy->link;
 
@@ -261,49 +264,29 @@ nc_receiver_run(NcCopyReceiver *r, json_t *note, GError **error)
     if (g_atomic_int_get(r->copy->cancelled))
       return nc_fail(error, NC_ERROR_CANCELLED, "cancelled at the receiver");
     if (g_str_equal(nc_json_string_or(message, "type", ""), "cp_end"))
-      return nc_receiver_commit(r, message, note, error);
+      return nc_receiver_commit(r, message, note, ret_meta, error);
     if (!nc_receiver_turn(r, message, error))
       return false;
   }
 }
 
-static void
-nc_receiver_drain(NcCopyReceiver *r)
-{
-  const NcCopyLink *link = r->copy->link;
-
-  /* Each two messages of a turn have more than NC_COPY_CONTENT_MAX together: more can't be under way. */
-  const unsigned most = 2 * (NC_COPY_NAMES_MAX / (NC_COPY_CONTENT_MAX / NC_PAGE_STORE_BLOCK_MAX)) + 2;
-  int64_t until_us = nc_mono_us() + NC_COPY_SILENCE_MS * INT64_C(1000);
-
-  for (unsigned i = 0; i < most && nc_mono_us() < until_us; i++) {
-    nc_autojson json_t *message = link->recv(link->data, NC_COPY_DRAIN_MS, NULL);
-    int64_t length = nc_json_int_or(message, "bytes", 0);
-    if (!message || length < 0 || length > (int64_t)sizeof r->content ||
-        (length > 0 && !link->recv_bytes(link->data, r->content, (size_t)length, NULL)))
-      return;
-  }
-}
-
 bool
-nc_copy_receive(const NcCopy *copy, const NcCopyOffer *offer, json_t *note, NcCopyTotals *ret, GError **error)
+nc_copy_receive(const NcCopy *copy, const NcCopyOffer *offer, json_t *note, NcCopyTotals *ret, json_t **ret_meta, GError **error)
 {
   NcCopyReceiver *r = g_new0(NcCopyReceiver, 1);
   g_autoptr(GError) problem = NULL;
 
   r->copy = copy;
   r->offer = offer;
-  bool ok = nc_receiver_run(r, note, &problem);
+  *ret_meta = NULL;
+  bool ok = nc_receiver_run(r, note, ret_meta, &problem);
   *ret = r->totals;
   nc_manifest_writer_free(r->manifest);
   if (r->writer && !ok)
     nc_page_store_flush(copy->store, NULL); /* for the next try */
   nc_page_store_writer_free(r->writer);
-  if (!ok) {
-    nc_copy_refuse(copy->link, problem);
-    nc_receiver_drain(r);
+  if (!ok)
     g_propagate_error(error, g_steal_pointer(&problem));
-  }
   g_free(r);
   return ok;
 }
@@ -314,4 +297,22 @@ nc_copy_confirm(const NcCopyLink *link, const char *id)
   nc_autojson json_t *done = json_pack("{s:s, s:s}", "type", "cp_done", "id", id);
 
   link->send(link->data, done, NULL, 0, NULL); /* it is here, whether they hear of it or not */
+}
+
+void
+nc_copy_reject(const NcCopyLink *link, const GError *problem)
+{
+  g_autofree uint8_t *content = g_malloc(NC_COPY_CONTENT_MAX);
+  /* Each two messages of a turn have more than NC_COPY_CONTENT_MAX together: more can't be under way. */
+  const unsigned most = 2 * (NC_COPY_NAMES_MAX / (NC_COPY_CONTENT_MAX / NC_PAGE_STORE_BLOCK_MAX)) + 2;
+  int64_t until_us = nc_mono_us() + NC_COPY_SILENCE_MS * INT64_C(1000);
+
+  nc_copy_refuse(link, problem);
+  for (unsigned i = 0; i < most && nc_mono_us() < until_us; i++) {
+    nc_autojson json_t *message = link->recv(link->data, NC_COPY_DRAIN_MS, NULL);
+    int64_t length = nc_json_int_or(message, "bytes", 0);
+    if (!message || length < 0 || length > (int64_t)NC_COPY_CONTENT_MAX ||
+        (length > 0 && !link->recv_bytes(link->data, content, (size_t)length, NULL)))
+      return;
+  }
 }

@@ -93,6 +93,7 @@ nc_checkpoint_print(json_t *cp)
   nc_checkpoint_print_text("machine", cp, "machine");
   nc_checkpoint_print_text("state", cp, "state");
   nc_checkpoint_print_text("error", json_object_get(cp, "error"), "message");
+  nc_checkpoint_print_text("warning", cp, "warning");
   nc_checkpoint_print_text("label", cp, "label");
   nc_checkpoint_print_text("created", cp, "created");
   nc_checkpoint_print_text("node", cp, "node");

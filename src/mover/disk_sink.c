@@ -7,6 +7,7 @@
 #include "mover/limits.h"
 #include "mover/links.h"
 #include "mover/ordered.h"
+#include "wire/asked.h"
 #include "wire/chain.h"
 #include "wire/reorder.h"
 
@@ -43,7 +44,7 @@ typedef struct {
   pthread_mutex_t lock;    /* protects everything below */
   pthread_cond_t has_news; /* the next batch is here; for the writer */
   NcReorder *waiting;      /* of NcDiskBatch */
-  GHashTable *asked;       /* numbers of batches that were asked for again */
+  NcAsked *asked;
   NcChain chain;           /* of what was written */
   bool has_end;
   NcFrameEnd end;
@@ -77,7 +78,7 @@ nc_disk_new(NcMover *m, unsigned index)
   d->channel = (NcOrderedChannel){ NC_CHANNEL_DISK(index), "disk", NC_MOVER_DISK_BACK_WINDOW_BYTES, NC_MOVER_DISK_BACK_BATCHES };
   d->answers = nc_ordered_sender_new(m, &d->channel, &plain);
   d->waiting = nc_reorder_new(NC_MOVER_DISK_AHEAD, NC_MOVER_DISK_AHEAD_BYTES, (GDestroyNotify)nc_disk_batch_free);
-  d->asked = g_hash_table_new_full(g_int64_hash, g_int64_equal, g_free, NULL);
+  d->asked = nc_asked_new();
   pthread_mutex_init(&d->lock, NULL);
   pthread_cond_init(&d->has_news, NULL);
   return d;
@@ -114,17 +115,19 @@ nc_disk_explain(const NcDisk *d, NcReorderVerdict verdict, uint64_t seq, GError 
   return nc_fail(error, NC_ERROR_PROTOCOL, "batch %" G_GUINT64_FORMAT " of disk %u is farther ahead than agreed", seq, d->index);
 }
 
-/* What was wrong is asked for once more; that it comes wrong again ends the migration. */
+/* What was wrong is asked for once more; that it comes wrong again ends the migration. Takes ${problem}. */
 static bool
-nc_disk_ask_again(NcDisk *d, uint64_t seq, GError *problem, GError **error)
+nc_disk_ask_again(NcDisk *d, uint64_t seq, bool refers, GError *problem, GError **error)
 {
-  uint64_t *key = g_new(uint64_t, 1);
-
-  *key = seq;
   pthread_mutex_lock(&d->lock);
-  bool first = g_hash_table_add(d->asked, key); /* takes key */
+  nc_reorder_release(d->waiting, seq);
+  NcAskedVerdict verdict = nc_asked_judge(d->asked, seq, refers);
   pthread_mutex_unlock(&d->lock);
-  if (!first) {
+  if (verdict == NC_ASKED_STALE) {
+    g_error_free(problem);
+    return true;
+  }
+  if (verdict == NC_ASKED_AGAIN) {
     g_propagate_prefixed_error(error, problem, "batch %" G_GUINT64_FORMAT " of disk %u, for the second time: ", seq, d->index);
     return false;
   }
@@ -161,7 +164,7 @@ nc_disk_sink_batch(NcDiskSink *s, unsigned index, NcBatchDecoder *decoder, const
   if (!nc_batch_peek(frame->payload, frame->payload_bytes, &peek) || peek.has_history || peek.is_ahead)
     return nc_fail(error, NC_ERROR_PROTOCOL, "batch %" G_GUINT64_FORMAT " of disk %u: a header that makes no sense", seq, index);
   pthread_mutex_lock(&d->lock); /* before any work is spent on it */
-  NcReorderVerdict verdict = nc_reorder_judge(d->waiting, seq, peek.raw_len);
+  NcReorderVerdict verdict = nc_reorder_claim(d->waiting, seq, peek.raw_len);
   pthread_mutex_unlock(&d->lock);
   if (verdict != NC_REORDER_TAKEN)
     return nc_disk_explain(d, verdict, seq, error);
@@ -171,7 +174,7 @@ nc_disk_sink_batch(NcDiskSink *s, unsigned index, NcBatchDecoder *decoder, const
   bool ok = nc_batch_decode(decoder, frame->payload, frame->payload_bytes, batch->raw, &batch->offset, &problem);
   nc_count(&d->mover->counters.decode_us, (uint64_t)(nc_mono_us() - start_us));
   if (!ok && problem->code == NC_ERROR_CORRUPT)
-    return nc_disk_ask_again(d, seq, problem, error);
+    return nc_disk_ask_again(d, seq, nc_batch_decoder_refers(decoder), problem, error);
   if (!ok) {
     g_propagate_prefixed_error(error, problem, "batch %" G_GUINT64_FORMAT " of disk %u: ", seq, index);
     return false;

@@ -7,6 +7,7 @@
 #include "base/log.h"
 #include "mover/limits.h"
 #include "mover/links.h"
+#include "wire/asked.h"
 #include "wire/blocks.h"
 #include "wire/reorder.h"
 
@@ -52,8 +53,9 @@ struct NcSink {
   NcReorder *waiting; /* of NcSinkBatch */
   NcSinkBatch *next;  /* taken from there, to be delivered; NULL: not here */
   uint64_t waiting_wire_bytes;
-  GHashTable *asked; /* numbers of batches that were asked for again */
-  bool retrying;     /* the next batch was wrong: it comes once more, and nothing is taken before it */
+  NcAsked *asked;
+  bool retrying; /* the next batch was wrong: it comes once more, and nothing is taken before it */
+  bool retry_claimed; /* somebody decodes it, as nc_reorder_claim() has it */
   uint64_t retry_seq;
 
   NcChain chain;                           /* of what is being written, or written */
@@ -78,7 +80,7 @@ nc_sink_new(NcMover *m)
   s->mover = m;
   s->qemu = -1;
   s->decoder = nc_batch_decoder_new();
-  s->asked = g_hash_table_new_full(g_int64_hash, g_int64_equal, g_free, NULL);
+  s->asked = nc_asked_new();
   s->waiting = nc_reorder_new(NC_MOVER_MAX_AHEAD, NC_MOVER_MAX_AHEAD_BYTES, (GDestroyNotify)nc_sink_batch_free);
   pthread_mutex_init(&s->lock, NULL);
   pthread_condattr_init(&monotonic);
@@ -97,17 +99,18 @@ nc_sink_explain(NcReorderVerdict verdict, uint64_t seq, GError **error)
   return nc_fail(error, NC_ERROR_PROTOCOL, "batch %" G_GUINT64_FORMAT " is farther ahead than agreed", seq);
 }
 
-/* What was wrong is asked for once more; that it comes wrong again ends the migration. */
+/* What was wrong is asked for once more; that it comes wrong again ends the migration. Takes ${problem}. */
 static bool
-nc_sink_ask_again(NcSink *s, uint64_t seq, GError *problem, GError **error)
+nc_sink_ask_again(NcSink *s, uint64_t seq, bool refers, GError *problem, GError **error)
 {
-  uint64_t *key = g_new(uint64_t, 1);
-
-  *key = seq;
   pthread_mutex_lock(&s->lock);
-  bool first = g_hash_table_add(s->asked, key); /* takes key */
+  NcAskedVerdict verdict = nc_asked_judge(s->asked, seq, refers);
   pthread_mutex_unlock(&s->lock);
-  if (!first) {
+  if (verdict == NC_ASKED_STALE) {
+    g_error_free(problem);
+    return true;
+  }
+  if (verdict == NC_ASKED_AGAIN) {
     g_propagate_prefixed_error(error, problem, "batch %" G_GUINT64_FORMAT ", for the second time: ", seq);
     return false;
   }
@@ -122,17 +125,33 @@ nc_sink_ask_again(NcSink *s, uint64_t seq, GError *problem, GError **error)
 static NcReorderVerdict
 nc_sink_put_retried_locked(NcSink *s, NcSinkBatch *batch)
 {
-  s->retrying = false;
+  s->retrying = s->retry_claimed = false;
   s->next = batch;
   return NC_REORDER_TAKEN;
 }
 
+/* TAKEN: it is the caller's to decode. */
 static NcReorderVerdict
-nc_sink_judge_locked(NcSink *s, uint64_t seq, uint32_t raw_bytes)
+nc_sink_claim_locked(NcSink *s, uint64_t seq, const NcBatchPeek *peek)
 {
+  if (!s->retrying || seq != s->retry_seq)
+    return nc_reorder_claim(s->waiting, seq, peek->raw_len);
+  if (s->retry_claimed || (peek->has_history && nc_asked_is_stale(s->asked, seq)))
+    return NC_REORDER_DUPLICATE;
+  s->retry_claimed = true;
+  return NC_REORDER_TAKEN;
+}
+
+/* Nothing came of it. */
+static void
+nc_sink_release(NcSink *s, uint64_t seq)
+{
+  pthread_mutex_lock(&s->lock);
   if (s->retrying && seq == s->retry_seq)
-    return NC_REORDER_TAKEN;
-  return nc_reorder_judge(s->waiting, seq, raw_bytes);
+    s->retry_claimed = false;
+  else
+    nc_reorder_release(s->waiting, seq);
+  pthread_mutex_unlock(&s->lock);
 }
 
 /* Takes ${batch}. */
@@ -194,7 +213,7 @@ nc_sink_batch(NcSink *s, NcBatchDecoder *decoder, uint64_t seq, const uint8_t *p
   if (!nc_batch_peek(payload, length_bytes, &peek))
     return nc_fail(error, NC_ERROR_PROTOCOL, "batch %" G_GUINT64_FORMAT ": a header that makes no sense", seq);
   pthread_mutex_lock(&s->lock); /* before any work is spent on it */
-  NcReorderVerdict verdict = nc_sink_judge_locked(s, seq, peek.raw_len);
+  NcReorderVerdict verdict = nc_sink_claim_locked(s, seq, &peek);
   pthread_mutex_unlock(&s->lock);
   if (verdict != NC_REORDER_TAKEN) /* a connection was lost, and it had come all the same: nothing to do */
     return nc_sink_explain(verdict, seq, error);
@@ -202,8 +221,9 @@ nc_sink_batch(NcSink *s, NcBatchDecoder *decoder, uint64_t seq, const uint8_t *p
   batch->wire_bytes = (uint32_t)(NC_FRAME_HEADER_BYTES + length_bytes);
   batch->is_ahead = peek.is_ahead;
   if (!nc_sink_open(s, batch, decoder, peek.has_history, payload, length_bytes, &problem)) {
+    nc_sink_release(s, seq);
     if (problem->code == NC_ERROR_CORRUPT)
-      return nc_sink_ask_again(s, seq, problem, error);
+      return nc_sink_ask_again(s, seq, nc_batch_decoder_refers(decoder), problem, error);
     g_propagate_prefixed_error(error, problem, "batch %" G_GUINT64_FORMAT ": ", seq);
     return false;
   }
@@ -411,9 +431,10 @@ nc_sink_retry(NcSink *s, uint32_t wire_bytes, GError *problem, GError **error)
   pthread_mutex_lock(&s->lock);
   s->retry_seq = nc_reorder_next_seq(s->waiting) - 1;
   s->retrying = true;
+  s->retry_claimed = false;
   s->waiting_wire_bytes -= wire_bytes;
   pthread_mutex_unlock(&s->lock);
-  return nc_sink_ask_again(s, s->retry_seq, problem, error);
+  return nc_sink_ask_again(s, s->retry_seq, false, problem, error); /* a stale copy does not come so far */
 }
 
 /* Rebuilds a batch from the pages before it. */

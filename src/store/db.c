@@ -17,6 +17,7 @@ struct NcDb {
   char *path;
   int lock_fd;
   int synchronous; /* what the connection is set to: 1 NORMAL, 2 FULL */
+  bool refuses;    /* the next transaction: SQLite is told to write nothing */
 };
 
 /*
@@ -131,18 +132,33 @@ nc_db_begin(NcDb *db, bool durable, GError **error)
       return false;
     db->synchronous = wanted;
   }
-  return nc_db_exec(db, "BEGIN IMMEDIATE", error);
+  return nc_db_exec(db, "BEGIN IMMEDIATE", error) && (!db->refuses || nc_db_exec(db, "PRAGMA query_only=ON", error));
+}
+
+void
+nc_db_refuse_next(NcDb *db)
+{
+  db->refuses = true;
+}
+
+/* After the one that was refused. */
+static void
+nc_db_accept_again(NcDb *db)
+{
+  if (db->refuses)
+    sqlite3_exec(db->handle, "PRAGMA query_only=OFF", NULL, NULL, NULL);
+  db->refuses = false;
 }
 
 bool
 nc_db_end(NcDb *db, bool ok, GError **error)
 {
-  if (ok && nc_db_exec(db, "COMMIT", error))
-    return true;
+  bool committed = ok && nc_db_exec(db, "COMMIT", error);
   /* Some failures (disk full) have rolled back by themselves. */
-  if (!sqlite3_get_autocommit(db->handle))
+  if (!committed && !sqlite3_get_autocommit(db->handle))
     sqlite3_exec(db->handle, "ROLLBACK", NULL, NULL, NULL);
-  return false;
+  nc_db_accept_again(db);
+  return committed;
 }
 
 /* flock() is tied to the open file, so it goes with the process however that ends. */

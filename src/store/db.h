@@ -38,6 +38,8 @@ int nc_db_changes(NcDb *db);
 
 /* Begins a transaction; ${durable}: when it ends well, a power cut can't take it back. */
 bool nc_db_begin(NcDb *db, bool durable, GError **error);
+/* For fault points: the next transaction can write nothing, and fails as in a file that is read-only. */
+void nc_db_refuse_next(NcDb *db);
 /* Commits if ${ok}, else rolls back and returns false with ${error} as it is. */
 bool nc_db_end(NcDb *db, bool ok, GError **error);
 

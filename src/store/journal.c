@@ -66,6 +66,13 @@ nc_journal_close(NcJournal *journal)
   g_free(journal);
 }
 
+void
+nc_journal_refuse_next(NcJournal *journal)
+{
+  g_autoptr(GMutexLocker) guard = g_mutex_locker_new(&journal->lock);
+  nc_db_refuse_next(journal->db);
+}
+
 /* One writing statement as one transaction. */
 static bool
 nc_journal_write(NcJournal *journal, bool durable, const char *sql, const NcDbValue *values, int count, GError **error)

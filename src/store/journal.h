@@ -139,6 +139,9 @@ typedef struct {
 /* Newest first: [{seq, at, kind, subject, vm, actor, detail, hash}]. New reference. */
 json_t *nc_journal_list_audit(NcJournal *journal, const NcAuditFilter *filter, GError **error);
 
+/* For fault points (base/fault.h): SQLite refuses the next write, as if the file were read-only; the one after it goes as ever. */
+void nc_journal_refuse_next(NcJournal *journal);
+
 /* --- settings and one-time tokens --- */
 
 bool nc_journal_put_value(NcJournal *journal, const char *key, const char *value, GError **error);

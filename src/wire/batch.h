@@ -151,6 +151,8 @@ typedef struct {
  * listed for nc_batch_decoder_steal_stores().
  */
 void nc_batch_decoder_use_shadow(NcBatchDecoder *d, NcShadow *shadow, bool in_order);
+/* Did the last batch refer to pages or blocks that are kept? Also of one that came out wrong. */
+bool nc_batch_decoder_refers(const NcBatchDecoder *d);
 /* What the last batch wants kept: of NcBatchStore; empty or NULL if nothing. Caller unrefs. */
 GArray *nc_batch_decoder_steal_stores(NcBatchDecoder *d);
 /* Puts them, from the batch's raw bytes. */

@@ -19,6 +19,7 @@ struct NcBatchDecoder {
   GArray *stores;    /* of NcBatchStore; when not in order */
   NcBlocks *blocks;  /* borrowed; NULL: none are referred to or filled */
   GArray *fills;     /* of NcBatchStore: what is for the blocks */
+  bool refers;       /* the last batch, to pages or blocks */
 };
 
 /* Sections being read, and the raw bytes they become. */
@@ -62,6 +63,12 @@ nc_batch_decoder_use_shadow(NcBatchDecoder *d, NcShadow *shadow, bool in_order)
 {
   d->shadow = shadow;
   d->in_order = in_order;
+}
+
+bool
+nc_batch_decoder_refers(const NcBatchDecoder *d)
+{
+  return d->refers;
 }
 
 GArray *
@@ -282,6 +289,7 @@ nc_batch_do_content(NcBatchRebuild *b, unsigned class, uint64_t n, NcBatchRun *r
     return nc_batch_do_fill(b, run, n, error);
   if (class >= G_N_ELEMENTS(one_page) || !one_page[class])
     return nc_batch_malformed(error, "a page of unknown class");
+  b->decoder->refers = b->decoder->refers || class != NC_BATCH_CLASS_BULK;
   for (; n > 0; n--) {
     if (!one_page[class](b, run, error))
       return false;
@@ -511,6 +519,7 @@ nc_batch_decode(NcBatchDecoder *d, const uint8_t *payload, size_t len, GByteArra
   NcReader r = nc_reader(payload, len);
   NcBatchHeader h;
 
+  d->refers = false;
   if (d->shadow && !d->in_order)
     nc_batch_begin_list(&d->stores);
   if (d->blocks)

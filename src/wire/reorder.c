@@ -4,6 +4,7 @@
 
 typedef struct {
   gpointer item; /* NULL: not here */
+  bool claimed;  /* but on its way */
   uint64_t bytes;
 } NcReorderSlot;
 
@@ -37,7 +38,8 @@ nc_reorder_free(NcReorder *r)
   g_free(r);
 }
 
-NcReorderVerdict
+/* Whoever has claimed it apart. */
+static NcReorderVerdict
 nc_reorder_judge(const NcReorder *r, uint64_t seq, uint64_t bytes)
 {
   if (seq < r->next_seq)
@@ -52,11 +54,32 @@ nc_reorder_judge(const NcReorder *r, uint64_t seq, uint64_t bytes)
 }
 
 NcReorderVerdict
+nc_reorder_claim(NcReorder *r, uint64_t seq, uint64_t bytes)
+{
+  NcReorderVerdict verdict = nc_reorder_judge(r, seq, bytes);
+
+  if (verdict != NC_REORDER_TAKEN)
+    return verdict;
+  if (r->slots[seq % r->capacity].claimed)
+    return NC_REORDER_DUPLICATE;
+  r->slots[seq % r->capacity].claimed = true;
+  return verdict;
+}
+
+void
+nc_reorder_release(NcReorder *r, uint64_t seq)
+{
+  if (seq >= r->next_seq && seq - r->next_seq < r->capacity)
+    r->slots[seq % r->capacity].claimed = false;
+}
+
+NcReorderVerdict
 nc_reorder_put(NcReorder *r, uint64_t seq, gpointer item, uint64_t bytes)
 {
   NcReorderVerdict verdict = nc_reorder_judge(r, seq, bytes);
 
   g_assert(item);
+  nc_reorder_release(r, seq);
   if (verdict != NC_REORDER_TAKEN)
     return verdict;
   r->slots[seq % r->capacity] = (NcReorderSlot){ .item = item, .bytes = bytes };

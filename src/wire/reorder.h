@@ -17,9 +17,14 @@
 
 typedef struct NcReorder NcReorder;
 
+/*
+ * A batch that is claimed is being decoded by somebody: a second copy of it, from a connection that took the place of a lost one, is
+ * a duplicate already. Decoded late, when the first one was delivered and acknowledged, it would find other content
+ * in what it refers to, and look damaged.
+ */
 typedef enum {
   NC_REORDER_TAKEN,     /* the item is now the reorder's */
-  NC_REORDER_DUPLICATE, /* delivered already, or waiting here */
+  NC_REORDER_DUPLICATE, /* delivered already, waiting here, or claimed */
   NC_REORDER_TOO_FAR,   /* beyond the number or the bytes that may wait */
 } NcReorderVerdict;
 
@@ -29,11 +34,16 @@ void nc_reorder_free(NcReorder *r); /* NULL is fine */
 G_DEFINE_AUTOPTR_CLEANUP_FUNC(NcReorder, nc_reorder_free)
 
 /*
- * What would nc_reorder_put() say? For asking before work is spent on a batch. The next
- * expected item is never refused for its bytes: refusing it would stop everything.
+ * Before work is spent on a batch: with NC_REORDER_TAKEN it is the caller's to decode, until nc_reorder_put() or
+ * nc_reorder_release(). The next expected item is never refused for its bytes: refusing it would stop everything.
  */
-NcReorderVerdict nc_reorder_judge(const NcReorder *r, uint64_t seq, uint64_t bytes);
-/* ${item} (not NULL) is taken only with NC_REORDER_TAKEN. ${bytes} counts against the limit while it waits. */
+NcReorderVerdict nc_reorder_claim(NcReorder *r, uint64_t seq, uint64_t bytes);
+/* Nothing came of what was claimed: the next copy is as good as the first. */
+void nc_reorder_release(NcReorder *r, uint64_t seq);
+/*
+ * ${item} (not NULL), claimed by the caller or by nobody, is taken only with NC_REORDER_TAKEN; the claim ends in any case. ${bytes} counts
+ * against the limit while it waits.
+ */
 NcReorderVerdict nc_reorder_put(NcReorder *r, uint64_t seq, gpointer item, uint64_t bytes);
 /* The next item in sequence, now the caller's, or NULL if it is not here yet. */
 gpointer nc_reorder_take(NcReorder *r);

@@ -87,8 +87,14 @@ LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
   nc_autojson json_t *offered = fuzz_recv(&reader, 0, NULL), *note = json_object();
   NcCopyOffer offer;
   NcCopyTotals totals;
+  g_autoptr(GError) problem = NULL;
+  nc_autojson json_t *meta = NULL;
 
-  if (offered && nc_copy_offer_parse(offered, &offer, NULL) && nc_copy_receive(&copy, &offer, note, &totals, NULL))
+  if (!offered || !nc_copy_offer_parse(offered, &offer, NULL))
+    return 0;
+  if (nc_copy_receive(&copy, &offer, note, &totals, &meta, &problem))
     fuzz_judge(copy.store, offer.id);
+  else
+    nc_copy_reject(&link, problem);
   return 0;
 }

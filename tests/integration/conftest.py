@@ -31,3 +31,12 @@ def lone(tmp_path):
     yield make
     for mover in made:
         mover.close()
+
+
+@pytest.fixture
+def whole_nodes(cluster):
+    """After a test that failed the next one still finds two nodes that live."""
+    yield
+    for node in (cluster.a, cluster.b):
+        if node.is_dead():
+            node.start()

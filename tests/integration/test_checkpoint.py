@@ -9,7 +9,6 @@ between, the guest goes on and nothing of ours is left in its QEMU.
     NC_BUILD=build pytest-3 tests/integration/test_checkpoint.py
 """
 import glob
-import hashlib
 import json
 import os
 import subprocess
@@ -17,135 +16,16 @@ import time
 
 import pytest
 
-from nctest import guest as watch
-from nctest.cluster import Cluster, Refused, guest_spec
+from nctest.checkpoints import (DISK_MIB, MIB, boot, console_length, create, disk_sha256, forget, guest_is_well, guest_write, make_disk,
+                                nothing_of_ours_is_left, observer_of, refused, restore, settle, use_store)
+from nctest.cluster import Cluster, guest_spec
 from nctest.net import wait_for
-
-MIB = 1 << 20
-DISK_MIB = 64
 
 
 @pytest.fixture(scope="module")
 def cluster():
     with Cluster(emulated=False, gates=True) as c:
         yield c
-
-
-def observer_of(node, vm):
-    return watch.QmpObserver(os.path.join(node.machine_dir(vm), "observer.sock"))
-
-
-def guest_write(node, vm, pattern, offset_mib, length_mib):
-    """As the guest's device writes: through whatever is between it and its image."""
-    qmp = observer_of(node, vm)
-    try:
-        for what in (f"write -P {pattern} {offset_mib}M {length_mib}M", "flush"):
-            line = f'qemu-io -d /machine/peripheral/dev-root/virtio-backend "{what}"'
-            answer = qmp.command("human-monitor-command", **{"command-line": line})
-            assert "rror" not in answer, answer
-    finally:
-        qmp.close()
-
-
-def disk_sha256(path):
-    """Of what the guest sees, whatever format the image has."""
-    out = subprocess.run(["qemu-img", "convert", "-U", "-f", path.rsplit(".", 1)[1], "-O", "raw", path, path + ".flat"], stderr=subprocess.PIPE,
-                         text=True)
-    assert out.returncode == 0, out.stderr
-    digest = hashlib.sha256(open(path + ".flat", "rb").read()).hexdigest()
-    os.unlink(path + ".flat")
-    return digest
-
-
-def make_disk(cluster, vm, form="qcow2"):
-    path = os.path.join(cluster.bed.dir, f"{vm}.{form}")
-    subprocess.run(["qemu-img", "create", "-q", "-f", form, path, f"{DISK_MIB}M"], check=True)
-    return path
-
-
-def boot(cluster, vm, node=None, disk="qcow2", **more):
-    spec = guest_spec(vm, memory_mib=160, ws=24, rate=5, nic=False, **more)
-    path = None
-    if disk:
-        path = make_disk(cluster, vm, disk)
-        spec["disks"] = [{"name": "root", "path": path, "format": disk, "cache": "writeback"}]
-    cluster.boot(node or cluster.a, spec)
-    return path
-
-
-def settle(node, id, timeout=90):
-    """The checkpoint when nothing is under way with it any more."""
-    def ended():
-        cp = node.call("checkpoint.get", id=id)
-        busy = cp["state"] == "making" or (cp["activity"] or {}).get("state") == "running"
-        return None if busy else cp
-    return wait_for(ended, timeout, f"checkpoint {id}")
-
-
-def create(node, vm, **args):
-    cp = settle(node, node.call("checkpoint.create", name=vm, **args)["id"])
-    assert cp["state"] == "ready", cp["error"]
-    return cp
-
-
-def restore(node, id, **args):
-    node.call("checkpoint.restore", id=id, **args)
-    return settle(node, id)["activity"]
-
-
-def refused(node, op, **args):
-    with pytest.raises(Refused) as caught:
-        node.call(op, **args)
-    return caught.value
-
-
-def console(node, vm):
-    return os.path.join(node.machine_dir(vm), "console.log")
-
-
-def use_store(cluster, node, name, budget_mib=0):
-    """A store of its own: what is done to it is done to no other test's."""
-    node.stop()
-    node.settings.update(store_dir=os.path.join(cluster.bed.dir, name), store_budget_mib=str(budget_mib))
-    node.write_config()
-    node.start()
-    return node.settings["store_dir"]
-
-
-def guest_is_well(node, vm, after=0):
-    """The guest has checked its memory since ${after} bytes of its console and found no error."""
-    def checked():
-        text = open(console(node, vm), errors="replace").read()[after:]
-        return text.count("NCLOAD errors=") >= 2
-    wait_for(checked, 30, f"{vm} to check itself")
-    errors, panic = watch.console_errors(console(node, vm))
-    assert errors == 0 and panic is None
-
-
-def console_length(node, vm):
-    path = console(node, vm)
-    return len(open(path, errors="replace").read()) if os.path.exists(path) else 0
-
-
-def nothing_of_ours_is_left(node, vm):
-    qmp = observer_of(node, vm)
-    try:
-        nodes = [n["node-name"] for n in qmp.command("query-named-block-nodes")]
-        assert not [n for n in nodes if n.startswith("nc-cp-")], nodes
-        assert qmp.command("query-block-exports") == []
-        assert qmp.command("query-fdsets") == []
-        on = [c["capability"] for c in qmp.command("query-migrate-capabilities") if c["state"]]
-        assert "background-snapshot" not in on
-        return qmp.is_running()
-    finally:
-        qmp.close()
-
-
-def forget(node, vm):
-    """The tests that follow have the processors."""
-    if node.state(vm) is not None:
-        node.call("machine.stop", name=vm, force=True)
-        node.call("machine.destroy", name=vm)
 
 
 # --- one instant -----------------------------------------------------------------------------------------------------
@@ -516,6 +396,43 @@ def test_a_killed_novacrond_leaves_the_guest_running_and_nothing_else(cluster, p
     if point == "checkpoint-commit":
         create(node, vm)
         forget(node, vm)
+
+
+def test_a_restore_that_can_not_be_recorded_did_not_happen(cluster):
+    """The journal refuses the last word of a restore: disks and machine are as before, and the next one succeeds."""
+    node, vm = cluster.a, "unsaid"
+    disk = boot(cluster, vm)
+    guest_write(node, vm, 0x5a, 0, 4)
+    as_of_then = disk_sha256(disk)
+    cp = create(node, vm)
+    guest_write(node, vm, 0x33, 0, 1)
+    before = disk_sha256(disk)
+    node.call("machine.stop", name=vm, force=True)
+    spec = node.call("machine.get", name=vm)["spec"]
+
+    def refused_restore(**args):
+        node.stop()
+        node.start(fault="restore-record-done:refuse")
+        error = restore(node, cp["id"], **args)["error"]
+        assert error["code"] == "io" and node.qemu_pids() == [], error
+        for word in (node.name, node.data_dir, "read-only", "restore it once more"):
+            assert word in error["message"], error
+
+    refused_restore()
+    assert disk_sha256(disk) == before and glob.glob(disk + "*") == [disk]
+    machine = node.call("machine.get", name=vm)
+    assert machine["state"] == "stopped" and machine["spec"] == spec
+    refused_restore(**{"as": "unsaid2"})
+    assert node.state("unsaid2") is None and glob.glob(os.path.join(cluster.bed.dir, "unsaid2*")) == []
+    node.stop()
+    node.start()  # finds nothing to undo
+    assert disk_sha256(disk) == before and node.state(vm) == "stopped"
+    seen = console_length(node, vm)
+    assert restore(node, cp["id"], paused=True)["state"] == "done"
+    assert disk_sha256(disk) == as_of_then
+    node.call("machine.start", name=vm)
+    guest_is_well(node, vm, after=seen)
+    forget(node, vm)
 
 
 @pytest.mark.parametrize("point,state", [("restore-exchange", "before"), ("restore-loaded", "before"), ("restore-decided", "restored")])

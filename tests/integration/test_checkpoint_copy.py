@@ -11,13 +11,16 @@ import contextlib
 import glob
 import json
 import os
+import time
 
 import pytest
 
+from nctest.checkpoints import (MIB, boot, console_length, create, disk_sha256, forget, guest_is_well, guest_write, refused, restore, settle,
+                                use_store)
 from nctest.cluster import Cluster
 from nctest.net import wait_for
-from test_checkpoint import (MIB, boot, console_length, create, disk_sha256, forget, guest_is_well, guest_write, refused, restore,
-                             settle, use_store)
+from nctest.rollbacks import (assert_told, assert_told_of_every_death, kill_at_every_point, last_rollback, order, restart, steps_of,
+                              wait_rollback)
 
 
 @pytest.fixture(scope="module")
@@ -32,12 +35,7 @@ def cluster():
         yield c
 
 
-@pytest.fixture(autouse=True)
-def whole_nodes(cluster):
-    yield
-    for node in (cluster.a, cluster.b):
-        if node.is_dead():
-            node.start()
+pytestmark = pytest.mark.usefixtures("whole_nodes")
 
 
 def copy(node, id, to):
@@ -155,6 +153,13 @@ def test_interrupted_copies_go_on_and_damage_does_not_travel(cluster):
     forget(b, "back")
     b.call("checkpoint.delete", id=cp["id"])
 
+    # Where there is no room: whoever tries again at once hears that again, and not that it is arriving.
+    use_store(cluster, b, "store-small", budget_mib=1)
+    for _ in range(3):
+        activity = copy(a, cp["id"], b)
+        assert activity["state"] == "failed" and activity["error"]["code"] == "resource" and b.name in activity["error"]["message"], activity
+    use_store(cluster, b, "store-empty")
+
     # Damage at rest: the sender finds it, names it, and the receiver has nothing.
     pack = max(glob.glob(os.path.join(store, "packs", "*")), key=os.path.getsize)
     a.stop()
@@ -173,9 +178,11 @@ def test_interrupted_copies_go_on_and_damage_does_not_travel(cluster):
 def one_runner(c, vm):
     """Watched meanwhile from outside; QMP sockets serve one client, so nobody else asks them."""
     observer = c.watch_runners(vm)
-    yield
-    observer.close()
-    c.observer = None
+    try:
+        yield
+    finally:
+        observer.close()
+        c.observer = None
     assert observer.double == 0, "two runners were seen"
     assert len(c.runs_where(vm)) == 1
 
@@ -238,28 +245,7 @@ def test_a_migration_is_undone_to_the_checkpoint_before_it(cluster):
     forget(a, vm)
 
 
-def order(node, **args):
-    """A rollback, of a novacrond that may die of it before it answers."""
-    try:
-        node.call("migration.rollback", **args)
-    except OSError:
-        pass
-
-
-def restart(node, fault=None):
-    node.stop()
-    node.start(fault=fault)
-
-
-def rolled_back(node, m):
-    def ended():
-        last = node.call("migration.get", id=m["id"])["rollbacks"][-1]
-        return last if last["state"] != "running" else None
-    rollback = wait_for(ended, 90, "the rollback to end")
-    assert rollback["state"] == "completed", rollback
-
-
-def test_killed_before_or_after_it_the_machine_runs_once(cluster):
+def test_killed_or_cancelled_while_it_is_taken_nothing_has_moved(cluster):
     c, a, b, vm = cluster, cluster.a, cluster.b, "web4"
     use_store(cluster, a, "store-fifth")
     use_store(cluster, b, "store-sixth")
@@ -281,26 +267,71 @@ def test_killed_before_or_after_it_the_machine_runs_once(cluster):
     a.call("migration.cancel", id=m["id"])
     m = a.wait_migration(m["id"])
     assert m["outcome"] == "cancelled" and m["checkpoint"] is None and c.runs_where(vm) == [a.name], m
+    restart(a)
+    guest_is_well(a, vm)
+    forget(a, vm)
 
-    # The destination dies when it is to fetch it, the source when the machine is back.
-    m = c.migrate(vm, a, checkpoint=True)
-    assert m["outcome"] == "completed", m
-    restart(b, "rollback-3-before:kill")
-    order(b, id=m["id"], to_checkpoint=True)
-    b.wait_dead()
-    assert c.runs_where(vm) == [b.name]
-    b.start()
-    rolled_back(b, m)
-    assert c.runs_where(vm) == [b.name]
 
-    m = c.migrate(vm, b, checkpoint=True)
-    assert m["outcome"] == "completed", m
-    restart(b, "rollback-2-after:kill")
-    order(b, id=m["id"], to_checkpoint=True)
-    b.wait_dead()
-    assert len(c.runs_where(vm)) <= 1
-    b.start()
-    rolled_back(b, m)
-    assert c.runs_where(vm) == [b.name]
-    guest_is_well(b, vm, after=console_length(b, vm))
-    forget(b, vm)
+@pytest.fixture(scope="module")
+def moved(cluster):
+    """A machine with a disk, and stores; and a function that moves it to the other node, with a checkpoint before."""
+    c, vm = cluster, "web5"
+    use_store(c, c.a, "store-seventh")
+    use_store(c, c.b, "store-eighth")
+    disk = boot(c, vm)
+    guest_write(c.a, vm, 0x5a, 1, 3)
+
+    def move():
+        source = c.a if c.runs_where(vm) == [c.a.name] else c.b
+        as_of = disk_sha256(disk)
+        m = c.migrate(vm, source, checkpoint=True)
+        assert m["outcome"] == "completed", m
+        return m, source, c.other(source), as_of
+    yield vm, disk, move
+    for node in (c.a, c.b):
+        forget(node, vm)
+
+
+@pytest.mark.parametrize("asked,killed", [("source", "source"), ("source", "destination"), ("destination", "destination")])
+def test_killed_at_each_step_of_going_back_to_the_checkpoint_before(cluster, moved, asked, killed):
+    """Asked at its source, which calls the machine back, or at its destination, which fetches the checkpoint; killed is either that walks."""
+    c, (vm, disk, move) = cluster, moved
+    m, source, destination, as_of = move()
+    guest_write(destination, vm, 0xee, 0, 8)
+    assert disk_sha256(disk) != as_of
+    where, victim = (source if asked == "source" else destination), (source if killed == "source" else destination)
+    with one_runner(c, vm):
+        kill_at_every_point(c, vm, victim, lambda: order(where, id=m["id"], to_checkpoint=True))
+        rollback = wait_rollback(where, m["id"])
+    assert rollback["state"] == "completed" and rollback["checkpoint"] == m["checkpoint"], rollback
+    assert_told_of_every_death(victim, m["id"])
+    if asked == "source":
+        other = last_rollback(destination, m["id"])
+        assert other["state"] == "completed" and other["mode"] == "back", other
+        if victim is destination:
+            assert_told(source, m["id"])
+    assert c.runs_where(vm) == [where.name]
+    assert disk_sha256(disk) == as_of
+    guest_is_well(where, vm, after=console_length(where, vm))
+    for node in (c.a, c.b):
+        assert node.call("audit.verify")["ok"]
+
+
+def test_a_destination_that_is_away_after_it_was_called_is_waited_for(cluster, moved):
+    """Both have died since: the source, which asked, does not know whether it was heard, and goes on asking longer than one try takes."""
+    c, (vm, disk, move) = cluster, moved
+    m, source, destination, as_of = move()
+    guest_write(destination, vm, 0xee, 0, 8)
+    with one_runner(c, vm):
+        restart(destination, "rollback-1-before:kill")
+        order(source, id=m["id"], to_checkpoint=True)
+        destination.wait_dead()
+        restart(source)
+        time.sleep(4)
+        rollback = last_rollback(source, m["id"])
+        assert rollback["state"] == "running" and rollback["called"] and steps_of(rollback)[1] == ("fence-destination", "begun"), rollback
+        destination.start()
+        rollback = wait_rollback(source, m["id"])
+    assert rollback["state"] == "completed" and c.runs_where(vm) == [source.name], rollback
+    assert disk_sha256(disk) == as_of
+    guest_is_well(source, vm, after=console_length(source, vm))

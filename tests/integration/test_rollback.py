@@ -12,12 +12,11 @@ import signal
 import pytest
 from nctest.cluster import Cluster, Refused, guest_spec
 from nctest.net import wait_for
+from nctest.rollbacks import (NAMES, POINTS, assert_told, assert_told_of_every_death, kill_at_every_point, last_rollback, order, restart,
+                              steps_of, wait_rollback)
 
 VM = "web1"
 SLOW = 6 << 20  # bytes/s: long enough to strike in the middle of the copy
-NAMES = ["stop-transfer", "fence-destination", "verify-base", "restore-disks", "restore-memory", "restore-devices-and-network",
-         "resume-and-verify-alive", "clean-up"]
-POINTS = [f"rollback-{step}-{when}" for step in range(1, 9) for when in ("before", "after")]
 
 
 @pytest.fixture(scope="module")
@@ -28,26 +27,7 @@ def cluster():
         yield c
 
 
-@pytest.fixture(autouse=True)
-def whole_nodes(cluster):
-    """After a test that failed the next one still finds two nodes without faults."""
-    yield
-    for node in (cluster.a, cluster.b):
-        if node.is_dead():
-            node.start()
-
-
-def order(node, **args):
-    """A rollback, of a novacrond that may die of it before it answers."""
-    try:
-        node.call("migration.rollback", **args)
-    except OSError:
-        pass
-
-
-def restart(node, fault=None):
-    node.stop()
-    node.start(fault=fault)
+pytestmark = pytest.mark.usefixtures("whole_nodes")
 
 
 def home(c):
@@ -55,15 +35,11 @@ def home(c):
     return c.a if c.a.state(VM) in ("running", "paused") else c.b
 
 
-def steps_of(rollback):
-    return [(s["name"], s["state"]) for s in rollback["steps"]]
+def begun_twice_at(point):
+    return lambda step: 2 if step == int(point.split("-")[1]) else 1
 
 
 LIVE = [(n, "nothing-to-do" if n in ("restore-disks", "restore-memory") else "done") for n in NAMES]
-
-
-def last_rollback(node, id):
-    return node.call("migration.get", id=id)["rollbacks"][-1]
 
 
 def verify(c):
@@ -79,22 +55,6 @@ def judge(c, node):
     wait_for(lambda: c.runs_where(VM) == [node.name], 20, lambda: f"{VM} to run on {node.name} only: {c._states(VM)}")
     assert c.observer.double == 0, "two runners were seen"
     verify(c)
-
-
-def story(node, id):
-    """The rollback's steps in the transaction log, oldest first."""
-    entries = [e for e in node.call("audit.list", about=id, limit=200) if e["kind"].startswith("rollback.")]
-    return [(e["kind"], e["detail"].get("step"), e["detail"].get("state")) for e in reversed(entries)]
-
-
-def assert_told(node, id, crashed_step=None):
-    """Every step was recorded before and after; the one in which novacrond died, before it twice."""
-    told = story(node, id)
-    assert told[0][0] == "rollback.begun" and told[-1] == ("rollback.ended", None, "completed"), told
-    for step in range(1, 9):
-        states = [state for kind, n, state in told if kind == "rollback.step" and n == step]
-        assert states[0] == "begun" and states[-1] in ("done", "nothing-to-do"), told
-        assert states.count("begun") == (2 if step == crashed_step else 1), (step, told)
 
 
 # --- under way: back to the running source ---
@@ -116,7 +76,7 @@ def test_killed_at_each_step_of_a_rollback_to_the_source(cluster, point):
     rollback = last_rollback(node, m["id"])
     assert len(node.call("migration.get", id=m["id"])["rollbacks"]) == 1
     assert rollback["state"] == "completed" and rollback["mode"] == "source" and steps_of(rollback) == LIVE, rollback
-    assert_told(node, m["id"], int(point.split("-")[1]))
+    assert_told(node, m["id"], begun_twice_at(point))
     judge(c, node)
 
 
@@ -136,25 +96,25 @@ def test_a_destination_that_fails_is_rolled_back_by_itself(cluster):
     judge(c, node)
 
 
-@pytest.mark.parametrize("point", ["rollback-2-before", "rollback-2-after", "rollback-6-before"])
-def test_killed_on_the_way_back_from_after_the_release(cluster, point):
+def test_killed_at_each_step_of_the_way_back_from_after_the_release(cluster):
     """The destination has refused; what fences it is that the right comes back under the next epoch."""
     c = cluster
     node, other = home(c), c.other(home(c))
-    restart(node, f"{point}:kill")
     restart(other, "destination-before-take:stop")
-    m = node.call("migration.create", vm=VM, to=other.name)
-    wait_for(other.is_stopped_by_fault, 60, "the destination to reach the take")
-    for pid in other.qemu_pids():
-        os.kill(pid, signal.SIGKILL)
-    other.go_on()
-    node.wait_dead()
-    node.start()
-    m = node.wait_migration(m["id"])
+    begun = []
+
+    def refused_at_the_take():
+        begun.append(node.call("migration.create", vm=VM, to=other.name)["id"])
+        wait_for(other.is_stopped_by_fault, 60, "the destination to reach the take")
+        for pid in other.qemu_pids():
+            os.kill(pid, signal.SIGKILL)
+        other.go_on()
+    kill_at_every_point(c, VM, node, refused_at_the_take)
+    m = node.wait_migration(begun[0])
     assert m["outcome"] == "failed"
     rollback = last_rollback(node, m["id"])
     assert rollback["state"] == "completed" and steps_of(rollback) == LIVE, rollback
-    assert_told(node, m["id"], int(point.split("-")[1]))
+    assert_told_of_every_death(node, m["id"])
     judge(c, node)
 
 
@@ -181,11 +141,6 @@ def move(c):
     m = c.migrate(VM, node)
     assert m["outcome"] == "completed", m
     return m, node, c.other(node)
-
-
-def wait_rollback(node, id):
-    wait_for(lambda: last_rollback(node, id)["state"] != "running", 90, lambda: f"the rollback to end: {last_rollback(node, id)}")
-    return last_rollback(node, id)
 
 
 def test_a_completed_migration_moves_back(cluster):
@@ -221,7 +176,7 @@ def test_killed_at_each_step_of_moving_back(cluster, point):
     node.start()
     rollback = wait_rollback(node, m["id"])
     assert rollback["state"] == "completed", rollback
-    assert_told(node, m["id"], int(point.split("-")[1]))
+    assert_told(node, m["id"], begun_twice_at(point))
     judge(c, origin)
 
 
@@ -264,18 +219,13 @@ def test_a_completed_migration_is_set_back_to_a_checkpoint(cluster):
     node.call("checkpoint.delete", id=id)
 
 
-@pytest.mark.parametrize("point", ["rollback-4-before", "rollback-4-after", "rollback-5-after", "rollback-7-before", "rollback-8-after"])
-def test_killed_while_set_back_to_a_checkpoint(cluster, point):
+def test_killed_at_each_step_while_set_back_to_a_checkpoint(cluster):
     c = cluster
     m, _, node = move(c)
     id = checkpoint(node)
-    restart(node, f"{point}:kill")
-    order(node, id=m["id"], checkpoint=id)
-    node.wait_dead()
-    assert len(c.runs_where(VM)) <= 1
-    node.start()
-    rollback = wait_rollback(node, m["id"])
-    assert rollback["state"] == "completed", rollback
+    kill_at_every_point(c, VM, node, lambda: order(node, id=m["id"], checkpoint=id))
+    assert wait_rollback(node, m["id"])["state"] == "completed"
+    assert_told_of_every_death(node, m["id"])
     c.assert_healthy(VM, node)
     judge(c, node)
     node.call("checkpoint.delete", id=id)

@@ -129,6 +129,29 @@ every_step_is_recorded_before_and_after(Fixture *f, gconstpointer data)
   g_assert_cmpstr(nc_json_string_or(json_array_get(list, 0), "state", ""), ==, "completed");
 }
 
+/* The first entry of the log tells of it, and what is in the journal then is all that the next novacrond would need. */
+static void
+what_was_ordered_is_recorded_at_once(Fixture *f, gconstpointer data)
+{
+  static const char *const keys[] = { "to", "fetch_from", "call_from" };
+
+  for (size_t i = 0; i < G_N_ELEMENTS(keys); i++) {
+    g_autofree char *migration = g_strdup_printf("m-%zu", i);
+    const NcRollbackOrder order = {
+      .mode = NC_RB_TO_CHECKPOINT, .migration = migration, .vm = "web1", .checkpoint = "c-1", .node_key = keys[i], .node = "host-b"
+    };
+    const NcAuditFilter filter = { .kind = "rollback.begun", .subject = migration };
+    g_autoptr(NcRollback) r = nc_rollback_new(f->journal, &order, true, NULL);
+    g_autoptr(NcRollback) found = nc_rollback_find(f->journal, migration, 0);
+    nc_autojson json_t *entries = nc_journal_list_audit(f->journal, &filter, NULL);
+
+    g_assert_nonnull(r);
+    g_assert_cmpuint(json_array_size(entries), ==, 1);
+    g_assert_cmpstr(nc_rollback_string(found, keys[i], NULL), ==, "host-b");
+    g_assert_cmpstr(nc_rollback_string(found, "checkpoint", NULL), ==, "c-1");
+  }
+}
+
 static void
 what_is_done_is_not_done_again(Fixture *f, gconstpointer data)
 {
@@ -258,6 +281,7 @@ main(int argc, char **argv)
   g_test_init(&argc, &argv, NULL);
 #define TEST(function) g_test_add("/agent/rollback/" #function, Fixture, NULL, setup, function, teardown)
   TEST(every_step_is_recorded_before_and_after);
+  TEST(what_was_ordered_is_recorded_at_once);
   TEST(what_is_done_is_not_done_again);
   TEST(a_crash_goes_on_at_its_step);
   TEST(a_step_is_tried_again);

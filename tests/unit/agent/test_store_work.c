@@ -3,12 +3,9 @@
 #include "agent/store_damage.h"
 #include "agent/store_work.h"
 #include "base/log.h"
+#include "page_support.h"
 
-#include <fcntl.h>
-#include <glib/gstdio.h>
 #include <string.h>
-#include <sys/stat.h>
-#include <unistd.h>
 
 #define PAGES 60u /* so few that a manifest has no parts of its own in the store (page_store_shared.h) */
 
@@ -23,26 +20,11 @@ static void
 setup(Bed *b, gconstpointer data)
 {
   const NcPageStoreOptions options = { .pack_bytes = 256u << 10 };
-  g_autoptr(GError) error = NULL;
 
-  b->dir = g_dir_make_tmp("nc-store-work-XXXXXX", NULL);
+  b->dir = test_directory();
   b->config = (NcConfig){ .node = "host-a", .store_dir = b->dir };
-  b->store = nc_page_store_open(b->dir, &options, &error);
-  g_assert_no_error(error);
+  b->store = test_open(b->dir, &options);
   b->work = nc_store_work_new(&b->config, b->store, NULL, NULL);
-}
-
-static void
-remove_all(const char *path)
-{
-  g_autoptr(GDir) dir = g_dir_open(path, 0, NULL);
-  const char *name;
-
-  while (dir && (name = g_dir_read_name(dir)) != NULL) {
-    g_autofree char *inner = g_build_filename(path, name, NULL);
-    remove_all(inner);
-  }
-  g_remove(path);
 }
 
 static void
@@ -50,7 +32,7 @@ teardown(Bed *b, gconstpointer data)
 {
   nc_store_work_free(b->work);
   nc_page_store_close(b->store);
-  remove_all(b->dir);
+  test_remove(b->dir);
   g_free(b->dir);
 }
 
@@ -75,36 +57,6 @@ make_manifest(Bed *b, const char *name, uint32_t seed)
   for (unsigned i = 0; i < PAGES; i++)
     g_assert_true(nc_manifest_add(manifest, blocks[i].hash, 4096, &error));
   g_assert_true(nc_manifest_commit(manifest, NULL, 0, &error));
-}
-
-static gint
-compare_names(gconstpointer a, gconstpointer b)
-{
-  return strcmp(*(char *const *)a, *(char *const *)b);
-}
-
-/* One byte in the first record of pack number ${nth} (of those there are, by name) becomes another. */
-static void
-hurt_pack(Bed *b, unsigned nth)
-{
-  g_autofree char *path = g_build_filename(b->dir, "packs", NULL);
-  g_autoptr(GDir) dir = g_dir_open(path, 0, NULL);
-  g_autoptr(GPtrArray) names = g_ptr_array_new_with_free_func(g_free);
-  const char *name;
-  struct stat st;
-  uint8_t byte;
-
-  g_assert_nonnull(dir);
-  while ((name = g_dir_read_name(dir)) != NULL)
-    g_ptr_array_add(names, g_build_filename(path, name, NULL));
-  g_ptr_array_sort(names, compare_names);
-  g_assert_cmpuint(names->len, >, nth);
-  int fd = open(names->pdata[nth], O_RDWR | O_CLOEXEC);
-  g_assert_cmpint(fstat(fd, &st), ==, 0);
-  g_assert_cmpint(pread(fd, &byte, 1, st.st_size / 4), ==, 1);
-  byte ^= 0x40;
-  g_assert_cmpint(pwrite(fd, &byte, 1, st.st_size / 4), ==, 1);
-  close(fd);
 }
 
 /* Its activity when it has ended. New reference. */
@@ -194,7 +146,7 @@ who_loses_is_named(Bed *b, gconstpointer data)
   nc_autojson json_t *whole = run(b, nc_store_work_verify, NULL);
   g_assert_cmpstr(nc_json_string_or(whole, "state", ""), ==, "done");
   g_assert_cmpuint(json_array_size(json_object_get(whole, "damaged")), ==, 0);
-  hurt_pack(b, 0); /* where the pages of c-1 and c-3 are */
+  test_hurt_pack(b->dir, 0); /* where the pages of c-1 and c-3 are */
   nc_autojson json_t *hurt = run(b, nc_store_work_verify, NULL);
   g_assert_cmpstr(nc_json_string_or(hurt, "state", ""), ==, "failed");
   json_t *error = json_object_get(hurt, "error"), *damaged = json_object_get(hurt, "damaged");
@@ -216,7 +168,7 @@ damage_that_nobody_needs_is_told_too(Bed *b, gconstpointer data)
 {
   make_manifest(b, "c-1", 1);
   g_assert_true(nc_manifest_delete(b->store, "c-1", NULL));
-  hurt_pack(b, 0);
+  test_hurt_pack(b->dir, 0);
   nc_autojson json_t *hurt = run(b, nc_store_work_verify, "rebuild_index");
   g_assert_cmpstr(nc_json_string_or(hurt, "state", ""), ==, "failed");
   g_assert_cmpuint(json_array_size(json_object_get(hurt, "damaged")), ==, 0);
@@ -280,7 +232,7 @@ one_at_a_time_and_cancelled(Bed *b, gconstpointer data)
   g_assert_error(error, NC_ERROR, NC_ERROR_CONFLICT);
   g_clear_error(&error);
   make_manifest(b, "c-1", 1);
-  hurt_pack(b, 0); /* so that there is a finding to be held up by */
+  test_hurt_pack(b->dir, 0); /* so that there is a finding to be held up by */
   GThread *other = g_thread_new("other", verify_slowly, args);
   for (;;) { /* until the other one has begun */
     NcPageStoreStats stats;

@@ -7,9 +7,8 @@
 #include "base/io.h"
 #include "checkpoint/copy.h"
 #include "checkpoint/image.h"
+#include "page_support.h"
 
-#include <glib/gstdio.h>
-#include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
 #include <unistd.h>
@@ -22,30 +21,41 @@ static const gint go_on = 0;
 
 /* --- stores --- */
 
-static NcPageStore *
-open_store(const char *directory, const NcSealKey *key, uint64_t budget)
-{
-  const NcPageStoreOptions options = { .key = key, .budget_bytes = budget, .pack_bytes = 4 << 20 };
-  g_autoptr(GError) error = NULL;
-  NcPageStore *store = nc_page_store_open(directory, &options, &error);
-  g_assert_no_error(error);
-  return store;
-}
+static const uint8_t key_bytes[NC_SEAL_KEY_BYTES] = { 7 };
+static const NcPageStoreOptions as_usual = { .pack_bytes = 4 << 20 }, small = { .pack_bytes = 4 << 20, .budget_bytes = 2 << 20 };
 
-static char *
-make_directory(void)
+/* From one to the other; and what came of it. */
+typedef struct {
+  char *here, *there;
+  NcSealKey *key; /* of what is there, at rest */
+  NcPageStore *a, *b;
+  GError *error; /* the receiver's */
+  NcCopyTotals totals;
+} Stores;
+
+/* ${data}: the NcPageStoreOptions of the store that receives; NULL: as usual, with a key. */
+static void
+setup(Stores *t, gconstpointer data)
 {
-  char *directory = g_strdup("/tmp/nc-copy-XXXXXX");
-  g_assert_nonnull(mkdtemp(directory));
-  return directory;
+  t->key = nc_seal_key_new(key_bytes);
+  const NcPageStoreOptions sealed = { .pack_bytes = 4 << 20, .key = t->key };
+  t->here = test_directory();
+  t->there = test_directory();
+  t->a = test_open(t->here, &as_usual);
+  t->b = test_open(t->there, data ? data : &sealed);
 }
 
 static void
-remove_directory(char *directory)
+teardown(Stores *t, gconstpointer data)
 {
-  const char *argv[] = { "rm", "-rf", directory, NULL };
-  g_spawn_sync(NULL, (char **)argv, NULL, G_SPAWN_SEARCH_PATH, NULL, NULL, NULL, NULL, NULL, NULL);
-  g_free(directory);
+  nc_page_store_close(t->a);
+  nc_page_store_close(t->b);
+  nc_seal_key_free(t->key);
+  test_remove(t->here);
+  test_remove(t->there);
+  g_free(t->here);
+  g_free(t->there);
+  g_clear_error(&t->error);
 }
 
 static void
@@ -115,6 +125,7 @@ typedef struct {
   unsigned spoil; /* the content that is sent as so many-th has a bit wrong; 0: none */
   unsigned cut;   /* before the content that is sent as so many-th the link breaks; 0: never */
   unsigned sent;
+  bool refused; /* it has said why not */
 } End;
 
 static bool
@@ -125,6 +136,7 @@ end_send(gpointer data, json_t *message, const void *bytes, size_t length, GErro
   bool content = g_str_equal(nc_json_string_or(message, "type", ""), "cp_blocks");
 
   end->sent += content;
+  end->refused |= g_str_equal(nc_json_string_or(message, "type", ""), "refused");
   if (content && end->sent == end->cut)
     shutdown(end->fd, SHUT_RDWR);
   if (content && end->sent == end->spoil)
@@ -173,7 +185,7 @@ send_thread(gpointer data)
   return NULL;
 }
 
-/* The receiver's side of one copy; false with its error. */
+/* The receiver's side of one copy; false with its error. The sender hears how it ended when the receiver lets it hear, and not before. */
 static bool
 receive(NcPageStore *store, int fd, NcCopyTotals *totals, GError **error)
 {
@@ -183,25 +195,34 @@ receive(NcPageStore *store, int fd, NcCopyTotals *totals, GError **error)
   const NcCopy copy = { .store = store, .link = &link, .cancelled = &go_on, .progress = &progress };
   nc_autojson json_t *note = json_pack("{s:s}", "from", "host-a");
   NcCopyOffer offer;
-  nc_autojson json_t *message = nc_copy_expect(&link, "cp_offer", NULL, 5000, error);
+  GError *problem = NULL;
+  nc_autojson json_t *meta = NULL;
+  nc_autojson json_t *message = nc_copy_expect(&link, "cp_offer", NULL, 5000, &problem);
   bool ok =
-      message && nc_copy_offer_parse(message, &offer, error) && nc_copy_receive(&copy, &offer, note, totals, error);
-  if (ok)
+      message && nc_copy_offer_parse(message, &offer, &problem) && nc_copy_receive(&copy, &offer, note, totals, &meta, &problem);
+  g_assert_false(end.refused);
+  g_assert_true(ok == (meta != NULL));
+  if (ok) {
     nc_copy_confirm(&link, offer.id);
+  } else {
+    nc_copy_reject(&link, problem);
+    g_assert_true(end.refused);
+    g_propagate_error(error, problem);
+  }
   shutdown(fd, SHUT_RDWR);
   return ok;
 }
 
+/* Both sides of a copy of ${id}; what the sender has to say is in ${ret}, whose error the caller clears. */
 static bool
-copy_over(NcPageStore *from, NcPageStore *to, const char *id, const End *how, Sender *s, NcCopyTotals *totals,
-          GError **error)
+copy_over(Stores *t, const char *id, const End *how, Sender *ret)
 {
   int pair[2];
   g_assert_cmpint(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair), ==, 0);
-  *s = (Sender){ .store = from, .end = how ? *how : (End){ 0 }, .id = id };
-  s->end.fd = pair[0];
-  GThread *thread = g_thread_new("sender", send_thread, s);
-  bool ok = receive(to, pair[1], totals, error);
+  *ret = (Sender){ .store = t->a, .end = how ? *how : (End){ 0 }, .id = id };
+  ret->end.fd = pair[0];
+  GThread *thread = g_thread_new("sender", send_thread, ret);
+  bool ok = receive(t->b, pair[1], &t->totals, &t->error);
   g_thread_join(thread);
   close(pair[0]);
   close(pair[1]);
@@ -216,148 +237,100 @@ manifests(NcPageStore *store)
   return (unsigned)stats.manifests;
 }
 
+/* It did not become one, and both say why: with ${code}. */
+static void
+assert_refused(Stores *t, const End *how, int code)
+{
+  Sender s;
+
+  g_assert_false(copy_over(t, ID, how, &s));
+  g_assert_error(t->error, NC_ERROR, code);
+  g_assert_error(s.error, NC_ERROR, code); /* it was told */
+  g_clear_error(&s.error);
+  g_assert_cmpuint(manifests(t->b), ==, 0);
+}
+
+/* The same there as here. */
+static void
+assert_arrived(Stores *t, const char *id)
+{
+  g_autofree char *original = digest(t->a, id), *copied = digest(t->b, id);
+  g_assert_no_error(t->error);
+  g_assert_cmpstr(original, ==, copied);
+}
+
 /* --- tests --- */
 
 static void
-test_equal_and_once(void)
+test_equal_and_once(Stores *t, gconstpointer data)
 {
-  char *here = make_directory(), *there = make_directory();
-  static const uint8_t bytes[NC_SEAL_KEY_BYTES] = { 7 };
-  g_autoptr(NcSealKey) key = nc_seal_key_new(bytes);
-  NcPageStore *a = open_store(here, NULL, 0), *b = open_store(there, key, 0); /* the keys at rest differ */
-  g_autoptr(GError) error = NULL;
-  NcCopyTotals totals;
   Sender s;
 
-  make_checkpoint(a, ID "1", 1);
-  make_checkpoint(a, ID "2", 2);
-  g_assert_true(copy_over(a, b, ID "1", NULL, &s, &totals, &error));
-  g_assert_no_error(error);
+  make_checkpoint(t->a, ID "1", 1);
+  make_checkpoint(t->a, ID "2", 2);
+  g_assert_true(copy_over(t, ID "1", NULL, &s));
   g_assert_no_error(s.error);
-  g_autofree char *first = digest(a, ID "1"), *copied = digest(b, ID "1");
-  g_assert_cmpstr(first, ==, copied);
-  nc_autojson json_t *meta = nc_image_read_meta(b, ID "1", NULL, &error);
+  assert_arrived(t, ID "1");
+  nc_autojson json_t *meta = nc_image_read_meta(t->b, ID "1", NULL, NULL);
   g_assert_cmpstr(nc_json_string_or(json_object_get(meta, "copied"), "from", ""), ==, "host-a");
-  g_assert_cmpuint(totals.sent_blocks, <, totals.blocks); /* what is there twice went once */
-  g_assert_cmpuint(totals.sent_blocks, ==, s.totals.sent_blocks);
-  g_assert_cmpuint(totals.wire_bytes, <, totals.sent_bytes * 3 / 4); /* compressed */
+  g_assert_cmpuint(t->totals.sent_blocks, <, t->totals.blocks); /* what is there twice went once */
+  g_assert_cmpuint(t->totals.sent_blocks, ==, s.totals.sent_blocks);
+  g_assert_cmpuint(t->totals.wire_bytes, <, t->totals.sent_bytes * 3 / 4); /* compressed */
 
   /* The second one: what differs, and the names. */
-  g_assert_true(copy_over(a, b, ID "2", NULL, &s, &totals, &error));
-  g_assert_no_error(error);
-  g_autofree char *second = digest(a, ID "2"), *copied2 = digest(b, ID "2");
-  g_assert_cmpstr(second, ==, copied2);
-  g_assert_cmpuint(totals.sent_blocks, >, 0);
-  g_assert_cmpuint(totals.sent_blocks, <=, PAGES / 50 + 1);
-  nc_page_store_close(a);
-  nc_page_store_close(b);
-  remove_directory(here);
-  remove_directory(there);
+  g_assert_true(copy_over(t, ID "2", NULL, &s));
+  assert_arrived(t, ID "2");
+  g_assert_cmpuint(t->totals.sent_blocks, >, 0);
+  g_assert_cmpuint(t->totals.sent_blocks, <=, PAGES / 50 + 1);
 }
 
 static void
-test_interrupted_and_resumed(void)
+test_interrupted_and_resumed(Stores *t, gconstpointer data)
 {
-  char *here = make_directory(), *there = make_directory();
-  NcPageStore *a = open_store(here, NULL, 0), *b = open_store(there, NULL, 0);
   const End cut = { .cut = 10 };
-  g_autoptr(GError) error = NULL;
-  NcCopyTotals whole, rest;
   Sender s;
 
-  make_checkpoint(a, ID, 1);
-  g_assert_false(copy_over(a, b, ID, &cut, &s, &whole, &error));
-  g_assert_nonnull(error);
+  make_checkpoint(t->a, ID, 1);
+  g_assert_false(copy_over(t, ID, &cut, &s));
+  g_assert_nonnull(t->error);
   g_assert_nonnull(s.error);
-  g_assert_cmpuint(manifests(b), ==, 0);
+  g_assert_cmpuint(manifests(t->b), ==, 0);
+  const NcCopyTotals whole = t->totals;
   g_assert_cmpuint(whole.sent_blocks, >, 0);
-  g_clear_error(&error);
+  g_clear_error(&t->error);
   g_clear_error(&s.error);
-  nc_page_store_close(b);
-  b = open_store(there, NULL, 0); /* it is on disk */
-  g_assert_true(copy_over(a, b, ID, NULL, &s, &rest, &error));
-  g_assert_no_error(error);
-  g_assert_cmpuint(rest.sent_blocks, <=, rest.blocks - whole.sent_blocks);
-  g_autofree char *original = digest(a, ID), *copied = digest(b, ID);
-  g_assert_cmpstr(original, ==, copied);
-  nc_page_store_close(a);
-  nc_page_store_close(b);
-  remove_directory(here);
-  remove_directory(there);
+  nc_page_store_close(t->b);
+  t->b = test_open(t->there, &as_usual); /* it is on disk */
+  g_assert_true(copy_over(t, ID, NULL, &s));
+  g_assert_cmpuint(t->totals.sent_blocks, <=, t->totals.blocks - whole.sent_blocks);
+  assert_arrived(t, ID);
 }
 
 static void
-test_spoilt_on_the_way(void)
+test_spoilt_on_the_way(Stores *t, gconstpointer data)
 {
-  char *here = make_directory(), *there = make_directory();
-  NcPageStore *a = open_store(here, NULL, 0), *b = open_store(there, NULL, 0);
   const End spoil = { .spoil = 3 };
-  g_autoptr(GError) error = NULL;
-  NcCopyTotals totals;
-  Sender s;
 
-  make_checkpoint(a, ID, 1);
-  g_assert_false(copy_over(a, b, ID, &spoil, &s, &totals, &error));
-  g_assert_error(error, NC_ERROR, NC_ERROR_CORRUPT);
-  g_assert_error(s.error, NC_ERROR, NC_ERROR_CORRUPT); /* it was told */
-  g_assert_cmpuint(manifests(b), ==, 0);
-  g_clear_error(&s.error);
-  nc_page_store_close(a);
-  nc_page_store_close(b);
-  remove_directory(here);
-  remove_directory(there);
+  make_checkpoint(t->a, ID, 1);
+  assert_refused(t, &spoil, NC_ERROR_CORRUPT);
 }
 
 static void
-test_damaged_at_rest(void)
+test_damaged_at_rest(Stores *t, gconstpointer data)
 {
-  char *here = make_directory(), *there = make_directory();
-  NcPageStore *a = open_store(here, NULL, 0), *b = open_store(there, NULL, 0);
-  g_autoptr(GError) error = NULL;
-  NcCopyTotals totals;
-  Sender s;
-
-  make_checkpoint(a, ID, 1);
-  nc_page_store_close(a);
-  g_autofree char *packs = g_build_filename(here, "packs", NULL);
-  g_autofree char *script = g_strdup_printf(
-      "f=$(ls %s/* | head -n 1) && printf '\\377\\376\\375' | dd of=$f bs=1 seek=1000000 conv=notrunc", packs);
-  const char *argv[] = { "sh", "-c", script, NULL };
-  int status = -1;
-  g_assert_true(g_spawn_sync(NULL, (char **)argv, NULL, G_SPAWN_SEARCH_PATH | G_SPAWN_STDERR_TO_DEV_NULL, NULL, NULL,
-                             NULL, NULL, &status, NULL));
-  g_assert_cmpint(status, ==, 0);
-  a = open_store(here, NULL, 0);
-  g_assert_false(copy_over(a, b, ID, NULL, &s, &totals, &error));
-  g_assert_error(s.error, NC_ERROR, NC_ERROR_CORRUPT);
-  g_assert_error(error, NC_ERROR, NC_ERROR_CORRUPT); /* the sender's, told */
-  g_assert_cmpuint(manifests(b), ==, 0);
-  g_clear_error(&s.error);
-  nc_page_store_close(a);
-  nc_page_store_close(b);
-  remove_directory(here);
-  remove_directory(there);
+  make_checkpoint(t->a, ID, 1);
+  nc_page_store_close(t->a);
+  test_hurt_pack(t->here, 0);
+  t->a = test_open(t->here, &as_usual);
+  assert_refused(t, NULL, NC_ERROR_CORRUPT); /* found by the sender, which says so */
 }
 
+/* It is told though it was still sending when the other had said so. */
 static void
-test_no_room(void)
+test_no_room(Stores *t, gconstpointer data)
 {
-  char *here = make_directory(), *there = make_directory();
-  NcPageStore *a = open_store(here, NULL, 0), *b = open_store(there, NULL, 2 << 20);
-  g_autoptr(GError) error = NULL;
-  NcCopyTotals totals;
-  Sender s;
-
-  make_checkpoint(a, ID, 1);
-  g_assert_false(copy_over(a, b, ID, NULL, &s, &totals, &error));
-  g_assert_error(error, NC_ERROR, NC_ERROR_RESOURCE);
-  g_assert_error(s.error, NC_ERROR, NC_ERROR_RESOURCE); /* though it was still sending when the other had said so */
-  g_assert_cmpuint(manifests(b), ==, 0);
-  g_clear_error(&s.error);
-  nc_page_store_close(a);
-  nc_page_store_close(b);
-  remove_directory(here);
-  remove_directory(there);
+  make_checkpoint(t->a, ID, 1);
+  assert_refused(t, NULL, NC_ERROR_RESOURCE);
 }
 
 /* --- a hostile sender --- */
@@ -442,13 +415,9 @@ static const Script scripts[] = {
 };
 
 static void
-test_hostile(gconstpointer data)
+test_hostile(Stores *t, gconstpointer data)
 {
   const Script *script = data;
-  char *there = make_directory();
-  NcPageStore *b = open_store(there, NULL, 0);
-  g_autoptr(GError) error = NULL;
-  NcCopyTotals totals;
   int pair[2];
 
   g_assert_cmpint(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair), ==, 0);
@@ -459,22 +428,24 @@ test_hostile(gconstpointer data)
                   nc_write_all(pair[0], script->lines[i].bytes, script->lines[i].length, NULL));
   }
   shutdown(pair[0], SHUT_WR);
-  g_assert_false(receive(b, pair[1], &totals, &error));
-  g_assert_error(error, NC_ERROR, script->code);
-  g_assert_cmpuint(manifests(b), ==, 0);
+  g_assert_false(receive(t->b, pair[1], &t->totals, &t->error));
+  g_assert_error(t->error, NC_ERROR, script->code);
+  g_assert_cmpuint(manifests(t->b), ==, 0);
   close(pair[0]);
   close(pair[1]);
-  nc_page_store_close(b);
-  remove_directory(there);
+}
+
+static void
+setup_as_usual(Stores *t, gconstpointer data)
+{
+  setup(t, &as_usual); /* ${data} is the test's own */
 }
 
 /* A receiver that lacks what it can't lack. */
 static void
-test_hostile_receiver(void)
+test_hostile_receiver(Stores *t, gconstpointer data)
 {
-  char *here = make_directory();
-  NcPageStore *a = open_store(here, NULL, 0);
-  Sender s = { .store = a, .id = ID };
+  Sender s = { .store = t->a, .id = ID };
   int pair[2];
   uint8_t bits[NC_COPY_NAMES_MAX / 8], names[NC_COPY_NAMES_MAX * NC_COPY_NAME_BYTES];
   nc_autojson json_t *take = json_pack("{s:s}", "type", "cp_take");
@@ -482,7 +453,7 @@ test_hostile_receiver(void)
       json_pack("{s:s, s:i, s:i}", "type", "cp_lack", "count", (int)NC_COPY_NAMES_MAX, "bytes", (int)sizeof bits);
 
   memset(bits, 0xff, sizeof bits);
-  make_checkpoint(a, ID, 1);
+  make_checkpoint(t->a, ID, 1);
   g_assert_cmpint(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair), ==, 0);
   s.end.fd = pair[0];
   GThread *thread = g_thread_new("sender", send_thread, &s);
@@ -498,8 +469,6 @@ test_hostile_receiver(void)
   g_clear_error(&s.error);
   close(pair[0]);
   close(pair[1]);
-  nc_page_store_close(a);
-  remove_directory(here);
 }
 
 int
@@ -509,15 +478,17 @@ main(int argc, char **argv)
   nc_sha256("abcd", 4, one_name);
   one_name[NC_COPY_NAME_BYTES - 1] = 4;
   memset(huge_name, 0xff, sizeof huge_name);
-  g_test_add_func("/copy/equal-and-once", test_equal_and_once);
-  g_test_add_func("/copy/interrupted-and-resumed", test_interrupted_and_resumed);
-  g_test_add_func("/copy/spoilt-on-the-way", test_spoilt_on_the_way);
-  g_test_add_func("/copy/damaged-at-rest", test_damaged_at_rest);
-  g_test_add_func("/copy/no-room", test_no_room);
+#define ADD(name, options, run) g_test_add("/copy/" name, Stores, options, setup, run, teardown)
+  ADD("equal-and-once", NULL, test_equal_and_once);
+  ADD("interrupted-and-resumed", &as_usual, test_interrupted_and_resumed);
+  ADD("spoilt-on-the-way", &as_usual, test_spoilt_on_the_way);
+  ADD("damaged-at-rest", &as_usual, test_damaged_at_rest);
+  ADD("no-room", &small, test_no_room);
+  ADD("hostile/receiver", &as_usual, test_hostile_receiver);
+#undef ADD
   for (size_t i = 0; i < G_N_ELEMENTS(scripts); i++) {
     g_autofree char *path = g_strconcat("/copy/hostile/", scripts[i].name, NULL);
-    g_test_add_data_func(path, &scripts[i], test_hostile);
+    g_test_add(path, Stores, &scripts[i], setup_as_usual, test_hostile, teardown);
   }
-  g_test_add_func("/copy/hostile/receiver", test_hostile_receiver);
   return g_test_run();
 }

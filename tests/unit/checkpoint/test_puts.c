@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Blocks that are put and blocks that are known come into the manifest in the order in which they were added. */
 #include "checkpoint/puts.h"
+#include "page_support.h"
 
-#include <glib/gstdio.h>
 #include <string.h>
 
 #define BLOCKS 20000u /* more than any batch has */
@@ -12,19 +12,6 @@ content_of(uint32_t number, uint8_t ret[512])
 {
   memset(ret, 0, 512);
   memcpy(ret, &number, sizeof number);
-}
-
-static void
-remove_all(const char *path)
-{
-  g_autoptr(GDir) dir = g_dir_open(path, 0, NULL);
-  const char *name;
-
-  while (dir && (name = g_dir_read_name(dir)) != NULL) {
-    g_autofree char *inner = g_build_filename(path, name, NULL);
-    remove_all(inner);
-  }
-  g_remove(path);
 }
 
 /* Every ${each}th block is put, the others are known, from a manifest before. */
@@ -66,53 +53,60 @@ check(NcPageStore *store, const char *name, GError **error)
   g_assert_cmpint(nc_manifest_next(reader, &entry, error), ==, NC_MANIFEST_END);
 }
 
-static void
-test_order(void)
-{
-  g_autofree char *dir = g_dir_make_tmp("nc-puts-XXXXXX", NULL);
-  const NcPageStoreOptions options = { 0 };
-  g_autoptr(GError) error = NULL;
-  NcPageStore *store = nc_page_store_open(dir, &options, &error);
+typedef struct {
+  char *dir;
+  NcPageStore *store;
+} Fixture;
 
-  g_assert_no_error(error);
-  for (uint32_t each = 1; each <= 5000; each = each * 7 + 1) { /* 1, 8, 57, 400, 2801 */
-    g_autofree char *name = g_strdup_printf("each-%u", each);
-    mix(store, name, each, &error);
-    check(store, name, &error);
-  }
-  nc_page_store_close(store);
-  remove_all(dir);
+static void
+setup(Fixture *f, gconstpointer data)
+{
+  f->dir = test_directory();
+  f->store = test_open(f->dir, NULL);
 }
 
 static void
-test_what_is_not_there_is_refused(void)
+teardown(Fixture *f, gconstpointer data)
 {
-  g_autofree char *dir = g_dir_make_tmp("nc-puts-XXXXXX", NULL);
-  const NcPageStoreOptions options = { 0 };
+  nc_page_store_close(f->store);
+  test_remove(f->dir);
+  g_free(f->dir);
+}
+
+static void
+test_order(Fixture *f, gconstpointer data)
+{
+  g_autoptr(GError) error = NULL;
+
+  for (uint32_t each = 1; each <= 5000; each = each * 7 + 1) { /* 1, 8, 57, 400, 2801 */
+    g_autofree char *name = g_strdup_printf("each-%u", each);
+    mix(f->store, name, each, &error);
+    check(f->store, name, &error);
+  }
+}
+
+static void
+test_what_is_not_there_is_refused(Fixture *f, gconstpointer data)
+{
   const uint8_t hash[NC_SHA256_BYTES] = { 1 };
   g_autoptr(GError) error = NULL;
   NcPutsTotals totals;
-  NcPageStore *store = nc_page_store_open(dir, &options, &error);
-  {
-    g_autoptr(NcPageStoreWriter) writer = nc_page_store_writer_new(store, &error);
-    g_autoptr(NcManifestWriter) manifest = nc_manifest_begin(writer, "m", &error);
-    g_autoptr(NcPuts) puts = nc_puts_new(writer, manifest);
+  g_autoptr(NcPageStoreWriter) writer = nc_page_store_writer_new(f->store, &error);
+  g_autoptr(NcManifestWriter) manifest = nc_manifest_begin(writer, "m", &error);
+  g_autoptr(NcPuts) puts = nc_puts_new(writer, manifest);
 
-    g_assert_false(nc_puts_add_known(puts, hash, 0, &error));
-    g_assert_error(error, NC_ERROR, NC_ERROR_INVALID);
-    g_clear_error(&error);
-    g_assert_false(nc_puts_add_known(puts, hash, 100, &error) && nc_puts_finish(puts, &totals, &error));
-    g_assert_error(error, NC_ERROR, NC_ERROR_NOT_FOUND);
-  }
-  nc_page_store_close(store);
-  remove_all(dir);
+  g_assert_false(nc_puts_add_known(puts, hash, 0, &error));
+  g_assert_error(error, NC_ERROR, NC_ERROR_INVALID);
+  g_clear_error(&error);
+  g_assert_false(nc_puts_add_known(puts, hash, 100, &error) && nc_puts_finish(puts, &totals, &error));
+  g_assert_error(error, NC_ERROR, NC_ERROR_NOT_FOUND);
 }
 
 int
 main(int argc, char **argv)
 {
   g_test_init(&argc, &argv, NULL);
-  g_test_add_func("/puts/order", test_order);
-  g_test_add_func("/puts/not-there", test_what_is_not_there_is_refused);
+  g_test_add("/puts/order", Fixture, NULL, setup, test_order, teardown);
+  g_test_add("/puts/not-there", Fixture, NULL, setup, test_what_is_not_there_is_refused, teardown);
   return g_test_run();
 }

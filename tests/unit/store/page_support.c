@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "page_support.h"
+#include "base/io.h"
 #include "base/log.h"
+#include "store/page_store_internal.h"
 
 #include <fcntl.h>
 #include <glib/gstdio.h>
@@ -243,6 +245,28 @@ test_flip(const char *path, uint64_t offset, uint8_t with)
   byte ^= with;
   g_assert_cmpint(pwrite(fd, &byte, 1, (off_t)offset), ==, 1);
   close(fd);
+}
+
+static gint
+test_compare_names(gconstpointer a, gconstpointer b)
+{
+  return strcmp(*(char *const *)a, *(char *const *)b);
+}
+
+void
+test_hurt_pack(const char *directory, unsigned nth)
+{
+  g_autofree char *path = g_build_filename(directory, "packs", NULL);
+  g_autoptr(GDir) dir = g_dir_open(path, 0, NULL);
+  g_autoptr(GPtrArray) names = g_ptr_array_new_with_free_func(g_free);
+  const char *name;
+
+  g_assert_nonnull(dir);
+  while ((name = g_dir_read_name(dir)) != NULL)
+    g_ptr_array_add(names, g_build_filename(path, name, NULL));
+  g_ptr_array_sort(names, test_compare_names);
+  g_assert_cmpuint(names->len, >, nth);
+  test_flip(names->pdata[nth], test_length(names->pdata[nth]) / 4, 0x40);
 }
 
 uint64_t

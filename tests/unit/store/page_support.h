@@ -2,7 +2,7 @@
 /* What the page store's tests share: directories in memory, blocks that are known by a number, findings counted. */
 #pragma once
 
-#include "store/page_store_internal.h"
+#include "store/page_store.h"
 
 /* An empty directory, on tmpfs if there is one. Caller frees. */
 char *test_directory(void);
@@ -42,4 +42,6 @@ NcPageStore *test_open(const char *directory, const NcPageStoreOptions *options)
 /* The only file in ${directory}/${sub}. Caller frees. */
 char *test_only_file(const char *directory, const char *sub);
 void test_flip(const char *path, uint64_t offset, uint8_t with);
+/* A bit in the first record of pack number ${nth} (of those there are in the store, by name) becomes another. */
+void test_hurt_pack(const char *directory, unsigned nth);
 uint64_t test_length(const char *path);

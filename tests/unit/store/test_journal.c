@@ -9,6 +9,7 @@
 #include <sched.h>
 #include <signal.h>
 #include <sqlite3.h>
+#include <string.h>
 #include <sys/mount.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
@@ -410,6 +411,25 @@ full_disk_is_said(void)
     g_assert_cmpint(WEXITSTATUS(status), ==, 0);
 }
 
+/* As a fault point has it: that write changes nothing and says so, and the journal goes on. */
+static void
+a_refused_write_is_said_and_changes_nothing(Fixture *f, gconstpointer data)
+{
+  g_autoptr(GError) error = NULL;
+
+  g_assert_true(nc_journal_put_value(f->journal, "k", "before", NULL));
+  nc_journal_refuse_next(f->journal);
+  g_assert_false(nc_journal_put_value(f->journal, "k", "refused", &error));
+  g_assert_error(error, NC_ERROR, NC_ERROR_IO);
+  g_assert_nonnull(strstr(error->message, f->path));
+  g_autofree char *kept = nc_journal_get_value(f->journal, "k", NULL);
+  g_assert_cmpstr(kept, ==, "before");
+  g_assert_true(nc_journal_put_value(f->journal, "k", "after", NULL));
+  reopen(f);
+  g_autofree char *last = nc_journal_get_value(f->journal, "k", NULL);
+  g_assert_cmpstr(last, ==, "after");
+}
+
 int
 main(int argc, char **argv)
 {
@@ -431,6 +451,7 @@ main(int argc, char **argv)
   ADD(migrations_newest_first);
   ADD(values_are_kept);
   ADD(file_is_private);
+  ADD(a_refused_write_is_said_and_changes_nothing);
 #undef ADD
   g_test_add_func("/journal/full_disk_is_said", full_disk_is_said);
   return g_test_run();

@@ -9,6 +9,7 @@
  */
 #include "page_support.h"
 #include "base/log.h"
+#include "store/page_store_internal.h"
 
 #include <errno.h>
 #include <fcntl.h>

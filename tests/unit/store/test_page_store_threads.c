@@ -6,6 +6,7 @@
  */
 #include "page_support.h"
 #include "base/log.h"
+#include "store/page_store_internal.h"
 
 #include <string.h>
 

@@ -83,12 +83,45 @@ test_bytes_ahead(void)
   g_assert_cmpint(put(r, 2, G_MAXUINT64), ==, NC_REORDER_TOO_FAR);
   g_assert_cmpint(put(r, 2, 40), ==, NC_REORDER_TAKEN);
   /* The next one always fits, or nothing would ever move again. */
-  g_assert_cmpint(nc_reorder_judge(r, 0, 500), ==, NC_REORDER_TAKEN);
+  g_assert_cmpint(nc_reorder_claim(r, 0, 500), ==, NC_REORDER_TAKEN);
   g_assert_cmpint(put(r, 0, 500), ==, NC_REORDER_TAKEN);
   g_assert_cmpint(put(r, 3, 0), ==, NC_REORDER_TOO_FAR);
   take(r, 0);
   take(r, 1);
   g_assert_cmpuint(nc_reorder_bytes(r), ==, 40);
+}
+
+/* A lost connection's batch comes again by another one while the first copy is being decoded: one of them is. */
+static void
+test_claimed(void)
+{
+  g_autoptr(NcReorder) r = nc_reorder_new(4, 1000, g_free);
+
+  g_assert_cmpint(nc_reorder_claim(r, 0, 1), ==, NC_REORDER_TAKEN);
+  g_assert_cmpint(nc_reorder_claim(r, 0, 1), ==, NC_REORDER_DUPLICATE);
+  g_assert_cmpint(nc_reorder_claim(r, 1, 1), ==, NC_REORDER_TAKEN);
+  g_assert_null(nc_reorder_take(r)); /* it is not here yet */
+  g_assert_cmpint(put(r, 0, 1), ==, NC_REORDER_TAKEN);
+  g_assert_cmpint(nc_reorder_claim(r, 0, 1), ==, NC_REORDER_DUPLICATE);
+  take(r, 0);
+  g_assert_cmpint(nc_reorder_claim(r, 0, 1), ==, NC_REORDER_DUPLICATE);
+
+  /* It came out wrong: another copy may be tried. */
+  nc_reorder_release(r, 1);
+  g_assert_cmpint(nc_reorder_claim(r, 1, 1), ==, NC_REORDER_TAKEN);
+  g_assert_cmpint(put(r, 1, 1), ==, NC_REORDER_TAKEN);
+  take(r, 1);
+
+  /* Nothing of it is left for who comes into the same place of the ring. */
+  g_assert_cmpint(nc_reorder_claim(r, 2, 1), ==, NC_REORDER_TAKEN);
+  g_assert_cmpint(put(r, 2, 1), ==, NC_REORDER_TAKEN);
+  take(r, 2);
+  nc_reorder_release(r, 2);
+  g_assert_cmpint(nc_reorder_claim(r, 6, 1), ==, NC_REORDER_TAKEN);
+  nc_reorder_release(r, 2);
+  g_assert_cmpint(nc_reorder_claim(r, 6, 1), ==, NC_REORDER_DUPLICATE);
+  g_assert_cmpint(nc_reorder_claim(r, 7, 1), ==, NC_REORDER_TOO_FAR);
+  nc_reorder_release(r, 7);
 }
 
 /* Random arrival with repetitions: everything comes out once and in order. */
@@ -123,6 +156,7 @@ main(int argc, char **argv)
   g_test_add_func("/reorder/duplicates", test_duplicates);
   g_test_add_func("/reorder/number_ahead", test_number_ahead);
   g_test_add_func("/reorder/bytes_ahead", test_bytes_ahead);
+  g_test_add_func("/reorder/claimed", test_claimed);
   g_test_add_func("/reorder/any_order", test_any_order);
   return g_test_run();
 }
