@@ -25,6 +25,8 @@
  */
 #define NC_OUTBOX_STORED_MOST_BPS 50e6
 #define NC_OUTBOX_STORED_FAILURES 4u
+/* Raw bytes in flight in batches that refer to some: they weigh next to nothing on the wire, and all of them are pause at the end. */
+#define NC_OUTBOX_STORED_AHEAD_BYTES (8u << 20)
 #define NC_OUTBOX_LANES (1 + NC_WIRE_DISKS_MAX)
 
 /* What becomes of one batch; index in the ring: seq % NC_MOVER_MAX_AHEAD. */
@@ -100,6 +102,7 @@ struct NcOutbox {
   bool history_failed;
   bool was_scarce;          /* the link, so that stored pages are looked for: what they save does not make them useless */
   unsigned stored_failures; /* batches that had to go whole since they referred to stored pages */
+  uint64_t stored_raw_bytes; /* raw bytes in flight of batches that refer to some */
 
   NcTunerWait wait;  /* what the next batch waits for, */
   int64_t wait_since_us;
@@ -603,6 +606,8 @@ nc_outbox_window_has_room_locked(const NcOutbox *o, const NcOutLane *lane, const
     return true;
   if (lane->in_flight_raw_bytes + slot->raw_bytes > lane->ahead_bytes || lane->next_take - lane->next_ack >= lane->ahead_batches)
     return false;
+  if (slot->is_stored && o->stored_raw_bytes + slot->raw_bytes > NC_OUTBOX_STORED_AHEAD_BYTES)
+    return false;
   return o->in_flight_wire_bytes + slot->wire_bytes <= nc_flight_window(o->flight) ||
          (o->lane_count > 1 && lane->in_flight_wire_bytes + slot->wire_bytes <= nc_outbox_share_locked(o, lane));
 }
@@ -690,6 +695,7 @@ nc_outbox_take_next_locked(NcOutbox *o, unsigned link, NcOutFrame *ret)
   o->in_flight_wire_bytes += slot->wire_bytes;
   lane->in_flight_wire_bytes += slot->wire_bytes;
   lane->in_flight_raw_bytes += slot->raw_bytes;
+  o->stored_raw_bytes += slot->is_stored ? slot->raw_bytes : 0;
   if (!slot->is_ahead)
     nc_chain_append(&lane->chain, slot->raw_bytes, nc_batch_sha256(slot->payload->data));
   if (lane == nc_outbox_main(o))
@@ -814,6 +820,7 @@ nc_outbox_acked(NcOutbox *o, uint8_t channel, uint64_t seq, uint64_t offset, GEr
     written_us = MAX(written_us, slot->written_us);
     if (o->tuner)
       nc_tuner_acked(o->tuner, slot->rung, slot->wire_bytes, slot->work, (uint64_t)now_us);
+    o->stored_raw_bytes -= slot->is_stored ? slot->raw_bytes : 0;
     g_byte_array_unref(slot->header);
     g_byte_array_unref(slot->payload);
     nc_raw_batch_free(slot->raw);
