@@ -52,20 +52,17 @@ nc_giver_list(NcStoredGiver *g, GByteArray *prefixes, GError **error)
   return outcome != NC_LAYOUT_BAD;
 }
 
-/* Where page ${number} is, verified; false: not here any more. */
+/* Pages, verified; false: one of them is not here any more. */
 static bool
-nc_giver_get(NcStoredGiver *g, uint32_t number, uint8_t *to)
+nc_giver_get(NcStoredGiver *g, const uint8_t *const *hashes, uint32_t n, uint8_t *to)
 {
-  const uint8_t *hash = (const uint8_t *)g->hashes->data + (size_t)number * NC_SHA256_BYTES;
   g_autoptr(GError) error = NULL;
-  uint32_t length = 0;
 
-  if (nc_page_store_get(nc_image_store(g->image), hash, to, NC_STREAM_PAGE_BYTES, &length, &error) &&
-      length == NC_STREAM_PAGE_BYTES)
+  if (nc_page_store_get_pages(nc_image_store(g->image), hashes, n, to, &error))
     return true;
   if (!g->told)
-    nc_log(NC_LOG_WARNING, "agent", "a page of checkpoint %s goes over the link, since it can't be had here: %s",
-           nc_image_name(g->image), error ? error->message : "it has another length");
+    nc_log(NC_LOG_WARNING, "agent", "pages of checkpoint %s go over the link, since they can't be had here: %s",
+           nc_image_name(g->image), error->message);
   g->told = true;
   return false;
 }
@@ -75,21 +72,21 @@ static bool
 nc_giver_serve(NcStoredGiver *g, GByteArray *answer)
 {
   uint8_t head[4], numbers[NC_STORED_READ_MAX * 4];
+  const uint8_t *hashes[NC_STORED_READ_MAX];
 
   if (!nc_read_all(g->fd, head, sizeof head, -1, NULL))
     return false;
   uint32_t n = nc_be32(head);
   if (n == 0 || n > NC_STORED_READ_MAX || !nc_read_all(g->fd, numbers, (size_t)n * 4, -1, NULL))
     return false;
-  g_byte_array_set_size(answer, 1 + n * NC_STREAM_PAGE_BYTES);
-  answer->data[0] = 1;
-  for (uint32_t i = 0; i < n && answer->data[0] == 1; i++) {
+  for (uint32_t i = 0; i < n; i++) {
     uint32_t number = nc_be32(numbers + 4 * (size_t)i);
     if (number >= g->hashes->len)
       return false;
-    if (!nc_giver_get(g, number, answer->data + 1 + (size_t)i * NC_STREAM_PAGE_BYTES))
-      answer->data[0] = 0;
+    hashes[i] = (const uint8_t *)g->hashes->data + (size_t)number * NC_SHA256_BYTES;
   }
+  g_byte_array_set_size(answer, 1 + n * NC_STREAM_PAGE_BYTES);
+  answer->data[0] = nc_giver_get(g, hashes, n, answer->data + 1);
   return nc_write_all(g->fd, answer->data, answer->data[0] == 1 ? answer->len : 1, NULL);
 }
 
