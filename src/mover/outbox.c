@@ -384,7 +384,7 @@ nc_outbox_wants_stored_locked(NcOutbox *o)
   if (!o->mover->stored_index || o->brief || o->stored_failures >= NC_OUTBOX_STORED_FAILURES ||
       nc_flight_rate(o->flight) > NC_OUTBOX_STORED_MOST_BPS)
     return false;
-  if (o->tuner ? nc_tuner_rung(o->tuner) > NC_RUNG_START : o->link_share >= NC_OUTBOX_SCARCE_SHARE)
+  if (o->link_share >= NC_OUTBOX_SCARCE_SHARE && !(o->tuner && nc_tuner_rung(o->tuner) <= NC_RUNG_START))
     o->was_scarce = true;
   return o->was_scarce;
 }

@@ -66,7 +66,7 @@ def trip(c):
 
 
 def assert_saved(m, resent):
-    assert m["stored_listed"] > FILL_PAGES and m["stored_pages"] > 0.8 * FILL_PAGES, (m["stored_listed"], m["stored_pages"])
+    assert m["stored_listed"] > FILL_PAGES and m["stored_pages"] > 0.7 * FILL_PAGES, (m["stored_listed"], m["stored_pages"])
     assert m["resent_batches"] == resent
 
 
@@ -86,7 +86,7 @@ def test_what_is_there_does_not_cross_again(cluster):
         plain.append(bytes_on_wire)
         del node.settings["store_dedup"]
         restart(node)
-    assert max(wire, wire_back) < 0.15 * min(plain), (wire, wire_back, plain)
+    assert max(wire, wire_back) < 0.25 * min(plain), (wire, wire_back, plain)
 
 
 def places_of_pages(path, most):
