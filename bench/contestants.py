@@ -27,7 +27,7 @@ from stage_times import StageTimes
 
 LIMIT_MS = 300
 CHECKED_PAGES = 20000  # after the move, before the guest is asked for errors
-COUNTERS = ("ahead_pages", "block_pages", "repeated_blocks", "page_blocks", "stream_bytes", "pages", "zero_pages", "fill_pages", "reference_pages", "delta_pages", "delta_bytes", "page_bytes_in",
+COUNTERS = ("ahead_pages", "block_pages", "repeated_blocks", "page_blocks", "stored_pages", "stream_bytes", "pages", "zero_pages", "fill_pages", "reference_pages", "delta_pages", "delta_bytes", "page_bytes_in",
             "page_bytes_out", "mover_cpu_ms", "mover_rss_bytes", "rounds", "ram_total_bytes", "shadow_bytes", "free_page_hints")
 
 

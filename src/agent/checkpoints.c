@@ -133,6 +133,18 @@ nc_checkpoints_last_of(NcCheckpoints *c, const char *vm)
   return last ? g_strdup(last->id) : NULL;
 }
 
+NcImage *
+nc_checkpoints_open_last(NcCheckpoints *c, const char *vm)
+{
+  g_autofree char *id = c->deps.store ? nc_checkpoints_last_of(c, vm) : NULL;
+  g_autoptr(GError) error = NULL;
+  NcImage *image = id ? nc_image_open(c->deps.store, id, &error) : NULL;
+
+  if (error)
+    nc_log(NC_LOG_WARNING, "agent", "checkpoint %s of %s can't be opened: %s", id, vm, error->message);
+  return image;
+}
+
 NcCheckpoint *
 nc_checkpoints_add(NcCheckpoints *c, const char *id, const char *vm, json_t *meta)
 {

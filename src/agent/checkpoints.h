@@ -17,6 +17,7 @@
 #include "agent/config.h"
 #include "agent/machines.h"
 #include "agent/nodes.h"
+#include "checkpoint/image.h"
 #include "store/journal.h"
 #include "store/page_store.h"
 
@@ -61,6 +62,12 @@ json_t *nc_checkpoints_cancel(NcCheckpoints *checkpoints, json_t *args, GError *
 json_t *nc_checkpoints_delete(NcCheckpoints *checkpoints, json_t *args, GError **error);
 /* {name, every_s, keep}: from now on; ${every_s} 0: not any more. The machine. */
 json_t *nc_checkpoints_schedule(NcCheckpoints *checkpoints, json_t *args, GError **error);
+
+/*
+ * The newest checkpoint of ${vm} that is ready, opened: it can be read until it is freed, whoever deletes it. NULL: there is none, or it
+ * can't be read, which is logged.
+ */
+NcImage *nc_checkpoints_open_last(NcCheckpoints *checkpoints, const char *vm);
 
 /* --- other nodes (docs/protocols.md section 2, messages "cp_...") --- */
 

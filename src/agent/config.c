@@ -63,6 +63,7 @@ nc_is_not_empty(const char *value)
 static const char *const nc_algorithms[] = { [NC_ALGORITHM_AUTO] = "auto", [NC_ALGORITHM_PRECOPY] = "pre-copy", [NC_ALGORITHM_POSTCOPY] = "post-copy" };
 static const char *const nc_no_or_yes[] = { "no", "yes" };
 static const char *const nc_disk_chains[] = { [NC_CHAIN_FLATTEN] = "flatten", [NC_CHAIN_KEEP] = "keep", [NC_CHAIN_TRUST] = "trust" };
+static const char *const nc_store_dedups[] = { [NC_STORE_DEDUP_OFF] = "off", [NC_STORE_DEDUP_MACHINE] = "machine" };
 static const char *const nc_log_formats[] = { [NC_LOG_TEXT] = "text", [NC_LOG_JSON] = "json" };
 static const char *const nc_log_levels[] = { [NC_LOG_ERR] = "err",
                                              [NC_LOG_WARNING] = "warning",
@@ -172,6 +173,11 @@ static const NcKey nc_keys[] = {
          "Of shadow_mib, and of what is free, how much may hold contents of the disks that are copied with a machine, as long as its "
          "migration lasts: memory that was read from them, and blocks that they hold twice, then cross the link once. Only contents of "
          "the same machine are ever referred to. 0: none."),
+  { "store_dedup", NC_KEY_CHOICE, AT(store_dedup), "machine", "off or machine", NC_STORE_DEDUP_OFF, NC_STORE_DEDUP_MACHINE, true,
+    NULL, nc_store_dedups,
+    "What the page store at the destination may be used for in a migration. machine: pages of memory that it holds in the newest "
+    "checkpoint of the same machine do not cross a slow link again; both nodes must say so. off: nothing; neither hashes of pages "
+    "nor pages leave the store." },
   NUMBER(kept_shadow_mib, "4096", 0, 1 << 22, "MiB",
          "Most disk space in data_dir for the shadows of migrations that have completed, which make a machine's way back cheap if the "
          "other node has kept its own, too. The oldest go first, and none is kept that would leave less than 1 GiB free. They hold "

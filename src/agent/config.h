@@ -21,6 +21,12 @@
 #define NC_CONFIG_DEFAULT_PATH "/etc/novacron/novacrond.conf"
 #define NC_CONFIG_MAX_UIDS 16
 
+/* What of this node's page store an arriving machine's pages may refer to (agent/stored_pages.h). */
+typedef enum {
+  NC_STORE_DEDUP_OFF,
+  NC_STORE_DEDUP_MACHINE, /* the machine's own last checkpoint */
+} NcStoreDedup;
+
 typedef struct {
   const char *path;      /* of the file; "" if there is none */
   const char *node;      /* this node's name; "" until novacrond has read it from the certificate */
@@ -59,6 +65,7 @@ typedef struct {
   int max_migrations_out;
   int memory_reserve_mib;
   int shadow_mib;
+  int store_dedup;    /* NcStoreDedup */
   int wire_dedup_mib; /* 0: contents of disks are not kept */
   int kept_shadow_mib; /* 0: none is kept */
   int kept_shadow_hours;

@@ -24,6 +24,7 @@ nc_destination_end_mover(NcMigration *m)
     mover = g_steal_pointer(&m->mover);
   }
   nc_mover_process_free(mover);
+  g_clear_pointer(&m->stored, nc_stored_giver_free);
 }
 
 /*

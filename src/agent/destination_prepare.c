@@ -5,6 +5,7 @@
 #include "agent/disk_offer.h"
 #include "agent/shadow_budget.h"
 #include "agent/spare_monitor.h"
+#include "agent/stored_pages.h"
 #include "agent/warm_return.h"
 #include "base/bytes.h"
 #include "base/fault.h"
@@ -14,6 +15,7 @@
 #include "qemu/machine_spec.h"
 #include "qemu/migration_qmp.h"
 #include "qemu/suitability.h"
+#include "wire/stored.h"
 
 /* What both sides can afford; the machine's own memory is spoken for. */
 static NcShadowSize
@@ -63,11 +65,15 @@ nc_destination_start_mover(NcMigration *m, json_t *request, GError **error)
   }
   NcShadowSize size = nc_destination_shadow_size(m, request);
   bool kept = false;
-  return nc_destination_give_shadow(m, request, size, &kept, error) &&
-         nc_migration_tell(m, json_pack("{s:s, s:s, s:I, s:I, s:o, s:b, s:b}", "type", "mig_accepted", "migration", m->id, "shadow_frames",
-                                        (json_int_t)size.frames, "block_frames", (json_int_t)size.blocks, "disks",
-                                        nc_destination_disk_verdicts(request), "kept_shadow", kept, "ahead", nc_json_bool_or(request, "ahead", false)),
-                           error);
+  if (!nc_destination_give_shadow(m, request, size, &kept, error))
+    return false;
+  g_autoptr(GByteArray) stored = kept ? NULL : nc_stored_pages_answer(m, request); /* what is kept is more, and nearer */
+  json_t *accepted = json_pack("{s:s, s:s, s:I, s:I, s:o, s:b, s:b, s:I}", "type", "mig_accepted", "migration", m->id,
+                               "shadow_frames", (json_int_t)size.frames, "block_frames", (json_int_t)size.blocks, "disks",
+                               nc_destination_disk_verdicts(request), "kept_shadow", kept, "ahead",
+                               nc_json_bool_or(request, "ahead", false), "stored_pages",
+                               (json_int_t)(stored ? stored->len / NC_STORED_PREFIX_BYTES : 0));
+  return nc_migration_tell_with(m, accepted, stored, error);
 }
 
 /* The first connection is the main channel, whatever comes on it (reference, section 4.1). */

@@ -44,6 +44,7 @@ nc_migration_free(NcMigration *m)
   nc_migration_release_bandwidth(m);
   nc_migration_drop_link(m);
   nc_mover_process_free(m->mover);
+  nc_stored_giver_free(m->stored);
   nc_fd_clear(&m->shadow_fd);
   nc_keeper_free(m->keeper);
   if (m->lease) { /* novacrond stops: the next one takes it up again */
@@ -333,6 +334,7 @@ nc_migration_take_progress(NcMigration *m, json_t *progress)
     { "block_pages", "block_pages" },
     { "page_blocks", "page_blocks" },
     { "repeated_blocks", "repeated_blocks" },
+    { "stored_pages", "stored_pages" },
     { "resent_batches", "resent_batches" },
     { "resent_bytes", "resent_bytes" },
     { "reconnects", "reconnects" },
@@ -487,6 +489,18 @@ nc_migration_tell(NcMigration *m, json_t *message, GError **error)
   if (nc_fault_asks(point, "twice") && !nc_peer_send(m->link, owned, error)) /* and said again */
     return false;
   return nc_peer_send(m->link, owned, error);
+}
+
+bool
+nc_migration_tell_with(NcMigration *m, json_t *message, const GByteArray *bytes, GError **error)
+{
+  if (!bytes || bytes->len == 0)
+    return nc_migration_tell(m, message, error);
+  nc_autojson json_t *owned = message;
+  g_autoptr(GMutexLocker) guard = g_mutex_locker_new(&m->link_lock);
+  if (!m->link)
+    return nc_fail(error, NC_ERROR_UNREACHABLE, "no connection to %s", m->peer);
+  return nc_peer_send_with(m->link, owned, bytes->data, bytes->len, error);
 }
 
 static void

@@ -13,6 +13,7 @@
 #include "agent/inbox.h"
 #include "agent/keeper.h"
 #include "agent/migrations.h"
+#include "agent/stored_giver.h"
 #include "mover/process.h"
 
 typedef struct {
@@ -35,6 +36,7 @@ typedef struct {
   NcMachineLease *lease;
   NcMoverProcess *mover;
   int shadow_fd;          /* what its shadow is in, for warm_return.h; -1 */
+  NcStoredGiver *stored;  /* destination: gives its mover pages of the page store; NULL: none */
   NcKeeper *keeper;     /* source, after a restart: taken back from QEMU, drained */
   GThread *link_reader; /* source: reads ${link}, which it then owns */
 
@@ -124,6 +126,8 @@ void nc_migration_return(NcMigration *m);
 bool nc_migration_has_borrower(NcMigration *m);
 /* Sends to the other agent; ${message} taken; false if cut off. */
 bool nc_migration_tell(NcMigration *m, json_t *message, GError **error);
+/* The same with ${bytes} right behind the message, which tells how many (crypto/peer.h); NULL or empty: none. */
+bool nc_migration_tell_with(NcMigration *m, json_t *message, const GByteArray *bytes, GError **error);
 
 /*
  * Runs the hooks whose names begin with ${prefix} (agent/hooks.h) with who moves where; blocks. What they did is in the

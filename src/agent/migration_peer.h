@@ -8,11 +8,12 @@
  *   mig_probe    {vm}                        which epoch do you know?
  *   mig_prepare  {migration, vm, running, epoch, spec, psk, streams,
  *                 compression, pause_budget_ms, max_downtime_ms, path_timeout_ms, shadow_frames, block_frames, postcopy, disks, ahead,
- *                 kept_shadow, checkpoint, checkpoint_keep_s}
+ *                 kept_shadow, checkpoint, checkpoint_keep_s, stored}
  *                                            postcopy: it may become one, so both QEMUs get ready for it;
  *                                            disks: that may have to be copied (disk_offer.h);
  *                                            kept_shadow: {migration, sha256} of the way here, if it was kept (warm_return.h);
  *                                            ahead: pages may come ahead of QEMU's stream (page_feed.h);
+ *                                            stored: what your page store holds of it may be referred to (stored_pages.h);
  *                                            checkpoint: the one taken before, in the source's store, and how long it is kept
  *   mig_abort    {migration, error}          before release: throw it away
  *   mig_query    {migration, vm, epoch, wire}
@@ -26,10 +27,12 @@
  *   destination -> source
  *   mig_probed   {epoch, right, paths, postcopy}
  *                                            postcopy: QEMUs there can wait for pages; paths: where movers may connect to, "" for where the agent is
- *   mig_accepted {migration, shadow_frames, block_frames, disks, kept_shadow, ahead}
+ *   mig_accepted {migration, shadow_frames, block_frames, disks, kept_shadow, ahead, stored_pages}
  *                                            INCOMING(epoch) is durable, the mover takes connections, QEMU is
  *                                            being started; disks: {name, copied} of each that was offered;
- *                                            kept_shadow: the one offered is here, too, and in use
+ *                                            kept_shadow: the one offered is here, too, and in use;
+ *                                            stored_pages: so many pages of it are in our page store; the first 16 bytes of
+ *                                            the SHA-256 of each follow the message as they are
  *   mig_prepared {migration}                 QEMU waits for its mover
  *   mig_refused  {migration, error}          REFUSED(epoch) is durable
  *   mig_started  {migration, epoch, resume_us, sha256, stream_bytes, postcopy, broken}

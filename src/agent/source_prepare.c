@@ -5,6 +5,7 @@
  */
 #include "agent/source_migration.h"
 #include "agent/shadow_budget.h"
+#include "agent/stored_pages.h"
 #include "agent/warm_return.h"
 #include "base/bytes.h"
 #include "base/fault.h"
@@ -17,6 +18,7 @@
 #include "qemu/machine_spec.h"
 #include "qemu/migration_qmp.h"
 #include "wire/shadow.h"
+#include "wire/stored.h"
 
 #include <errno.h>
 #include <poll.h>
@@ -26,6 +28,7 @@
 #define NC_COMPARE_BYTES_PER_MS 20000u     /* 20 MB/s */
 #define NC_COMPARE_MOST_MS (24 * 3600 * 1000)
 #define NC_CLOCK_SAMPLES 5
+#define NC_STORED_PIECE_BYTES ((size_t)64 << 10)
 #define NC_CLOCK_GAP_US 1000 /* what delays one should not delay all */
 #define NC_QEMU_CONNECT_MS 5000
 #define NC_NEAR_RTT_US 3000
@@ -181,6 +184,33 @@ nc_source_prepare_timeout_ms(const NcSource *s)
   return s->m->deps->config->prepare_timeout_ms + (int)MIN(bytes / NC_COMPARE_BYTES_PER_MS, (uint64_t)NC_COMPARE_MOST_MS);
 }
 
+/* The list that follows mig_accepted, to the mover. Far away it may be under way for seconds: a cancel is heard meanwhile. */
+static bool
+nc_source_take_stored(NcSource *s, json_t *request, json_t *answer, GError **error)
+{
+  int64_t pages = nc_json_int_or(answer, "stored_pages", 0);
+  int64_t most = nc_json_bool_or(request, "stored", false) ? NC_STORED_PAGES_MAX : 0;
+
+  nc_migration_set(s->m, "stored_listed", json_integer(pages));
+  if (pages == 0)
+    return true;
+  if (pages < 0 || pages > most)
+    return nc_fail(error, NC_ERROR_PROTOCOL, "the destination announces a list of %" G_GINT64_FORMAT " stored pages", pages);
+  size_t length = (size_t)pages * NC_STORED_PREFIX_BYTES;
+  g_autofree uint8_t *list = g_malloc(length);
+  for (size_t done = 0; done < length;) {
+    size_t piece = MIN(length - done, NC_STORED_PIECE_BYTES);
+    if (nc_source_must_stop(s))
+      return nc_fail(error, NC_ERROR_CANCELLED, "cancelled");
+    if (!nc_peer_recv_bytes(s->m->link, list + done, piece, error)) {
+      g_prefix_error(error, "the destination's list of stored pages: ");
+      return false;
+    }
+    done += piece;
+  }
+  return nc_stored_pages_give(s->m, list, (uint32_t)pages, error);
+}
+
 static bool
 nc_source_ask_to_prepare(NcSource *s, const uint8_t psk[NC_MIG_PSK_BYTES], GError **error)
 {
@@ -198,10 +228,11 @@ nc_source_ask_to_prepare(NcSource *s, const uint8_t psk[NC_MIG_PSK_BYTES], GErro
     json_object_set_new(request, "disks", nc_source_disks_offer(s->disks));
   nc_source_put_checkpoint(m, request);
   nc_warm_return_offer(m, request);
+  nc_stored_pages_ask(m, request);
   if (!nc_source_send(s, json_incref(request), error))
     return false;
   nc_autojson json_t *answer = nc_source_expect(s, "mig_accepted", nc_source_prepare_timeout_ms(s), error);
-  if (!answer)
+  if (!answer || !nc_source_take_stored(s, request, answer, error))
     return false;
   if (s->disks && !nc_source_disks_take_verdict(s->disks, answer))
     g_clear_pointer(&s->disks, nc_source_disks_free);

@@ -153,6 +153,12 @@ nc_image_name(const NcImage *image)
   return nc_manifest_info(image->manifest)->name;
 }
 
+NcPageStore *
+nc_image_store(const NcImage *image)
+{
+  return image->store;
+}
+
 /* --- walking --- */
 
 void

@@ -25,6 +25,7 @@ void nc_image_free(NcImage *image); /* NULL is fine */
 G_DEFINE_AUTOPTR_CLEANUP_FUNC(NcImage, nc_image_free)
 json_t *nc_image_meta(const NcImage *image); /* borrowed */
 const char *nc_image_name(const NcImage *image); /* borrowed */
+NcPageStore *nc_image_store(const NcImage *image); /* borrowed */
 
 /* --- walking: one walk at a time --- */
 

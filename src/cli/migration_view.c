@@ -7,6 +7,8 @@
 #include <stdio.h>
 #include <string.h>
 
+#define NC_VIEW_PAGE_BYTES 4096
+
 /* Integers and reals alike; ${fallback} if the key is missing or null. */
 static double
 nc_number_or(json_t *object, const char *key, double fallback)
@@ -182,6 +184,23 @@ nc_migration_print_disks(json_t *migration)
   json_array_foreach(json_object_get(migration, "disks"), i, disk) nc_migration_print_disk(disk, nc_migration_has_ended(migration));
 }
 
+/* What the destination had before. */
+static void
+nc_migration_print_known(json_t *migration)
+{
+  json_t *kept = json_object_get(migration, "kept_shadow");
+  int64_t stored = (int64_t)nc_number_or(migration, "stored_pages", 0);
+
+  if (nc_json_bool_or(kept, "used", false)) {
+    g_autofree char *bytes = nc_format_bytes((int64_t)nc_number_or(kept, "bytes", 0));
+    nc_print_fact("warm return", "%s of pages were kept by both sides since the way here", bytes);
+  }
+  if (stored > 0) {
+    g_autofree char *bytes = nc_format_bytes(stored * NC_VIEW_PAGE_BYTES);
+    nc_print_fact("page store", "%s of pages were in the destination's and did not cross the link", bytes);
+  }
+}
+
 void
 nc_migration_print_summary(json_t *migration)
 {
@@ -197,11 +216,7 @@ nc_migration_print_summary(json_t *migration)
   nc_print_fact("memory", "%s in %d rounds", ram, (int)nc_number_or(migration, "rounds", 0));
   if (nc_json_bool_or(migration, "free_page_hints", false))
     nc_print_fact("free pages", "not sent, as far as the guest named them in time");
-  json_t *kept = json_object_get(migration, "kept_shadow");
-  if (nc_json_bool_or(kept, "used", false)) {
-    g_autofree char *bytes = nc_format_bytes((int64_t)nc_number_or(kept, "bytes", 0));
-    nc_print_fact("warm return", "%s of pages were kept by both sides since the way here", bytes);
-  }
+  nc_migration_print_known(migration);
   if (nc_has_number(migration, "ratio"))
     nc_print_fact("wire", "%s (QEMU's stream shrunk to 1/%.1f)", wire, nc_number_or(migration, "ratio", 0));
   else

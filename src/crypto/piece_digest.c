@@ -71,15 +71,15 @@ nc_piece_way(void)
   return (NcPieceWay)(once - 1);
 }
 
-/* Digests of the leaves that begin at ${at}, full ones, at most NC_SHA256_LANES. The lanes without one hash the first again. */
+/* Digests of full leaves, at most NC_SHA256_LANES. The lanes without one hash the first again. */
 static void
-nc_piece_hash_lanes(NcPieceLanes lanes, const uint8_t *at, size_t n, uint8_t (*ret)[NC_SHA256_BYTES])
+nc_piece_hash_lanes(NcPieceLanes lanes, const uint8_t *const *leaves, size_t n, uint8_t (*ret)[NC_SHA256_BYTES])
 {
   const uint8_t *data[NC_SHA256_LANES];
   uint8_t digests[NC_SHA256_LANES][NC_SHA256_BYTES];
 
   for (size_t i = 0; i < NC_SHA256_LANES; i++)
-    data[i] = at + (i < n ? i : 0) * NC_PIECE_LEAF_BYTES;
+    data[i] = leaves[i < n ? i : 0];
   lanes(data, NC_PIECE_LEAF_BYTES, digests);
   memcpy(ret, digests, n * NC_SHA256_BYTES);
 }
@@ -87,23 +87,42 @@ nc_piece_hash_lanes(NcPieceLanes lanes, const uint8_t *at, size_t n, uint8_t (*r
 /* Fewer leaves than this don't fill enough lanes to pay. */
 #define NC_PIECE_LANES_WORTH 4u
 
+/* Of full leaves, however many. */
+static void
+nc_piece_hash_leaves(NcPieceLanes lanes, const uint8_t *const *leaves, size_t n, uint8_t (*ret)[NC_SHA256_BYTES])
+{
+  while (lanes && n >= NC_PIECE_LANES_WORTH) {
+    size_t now = MIN(n, NC_SHA256_LANES);
+    nc_piece_hash_lanes(lanes, leaves, now, ret);
+    leaves += now;
+    ret += now;
+    n -= now;
+  }
+  for (size_t i = 0; i < n; i++)
+    nc_sha256(leaves[i], NC_PIECE_LEAF_BYTES, ret[i]);
+}
+
+void
+nc_piece_leaves(const uint8_t *const *leaves, size_t n, uint8_t (*ret_digests)[NC_SHA256_BYTES])
+{
+  nc_piece_hash_leaves(nc_piece_ways[nc_piece_way()].lanes, leaves, n, ret_digests);
+}
+
 void
 nc_piece_digest_by(NcPieceWay way, const void *data, size_t length_bytes, uint8_t ret_digest[NC_SHA256_BYTES])
 {
-  uint8_t leaves[NC_PIECE_LEAVES_MAX][NC_SHA256_BYTES];
-  NcPieceLanes lanes = nc_piece_ways[way].lanes;
-  size_t full = length_bytes / NC_PIECE_LEAF_BYTES, n = 0;
+  uint8_t digests[NC_PIECE_LEAVES_MAX][NC_SHA256_BYTES];
+  const uint8_t *leaves[NC_PIECE_LEAVES_MAX];
+  size_t full = length_bytes / NC_PIECE_LEAF_BYTES, rest = length_bytes % NC_PIECE_LEAF_BYTES;
   const uint8_t *bytes = data;
 
   g_assert(length_bytes > 0 && length_bytes <= (size_t)NC_PIECE_LEAVES_MAX * NC_PIECE_LEAF_BYTES);
-  while (lanes && full - n >= NC_PIECE_LANES_WORTH) {
-    size_t now = MIN(full - n, NC_SHA256_LANES);
-    nc_piece_hash_lanes(lanes, bytes + n * NC_PIECE_LEAF_BYTES, now, leaves + n);
-    n += now;
-  }
-  for (; n * NC_PIECE_LEAF_BYTES < length_bytes; n++)
-    nc_sha256(bytes + n * NC_PIECE_LEAF_BYTES, MIN(length_bytes - n * NC_PIECE_LEAF_BYTES, NC_PIECE_LEAF_BYTES), leaves[n]);
-  nc_sha256(leaves, n * NC_SHA256_BYTES, ret_digest);
+  for (size_t i = 0; i < full; i++)
+    leaves[i] = bytes + i * NC_PIECE_LEAF_BYTES;
+  nc_piece_hash_leaves(nc_piece_ways[way].lanes, leaves, full, digests);
+  if (rest > 0)
+    nc_sha256(bytes + full * NC_PIECE_LEAF_BYTES, rest, digests[full]);
+  nc_sha256(digests, (full + (rest > 0)) * NC_SHA256_BYTES, ret_digest);
 }
 
 void

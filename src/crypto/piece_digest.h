@@ -25,6 +25,9 @@
  */
 void nc_piece_digest(const void *data, size_t length_bytes, uint8_t ret_digest[NC_SHA256_BYTES]);
 
+/* The SHA-256 of each of ${n} leaves of NC_PIECE_LEAF_BYTES that lie anywhere. Any thread. */
+void nc_piece_leaves(const uint8_t *const *leaves, size_t n, uint8_t (*ret_digests)[NC_SHA256_BYTES]);
+
 /* --- for tests and benches: how the leaves are hashed --- */
 
 typedef enum {

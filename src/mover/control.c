@@ -17,6 +17,7 @@
 #include "mover/preempt_sender.h"
 #include "mover/sink.h"
 #include "mover/source.h"
+#include "mover/stored_pages.h"
 #include "mover/urgent.h"
 #include "wire/blocks.h"
 #include "wire/frame.h"
@@ -177,7 +178,16 @@ nc_control_start(NcControl *c, json_t *message, int *fd, GError **error)
   return true;
 }
 
-/* Before the first connection: their threads look at it without a lock. */
+/* Their threads look without a lock at what is given before the first connection and before QEMU. */
+static bool
+nc_control_is_idle(const NcControl *c)
+{
+  for (unsigned i = 0; i < NC_MOVER_MAX_STREAMS; i++)
+    if (c->mover.links[i])
+      return false;
+  return !c->has_qemu;
+}
+
 static bool
 nc_control_shadow(NcControl *c, json_t *message, int *fd, GError **error)
 {
@@ -186,9 +196,8 @@ nc_control_shadow(NcControl *c, json_t *message, int *fd, GError **error)
 
   if (!nc_json_int(message, "frames", 1, NC_SHADOW_FRAMES_MAX, &frames, error))
     return false;
-  for (unsigned i = 0; i < NC_MOVER_MAX_STREAMS; i++)
-    if (m->links[i] || c->has_qemu || m->shadow)
-      return nc_fail(error, NC_ERROR_CONFLICT, "shadow given twice, or too late");
+  if (!nc_control_is_idle(c) || m->shadow)
+    return nc_fail(error, NC_ERROR_CONFLICT, "shadow given twice, or too late");
   if (blocks > 0 && !(m->blocks = nc_blocks_new((uint32_t)MIN(blocks, NC_SHADOW_FRAMES_MAX), m->setup.is_source, error)))
     return false;
   m->shadow = nc_shadow_new(*fd, (uint32_t)frames, error);
@@ -203,6 +212,25 @@ nc_control_is_stream_socket(int fd)
   int type = 0;
   socklen_t length = sizeof type;
   return fd >= 0 && getsockopt(fd, SOL_SOCKET, SO_TYPE, &type, &length) == 0 && type == SOCK_STREAM;
+}
+
+/* What the destination's page store holds: at the source the list itself, at the destination a socket to get pages by. */
+static bool
+nc_control_stored(NcControl *c, json_t *message, int *fd, GError **error)
+{
+  NcMover *m = &c->mover;
+  int64_t pages;
+
+  if (!nc_json_int(message, "pages", 1, NC_STORED_PAGES_MAX, &pages, error))
+    return false;
+  if (!nc_control_is_idle(c) || m->stored_index || m->stored_pages)
+    return nc_fail(error, NC_ERROR_CONFLICT, "stored pages given twice, or too late");
+  if (m->setup.is_source)
+    return (m->stored_index = nc_mover_stored_list(*fd, (uint32_t)pages, error)) != NULL;
+  if (!nc_control_is_stream_socket(*fd))
+    return nc_fail(error, NC_ERROR_PROTOCOL, "stored pages: no stream socket came with it");
+  m->stored_pages = nc_mover_stored_pages(nc_fd_steal(fd), (uint32_t)pages);
+  return true;
 }
 
 static bool
@@ -374,6 +402,7 @@ nc_control_finish(NcControl *c, json_t *message, int *fd, GError **error)
 static const NcControlOp nc_control_ops[] = {
   { "start", false, false, nc_control_start },
   { "shadow", true, false, nc_control_shadow },
+  { "stored", true, false, nc_control_stored },
   { "conn", true, false, nc_control_conn },
   { "ahead", true, true, nc_control_ahead },
   { "qemu", true, false, nc_control_qemu },

@@ -742,6 +742,8 @@ nc_link_run(void *argument)
     nc_batch_decoder_use_shadow(l->decoder, l->mover->shadow, false);
   if (l->mover->sink)
     nc_batch_decoder_use_blocks(l->decoder, l->mover->blocks);
+  if (l->mover->sink)
+    nc_batch_decoder_use_stored(l->decoder, l->mover->stored_pages);
   for (;;) {
     GError *error = NULL;
     nc_link_begin(l);

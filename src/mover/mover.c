@@ -282,6 +282,7 @@ nc_mover_progress(NcMover *m, const char *event, int64_t now_us)
     { "delta_pages", nc_counted(&m->counters.delta_pages) },
     { "delta_bytes", nc_counted(&m->counters.delta_bytes) },
     { "block_pages", nc_counted(&m->counters.block_pages) },
+    { "stored_pages", nc_counted(&m->counters.stored_pages) },
     { "page_blocks", nc_counted(&m->counters.page_blocks) },
     { "repeated_blocks", nc_counted(&m->counters.repeated_blocks) },
     { "resent_batches", nc_counted(&m->counters.resent_batches) },

@@ -55,6 +55,8 @@
  * and windows (outbox.h): a disk that stands still holds up nobody else. Blocks that are found in them are kept on both sides
  * (wire/blocks.h), so that what memory and disks both hold crosses once.
  *
+ * The page store's pages (wire/stored.h) are got from novacrond by a socket of their own (stored_pages.h), by the thread that decodes.
+ *
  * Failure. The first error wins: nc_mover_fail() keeps it and wakes the main
  * thread, which tells novacrond, tells the peer (ERROR on every connection that
  * lives) and exits with 1. From then on nothing is written to QEMU. QEMU
@@ -70,7 +72,7 @@
  *
  * Locks are pthread mutexes, not GMutex: the thread sanitizer sees the former.
  * No module takes another's lock while it holds its own, except those of the events
- * (nc_mover_emit), of what is urgent and of the disks' blocks (wire/blocks.h, taken also under the history's), which are leaves.
+ * (nc_mover_emit), of what is urgent, of stored pages and of the disks' blocks (wire/blocks.h, taken also under the history's), which are leaves.
  */
 #pragma once
 
@@ -113,6 +115,7 @@ typedef struct {
   _Atomic uint64_t reference_pages, delta_pages, delta_bytes;
   _Atomic uint64_t ahead_pages; /* sent before QEMU's stream (head_start.h), not among the pages */
   _Atomic uint64_t block_pages, repeated_blocks; /* pages and disk blocks that went as references to a disk's block */
+  _Atomic uint64_t stored_pages;                 /* pages, ahead or not, that went as numbers of what the destination's page store holds */
   _Atomic uint64_t page_blocks;                  /* disk blocks that went as references to a page */
   _Atomic uint64_t resent_batches, resent_bytes;
   _Atomic uint64_t reconnects; /* connections that were lost and came again */
@@ -187,6 +190,8 @@ typedef struct NcMover {
   NcDiskSink *disk_sink;
   NcShadow *shadow; /* NULL: pages are not kept. The reader's or the writer's */
   NcBlocks *blocks; /* NULL: contents of disks are not kept */
+  NcStoredIndex *stored_index; /* source: what the destination's page store holds; NULL: nothing that is known */
+  NcStoredPages *stored_pages; /* destination: where that is got from; NULL likewise */
   uint32_t kept_frames;  /* of it, from an earlier migration of this machine; told to the source */
   bool shadow_is_kept;   /* novacrond will keep it for the way back */
 } NcMover;

@@ -19,11 +19,19 @@
 #define NC_OUTBOX_SCARCE_US 500000.0
 #define NC_OUTBOX_SCARCE_SHARE 0.5
 #define NC_OUTBOX_FAR_US 5000 /* a round trip that leaves the building */
+/*
+ * Stored pages are looked for up to this rate of the link, wire bytes per second: the destination gets some 100 MB/s of them out of
+ * its page store. And not any more when so many batches had to go once more because of them.
+ */
+#define NC_OUTBOX_STORED_MOST_BPS 50e6
+#define NC_OUTBOX_STORED_FAILURES 4u
+/* Raw bytes in flight in batches that refer to some: they weigh next to nothing on the wire, and all of them are pause at the end. */
+#define NC_OUTBOX_STORED_AHEAD_BYTES (8u << 20)
 #define NC_OUTBOX_LANES (1 + NC_WIRE_DISKS_MAX)
 
 /* What becomes of one batch; index in the ring: seq % NC_MOVER_MAX_AHEAD. */
 typedef struct {
-  NcRawBatch *raw;    /* until encoded; if made with history, until acknowledged */
+  NcRawBatch *raw;    /* until encoded; if made with history or stored pages, until acknowledged */
   GByteArray *header; /* from encoded until acknowledged */
   GByteArray *payload;
   uint64_t end_offset;
@@ -35,6 +43,7 @@ typedef struct {
   bool sent;     /* it was, at least once */
   bool queued;   /* in the resend queue */
   bool refused;  /* the peer has asked for it again; once is enough */
+  bool is_stored; /* it refers to pages in the destination's page store */
   int64_t written_us; /* when; the last time */
   unsigned rung; /* with a tuner: how it was coded, */
   double work;   /* and its size for it */
@@ -91,6 +100,9 @@ struct NcOutbox {
   unsigned next_lane; /* where an encoder looks first */
   double turn;        /* of the batch that was taken last */
   bool history_failed;
+  bool was_scarce;          /* the link, so that stored pages are looked for: what they save does not make them useless */
+  unsigned stored_failures; /* batches that had to go whole since they referred to stored pages */
+  uint64_t stored_raw_bytes; /* raw bytes in flight of batches that refer to some */
 
   NcTunerWait wait;  /* what the next batch waits for, */
   int64_t wait_since_us;
@@ -334,6 +346,7 @@ nc_outbox_count(NcCounters *counters, const NcBatchStats *stats, bool is_ahead)
 {
   nc_count(&counters->batches, 1);
   nc_count(&counters->page_bytes_out, stats->page_bytes_out);
+  nc_count(&counters->stored_pages, stats->stored_pages);
   if (is_ahead) {
     nc_count(&counters->ahead_pages, stats->pages);
     return;
@@ -361,19 +374,46 @@ nc_outbox_raw_lane_locked(NcOutbox *o)
   return NULL;
 }
 
-/* Blocks until there is a batch to encode; *ret_rung is set if there is a tuner. */
-static NcRawBatch *
-nc_outbox_claim(NcOutbox *o, NcOutLane **ret_lane, uint64_t *ret_seq, unsigned *ret_rung)
+/*
+ * Is it worth looking for pages in the destination's page store? That takes hashes here and a disk there, so only where the link is (or
+ * was, before that helped) what is scarce, and no guest waits.
+ */
+static bool
+nc_outbox_wants_stored_locked(NcOutbox *o)
+{
+  if (!o->mover->stored_index || o->brief || o->stored_failures >= NC_OUTBOX_STORED_FAILURES ||
+      nc_flight_rate(o->flight) > NC_OUTBOX_STORED_MOST_BPS)
+    return false;
+  if (o->link_share >= NC_OUTBOX_SCARCE_SHARE && !(o->tuner && nc_tuner_rung(o->tuner) <= NC_RUNG_START))
+    o->was_scarce = true;
+  return o->was_scarce;
+}
+
+/* A batch as an encoder gets and leaves it. */
+typedef struct {
+  NcOutLane *lane;
+  uint64_t seq;
+  NcRawBatch *raw;
+  GByteArray *header, *payload;
+  unsigned rung; /* with a tuner */
+  bool wants_stored;
+  NcBatchStats stats;
+  int64_t encode_us, cpu_us;
+} NcOutCoded;
+
+/* Blocks until there is a batch to encode. */
+static void
+nc_outbox_claim(NcOutbox *o, NcOutCoded *ret)
 {
   pthread_mutex_lock(&o->lock);
-  while (!(*ret_lane = nc_outbox_raw_lane_locked(o)))
+  while (!(ret->lane = nc_outbox_raw_lane_locked(o)))
     pthread_cond_wait(&o->has_raw, &o->lock);
-  *ret_seq = (*ret_lane)->next_claim++;
-  NcRawBatch *raw = g_steal_pointer(&nc_outbox_slot(*ret_lane, *ret_seq)->raw);
+  ret->seq = ret->lane->next_claim++;
+  ret->raw = g_steal_pointer(&nc_outbox_slot(ret->lane, ret->seq)->raw);
   if (o->tuner)
-    *ret_rung = nc_tuner_next(o->tuner, (uint64_t)nc_mono_us());
+    ret->rung = nc_tuner_next(o->tuner, (uint64_t)nc_mono_us());
+  ret->wants_stored = nc_outbox_wants_stored_locked(o);
   pthread_mutex_unlock(&o->lock);
-  return raw;
 }
 
 static GByteArray *
@@ -424,16 +464,11 @@ nc_outbox_spend_locked(NcOutbox *o, int64_t cpu_us)
   return rest_us >= NC_MOVER_REST_US ? rest_us : 0;
 }
 
-/* A batch as an encoder leaves it. */
-typedef struct {
-  NcOutLane *lane;
-  uint64_t seq;
-  NcRawBatch *raw;
-  GByteArray *header, *payload;
-  unsigned rung; /* with a tuner */
-  NcBatchStats stats;
-  int64_t encode_us, cpu_us;
-} NcOutCoded;
+static bool
+nc_raw_batch_uses_history(const NcRawBatch *raw)
+{
+  return raw->plan && raw->plan->uses_history;
+}
 
 static void
 nc_outbox_code(NcOutbox *o, NcBatchEncoder *encoder, NcOutCoded *c)
@@ -442,6 +477,7 @@ nc_outbox_code(NcOutbox *o, NcBatchEncoder *encoder, NcOutCoded *c)
 
   if (o->tuner)
     nc_batch_encoder_set_policy(encoder, nc_rung_policy(c->rung));
+  nc_batch_encoder_use_stored(encoder, c->wants_stored ? o->mover->stored_index : NULL);
   c->payload = nc_outbox_encode_raw(encoder, c->raw, false, &c->stats);
   c->header = nc_frame_encode_batch_header(c->lane->channel, c->seq, c->payload->len);
   c->encode_us = nc_mono_us() - start_us;
@@ -449,7 +485,7 @@ nc_outbox_code(NcOutbox *o, NcBatchEncoder *encoder, NcOutCoded *c)
   nc_count(&o->mover->counters.encode_us, (uint64_t)c->encode_us);
   nc_count(&o->mover->counters.encode_cpu_us, (uint64_t)c->cpu_us);
   nc_count(&o->mover->counters.coding_us, c->stats.coding_us);
-  if (!c->raw->plan || !c->raw->plan->uses_history) /* else it may have to be coded once more */
+  if (!nc_raw_batch_uses_history(c->raw) && c->stats.stored_pages == 0) /* else it may have to be coded once more */
     g_clear_pointer(&c->raw, nc_raw_batch_free);
 }
 
@@ -460,6 +496,7 @@ nc_outbox_put(NcOutbox *o, const NcOutCoded *c)
   pthread_mutex_lock(&o->lock);
   NcOutSlot *slot = nc_outbox_slot(c->lane, c->seq);
   slot->raw = c->raw;
+  slot->is_stored = c->stats.stored_pages > 0;
   slot->payload = c->payload;
   slot->header = c->header;
   slot->wire_bytes = c->header->len + c->payload->len;
@@ -482,7 +519,7 @@ nc_outbox_encode(void *argument)
 
   for (;;) {
     NcOutCoded coded = { 0 };
-    coded.raw = nc_outbox_claim(o, &coded.lane, &coded.seq, &coded.rung);
+    nc_outbox_claim(o, &coded);
     bool is_ahead = coded.raw->plan && coded.raw->plan->is_ahead;
     nc_outbox_code(o, encoder, &coded);
     nc_outbox_count(&o->mover->counters, &coded.stats, is_ahead);
@@ -568,6 +605,8 @@ nc_outbox_window_has_room_locked(const NcOutbox *o, const NcOutLane *lane, const
   if (lane->in_flight_wire_bytes == 0)
     return true;
   if (lane->in_flight_raw_bytes + slot->raw_bytes > lane->ahead_bytes || lane->next_take - lane->next_ack >= lane->ahead_batches)
+    return false;
+  if (slot->is_stored && o->stored_raw_bytes + slot->raw_bytes > NC_OUTBOX_STORED_AHEAD_BYTES)
     return false;
   return o->in_flight_wire_bytes + slot->wire_bytes <= nc_flight_window(o->flight) ||
          (o->lane_count > 1 && lane->in_flight_wire_bytes + slot->wire_bytes <= nc_outbox_share_locked(o, lane));
@@ -656,6 +695,7 @@ nc_outbox_take_next_locked(NcOutbox *o, unsigned link, NcOutFrame *ret)
   o->in_flight_wire_bytes += slot->wire_bytes;
   lane->in_flight_wire_bytes += slot->wire_bytes;
   lane->in_flight_raw_bytes += slot->raw_bytes;
+  o->stored_raw_bytes += slot->is_stored ? slot->raw_bytes : 0;
   if (!slot->is_ahead)
     nc_chain_append(&lane->chain, slot->raw_bytes, nc_batch_sha256(slot->payload->data));
   if (lane == nc_outbox_main(o))
@@ -780,6 +820,7 @@ nc_outbox_acked(NcOutbox *o, uint8_t channel, uint64_t seq, uint64_t offset, GEr
     written_us = MAX(written_us, slot->written_us);
     if (o->tuner)
       nc_tuner_acked(o->tuner, slot->rung, slot->wire_bytes, slot->work, (uint64_t)now_us);
+    o->stored_raw_bytes -= slot->is_stored ? slot->raw_bytes : 0;
     g_byte_array_unref(slot->header);
     g_byte_array_unref(slot->payload);
     nc_raw_batch_free(slot->raw);
@@ -806,9 +847,9 @@ nc_outbox_acked(NcOutbox *o, uint8_t channel, uint64_t seq, uint64_t offset, GEr
   return ok;
 }
 
-/* Only what was entirely sent, and was not asked for before. Takes the raw bytes of one with history. */
+/* Only what was entirely sent, and was not asked for before. Takes the raw bytes of one with history or stored pages. */
 static bool
-nc_outbox_begin_resend_locked(NcOutLane *lane, uint64_t seq, NcRawBatch **ret_raw, GError **error)
+nc_outbox_begin_resend_locked(NcOutLane *lane, uint64_t seq, NcRawBatch **ret_raw, bool *ret_stored, GError **error)
 {
   NcOutSlot *slot = seq >= lane->next_ack && seq < lane->next_take ? nc_outbox_slot(lane, seq) : NULL;
 
@@ -819,6 +860,7 @@ nc_outbox_begin_resend_locked(NcOutLane *lane, uint64_t seq, NcRawBatch **ret_ra
   slot->refused = true;
   slot->written = false; /* it can't be acknowledged before it has gone once more */
   slot->queued = false;  /* not as it is */
+  *ret_stored = slot->is_stored;
   *ret_raw = g_steal_pointer(&slot->raw);
   return true;
 }
@@ -840,22 +882,34 @@ nc_outbox_replace_locked(NcOutbox *o, NcOutLane *lane, uint64_t seq, GByteArray 
   lane->in_flight_wire_bytes += slot->wire_bytes;
 }
 
+/* Who is to blame for a batch that had to go whole: of one with both, nobody knows. */
+static void
+nc_outbox_blame_locked(NcOutbox *o, const NcRawBatch *raw, bool is_stored)
+{
+  o->history_failed = o->history_failed || nc_raw_batch_uses_history(raw);
+  o->stored_failures += is_stored;
+  if (is_stored && o->stored_failures == NC_OUTBOX_STORED_FAILURES)
+    nc_log(NC_LOG_WARNING, "mover",
+           "the destination's page store lacks too much of what it told: nothing more is looked for in it");
+}
+
 bool
 nc_outbox_resend(NcOutbox *o, uint8_t channel, uint64_t seq, GError **error)
 {
   g_autoptr(NcBatchEncoder) encoder = nc_batch_encoder_new(&o->mover->setup.policy);
   g_autoptr(GByteArray) plain = NULL;
   NcRawBatch *raw = NULL;
+  bool is_stored = false;
 
   pthread_mutex_lock(&o->lock);
   NcOutLane *lane = nc_outbox_lane_locked(o, channel); /* lanes stay open */
-  bool ok = lane ? nc_outbox_begin_resend_locked(lane, seq, &raw, error)
+  bool ok = lane ? nc_outbox_begin_resend_locked(lane, seq, &raw, &is_stored, error)
                  : nc_fail(error, NC_ERROR_PROTOCOL, "a batch of channel %u is asked for, which is not open", channel);
   pthread_mutex_unlock(&o->lock);
   if (!ok)
     return false;
   nc_log(NC_LOG_WARNING, "mover", "batch %" G_GUINT64_FORMAT " did not arrive as it was sent%s: sending it again", seq,
-         raw ? " (the shadows differ)" : "");
+         is_stored ? " (the destination's page store may lack a page)" : raw ? " (the shadows differ)" : "");
   if (raw)
     plain = nc_outbox_encode_raw(encoder, raw, true, NULL);
   pthread_mutex_lock(&o->lock);
@@ -864,7 +918,8 @@ nc_outbox_resend(NcOutbox *o, uint8_t channel, uint64_t seq, GError **error)
       nc_outbox_replace_locked(o, lane, seq, plain);
     nc_outbox_queue_locked(lane, seq);
   }
-  o->history_failed = o->history_failed || plain;
+  if (raw)
+    nc_outbox_blame_locked(o, raw, is_stored);
   pthread_mutex_unlock(&o->lock);
   nc_raw_batch_free(raw);
   nc_mover_wake_links(o->mover);

@@ -103,7 +103,7 @@ void nc_outbox_lost(NcOutbox *o, unsigned link, bool last);
  * than an earlier one (from a connection that is slower) changes nothing.
  */
 bool nc_outbox_acked(NcOutbox *o, uint8_t channel, uint64_t seq, uint64_t offset, GError **error);
-/* The peer's RESEND: batch ${seq} is sent once more, whole if it was made with history. Checked. Any link's thread. */
+/* The peer's RESEND: batch ${seq} is sent once more, whole if it was made with history or stored pages. Checked. Any link's thread. */
 bool nc_outbox_resend(NcOutbox *o, uint8_t channel, uint64_t seq, GError **error);
 /* Has the destination found since the last question that its shadow differs? The reader's thread. */
 bool nc_outbox_history_failed(NcOutbox *o);

@@ -444,6 +444,7 @@ nc_sink_decode(NcSink *s, NcSinkBatch *batch, GError **error)
   batch->raw = g_byte_array_sized_new(NC_BATCH_RAW_TARGET);
   nc_batch_decoder_use_shadow(s->decoder, s->mover->shadow, true);
   nc_batch_decoder_use_blocks(s->decoder, s->mover->blocks);
+  nc_batch_decoder_use_stored(s->decoder, s->mover->stored_pages);
   memcpy(batch->sha256, nc_batch_sha256(batch->payload->data), sizeof batch->sha256);
   return nc_sink_decode_bytes(s, batch, s->decoder, batch->payload->data, batch->payload->len, error);
 }

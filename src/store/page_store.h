@@ -146,6 +146,12 @@ bool nc_page_store_has(NcPageStore *store, const uint8_t hash[NC_SHA256_BYTES]);
 bool nc_page_store_get(NcPageStore *store, const uint8_t hash[NC_SHA256_BYTES], void *data, size_t capacity,
                        uint32_t *ret_length, GError **error);
 
+/*
+ * The same for ${count} blocks, each a page of 4 KiB, to ${data}, one behind the other: verified together, which on most processors
+ * takes a fraction of the time. A block of another length is NC_ERROR_INVALID. False: what is in ${data} is of no use.
+ */
+bool nc_page_store_get_pages(NcPageStore *store, const uint8_t *const *hashes, unsigned count, uint8_t *data, GError **error);
+
 /* --- manifests: what must stay --- */
 
 typedef struct {

@@ -1,6 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Getting blocks, through a small cache of decoded records. */
+#include "crypto/piece_digest.h"
 #include "store/page_store_internal.h"
+
+#define NC_STORE_GET_GROUP 16u /* pages that are hashed together */
 
 bool
 nc_page_store_has(NcPageStore *store, const uint8_t hash[NC_SHA256_BYTES])
@@ -109,32 +112,36 @@ nc_get_record(NcPageStore *store, NcGetPlace *place, GError **error)
   return g_steal_pointer(&decoded);
 }
 
-/* The block out of its record, verified. */
+/* The block out of its record, not verified yet. */
 static bool
-nc_get_block(NcPageStore *store, const NcLocation *location, const NcDecoded *decoded, const uint8_t hash[NC_SHA256_BYTES],
-             void *data, size_t capacity, uint32_t *ret_length, GError **error)
+nc_get_block(NcPageStore *store, const NcLocation *location, const NcDecoded *decoded, void *data, size_t capacity,
+             uint32_t *ret_length, GError **error)
 {
-  uint8_t again[NC_SHA256_BYTES];
-
   if (location->slot >= decoded->count ||
       memcmp(nc_decoded_address(decoded, location->slot), location->address, NC_ADDRESS_BYTES) != 0)
     return nc_get_damaged(store, location, "the index names a block there that is not: have it made again", error) != NULL;
   uint32_t length = nc_decoded_length(decoded, location->slot);
-  const uint8_t *from = decoded->data + decoded->starts[location->slot];
-  nc_sha256(from, length, again);
-  if (memcmp(again, hash, sizeof again) != 0)
-    return nc_get_damaged(store, location, "a block is not what its SHA-256 says", error) != NULL;
   if (length > capacity)
     return nc_fail(error, NC_ERROR_INVALID, "page store %s: a block of %u bytes, with room for %zu", store->dir.path, length,
                    capacity);
-  memcpy(data, from, length);
+  memcpy(data, decoded->data + decoded->starts[location->slot], length);
   *ret_length = length;
   return true;
 }
 
-bool
-nc_page_store_get(NcPageStore *store, const uint8_t hash[NC_SHA256_BYTES], void *data, size_t capacity, uint32_t *ret_length,
-                  GError **error)
+/* ${digest} is that of what was got from ${location} for ${hash}. */
+static bool
+nc_get_check(NcPageStore *store, const NcLocation *location, const uint8_t digest[NC_SHA256_BYTES],
+             const uint8_t hash[NC_SHA256_BYTES], GError **error)
+{
+  return memcmp(digest, hash, NC_SHA256_BYTES) == 0 ||
+         nc_get_damaged(store, location, "a block is not what its SHA-256 says", error) != NULL;
+}
+
+/* Not verified yet; *ret_location is where it came from. */
+static bool
+nc_get_unverified(NcPageStore *store, const uint8_t hash[NC_SHA256_BYTES], void *data, size_t capacity, uint32_t *ret_length,
+                  NcLocation *ret_location, GError **error)
 {
   uint8_t address[NC_ADDRESS_BYTES];
   NcGetPlace place;
@@ -152,5 +159,55 @@ nc_page_store_get(NcPageStore *store, const uint8_t hash[NC_SHA256_BYTES], void 
   if (!place.decoded && place.fd < 0)
     return false;
   g_autoptr(NcDecoded) decoded = nc_get_record(store, &place, error);
-  return decoded && nc_get_block(store, &place.location, decoded, hash, data, capacity, ret_length, error);
+  *ret_location = place.location;
+  return decoded && nc_get_block(store, &place.location, decoded, data, capacity, ret_length, error);
+}
+
+bool
+nc_page_store_get(NcPageStore *store, const uint8_t hash[NC_SHA256_BYTES], void *data, size_t capacity, uint32_t *ret_length,
+                  GError **error)
+{
+  uint8_t digest[NC_SHA256_BYTES];
+  NcLocation location;
+  uint32_t length;
+
+  if (!nc_get_unverified(store, hash, data, capacity, &length, &location, error))
+    return false;
+  nc_sha256(data, length, digest);
+  if (!nc_get_check(store, &location, digest, hash, error))
+    return false;
+  *ret_length = length;
+  return true;
+}
+
+/* At most NC_STORE_GET_GROUP of them. */
+static bool
+nc_get_pages(NcPageStore *store, const uint8_t *const *hashes, unsigned count, uint8_t *data, GError **error)
+{
+  const uint8_t *pages[NC_STORE_GET_GROUP];
+  uint8_t digests[NC_STORE_GET_GROUP][NC_SHA256_BYTES];
+  NcLocation locations[NC_STORE_GET_GROUP];
+  uint32_t length;
+
+  for (unsigned i = 0; i < count; i++) {
+    pages[i] = data + (size_t)i * NC_PIECE_LEAF_BYTES;
+    if (!nc_get_unverified(store, hashes[i], data + (size_t)i * NC_PIECE_LEAF_BYTES, NC_PIECE_LEAF_BYTES, &length, &locations[i], error))
+      return false;
+    if (length != NC_PIECE_LEAF_BYTES)
+      return nc_fail(error, NC_ERROR_INVALID, "page store %s: a block of %u bytes, which is no page", store->dir.path, length);
+  }
+  nc_piece_leaves(pages, count, digests);
+  for (unsigned i = 0; i < count; i++)
+    if (!nc_get_check(store, &locations[i], digests[i], hashes[i], error))
+      return false;
+  return true;
+}
+
+bool
+nc_page_store_get_pages(NcPageStore *store, const uint8_t *const *hashes, unsigned count, uint8_t *data, GError **error)
+{
+  for (unsigned at = 0; at < count; at += NC_STORE_GET_GROUP)
+    if (!nc_get_pages(store, hashes + at, MIN(count - at, NC_STORE_GET_GROUP), data + (size_t)at * NC_PIECE_LEAF_BYTES, error))
+      return false;
+  return true;
 }

@@ -47,6 +47,8 @@
  *   5 BLOCK      a frame of the blocks for each page: equal to what that holds
  *   6 HELD       a frame of the shadow for each block: equal to what that holds, and will until the batch was taken; in operations
  *                7 and 8 only
+ *   7 STORED     for each page its number in the list of pages that the destination's page store holds (wire/stored.h); not in
+ *                operations 7 and 8
  *
  * A batch without the flag "history" has no references (3) and deltas: it can be
  * decoded alone, by any thread, in any order, and only its pages have to be put
@@ -66,6 +68,7 @@
 #include "wire/codec.h"
 #include "wire/history.h"
 #include "wire/limits.h"
+#include "wire/stored.h"
 
 #include <glib.h>
 #include <stdbool.h>
@@ -89,6 +92,7 @@ bool nc_compression_parse(const char *text, NcBatchPolicy *ret, GError **error);
 /* What one batch held. */
 typedef struct {
   uint32_t reference_pages, delta_pages; /* of the pages */
+  uint32_t stored_pages;                 /* likewise: numbers of what the destination's page store holds */
   uint64_t delta_bytes;                  /* before compression */
   uint32_t pages;          /* page records, fill pages included, zero records not */
   uint32_t zero_pages;     /* zero records */
@@ -113,6 +117,12 @@ G_DEFINE_AUTOPTR_CLEANUP_FUNC(NcBatchEncoder, nc_batch_encoder_free)
 
 /* For the batches that follow: what is scarce may change during a migration. */
 void nc_batch_encoder_set_policy(NcBatchEncoder *e, const NcBatchPolicy *policy);
+
+/*
+ * For the batches that follow: whole pages whose SHA-256 is in ${index} (borrowed; NULL, the default: none is looked for) go as their
+ * numbers. Where few are found, fewer are looked for.
+ */
+void nc_batch_encoder_use_stored(NcBatchEncoder *e, const NcStoredIndex *index);
 
 /*
  * Payload of a BATCH frame for the ${raw_len} (1 to NC_BATCH_RAW_MAX) bytes at
@@ -151,7 +161,7 @@ typedef struct {
  * listed for nc_batch_decoder_steal_stores().
  */
 void nc_batch_decoder_use_shadow(NcBatchDecoder *d, NcShadow *shadow, bool in_order);
-/* Did the last batch refer to pages or blocks that are kept? Also of one that came out wrong. */
+/* Did the last batch refer to pages or blocks that are kept, or stored? Also of one that came out wrong. */
 bool nc_batch_decoder_refers(const NcBatchDecoder *d);
 /* What the last batch wants kept: of NcBatchStore; empty or NULL if nothing. Caller unrefs. */
 GArray *nc_batch_decoder_steal_stores(NcBatchDecoder *d);
@@ -167,6 +177,12 @@ void nc_batch_decoder_use_blocks(NcBatchDecoder *d, NcBlocks *blocks);
 GArray *nc_batch_decoder_steal_fills(NcBatchDecoder *d);
 /* Keeps them, from the batch's raw bytes. */
 void nc_batch_fill_blocks(NcBlocks *blocks, const GArray *fills, const uint8_t *raw);
+
+/*
+ * Without ${pages} (the default; borrowed) numbers of stored pages are refused. With them, one that can't be had makes the batch
+ * NC_ERROR_CORRUPT: it has to come whole.
+ */
+void nc_batch_decoder_use_stored(NcBatchDecoder *d, const NcStoredPages *pages);
 
 /* What a payload's header says. */
 typedef struct {
@@ -184,7 +200,7 @@ bool nc_batch_peek(const uint8_t *payload, size_t len, NcBatchPeek *ret);
  * NC_BATCH_RAW_MAX of them, and *ret_stream_offset is where they begin; offset
  * and end are below 2^63. On failure ${ret_raw} is empty and *ret_stream_offset not
  * touched: NC_ERROR_PROTOCOL, or NC_ERROR_CORRUPT if all is well formed but the
- * digest differs. Memory: at most twice NC_BATCH_RAW_MAX, whatever the peer says.
+ * digest differs, or a stored page is missing. Memory: at most twice NC_BATCH_RAW_MAX, whatever the peer says.
  */
 bool nc_batch_decode(NcBatchDecoder *d, const uint8_t *payload, size_t len, GByteArray *ret_raw,
                      uint64_t *ret_stream_offset, GError **error);

@@ -19,6 +19,7 @@ struct NcBatchDecoder {
   GArray *stores;    /* of NcBatchStore; when not in order */
   NcBlocks *blocks;  /* borrowed; NULL: none are referred to or filled */
   GArray *fills;     /* of NcBatchStore: what is for the blocks */
+  const NcStoredPages *stored; /* borrowed; NULL: there is no list of stored pages */
   bool refers;       /* the last batch, to pages or blocks */
 };
 
@@ -81,6 +82,12 @@ void
 nc_batch_decoder_use_blocks(NcBatchDecoder *d, NcBlocks *blocks)
 {
   d->blocks = blocks;
+}
+
+void
+nc_batch_decoder_use_stored(NcBatchDecoder *d, const NcStoredPages *pages)
+{
+  d->stored = pages;
 }
 
 GArray *
@@ -273,6 +280,31 @@ nc_batch_do_fill(NcBatchRebuild *b, NcBatchRun *run, uint64_t n, GError **error)
   return true;
 }
 
+/* All of the segment at once, since asking for them takes longer than reading. There was room for ${n} in the batch. */
+static bool
+nc_batch_do_stored(NcBatchRebuild *b, NcBatchRun *run, uint64_t n, GError **error)
+{
+  const NcStoredPages *stored = b->decoder->stored;
+  uint32_t numbers[NC_STORED_READ_MAX] = { 0 };
+
+  if (!stored || run->is_disk || n > NC_STORED_READ_MAX)
+    return nc_batch_malformed(error, "a reference to stored pages, which nobody agreed on");
+  for (uint64_t i = 0; i < n; i++) {
+    uint64_t number;
+    if (!nc_reader_varint(&b->meta, &number) || number >= stored->count)
+      return nc_batch_malformed(error, "a reference to a stored page that is not in the list");
+    numbers[i] = (uint32_t)number;
+  }
+  if (!stored->read(stored->data, numbers, (uint32_t)n, run->to, run->step))
+    return nc_fail(error, NC_ERROR_CORRUPT, "it refers to a page that this node's page store does not give any more");
+  for (; n > 0; n--) {
+    nc_batch_keep(b, run);
+    run->to += run->step;
+    run->frame += run->frame != NC_NO_FRAME;
+  }
+  return true;
+}
+
 /* The contents of the next ${n} pages of the run, of class ${class}. */
 static bool
 nc_batch_do_content(NcBatchRebuild *b, unsigned class, uint64_t n, NcBatchRun *run, GError **error)
@@ -287,9 +319,11 @@ nc_batch_do_content(NcBatchRebuild *b, unsigned class, uint64_t n, NcBatchRun *r
 
   if (class == NC_BATCH_CLASS_FILL)
     return nc_batch_do_fill(b, run, n, error);
-  if (class >= G_N_ELEMENTS(one_page) || !one_page[class])
+  if (class != NC_BATCH_CLASS_STORED && (class >= G_N_ELEMENTS(one_page) || !one_page[class]))
     return nc_batch_malformed(error, "a page of unknown class");
   b->decoder->refers = b->decoder->refers || class != NC_BATCH_CLASS_BULK;
+  if (class == NC_BATCH_CLASS_STORED)
+    return nc_batch_do_stored(b, run, n, error);
   for (; n > 0; n--) {
     if (!one_page[class](b, run, error))
       return false;

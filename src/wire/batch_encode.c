@@ -14,6 +14,14 @@
 /* Shorter sections are not worth an estimate. */
 #define NC_BATCH_ESTIMATE_MIN_BYTES 2048u
 #define NC_BATCH_ESTIMATE_SHORT 0.5
+/* Of so many pages looked for in the page store, */
+#define NC_BATCH_STORED_TRIES 2048u
+/* if less than one in so many is there, hashing costs more than it saves, */
+#define NC_BATCH_STORED_LEAST 64u
+/* and in so many batches none is looked for. */
+#define NC_BATCH_STORED_REST 64u
+/* Hashed together. */
+#define NC_BATCH_STORED_GROUP 16u
 
 /* One batch being taken apart. */
 typedef struct {
@@ -35,6 +43,9 @@ struct NcBatchEncoder {
   GByteArray *meta, *bulk;
   uint8_t *coded_meta, *coded_bulk; /* NC_BATCH_RAW_MAX bytes each; NULL until compression needs them */
   unsigned left_alone, doubts;      /* with policy.is_auto */
+  const NcStoredIndex *stored_index; /* borrowed; NULL: nothing is looked for */
+  GArray *stored;                    /* of uint32_t, by record: its number, or NC_NOT_STORED; empty: none was looked for */
+  unsigned stored_tries, stored_hits, stored_rest;
 };
 
 NcBatchEncoder *
@@ -44,6 +55,7 @@ nc_batch_encoder_new(const NcBatchPolicy *policy)
 
   e->meta = g_byte_array_new();
   e->bulk = g_byte_array_new();
+  e->stored = g_array_new(FALSE, FALSE, sizeof(uint32_t));
   nc_batch_encoder_set_policy(e, policy);
   return e;
 }
@@ -57,6 +69,7 @@ nc_batch_encoder_free(NcBatchEncoder *e)
     nc_codec_by_id(i)->context_free(e->contexts[i]);
   g_byte_array_unref(e->meta);
   g_byte_array_unref(e->bulk);
+  g_array_unref(e->stored);
   g_free(e->coded_meta);
   g_free(e->coded_bulk);
   g_free(e);
@@ -76,6 +89,12 @@ nc_batch_encoder_set_policy(NcBatchEncoder *e, const NcBatchPolicy *policy)
     e->coded_meta = g_malloc(NC_BATCH_RAW_MAX + NC_BATCH_SLACK_BYTES);
     e->coded_bulk = g_malloc(NC_BATCH_RAW_MAX + NC_BATCH_SLACK_BYTES);
   }
+}
+
+void
+nc_batch_encoder_use_stored(NcBatchEncoder *e, const NcStoredIndex *index)
+{
+  e->stored_index = index;
 }
 
 /* Puts the bytes between the last operation and ${end} into one. */
@@ -111,9 +130,19 @@ nc_batch_page_plan(const NcBatchPlan *p, size_t index)
   return p->plan ? g_array_index(p->plan->pages, NcPagePlan, index) : none;
 }
 
-static NcBatchClass
-nc_batch_classify(const NcBatchPlan *p, const uint8_t *page, const NcPagePlan *plan)
+/* The number of record ${index}'s page among those that the destination's page store holds. */
+static uint32_t
+nc_batch_page_stored(const NcBatchPlan *p, size_t index)
 {
+  const GArray *stored = p->encoder->stored;
+  return index < stored->len ? g_array_index(stored, uint32_t, index) : NC_NOT_STORED;
+}
+
+static NcBatchClass
+nc_batch_classify(const NcBatchPlan *p, const uint8_t *page, size_t index, const NcPagePlan *plan)
+{
+  if (nc_batch_page_stored(p, index) != NC_NOT_STORED)
+    return NC_BATCH_CLASS_STORED;
   if (plan->kind == NC_PLAN_WHOLE || p->plain)
     return nc_batch_is_fill(page) ? NC_BATCH_CLASS_FILL : NC_BATCH_CLASS_BULK;
   switch (plan->kind) {
@@ -128,7 +157,7 @@ nc_batch_classify(const NcBatchPlan *p, const uint8_t *page, const NcPagePlan *p
 
 /* What a page of ${class} brings beyond its segment's head. */
 static void
-nc_batch_plan_content(NcBatchPlan *p, const uint8_t *page, const NcPagePlan *plan, NcBatchClass class)
+nc_batch_plan_content(NcBatchPlan *p, const uint8_t *page, size_t index, const NcPagePlan *plan, NcBatchClass class)
 {
   GByteArray *meta = p->encoder->meta;
 
@@ -154,6 +183,10 @@ nc_batch_plan_content(NcBatchPlan *p, const uint8_t *page, const NcPagePlan *pla
     nc_put_varint(meta, plan->delta_length);
     g_byte_array_append(meta, p->plan->deltas->data + plan->delta_at, plan->delta_length);
     break;
+  case NC_BATCH_CLASS_STORED:
+    p->stats.stored_pages++;
+    nc_put_varint(meta, nc_batch_page_stored(p, index));
+    break;
   }
   p->uses_history = p->uses_history || class == NC_BATCH_CLASS_REFERENCE || class == NC_BATCH_CLASS_DELTA;
 }
@@ -174,7 +207,7 @@ nc_batch_segment_length(const NcBatchPlan *p, const uint8_t *page, size_t index,
   for (uint32_t n = 1; n < most; n++) {
     NcPagePlan plan = nc_batch_page_plan(p, index + n);
     next += nc_batch_plan_step(p);
-    if (nc_batch_classify(p, next, &plan) != class || (class == NC_BATCH_CLASS_FILL && memcmp(page, next, 8) != 0))
+    if (nc_batch_classify(p, next, index + n, &plan) != class || (class == NC_BATCH_CLASS_FILL && memcmp(page, next, 8) != 0))
       return n;
   }
   return most;
@@ -186,7 +219,7 @@ nc_batch_plan_segment(NcBatchPlan *p, const uint8_t *page, size_t index, uint32_
 {
   GByteArray *meta = p->encoder->meta;
   NcPagePlan plan = nc_batch_page_plan(p, index);
-  NcBatchClass class = nc_batch_classify(p, page, &plan);
+  NcBatchClass class = nc_batch_classify(p, page, index, &plan);
   uint32_t n = nc_batch_segment_length(p, page, index, most, class);
 
   nc_put_u8(meta, class);
@@ -195,7 +228,7 @@ nc_batch_plan_segment(NcBatchPlan *p, const uint8_t *page, size_t index, uint32_
     g_byte_array_append(meta, page, 8);
   for (uint32_t i = 0; i < n; i++) {
     plan = nc_batch_page_plan(p, index + i);
-    nc_batch_plan_content(p, page + (size_t)i * nc_batch_plan_step(p), &plan, class);
+    nc_batch_plan_content(p, page + (size_t)i * nc_batch_plan_step(p), index + i, &plan, class);
   }
   return n;
 }
@@ -241,7 +274,7 @@ nc_batch_plan_page(NcBatchPlan *p, const uint8_t *page, size_t index)
 {
   GByteArray *meta = p->encoder->meta;
   NcPagePlan plan = nc_batch_page_plan(p, index);
-  NcBatchClass class = nc_batch_classify(p, page, &plan);
+  NcBatchClass class = nc_batch_classify(p, page, index, &plan);
   bool kept = plan.frame != NC_NO_FRAME;
 
   nc_put_u8(meta, kept ? NC_BATCH_OP_KEPT_PAGE : NC_BATCH_OP_PAGE);
@@ -250,7 +283,7 @@ nc_batch_plan_page(NcBatchPlan *p, const uint8_t *page, size_t index)
   nc_put_u8(meta, class);
   if (class == NC_BATCH_CLASS_FILL)
     g_byte_array_append(meta, page, 8);
-  nc_batch_plan_content(p, page, &plan, class);
+  nc_batch_plan_content(p, page, index, &plan, class);
 }
 
 /*
@@ -273,6 +306,71 @@ nc_batch_plan_is_usable(const NcBatchPlan *p, const NcStreamRecord *rec)
     return true;
   return rec->kind == NC_RECORD_ZERO && rec->header_bytes == NC_BATCH_WORD_BYTES &&
          p->raw[rec->start + NC_BATCH_WORD_BYTES] == 0;
+}
+
+/* Is record ${index} a page that would go whole, and worth a look into the page store? */
+static bool
+nc_batch_may_be_stored(const NcBatchPlan *p, const NcStreamRecord *rec, size_t index)
+{
+  return rec->kind == NC_RECORD_PAGE && nc_batch_plan_is_usable(p, rec) && nc_batch_page_plan(p, index).kind == NC_PLAN_WHOLE &&
+         !nc_batch_is_fill(p->raw + rec->start + rec->header_bytes);
+}
+
+/* Looks for the ${n} pages, those of the records at ${at}. */
+static void
+nc_batch_find_stored(NcBatchEncoder *e, const uint8_t *const *pages, const size_t *at, size_t n)
+{
+  uint8_t digests[NC_BATCH_STORED_GROUP][NC_SHA256_BYTES];
+
+  nc_piece_leaves(pages, n, digests);
+  for (size_t i = 0; i < n; i++) {
+    uint32_t number = nc_stored_index_find(e->stored_index, digests[i]);
+    g_array_index(e->stored, uint32_t, at[i]) = number;
+    e->stored_hits += number != NC_NOT_STORED;
+  }
+  e->stored_tries += (unsigned)n;
+}
+
+/* Is hashing worth it? */
+static void
+nc_batch_judge_stored(NcBatchEncoder *e)
+{
+  if (e->stored_tries < NC_BATCH_STORED_TRIES)
+    return;
+  if (e->stored_hits < e->stored_tries / NC_BATCH_STORED_LEAST)
+    e->stored_rest = NC_BATCH_STORED_REST;
+  e->stored_tries = e->stored_hits = 0;
+}
+
+/* Which of the batch's pages the destination's page store holds. */
+static void
+nc_batch_look_up_stored(NcBatchPlan *p, const NcStreamRecord *records, size_t n_records)
+{
+  NcBatchEncoder *e = p->encoder;
+  const uint8_t *pages[NC_BATCH_STORED_GROUP];
+  size_t at[NC_BATCH_STORED_GROUP], n = 0;
+
+  g_array_set_size(e->stored, 0);
+  if (!e->stored_index || p->plain || n_records == 0)
+    return;
+  if (e->stored_rest > 0) {
+    e->stored_rest--;
+    return;
+  }
+  g_array_set_size(e->stored, (guint)n_records);
+  memset(e->stored->data, 0xff, n_records * sizeof(uint32_t)); /* NC_NOT_STORED */
+  for (size_t i = 0; i < n_records; i++) {
+    if (!nc_batch_may_be_stored(p, &records[i], i))
+      continue;
+    at[n] = i;
+    pages[n++] = p->raw + records[i].start + records[i].header_bytes;
+    if (n == NC_BATCH_STORED_GROUP) {
+      nc_batch_find_stored(e, pages, at, n);
+      n = 0;
+    }
+  }
+  nc_batch_find_stored(e, pages, at, n);
+  nc_batch_judge_stored(e);
 }
 
 /* Does record ${index} + ${n} follow in the frames, too? */
@@ -460,6 +558,7 @@ nc_batch_encode_planned(NcBatchEncoder *e, uint64_t stream_offset, const uint8_t
   NcBatchHeader h = { .stream_offset = stream_offset, .raw_len = raw_len };
 
   g_assert(raw_len > 0 && raw_len <= NC_BATCH_RAW_MAX);
+  nc_batch_look_up_stored(&plan, records, n_records);
   nc_batch_plan(&plan, records, n_records);
   NcBatchSection meta = nc_batch_section(e, e->meta, e->coded_meta, &plan.stats);
   NcBatchSection bulk = nc_batch_section(e, e->bulk, e->coded_bulk, &plan.stats);
@@ -473,9 +572,10 @@ nc_batch_encode_planned(NcBatchEncoder *e, uint64_t stream_offset, const uint8_t
   h.meta_raw_len = e->meta->len;
   h.bulk_raw_len = e->bulk->len;
   if (stats) {
+    bool meta_has_pages = plan.uses_history || plan.stats.stored_pages > 0;
     plan.stats.page_bytes_in = (uint64_t)plan.stats.pages * NC_BATCH_PAGE_BYTES;
     if (plan.stats.pages > 0)
-      plan.stats.page_bytes_out = (uint64_t)plan.stats.fill_pages * 8 + bulk.length + (plan.uses_history ? meta.length : 0);
+      plan.stats.page_bytes_out = (uint64_t)plan.stats.fill_pages * 8 + bulk.length + (meta_has_pages ? meta.length : 0);
     *stats = plan.stats;
   }
   return nc_batch_assemble(&h, &meta, &bulk);

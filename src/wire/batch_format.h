@@ -38,6 +38,7 @@ typedef enum {
   NC_BATCH_CLASS_DELTA = 4,
   NC_BATCH_CLASS_BLOCK = 5,
   NC_BATCH_CLASS_HELD = 6,
+  NC_BATCH_CLASS_STORED = 7,
 } NcBatchClass;
 
 #define NC_BATCH_SHA256_AT 12 /* in the header */

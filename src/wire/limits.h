@@ -21,6 +21,8 @@
 #define NC_FRAME_URGENT_MAX (128u << 10)
 /* Disks that are copied in one migration: as many as a machine file takes. */
 #define NC_WIRE_DISKS_MAX 32u
+/* Pages in a list of what the destination's page store holds (stored.h): 4 GiB of memory, in 16 MiB that go over before anything else. */
+#define NC_STORED_PAGES_MAX (1u << 20)
 /* Text of an ERROR frame: two lines in a journal. */
 #define NC_FRAME_ERROR_TEXT_MAX 512u
 /* Name of an error's code; the longest today has 15. */

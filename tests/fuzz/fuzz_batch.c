@@ -3,14 +3,25 @@
  * Batches from a peer. The first byte chooses: even, the rest is a payload to
  * decode. Odd, the rest becomes a piece of stream with records, true or
  * false, is coded, must come back as it was, and must not come back as anything else after
- * one of its bytes has been changed.
+ * one of its bytes has been changed. With 2 in it, there is a list of stored pages: to decode, of patterns, of which some can't be had;
+ * to code, every other page of the piece is in it.
  */
 #include "base/bytes.h"
+#include "crypto/digest.h"
 #include "wire/batch.h"
 
 #include <stdlib.h>
 
 #define FUZZ_MAX_RECORDS 64
+
+#define FUZZ_PATTERNS 300u /* stored pages, each filled with its number, */
+#define FUZZ_MISSING 7u    /* of which each seventh can't be had */
+
+/* A page store: the pages of a piece, or patterns. */
+typedef struct {
+  const uint8_t *pages[FUZZ_MAX_RECORDS];
+  uint32_t n; /* 0: patterns */
+} FuzzStore;
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
@@ -26,6 +37,43 @@ fuzz_decode(NcBatchDecoder *d, GByteArray *raw, const uint8_t *payload, size_t l
   } else if (!error || raw->len != 0) {
     abort();
   }
+}
+
+static bool
+fuzz_read_stored(void *data, const uint32_t *numbers, uint32_t n, uint8_t *to, size_t step)
+{
+  const FuzzStore *s = data;
+
+  if (n == 0 || n > NC_STORED_READ_MAX)
+    abort();
+  for (uint32_t i = 0; i < n; i++) {
+    if (numbers[i] >= (s->n > 0 ? s->n : FUZZ_PATTERNS))
+      abort();
+    if (s->n > 0)
+      memcpy(to + i * step, s->pages[numbers[i]], NC_STREAM_PAGE_BYTES);
+    else if (numbers[i] % FUZZ_MISSING == 0)
+      return false;
+    else
+      memset(to + i * step, (int)numbers[i], NC_STREAM_PAGE_BYTES);
+  }
+  return true;
+}
+
+/* Every other page that is where its record says it is. */
+static NcStoredIndex *
+fuzz_fill_store(FuzzStore *s, const GByteArray *raw, const NcStreamRecord *records, size_t n)
+{
+  uint8_t *prefixes = g_malloc(FUZZ_MAX_RECORDS * NC_STORED_PREFIX_BYTES), sha256[NC_SHA256_BYTES];
+
+  for (size_t i = 0; i < n; i += 2) {
+    const NcStreamRecord *r = &records[i];
+    if (r->kind != NC_RECORD_PAGE || r->start > raw->len || raw->len - r->start < r->header_bytes + NC_STREAM_PAGE_BYTES)
+      continue;
+    s->pages[s->n] = raw->data + r->start + r->header_bytes;
+    nc_sha256(s->pages[s->n], NC_STREAM_PAGE_BYTES, sha256);
+    memcpy(prefixes + (size_t)s->n++ * NC_STORED_PREFIX_BYTES, sha256, NC_STORED_PREFIX_BYTES);
+  }
+  return nc_stored_index_new(prefixes, s->n);
 }
 
 /* A count, then 4 bytes each: kind, start, and whether the length is a lie. */
@@ -73,7 +121,7 @@ fuzz_damage(NcBatchDecoder *d, GByteArray *payload, const GByteArray *raw, uint1
 }
 
 static void
-fuzz_round_trip(NcBatchDecoder *d, NcReader *r)
+fuzz_round_trip(NcBatchDecoder *d, bool stored, NcReader *r)
 {
   static const char *const compressions[] = { "none", "lz4", "zstd:1", "zstd:-3" };
   static NcBatchEncoder *encoder; /* kept, as a worker keeps it */
@@ -92,6 +140,11 @@ fuzz_round_trip(NcBatchDecoder *d, NcReader *r)
   if (!encoder)
     encoder = nc_batch_encoder_new(&policy);
   nc_batch_encoder_set_policy(encoder, &policy);
+  FuzzStore store = { .n = 0 };
+  g_autoptr(NcStoredIndex) index = stored ? fuzz_fill_store(&store, raw, records, n) : NULL;
+  const NcStoredPages pages = { .count = store.n, .data = &store, .read = fuzz_read_stored };
+  nc_batch_encoder_use_stored(encoder, index);
+  nc_batch_decoder_use_stored(d, store.n > 0 ? &pages : NULL);
   g_autoptr(GByteArray) payload = nc_batch_encode(encoder, 9, raw->data, raw->len, records, n, NULL);
   g_autoptr(GByteArray) back = g_byte_array_new();
   if (payload->len > raw->len + NC_BATCH_HEADER_BYTES + NC_BATCH_SLACK_BYTES ||
@@ -107,14 +160,17 @@ LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
   static NcBatchDecoder *decoder;
   g_autoptr(GByteArray) raw = g_byte_array_new();
   NcReader r = nc_reader(data, size);
+  static FuzzStore patterns;
+  static const NcStoredPages pages = { .count = FUZZ_PATTERNS, .data = &patterns, .read = fuzz_read_stored };
   uint8_t mode;
 
   if (!decoder)
     decoder = nc_batch_decoder_new();
   if (!nc_reader_u8(&r, &mode))
     return 0;
+  nc_batch_decoder_use_stored(decoder, mode & 2 ? &pages : NULL);
   if (mode & 1)
-    fuzz_round_trip(decoder, &r);
+    fuzz_round_trip(decoder, mode & 2, &r);
   else
     fuzz_decode(decoder, raw, r.at, nc_reader_left(&r));
   return 0;

@@ -105,14 +105,22 @@ def payloads():
     yield "bad_class", payload(b"\0" * 4104, b"\x02" + b"\0" * 8 + b"\x01\x03\x01")
     yield "bad_count", payload(b"\0" * 27, b"\x03" + b"\0" * 8 + b"\xff\xff\xff\xff\xff\xff\xff\xff\x7f")
     yield "bad_length", payload(b"", literal(b"abc"))
+    # Mode 2: with stored pages, 300 of them, each filled with its number; each seventh can't be had.
+    for number in (8, 299, 14, 300, 1 << 40):
+        yield f"stored_{number}", b"\x02" + payload(bytes([number & 0xff]) * PAGE, b"\x04\x07" + varint(number))[1:]
+    yield "stored_run", b"\x02" + payload(b"".join(w + bytes([8 + i]) * PAGE for i, w in enumerate(words(0x28, 3))),
+                                          b"\x02" + words(0x28, 1)[0] + b"\x03\x07\x03\x08\x09\x0a")[1:]
+    yield "stored_blocks", b"\x02" + payload(b"\x08" * PAGE, b"\x07\x01\x07\x01\x08")[1:]
+    yield "stored_without_a_list", payload(b"\x08" * PAGE, b"\x04\x07\x08")
 
 
 def round_trips():
-    """Mode 1: how, where and what to damage, records, bytes that are stretched."""
+    """Mode 1, and 3, with stored pages: how, where and what to damage, records, bytes that are stretched."""
     for how, name in enumerate(("none", "lz4", "zstd", "zstd_fast")):
         records = b"".join(struct.pack(">BHB", kind, start, lie)
                            for kind, start, lie in ((0, 0, 0), (0, 4104, 0), (1, 8208, 0), (0x87, 8217, 0), (0, 100, 0), (0, 12400, 255)))
-        yield "stream_" + name, b"\x01" + bytes([how | 63 << 2]) + b"\x00\x50\x01\x06" + records + bytes(range(256))
+        for mode, stored in ((b"\x01", ""), (b"\x03", "stored_")):
+            yield "stream_" + stored + name, mode + bytes([how | 63 << 2]) + b"\x00\x50\x01\x06" + records + bytes(range(256))
     yield "stream_short", b"\x01\x00\x00\x2c\xff\x00x"
 
 

@@ -4,6 +4,7 @@
 A stream as QEMU writes it, made from a seed; a mover and the events it sends; a
 pair of them with their TCP connections, which a test may cut, alter or replace.
 """
+import hashlib
 import json
 import os
 import pathlib
@@ -250,11 +251,45 @@ class Cable:
             self.cut()
 
 
+class PageStore:
+    """The destination's novacrond, that gives its mover stored pages: ${give}(number) is the page, or None."""
+
+    def __init__(self, pages, give=None):
+        self.pages, self.give = pages, give or (lambda number: pages[number])
+        self.asked = []  # numbers of each request
+        self.ours, self.theirs = socket.socketpair()
+        threading.Thread(target=self._serve, daemon=True).start()
+
+    def tell(self, source, destination):
+        with open(os.memfd_create("list"), "r+b") as f:
+            f.write(b"".join(hashlib.sha256(page).digest()[:16] for page in self.pages))
+            f.flush()
+            source.send({"op": "stored", "pages": len(self.pages)}, f.fileno())
+        destination.send({"op": "stored", "pages": len(self.pages)}, self.theirs.fileno())
+        self.theirs.close()
+
+    def close(self):
+        self.ours.shutdown(socket.SHUT_RDWR)
+
+    def _serve(self):
+        stream = self.ours.makefile("rb")
+        while len(head := stream.read(4)) == 4:
+            n, = struct.unpack(">I", head)
+            assert 1 <= n <= 128
+            self.asked.append(struct.unpack(f">{n}I", stream.read(4 * n)))
+            pages = [self.give(number) for number in self.asked[-1]]
+            try:
+                self.ours.sendall(b"\0" if None in pages else b"\1" + b"".join(pages))
+            except OSError:
+                return  # closed by the test
+
+
 class Pair:
     """Source and destination, connected."""
 
     def __init__(self, tmp_path, streams=1, compression="lz4", key=None, other_key=None, connect=tcp_pair, frames=0,
-                 blocks=0, data_limit=None, **more):
+                 blocks=0, data_limit=None, store=None, **more):
+        """${store}: a PageStore at the destination, of which both movers are told."""
         self.key = key or os.urandom(32)
         self.connect = connect
         self.source, self.destination = (Mover(role, tmp_path, data_limit=data_limit) for role in ("source", "destination"))
@@ -263,6 +298,8 @@ class Pair:
         for mover in (self.source, self.destination):
             if frames:
                 mover.send({"op": "shadow", "frames": frames, "blocks": blocks})
+        if store:
+            store.tell(self.source, self.destination)
         for i in range(streams):
             self.reconnect(i)
 
