@@ -11,13 +11,13 @@
 
 /* --- tokens --- */
 
-static const NcColumn nc_token_columns[] = {
+static const NcRowsColumn nc_token_columns[] = {
   { "id", NC_COLUMN_TEXT },        { "kind", NC_COLUMN_TEXT },      { "subject", NC_COLUMN_TEXT },  { "role", NC_COLUMN_TEXT },
   { "actor", NC_COLUMN_TEXT },     { "created_us", NC_COLUMN_INT }, { "expires_us", NC_COLUMN_INT }, { "ended_us", NC_COLUMN_INT },
   { "secret_sha256", NC_COLUMN_TEXT }, /* last: lists leave it out */
 };
-static const NcTable nc_secret_table = NC_TABLE("token", "token", nc_token_columns);
-static const NcTable nc_token_table = { "token", "token", nc_token_columns, (int)G_N_ELEMENTS(nc_token_columns) - 1 };
+static const NcRows nc_secret_table = NC_ROWS("token", "token", nc_token_columns);
+static const NcRows nc_token_table = { "token", "token", nc_token_columns, (int)G_N_ELEMENTS(nc_token_columns) - 1 };
 
 static bool
 nc_is_hash(const char *hex)
@@ -47,7 +47,7 @@ static json_t *
 nc_find_token(NcFleetDb *db, const char *kind, const char *id, const char *secret_sha256, int64_t now_us, GError **error)
 {
   g_autoptr(GError) problem = NULL;
-  nc_autojson json_t *token = nc_name_is_valid(id) ? nc_table_get(db, &nc_secret_table, "id", id, &problem) : NULL;
+  nc_autojson json_t *token = nc_name_is_valid(id) ? nc_rows_get(db, &nc_secret_table, "id", id, &problem) : NULL;
   const char *known = nc_json_string_or(token, "secret_sha256", "");
   const int64_t expires_us = nc_json_int_or(token, "expires_us", 0);
 
@@ -93,17 +93,17 @@ nc_fleetdb_list_tokens(NcFleetDb *db, const NcPage *page, char **ret_next, GErro
   const NcOrder order = { .key = "id", .is_text = true };
   g_auto(NcWhere) where = { 0 };
   nc_where_init(&where);
-  return nc_table_page(db, &nc_token_table, &where, &order, page, ret_next, error);
+  return nc_rows_page(db, &nc_token_table, &where, &order, page, ret_next, error);
 }
 
 /* --- idempotency keys --- */
 
-static const NcColumn nc_answer_columns[] = {
+static const NcRowsColumn nc_answer_columns[] = {
   { "request_sha256", NC_COLUMN_TEXT },
   { "status", NC_COLUMN_INT },
   { "answer", NC_COLUMN_JSON },
 };
-static const NcTable nc_answer_table = NC_TABLE("idempotency", "idempotency key", nc_answer_columns);
+static const NcRows nc_answer_table = NC_ROWS("idempotency", "idempotency key", nc_answer_columns);
 
 static bool
 nc_is_key(const char *key)
@@ -122,7 +122,7 @@ nc_fleetdb_find_answer(NcFleetDb *db, const NcIdempotencyKey *key, json_t **ret_
 
   if (!nc_is_key(key->key) || !nc_is_hash(key->request_sha256))
     return nc_fail(error, NC_ERROR_INVALID, "an idempotency key has 1 to %u printable ASCII characters", NC_IDEMPOTENCY_KEY_MOST);
-  nc_autojson json_t *rows = nc_table_query(
+  nc_autojson json_t *rows = nc_rows_query(
     db, &nc_answer_table, "SELECT request_sha256, status, answer FROM idempotency WHERE actor=$1 AND key=$2", values, 2, error);
   if (!rows)
     return false;

@@ -3,11 +3,11 @@
 #include "base/ident.h"
 #include "fleetdb/rows.h"
 
-static const NcColumn nc_event_columns[] = {
+static const NcRowsColumn nc_event_columns[] = {
   { "id", NC_COLUMN_INT },       { "at_us", NC_COLUMN_INT },       { "kind", NC_COLUMN_TEXT },
   { "subject", NC_COLUMN_TEXT }, { "migration", NC_COLUMN_TEXT }, { "detail", NC_COLUMN_JSON },
 };
-static const NcTable nc_event_table = NC_TABLE("event", "event", nc_event_columns);
+static const NcRows nc_event_table = NC_ROWS("event", "event", nc_event_columns);
 
 bool
 nc_fleetdb_add_event(NcFleetDb *db, const NcFleetEvent *event, uint64_t *ret_id, GError **error)
@@ -37,7 +37,7 @@ nc_fleetdb_list_events(NcFleetDb *db, uint64_t after, const char *migration, uns
   nc_where_init(&where);
   nc_where_add(&where, "id", ">", NC_SQL_INT(MIN(after, (uint64_t)G_MAXINT64)));
   nc_where_text(&where, "migration", migration);
-  return nc_table_page(db, &nc_event_table, &where, &order, &page, NULL, error);
+  return nc_rows_page(db, &nc_event_table, &where, &order, &page, NULL, error);
 }
 
 typedef struct {

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Opening, transactions, and trying again. */
+#include "base/fault.h"
 #include "base/ident.h"
 #include "fleetdb/fleetdb_internal.h"
 #include "fleetdb/schema.h"
@@ -151,6 +152,21 @@ nc_fence(NcFleetDb *db, NcTransaction *t, GError **error)
   return true;
 }
 
+/* Of writes, tests may lose the commit on its way there, or its answer. */
+static bool
+nc_commit(NcFleetDb *db, const NcTransaction *t, GError **error)
+{
+  if (t->is_fenced && nc_fault_asks("fleetdb-commit", "cut-before"))
+    db->sql->backend->cut(db->sql);
+  if (!db->sql->backend->commit(db->sql, error))
+    return false;
+  if (!t->is_fenced || !nc_fault_asks("fleetdb-commit", "cut-after"))
+    return true;
+  db->sql->backend->cut(db->sql);
+  db->sql->trouble = NC_SQL_LOST;
+  return nc_fail(error, NC_ERROR_UNREACHABLE, "cut by a test");
+}
+
 /* One attempt; on failure everything is undone, but for a commit that nobody knows of. */
 static bool
 nc_attempt(NcFleetDb *db, NcTransaction *t, GError **error)
@@ -167,7 +183,7 @@ nc_attempt(NcFleetDb *db, NcTransaction *t, GError **error)
     backend->rollback(db->sql);
     return true;
   }
-  if (backend->commit(db->sql, error))
+  if (nc_commit(db, t, error))
     return true;
   if (db->sql->trouble == NC_SQL_LOST)
     t->unknown = t->writes;

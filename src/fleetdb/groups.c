@@ -8,11 +8,11 @@ static const NcOrder nc_newest_first = { .key = "seq", .is_descending = true };
 
 /* --- batches --- */
 
-static const NcColumn nc_batch_columns[] = {
+static const NcRowsColumn nc_batch_columns[] = {
   { "seq", NC_COLUMN_INT },    { "id", NC_COLUMN_TEXT },        { "policy", NC_COLUMN_TEXT },
   { "actor", NC_COLUMN_TEXT }, { "created_us", NC_COLUMN_INT }, { "detail", NC_COLUMN_JSON },
 };
-static const NcTable nc_batch_table = NC_TABLE("batch", "batch", nc_batch_columns);
+static const NcRows nc_batch_table = NC_ROWS("batch", "batch", nc_batch_columns);
 
 bool
 nc_fleetdb_add_batch(NcFleetDb *db, const char *id, const char *policy, const char *actor, json_t *detail, GError **error)
@@ -29,7 +29,7 @@ nc_fleetdb_add_batch(NcFleetDb *db, const char *id, const char *policy, const ch
 json_t *
 nc_fleetdb_get_batch(NcFleetDb *db, const char *id, GError **error)
 {
-  return nc_table_get(db, &nc_batch_table, "id", id, error);
+  return nc_rows_get(db, &nc_batch_table, "id", id, error);
 }
 
 json_t *
@@ -37,23 +37,23 @@ nc_fleetdb_list_batches(NcFleetDb *db, const NcPage *page, char **ret_next, GErr
 {
   g_auto(NcWhere) where = { 0 };
   nc_where_init(&where);
-  return nc_table_page(db, &nc_batch_table, &where, &nc_newest_first, page, ret_next, error);
+  return nc_rows_page(db, &nc_batch_table, &where, &nc_newest_first, page, ret_next, error);
 }
 
 /* --- evacuations --- */
 
-static const NcColumn nc_evacuation_columns[] = {
+static const NcRowsColumn nc_evacuation_columns[] = {
   { "seq", NC_COLUMN_INT },        { "id", NC_COLUMN_TEXT },        { "nodes", NC_COLUMN_JSON },  { "state", NC_COLUMN_TEXT },
   { "is_finished", NC_COLUMN_BOOL }, { "actor", NC_COLUMN_TEXT },   { "created_us", NC_COLUMN_INT }, { "changed_us", NC_COLUMN_INT },
   { "reason", NC_COLUMN_TEXT },    { "detail", NC_COLUMN_JSON },
 };
-static const NcTable nc_evacuation_table = NC_TABLE("evacuation", "evacuation", nc_evacuation_columns);
+static const NcRows nc_evacuation_table = NC_ROWS("evacuation", "evacuation", nc_evacuation_columns);
 
-static const NcColumn nc_item_columns[] = {
+static const NcRowsColumn nc_item_columns[] = {
   { "position", NC_COLUMN_INT }, { "machine", NC_COLUMN_TEXT },   { "source", NC_COLUMN_TEXT }, { "destination", NC_COLUMN_TEXT },
   { "wave", NC_COLUMN_INT },     { "migration", NC_COLUMN_TEXT }, { "reason", NC_COLUMN_TEXT },
 };
-static const NcTable nc_item_table = NC_TABLE("evacuation_item", "item", nc_item_columns);
+static const NcRows nc_item_table = NC_ROWS("evacuation_item", "item", nc_item_columns);
 
 /* What an evacuation may become; nothing leaves an end. */
 static const struct {
@@ -176,7 +176,7 @@ nc_fleetdb_set_item(NcFleetDb *db, const char *evacuation, const char *machine, 
 json_t *
 nc_fleetdb_get_evacuation(NcFleetDb *db, const char *id, GError **error)
 {
-  return nc_table_get(db, &nc_evacuation_table, "id", id, error);
+  return nc_rows_get(db, &nc_evacuation_table, "id", id, error);
 }
 
 json_t *
@@ -186,7 +186,7 @@ nc_fleetdb_list_evacuations(NcFleetDb *db, bool unfinished_only, const NcPage *p
   nc_where_init(&where);
   if (unfinished_only)
     nc_where_add(&where, "is_finished", "=", NC_SQL_INT(0));
-  return nc_table_page(db, &nc_evacuation_table, &where, &nc_newest_first, page, ret_next, error);
+  return nc_rows_page(db, &nc_evacuation_table, &where, &nc_newest_first, page, ret_next, error);
 }
 
 json_t *
@@ -196,5 +196,5 @@ nc_fleetdb_list_items(NcFleetDb *db, const char *evacuation, const NcPage *page,
   g_auto(NcWhere) where = { 0 };
   nc_where_init(&where);
   nc_where_text(&where, "evacuation", evacuation);
-  return nc_table_page(db, &nc_item_table, &where, &order, page, ret_next, error);
+  return nc_rows_page(db, &nc_item_table, &where, &order, page, ret_next, error);
 }

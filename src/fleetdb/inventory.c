@@ -19,13 +19,13 @@ nc_room_is_sane(const NcRoom *room)
 
 /* --- nodes --- */
 
-static const NcColumn nc_node_columns[] = {
+static const NcRowsColumn nc_node_columns[] = {
   { "name", NC_COLUMN_TEXT },      { "address", NC_COLUMN_TEXT },  { "memory_bytes", NC_COLUMN_INT }, { "disk_bytes", NC_COLUMN_INT },
   { "cpus", NC_COLUMN_INT },       { "rate_bps", NC_COLUMN_INT },  { "in_limit", NC_COLUMN_INT },     { "out_limit", NC_COLUMN_INT },
   { "labels", NC_COLUMN_JSON },    { "is_cordoned", NC_COLUMN_BOOL }, { "evacuation", NC_COLUMN_TEXT }, { "joined_us", NC_COLUMN_INT },
   { "seen_us", NC_COLUMN_INT },    { "detail", NC_COLUMN_JSON },
 };
-static const NcTable nc_node_table = NC_TABLE("node", "node", nc_node_columns);
+static const NcRows nc_node_table = NC_ROWS("node", "node", nc_node_columns);
 
 bool
 nc_fleetdb_put_node(NcFleetDb *db, const NcNodeRecord *node, GError **error)
@@ -100,7 +100,7 @@ nc_fleetdb_remove_node(NcFleetDb *db, const char *name, GError **error)
 json_t *
 nc_fleetdb_get_node(NcFleetDb *db, const char *name, GError **error)
 {
-  return nc_table_get(db, &nc_node_table, "name", name, error);
+  return nc_rows_get(db, &nc_node_table, "name", name, error);
 }
 
 json_t *
@@ -109,17 +109,17 @@ nc_fleetdb_list_nodes(NcFleetDb *db, const NcPage *page, char **ret_next, GError
   const NcOrder order = { .key = "name", .is_text = true };
   g_auto(NcWhere) where = { 0 };
   nc_where_init(&where);
-  return nc_table_page(db, &nc_node_table, &where, &order, page, ret_next, error);
+  return nc_rows_page(db, &nc_node_table, &where, &order, page, ret_next, error);
 }
 
 /* --- machines --- */
 
-static const NcColumn nc_machine_columns[] = {
+static const NcRowsColumn nc_machine_columns[] = {
   { "name", NC_COLUMN_TEXT },      { "node", NC_COLUMN_TEXT },       { "epoch", NC_COLUMN_INT },     { "state", NC_COLUMN_TEXT },
   { "memory_bytes", NC_COLUMN_INT }, { "disk_bytes", NC_COLUMN_INT }, { "cpus", NC_COLUMN_INT },     { "priority", NC_COLUMN_TEXT },
   { "requires", NC_COLUMN_JSON },  { "seen_us", NC_COLUMN_INT },     { "detail", NC_COLUMN_JSON },
 };
-static const NcTable nc_machine_table = NC_TABLE("machine", "machine", nc_machine_columns);
+static const NcRows nc_machine_table = NC_ROWS("machine", "machine", nc_machine_columns);
 
 bool
 nc_fleetdb_see_machine(NcFleetDb *db, const NcMachineRecord *machine, bool *ret_is_news, GError **error)
@@ -165,7 +165,7 @@ nc_fleetdb_forget_machine(NcFleetDb *db, const char *name, const char *node, GEr
 json_t *
 nc_fleetdb_get_machine(NcFleetDb *db, const char *name, GError **error)
 {
-  return nc_table_get(db, &nc_machine_table, "name", name, error);
+  return nc_rows_get(db, &nc_machine_table, "name", name, error);
 }
 
 json_t *
@@ -175,5 +175,5 @@ nc_fleetdb_list_machines(NcFleetDb *db, const char *node, const NcPage *page, ch
   g_auto(NcWhere) where = { 0 };
   nc_where_init(&where);
   nc_where_text(&where, "node", node);
-  return nc_table_page(db, &nc_machine_table, &where, &order, page, ret_next, error);
+  return nc_rows_page(db, &nc_machine_table, &where, &order, page, ret_next, error);
 }

@@ -38,7 +38,7 @@ bool nc_fleetdb_remove_node(NcFleetDb *db, const char *name, GError **error);
  * detail}. New reference; NC_ERROR_NOT_FOUND.
  */
 json_t *nc_fleetdb_get_node(NcFleetDb *db, const char *name, GError **error);
-/* By name. *ret_next: nc_table_page(). New reference. */
+/* By name. *ret_next: nc_rows_page(). New reference. */
 json_t *nc_fleetdb_list_nodes(NcFleetDb *db, const NcPage *page, char **ret_next, GError **error);
 
 /* --- machines --- */

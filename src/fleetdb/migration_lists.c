@@ -3,7 +3,7 @@
 #include "fleetdb/migration_table.h"
 #include "fleetdb/migrations.h"
 
-static const NcColumn nc_migration_columns[] = {
+static const NcRowsColumn nc_migration_columns[] = {
   { "seq", NC_COLUMN_INT },           { "id", NC_COLUMN_TEXT },          { "machine", NC_COLUMN_TEXT },     { "source", NC_COLUMN_TEXT },
   { "destination", NC_COLUMN_TEXT },  { "state", NC_COLUMN_TEXT },       { "is_finished", NC_COLUMN_BOOL }, { "priority", NC_COLUMN_TEXT },
   { "attempts", NC_COLUMN_INT },      { "epoch", NC_COLUMN_INT },        { "batch", NC_COLUMN_TEXT },       { "evacuation", NC_COLUMN_TEXT },
@@ -11,12 +11,12 @@ static const NcColumn nc_migration_columns[] = {
   { "not_before_us", NC_COLUMN_INT }, { "reason", NC_COLUMN_TEXT },      { "cancel_reason", NC_COLUMN_TEXT }, { "request", NC_COLUMN_JSON },
   { "result", NC_COLUMN_JSON },
 };
-const NcTable nc_migration_table = NC_TABLE("migration", "migration", nc_migration_columns);
+const NcRows nc_migration_table = NC_ROWS("migration", "migration", nc_migration_columns);
 
 json_t *
 nc_fleetdb_get_migration(NcFleetDb *db, const char *id, GError **error)
 {
-  return nc_table_get(db, &nc_migration_table, "id", id, error);
+  return nc_rows_get(db, &nc_migration_table, "id", id, error);
 }
 
 static void
@@ -41,7 +41,7 @@ nc_list_of_node(NcFleetDb *db, const char *node, NcWhere *where, const NcOrder *
 {
   const unsigned limit = nc_page_limit(page);
   const char *direction = order->is_descending ? "DESC" : "ASC";
-  g_autofree char *columns = nc_table_columns(&nc_migration_table), *behind = NULL;
+  g_autofree char *columns = nc_rows_columns(&nc_migration_table), *behind = NULL;
 
   if (!nc_page_begin(&nc_migration_table, where, order, page, &behind, error))
     return NULL;
@@ -51,7 +51,7 @@ nc_list_of_node(NcFleetDb *db, const char *node, NcWhere *where, const NcOrder *
                     " LIMIT $%d) AS a UNION SELECT seq FROM (SELECT seq FROM migration WHERE destination=$%d%s ORDER BY seq %s LIMIT $%d)"
                     " AS b) ORDER BY seq %s LIMIT $%d",
                     columns, number, where->text->str, direction, last, number, where->text->str, direction, last, direction, last);
-  json_t *rows = nc_table_query(db, &nc_migration_table, statement, where->values, where->count, error);
+  json_t *rows = nc_rows_query(db, &nc_migration_table, statement, where->values, where->count, error);
   if (!rows)
     return NULL;
   g_autofree char *next = nc_page_end(&nc_migration_table, rows, order, limit);
@@ -69,7 +69,7 @@ nc_fleetdb_list_migrations(NcFleetDb *db, const NcMoveFilter *filter, const NcPa
   nc_where_init(&where);
   nc_where_filter(&where, filter);
   return filter->node ? nc_list_of_node(db, filter->node, &where, &order, page, ret_next, error)
-                      : nc_table_page(db, &nc_migration_table, &where, &order, page, ret_next, error);
+                      : nc_rows_page(db, &nc_migration_table, &where, &order, page, ret_next, error);
 }
 
 static bool

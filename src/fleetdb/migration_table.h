@@ -4,4 +4,4 @@
 
 #include "fleetdb/rows.h"
 
-extern const NcTable nc_migration_table;
+extern const NcRows nc_migration_table;

@@ -13,7 +13,7 @@ nc_column_json(const char *text)
 }
 
 static json_t *
-nc_column_value(const NcColumn *column, const NcSqlRow *row, int index)
+nc_column_value(const NcRowsColumn *column, const NcSqlRow *row, int index)
 {
   switch (column->type) {
   case NC_COLUMN_TEXT:
@@ -29,7 +29,7 @@ nc_column_value(const NcColumn *column, const NcSqlRow *row, int index)
 }
 
 json_t *
-nc_table_object(const NcTable *table, const NcSqlRow *row, GError **error)
+nc_rows_object(const NcRows *table, const NcSqlRow *row, GError **error)
 {
   nc_autojson json_t *object = json_object();
 
@@ -43,7 +43,7 @@ nc_table_object(const NcTable *table, const NcSqlRow *row, GError **error)
 }
 
 char *
-nc_table_columns(const NcTable *table)
+nc_rows_columns(const NcRows *table)
 {
   GString *text = g_string_new(table->columns[0].name);
   for (int i = 1; i < table->count; i++)
@@ -52,33 +52,33 @@ nc_table_columns(const NcTable *table)
 }
 
 typedef struct {
-  const NcTable *table;
+  const NcRows *table;
   json_t *rows;
-} NcRowList;
+} NcRowsList;
 
 static bool
 nc_append_row(const NcSqlRow *row, gpointer data, GError **error)
 {
-  NcRowList *list = data;
-  json_t *object = nc_table_object(list->table, row, error);
+  NcRowsList *list = data;
+  json_t *object = nc_rows_object(list->table, row, error);
   return object && json_array_append_new(list->rows, object) == 0;
 }
 
 json_t *
-nc_table_query(NcFleetDb *db, const NcTable *table, const char *statement, const NcSqlValue *values, int count, GError **error)
+nc_rows_query(NcFleetDb *db, const NcRows *table, const char *statement, const NcSqlValue *values, int count, GError **error)
 {
   nc_autojson json_t *rows = json_array();
-  NcRowList list = { table, rows };
+  NcRowsList list = { table, rows };
   return nc_fleetdb_query(db, statement, values, count, nc_append_row, &list, error) ? g_steal_pointer(&rows) : NULL;
 }
 
 json_t *
-nc_table_get(NcFleetDb *db, const NcTable *table, const char *key, const char *value, GError **error)
+nc_rows_get(NcFleetDb *db, const NcRows *table, const char *key, const char *value, GError **error)
 {
-  g_autofree char *columns = nc_table_columns(table);
+  g_autofree char *columns = nc_rows_columns(table);
   g_autofree char *statement = g_strdup_printf("SELECT %s FROM %s WHERE %s=$1", columns, table->table, key);
   const NcSqlValue values[] = { NC_SQL_TEXT(value) };
-  nc_autojson json_t *rows = nc_table_query(db, table, statement, values, 1, error);
+  nc_autojson json_t *rows = nc_rows_query(db, table, statement, values, 1, error);
 
   if (!rows)
     return NULL;
@@ -136,7 +136,7 @@ nc_page_limit(const NcPage *page)
 
 /* What follows "KIND:" in a cursor; NULL: it is no cursor of this list. */
 static const char *
-nc_cursor_key(const NcTable *table, const char *cursor)
+nc_cursor_key(const NcRows *table, const char *cursor)
 {
   size_t length = strlen(table->kind);
   bool fits = strlen(cursor) <= NC_CURSOR_MOST_BYTES && strncmp(cursor, table->kind, length) == 0 && cursor[length] == ':';
@@ -144,7 +144,7 @@ nc_cursor_key(const NcTable *table, const char *cursor)
 }
 
 bool
-nc_page_begin(const NcTable *table, NcWhere *where, const NcOrder *order, const NcPage *page, char **ret_text, GError **error)
+nc_page_begin(const NcRows *table, NcWhere *where, const NcOrder *order, const NcPage *page, char **ret_text, GError **error)
 {
   const char *operator = order->is_descending ? "<" : ">";
   guint64 number = 0;
@@ -160,7 +160,7 @@ nc_page_begin(const NcTable *table, NcWhere *where, const NcOrder *order, const 
 }
 
 char *
-nc_page_end(const NcTable *table, json_t *rows, const NcOrder *order, unsigned limit)
+nc_page_end(const NcRows *table, json_t *rows, const NcOrder *order, unsigned limit)
 {
   if (json_array_size(rows) <= limit)
     return NULL;
@@ -171,10 +171,10 @@ nc_page_end(const NcTable *table, json_t *rows, const NcOrder *order, unsigned l
 }
 
 json_t *
-nc_table_page(NcFleetDb *db, const NcTable *table, NcWhere *where, const NcOrder *order, const NcPage *page, char **ret_next, GError **error)
+nc_rows_page(NcFleetDb *db, const NcRows *table, NcWhere *where, const NcOrder *order, const NcPage *page, char **ret_next, GError **error)
 {
   const unsigned limit = nc_page_limit(page);
-  g_autofree char *columns = nc_table_columns(table);
+  g_autofree char *columns = nc_rows_columns(table);
   g_autofree char *behind = NULL;
 
   if (!nc_page_begin(table, where, order, page, &behind, error))
@@ -182,7 +182,7 @@ nc_table_page(NcFleetDb *db, const NcTable *table, NcWhere *where, const NcOrder
   int last = nc_where_value(where, NC_SQL_INT(limit + 1));
   g_autofree char *statement = g_strdup_printf("SELECT %s FROM %s WHERE 1=1%s ORDER BY %s %s LIMIT $%d", columns, table->table,
                                                where->text->str, order->key, order->is_descending ? "DESC" : "ASC", last);
-  json_t *rows = nc_table_query(db, table, statement, where->values, where->count, error);
+  json_t *rows = nc_rows_query(db, table, statement, where->values, where->count, error);
   if (!rows)
     return NULL;
   g_autofree char *next = nc_page_end(table, rows, order, limit);

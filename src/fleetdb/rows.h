@@ -9,31 +9,31 @@
 #include "fleetdb/fleetdb_internal.h"
 #include "fleetdb/page.h"
 
-typedef enum { NC_COLUMN_TEXT, NC_COLUMN_INT, NC_COLUMN_BOOL, NC_COLUMN_JSON } NcColumnType;
+typedef enum { NC_COLUMN_TEXT, NC_COLUMN_INT, NC_COLUMN_BOOL, NC_COLUMN_JSON } NcRowsColumnType;
 
 typedef struct {
   const char *name;
-  NcColumnType type;
-} NcColumn;
+  NcRowsColumnType type;
+} NcRowsColumn;
 
 typedef struct {
   const char *table; /* as in FROM */
   const char *kind;  /* in cursors and messages */
-  const NcColumn *columns;
+  const NcRowsColumn *columns;
   int count;
-} NcTable;
+} NcRows;
 
-#define NC_TABLE(table_name, kind_name, column_array)                                                                                      \
+#define NC_ROWS(table_name, kind_name, column_array)                                                                                      \
   { .table = table_name, .kind = kind_name, .columns = column_array, .count = (int)G_N_ELEMENTS(column_array) }
 
 /* The object of one row. New reference; NULL with NC_ERROR_CORRUPT. */
-json_t *nc_table_object(const NcTable *table, const NcSqlRow *row, GError **error);
+json_t *nc_rows_object(const NcRows *table, const NcSqlRow *row, GError **error);
 /* "a, b, c". Caller frees. */
-char *nc_table_columns(const NcTable *table);
+char *nc_rows_columns(const NcRows *table);
 /* The row whose ${key} is ${value}. New reference; NULL with NC_ERROR_NOT_FOUND. */
-json_t *nc_table_get(NcFleetDb *db, const NcTable *table, const char *key, const char *value, GError **error);
-/* What a statement with nc_table_columns() finds: a new reference, an array. */
-json_t *nc_table_query(NcFleetDb *db, const NcTable *table, const char *statement, const NcSqlValue *values, int count, GError **error);
+json_t *nc_rows_get(NcFleetDb *db, const NcRows *table, const char *key, const char *value, GError **error);
+/* What a statement with nc_rows_columns() finds: a new reference, an array. */
+json_t *nc_rows_query(NcFleetDb *db, const NcRows *table, const char *statement, const NcSqlValue *values, int count, GError **error);
 
 /* --- conditions --- */
 
@@ -67,11 +67,11 @@ typedef struct {
  * One page of ${table} where ${where} holds. *ret_next (may be NULL): its cursor, NULL at the end; caller frees. New reference, an array of
  * objects; NULL on error.
  */
-json_t *nc_table_page(NcFleetDb *db, const NcTable *table, NcWhere *where, const NcOrder *order, const NcPage *page, char **ret_next,
+json_t *nc_rows_page(NcFleetDb *db, const NcRows *table, NcWhere *where, const NcOrder *order, const NcPage *page, char **ret_next,
                       GError **error);
 /* The parts of that, for lists that need a statement of their own. */
 unsigned nc_page_limit(const NcPage *page);
 /* Adds "behind the cursor" to ${where}; *ret_text keeps the value. */
-bool nc_page_begin(const NcTable *table, NcWhere *where, const NcOrder *order, const NcPage *page, char **ret_text, GError **error);
+bool nc_page_begin(const NcRows *table, NcWhere *where, const NcOrder *order, const NcPage *page, char **ret_text, GError **error);
 /* ${rows} may have one row more than the page: that one is removed, and there is a next page. */
-char *nc_page_end(const NcTable *table, json_t *rows, const NcOrder *order, unsigned limit);
+char *nc_page_end(const NcRows *table, json_t *rows, const NcOrder *order, unsigned limit);

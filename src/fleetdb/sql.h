@@ -42,6 +42,7 @@ typedef struct {
   void (*rollback)(NcSql *sql); /* if there is anything to undo */
   /* After NC_SQL_LOST: one try. NC_ERROR_UNREACHABLE. */
   bool (*reconnect)(NcSql *sql, GError **error);
+  void (*cut)(NcSql *sql); /* for tests: as if the network had died */
   void (*free)(NcSql *sql);
   const char *(*text)(const NcSqlRow *row, int column); /* "" for NULL; until the next row */
   int64_t (*number)(const NcSqlRow *row, int column);

@@ -9,8 +9,8 @@
  * A controller that stands still in the middle of a transaction would keep the others from leading: the server ends such
  * sessions (idle_in_transaction_session_timeout), and nobody waits long for a lock (lock_timeout).
  */
-#include "base/fault.h"
 #include "base/ident.h"
+#include "base/log.h"
 #include "fleetdb/schema.h"
 #include "fleetdb/sql.h"
 
@@ -256,10 +256,10 @@ nc_postgres_begin(NcSql *sql, GError **error)
   return p->is_open;
 }
 
-/* For tests: as if the network had died. */
 static void
-nc_postgres_cut(NcPostgres *p)
+nc_postgres_cut(NcSql *sql)
 {
+  const NcPostgres *p = (const NcPostgres *)sql;
   if (p->connection)
     shutdown(PQsocket(p->connection), SHUT_RDWR);
 }
@@ -268,15 +268,10 @@ static bool
 nc_postgres_commit(NcSql *sql, GError **error)
 {
   NcPostgres *p = (NcPostgres *)sql;
-
-  if (nc_fault_asks("fleetdb-commit", "cut-before"))
-    nc_postgres_cut(p);
   nc_autopgresult PGresult *result = nc_postgres_exec(p, "COMMIT", p->statement_ms, error);
   if (!result)
     return false;
   p->is_open = false;
-  if (nc_fault_asks("fleetdb-commit", "cut-after"))
-    return nc_postgres_lost(p, "cut by a test", error);
   /* After an error that somebody overlooked, the server answers COMMIT with success and "ROLLBACK". */
   return g_str_equal(PQcmdStatus(result), "COMMIT") ||
          nc_fail(error, NC_ERROR_INTERNAL, "the fleet's database (PostgreSQL at %s) has undone a transaction that had an error", p->server);
@@ -301,6 +296,14 @@ nc_postgres_rollback(NcSql *sql)
 static const char *const nc_postgres_keywords[] = { "connect_timeout", "keepalives_idle", "keepalives_interval", "keepalives_count",
                                                     "tcp_user_timeout", "target_session_attrs", "application_name", "dbname",
                                                     "client_encoding", NULL };
+
+/* What the server has to say besides; libpq would print it. */
+static void
+nc_postgres_notice(void *data, const char *message)
+{
+  g_autofree char *text = nc_postgres_text(message);
+  nc_log(NC_LOG_WARNING, "fleetdb", "PostgreSQL: %s", text);
+}
 
 static PGconn *
 nc_postgres_dial(const char *url)
@@ -383,6 +386,7 @@ nc_postgres_connect(NcPostgres *p, GError **error)
   p->connection = nc_postgres_dial(p->url);
   if (PQstatus(p->connection) != CONNECTION_OK)
     return nc_postgres_lost(p, PQerrorMessage(p->connection), error);
+  PQsetNoticeProcessor(p->connection, nc_postgres_notice, NULL);
   if (!nc_postgres_prepare_session(p, error) || !nc_postgres_upgrade(p, error)) {
     nc_postgres_drop(p);
     return false;
@@ -426,6 +430,7 @@ static const NcSqlBackend nc_sql_backend_postgres = {
   .commit = nc_postgres_commit,
   .rollback = nc_postgres_rollback,
   .reconnect = nc_postgres_reconnect,
+  .cut = nc_postgres_cut,
   .free = nc_postgres_free,
   .text = nc_postgres_column_text,
   .number = nc_postgres_column_number,

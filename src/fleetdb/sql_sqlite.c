@@ -81,6 +81,11 @@ nc_sqlite_reconnect(NcSql *sql, GError **error)
 }
 
 static void
+nc_sqlite_cut(NcSql *sql)
+{
+}
+
+static void
 nc_sqlite_free(NcSql *sql)
 {
   NcSqlite *s = (NcSqlite *)sql;
@@ -106,6 +111,7 @@ static const NcSqlBackend nc_sql_backend_sqlite = {
   .commit = nc_sqlite_commit,
   .rollback = nc_sqlite_rollback,
   .reconnect = nc_sqlite_reconnect,
+  .cut = nc_sqlite_cut,
   .free = nc_sqlite_free,
   .text = nc_sqlite_text,
   .number = nc_sqlite_number,

@@ -181,6 +181,36 @@ an_older_schema_is_upgraded(void)
   db_teardown(&bed, NULL);
 }
 
+/* The first write of a process that is told by NOVACRON_FAULT (base/fault.h) to lose its commit, or the answer: done, and once. */
+static void
+write_without_answer(void)
+{
+  g_autoptr(GError) error = NULL;
+  Bed bed = { 0 };
+  unsigned attempt;
+
+  db_setup(&bed, NULL);
+  assert_works(db_submit(bed.db, bed.epoch, "mig-1", "web1", &error), error); /* twice would be a conflict */
+  assert_works(db_start(bed.db, bed.epoch, "mig-1", &attempt, &error), error);
+  nc_autojson json_t *events = nc_fleetdb_list_events(bed.db, 0, NULL, 0, &error);
+  g_assert_cmpuint(json_array_size(events), ==, 2);
+  db_teardown(&bed, NULL);
+}
+
+static void
+a_commit_without_answer_counts_once(gconstpointer data)
+{
+  if (g_test_subprocess()) {
+    write_without_answer();
+    return;
+  }
+  g_setenv("NOVACRON_FAULT", data, TRUE);
+  g_test_trap_subprocess(NULL, 60 * G_USEC_PER_SEC, 0);
+  g_unsetenv("NOVACRON_FAULT");
+  g_test_trap_assert_passed();
+  g_test_trap_assert_stderr("*fault point fleetdb-commit*"); /* it did happen */
+}
+
 #define ADD(path, func) g_test_add(path, Bed, NULL, db_setup, func, db_teardown)
 
 int
@@ -195,5 +225,7 @@ main(int argc, char **argv)
   ADD("/fleetdb/write/has_a_leader", writes_have_a_leader);
   ADD("/fleetdb/write/reads_what_it_wrote", a_write_reads_what_it_wrote);
   g_test_add_func("/fleetdb/schema/an_older_one_is_upgraded", an_older_schema_is_upgraded);
+  g_test_add_data_func("/fleetdb/write/commit_that_did_not_arrive", "fleetdb-commit:cut-before", a_commit_without_answer_counts_once);
+  g_test_add_data_func("/fleetdb/write/commit_whose_answer_is_lost", "fleetdb-commit:cut-after", a_commit_without_answer_counts_once);
   return g_test_run();
 }

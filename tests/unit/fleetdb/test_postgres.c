@@ -94,49 +94,6 @@ secrets_stay_out_of_messages(void)
   g_assert_null(strstr(error->message, "hunter2"));
 }
 
-/* --- a commit whose answer is lost --- */
-
-static void
-cut_commit(const char *action)
-{
-  g_autoptr(GError) error = NULL;
-  Bed bed = { 0 };
-  unsigned attempt;
-
-  db_make(&bed);
-  bed.db = db_open(&bed);
-  bed.epoch = db_lead(bed.db, "test", ONE_HOUR_MS);
-  assert_works(db_submit(bed.db, bed.epoch, "mig-1", "web1", &error), error);
-  g_setenv("NOVACRON_FAULT", action, TRUE); /* in this process nobody has looked yet */
-  assert_works(db_start(bed.db, bed.epoch, "mig-1", &attempt, &error), error);
-  g_assert_cmpuint(attempt, ==, 1);
-  g_assert_cmpint(db_number(bed.db, "mig-1", "attempts"), ==, 1);
-  g_assert_cmpuint(count_events(bed.db), ==, 2);
-  db_teardown(&bed, NULL);
-}
-
-static void
-commit_that_did_not_arrive(void)
-{
-  if (g_test_subprocess()) {
-    cut_commit("fleetdb-commit:cut-before");
-    return;
-  }
-  g_test_trap_subprocess(NULL, 60 * G_USEC_PER_SEC, 0);
-  g_test_trap_assert_passed();
-}
-
-static void
-commit_whose_answer_is_lost(void)
-{
-  if (g_test_subprocess()) {
-    cut_commit("fleetdb-commit:cut-after");
-    return;
-  }
-  g_test_trap_subprocess(NULL, 60 * G_USEC_PER_SEC, 0);
-  g_test_trap_assert_passed();
-}
-
 /* --- "once more", and slow --- */
 
 /* A trigger that fails the first ${times}; a sequence counts, since what it counts is not undone. */
@@ -320,8 +277,6 @@ main(int argc, char **argv)
   ADD("/fleetdb/postgres/a_record_outlives_a_restart", a_record_outlives_a_restart);
   ADD("/fleetdb/postgres/a_server_that_is_away_is_told_apart", a_server_that_is_away_is_told_apart);
   g_test_add_func("/fleetdb/postgres/secrets_stay_out_of_messages", secrets_stay_out_of_messages);
-  g_test_add_func("/fleetdb/postgres/commit_that_did_not_arrive", commit_that_did_not_arrive);
-  g_test_add_func("/fleetdb/postgres/commit_whose_answer_is_lost", commit_whose_answer_is_lost);
   g_test_add("/fleetdb/postgres/serialization_failures", Bed, "40001", db_setup, serialization_failures_are_tried_again, db_teardown);
   g_test_add("/fleetdb/postgres/deadlocks", Bed, "40P01", db_setup, serialization_failures_are_tried_again, db_teardown);
   ADD("/fleetdb/postgres/other_failures_are_not_tried_again", other_failures_are_not);
