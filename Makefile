@@ -7,7 +7,7 @@ N ?= 300
 BENCHES = replay size paths shaping postcopy pause forecast disk checkpoint warm hints
 PYTEST = /usr/bin/python3 -m pytest -p no:cacheprovider
 
-.PHONY: help demo test bench bench-table bench-fleet $(BENCHES:%=bench-%) soak acceptance build guest setup need-root unit integration sanitize tsan fuzz model coverage clean install
+.PHONY: help demo test bench bench-table bench-fleet bench-fleetdb $(BENCHES:%=bench-%) soak acceptance build guest setup need-root unit integration sanitize tsan fuzz model coverage clean install
 
 help:
 	@echo "make demo         a real Linux machine moves between two nodes, live (KEEP=1 leaves it up)"
@@ -15,7 +15,7 @@ help:
 	@echo "make bench        side by side: QEMU plain, XBZRLE, multifd+zstd, NovaCron; the movers alone; by size"
 	@echo "                  (one of them: bench-table BENCH_ARGS='--rows veth --rounds 1', bench-replay, -size, -paths,"
 	@echo "                  -shaping, -postcopy, -pause, -forecast, -disk, -checkpoint, -warm; by itself only: bench-hints, what free-page hints save;"
-	@echo "                  without QEMU: bench-fleet, what decisions about 10 000 nodes cost)"
+	@echo "                  without QEMU: bench-fleet, what decisions about 10 000 nodes cost; bench-fleetdb, pages and writes of its database)"
 	@echo "make acceptance   each claim, its value, its target, its verdict"
 	@echo "make soak N=300   as many migrations of a busy guest, a random fault in each; an observer looks for a second copy"
 	@echo "make build        programs only; make unit: quick tests; make integration: real QEMU"
@@ -54,7 +54,7 @@ test: need-root guest
 
 # All of them, whatever one says; fails if a target was missed.
 bench: need-root guest
-	@status=0; for part in table fleet $(filter-out hints,$(BENCHES)); do $(MAKE) --no-print-directory bench-$$part || status=1; done; exit $$status
+	@status=0; for part in table fleet fleetdb $(filter-out hints,$(BENCHES)); do $(MAKE) --no-print-directory bench-$$part || status=1; done; exit $$status
 
 bench-table: need-root guest
 	@NC_BUILD=$(BUILD) /usr/bin/python3 bench/bench.py $(BENCH_ARGS)
@@ -62,6 +62,11 @@ bench-table: need-root guest
 bench-fleet: build
 	@ninja -C $(BUILD) --quiet bench/fleet_bench
 	@$(BUILD)/bench/fleet_bench
+
+bench-fleetdb: build
+	@ninja -C $(BUILD) --quiet bench/fleetdb_bench
+	@$(BUILD)/bench/fleetdb_bench
+	@if ls /usr/lib/postgresql/*/bin/postgres >/dev/null 2>&1; then tests/lib/with_postgres.py $(BUILD)/bench/fleetdb_bench; fi
 
 $(BENCHES:%=bench-%): bench-%: need-root guest
 	@NC_BUILD=$(BUILD) /usr/bin/python3 bench/$*_bench.py $(BENCH_ARGS)

@@ -7,13 +7,14 @@ set -eu
 packages="
 gcc libc6-dev meson ninja-build pkg-config
 libglib2.0-dev libjansson-dev libsqlite3-dev libssl-dev libmicrohttpd-dev
-liblz4-dev libzstd-dev libxxhash-dev libseccomp-dev libsystemd-dev libcurl4-openssl-dev
+liblz4-dev libzstd-dev libxxhash-dev libseccomp-dev libsystemd-dev libcurl4-openssl-dev libpq-dev
 qemu-system-x86 qemu-utils seabios ipxe-qemu
 busybox-static cpio kmod iproute2 iputils-ping procps zstd xz-utils
 python3 python3-pytest python3-yaml python3-jsonschema openssl
 "
-# For `make test`, `make sanitize`, `make fuzz`, `make coverage`, `make model` and `make soak` only.
-extra="clang llvm libclang-rt-14-dev gcovr spin libfaketime python3-pytest-xdist"
+# For `make test`, `make sanitize`, `make fuzz`, `make coverage`, `make model` and `make soak` only. (Of PostgreSQL the tests use the
+# programs, in a cluster of their own; the one that Debian's package makes is left alone.)
+extra="clang llvm libclang-rt-14-dev gcovr spin libfaketime python3-pytest-xdist postgresql-15"
 
 case "${1:-}" in
   --all) packages="$packages $extra" ;;

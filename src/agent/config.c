@@ -6,6 +6,7 @@
 #include "base/io.h"
 #include "base/log.h"
 #include "base/tcp.h"
+#include "fleetdb/fleetdb.h"
 #include "mover/process.h"
 
 #include <errno.h>
@@ -28,6 +29,7 @@ typedef struct {
   bool (*check)(const char *value);
   const char *const *choices; /* NC_KEY_CHOICE: names of 0, 1, 2 ...; NULL: not a value */
   const char *help;
+  bool is_private; /* its value is not for messages */
 } NcKey;
 
 static bool
@@ -85,6 +87,12 @@ nc_is_paths(const char *text)
   return paths && !strchr(text, '>');
 }
 
+static bool
+nc_is_database(const char *text)
+{
+  return !text[0] || nc_fleetdb_check(text, NULL);
+}
+
 static const NcKey nc_keys[] = {
   STRING(node, "", "name", nc_is_name,
          "This node's name. Left out, it is the one in the node's certificate; given, the two must agree."),
@@ -97,6 +105,9 @@ static const NcKey nc_keys[] = {
          "Where other nodes reach this one; used by `novacrond join` when --address is left out."),
   STRING(data_dir, "/var/lib/novacron", "directory", nc_is_absolute,
          "Keys, certificates, the roster and the journal. Only one novacrond can use it at a time."),
+  { "database", NC_KEY_TEXT, AT(database), "", "path, or postgresql://USER@HOST/DATABASE", 0, 0, false, nc_is_database, NULL,
+    "What the controller knows of the fleet: an SQLite file, for one controller, or PostgreSQL, for several. A password does not belong "
+    "here, but into a file that the URL names (passfile=PATH). Left out: fleet.db in data_dir.", .is_private = true },
   STRING(run_dir, "/run/novacron", "directory", nc_is_absolute,
          "Sockets: the control socket and those of the machines. Short: a socket's path has at most 107 bytes."),
   STRING(control_socket, "", "path", nc_is_absolute_or_derived,
@@ -304,7 +315,7 @@ nc_config_set(NcConfig *config, const NcKey *key, const char *text, GError **err
   switch (key->type) {
   case NC_KEY_TEXT:
     if (key->check && !key->check(text))
-      return nc_fail(error, NC_ERROR_INVALID, "\"%s\" is not a value: %s", text, key->unit);
+      return nc_fail(error, NC_ERROR_INVALID, "\"%s\" is not a value: %s", key->is_private ? "..." : text, key->unit);
     *(const char **)field = g_intern_string(text);
     return true;
   case NC_KEY_INT:
@@ -338,6 +349,10 @@ nc_config_derive(NcConfig *config)
   if (!config->store_dir[0]) {
     g_autofree char *path = g_build_filename(config->data_dir, "store", NULL);
     config->store_dir = g_intern_string(path);
+  }
+  if (!config->database[0]) {
+    g_autofree char *path = g_build_filename(config->data_dir, "fleet.db", NULL);
+    config->database = g_intern_string(path);
   }
   if (!config->mover_binary[0])
     config->mover_binary = nc_mover_find_binary();

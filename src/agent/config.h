@@ -33,6 +33,7 @@ typedef struct {
   const char *listen;    /* "host:port" */
   const char *advertise; /* "host:port" that other nodes use; "": the roster's */
   const char *data_dir;
+  const char *database; /* of the fleet; nc_fleetdb_open() takes it. May hold a password: not for messages */
   const char *run_dir;
   const char *control_socket;
   const char *qemu_binary;

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Arrays by number, tables by name, trees by free memory. */
-#include "fleet/inventory.h"
+#include "fleet/inventory_internal.h"
 #include "base/ident.h"
 
 #include <string.h>
@@ -9,13 +9,6 @@ typedef struct {
   char *name;
   NcRoomTree tree;
 } NcLabel;
-
-struct NcFleet {
-  GArray *links, *nodes, *machines, *labels; /* of NcLink, NcNode, NcMachine, NcLabel */
-  GHashTable *link_names, *node_names, *machine_names, *label_names; /* borrowed names to number + 1 */
-  NcRoomTree tree;
-  uint64_t largest_memory;
-};
 
 static const char *const nc_priority_names[] = { "critical", "high", "normal", "low" };
 G_STATIC_ASSERT(G_N_ELEMENTS(nc_priority_names) == NC_PRIORITY_COUNT);
@@ -49,6 +42,7 @@ nc_fleet_new(void)
   f->nodes = g_array_new(FALSE, TRUE, sizeof(NcNode));
   f->machines = g_array_new(FALSE, TRUE, sizeof(NcMachine));
   f->labels = g_array_new(FALSE, TRUE, sizeof(NcLabel));
+  f->free_machines = g_array_new(FALSE, FALSE, sizeof(uint32_t));
   f->link_names = g_hash_table_new(g_str_hash, g_str_equal);
   f->node_names = g_hash_table_new(g_str_hash, g_str_equal);
   f->machine_names = g_hash_table_new(g_str_hash, g_str_equal);
@@ -56,13 +50,13 @@ nc_fleet_new(void)
   return f;
 }
 
-static NcNode *
+NcNode *
 nc_fleet_node_mutable(NcFleet *f, uint32_t node)
 {
   return &g_array_index(f->nodes, NcNode, node);
 }
 
-static NcMachine *
+NcMachine *
 nc_fleet_machine_mutable(NcFleet *f, uint32_t machine)
 {
   return &g_array_index(f->machines, NcMachine, machine);
@@ -94,6 +88,7 @@ nc_fleet_free(NcFleet *f)
   g_array_unref(f->nodes);
   g_array_unref(f->machines);
   g_array_unref(f->labels);
+  g_array_unref(f->free_machines);
   g_free(f);
 }
 
@@ -207,7 +202,7 @@ nc_fleet_node_tree(NcFleet *f, const NcNode *n, unsigned which)
   return &g_array_index(f->labels, NcLabel, n->labels[which - 2]).tree;
 }
 
-static void
+void
 nc_fleet_unindex(NcFleet *f, uint32_t node)
 {
   NcNode *n = nc_fleet_node_mutable(f, node);
@@ -273,15 +268,15 @@ nc_fleet_set_cordoned(NcFleet *f, uint32_t node, bool is_cordoned)
 
 /* --- adding --- */
 
-/* Takes the name into ${names} for what is added next to ${list}; NULL: it can't be. */
+/* Takes the name into ${names} for number ${number}; NULL: it can't be. */
 static char *
-nc_fleet_take_name(GHashTable *names, const GArray *list, const char *what, const char *name, GError **error)
+nc_fleet_take_name(GHashTable *names, uint32_t number, const char *what, const char *name, GError **error)
 {
   if (!name || !nc_name_is_valid(name)) {
     nc_fail(error, NC_ERROR_INVALID, "\"%s\" can't be a %s: %s", name ? name : "", what, NC_NAME_RULE);
     return NULL;
   }
-  if (list->len >= NC_FLEET_MOST) {
+  if (number >= NC_FLEET_MOST) {
     nc_fail(error, NC_ERROR_RESOURCE, "%u is the most there can be of a %s", NC_FLEET_MOST, what);
     return NULL;
   }
@@ -290,7 +285,7 @@ nc_fleet_take_name(GHashTable *names, const GArray *list, const char *what, cons
     return NULL;
   }
   char *copy = g_strdup(name);
-  g_hash_table_insert(names, copy, GUINT_TO_POINTER(list->len + 1));
+  g_hash_table_insert(names, copy, GUINT_TO_POINTER(number + 1));
   return copy;
 }
 
@@ -353,7 +348,7 @@ nc_fleet_add_link(NcFleet *f, const NcLinkSpec *spec, GError **error)
     nc_fail(error, NC_ERROR_INVALID, "link \"%s\": %u links above each other are the most", spec->name, NC_FLEET_MOST_UPLINKS);
     return NC_FLEET_NONE;
   }
-  link.name = nc_fleet_take_name(f->link_names, f->links, "link", spec->name, error);
+  link.name = nc_fleet_take_name(f->link_names, f->links->len, "link", spec->name, error);
   if (!link.name)
     return NC_FLEET_NONE;
   g_array_append_val(f->links, link);
@@ -372,7 +367,7 @@ nc_fleet_add_node(NcFleet *f, const NcNodeSpec *spec, GError **error)
 
   if (!nc_fleet_labels(f, spec->labels, &node.labels, &node.label_count, error))
     return NC_FLEET_NONE;
-  node.name = nc_fleet_take_name(f->node_names, f->nodes, "node", spec->name, error);
+  node.name = nc_fleet_take_name(f->node_names, f->nodes->len, "node", spec->name, error);
   if (!node.name) {
     g_free(node.labels);
     return NC_FLEET_NONE;
@@ -398,7 +393,7 @@ nc_fleet_use(NcFleet *f, uint32_t node, const NcRoom *room)
   nc_fleet_index(f, node);
 }
 
-static void
+void
 nc_fleet_give_back(NcFleet *f, uint32_t node, const NcRoom *room)
 {
   NcNode *n = nc_fleet_node_mutable(f, node);
@@ -425,7 +420,7 @@ nc_fleet_put(NcFleet *f, uint32_t machine, uint32_t node)
   n->machine_count++;
 }
 
-static void
+void
 nc_fleet_take(NcFleet *f, uint32_t machine)
 {
   NcMachine *m = nc_fleet_machine_mutable(f, machine);
@@ -445,6 +440,8 @@ nc_fleet_add_machine(NcFleet *f, const NcMachineSpec *spec, GError **error)
 {
   NcMachine m = { .need = spec->need, .reserved = NC_FLEET_NONE, .priority = spec->priority, .guest = spec->guest };
   NcRoom room = nc_fleet_free_room(f, spec->node);
+  guint gone = f->free_machines->len;
+  uint32_t number = gone > 0 ? g_array_index(f->free_machines, uint32_t, gone - 1) : f->machines->len;
 
   if (!nc_room_fits(&spec->need, &room)) {
     nc_fail(error, NC_ERROR_RESOURCE, "machine \"%s\" does not fit on node \"%s\" with what is there already", spec->name,
@@ -453,15 +450,19 @@ nc_fleet_add_machine(NcFleet *f, const NcMachineSpec *spec, GError **error)
   }
   if (!nc_fleet_labels(f, spec->requires, &m.requires, &m.require_count, error))
     return NC_FLEET_NONE;
-  m.name = nc_fleet_take_name(f->machine_names, f->machines, "machine", spec->name, error);
+  m.name = nc_fleet_take_name(f->machine_names, number, "machine", spec->name, error);
   if (!m.name) {
     g_free(m.requires);
     return NC_FLEET_NONE;
   }
-  g_array_append_val(f->machines, m);
+  if (number == f->machines->len)
+    g_array_append_val(f->machines, m);
+  else
+    g_array_set_size(f->free_machines, f->free_machines->len - 1);
+  *nc_fleet_machine_mutable(f, number) = m;
   nc_fleet_use(f, spec->node, &spec->need);
-  nc_fleet_put(f, f->machines->len - 1, spec->node);
-  return f->machines->len - 1;
+  nc_fleet_put(f, number, spec->node);
+  return number;
 }
 
 bool

@@ -2,8 +2,8 @@
 /*
  * What there is: nodes, the machines on them, and the links between them.
  *
- * Nodes, machines and links have dense numbers, given in the order in which they are added, and names. A machine always
- * has a node. While it moves it has a reservation at another one as well; a node's ${used} counts both, so what was promised can't be
+ * Nodes, machines and links have dense numbers, given in the order in which they are added, and names. What was removed leaves its number behind,
+ * without a name: a machine's is given to another one later, a node's never again. A machine always has a node. While it moves it has a reservation at another one as well; a node's ${used} counts both, so what was promised can't be
  * given away twice, and it is never more than the capacity. A node is cordoned so that nothing more comes to it.
  *
  * Links form trees: a node hangs at a link (a rack's uplink, say), that one perhaps at another. What goes from one node to another
@@ -118,10 +118,16 @@ uint32_t nc_fleet_add_link(NcFleet *f, const NcLinkSpec *spec, GError **error);
 uint32_t nc_fleet_add_node(NcFleet *f, const NcNodeSpec *spec, GError **error);
 uint32_t nc_fleet_add_machine(NcFleet *f, const NcMachineSpec *spec, GError **error);
 
+/* It is gone. false: NC_ERROR_CONFLICT, it has a reservation. With a queue: nc_queue_remove_machine(). */
+bool nc_fleet_remove_machine(NcFleet *f, uint32_t machine, GError **error);
+/* false: NC_ERROR_CONFLICT, machines are on it or on their way to it. With a queue: nc_queue_remove_node(). */
+bool nc_fleet_remove_node(NcFleet *f, uint32_t node, GError **error);
+
+/* With those that were removed. */
 uint32_t nc_fleet_link_count(const NcFleet *f);
 uint32_t nc_fleet_node_count(const NcFleet *f);
 uint32_t nc_fleet_machine_count(const NcFleet *f);
-/* Numbers below the count; borrowed, until the next one is added. */
+/* Numbers below the count; borrowed, until the next one is added. The name of what was removed is NULL. */
 const NcLink *nc_fleet_link(const NcFleet *f, uint32_t link);
 const NcNode *nc_fleet_node(const NcFleet *f, uint32_t node);
 const NcMachine *nc_fleet_machine(const NcFleet *f, uint32_t machine);

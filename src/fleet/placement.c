@@ -193,13 +193,16 @@ nc_placement_detail(const NcFleet *f, uint32_t machine, uint32_t node, NcRefusal
 json_t *
 nc_placement_explain(const NcFleet *f, uint32_t machine, const NcPlacementTerms *terms)
 {
-  uint32_t count = nc_fleet_node_count(f);
-  g_autofree NcPlacementLine *lines = g_new0(NcPlacementLine, MAX(count, 1));
+  g_autofree NcPlacementLine *lines = g_new0(NcPlacementLine, MAX(nc_fleet_node_count(f), 1));
+  uint32_t count = 0;
   json_t *nodes = json_array();
 
-  for (uint32_t i = 0; i < count; i++) {
-    lines[i].node = i;
-    lines[i].refusal = nc_placement_judge(f, machine, i, terms, &lines[i].score);
+  for (uint32_t i = 0; i < nc_fleet_node_count(f); i++) {
+    if (!nc_fleet_node(f, i)->name)
+      continue; /* removed */
+    lines[count].node = i;
+    lines[count].refusal = nc_placement_judge(f, machine, i, terms, &lines[count].score);
+    count++;
   }
   g_qsort_with_data(lines, (gint)count, sizeof lines[0], nc_placement_line_compare, (gpointer)f);
   for (uint32_t i = 0; i < count; i++) {
@@ -228,9 +231,13 @@ nc_placement_complaint(const NcFleet *f, uint32_t machine, const NcPlacementTerm
   g_autoptr(GString) text = g_string_new(NULL);
   const NcMachine *m = nc_fleet_machine(f, machine);
   uint64_t most_bytes = 0;
+  unsigned nodes = 0;
   double score;
 
   for (uint32_t i = 0; i < nc_fleet_node_count(f); i++) {
+    if (!nc_fleet_node(f, i)->name)
+      continue; /* removed */
+    nodes++;
     NcRefusal refusal = nc_placement_judge(f, machine, i, terms, &score);
     counts[refusal]++;
     if (refusal == NC_REFUSAL_MEMORY)
@@ -250,5 +257,5 @@ nc_placement_complaint(const NcFleet *f, uint32_t machine, const NcPlacementTerm
   if (counts[NC_REFUSAL_MEMORY] > 0)
     g_string_append_printf(text, " (it needs %" PRIu64 " MiB, the most free is %" PRIu64 " MiB)", m->need.memory_bytes / NC_MIB,
                            most_bytes / NC_MIB);
-  return g_strdup_printf("no node can take %s: of %u nodes %s", m->name, nc_fleet_node_count(f), text->str);
+  return g_strdup_printf("no node can take %s: of %u nodes %s", m->name, nodes, text->str);
 }

@@ -118,6 +118,16 @@ int64_t nc_queue_next_us(const NcQueue *q);
 typedef enum { NC_END_COMPLETED, NC_END_MAY_PASS, NC_END_FINAL, NC_END_CANCELLED } NcEnd;
 /* Item ${id}, which runs, has ended; ${reason}: why, if it is not completed. Call nc_queue_schedule() then. */
 void nc_queue_ended(NcQueue *q, uint64_t id, NcEnd end, const char *reason, int64_t now_us);
+/*
+ * ${machine} is not there any more, and removed from the fleet; what it has in the queue is cancelled for ${reason}. false: NC_ERROR_CONFLICT, it
+ * is under way. Its number may be another machine's later.
+ */
+bool nc_queue_remove_machine(NcQueue *q, uint32_t machine, const char *reason, GError **error);
+/*
+ * Removes ${node} from the fleet. What waits to go there goes elsewhere if its destination was a wish, and else is refused. false: NC_ERROR_CONFLICT,
+ * machines are on it or on their way to it, and nothing was changed. O(items of the queue + nodes).
+ */
+bool nc_queue_remove_node(NcQueue *q, uint32_t node, GError **error);
 /* ${node} was uncordoned, is up again, or has room for another reason. */
 void nc_queue_room_changed(NcQueue *q, uint32_t node);
 

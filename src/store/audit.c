@@ -185,7 +185,7 @@ nc_journal_list_audit(NcJournal *journal, const NcAuditFilter *filter, GError **
   const NcDbValue values[] = { NC_TEXT(filter->kind ? filter->kind : ""), NC_TEXT(filter->subject ? filter->subject : ""),
                                NC_INT(filter->before ? (int64_t)filter->before : INT64_MAX), NC_INT(limit) };
   /* A connection of its own: a log of years is not looked through while a handoff waits for the journal. */
-  g_autoptr(NcDb) db = nc_db_open_reader(journal->path, error);
+  g_autoptr(NcDb) db = nc_db_open_reader(journal->path, &nc_journal_kind, error);
   nc_autojson json_t *list = json_array();
 
   return db && nc_db_run(db,

@@ -6,7 +6,7 @@
  */
 #include "base/bytes.h"
 #include "store/audit.h"
-#include "store/db.h"
+#include "store/journal_internal.h"
 
 #include <inttypes.h>
 
@@ -117,7 +117,7 @@ nc_audit_verify_file(const char *path, const NcAuditHead *heads, size_t n_heads,
   g_autoptr(GError) problem = NULL;
 
   *ret = (NcAuditReport){ .entries = 0 };
-  g_autoptr(NcDb) db = nc_db_open_reader(path, error);
+  g_autoptr(NcDb) db = nc_db_open_reader(path, &nc_journal_kind, error);
   if (!db)
     return false;
   if (!nc_db_run(db, "SELECT seq, at_us, kind, subject, vm, actor, detail, hash FROM audit ORDER BY seq", NULL, 0, nc_audit_scan_row,

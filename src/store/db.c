@@ -10,9 +10,8 @@
 #include <sys/file.h>
 #include <unistd.h>
 
-#define NC_DB_APPLICATION_ID 0x4e6f7661 /* "Nova" */
-
 struct NcDb {
+  const NcDbKind *kind;
   sqlite3 *handle;
   char *path;
   int lock_fd;
@@ -20,33 +19,12 @@ struct NcDb {
   bool refuses;    /* the next transaction: SQLite is told to write nothing */
 };
 
-/*
- * Step N brings version N to N+1, in one transaction with the new number.
- * A published step is never changed: a new one is appended.
- */
-static const char *const nc_db_steps[] = {
-  "CREATE TABLE run_right(vm TEXT PRIMARY KEY, epoch INTEGER NOT NULL, state TEXT NOT NULL, peer TEXT NOT NULL,"
-  " migration TEXT NOT NULL) STRICT;"
-  "CREATE TABLE machine(name TEXT PRIMARY KEY, record TEXT NOT NULL) STRICT;"
-  "CREATE TABLE migration(seq INTEGER PRIMARY KEY AUTOINCREMENT, id TEXT NOT NULL UNIQUE, vm TEXT NOT NULL,"
-  " state TEXT NOT NULL, finished INTEGER NOT NULL, record TEXT NOT NULL) STRICT;"
-  "CREATE INDEX migration_unfinished ON migration(finished, seq);"
-  "CREATE TABLE event(seq INTEGER PRIMARY KEY AUTOINCREMENT, migration TEXT NOT NULL, at_us INTEGER NOT NULL,"
-  " event TEXT NOT NULL, detail TEXT NOT NULL) STRICT;"
-  "CREATE INDEX event_migration ON event(migration, seq);"
-  "CREATE TABLE setting(key TEXT PRIMARY KEY, value TEXT NOT NULL) STRICT;"
-  "CREATE TABLE token(id TEXT PRIMARY KEY, secret_sha256 TEXT NOT NULL, node TEXT NOT NULL,"
-  " expires_us INTEGER NOT NULL, used INTEGER NOT NULL DEFAULT 0) STRICT;",
-
-  /* The triggers are for our own mistakes; against others there is the chain. */
-  "CREATE TABLE audit(seq INTEGER PRIMARY KEY, at_us INTEGER NOT NULL, kind TEXT NOT NULL, subject TEXT NOT NULL,"
-  " vm TEXT NOT NULL, actor TEXT NOT NULL, detail TEXT NOT NULL, hash TEXT NOT NULL) STRICT;"
-  "CREATE TRIGGER audit_update BEFORE UPDATE ON audit BEGIN SELECT RAISE(ABORT, 'the transaction log is only added to'); END;"
-  "CREATE TRIGGER audit_delete BEFORE DELETE ON audit BEGIN SELECT RAISE(ABORT, 'the transaction log is only added to'); END;"
-  "CREATE TABLE rollback(seq INTEGER PRIMARY KEY AUTOINCREMENT, id TEXT NOT NULL UNIQUE, migration TEXT NOT NULL,"
-  " finished INTEGER NOT NULL, record TEXT NOT NULL) STRICT;"
-  "CREATE INDEX rollback_migration ON rollback(migration, seq);",
-};
+static bool
+nc_db_is_duplicate(NcDb *db)
+{
+  int code = sqlite3_extended_errcode(db->handle);
+  return code == SQLITE_CONSTRAINT_UNIQUE || code == SQLITE_CONSTRAINT_PRIMARYKEY || code == SQLITE_CONSTRAINT_ROWID;
+}
 
 static bool
 nc_db_fail(NcDb *db, const char *what, GError **error)
@@ -56,19 +34,22 @@ nc_db_fail(NcDb *db, const char *what, GError **error)
   switch (db->handle ? sqlite3_errcode(db->handle) : SQLITE_NOMEM) {
   case SQLITE_FULL:
     return nc_fail(error, NC_ERROR_RESOURCE,
-                   "no space left for the journal at %s (this node): free space on that file system; nothing was changed", db->path);
+                   "no space left for the %s at %s (this node): free space on that file system; nothing was changed", db->kind->name,
+                   db->path);
   case SQLITE_CORRUPT:
   case SQLITE_NOTADB:
     return nc_fail(error, NC_ERROR_CORRUPT,
-                   "the journal at %s (this node) is damaged: %s; restore it from a backup: without it the run rights of this "
-                   "node's machines are unknown",
+                   "the %s at %s (this node) is damaged: %s; restore it from a backup: %s", db->kind->name, db->path, text,
+                   db->kind->if_lost);
+  case SQLITE_CONSTRAINT:
+    return nc_fail(error, nc_db_is_duplicate(db) ? NC_ERROR_EXISTS : NC_ERROR_INVALID, "the %s at %s refuses this: %s", db->kind->name,
                    db->path, text);
   case SQLITE_READONLY:
   case SQLITE_CANTOPEN:
   case SQLITE_PERM:
-    return nc_fail(error, NC_ERROR_IO, "can't open the journal at %s for writing: %s", db->path, text);
+    return nc_fail(error, NC_ERROR_IO, "can't open the %s at %s for writing: %s", db->kind->name, db->path, text);
   default:
-    return nc_fail(error, NC_ERROR_IO, "the journal at %s: %s: %s", db->path, what, text);
+    return nc_fail(error, NC_ERROR_IO, "the %s at %s: %s: %s", db->kind->name, db->path, what, text);
   }
 }
 
@@ -120,6 +101,12 @@ nc_db_column(sqlite3_stmt *row, int index)
 {
   const char *text = (const char *)sqlite3_column_text(row, index);
   return text ? text : "";
+}
+
+int64_t
+nc_db_column_int(sqlite3_stmt *row, int index)
+{
+  return sqlite3_column_int64(row, index);
 }
 
 bool
@@ -177,8 +164,8 @@ nc_db_lock(NcDb *db, GError **error)
     ssize_t n = pread(db->lock_fd, owner, sizeof owner - 1, 0);
     owner[n > 0 ? n : 0] = '\0';
     return nc_fail(error, NC_ERROR_CONFLICT,
-                   "the journal at %s is in use by another novacrond (process %s): stop that one, or use another data_dir", db->path,
-                   g_strchomp(owner)[0] ? owner : "unknown");
+                   "the %s at %s is in use by another novacrond (process %s): stop that one, or use another data_dir", db->kind->name,
+                   db->path, g_strchomp(owner)[0] ? owner : "unknown");
   }
   int length = snprintf(owner, sizeof owner, "%d\n", (int)getpid());
   if (ftruncate(db->lock_fd, 0) < 0 || pwrite(db->lock_fd, owner, (size_t)length, 0) != length)
@@ -211,34 +198,37 @@ nc_db_check(NcDb *db, GError **error)
     return false;
   if (g_strcmp0(verdict, "ok") != 0)
     return nc_fail(error, NC_ERROR_CORRUPT,
-                   "the journal at %s (this node) is damaged: %s; restore it from a backup: without it the run rights of this "
-                   "node's machines are unknown",
-                   db->path, verdict ? verdict : "no answer");
+                   "the %s at %s (this node) is damaged: %s; restore it from a backup: %s", db->kind->name, db->path,
+                   verdict ? verdict : "no answer", db->kind->if_lost);
   return true;
 }
 
 static bool
 nc_db_step(NcDb *db, int from, GError **error)
 {
-  g_autofree char *number = g_strdup_printf("PRAGMA user_version=%d; PRAGMA application_id=%d;", from + 1, NC_DB_APPLICATION_ID);
+  g_autofree char *number = g_strdup_printf("PRAGMA user_version=%d; PRAGMA application_id=%d;", from + 1,
+                                             db->kind->application_id);
 
   if (!nc_db_begin(db, true, error))
     return false;
-  return nc_db_end(db, nc_db_exec(db, nc_db_steps[from], error) && nc_db_exec(db, number, error), error);
+  return nc_db_end(db, nc_db_exec(db, db->kind->steps[from], error) && nc_db_exec(db, number, error), error);
 }
 
 static bool
 nc_db_upgrade(NcDb *db, GError **error)
 {
-  int64_t version = 0;
-  const int newest = (int)G_N_ELEMENTS(nc_db_steps);
+  int64_t version = 0, id = 0;
+  const int newest = db->kind->step_count;
 
-  if (!nc_db_run(db, "PRAGMA user_version", NULL, 0, nc_db_first_int, &version, error))
+  if (!nc_db_run(db, "PRAGMA user_version", NULL, 0, nc_db_first_int, &version, error) ||
+      !nc_db_run(db, "PRAGMA application_id", NULL, 0, nc_db_first_int, &id, error))
     return false;
+  if (version != 0 && id != db->kind->application_id)
+    return nc_fail(error, NC_ERROR_INVALID, "%s is not a %s of NovaCron: it is in use for something else", db->path, db->kind->name);
   if (version < 0 || version > newest)
     return nc_fail(error, NC_ERROR_INVALID,
-                   "the journal at %s was written by a newer NovaCron (its schema is %d, this one knows %d): install that version again",
-                   db->path, (int)version, newest);
+                   "the %s at %s was written by a newer NovaCron (its schema is %d, this one knows %d): install that version again",
+                   db->kind->name, db->path, (int)version, newest);
   for (int i = (int)version; i < newest; i++)
     if (!nc_db_step(db, i, error))
       return false;
@@ -251,7 +241,8 @@ nc_db_open_locked(NcDb *db, GError **error)
   /* Before SQLite: it would create the file with the umask's permissions, and it holds token hashes and specifications. */
   nc_autofd int fd = open(db->path, O_RDWR | O_CREAT | O_CLOEXEC, 0600);
   if (fd < 0)
-    return nc_fail_errno(error, errno == ENOSPC ? NC_ERROR_RESOURCE : NC_ERROR_IO, errno, "can't open the journal at %s", db->path);
+    return nc_fail_errno(error, errno == ENOSPC ? NC_ERROR_RESOURCE : NC_ERROR_IO, errno, "can't open the %s at %s",
+                         db->kind->name, db->path);
   nc_fd_clear(&fd);
   if (sqlite3_open_v2(db->path, &db->handle, SQLITE_OPEN_READWRITE | SQLITE_OPEN_FULLMUTEX, NULL) != SQLITE_OK)
     return nc_db_fail(db, "open", error);
@@ -260,15 +251,16 @@ nc_db_open_locked(NcDb *db, GError **error)
 }
 
 NcDb *
-nc_db_open_reader(const char *path, GError **error)
+nc_db_open_reader(const char *path, const NcDbKind *kind, GError **error)
 {
   g_autoptr(NcDb) db = g_new0(NcDb, 1);
   int64_t id = 0;
 
+  db->kind = kind;
   db->path = g_strdup(path);
   db->lock_fd = -1;
   if (access(path, R_OK) < 0) {
-    nc_fail_errno(error, errno == ENOENT ? NC_ERROR_NOT_FOUND : NC_ERROR_IO, errno, "can't read the journal at %s", path);
+    nc_fail_errno(error, errno == ENOENT ? NC_ERROR_NOT_FOUND : NC_ERROR_IO, errno, "can't read the %s at %s", kind->name, path);
     return NULL;
   }
   if (sqlite3_open_v2(path, &db->handle, SQLITE_OPEN_READONLY | SQLITE_OPEN_FULLMUTEX, NULL) != SQLITE_OK) {
@@ -278,17 +270,18 @@ nc_db_open_reader(const char *path, GError **error)
   sqlite3_busy_timeout(db->handle, 5000);
   if (!nc_db_run(db, "PRAGMA application_id", NULL, 0, nc_db_first_int, &id, error))
     return NULL;
-  if (id != NC_DB_APPLICATION_ID) {
-    nc_fail(error, NC_ERROR_INVALID, "%s is not a journal of NovaCron", path);
+  if (id != kind->application_id) {
+    nc_fail(error, NC_ERROR_INVALID, "%s is not a %s of NovaCron", path, kind->name);
     return NULL;
   }
   return g_steal_pointer(&db);
 }
 
 NcDb *
-nc_db_open(const char *path, GError **error)
+nc_db_open(const char *path, const NcDbKind *kind, GError **error)
 {
   NcDb *db = g_new0(NcDb, 1);
+  db->kind = kind;
   db->path = g_strdup(path);
   db->lock_fd = -1;
   if (!nc_db_lock(db, error) || !nc_db_open_locked(db, error)) {

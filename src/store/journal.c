@@ -45,7 +45,7 @@ nc_journal_prune(NcDb *db, GError **error)
 NcJournal *
 nc_journal_open(const char *path, GError **error)
 {
-  g_autoptr(NcDb) db = nc_db_open(path, error);
+  g_autoptr(NcDb) db = nc_db_open(path, &nc_journal_kind, error);
   if (!db || !nc_journal_prune(db, error) || !nc_audit_begin_log(db, error))
     return NULL;
   NcJournal *journal = g_new0(NcJournal, 1);

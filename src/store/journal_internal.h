@@ -1,9 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* What the files of the journal share: journal.c (rights, machines, migrations), rollback_rows.c, audit.c. Nobody else includes this. */
+/* What the files of the journal share: journal.c (rights, machines, migrations), rollback_rows.c, audit*.c. Nobody else includes this. */
 #pragma once
 
 #include "store/db.h"
 #include "store/journal.h"
+
+extern const NcDbKind nc_journal_kind; /* journal_schema.c */
 
 struct NcJournal {
   char *path;  /* never changes */

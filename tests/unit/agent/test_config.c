@@ -15,6 +15,7 @@ defaults_are_a_configuration(void)
   g_assert_no_error(error);
   g_assert_cmpstr(config->listen, ==, "0.0.0.0:7450");
   g_assert_cmpstr(config->control_socket, ==, "/run/novacron/control.sock");
+  g_assert_cmpstr(config->database, ==, "/var/lib/novacron/fleet.db");
   g_assert_cmpint(config->max_downtime_ms, ==, 300);
   g_assert_cmpint(config->streams, ==, 0);
   g_assert_cmpstr(config->compression, ==, "auto");
@@ -64,6 +65,8 @@ refusals_name_file_line_and_key(void)
     { "listen = host:0", "f:1: listen: " },
     { "listen = host:65536", "f:1: listen: " },
     { "data_dir = var", "f:1: data_dir: " },
+    { "database = fleet.db", "f:1: database: \"...\" is not a value" },
+    { "database = postgresql://u:secret@h/x?no=such", "f:1: database: \"...\" is not a value" }, /* it may hold a password */
     { "compression = gzip", "f:1: compression: " },
     { "compression = auto:1", "f:1: compression: " },
     { "max_cpu = 0", "f:1: max_cpu: " },
@@ -164,7 +167,7 @@ reload_takes_what_it_can(void)
 
   g_assert_true(g_file_set_contents(path, "streams = 5\ndata_dir = /elsewhere\nlisten = 0.0.0.0:1\n", -1, NULL));
   g_assert_true(nc_config_reload(config, &waiting, &error));
-  g_assert_cmpstr(waiting, ==, "listen, data_dir, store_dir");
+  g_assert_cmpstr(waiting, ==, "listen, data_dir, database, store_dir");
   g_assert_cmpint(config->streams, ==, 5);
   g_assert_cmpstr(config->data_dir, ==, "/var/lib/novacron");
   g_assert_cmpstr(config->node, ==, "from-certificate");

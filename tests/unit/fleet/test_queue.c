@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Order, limits, conflicts, and that everything is decided in the end. */
+#include "base/msg.h"
 #include "fleet/queue.h"
 #include "support.h"
 
@@ -360,6 +361,20 @@ check_limits(const Bed *bed, const NcQueueLimits *limits)
   }
 }
 
+/* One goes if it can, and another one comes, with its number. */
+static void
+replace_machine(Bed *bed, uint32_t machine, uint32_t node)
+{
+  static unsigned number = 0;
+  g_autofree char *name = g_strdup_printf("new-%u", number++);
+  NcRoom room = nc_fleet_free_room(bed->fleet, node);
+
+  if (nc_queue_remove_machine(bed->queue, machine, "at random", NULL) && room.memory_bytes >= 2 * GIB && room.cpus > 0) {
+    NcMachineSpec spec = { .name = name, .node = node, .need = { 2 * GIB, 0, 1 }, .priority = NC_PRIORITY_LOW, .guest = guest_of(2) };
+    g_assert_cmpuint(nc_fleet_add_machine(bed->fleet, &spec, NULL), ==, machine);
+  }
+}
+
 static void
 do_anything(Bed *bed, int64_t now_us)
 {
@@ -370,7 +385,16 @@ do_anything(Bed *bed, int64_t now_us)
                         .priority = (NcPriority)g_test_rand_int_range(0, NC_PRIORITY_COUNT),
                         .group = (uint64_t)g_test_rand_int_range(0, 4) };
 
-  switch (g_test_rand_int_range(0, 10)) {
+  if (!nc_fleet_node(bed->fleet, node)->name || !nc_fleet_machine(bed->fleet, request.machine)->name)
+    return; /* removed */
+  switch (g_test_rand_int_range(0, 12)) {
+  case 10:
+    replace_machine(bed, request.machine, node);
+    break;
+  case 11:
+    if (g_test_rand_int_range(0, 4) == 0)
+      nc_queue_remove_node(bed->queue, node, NULL); /* few are empty, or become so */
+    break;
   case 0:
     nc_queue_cancel_group(bed->queue, request.group, "at random");
     break;
@@ -413,6 +437,89 @@ drain(Bed *bed, const NcQueueLimits *limits, int64_t now_us)
   }
 }
 
+/* --- what goes --- */
+
+static void
+test_machine_removed(void)
+{
+  NcQueueLimits limits = NC_QUEUE_LIMITS_DEFAULT;
+  g_autoptr(GError) error = NULL;
+  Bed bed;
+
+  bed_init(&bed, 2, 2, &limits);
+  uint64_t runs = submit(&bed, 0, 1, NC_PRIORITY_NORMAL, 0);
+  nc_queue_schedule(bed.queue, 0);
+  uint64_t waits = submit(&bed, 1, 1, NC_PRIORITY_NORMAL, 0);
+  g_assert_false(nc_queue_remove_machine(bed.queue, 0, "it was destroyed", &error));
+  g_assert_error(error, NC_ERROR, NC_ERROR_CONFLICT);
+  g_clear_error(&error);
+  g_assert_true(nc_queue_remove_machine(bed.queue, 1, "it was destroyed", &error));
+  g_assert_cmpint(bed.last[waits], ==, NC_ITEM_CANCELLED);
+  g_assert_cmpstr(bed.reasons[waits], ==, "it was destroyed");
+  g_assert_cmpuint(nc_fleet_find_machine(bed.fleet, "m1"), ==, NC_FLEET_NONE);
+  check_fleet(bed.fleet);
+
+  /* Its number is used again, and means the new one. */
+  uint32_t other = add_machine(bed.fleet, "other", 1, 3);
+  g_assert_cmpuint(other, ==, 1);
+  g_assert_cmpstr(nc_fleet_machine(bed.fleet, 1)->name, ==, "other");
+  g_assert_cmpuint(nc_fleet_find_machine(bed.fleet, "other"), ==, 1);
+  g_assert_null(nc_queue_item_of(bed.queue, other));
+  uint64_t next = submit(&bed, other, 0, NC_PRIORITY_NORMAL, 0);
+  nc_queue_schedule(bed.queue, 0);
+  g_assert_cmpint(bed.last[next], ==, NC_ITEM_RUNNING);
+  g_assert_cmpint(bed.last[runs], ==, NC_ITEM_RUNNING);
+  bed_clear(&bed);
+}
+
+/* A machine that goes makes room for one that waits for it. */
+static void
+test_machine_removed_makes_room(void)
+{
+  NcQueueLimits limits = NC_QUEUE_LIMITS_DEFAULT;
+  Bed bed;
+
+  bed_init(&bed, 2, 1, &limits);
+  uint32_t big = add_machine(bed.fleet, "big", 1, 60);
+  uint32_t mover = add_machine(bed.fleet, "mover", 0, 10);
+  uint64_t id = submit(&bed, mover, 1, NC_PRIORITY_NORMAL, 0);
+  g_assert_cmpuint(nc_queue_schedule(bed.queue, 0), ==, 0);
+  g_assert_true(nc_queue_remove_machine(bed.queue, big, "", NULL));
+  g_assert_cmpuint(nc_queue_schedule(bed.queue, SECOND), ==, 1);
+  g_assert_cmpint(bed.last[id], ==, NC_ITEM_RUNNING);
+  bed_clear(&bed);
+}
+
+static void
+test_node_removed(void)
+{
+  NcQueueLimits limits = NC_QUEUE_LIMITS_DEFAULT;
+  NcRequest wish = { .machine = 1, .destination = 2, .is_wish = true, .reserve = true, .priority = NC_PRIORITY_NORMAL, .qos = NC_QOS_NORMAL };
+  g_autoptr(GError) error = NULL;
+  Bed bed;
+
+  bed_init(&bed, 2, 2, &limits);
+  add_node(bed.fleet, "n2", 64);
+  uint64_t strict = submit(&bed, 0, 2, NC_PRIORITY_NORMAL, 0), wished = nc_queue_submit(bed.queue, &wish, 0, NULL);
+  g_assert_false(nc_queue_remove_node(bed.queue, 0, &error)); /* machines are on it */
+  g_assert_error(error, NC_ERROR, NC_ERROR_CONFLICT);
+  g_clear_error(&error);
+  g_assert_true(nc_queue_remove_node(bed.queue, 2, &error));
+  g_assert_cmpint(bed.last[strict], ==, NC_ITEM_REFUSED);
+  g_assert_nonnull(strstr(bed.reasons[strict], "\"n2\""));
+  nc_queue_schedule(bed.queue, 0);
+  g_assert_cmpint(bed.last[wished], ==, NC_ITEM_RUNNING);
+  g_assert_cmpuint(nc_queue_item(bed.queue, wished)->to, ==, 1);
+  check_fleet(bed.fleet);
+
+  nc_autojson json_t *explained = nc_queue_explain(bed.queue, 0);
+  g_assert_cmpuint(json_array_size(json_object_get(explained, "nodes")), ==, 2);
+  g_assert_cmpuint(add_node(bed.fleet, "n2", 32), ==, 3); /* back under its name, with another number */
+  g_assert_false(nc_queue_remove_node(bed.queue, 1, &error)); /* one is on its way to it */
+  g_assert_error(error, NC_ERROR, NC_ERROR_CONFLICT);
+  bed_clear(&bed);
+}
+
 static void
 test_anything(void)
 {
@@ -452,6 +559,9 @@ main(int argc, char **argv)
   g_test_add_func("/queue/retries", test_retries);
   g_test_add_func("/queue/giving_up", test_giving_up);
   g_test_add_func("/queue/cancel", test_cancel);
+  g_test_add_func("/queue/machine_removed", test_machine_removed);
+  g_test_add_func("/queue/machine_removed_makes_room", test_machine_removed_makes_room);
+  g_test_add_func("/queue/node_removed", test_node_removed);
   g_test_add_func("/queue/anything", test_anything);
   return g_test_run();
 }
