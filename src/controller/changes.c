@@ -73,6 +73,7 @@ nc_add_report(NcController *c, const NcLive *live, NcChange *change)
   if (change->to != NC_MOVE_COMPLETED)
     return;
   change->machine = g_strdup(live->machine);
+  change->source = g_strdup(nc_fleet_node(c->fleet, live->from)->name);
   change->destination = g_strdup(nc_fleet_node(c->fleet, live->to)->name);
   change->run_epoch = c->report->run_epoch;
 }
@@ -139,9 +140,12 @@ nc_write_arrival(NcFleetDb *db, const NcChange *change, GError **error)
     g_propagate_error(error, g_steal_pointer(&problem));
     return false;
   }
+  /* Seen elsewhere since it began: if the report does not say which is newer, what was seen is. */
+  if (change->run_epoch == 0 && !g_str_equal(nc_json_string_or(row, "node", ""), change->source))
+    return true;
   NcMachineRecord record = { .name = change->machine,
                              .node = change->destination,
-                             .epoch = MAX(change->run_epoch, (uint64_t)nc_json_int_or(row, "epoch", 0)),
+                             .epoch = change->run_epoch > 0 ? change->run_epoch : (uint64_t)nc_json_int_or(row, "epoch", 0),
                              .state = nc_json_string_or(row, "state", ""),
                              .need = { .memory_bytes = (uint64_t)nc_json_int_or(row, "memory_bytes", 0),
                                        .disk_bytes = (uint64_t)nc_json_int_or(row, "disk_bytes", 0),

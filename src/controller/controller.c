@@ -80,7 +80,10 @@ nc_controller_is_ready(NcController *c, GError **error)
     return nc_fail(error, NC_ERROR_UNREACHABLE, "controller %s does not lead: ask %s%s%s", c->name,
                    c->lease.holder[0] ? c->lease.holder : "another one, or again in some seconds", c->lease.address[0] ? " at " : "",
                    c->lease.address);
-  return c->is_loaded || nc_fail(error, NC_ERROR_UNREACHABLE, "controller %s is reading the fleet's database: ask again in a second", c->name);
+  /* Another one may lead by now. What it writes is fenced; this is so that it does not refuse what the other one would not. */
+  if (nc_mono_us() - c->renewed_us >= c->options.lease_ms * 1000)
+    return nc_fail(error, NC_ERROR_UNREACHABLE, "controller %s has to see first whether it still leads: ask again in a second", c->name);
+  return c->is_loaded || nc_load_model(c, error);
 }
 
 /* --- who leads --- */
@@ -98,9 +101,9 @@ nc_step_down(NcController *c)
 static bool
 nc_take_lead(NcController *c, GError **error)
 {
-  int64_t now_us = nc_controller_now(c);
+  int64_t mono_us = nc_mono_us();
 
-  if (c->epoch > 0 && now_us - c->renewed_us < c->options.lease_ms * 1000 / 3)
+  if (c->epoch > 0 && mono_us - c->renewed_us < c->options.lease_ms * 1000 / 3)
     return true;
   if (!nc_fleetdb_take_lease(c->db, c->holder, c->address, c->options.lease_ms, &c->lease, error))
     return false;
@@ -111,7 +114,7 @@ nc_take_lead(NcController *c, GError **error)
     c->epoch = c->lease.epoch;
     nc_log(NC_LOG_NOTICE, "controller", "%s leads, epoch %" G_GUINT64_FORMAT, c->name, c->epoch);
   }
-  c->renewed_us = now_us;
+  c->renewed_us = mono_us;
   return true;
 }
 
@@ -140,6 +143,7 @@ nc_decide(NcController *c, GError **error)
 bool
 nc_controller_step(NcController *c, GError **error)
 {
+  nc_controller_now(c);
   if (!nc_take_lead(c, error))
     return false;
   if (c->epoch == 0)

@@ -4,7 +4,7 @@
  *
  * The database is the truth. The controller that leads has a model of it in memory (inventory, queue, bandwidth), in which it decides. Each change
  * goes in this order: decided in the model; recorded in one write; only then sent, or answered. If that write fails, whatever the reason, the model is thrown away and
- * made anew from the database by the next step, which then asks agents about every attempt that was recorded as begun. A controller that was killed
+ * made anew from the database when it is needed next; then agents are asked about every attempt that was recorded as begun. A controller that was killed
  * comes back in the same way, and so does another one that takes over.
  *
  * Who leads. step() takes the lease, extends it, and steps down when another one has it (NC_FLEETDB_FENCED, or by the lease itself). A leader that stood
@@ -14,7 +14,8 @@
  * under way, and keeps its room, its place in the limits and its bandwidth (but not the endgame: others may have that), until its source's agent says how it
  * ended: there are no time-outs (design, section 5). That is an event ("node.silent", "migration.silent"), and describe() says so.
  *
- * Time is the options' clock: microseconds since 1970; of one that goes back the latest time counts. One thread. Calls block for the database.
+ * Time is the options' clock: microseconds since 1970; of one that goes back the latest time counts. (The lease goes by the database's clock, and by
+ * CLOCK_MONOTONIC here.) One thread. Calls block for the database.
  *
  * Errors of all calls: NC_ERROR_UNREACHABLE: this one does not lead (the message says who does), or the database is away. Others are told with the function.
  */

@@ -40,7 +40,8 @@ typedef struct {
   uint64_t told_bps;
   bool was_told, told_endgame;
   bool wants_endgame;
-  bool is_elsewhere;   /* the machine was seen on another node than where it starts from */
+  bool is_elsewhere;   /* the machine was seen on another node than where it starts from: */
+  uint32_t seen_at;    /* there; NC_FLEET_NONE: it is not known */
   unsigned unknowns;   /* how often in a row its agent did not know it, though it had it */
   char *phase;
   double percent;
@@ -77,6 +78,12 @@ typedef struct {
   char *event, *subject;
 } NcChange;
 
+/* When a node last said something, and whether that is too long ago. */
+typedef struct {
+  int64_t at_us;
+  bool is_silent;
+} NcHeard;
+
 struct NcController {
   NcFleetDb *db;
   NcControllerOptions options;
@@ -85,13 +92,14 @@ struct NcController {
   void *agents;
 
   int64_t now_us;     /* the latest time seen */
-  int64_t renewed_us; /* when the lease was last extended */
+  int64_t renewed_us; /* when the lease was last extended; nc_mono_us(), before it was */
   uint64_t epoch;     /* 0: does not lead */
   NcFleetLease lease; /* as last seen */
 
-  GHashTable *heard;  /* name of a node to int64_t, owned: outlives the model */
+  GHashTable *heard;  /* name of a node to NcHeard, owned: outlives the model */
 
   bool is_loaded;
+  bool is_enlarged; /* a node has more in the model than it says, as more is on it */
   NcFleet *fleet;
   NcQueue *queue;
   NcTraffic *traffic;
@@ -109,7 +117,7 @@ struct NcController {
 /* --- controller.c --- */
 
 int64_t nc_controller_now(NcController *c);
-/* false with NC_ERROR_UNREACHABLE: it does not lead, or has no model just now. */
+/* Makes the model, if there is none. False with NC_ERROR_UNREACHABLE: it does not lead; others: as of nc_load_model(). */
 bool nc_controller_is_ready(NcController *c, GError **error);
 void nc_step_down(NcController *c);
 void nc_forget_model(NcController *c);

@@ -3,8 +3,8 @@
  * The model, made from the database.
  *
  * What is known there need not fit together any more: a node was reported with less memory than its machines have, or a machine of a migration under way is
- * nowhere. Nothing is left out for that. A node's capacity is at least what is on it and on its way to it; what is missing is added, empty, and
- * away. Machines of migrations under way are where these begin, whatever was seen since: they move in the model when the migration ends.
+ * nowhere. Nothing is left out for that. A node's capacity is at least what is on it and on its way to it (and the model is made anew when that may have become less);
+ * what is missing is added, empty, and away. Machines of migrations under way are where these begin, whatever was seen since: they move in the model when the migration ends.
  */
 #include "controller/controller_internal.h"
 #include "base/ident.h"
@@ -190,8 +190,10 @@ nc_load_node(NcController *c, const NcLoad *load, json_t *row)
                             .labels = labels,
                             .in_limit = (unsigned)MIN(nc_count(row, "in_limit"), NC_FLEET_MOST),
                             .out_limit = (unsigned)MIN(nc_count(row, "out_limit"), NC_FLEET_MOST) };
+  const NcRoom own = nc_room_of(row);
   uint32_t node = nc_fleet_add_node(c->fleet, &spec, &error);
 
+  c->is_enlarged |= !nc_room_fits(&spec.capacity, &own);
   if (node == NC_FLEET_NONE)
     nc_log(NC_LOG_ERR, "controller", "node \"%s\" of the fleet's database is left out: %s", name, error->message);
   else
@@ -321,6 +323,7 @@ nc_load_waiting(NcController *c, json_t *row)
 static void
 nc_make_tables(NcController *c)
 {
+  c->is_enlarged = false;
   c->fleet = nc_fleet_new();
   c->queue = nc_queue_new(c->fleet, &c->options.limits, nc_hear_item, c);
   c->traffic = nc_traffic_new(c->fleet, c->options.reserve_percent);

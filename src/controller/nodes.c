@@ -7,26 +7,26 @@
 
 /* --- silence --- */
 
-/* When ${node} was last heard; of one that is new, now. */
-static int64_t *
-nc_heard_at(NcController *c, uint32_t node)
+/* What is known of ${node}'s silence; of one that is new, that it was heard now. */
+static NcHeard *
+nc_heard_of(NcController *c, uint32_t node)
 {
   const char *name = nc_fleet_node(c->fleet, node)->name;
-  int64_t *at_us = g_hash_table_lookup(c->heard, name);
+  NcHeard *heard = g_hash_table_lookup(c->heard, name);
 
-  if (!at_us) {
-    at_us = g_new(int64_t, 1);
-    *at_us = c->now_us;
-    g_hash_table_insert(c->heard, g_strdup(name), at_us);
+  if (!heard) {
+    heard = g_new0(NcHeard, 1);
+    heard->at_us = c->now_us;
+    g_hash_table_insert(c->heard, g_strdup(name), heard);
   }
-  return at_us;
+  return heard;
 }
 
 void
 nc_recall_silence(NcController *c)
 {
   for (uint32_t node = 0; node < nc_fleet_node_count(c->fleet); node++)
-    if (c->now_us - *nc_heard_at(c, node) >= c->options.silent_us)
+    if (nc_heard_of(c, node)->is_silent)
       nc_fleet_set_down(c->fleet, node, true);
 }
 
@@ -56,13 +56,14 @@ nc_wake_node(NcController *c, uint32_t node)
 void
 nc_controller_heard(NcController *c, const char *name)
 {
-  if (!nc_controller_is_ready(c, NULL))
+  NcHeard *heard = g_hash_table_lookup(c->heard, name);
+
+  if (!heard) /* not one of ours, or this one does not lead */
     return;
-  uint32_t node = nc_fleet_find_node(c->fleet, name);
-  if (node == NC_FLEET_NONE)
-    return;
-  *nc_heard_at(c, node) = c->now_us;
-  if (nc_is_silent(c, node))
+  heard->at_us = nc_controller_now(c);
+  heard->is_silent = false;
+  uint32_t node = c->is_loaded ? nc_fleet_find_node(c->fleet, name) : NC_FLEET_NONE;
+  if (node != NC_FLEET_NONE && nc_is_silent(c, node))
     nc_wake_node(c, node);
 }
 
@@ -73,7 +74,7 @@ nc_tell_silence(NcController *c, uint32_t node)
   g_autoptr(GPtrArray) lives = nc_lives_under_way(c);
   const char *name = nc_fleet_node(c->fleet, node)->name;
 
-  nc_add_event(c, "node.silent", name, NULL, json_pack("{s:I}", "seconds", (json_int_t)((c->now_us - *nc_heard_at(c, node)) / G_USEC_PER_SEC)));
+  nc_add_event(c, "node.silent", name, NULL, json_pack("{s:I}", "seconds", (json_int_t)((c->now_us - nc_heard_of(c, node)->at_us) / G_USEC_PER_SEC)));
   for (guint i = 0; i < lives->len; i++) {
     NcLive *live = lives->pdata[i];
     if (live->from != node && live->to != node)
@@ -92,8 +93,9 @@ nc_look_for_silence(NcController *c, GError **error)
 {
   for (uint32_t node = 0; node < nc_fleet_node_count(c->fleet); node++) {
     const NcNode *n = nc_fleet_node(c->fleet, node);
-    if (!n->name || n->is_down || c->now_us - *nc_heard_at(c, node) < c->options.silent_us)
+    if (!n->name || n->is_down || c->now_us - nc_heard_of(c, node)->at_us < c->options.silent_us)
       continue;
+    nc_heard_of(c, node)->is_silent = true;
     nc_fleet_set_down(c->fleet, node, true);
     nc_tell_silence(c, node);
   }
@@ -123,7 +125,7 @@ nc_add_node_to_model(NcController *c, const NcNodeRecord *record)
 
   if (node == NC_FLEET_NONE)
     return false;
-  *nc_heard_at(c, node) = c->now_us;
+  nc_heard_of(c, node)->at_us = c->now_us;
   nc_queue_room_changed(c->queue, node);
   return true;
 }
@@ -234,6 +236,7 @@ nc_take_sight(NcController *c, const NcMachineRecord *record)
   if (item && item->state == NC_ITEM_RUNNING) { /* the migration's end says what is to become of it */
     NcLive *live = g_hash_table_lookup(c->by_item, &item->id);
     live->is_elsewhere = !is_there;
+    live->seen_at = nc_fleet_find_node(c->fleet, record->node);
     return true;
   }
   return is_there && nc_room_equals(&m->need, &record->need) && m->priority == record->priority && nc_requires_equal(c, m, record);

@@ -119,7 +119,8 @@ nc_take_end(NcController *c, NcLive *live, const NcAttemptReport *report, GError
 {
   g_autofree char *reason = nc_reason_of(live, report);
   NcEnd end = report->state == NC_REPORT_COMPLETED ? NC_END_COMPLETED : report->state == NC_REPORT_CANCELLED ? NC_END_CANCELLED : NC_END_FINAL;
-  bool is_lost_from_sight = live->is_elsewhere && report->state != NC_REPORT_COMPLETED;
+  /* It was seen elsewhere meanwhile: the database knows where, and the model has to read it. */
+  bool is_elsewhere = live->is_elsewhere && live->seen_at != (end == NC_END_COMPLETED ? live->to : live->from);
 
   if (end == NC_END_FINAL && report->may_pass)
     end = live->cancel_reason ? NC_END_CANCELLED : NC_END_MAY_PASS; /* what nobody wants is not tried again */
@@ -128,8 +129,8 @@ nc_take_end(NcController *c, NcLive *live, const NcAttemptReport *report, GError
   c->report = NULL;
   if (!nc_flush(c, NULL, NULL, error))
     return false;
-  if (is_lost_from_sight)
-    nc_forget_model(c); /* where is it now? the database knows */
+  if (is_elsewhere || c->is_enlarged)
+    nc_forget_model(c);
   return true;
 }
 

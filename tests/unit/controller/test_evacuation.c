@@ -46,6 +46,8 @@ scene_make(Scene *s, uint32_t seed)
   w->doubling = 0.1;
   w->most_delay_us = 4 * SECOND;
   w->fails = 0.15;
+  w->endgames = 0.3;
+  w->run_epoch = 2;
   w->fails_for_good = 0.03;
 }
 

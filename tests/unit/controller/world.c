@@ -294,9 +294,10 @@ deliver_report(World *w, NcController *c, const Mail *mail)
                                    .state = mail->state,
                                    .phase = phases[g_rand_int_range(w->random, 0, 3)],
                                    .percent = 100 * g_rand_double(w->random),
-                                   .wants_endgame = g_rand_double(w->random) < 0.3,
+                                   .wants_endgame = g_rand_double(w->random) < w->endgames,
                                    .reason = mail->state == NC_REPORT_FAILED ? "the link was cut" : NULL,
                                    .may_pass = mail->may_pass,
+                                   .run_epoch = w->run_epoch,
                                    .result = result };
 
   if (c && !nc_controller_report(c, &report, &error) && !g_error_matches(error, NC_ERROR, NC_ERROR_CONFLICT) &&
@@ -314,7 +315,7 @@ world_pass(World *w, NcController *c, int64_t us)
   end_attempts(w);
   for (guint i = 0; i < w->mail->len;) { /* it may get longer meanwhile */
     Mail *mail = w->mail->pdata[i];
-    if (mail->at_us > w->now_us || (w->holds_mail && mail->kind != MAIL_REPORT)) {
+    if (mail->at_us > w->now_us) {
       i++;
       continue;
     }
@@ -340,6 +341,13 @@ world_turn(World *w, int64_t us, unsigned times)
     world_pass(w, w->controller, us);
     assert_works(nc_controller_step(w->controller, &error), error);
   }
+}
+
+void
+world_delay_mail(World *w, int64_t us)
+{
+  for (guint i = 0; i < w->mail->len; i++)
+    ((Mail *)w->mail->pdata[i])->at_us += us;
 }
 
 bool
@@ -382,7 +390,6 @@ world_new(uint32_t seed)
   w->options = (NcControllerOptions)NC_CONTROLLER_OPTIONS_DEFAULT;
   w->options.now_us = world_now;
   w->options.clock = w;
-  w->options.lease_ms = 1; /* so that the next one need not wait */
   return w;
 }
 
@@ -419,10 +426,18 @@ world_lead(World *w)
   g_autoptr(GError) error = NULL;
 
   w->controller = world_controller(w, w->bed.db, "c");
-  do {
-    g_usleep(1500);
-    assert_works(nc_controller_step(w->controller, &error), error);
-  } while (!nc_controller_leads(w->controller));
+  assert_works(nc_controller_step(w->controller, &error), error);
+  g_assert_true(nc_controller_leads(w->controller));
+}
+
+void
+world_end_lease(NcFleetDb *db)
+{
+  g_autoptr(GError) error = NULL;
+  NcFleetLease lease;
+
+  assert_works(nc_fleetdb_look_at_lease(db, &lease, &error), error);
+  assert_works(nc_fleetdb_release_lease(db, lease.holder, lease.epoch, &error), error);
 }
 
 void
@@ -432,6 +447,7 @@ world_kill(World *w)
   w->controller = NULL;
   nc_fleetdb_close(w->bed.db);
   w->bed.db = db_open(&w->bed);
+  world_end_lease(w->bed.db);
 }
 
 void

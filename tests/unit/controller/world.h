@@ -33,6 +33,8 @@ typedef struct {
   double loss, doubling;       /* of messages */
   int64_t most_delay_us;
   double fails, fails_for_good; /* of attempts */
+  double endgames;              /* how many reports ask for one */
+  uint64_t run_epoch;           /* that completed ones tell */
   int64_t least_run_us, most_run_us;
 
   GHashTable *attempts; /* what agents keep: name to Attempt */
@@ -45,7 +47,6 @@ typedef struct {
   GPtrArray *mail;      /* messages under way */
   unsigned cluster, node_in, node_out; /* limits */
   int sends_left;       /* of the controller before it "dies"; -1: it lives */
-  bool holds_mail;      /* what the controller sends stays where it is: it is frozen */
   unsigned starts_sent, cancels_sent, asks_sent;
 
   Bed bed;
@@ -61,7 +62,9 @@ void world_free(World *w);
 /* One that leads. */
 void world_lead(World *w);
 NcController *world_controller(World *w, NcFleetDb *db, const char *name);
-/* As kill -9 would: nothing is given back, what it has not sent is lost. */
+/* As if so much time had passed. */
+void world_end_lease(NcFleetDb *db);
+/* As kill -9 would, and then the lease runs out: nothing is given back, what it has not sent is lost. */
 void world_kill(World *w);
 
 void world_add_node(World *w, const char *name, uint64_t memory_gib);
@@ -75,6 +78,8 @@ void world_kill_agent(World *w, const char *node, int64_t for_us);
 void world_pass(World *w, NcController *c, int64_t us);
 /* world_pass() and a step of the world's controller, ${times}. */
 void world_turn(World *w, int64_t us, unsigned times);
+/* All that is under way takes so much longer. */
+void world_delay_mail(World *w, int64_t us);
 /* Says so of an attempt, at once. */
 bool world_report(World *w, NcController *c, const char *node, const char *name, NcReportState state, GError **error);
 
