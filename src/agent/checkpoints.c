@@ -134,11 +134,16 @@ nc_checkpoints_last_of(NcCheckpoints *c, const char *vm)
 }
 
 NcImage *
-nc_checkpoints_open_last(NcCheckpoints *c, const char *vm)
+nc_checkpoints_open_last(NcCheckpoints *c, const char *vm, uint64_t most_entries)
 {
   g_autofree char *id = c->deps.store ? nc_checkpoints_last_of(c, vm) : NULL;
   g_autoptr(GError) error = NULL;
-  NcImage *image = id ? nc_image_open(c->deps.store, id, &error) : NULL;
+  NcManifestInfo info = { 0 };
+  nc_autojson json_t *meta = id ? nc_image_read_meta(c->deps.store, id, &info, &error) : NULL;
+
+  if (meta && info.entries > most_entries)
+    nc_fail(&error, NC_ERROR_RESOURCE, "it has %" G_GUINT64_FORMAT " pages and blocks, which are too many to be listed", info.entries);
+  NcImage *image = meta && !error ? nc_image_open(c->deps.store, id, &error) : NULL;
 
   if (error)
     nc_log(NC_LOG_WARNING, "agent", "checkpoint %s of %s can't be opened: %s", id, vm, error->message);

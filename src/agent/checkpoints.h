@@ -64,10 +64,10 @@ json_t *nc_checkpoints_delete(NcCheckpoints *checkpoints, json_t *args, GError *
 json_t *nc_checkpoints_schedule(NcCheckpoints *checkpoints, json_t *args, GError **error);
 
 /*
- * The newest checkpoint of ${vm} that is ready, opened: it can be read until it is freed, whoever deletes it. NULL: there is none, or it
- * can't be read, which is logged.
+ * The newest checkpoint of ${vm} that is ready, opened: it can be read until it is freed, whoever deletes it. Opening takes time by its entries (pages
+ * and blocks). NULL: there is none, or it has more than ${most_entries} or can't be read, which is logged.
  */
-NcImage *nc_checkpoints_open_last(NcCheckpoints *checkpoints, const char *vm);
+NcImage *nc_checkpoints_open_last(NcCheckpoints *checkpoints, const char *vm, uint64_t most_entries);
 
 /* --- other nodes (docs/protocols.md section 2, messages "cp_...") --- */
 

@@ -32,6 +32,12 @@ nc_asked_note(NcAsked *a, uint64_t seq, bool stale)
 }
 
 bool
+nc_asked_has(NcAsked *a, uint64_t seq)
+{
+  return g_hash_table_contains(a->seqs, &seq);
+}
+
+bool
 nc_asked_is_stale(NcAsked *a, uint64_t seq)
 {
   gpointer stale;
@@ -45,7 +51,7 @@ nc_asked_is_stale(NcAsked *a, uint64_t seq)
 NcAskedVerdict
 nc_asked_judge(NcAsked *a, uint64_t seq, bool refers)
 {
-  if (!g_hash_table_contains(a->seqs, &seq)) {
+  if (!nc_asked_has(a, seq)) {
     nc_asked_note(a, seq, false);
     return NC_ASKED_FIRST;
   }

@@ -27,5 +27,7 @@ G_DEFINE_AUTOPTR_CLEANUP_FUNC(NcAsked, nc_asked_free)
 
 /* Batch ${seq} came wrong. ${refers}: it refers to pages or blocks that are kept here (nc_batch_decoder_refers()). */
 NcAskedVerdict nc_asked_judge(NcAsked *a, uint64_t seq, bool refers);
+/* Was it asked for? Then no copy of it is a duplicate before one was good. */
+bool nc_asked_has(NcAsked *a, uint64_t seq);
 /* Was it asked for, and is this copy, which refers to kept pages, to be dropped unread? */
 bool nc_asked_is_stale(NcAsked *a, uint64_t seq);

@@ -7,7 +7,10 @@ test_once(void)
 {
   g_autoptr(NcAsked) a = nc_asked_new();
 
+  g_assert_false(nc_asked_has(a, 7));
   g_assert_cmpint(nc_asked_judge(a, 7, false), ==, NC_ASKED_FIRST);
+  g_assert_true(nc_asked_has(a, 7));
+  g_assert_false(nc_asked_has(a, 8));
   g_assert_cmpint(nc_asked_judge(a, 8, true), ==, NC_ASKED_FIRST);
   g_assert_cmpint(nc_asked_judge(a, 7, false), ==, NC_ASKED_AGAIN);
 }
