@@ -889,6 +889,8 @@ nc_outbox_replace_locked(NcOutbox *o, NcOutLane *lane, uint64_t seq, GByteArray 
   slot->header = nc_frame_encode_batch_header(lane->channel, seq, payload->len);
   slot->payload = g_byte_array_ref(payload);
   slot->wire_bytes = slot->header->len + payload->len;
+  o->stored_bytes -= slot->stored_bytes; /* it refers to nothing now */
+  slot->stored_bytes = 0;
   o->in_flight_wire_bytes += slot->wire_bytes;
   lane->in_flight_wire_bytes += slot->wire_bytes;
 }
