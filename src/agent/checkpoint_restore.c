@@ -301,9 +301,10 @@ nc_restore_finish(NcRestore *re)
 {
   g_autoptr(GError) error = NULL;
 
-  nc_restored_disks_settle(re->disks, true, false, NULL);
-  if (!nc_checkpoints_set_work(re->cp->owner, re->cp->id, NULL, &error))
-    nc_log(NC_LOG_ERR, "agent", "machine %s: %s", nc_machine_hold_name(re->hold), error->message);
+  if (nc_restored_disks_settle(re->disks, true, false, &error) && nc_checkpoints_set_work(re->cp->owner, re->cp->id, NULL, &error))
+    return;
+  nc_log(NC_LOG_ERR, "agent", "machine %s: %s", nc_machine_hold_name(re->hold), error->message);
+  json_array_append_new(re->warnings, json_string(error->message));
 }
 
 static void
