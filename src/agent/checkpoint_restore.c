@@ -187,17 +187,23 @@ nc_restore_let_run(NcRestore *re)
 
 /* --- all of it --- */
 
+/* As it is on record, and as nc_checkpoint_undo_restore() reads it. New reference. */
+static json_t *
+nc_restore_work(NcRestore *re, const char *phase)
+{
+  return json_pack("{s:s, s:s, s:b, s:b, s:s, s:O, s:O?}", "kind", "restore", "machine", nc_machine_hold_name(re->hold), "new",
+                   nc_machine_hold_is_new(re->hold), "took", re->took, "phase", phase, "disks", re->disks, "spec_before", re->before);
+}
+
 static bool
 nc_restore_record(NcRestore *re, const char *phase, GError **error)
 {
-  json_t *work = json_pack("{s:s, s:s, s:b, s:b, s:s, s:O, s:O?}", "kind", "restore", "machine", nc_machine_hold_name(re->hold), "new",
-                           nc_machine_hold_is_new(re->hold), "took", re->took, "phase", phase, "disks", re->disks, "spec_before", re->before);
   g_autofree char *point = g_strdup_printf("restore-record-%s", phase);
 
   re->recorded = true;
   if (nc_fault_asks(point, "refuse"))
     nc_journal_refuse_next(re->cp->owner->deps.journal);
-  return nc_checkpoints_set_work(re->cp->owner, re->cp->id, work, error);
+  return nc_checkpoints_set_work(re->cp->owner, re->cp->id, nc_restore_work(re, phase), error);
 }
 
 static bool
@@ -250,61 +256,57 @@ nc_restore_run(NcRestore *re, GError **error)
 /* --- and back --- */
 
 bool
-nc_checkpoint_undo_restore(NcCheckpoints *c, json_t *work, GError **error)
+nc_checkpoint_restore_made(NcCheckpoints *c, json_t *work, NcMachineHold *hold)
 {
-  const char *vm = nc_json_string_or(work, "machine", ""), *phase = nc_json_string_or(work, "phase", "files");
-  bool done = g_str_equal(phase, "done"), exchanged = g_str_equal(phase, "exchange"),
-       is_new = nc_json_bool_or(work, "new", false);
+  return nc_json_bool_or(work, "new", false);
+}
+
+bool
+nc_checkpoint_undo_restore(NcCheckpoints *c, json_t *work, NcMachineHold *hold, GError **error)
+{
+  const char *phase = nc_json_string_or(work, "phase", "files");
+  bool done = g_str_equal(phase, "done"), exchanged = g_str_equal(phase, "exchange");
   json_t *before = json_object_get(work, "spec_before");
-  NcMachineHold *hold = nc_machines_hold_any(c->deps.machines, vm, "restore", NULL); /* NULL: it is not even in the list */
 
   /* Its QEMU, if there is one, has never run the guest (phase "exchange"), or is the guest as it was (phase "files"). */
-  bool ok = done || !exchanged || !hold || nc_machine_hold_kill_qemu(hold, error);
-  ok = ok && nc_restored_disks_settle(json_object_get(work, "disks"), done, exchanged, error);
-  if (ok && hold && exchanged && json_is_object(before))
-    ok = nc_machine_hold_set_spec(hold, before, error);
-  if (ok && hold && is_new && !done && nc_json_bool_or(work, "took", false))
-    ok = nc_machine_hold_refuse_right(hold, error);
-  if (ok && hold && is_new && !done)
-    nc_machine_hold_discard(hold);
-  else
-    nc_machine_hold_end(hold);
-  return ok;
+  return (!exchanged || !hold || nc_machine_hold_kill_qemu(hold, error)) &&
+         nc_restored_disks_settle(json_object_get(work, "disks"), done, exchanged, error) &&
+         (!exchanged || !hold || !json_is_object(before) || nc_machine_hold_set_spec(hold, before, error)) &&
+         (done || !hold || !nc_json_bool_or(work, "took", false) || nc_machine_hold_refuse_right(hold, error));
 }
 
 /* What can't be undone is added to *${error}, why it was to be. */
 static void
 nc_restore_undo(NcRestore *re, GError **error)
 {
+  NcCheckpoints *c = re->cp->owner;
+  nc_autojson json_t *work = nc_restore_work(re, re->exchanging ? "exchange" : "files"); /* what was to be recorded last need not have been */
   g_autoptr(GError) problem = NULL;
-  bool exchanged = re->exchanging; /* what was to be recorded last need not have been */
 
   /* A write that failed may have come to the disk: a crash in the middle of what follows must not find "done". */
-  if (exchanged && !nc_restore_record(re, "exchange", &problem)) {
+  if (re->exchanging && !nc_restore_record(re, "exchange", &problem)) {
     nc_log(NC_LOG_ERR, "agent", "machine %s: %s", nc_machine_hold_name(re->hold), problem->message);
     g_clear_error(&problem);
   }
-  bool ok = (!exchanged || nc_machine_hold_kill_qemu(re->hold, &problem)) &&
-            nc_restored_disks_settle(re->disks, false, exchanged, &problem) &&
-            (!exchanged || !re->before || nc_machine_hold_set_spec(re->hold, re->before, &problem)) &&
-            nc_checkpoints_set_work(re->cp->owner, re->cp->id, NULL, &problem);
-  if (ok)
+  if (nc_checkpoint_undo_restore(c, work, re->hold, &problem) && nc_checkpoints_set_work(c, re->cp->id, NULL, &problem))
     return;
-  nc_log(NC_LOG_ERR, "agent", "machine %s: its restore can't be undone: %s; restart novacrond to try again",
-         nc_machine_hold_name(re->hold), problem->message);
-  g_prefix_error(error, "machine %s on node %s is not what it was before (%s): restart novacrond there, which puts its disks back; ",
-                 nc_machine_hold_name(re->hold), re->cp->owner->deps.config->node, problem->message);
+  g_prefix_error(error, "machine %s on node %s is not what it was before (%s): novacrond there tries again every minute to put its disks back, and "
+                 "lets nobody have the machine until then; ",
+                 nc_machine_hold_name(re->hold), c->deps.config->node, problem->message);
+  nc_checkpoints_leave(c, re->cp->id, work, g_steal_pointer(&re->hold), problem);
 }
 
 static void
 nc_restore_finish(NcRestore *re)
 {
+  NcCheckpoints *c = re->cp->owner;
+  nc_autojson json_t *work = nc_restore_work(re, "done");
   g_autoptr(GError) error = NULL;
 
-  if (nc_restored_disks_settle(re->disks, true, false, &error) && nc_checkpoints_set_work(re->cp->owner, re->cp->id, NULL, &error))
+  if (nc_restored_disks_settle(re->disks, true, false, &error) && nc_checkpoints_set_work(c, re->cp->id, NULL, &error))
     return;
-  nc_log(NC_LOG_ERR, "agent", "machine %s: %s", nc_machine_hold_name(re->hold), error->message);
   json_array_append_new(re->warnings, json_string(error->message));
+  nc_checkpoints_leave(c, re->cp->id, work, NULL, error);
 }
 
 static void
@@ -312,7 +314,7 @@ nc_restore_free(NcRestore *re)
 {
   g_autoptr(GError) error = NULL;
 
-  if (re->hold && re->took && !re->decided && !nc_machine_hold_refuse_right(re->hold, &error))
+  if (re->hold && re->took && !re->decided && !nc_machine_hold_refuse_right(re->hold, &error)) /* again, if it was undone */
     nc_log(NC_LOG_ERR, "agent", "machine %s: %s", nc_machine_hold_name(re->hold), error->message);
   if (re->hold && nc_machine_hold_is_new(re->hold) && !re->decided)
     nc_machine_hold_discard(re->hold);

@@ -305,6 +305,7 @@ nc_daemon_run(NcConfig *config, GError **error)
   if (ok) {
     /* Recovery before the port: who asks about an unfinished migration must find it. */
     nc_daemon_fill_ops(&d, ops);
+    nc_checkpoints_claim(d.checkpoints); /* before a migration's next attempt takes a machine that stands still for a checkpoint */
     nc_migrations_recover(d.migrations);
     nc_checkpoints_recover(d.checkpoints); /* before rollbacks, which use them */
     nc_rollbacks_recover(d.rollbacks);
