@@ -19,7 +19,8 @@ typedef struct {
   json_t *warnings; /* strings */
   bool recorded;    /* the journal knows of it */
   bool exchanging;  /* disks may have been exchanged */
-  bool took;        /* the right was another's, or nobody's, before */
+  bool took;        /* the right was another's, or nobody's, before: claimed at ${epoch} */
+  uint64_t epoch;
   bool decided;     /* the machine is the restored one */
 } NcRestore;
 

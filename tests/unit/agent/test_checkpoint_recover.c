@@ -171,6 +171,61 @@ nobody_has_a_machine_whose_disks_are_not_back(Bed *b, gconstpointer data)
   g_assert_cmpstr(text, ==, "as it was");
 }
 
+static void
+set_right(Bed *b, NcRightState state, uint64_t epoch, NcRightState from, uint64_t from_epoch)
+{
+  NcRight right = { .vm = "web1", .epoch = epoch, .state = state };
+  g_assert_true(nc_journal_set_right(b->journal, &right, from, from_epoch, NULL));
+}
+
+static NcRightState
+right_now(Bed *b)
+{
+  NcRight right;
+  g_assert_true(nc_journal_get_right(b->journal, "web1", &right, NULL));
+  return right.state;
+}
+
+static bool
+is_listed(Bed *b)
+{
+  nc_autojson json_t *args = json_pack("{s:s}", "name", "web1");
+  nc_autojson json_t *machine = nc_machines_get(b->machines, args, NULL);
+  return machine != NULL;
+}
+
+/* ${listed}: it came so far as to put web1 into the list. */
+static void
+claim(Bed *b, bool listed, uint64_t claimed_epoch)
+{
+  set_right(b, NC_RIGHT_HELD, claimed_epoch, NC_RIGHT_NONE, 0);
+  if (listed)
+    begin(b, NULL);
+  record(b, json_pack("{s:s, s:s, s:b, s:b, s:i, s:s, s:[]}", "kind", "restore", "machine", "web1", "new", 0, "took", 1, "epoch", 1, "phase",
+                      "claim", "disks"));
+  start(b);
+  nc_checkpoints_recover(b->checkpoints);
+  g_assert_false(is_on_record(b));
+}
+
+/* The node that was thought lost may be back: what was taken for a restore that did not happen is nobody's to define again. */
+static void
+a_right_that_was_taken_is_given_up(Bed *b, gconstpointer data)
+{
+  claim(b, GPOINTER_TO_INT(data), 1);
+  g_assert_cmpint(right_now(b), ==, NC_RIGHT_REFUSED);
+  g_assert_false(is_listed(b));
+}
+
+/* By an operator, after that restore: it is no more what the restore took. */
+static void
+a_right_that_was_taken_again_is_kept(Bed *b, gconstpointer data)
+{
+  claim(b, true, 2);
+  g_assert_cmpint(right_now(b), ==, NC_RIGHT_HELD);
+  g_assert_true(is_listed(b));
+}
+
 int
 main(int argc, char **argv)
 {
@@ -181,5 +236,10 @@ main(int argc, char **argv)
   TEST(of_a_machine_that_is_gone_nothing_is_left);
   TEST(its_machine_is_kept_from_the_start_on);
   TEST(nobody_has_a_machine_whose_disks_are_not_back);
+  g_test_add("/agent/checkpoint-recover/a_right_that_was_taken_is_given_up/without", Bed, GINT_TO_POINTER(0), setup,
+             a_right_that_was_taken_is_given_up, teardown);
+  g_test_add("/agent/checkpoint-recover/a_right_that_was_taken_is_given_up/listed", Bed, GINT_TO_POINTER(1), setup,
+             a_right_that_was_taken_is_given_up, teardown);
+  TEST(a_right_that_was_taken_again_is_kept);
   return g_test_run();
 }
