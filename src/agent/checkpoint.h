@@ -89,6 +89,8 @@ void nc_checkpoint_activity_ends(NcCheckpoint *cp, json_t *result, const GError 
 
 /* Asks it to stop what is under way with it. c->lock is held. */
 void nc_checkpoint_cancel_locked(NcCheckpoint *cp);
+/* The same for what happens to ${id}, be it what people can't cancel: novacrond stops, and does it again or leaves it. */
+void nc_checkpoints_end_activity(NcCheckpoints *c, const char *id);
 
 /* --- checkpoint_describe.c --- */
 

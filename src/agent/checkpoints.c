@@ -251,6 +251,16 @@ nc_checkpoint_cancel_locked(NcCheckpoint *cp)
     nc_peer_shutdown(cp->link);
 }
 
+void
+nc_checkpoints_end_activity(NcCheckpoints *c, const char *id)
+{
+  g_autoptr(GMutexLocker) guard = g_mutex_locker_new(&c->lock);
+  NcCheckpoint *cp = g_hash_table_lookup(c->table, id);
+
+  if (cp && cp->activity)
+    nc_checkpoint_cancel_locked(cp);
+}
+
 /* What goes on here only can be waited for; what depends on a network can be given up. */
 json_t *
 nc_checkpoints_cancel(NcCheckpoints *c, json_t *args, GError **error)

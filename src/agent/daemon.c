@@ -239,6 +239,8 @@ nc_daemon_unload(NcDaemon *d)
   nc_disk_digests_stop();
   if (d->machines)
     nc_machines_stop_waiting(d->machines);
+  if (d->rollbacks)
+    nc_rollbacks_stop_waiting(d->rollbacks);
   nc_control_free(d->control);
   nc_peer_server_free(d->server);
   nc_rollbacks_free(d->rollbacks);
