@@ -102,8 +102,10 @@ void nc_checkpoint_committed(NcCheckpoint *cp, json_t *meta);
 
 /* --- checkpoint_arrive.c --- */
 
-/* The connection that it is under way on; NULL: none any more. False if it is cancelled: then nothing is to be begun on it. */
+/* The connection that it is under way on. False if it is cancelled: then nothing is to be begun on it. */
 bool nc_checkpoint_set_link(NcCheckpoint *cp, NcPeer *peer);
+/* It is not any more, unless it is on another one by now. Before ${peer} is freed. */
+void nc_checkpoint_clear_link(NcCheckpoint *cp, const NcPeer *peer);
 /* An entry of ${kind} about ${id} of ${vm} for the transaction log; a failure is logged. ${node}: who it is about; ${detail}: taken. */
 void nc_checkpoint_audit(NcCheckpoints *c, const char *kind, const char *id, const char *vm, const char *node, json_t *detail);
 

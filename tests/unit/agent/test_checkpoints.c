@@ -192,6 +192,21 @@ a_step_that_waits_for_a_checkpoint_ends_with_novacrond(Bed *b, gconstpointer dat
   g_assert_true(nc_json_bool_or(json_object_get(seen, "activity"), "was_asked", false));
 }
 
+/* A copy that begins while the sender of the one that has arrived is answered can be cancelled. */
+static void
+the_link_of_one_that_has_arrived_is_not_anothers(Bed *b, gconstpointer data)
+{
+  int ends[2]; /* never used as what they are not */
+  NcPeer *arrival = (NcPeer *)&ends[0], *copy = (NcPeer *)&ends[1];
+
+  g_assert_true(nc_checkpoint_set_link(b->cp, arrival));
+  g_assert_true(nc_checkpoint_set_link(b->cp, copy));
+  nc_checkpoint_clear_link(b->cp, arrival);
+  g_assert_true(b->cp->link == copy);
+  nc_checkpoint_clear_link(b->cp, copy);
+  g_assert_null(b->cp->link);
+}
+
 int
 main(int argc, char **argv)
 {
@@ -201,6 +216,7 @@ main(int argc, char **argv)
   TEST(committed_is_ready);
   TEST(what_can_not_be_read_back_is_ready_with_a_warning);
   TEST(what_could_not_be_recorded_does_not_come_later);
+  TEST(the_link_of_one_that_has_arrived_is_not_anothers);
   TEST(a_step_that_waits_for_a_checkpoint_ends_with_novacrond);
   return g_test_run();
 }
