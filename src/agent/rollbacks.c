@@ -78,6 +78,24 @@ nc_rollbacks_sweep_locked(NcRollbacks *rollbacks)
 
 /* --- a rollback of a completed migration --- */
 
+#define NC_GIVE_UP_MOST_S 60
+#define NC_GIVE_UP_TICK_US 100000
+
+/* Else the next start would go on with it, however late that is: until it can be written, after 1, 2, 4, ... seconds. */
+static void
+nc_rollback_job_give_up(NcRollbackJob *job, const GError *error, const char *choice)
+{
+  gint *quitting = &job->owner->quitting;
+
+  for (int64_t pause_s = 1; !nc_rollback_give_up(job->r, error, choice); pause_s = MIN(pause_s * 2, NC_GIVE_UP_MOST_S)) {
+    int64_t until_us = nc_mono_us() + pause_s * G_USEC_PER_SEC;
+    while (nc_mono_us() < until_us && !g_atomic_int_get(quitting))
+      g_usleep(NC_GIVE_UP_TICK_US);
+    if (g_atomic_int_get(quitting))
+      return;
+  }
+}
+
 static gpointer
 nc_rollback_job_thread(gpointer data)
 {
@@ -95,8 +113,7 @@ nc_rollback_job_thread(gpointer data)
   if (back ? nc_rollback_move_back(&way, &choice, &error) : nc_rollback_to_checkpoint(&way, &choice, &error))
     nc_rollback_complete(job->r);
   else if (!g_atomic_int_get(&owner->quitting))
-    while (!nc_rollback_give_up(job->r, error, choice) && !g_atomic_int_get(&owner->quitting))
-      g_usleep(G_USEC_PER_SEC); /* else the next start would go on with it, however late that is */
+    nc_rollback_job_give_up(job, error, choice);
   g_atomic_int_set(&job->ended, 1);
   return NULL;
 }

@@ -5,6 +5,7 @@
  */
 #include "agent/rollback.h"
 #include "agent/rollbacks.h"
+#include "base/log.h"
 
 #include <glib/gstdio.h>
 #include <string.h>
@@ -265,6 +266,31 @@ foreign_records_are_survived(Fixture *f, gconstpointer data)
   }
 }
 
+/* While a disk is full every try would fill the log of it. */
+static void
+an_end_that_can_not_be_recorded_is_told_once(Fixture *f, gconstpointer data)
+{
+  if (g_test_subprocess()) {
+    g_autoptr(NcRollback) r = begin(f->journal);
+    g_autoptr(GError) error = g_error_new_literal(NC_ERROR, NC_ERROR_QEMU, "it would not");
+    bool ended = false;
+
+    nc_log_init("test", NC_LOG_TEXT, NC_LOG_ERR);
+    for (int i = 0; i < 3; i++) {
+      nc_journal_refuse_next(f->journal);
+      ended = ended || nc_rollback_give_up(r, error, "Look at it.");
+    }
+    g_assert_false(ended);
+    g_assert_true(nc_rollback_give_up(r, error, "Look at it."));
+    return;
+  }
+  g_test_trap_subprocess(NULL, 0, 0);
+  g_test_trap_assert_passed();
+  g_test_trap_assert_stderr("*needs_attention*Look at it.*can't be recorded*");
+  g_test_trap_assert_stderr_unmatched("*needs_attention*needs_attention*");
+  g_test_trap_assert_stderr_unmatched("*can't be recorded*can't be recorded*");
+}
+
 /* --- the manager --- */
 
 /* A node whose one checkpoint takes as long to be read as the test likes. */
@@ -373,6 +399,7 @@ main(int argc, char **argv)
   TEST(what_fails_again_and_again_asks_for_people);
   TEST(one_that_is_to_stop_does_not_try_again);
   TEST(foreign_records_are_survived);
+  TEST(an_end_that_can_not_be_recorded_is_told_once);
   TEST(one_that_reads_its_checkpoint_keeps_nobody_waiting);
   return g_test_run();
 }
