@@ -39,7 +39,12 @@ void nc_checkpoints_free(NcCheckpoints *checkpoints);
 G_DEFINE_AUTOPTR_CLEANUP_FUNC(NcCheckpoints, nc_checkpoints_free)
 /* Once at start, before nc_machines_reconcile(): reads on what QEMUs are writing, that would not answer before. */
 void nc_checkpoints_unblock(NcCheckpoints *checkpoints);
-/* Once at start, after nc_machines_reconcile(): reads the store's list and undoes what a crash has left half done. */
+/* Once at start, after nc_machines_reconcile() and before anybody may take a machine: those that are to be undone something in are kept. */
+void nc_checkpoints_claim(NcCheckpoints *checkpoints);
+/*
+ * Once at start, after that: reads the store's list and undoes what a crash has left half done. What can't be undone, since QEMU or a disk
+ * does not let it or a migration has the machine, stays on record and is tried again every minute.
+ */
 void nc_checkpoints_recover(NcCheckpoints *checkpoints);
 
 /*
