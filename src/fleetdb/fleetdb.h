@@ -8,8 +8,9 @@
  * Who leads. One row, the lease, says who, under which epoch, and until when by the database's own clock. Whoever finds it run out
  * takes it with the next epoch. Time only decides when somebody else may lead; what is safe does not depend on it:
  * each write names the epoch in which it was decided, and its transaction begins by locking the lease's row and looking whether
- * that epoch still leads. If not, nothing is written, and the error is NC_FLEETDB_FENCED. So a leader that stood
- * still for an hour can't undo what its successor has done.
+ * that epoch still leads, held by whom this NcFleetDb took it for. If not, nothing is written, and the error is NC_FLEETDB_FENCED. So a leader
+ * that stood still for an hour can't undo what its successor has done; not even if the server failed over to a standby that had not
+ * heard of its lease, and gave the same epoch to the successor.
  *
  * What follows from the lock: writes are one after the other, so that ids of events grow in the order in which they become visible.
  *
@@ -71,7 +72,7 @@ typedef struct {
 /*
  * Takes the lease, or extends it, for ${ttl_ms} from now, if nobody else has it. ${holder} must be another one after each start of the
  * process (a name and nc_id_new()). *ret: who has it now, whether that is ${holder} or not; extended, the epoch stays the same, also when
- * it had run out and nobody had taken it. False only on error.
+ * it had run out and nobody had taken it. Writes by ${db} are ${holder}'s from then on, if it has it. False only on error.
  */
 bool nc_fleetdb_take_lease(NcFleetDb *db, const char *holder, const char *address, int64_t ttl_ms, NcFleetLease *ret, GError **error);
 /* Gives it back, so that another one need not wait. If ${holder} has it under ${epoch}; else nothing happens. */
@@ -88,7 +89,8 @@ typedef bool (*NcFleetWriteFunc)(NcFleetDb *db, gpointer data, GError **error);
 
 /*
  * Runs ${func} in one transaction, as the leader of ${epoch}. When it returns true, a power cut can't take it back.
- * NC_FLEETDB_FENCED: another one leads, and nothing was changed (of an earlier commit whose end is unknown: it may have happened).
+ * NC_FLEETDB_FENCED: another one leads, or ${db} itself never took the lease, and nothing was changed (of an earlier commit whose end is
+ * unknown: it may have happened).
  * Not from within ${func}. Reading within ${func} sees what it has written.
  */
 bool nc_fleetdb_write(NcFleetDb *db, uint64_t epoch, NcFleetWriteFunc func, gpointer data, GError **error);

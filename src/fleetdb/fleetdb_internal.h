@@ -10,6 +10,7 @@ struct NcFleetDb {
   bool is_shared;           /* never changes */
   GRecMutex lock;           /* around every use of the rest */
   NcSql *sql;
+  char holder[NC_FLEETDB_MOST_HOLDER]; /* as whom the lease was last taken by this one; "": never */
   bool is_writing; /* within nc_fleetdb_write() */
   uint64_t epoch;  /* of that */
 };

@@ -59,10 +59,14 @@ nc_fleetdb_take_lease(NcFleetDb *db, const char *holder, const char *address, in
   if (!holder[0] || strlen(holder) >= NC_FLEETDB_MOST_HOLDER || strlen(address) >= NC_FLEETDB_MOST_HOLDER || ttl_ms < 1 ||
       ttl_ms > G_MAXINT)
     return nc_fail(error, NC_ERROR_INTERNAL, "a lease without a holder, or with one that is too long");
-  if (!nc_fleetdb_transact(db, nc_take_lease, &wish, error))
-    return false;
-  *ret = wish.lease;
-  return true;
+  g_rec_mutex_lock(&db->lock);
+  bool ok = nc_fleetdb_transact(db, nc_take_lease, &wish, error);
+  if (ok && g_str_equal(wish.lease.holder, holder))
+    g_strlcpy(db->holder, holder, sizeof db->holder); /* as whom it writes from now on */
+  g_rec_mutex_unlock(&db->lock);
+  if (ok)
+    *ret = wish.lease;
+  return ok;
 }
 
 static bool

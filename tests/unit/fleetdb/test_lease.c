@@ -86,6 +86,26 @@ the_old_leader_writes_nothing(Bed *bed, gconstpointer data)
   g_assert_cmpint(db_number(bed->db, "mig-1", "epoch"), ==, 2);
 }
 
+/* What a failover to a standby that had not heard of it all can do to the lease. */
+static bool
+hand_to_other(NcFleetDb *db, gpointer data, GError **error)
+{
+  return nc_fleetdb_change(db, "UPDATE lease SET holder='other' WHERE name='leader'", NULL, 0, error);
+}
+
+static void
+the_same_epoch_of_another_holder_is_not_ours(Bed *bed, gconstpointer data)
+{
+  g_autoptr(GError) error = NULL;
+
+  assert_works(db_submit(bed->db, bed->epoch, "mig-1", "web1", &error), error);
+  assert_works(nc_fleetdb_transact(bed->db, hand_to_other, NULL, &error), error);
+  g_assert_false(db_submit(bed->db, bed->epoch, "mig-2", "web2", &error));
+  g_assert_error(error, NC_FLEETDB_ERROR, NC_FLEETDB_FENCED);
+  g_clear_error(&error);
+  assert_fails(nc_fleetdb_get_migration(bed->db, "mig-2", &error) != NULL, error, NC_ERROR_NOT_FOUND);
+}
+
 static bool
 submit_and_fail(NcFleetDb *db, gpointer data, GError **error)
 {
@@ -177,6 +197,7 @@ an_older_schema_is_upgraded(void)
   assert_fails(nc_fleetdb_open_version(bed.database, NULL, 1, &error) != NULL, error, NC_ERROR_INVALID);
   calls = 0;
   bed.db = db_open(&bed);
+  g_assert_cmpuint(db_lead(bed.db, "old", ONE_HOUR_MS), ==, 1);
   assert_fails(nc_fleetdb_write(bed.db, 1, submit_and_fail, &calls, &error), error, NC_ERROR_CONFLICT);
   db_teardown(&bed, NULL);
 }
@@ -221,6 +242,7 @@ main(int argc, char **argv)
   ADD("/fleetdb/lease/given_back_it_is_free_at_once", given_back_it_is_free_at_once);
   ADD("/fleetdb/lease/run_out_it_is_kept_if_nobody_came", run_out_it_is_kept_if_nobody_came);
   ADD("/fleetdb/lease/the_old_leader_writes_nothing", the_old_leader_writes_nothing);
+  ADD("/fleetdb/lease/the_same_epoch_of_another_holder", the_same_epoch_of_another_holder_is_not_ours);
   ADD("/fleetdb/write/all_or_nothing", a_write_is_all_or_nothing);
   ADD("/fleetdb/write/has_a_leader", writes_have_a_leader);
   ADD("/fleetdb/write/reads_what_it_wrote", a_write_reads_what_it_wrote);

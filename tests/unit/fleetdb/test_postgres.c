@@ -69,6 +69,7 @@ a_server_that_is_away_is_told_apart(Bed *bed, gconstpointer data)
   NcFleetLease lease;
 
   g_assert_no_error(error);
+  db_lead(db, "test", ONE_HOUR_MS);
   db_server("stop");
   assert_fails(db_submit(db, bed->epoch, "mig-1", "web1", &error), error, NC_ERROR_UNREACHABLE);
   assert_fails(nc_fleetdb_look_at_lease(db, &lease, &error), error, NC_ERROR_UNREACHABLE);
@@ -135,6 +136,7 @@ a_statement_has_a_time_limit(Bed *bed, gconstpointer data)
   g_autoptr(NcFleetDb) db = nc_fleetdb_open(bed->database, &hasty, &error);
 
   g_assert_no_error(error);
+  db_lead(db, "test", ONE_HOUR_MS);
   db_admin(bed, "CREATE FUNCTION sleepy() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN PERFORM pg_sleep(30); RETURN NEW; END $$;"
                 "CREATE TRIGGER sleepy BEFORE INSERT ON migration FOR EACH ROW EXECUTE FUNCTION sleepy()");
   assert_fails(db_submit(db, bed->epoch, "mig-1", "web1", &error), error, NC_ERROR_TIMEOUT);
@@ -239,7 +241,7 @@ who_stands_still_in_a_write_is_put_aside(Bed *bed, gconstpointer data)
   g_autoptr(NcFleetDb) still = nc_fleetdb_open(bed->database, &options, &error), other = db_open(bed);
   Rival rival = { .other = other };
 
-  db_lead(bed->db, "test", 1);
+  db_lead(still, "test", 1);
   g_assert_false(nc_fleetdb_write(still, bed->epoch, stand_still, &rival, &error));
   g_assert_error(error, NC_FLEETDB_ERROR, NC_FLEETDB_FENCED);
   g_clear_error(&error);
