@@ -99,6 +99,52 @@ the_greater_epoch_says_where_a_machine_is(Bed *bed, gconstpointer data)
   g_assert_cmpint(json_integer_value(json_object_get(machine, "epoch")), ==, 4);
 }
 
+static bool
+tell_without_right(NcFleetDb *db, gpointer data, GError **error)
+{
+  Arguments *a = data;
+  const NcMachineRecord machine = { .name = a->name, .node = a->other, .epoch = a->number, .lacks_right = true, .state = "moved" };
+  a->flag = true;
+  return nc_fleetdb_see_machine(db, &machine, &a->flag, error);
+}
+
+static void
+assert_machine(Bed *bed, const char *node, int64_t epoch, const char *state)
+{
+  g_autoptr(GError) error = NULL;
+  nc_autojson json_t *machine = nc_fleetdb_get_machine(bed->db, "web1", &error);
+  g_assert_no_error(error);
+  g_assert_cmpstr(json_string_value(json_object_get(machine, "node")), ==, node);
+  g_assert_cmpint(json_integer_value(json_object_get(machine, "epoch")), ==, epoch);
+  g_assert_cmpstr(json_string_value(json_object_get(machine, "state")), ==, state);
+}
+
+/* Source and destination tell of the same epoch; only one of them has the machine. */
+static void
+a_machine_is_where_its_right_is_held(Bed *bed, gconstpointer data)
+{
+  g_autoptr(GError) error = NULL;
+  Arguments on_a = { .name = "web1", .other = "a", .number = 3 }, on_b = { .name = "web1", .other = "b", .number = 4 };
+
+  assert_works(run(bed, tell_without_right, &on_b, &error), error); /* known to nobody */
+  g_assert_false(on_b.flag);
+  assert_fails(nc_fleetdb_get_machine(bed->db, "web1", &error) != NULL, error, NC_ERROR_NOT_FOUND);
+  assert_works(run(bed, see_machine, &on_a, &error), error);
+  assert_works(run(bed, tell_without_right, &on_b, &error), error); /* it comes */
+  assert_machine(bed, "a", 3, "running");
+  assert_works(run(bed, see_machine, &on_a, &error), error); /* or does not: a is listened to as before */
+  g_assert_true(on_a.flag);
+
+  on_a.number = 4;
+  assert_works(run(bed, tell_without_right, &on_a, &error), error); /* it has left a, and nobody has said where it is */
+  g_assert_false(on_a.flag);
+  assert_machine(bed, "a", 3, "moved");
+  assert_works(run(bed, see_machine, &on_b, &error), error);
+  g_assert_true(on_b.flag);
+  assert_works(run(bed, tell_without_right, &on_a, &error), error);
+  assert_machine(bed, "b", 4, "running");
+}
+
 static void
 a_node_with_migrations_stays(Bed *bed, gconstpointer data)
 {
@@ -452,6 +498,7 @@ main(int argc, char **argv)
   ADD("/fleetdb/nodes/with_migrations_they_stay", a_node_with_migrations_stays);
   ADD("/fleetdb/nodes/page_by_name", nodes_and_machines_page_by_name);
   ADD("/fleetdb/machines/the_greater_epoch_counts", the_greater_epoch_says_where_a_machine_is);
+  ADD("/fleetdb/machines/one_is_where_its_right_is_held", a_machine_is_where_its_right_is_held);
   ADD("/fleetdb/groups/what_is_left_is_known", what_is_left_of_an_evacuation_is_known);
   ADD("/fleetdb/groups/an_end_is_an_end", an_evacuation_does_not_leave_its_end);
   ADD("/fleetdb/groups/batches_are_kept", batches_are_kept);
