@@ -9,8 +9,9 @@
  * takes it with the next epoch; so does who finds that much more is left than it was taken for: the clock was ahead then. Time
  * only decides when somebody else may lead; what is safe does not depend on it: each write names the epoch in which it was
  * decided, and its transaction begins by locking the lease's row and looking whether that epoch still leads, held by whom this
- * NcFleetDb took it for. If not, nothing is written, and the error is NC_FLEETDB_FENCED. So a leader that stood still for an hour can't undo what its successor has done; not even if the server failed over to a standby that had not
- * heard of its lease, and gave the same epoch to the successor.
+ * NcFleetDb took it for. If not, nothing is written, and the error is NC_FLEETDB_FENCED. So a leader that stood
+ * still for an hour can't undo what its successor has done; not even if the server failed over to a standby that had not heard of
+ * its lease, and gave the same epoch to the successor.
  *
  * What follows from the lock: writes are one after the other, so that ids of events grow in the order in which they become visible.
  *
