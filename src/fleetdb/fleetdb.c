@@ -6,6 +6,7 @@
 #include "fleetdb/schema.h"
 
 #include <stdlib.h>
+#include <string.h>
 
 #define NC_FIRST_PAUSE_US 20000
 #define NC_LONGEST_PAUSE_US 500000
@@ -274,7 +275,15 @@ char *
 nc_fleetdb_dump(json_t *value, const char *fallback, GError **error)
 {
   char *text = value ? json_dumps(value, JSON_COMPACT | JSON_SORT_KEYS) : g_strdup(fallback);
-  if (!text)
+  if (!text) {
     nc_fail(error, NC_ERROR_INVALID, "a record for the fleet's database can't be written as JSON");
+    return NULL;
+  }
+  /* What could not be read again (fleetdb/rows.h) would make each list with it unreadable. */
+  if (strlen(text) > NC_MSG_MAX_BYTES) {
+    nc_fail(error, NC_ERROR_INVALID, "a record for the fleet's database has %zu bytes, and may have %u: ask for less at once", strlen(text),
+            NC_MSG_MAX_BYTES);
+    g_clear_pointer(&text, g_free);
+  }
   return text;
 }

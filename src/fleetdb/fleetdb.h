@@ -20,8 +20,8 @@
  * as long as only one NcFleetDb writes in an epoch.
  *
  * Errors: NC_ERROR_UNREACHABLE: the database does not answer, and did not for ${patience_ms}: try later; nothing was changed, or
- * (if that happened during a commit) the caller has to read what is there. NC_ERROR_EXISTS: a key is taken. NC_ERROR_CONFLICT: not in this state. Others: as
- * they are.
+ * (if that happened during a commit) the caller has to read what is there. NC_ERROR_EXISTS: a key is taken. NC_ERROR_CONFLICT: not in this state.
+ * NC_ERROR_INVALID: a value that can't be kept; so is an object or array that takes more than NC_MSG_MAX_BYTES as text. Others: as they are.
  *
  * Any thread; one at a time. Calls block for the disk or the server.
  */

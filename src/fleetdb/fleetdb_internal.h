@@ -33,5 +33,5 @@ bool nc_fleetdb_transact(NcFleetDb *db, NcFleetWriteFunc func, gpointer data, GE
 bool nc_fleetdb_take_number(const NcSqlRow *row, gpointer data /* int64_t */, GError **error);
 bool nc_fleetdb_take_text(const NcSqlRow *row, gpointer data /* char *, freed before */, GError **error);
 
-/* ${value} as text, NULL as ${fallback}. Caller frees; NULL on error. */
+/* ${value} as text, NULL as ${fallback}. Caller frees; NULL on error: NC_ERROR_INVALID if it has more than NC_MSG_MAX_BYTES. */
 char *nc_fleetdb_dump(json_t *value, const char *fallback, GError **error);

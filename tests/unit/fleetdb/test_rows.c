@@ -4,6 +4,8 @@
 #include "crypto/digest.h"
 #include "support.h"
 
+#include <string.h>
+
 /* What a write is given, and gives back. */
 typedef struct {
   const char *name, *other;
@@ -370,6 +372,25 @@ pruning_leaves_what_is_not_finished(Bed *bed, gconstpointer data)
   g_assert_cmpuint(newest, ==, before); /* of the one that runs */
 }
 
+/* What could not be read again is refused: one such row would make each page with it unreadable. */
+static void
+a_record_that_could_not_be_read_is_not_written(Bed *bed, gconstpointer data)
+{
+  g_autoptr(GError) error = NULL;
+  g_autofree char *text = g_strnfill(NC_MSG_MAX_BYTES, 'x');
+  nc_autojson json_t *large = json_pack("{s:s}", "why", text);
+  Arguments a = { .name = "batch-1", .value = large };
+
+  assert_fails(run(bed, add_batch, &a, &error), error, NC_ERROR_INVALID);
+  text[NC_MSG_MAX_BYTES - strlen("{\"why\":\"\"}")] = '\0'; /* as large as it may be */
+  nc_autojson json_t *largest = json_pack("{s:s}", "why", text);
+  a = (Arguments){ .name = "batch-2", .value = largest };
+  assert_works(run(bed, add_batch, &a, &error), error);
+  nc_autojson json_t *page = nc_fleetdb_list_batches(bed->db, &(NcPage){ 0 }, NULL, &error);
+  g_assert_no_error(error);
+  g_assert_cmpuint(json_array_size(page), ==, 1);
+}
+
 /* --- access --- */
 
 static bool
@@ -504,6 +525,7 @@ main(int argc, char **argv)
   ADD("/fleetdb/groups/batches_are_kept", batches_are_kept);
   ADD("/fleetdb/events/go_on_where_they_were", events_go_on_where_they_were);
   ADD("/fleetdb/events/pruning_leaves_what_is_not_finished", pruning_leaves_what_is_not_finished);
+  ADD("/fleetdb/rows/what_could_not_be_read_is_not_written", a_record_that_could_not_be_read_is_not_written);
   ADD("/fleetdb/access/a_token_is_good_until_it_ends", a_token_is_good_until_it_ends);
   ADD("/fleetdb/access/a_token_for_joining_is_good_once", a_token_for_joining_is_good_once);
   ADD("/fleetdb/access/the_same_request_has_the_same_answer", the_same_request_has_the_same_answer);
