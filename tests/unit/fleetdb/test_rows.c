@@ -372,6 +372,46 @@ pruning_leaves_what_is_not_finished(Bed *bed, gconstpointer data)
   g_assert_cmpuint(newest, ==, before); /* of the one that runs */
 }
 
+static bool
+prune_events(NcFleetDb *db, gpointer data, GError **error)
+{
+  Arguments *a = data;
+  const int64_t now = nc_wall_us() + 1;
+  const NcPrune what = { .events_before_us = now, .history_before_us = now, .limit = 100 };
+  return nc_fleetdb_prune(db, &what, &a->number, error);
+}
+
+/* Whoever has read up to some event has to see later that others came and went. */
+static void
+the_newest_event_is_never_pruned(Bed *bed, gconstpointer data)
+{
+  g_autoptr(GError) error = NULL;
+  Arguments a = { 0 };
+  uint64_t oldest, newest, before;
+  unsigned attempt;
+
+  assert_works(db_submit(bed->db, bed->epoch, "mig-1", "web1", &error), error);
+  assert_works(db_start(bed->db, bed->epoch, "mig-1", &attempt, &error), error);
+  assert_works(db_step(bed->db, bed->epoch, "mig-1", 1, NC_MOVE_COMPLETED, &error), error);
+  assert_works(nc_fleetdb_event_range(bed->db, &oldest, &before, &error), error);
+  g_assert_cmpuint(oldest, <, before);
+  do {
+    assert_works(run(bed, prune_events, &a, &error), error);
+  } while (a.number > 0);
+  assert_works(nc_fleetdb_event_range(bed->db, &oldest, &newest, &error), error);
+  g_assert_cmpuint(oldest, ==, before);
+  g_assert_cmpuint(newest, ==, before);
+  /* Its migration goes when there is a newer one. */
+  assert_works(db_submit(bed->db, bed->epoch, "mig-2", "web2", &error), error);
+  do {
+    assert_works(run(bed, prune_events, &a, &error), error);
+  } while (a.number > 0);
+  assert_fails(nc_fleetdb_get_migration(bed->db, "mig-1", &error) != NULL, error, NC_ERROR_NOT_FOUND);
+  assert_works(nc_fleetdb_event_range(bed->db, &oldest, &newest, &error), error);
+  g_assert_cmpuint(oldest, ==, newest);
+  g_assert_cmpuint(newest, >, before);
+}
+
 /* What could not be read again is refused: one such row would make each page with it unreadable. */
 static void
 a_record_that_could_not_be_read_is_not_written(Bed *bed, gconstpointer data)
@@ -525,6 +565,7 @@ main(int argc, char **argv)
   ADD("/fleetdb/groups/batches_are_kept", batches_are_kept);
   ADD("/fleetdb/events/go_on_where_they_were", events_go_on_where_they_were);
   ADD("/fleetdb/events/pruning_leaves_what_is_not_finished", pruning_leaves_what_is_not_finished);
+  ADD("/fleetdb/events/the_newest_is_never_pruned", the_newest_event_is_never_pruned);
   ADD("/fleetdb/rows/what_could_not_be_read_is_not_written", a_record_that_could_not_be_read_is_not_written);
   ADD("/fleetdb/access/a_token_is_good_until_it_ends", a_token_is_good_until_it_ends);
   ADD("/fleetdb/access/a_token_for_joining_is_good_once", a_token_for_joining_is_good_once);
