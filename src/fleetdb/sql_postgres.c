@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * PostgreSQL as a back end: the only user of libpq.
+ * PostgreSQL as a back end. Its URLs: postgres_url.c; nothing else uses libpq.
  *
  * Every wait has an end. libpq's own functions wait for an answer for ever, and a server that has vanished does not close its
  * connections; so statements are sent, and their results waited for until a second after the server itself should have
@@ -467,51 +467,16 @@ static const NcSqlBackend nc_sql_backend_postgres = {
   .clock_us = "CAST(extract(epoch FROM clock_timestamp()) * 1000000 AS BIGINT)",
 };
 
-static void
-nc_conninfo_free(PQconninfoOption **options)
-{
-  PQconninfoFree(*options);
-}
-
-/* Where ${url} leads, without user and password: "host:port/database". Caller frees; NULL: libpq does not understand it. */
-static char *
-nc_postgres_server(const char *url)
-{
-  __attribute__((cleanup(nc_conninfo_free))) PQconninfoOption *options = PQconninfoParse(url, NULL);
-  const char *host = "localhost", *port = "5432", *name = "";
-
-  if (!options)
-    return NULL;
-  for (const PQconninfoOption *o = options; o->keyword; o++) {
-    if (!o->val || !o->val[0])
-      continue;
-    if (g_str_equal(o->keyword, "host"))
-      host = o->val;
-    else if (g_str_equal(o->keyword, "port"))
-      port = o->val;
-    else if (g_str_equal(o->keyword, "dbname"))
-      name = o->val;
-  }
-  return g_strdup_printf("%s:%s/%s", host, port, name);
-}
-
-bool
-nc_sql_check_postgres_url(const char *url, GError **error)
-{
-  g_autofree char *server = nc_postgres_server(url);
-  return server || nc_fail(error, NC_ERROR_INVALID,
-                           "the URL of the fleet's database is not one of PostgreSQL: postgresql://USER@HOST:PORT/DATABASE?OPTION=VALUE");
-}
-
 NcSql *
 nc_sql_open_postgres(const char *url, int statement_ms, int version, GError **error)
 {
-  if (!nc_sql_check_postgres_url(url, error))
+  char *server = nc_sql_postgres_server(url, error);
+  if (!server)
     return NULL;
   NcPostgres *p = g_new0(NcPostgres, 1);
   p->sql.backend = &nc_sql_backend_postgres;
   p->url = g_strdup(url);
-  p->server = nc_postgres_server(url);
+  p->server = server;
   p->statement_ms = statement_ms;
   p->version = version;
   if (!nc_postgres_connect(p, NC_POSTGRES_UPGRADE_MS, error)) {

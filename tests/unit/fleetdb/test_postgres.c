@@ -96,6 +96,33 @@ secrets_stay_out_of_messages(void)
   g_assert_null(strstr(error->message, "hunter2"));
 }
 
+/* A password with a character that has a meaning in a URL ends up in another part of it, which messages may name. */
+static void
+a_password_in_the_wrong_place_is_refused(void)
+{
+  const char *const urls[] = {
+    "postgresql://u:pa/hunter2@db/x", "postgresql://u:1/hunter2@db/x", "postgresql://u:p@hunter2@db/x",
+    "postgresql://u:hunter2",         "postgresql://u:hunter2/x",
+  };
+  const char *const good[] = {
+    "postgresql://u:p%2Fa%40ss@db/x",
+    "postgresql://u@h1:5432,h2:5433,h3/x",
+    "postgresql://u@[::1]:5432/x?passfile=/etc/novacron/pgpass",
+    "postgresql://novacron@/postgres?host=/run/postgresql",
+    "postgres://",
+  };
+  g_autoptr(GError) error = NULL;
+
+  for (size_t i = 0; i < G_N_ELEMENTS(urls); i++) {
+    g_assert_false(nc_fleetdb_check(urls[i], &error));
+    g_assert_error(error, NC_ERROR, NC_ERROR_INVALID);
+    g_assert_null(strstr(error->message, "hunter2"));
+    g_clear_error(&error);
+  }
+  for (size_t i = 0; i < G_N_ELEMENTS(good); i++)
+    assert_works(nc_fleetdb_check(good[i], &error), error);
+}
+
 /* --- connecting again --- */
 
 static bool
@@ -353,6 +380,7 @@ main(int argc, char **argv)
   ADD("/fleetdb/postgres/a_record_outlives_a_restart", a_record_outlives_a_restart);
   ADD("/fleetdb/postgres/a_server_that_is_away_is_told_apart", a_server_that_is_away_is_told_apart);
   g_test_add_func("/fleetdb/postgres/secrets_stay_out_of_messages", secrets_stay_out_of_messages);
+  g_test_add_func("/fleetdb/postgres/a_password_in_the_wrong_place_is_refused", a_password_in_the_wrong_place_is_refused);
   ADD("/fleetdb/postgres/connecting_again_needs_no_upgrade_lock", connecting_again_needs_no_upgrade_lock);
   ADD("/fleetdb/postgres/a_newer_schema_is_noticed", a_newer_schema_is_noticed_when_connecting_again);
   ADD("/fleetdb/postgres/a_server_that_stops_reading_is_left", a_server_that_stops_reading_is_left);
