@@ -19,8 +19,11 @@
  * is begun again on a new connection, and if the count is one more than it was, the first one had happened. Nothing is done twice or lost,
  * as long as only one NcFleetDb writes in an epoch.
  *
- * Errors: NC_ERROR_UNREACHABLE: the database does not answer, and did not for ${patience_ms}: try later; nothing was changed, or
- * (if that happened during a commit) the caller has to read what is there. NC_ERROR_EXISTS: a key is taken. NC_ERROR_CONFLICT: not in this state.
+ * Errors: NC_ERROR_UNREACHABLE: the database does not answer, and did not for ${patience_ms}: try later; nothing was changed, unless
+ * that happened during a commit. Then nobody knows, and to read is not enough: the server's old process may still be committing (it waits for
+ * a synchronous standby, say), and be done after the read. So after a write that ended like this, the caller makes another one, which
+ * may be empty, until it succeeds or is fenced: it waits for the lease's row, which the old process has locked until it is done. What is read
+ * after that, or within it, is what there is. NC_ERROR_EXISTS: a key is taken. NC_ERROR_CONFLICT: not in this state.
  * NC_ERROR_INVALID: a value that can't be kept; so is an object or array that takes more than NC_MSG_MAX_BYTES as text. Others: as they are.
  *
  * Any thread; one at a time. Calls block for the disk or the server.
