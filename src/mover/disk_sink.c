@@ -168,8 +168,7 @@ nc_disk_sink_batch(NcDiskSink *s, unsigned index, NcBatchDecoder *decoder, const
   if (!nc_batch_peek(frame->payload, frame->payload_bytes, &peek) || peek.has_history || peek.is_ahead)
     return nc_fail(error, NC_ERROR_PROTOCOL, "batch %" G_GUINT64_FORMAT " of disk %u: a header that makes no sense", seq, index);
   pthread_mutex_lock(&d->lock); /* before any work is spent on it */
-  NcReorderVerdict verdict =
-      nc_asked_has(d->asked, seq) ? nc_reorder_judge(d->waiting, seq, peek.raw_len) : nc_reorder_claim(d->waiting, seq, peek.raw_len);
+  NcReorderVerdict verdict = nc_asked_claim(d->asked, d->waiting, seq, peek.raw_len);
   pthread_mutex_unlock(&d->lock);
   if (verdict != NC_REORDER_TAKEN)
     return nc_disk_explain(d, verdict, seq, error);

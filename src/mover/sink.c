@@ -145,7 +145,7 @@ static NcReorderVerdict
 nc_sink_claim_locked(NcSink *s, uint64_t seq, const NcBatchPeek *peek)
 {
   if (!s->retrying || seq != s->retry_seq)
-    return nc_asked_has(s->asked, seq) ? nc_reorder_judge(s->waiting, seq, peek->raw_len) : nc_reorder_claim(s->waiting, seq, peek->raw_len);
+    return nc_asked_claim(s->asked, s->waiting, seq, peek->raw_len);
   if (s->retry_claimed || (peek->has_history && nc_asked_is_stale(s->asked, seq)))
     return NC_REORDER_DUPLICATE;
   s->retry_claimed = true;

@@ -37,6 +37,12 @@ nc_asked_has(NcAsked *a, uint64_t seq)
   return g_hash_table_contains(a->seqs, &seq);
 }
 
+NcReorderVerdict
+nc_asked_claim(NcAsked *a, NcReorder *r, uint64_t seq, uint64_t bytes)
+{
+  return nc_asked_has(a, seq) ? nc_reorder_judge(r, seq, bytes) : nc_reorder_claim(r, seq, bytes);
+}
+
 bool
 nc_asked_is_stale(NcAsked *a, uint64_t seq)
 {
