@@ -191,7 +191,7 @@ nc_restore_load(NcRestore *re, GError **error)
   NcQmp *qmp = nc_machine_hold_qmp(re->hold);
   if (!qmp)
     return nc_fail(error, NC_ERROR_QEMU, "its QEMU ended at its start");
-  if (!nc_qemu_migration_setup_destination(qmp, false, error) || !nc_qemu_migrate_incoming(qmp, path, error))
+  if (!nc_qemu_migration_setup_destination(qmp, false, false, error) || !nc_qemu_migrate_incoming(qmp, path, error))
     return false;
   int fd = nc_unix_connect(path, error);
   if (fd < 0)

@@ -10,7 +10,7 @@ import subprocess
 import time
 
 from . import guest as watch
-from .net import BUILD, Bed, Topology, Wan, stop_process, wait_for
+from .net import BUILD, Bed, Topology, Wan, deadline, stop_process, wait_for
 
 PORT = 7450
 FINAL = ("completed", "failed", "cancelled")
@@ -217,7 +217,7 @@ class Node:
             raise
 
     def wait_migration(self, id, timeout=180):
-        end = time.monotonic() + timeout
+        end = deadline(timeout)
         while time.monotonic() < end:
             m = self.call("migration.get", id=id)
             if m["outcome"] in FINAL:
@@ -260,8 +260,11 @@ def second_path(cluster, rate, delay):
 class Cluster:
     """Two joined nodes that run; `with Cluster(...) as c`."""
 
+    living = []  # for the tests that share one
+
     def __init__(self, rate="0", delay="0ms", emulated=True, gates=False, topology=None, clock=False, **settings):
         self.bed = Bed()
+        Cluster.living.append(self)
         try:
             self.net = topology(self.bed) if topology else Topology(self.bed, rate, delay, emulated=emulated)
             self.a = Node(self.bed, "host-a", self.net.a, "10.99.0.1", **settings)
@@ -278,8 +281,12 @@ class Cluster:
             self.observer = None
             self.heartbeat = None
         except BaseException:
-            self.bed.close()
+            self.close()
             raise
+
+    def close(self):
+        Cluster.living.remove(self)
+        self.bed.close()
 
     def __enter__(self):
         return self
@@ -291,7 +298,7 @@ class Cluster:
         for watcher in (self.observer, self.heartbeat):
             if watcher:
                 watcher.close()
-        self.bed.close()
+        self.close()
 
     def other(self, node):
         return self.b if node is self.a else self.a
@@ -329,6 +336,21 @@ class Cluster:
             self.heartbeat.add(os.path.join(self.other(source).machine_dir(vm), "beat.sock"))
         m = source.call("migration.create", vm=vm, to=self.other(source).name, **args)
         return source.wait_migration(m["id"], timeout) if wait else m
+
+    def moves(self, vm, source, **args):
+        """Migrates it, and it arrives."""
+        m = self.migrate(vm, source, **args)
+        assert m["outcome"] == "completed", json.dumps({k: m[k] for k in ("error", "attempts", "events")}, indent=1)
+        return m
+
+    def tidy(self):
+        """After a test that failed: two nodes that live without faults, and machines that nobody moves, or the next one fails, too."""
+        for node in (self.a, self.b):
+            if node.process.poll() is None:
+                node.go_on()
+                node.stop()
+            node.start()
+        self.cancel_all()
 
     def cancel_all(self):
         """Ends what a test that failed has left running, so that the next one begins with machines that nobody moves."""
