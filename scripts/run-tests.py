@@ -23,7 +23,7 @@ ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 PYTEST = ["/usr/bin/python3", "-m", "pytest", "-p", "no:cacheprovider", "-q", "--tb=short", "-rfE"]
 TWO_AT_A_TIME = ["-n", "2", "--dist", "loadfile"]  # they wait more than they compute; each has namespaces of its own
 # A test of real machines that failed beside another one is run alone (decision 080); more than a few that fail are no accident.
-AGAIN_MOST = 3
+AGAIN_MOST = 6
 TIMES_ALONE = 2
 ASAN_ENV = {
     "ASAN_OPTIONS": "detect_leaks=0:abort_on_error=1:handle_abort=0",
@@ -91,9 +91,9 @@ def pytest_once(directory, name, *arguments):
 
 
 def failed_in(suite):
-    """What pytest calls the tests of a report that failed."""
-    return [case.get("classname").replace(".", "/") + ".py::" + case.get("name") for case in suite.iter("testcase")
-            if case.find("failure") is not None or case.find("error") is not None]
+    """What pytest calls the tests of a report that failed, in it or around it; each once."""
+    return list(dict.fromkeys(case.get("classname").replace(".", "/") + ".py::" + case.get("name") for case in suite.iter("testcase")
+                              if case.find("failure") is not None or case.find("error") is not None))
 
 
 def passes_alone(directory, name, test):
@@ -107,12 +107,11 @@ def pytest(tally, directory, name, *arguments):
         tally.fail(f"pytest {name} ended with status {code} and no report")
         return
     count = {k: int(suite.get(k, 0)) for k in ("tests", "failures", "errors", "skipped")}
-    bad = count["failures"] + count["errors"]
     failed = failed_in(suite)
-    if 0 < bad == len(failed) <= AGAIN_MOST:
-        again = [test for test in failed if passes_alone(directory, name, test)]
-        tally.again += again
-        bad -= len(again)
+    again = [test for test in failed if passes_alone(directory, name, test)] if len(failed) <= AGAIN_MOST else []
+    tally.again += again
+    bad = count["failures"] + count["errors"]
+    bad = 0 if again and len(again) == len(failed) else bad - len(again)
     tally.add(count["tests"] - bad - count["skipped"], bad, count["skipped"])
     if code not in (0, 1) or count["tests"] == 0:
         tally.fail(f"pytest {name} ended with status {code}")

@@ -31,9 +31,9 @@ def sh(*command, check=True):
 PATIENCE = 3
 
 
-def deadline(timeout):
+def deadline(timeout, patience=PATIENCE):
     """When to give up what takes ${timeout} seconds at most on a machine of its own."""
-    return time.monotonic() + timeout * PATIENCE
+    return time.monotonic() + timeout * patience
 
 
 def wait_for(condition, timeout, what):
