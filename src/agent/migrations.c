@@ -14,7 +14,7 @@
 
 #include <unistd.h>
 
-#define NC_PREDECESSOR_US 5000000 /* for an abandoned migration to end; killing its QEMU takes a tenth of a second */
+#define NC_PREDECESSOR_US 15000000 /* for an abandoned migration to end: killing its QEMU takes a tenth of a second, or many on a host without time */
 
 struct NcMigrations {
   NcMigrationsDeps deps;
