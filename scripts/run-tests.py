@@ -64,6 +64,13 @@ def setup(directory, *options, env=None):
     return run(["ninja", "-C", directory, "--quiet"]) == 0
 
 
+def passed_again(tally, failed, passes, most=AGAIN_MOST):
+    """Those of ${failed} that pass when nothing else runs, each time; none if there are more than ${most}."""
+    again = [test for test in failed if all(passes(test) for _ in range(TIMES_ALONE))] if len(failed) <= most else []
+    tally.again += again
+    return again
+
+
 def meson_once(directory, *which):
     """{name of a test: result}"""
     run(["meson", "test", "-C", directory, "--no-rebuild", "--print-errorlogs", *which], ASAN_ENV)
@@ -74,9 +81,7 @@ def meson_once(directory, *which):
 def meson_tests(tally, directory, suites, again_most=AGAIN_MOST):
     results = meson_once(directory, *(argument for suite in suites for argument in ("--suite", suite)))
     failed = [name for name, result in results.items() if result not in ("OK", "EXPECTEDFAIL", "SKIP")]
-    again = [name for name in failed if all(meson_once(directory, name)[name] == "OK" for _ in range(TIMES_ALONE))] \
-        if len(failed) <= again_most else []
-    tally.again += again
+    again = passed_again(tally, failed, lambda name: meson_once(directory, name)[name] == "OK", again_most)
     skipped = list(results.values()).count("SKIP")
     bad = len(failed) - len(again)
     tally.add(len(results) - bad - skipped, bad, skipped)
@@ -98,11 +103,6 @@ def failed_in(suite):
                               if case.find("failure") is not None or case.find("error") is not None))
 
 
-def passes_alone(directory, name, test):
-    """Whether a test that failed passes when nothing else runs, each time."""
-    return all(pytest_once(directory, f"{name}-again", test)[0] == 0 for _ in range(TIMES_ALONE))
-
-
 def pytest(tally, directory, name, *arguments):
     code, suite = pytest_once(directory, name, *arguments)
     if suite is None:
@@ -110,8 +110,7 @@ def pytest(tally, directory, name, *arguments):
         return
     count = {k: int(suite.get(k, 0)) for k in ("tests", "failures", "errors", "skipped")}
     failed = failed_in(suite)
-    again = [test for test in failed if passes_alone(directory, name, test)] if len(failed) <= AGAIN_MOST else []
-    tally.again += again
+    again = passed_again(tally, failed, lambda test: pytest_once(directory, f"{name}-again", test)[0] == 0)
     bad = count["failures"] + count["errors"]
     bad = 0 if again and len(again) == len(failed) else bad - len(again)
     tally.add(count["tests"] - bad - count["skipped"], bad, count["skipped"])

@@ -214,11 +214,10 @@ nothing_until(Sim *s)
 static void
 run(Sim *s, double seconds)
 {
-  uint64_t end_us = s->now_us + (uint64_t)(seconds * 1e6), taken, acked;
+  uint64_t end_us = s->now_us + (uint64_t)(seconds * 1e6), done;
 
-  for (; s->now_us < end_us; s->now_us = s->taken + s->acked > taken + acked ? s->now_us + STEP_US : nothing_until(s)) {
-    taken = s->taken;
-    acked = s->acked;
+  for (; s->now_us < end_us; s->now_us = s->taken + s->acked > done ? s->now_us + STEP_US : nothing_until(s)) {
+    done = s->taken + s->acked;
     submit(s);
     run_encoders(s);
     run_link(s);
