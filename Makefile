@@ -11,7 +11,7 @@ PYTEST = /usr/bin/python3 -m pytest -p no:cacheprovider
 
 help:
 	@echo "make demo         a real Linux machine moves between two nodes, live (KEEP=1 leaves it up)"
-	@echo "make test         all tests (about 30 minutes on two cores)"
+	@echo "make test         all tests (about 50 minutes on two cores)"
 	@echo "make bench        side by side: QEMU plain, XBZRLE, multifd+zstd, NovaCron; the movers alone; by size"
 	@echo "                  (one of them: bench-table BENCH_ARGS='--rows veth --rounds 1', bench-replay, -size, -paths,"
 	@echo "                  -shaping, -postcopy, -pause, -forecast, -disk, -checkpoint, -warm; by itself only: bench-hints, what free-page hints save;"

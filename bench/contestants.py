@@ -112,7 +112,7 @@ def novacron_moves(c, vm, cap_s, **order):
     """The migration's record, or None if it had to be cancelled."""
     m = c.migrate(vm, c.a, wait=False, max_downtime_ms=LIMIT_MS, **order)
     try:
-        return c.a.wait_migration(m["id"], cap_s)
+        return c.a.wait_migration(m["id"], cap_s, patience=1)
     except TimeoutError:
         c.a.call("migration.cancel", id=m["id"])
         return None

@@ -9,6 +9,8 @@ before the guest was stopped was from the one measured.
 
     NC_BUILD=build bench/forecast_bench.py [--trips 2] [--links NAME,...] [--loads NAME,...] [--json FILE]
 
+The file has all that was forecast, and when, for whoever asks which part of it was wrong.
+
 Ends with status 1 if a target was missed.
 """
 
@@ -82,7 +84,8 @@ def measure(link, load, trips, results):
                 results.append({"link": link, "load": load, "outcome": record["outcome"], "etas": [], "pause": None})
                 continue
             etas, pause = errors(seen, record)
-            results.append({"link": link, "load": load, "outcome": "completed", "etas": etas, "pause": pause})
+            results.append({"link": link, "load": load, "outcome": "completed", "etas": etas, "pause": pause, "total_ms": record["total_ms"],
+                            "seen": seen, "forecasts": record["forecasts"]})
             shown = f"{100 * statistics.median(etas):.0f} % (worst {100 * max(etas):.0f} %)" if etas else "too short to be asked"
             said = f"{pause[0]:+.0f} ms" if pause else "none"
             print(f"  {link}, {load}: {record['total_ms'] / 1000:.1f} s, pause {record['pause_ms']:.0f} ms; ETA wrong by {shown}, pause by {said}",

@@ -6,8 +6,8 @@ Stages: unit and fuzz replay under ASan+UBSan with coverage; libFuzzer for a
 bounded time; the handoff's model with spin; the mover and the page store's threads under TSan; real QEMU in
 namespaces, with the sanitized programs; the long back-and-forth run with the
 programs as users get them.
-A stage that can't be built or started counts as one failure. A test of real machines that failed is named at the end in
-any case; it counts as passed if it then passes alone, each of two times.
+A stage that can't be built or started counts as one failure. A test that failed is named at the end in any case; it
+counts as passed if it then passes alone, each of two times.
 """
 
 import argparse
@@ -22,8 +22,8 @@ import xml.etree.ElementTree as ElementTree
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 PYTEST = ["/usr/bin/python3", "-m", "pytest", "-p", "no:cacheprovider", "-q", "--tb=short", "-rfE"]
 TWO_AT_A_TIME = ["-n", "2", "--dist", "loadfile"]  # they wait more than they compute; each has namespaces of its own
-# A test of real machines that failed beside another one is run alone (decision 080); more than a few that fail are no accident.
-AGAIN_MOST = 3
+# A test that failed beside another one is run alone (decision 080); more than a few that fail are no accident.
+AGAIN_MOST = 6
 TIMES_ALONE = 2
 ASAN_ENV = {
     "ASAN_OPTIONS": "detect_leaks=0:abort_on_error=1:handle_abort=0",
@@ -64,20 +64,27 @@ def setup(directory, *options, env=None):
     return run(["ninja", "-C", directory, "--quiet"]) == 0
 
 
-def meson_tests(tally, directory, suites):
-    command = ["meson", "test", "-C", directory, "--no-rebuild", "--print-errorlogs"]
-    for suite in suites:
-        command += ["--suite", suite]
-    run(command, ASAN_ENV)
-    log = os.path.join(ROOT, directory, "meson-logs", "testlog.json")
-    passed = failed = skipped = 0
-    with open(log, encoding="utf-8") as lines:
-        for line in lines:
-            result = json.loads(line)["result"]
-            passed += result in ("OK", "EXPECTEDFAIL")
-            skipped += result == "SKIP"
-            failed += result not in ("OK", "EXPECTEDFAIL", "SKIP")
-    tally.add(passed, failed, skipped)
+def passed_again(tally, failed, passes, most=AGAIN_MOST):
+    """Those of ${failed} that pass when nothing else runs, each time; none if there are more than ${most}."""
+    again = [test for test in failed if all(passes(test) for _ in range(TIMES_ALONE))] if len(failed) <= most else []
+    tally.again += again
+    return again
+
+
+def meson_once(directory, *which):
+    """{name of a test: result}"""
+    run(["meson", "test", "-C", directory, "--no-rebuild", "--print-errorlogs", *which], ASAN_ENV)
+    with open(os.path.join(ROOT, directory, "meson-logs", "testlog.json"), encoding="utf-8") as lines:
+        return {test["name"].rsplit(" / ", 1)[-1]: test["result"] for test in map(json.loads, lines)}
+
+
+def meson_tests(tally, directory, suites, again_most=AGAIN_MOST):
+    results = meson_once(directory, *(argument for suite in suites for argument in ("--suite", suite)))
+    failed = [name for name, result in results.items() if result not in ("OK", "EXPECTEDFAIL", "SKIP")]
+    again = passed_again(tally, failed, lambda name: meson_once(directory, name)[name] == "OK", again_most)
+    skipped = list(results.values()).count("SKIP")
+    bad = len(failed) - len(again)
+    tally.add(len(results) - bad - skipped, bad, skipped)
 
 
 def pytest_once(directory, name, *arguments):
@@ -91,14 +98,9 @@ def pytest_once(directory, name, *arguments):
 
 
 def failed_in(suite):
-    """What pytest calls the tests of a report that failed."""
-    return [case.get("classname").replace(".", "/") + ".py::" + case.get("name") for case in suite.iter("testcase")
-            if case.find("failure") is not None or case.find("error") is not None]
-
-
-def passes_alone(directory, name, test):
-    """Whether a test that failed passes when nothing else runs, each time."""
-    return all(pytest_once(directory, f"{name}-again", test)[0] == 0 for _ in range(TIMES_ALONE))
+    """What pytest calls the tests of a report that failed, in it or around it; each once."""
+    return list(dict.fromkeys(case.get("classname").replace(".", "/") + ".py::" + case.get("name") for case in suite.iter("testcase")
+                              if case.find("failure") is not None or case.find("error") is not None))
 
 
 def pytest(tally, directory, name, *arguments):
@@ -107,12 +109,10 @@ def pytest(tally, directory, name, *arguments):
         tally.fail(f"pytest {name} ended with status {code} and no report")
         return
     count = {k: int(suite.get(k, 0)) for k in ("tests", "failures", "errors", "skipped")}
-    bad = count["failures"] + count["errors"]
     failed = failed_in(suite)
-    if 0 < bad == len(failed) <= AGAIN_MOST:
-        again = [test for test in failed if passes_alone(directory, name, test)]
-        tally.again += again
-        bad -= len(again)
+    again = passed_again(tally, failed, lambda test: pytest_once(directory, f"{name}-again", test)[0] == 0)
+    bad = count["failures"] + count["errors"]
+    bad = 0 if again and len(again) == len(failed) else bad - len(again)
     tally.add(count["tests"] - bad - count["skipped"], bad, count["skipped"])
     if code not in (0, 1) or count["tests"] == 0:
         tally.fail(f"pytest {name} ended with status {code}")
@@ -155,7 +155,7 @@ def stage_tsan(tally):
     if not setup("build-tsan", "-Db_sanitize=thread", "-Db_lundef=false", "--buildtype=debugoptimized"):
         tally.fail("the TSan build failed")
         return
-    meson_tests(tally, "build-tsan", ["tsan"])
+    meson_tests(tally, "build-tsan", ["tsan"], again_most=0)
     pytest(tally, "build-tsan", "tsan", "tests/integration/test_mover.py", "tests/integration/test_resume.py", *TWO_AT_A_TIME)
 
 

@@ -47,13 +47,16 @@ typedef struct {
 
 struct NcCheckpoints {
   NcCheckpointsDeps deps;
-  GMutex lock;         /* protects table, work, running, collecting and the checkpoints' fields */
+  GMutex lock;         /* protects table, work, left, holds, keepers, retrying, running, collecting and the checkpoints' fields */
   GCond ended;         /* a thread has ended */
   GCond tick;          /* the schedule is to look, or to end */
   GHashTable *table;   /* id -> NcCheckpoint* (a reference) */
   json_t *work;        /* id -> what is under way, as in the journal */
   GMutex work_lock;    /* one journal write at a time */
-  GHashTable *keepers; /* id -> NcKeeper* of what the last novacrond has left; while starting only */
+  json_t *left;        /* id -> what is to be undone, and could not be yet */
+  GHashTable *holds;   /* machine -> NcMachineHold*, in which it is kept meanwhile */
+  GHashTable *keepers; /* id -> NcKeeper* of what the last novacrond has left */
+  bool retrying;       /* a thread sees to what is left */
   unsigned running;    /* threads */
   unsigned arriving;   /* checkpoints */
   bool collecting;     /* one of them is the gc */
@@ -86,6 +89,8 @@ void nc_checkpoint_activity_ends(NcCheckpoint *cp, json_t *result, const GError 
 
 /* Asks it to stop what is under way with it. c->lock is held. */
 void nc_checkpoint_cancel_locked(NcCheckpoint *cp);
+/* The same for what happens to ${id}, be it what people can't cancel: novacrond stops, and does it again or leaves it. */
+void nc_checkpoints_end_activity(NcCheckpoints *c, const char *id);
 
 /* --- checkpoint_describe.c --- */
 
@@ -97,8 +102,10 @@ void nc_checkpoint_committed(NcCheckpoint *cp, json_t *meta);
 
 /* --- checkpoint_arrive.c --- */
 
-/* The connection that it is under way on; NULL: none any more. False if it is cancelled: then nothing is to be begun on it. */
+/* The connection that it is under way on. False if it is cancelled: then nothing is to be begun on it. */
 bool nc_checkpoint_set_link(NcCheckpoint *cp, NcPeer *peer);
+/* It is not any more, unless it is on another one by now. Before ${peer} is freed. */
+void nc_checkpoint_clear_link(NcCheckpoint *cp, const NcPeer *peer);
 /* An entry of ${kind} about ${id} of ${vm} for the transaction log; a failure is logged. ${node}: who it is about; ${detail}: taken. */
 void nc_checkpoint_audit(NcCheckpoints *c, const char *kind, const char *id, const char *vm, const char *node, json_t *detail);
 
@@ -128,10 +135,15 @@ bool nc_checkpoints_set_work(NcCheckpoints *c, const char *id, json_t *work, GEr
 /*
  * Undoes everything that a checkpoint has done to a QEMU, in whatever state that is. ${work}: as in the journal: {machine, pid,
  * inode, background, was_running, before, disks:[{device,node}]}. Whoever calls sees to it that QEMU's image is read to its end.
+ * ${quitting} (atomic): that is not waited for any longer; NULL: it is.
  */
-bool nc_checkpoint_leave_qemu(NcQmp *qmp, json_t *work, GError **error);
-/* The same for what was under way when the last novacrond ended. */
-void nc_checkpoints_undo_work(NcCheckpoints *c);
+bool nc_checkpoint_leave_qemu(NcQmp *qmp, json_t *work, const gint *quitting, GError **error);
+/* Undoes what is left. What can't be undone stays, on record and with its keeper; a machine that is to get its disks back is kept from others. */
+void nc_checkpoints_undo_left(NcCheckpoints *c);
+/* Until nothing is left a thread tries again every minute. */
+void nc_checkpoints_watch_left(NcCheckpoints *c);
+/* What ${work} (borrowed; as on record for ${id}) tells of could not be undone, since ${problem}: later. ${hold}: taken; NULL is fine. */
+void nc_checkpoints_leave(NcCheckpoints *c, const char *id, json_t *work, NcMachineHold *hold, const GError *problem);
 
 /* --- checkpoint_schedule.c --- */
 
@@ -142,5 +154,10 @@ void nc_checkpoints_prune(NcCheckpoints *c, const char *vm, unsigned keep);
 
 /* --- checkpoint_restore.c --- */
 
-/* Undoes, or, if it came so far, completes a restore that was cut short. ${work}: as in the journal. */
-bool nc_checkpoint_undo_restore(NcCheckpoints *c, json_t *work, GError **error);
+/*
+ * Undoes, or, if it came so far, completes a restore that was cut short, but for its record. ${work}: as in the journal; ${hold}: of its
+ * machine, NULL: that is not in the list.
+ */
+bool nc_checkpoint_undo_restore(NcCheckpoints *c, json_t *work, NcMachineHold *hold, GError **error);
+/* The machine is there by this restore only. */
+bool nc_checkpoint_restore_made(NcCheckpoints *c, json_t *work, NcMachineHold *hold);

@@ -31,6 +31,14 @@ nc_checkpoint_set_link(NcCheckpoint *cp, NcPeer *peer)
   return !g_atomic_int_get(&cp->cancelled) && !g_atomic_int_get(&cp->owner->closing);
 }
 
+void
+nc_checkpoint_clear_link(NcCheckpoint *cp, const NcPeer *peer)
+{
+  g_autoptr(GMutexLocker) guard = g_mutex_locker_new(&cp->owner->lock);
+  if (cp->link == peer)
+    cp->link = NULL;
+}
+
 /* --- one that arrives --- */
 
 /*
@@ -117,7 +125,7 @@ nc_arrival_answer(NcCheckpoint *cp, NcPeer *peer, const GError *problem)
     nc_copy_reject(&link, problem);
   else
     nc_copy_confirm(&link, cp->id);
-  nc_checkpoint_set_link(cp, NULL);
+  nc_checkpoint_clear_link(cp, peer); /* it is ready: a copy of it may have begun, on another */
 }
 
 /* Of what is offered on ${peer}; cp is on its way. What goes wrong is told by nc_arrival_answer(). */
@@ -196,7 +204,7 @@ nc_serve_want(NcCheckpoints *c, NcPeer *peer, json_t *message, GError **error)
   bool ok = nc_checkpoint_set_link(cp, peer)
                 ? nc_checkpoint_send(cp, peer, &totals, &problem)
                 : nc_fail(&problem, NC_ERROR_CANCELLED, "novacrond on node %s is stopping", c->deps.config->node);
-  nc_checkpoint_set_link(cp, NULL);
+  nc_checkpoint_clear_link(cp, peer);
   nc_checkpoint_put_totals(result, &totals);
   nc_checkpoint_activity_ends(cp, result, problem);
   if (!ok)

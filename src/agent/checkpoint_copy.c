@@ -156,7 +156,7 @@ nc_remote_run(NcRemote *r, GError **error)
   ok = ok && nc_checkpoint_send(cp, peer, &totals, error);
   nc_checkpoint_put_totals(r->result, &totals);
   ok = ok && (!r->restore || nc_remote_restore(r, peer, error));
-  nc_checkpoint_set_link(cp, NULL);
+  nc_checkpoint_clear_link(cp, peer);
   return ok;
 }
 

@@ -260,7 +260,7 @@ nc_create_leave_qemu(NcCreate *cr, GError **error)
 {
   if (!cr->work)
     return true;
-  if (nc_machine_hold_lives(cr->hold) && !nc_checkpoint_leave_qemu(cr->qmp, cr->work, error)) {
+  if (nc_machine_hold_lives(cr->hold) && !nc_checkpoint_leave_qemu(cr->qmp, cr->work, NULL, error)) {
     g_prefix_error(error, "QEMU can't be brought back to what it was (restart novacrond to try again): ");
     return false;
   }

@@ -14,6 +14,7 @@
 #define NC_DRAIN_MS 600000
 #define NC_CANCEL_POLL_US 10000
 #define NC_CONT_MS 10000
+#define NC_LEFT_RETRY_S 60
 
 /* --- in the journal --- */
 
@@ -51,6 +52,8 @@ nc_checkpoints_load_work(NcCheckpoints *c)
   if (json_is_object(work)) {
     json_decref(c->work);
     c->work = json_incref(work);
+    json_decref(c->left);
+    c->left = json_deep_copy(work);
   }
   json_decref(work);
 }
@@ -96,7 +99,7 @@ nc_work_disks(json_t *work, NcFreezable *ret)
  * that and wait for a page that is still protected (decision 041).
  */
 static bool
-nc_checkpoint_end_migration(NcQmp *qmp, bool background, GError **error)
+nc_checkpoint_end_migration(NcQmp *qmp, bool background, const gint *quitting, GError **error)
 {
   int64_t deadline = nc_mono_us() + (background ? NC_DRAIN_MS : NC_CANCEL_MS) * INT64_C(1000);
 
@@ -105,7 +108,7 @@ nc_checkpoint_end_migration(NcQmp *qmp, bool background, GError **error)
   if (!background)
     nc_qemu_migrate_cancel(qmp, NULL);
   while (nc_qemu_migration_is_under_way(qmp)) {
-    if (!nc_qmp_is_alive(qmp) || nc_mono_us() > deadline)
+    if (!nc_qmp_is_alive(qmp) || nc_mono_us() > deadline || (quitting && g_atomic_int_get(quitting)))
       return nc_fail(error, NC_ERROR_TIMEOUT, "QEMU is still writing its image");
     g_usleep(NC_CANCEL_POLL_US);
   }
@@ -123,14 +126,14 @@ nc_keep_first(GError **first, GError *problem)
 }
 
 bool
-nc_checkpoint_leave_qemu(NcQmp *qmp, json_t *work, GError **error)
+nc_checkpoint_leave_qemu(NcQmp *qmp, json_t *work, const gint *quitting, GError **error)
 {
   NcFreezable disks[NC_CHECKPOINT_DISKS_MAX];
   size_t count = nc_work_disks(work, disks);
   GError *first = NULL;
   GError *problem = NULL;
 
-  if (!nc_checkpoint_end_migration(qmp, nc_json_bool_or(work, "background", true), error))
+  if (!nc_checkpoint_end_migration(qmp, nc_json_bool_or(work, "background", true), quitting, error))
     return false; /* it keeps its reader's end, and everything else */
   nc_qemu_closefd(qmp, NC_CHECKPOINT_KEEPER, NULL);
   nc_qemu_closefd(qmp, NC_CHECKPOINT_STREAM, NULL); /* only there if it was not used */
@@ -148,41 +151,189 @@ nc_checkpoint_leave_qemu(NcQmp *qmp, json_t *work, GError **error)
   return false;
 }
 
+/* Only in the QEMU that it was begun in: a later one is not ours to resume. */
 static bool
-nc_checkpoints_undo_create(NcCheckpoints *c, json_t *work, GError **error)
+nc_checkpoint_undo_create(NcCheckpoints *c, json_t *work, NcMachineHold *hold, GError **error)
 {
-  const char *vm = nc_json_string_or(work, "machine", "");
-  g_autoptr(GError) gone = NULL;
-  g_autoptr(NcMachineHold) hold = nc_machines_hold_any(c->deps.machines, vm, "checkpoint", &gone);
+  int64_t pid = nc_json_int_or(work, "pid", 0);
 
-  if (!hold || !nc_machine_hold_lives(hold))
+  if (!hold || !nc_machine_hold_lives(hold) || (pid > 0 && pid != nc_machine_hold_pid(hold)))
     return true; /* nothing of it can be left */
   NcQmp *qmp = nc_machine_hold_qmp(hold);
   if (!qmp)
     return nc_fail(error, NC_ERROR_QEMU, "its QEMU does not answer");
-  return nc_checkpoint_leave_qemu(qmp, work, error);
+  return nc_checkpoint_leave_qemu(qmp, work, &c->closing, error);
+}
+
+/* --- what is left --- */
+
+static bool
+nc_work_is_restore(json_t *work)
+{
+  return g_str_equal(nc_json_string_or(work, "kind", ""), "restore");
 }
 
 void
-nc_checkpoints_undo_work(NcCheckpoints *c)
+nc_checkpoints_claim(NcCheckpoints *c)
 {
-  nc_autojson json_t *all = json_deep_copy(c->work);
   const char *id;
   json_t *work;
 
+  json_object_foreach(c->left, id, work)
+  {
+    const char *vm = nc_json_string_or(work, "machine", "");
+    if (g_hash_table_contains(c->holds, vm))
+      continue;
+    NcMachineHold *hold =
+        nc_machines_hold_any(c->deps.machines, vm, nc_work_is_restore(work) ? "restore" : "checkpoint", NULL); /* else later */
+    if (hold)
+      g_hash_table_replace(c->holds, g_strdup(vm), hold);
+  }
+}
+
+/* The machine of ${work}; NULL with *ret_gone: it is not even in the list. */
+static NcMachineHold *
+nc_left_take_hold(NcCheckpoints *c, json_t *work, bool *ret_gone, GError **error)
+{
+  const char *vm = nc_json_string_or(work, "machine", "");
+  gpointer key = NULL, hold = NULL;
+  g_autoptr(GError) problem = NULL;
+  {
+    g_autoptr(GMutexLocker) guard = g_mutex_locker_new(&c->lock);
+    g_hash_table_steal_extended(c->holds, vm, &key, &hold);
+  }
+  g_free(key);
+  *ret_gone = false;
+  if (!hold)
+    hold = nc_machines_hold_any(c->deps.machines, vm, nc_work_is_restore(work) ? "restore" : "checkpoint", &problem);
+  if (!hold && problem->code == NC_ERROR_NOT_FOUND)
+    *ret_gone = true;
+  else if (!hold)
+    g_propagate_error(error, g_steal_pointer(&problem));
+  return hold;
+}
+
+/* While a restore is to be undone nobody starts its machine: the undoing would end it. */
+static void
+nc_left_end_hold(NcCheckpoints *c, json_t *work, NcMachineHold *hold, bool undone)
+{
+  bool restore = nc_work_is_restore(work) && !g_str_equal(nc_json_string_or(work, "phase", ""), "done");
+
+  if (hold && restore && undone && nc_checkpoint_restore_made(c, work, hold)) {
+    nc_machine_hold_discard(hold);
+  } else if (hold && restore && !undone) {
+    g_autoptr(GMutexLocker) guard = g_mutex_locker_new(&c->lock);
+    g_hash_table_replace(c->holds, g_strdup(nc_machine_hold_name(hold)), hold);
+  } else {
+    nc_machine_hold_end(hold);
+  }
+}
+
+static bool
+nc_left_undo(NcCheckpoints *c, const char *id, json_t *work, GError **error)
+{
+  bool gone, restore = nc_work_is_restore(work);
+  NcMachineHold *hold = nc_left_take_hold(c, work, &gone, error);
+
+  if (!hold && !gone)
+    return false;
+  bool ok = nc_json_bool_or(work, "undone", false) || (restore ? nc_checkpoint_undo_restore(c, work, hold, error)
+                                                               : nc_checkpoint_undo_create(c, work, hold, error));
+  if (ok)
+    json_object_set_new(work, "undone", json_true()); /* here only: what can't be recorded now is not done again for that */
+  ok = ok && nc_checkpoints_set_work(c, id, NULL, error);
+  nc_left_end_hold(c, work, hold, ok);
+  return ok;
+}
+
+/* What became of ${id}; the same ${problem} is told once. */
+static void
+nc_left_settle(NcCheckpoints *c, const char *id, json_t *work, const GError *problem)
+{
+  if (problem && g_strcmp0(problem->message, nc_json_string_or(work, "problem", NULL)) != 0) {
+    nc_log(NC_LOG_ERR, "agent", "machine %s: what checkpoint %s has left half done is not undone yet: %s; again every %d s",
+           nc_json_string_or(work, "machine", "?"), id, problem->message, NC_LEFT_RETRY_S);
+    json_object_set_new(work, "problem", json_string(problem->message));
+  }
+  gpointer key = NULL, keeper = NULL;
+  {
+    g_autoptr(GMutexLocker) guard = g_mutex_locker_new(&c->lock);
+    if (problem) {
+      json_object_set(c->left, id, work);
+      return;
+    }
+    json_object_del(c->left, id);
+    g_hash_table_steal_extended(c->keepers, id, &key, &keeper); /* until then QEMU's image is read on */
+  }
+  nc_keeper_free(keeper);
+  g_free(key);
+}
+
+void
+nc_checkpoints_undo_left(NcCheckpoints *c)
+{
+  nc_autojson json_t *all = NULL;
+  const char *id;
+  json_t *work;
+  {
+    g_autoptr(GMutexLocker) guard = g_mutex_locker_new(&c->lock);
+    all = json_deep_copy(c->left);
+  }
   json_object_foreach(all, id, work)
   {
     g_autoptr(GError) error = NULL;
-    const char *vm = nc_json_string_or(work, "machine", "?");
-    bool restore = g_str_equal(nc_json_string_or(work, "kind", ""), "restore");
-    nc_log(NC_LOG_NOTICE, "agent", "machine %s: %s %s was cut short: it is undone", vm,
-           restore ? "a restore of checkpoint" : "checkpoint", id);
-    bool ok = restore ? nc_checkpoint_undo_restore(c, work, &error) : nc_checkpoints_undo_create(c, work, &error);
-    if (!ok)
-      nc_log(NC_LOG_ERR, "agent", "machine %s: %s; restart novacrond to try again", vm, error->message);
-    else if (!nc_checkpoints_set_work(c, id, NULL, &error))
-      nc_log(NC_LOG_ERR, "agent", "machine %s: %s", vm, error->message);
+    bool restore = nc_work_is_restore(work);
+    if (!nc_json_string_or(work, "problem", NULL))
+      nc_log(NC_LOG_NOTICE, "agent", "machine %s: %s %s was cut short: it is undone", nc_json_string_or(work, "machine", "?"),
+             restore ? "a restore of checkpoint" : "checkpoint", id);
+    bool ok = nc_left_undo(c, id, work, &error);
+    nc_left_settle(c, id, work, error);
     if (ok && !restore && c->deps.store)
       nc_checkpoints_collect(c); /* what it has put */
   }
+}
+
+/* False: there is nothing more to do, or novacrond ends. */
+static bool
+nc_left_wait(NcCheckpoints *c)
+{
+  gint64 until = g_get_monotonic_time() + NC_LEFT_RETRY_S * G_TIME_SPAN_SECOND;
+  g_autoptr(GMutexLocker) guard = g_mutex_locker_new(&c->lock);
+
+  c->retrying = json_object_size(c->left) > 0;
+  while (c->retrying && !g_atomic_int_get(&c->closing))
+    if (!g_cond_wait_until(&c->tick, &c->lock, until))
+      return true;
+  return false;
+}
+
+static gpointer
+nc_left_thread(gpointer data)
+{
+  NcCheckpoints *c = data;
+
+  while (nc_left_wait(c))
+    nc_checkpoints_undo_left(c);
+  nc_checkpoints_thread_ends(c);
+  return NULL;
+}
+
+void
+nc_checkpoints_watch_left(NcCheckpoints *c)
+{
+  {
+    g_autoptr(GMutexLocker) guard = g_mutex_locker_new(&c->lock);
+    if (c->retrying || !json_object_size(c->left) || g_atomic_int_get(&c->closing))
+      return;
+    c->retrying = true;
+  }
+  nc_checkpoints_spawn(c, "checkpoint-left", nc_left_thread, c);
+}
+
+void
+nc_checkpoints_leave(NcCheckpoints *c, const char *id, json_t *work, NcMachineHold *hold, const GError *problem)
+{
+  nc_left_end_hold(c, work, hold, false);
+  nc_left_settle(c, id, work, problem);
+  nc_checkpoints_watch_left(c);
 }

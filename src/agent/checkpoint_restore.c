@@ -80,6 +80,40 @@ nc_restore_spec_in_place(NcRestore *re, json_t *present)
   return spec;
 }
 
+/* --- on record --- */
+
+/* The name of the machine to be. Borrowed. */
+static const char *
+nc_restore_target(const NcRestore *re)
+{
+  return re->as ? re->as : re->cp->vm;
+}
+
+/*
+ * As it is on record, and as nc_checkpoint_undo_restore() reads it. New reference. ${phase}: "claim" (the right to run it is being
+ * taken), "files" (new disks are written), "exchange" (they may be in their places), "done".
+ */
+static json_t *
+nc_restore_work(NcRestore *re, const char *phase)
+{
+  return json_pack("{s:s, s:s, s:b, s:b, s:I, s:s, s:O, s:O?}", "kind", "restore", "machine", nc_restore_target(re), "new",
+                   re->hold && nc_machine_hold_is_new(re->hold), "took", re->took, "epoch", (json_int_t)re->epoch, "phase", phase, "disks",
+                   re->disks, "spec_before", re->before);
+}
+
+static bool
+nc_restore_record(NcRestore *re, const char *phase, GError **error)
+{
+  g_autofree char *point = g_strdup_printf("restore-record-%s", phase);
+
+  re->recorded = true;
+  if (nc_fault_asks(point, "refuse"))
+    nc_journal_refuse_next(re->cp->owner->deps.journal);
+  return nc_checkpoints_set_work(re->cp->owner, re->cp->id, nc_restore_work(re, phase), error);
+}
+
+/* --- the machine, and the right to run it --- */
+
 /* In place, where this node never had the machine. */
 static bool
 nc_restore_check_right(NcRestore *re, const NcRight *right, GError **error)
@@ -99,7 +133,7 @@ nc_restore_take_machine(NcRestore *re, GError **error)
   NcMachines *machines = re->cp->owner->deps.machines;
   json_t *meta = nc_image_meta(re->image);
 
-  if (!json_is_object(json_object_get(meta, "spec")))
+  if (!g_str_equal(nc_json_string_or(json_object_get(meta, "spec"), "name", ""), re->cp->vm))
     return nc_fail(error, NC_ERROR_CORRUPT, "the checkpoint does not say what machine it is of");
   if (re->as && json_is_array(json_object_get(json_object_get(meta, "spec"), "adopted_argv")))
     return nc_fail(error, NC_ERROR_UNSUITABLE, "%s was adopted: its command line is its own, so it can be restored in place only",
@@ -110,9 +144,13 @@ nc_restore_take_machine(NcRestore *re, GError **error)
   if (!nc_journal_get_right(re->cp->owner->deps.journal, re->cp->vm, &right, error) || !nc_restore_check_right(re, &right, error))
     return false;
   re->took = re->take && !re->as && right.state != NC_RIGHT_HELD;
+  re->epoch = right.epoch + 1;
+  if (re->took && !nc_restore_record(re, "claim", error)) /* or a crash would leave it taken, by nobody who knows of it */
+    return false;
   re->hold = nc_machines_hold_for_restore(machines, re->as ? re->spec : json_object_get(meta, "spec"), re->as != NULL, re->take, error);
   if (!re->hold)
     return false;
+  nc_fault_point("restore-claimed");
   if (re->as)
     return true;
   re->before = nc_machine_hold_spec(re->hold);
@@ -153,7 +191,7 @@ nc_restore_load(NcRestore *re, GError **error)
   NcQmp *qmp = nc_machine_hold_qmp(re->hold);
   if (!qmp)
     return nc_fail(error, NC_ERROR_QEMU, "its QEMU ended at its start");
-  if (!nc_qemu_migration_setup_destination(qmp, false, error) || !nc_qemu_migrate_incoming(qmp, path, error))
+  if (!nc_qemu_migration_setup_destination(qmp, false, false, error) || !nc_qemu_migrate_incoming(qmp, path, error))
     return false;
   int fd = nc_unix_connect(path, error);
   if (fd < 0)
@@ -186,19 +224,6 @@ nc_restore_let_run(NcRestore *re)
 }
 
 /* --- all of it --- */
-
-static bool
-nc_restore_record(NcRestore *re, const char *phase, GError **error)
-{
-  json_t *work = json_pack("{s:s, s:s, s:b, s:b, s:s, s:O, s:O?}", "kind", "restore", "machine", nc_machine_hold_name(re->hold), "new",
-                           nc_machine_hold_is_new(re->hold), "took", re->took, "phase", phase, "disks", re->disks, "spec_before", re->before);
-  g_autofree char *point = g_strdup_printf("restore-record-%s", phase);
-
-  re->recorded = true;
-  if (nc_fault_asks(point, "refuse"))
-    nc_journal_refuse_next(re->cp->owner->deps.journal);
-  return nc_checkpoints_set_work(re->cp->owner, re->cp->id, work, error);
-}
 
 static bool
 nc_restore_check(NcRestore *re, GError **error)
@@ -250,69 +275,71 @@ nc_restore_run(NcRestore *re, GError **error)
 /* --- and back --- */
 
 bool
-nc_checkpoint_undo_restore(NcCheckpoints *c, json_t *work, GError **error)
+nc_checkpoint_restore_made(NcCheckpoints *c, json_t *work, NcMachineHold *hold)
 {
-  const char *vm = nc_json_string_or(work, "machine", ""), *phase = nc_json_string_or(work, "phase", "files");
-  bool done = g_str_equal(phase, "done"), exchanged = g_str_equal(phase, "exchange"),
-       is_new = nc_json_bool_or(work, "new", false);
+  NcRight right;
+
+  if (!g_str_equal(nc_json_string_or(work, "phase", ""), "claim"))
+    return nc_json_bool_or(work, "new", false);
+  /* It came so far as to claim it, and to put it into the list. */
+  return nc_journal_get_right(c->deps.journal, nc_machine_hold_name(hold), &right, NULL) &&
+         right.epoch == (uint64_t)nc_json_int_or(work, "epoch", 0) && !nc_machine_hold_has_moved(hold);
+}
+
+bool
+nc_checkpoint_undo_restore(NcCheckpoints *c, json_t *work, NcMachineHold *hold, GError **error)
+{
+  const char *phase = nc_json_string_or(work, "phase", "files");
+  bool done = g_str_equal(phase, "done"), exchanged = g_str_equal(phase, "exchange");
   json_t *before = json_object_get(work, "spec_before");
-  NcMachineHold *hold = nc_machines_hold_any(c->deps.machines, vm, "restore", NULL); /* NULL: it is not even in the list */
+  bool refuse = !done && nc_json_bool_or(work, "took", false);
 
   /* Its QEMU, if there is one, has never run the guest (phase "exchange"), or is the guest as it was (phase "files"). */
-  bool ok = done || !exchanged || !hold || nc_machine_hold_kill_qemu(hold, error);
-  ok = ok && nc_restored_disks_settle(json_object_get(work, "disks"), done, exchanged, error);
-  if (ok && hold && exchanged && json_is_object(before))
-    ok = nc_machine_hold_set_spec(hold, before, error);
-  if (ok && hold && is_new && !done && nc_json_bool_or(work, "took", false))
-    ok = nc_machine_hold_refuse_right(hold, error);
-  if (ok && hold && is_new && !done)
-    nc_machine_hold_discard(hold);
-  else
-    nc_machine_hold_end(hold);
-  return ok;
+  return (!exchanged || !hold || nc_machine_hold_kill_qemu(hold, error)) &&
+         nc_restored_disks_settle(json_object_get(work, "disks"), done, exchanged, error) &&
+         (!exchanged || !hold || !json_is_object(before) || nc_machine_hold_set_spec(hold, before, error)) &&
+         (!refuse || nc_machines_refuse_right(c->deps.machines, nc_json_string_or(work, "machine", ""),
+                                              (uint64_t)nc_json_int_or(work, "epoch", 0), error));
 }
 
 /* What can't be undone is added to *${error}, why it was to be. */
 static void
 nc_restore_undo(NcRestore *re, GError **error)
 {
+  NcCheckpoints *c = re->cp->owner;
+  /* What was to be recorded last need not have been. */
+  nc_autojson json_t *work = nc_restore_work(re, re->exchanging ? "exchange" : re->hold ? "files" : "claim");
   g_autoptr(GError) problem = NULL;
-  bool exchanged = re->exchanging; /* what was to be recorded last need not have been */
 
   /* A write that failed may have come to the disk: a crash in the middle of what follows must not find "done". */
-  if (exchanged && !nc_restore_record(re, "exchange", &problem)) {
-    nc_log(NC_LOG_ERR, "agent", "machine %s: %s", nc_machine_hold_name(re->hold), problem->message);
+  if (re->exchanging && !nc_restore_record(re, "exchange", &problem)) {
+    nc_log(NC_LOG_ERR, "agent", "machine %s: %s", nc_restore_target(re), problem->message);
     g_clear_error(&problem);
   }
-  bool ok = (!exchanged || nc_machine_hold_kill_qemu(re->hold, &problem)) &&
-            nc_restored_disks_settle(re->disks, false, exchanged, &problem) &&
-            (!exchanged || !re->before || nc_machine_hold_set_spec(re->hold, re->before, &problem)) &&
-            nc_checkpoints_set_work(re->cp->owner, re->cp->id, NULL, &problem);
-  if (ok)
+  if (nc_checkpoint_undo_restore(c, work, re->hold, &problem) && nc_checkpoints_set_work(c, re->cp->id, NULL, &problem))
     return;
-  nc_log(NC_LOG_ERR, "agent", "machine %s: its restore can't be undone: %s; restart novacrond to try again",
-         nc_machine_hold_name(re->hold), problem->message);
-  g_prefix_error(error, "machine %s on node %s is not what it was before (%s): restart novacrond there, which puts its disks back; ",
-                 nc_machine_hold_name(re->hold), re->cp->owner->deps.config->node, problem->message);
+  g_prefix_error(error, "machine %s on node %s is not what it was before (%s): novacrond there tries again every minute to put its disks back, and "
+                 "lets nobody have the machine until then; ",
+                 nc_restore_target(re), c->deps.config->node, problem->message);
+  nc_checkpoints_leave(c, re->cp->id, work, g_steal_pointer(&re->hold), problem);
 }
 
 static void
 nc_restore_finish(NcRestore *re)
 {
+  NcCheckpoints *c = re->cp->owner;
+  nc_autojson json_t *work = nc_restore_work(re, "done");
   g_autoptr(GError) error = NULL;
 
-  nc_restored_disks_settle(re->disks, true, false, NULL);
-  if (!nc_checkpoints_set_work(re->cp->owner, re->cp->id, NULL, &error))
-    nc_log(NC_LOG_ERR, "agent", "machine %s: %s", nc_machine_hold_name(re->hold), error->message);
+  if (nc_restored_disks_settle(re->disks, true, false, &error) && nc_checkpoints_set_work(c, re->cp->id, NULL, &error))
+    return;
+  json_array_append_new(re->warnings, json_string(error->message));
+  nc_checkpoints_leave(c, re->cp->id, work, NULL, error);
 }
 
 static void
 nc_restore_free(NcRestore *re)
 {
-  g_autoptr(GError) error = NULL;
-
-  if (re->hold && re->took && !re->decided && !nc_machine_hold_refuse_right(re->hold, &error))
-    nc_log(NC_LOG_ERR, "agent", "machine %s: %s", nc_machine_hold_name(re->hold), error->message);
   if (re->hold && nc_machine_hold_is_new(re->hold) && !re->decided)
     nc_machine_hold_discard(re->hold);
   else

@@ -19,7 +19,8 @@ typedef struct {
   json_t *warnings; /* strings */
   bool recorded;    /* the journal knows of it */
   bool exchanging;  /* disks may have been exchanged */
-  bool took;        /* the right was another's, or nobody's, before */
+  bool took;        /* the right was another's, or nobody's, before: claimed at ${epoch} */
+  uint64_t epoch;
   bool decided;     /* the machine is the restored one */
 } NcRestore;
 
@@ -27,7 +28,7 @@ typedef struct {
 
 /* The disk ${name} of a machine's specification; borrowed, NULL if it has none of that name. */
 json_t *nc_spec_disk(json_t *spec, const char *name);
-/* Fills re->disks: what is to be written where. Touches nothing. */
+/* Fills re->disks: what is to be written where. Touches nothing. NC_ERROR_EXISTS: what an earlier restore has left is in the way. */
 bool nc_restored_disks_plan(NcRestore *re, GError **error);
 bool nc_restored_disks_check_space(NcRestore *re, GError **error);
 /* Writes them beside those that they will replace, durably. */
@@ -35,7 +36,7 @@ bool nc_restored_disks_write(NcRestore *re, GError **error);
 /* Puts them into their places, the old ones beside. */
 bool nc_restored_disks_exchange(NcRestore *re, GError **error);
 /*
- * ${keep_new}: the machine is the restored one, the old ones go; else it gets them back, if they were ${exchanged}. Can be done
- * again and again.
+ * ${keep_new}: the machine is the restored one, the old ones go; else it gets them back, if they were ${exchanged}. Durable when it
+ * returns true: only then the record may go. Can be done again and again.
  */
 bool nc_restored_disks_settle(json_t *disks, bool keep_new, bool exchanged, GError **error);

@@ -11,25 +11,36 @@ nc_steps_view(NcCheckpoints *c, const char *id, GError **error)
   return nc_checkpoints_get(c, args, error);
 }
 
-/* Waits until nothing happens to the checkpoint any more; its view then. */
+/* Waits until nothing happens to the checkpoint any more; its view then. What happens to it when novacrond stops is ended. */
 static json_t *
-nc_steps_await_end(NcCheckpoints *c, const char *id, GError **error)
+nc_steps_await_end(NcCheckpoints *c, const char *id, gint *quitting, GError **error)
 {
   for (;;) {
     json_t *view = nc_steps_view(c, id, error);
     if (!view || !g_str_equal(nc_json_string_or(json_object_get(view, "activity"), "state", ""), "running"))
       return view;
     json_decref(view);
+    if (g_atomic_int_get(quitting))
+      nc_checkpoints_end_activity(c, id);
     g_usleep(NC_STEPS_POLL_US);
   }
 }
 
+/* Nothing happens to it any more, and something may begin. */
+static bool
+nc_steps_await_free(NcCheckpoints *c, const char *id, gint *quitting, GError **error)
+{
+  nc_autojson json_t *view = nc_steps_await_end(c, id, quitting, error);
+
+  return view && (!g_atomic_int_get(quitting) || nc_fail(error, NC_ERROR_CANCELLED, "novacrond on %s is stopping", c->deps.config->node));
+}
+
 /* How the activity ${begun} (taken; NULL: it did not begin, and ${error} says why) has ended. */
 static bool
-nc_steps_outcome(NcCheckpoints *c, const char *id, json_t *begun, GError **error)
+nc_steps_outcome(NcCheckpoints *c, const char *id, json_t *begun, gint *quitting, GError **error)
 {
   nc_autojson json_t *first = begun;
-  nc_autojson json_t *last = first ? nc_steps_await_end(c, id, error) : NULL;
+  nc_autojson json_t *last = first ? nc_steps_await_end(c, id, quitting, error) : NULL;
   json_t *activity = json_object_get(last, "activity");
 
   if (!last)
@@ -85,26 +96,26 @@ nc_steps_fetch(gpointer data, const char *checkpoint, const char *vm, const char
 }
 
 static bool
-nc_steps_verify(gpointer data, const char *checkpoint, char **ret_detail, GError **error)
+nc_steps_verify(gpointer data, const char *checkpoint, gint *quitting, char **ret_detail, GError **error)
 {
   NcCheckpoints *c = data;
   nc_autojson json_t *args = json_pack("{s:s}", "id", checkpoint);
-  nc_autojson json_t *before = nc_steps_await_end(c, checkpoint, error); /* somebody else's, or an earlier novacrond's of ours */
 
-  if (!before || !nc_steps_outcome(c, checkpoint, nc_checkpoints_verify(c, args, error), error))
+  if (!nc_steps_await_free(c, checkpoint, quitting, error) || /* of somebody else's, or an earlier novacrond's of ours */
+      !nc_steps_outcome(c, checkpoint, nc_checkpoints_verify(c, args, error), quitting, error))
     return false;
   *ret_detail = g_strdup_printf("all of checkpoint %s is there, by its hashes", checkpoint);
   return true;
 }
 
 static bool
-nc_steps_restore(gpointer data, const char *checkpoint, const char *vm, char **ret_detail, GError **error)
+nc_steps_restore(gpointer data, const char *checkpoint, const char *vm, gint *quitting, char **ret_detail, GError **error)
 {
   NcCheckpoints *c = data;
   nc_autojson json_t *args = json_pack("{s:s, s:b, s:b}", "id", checkpoint, "force", 1, "paused", 1);
-  nc_autojson json_t *before = nc_steps_await_end(c, checkpoint, error);
 
-  if (!before || !nc_steps_outcome(c, checkpoint, nc_checkpoints_restore(c, args, error), error))
+  if (!nc_steps_await_free(c, checkpoint, quitting, error) ||
+      !nc_steps_outcome(c, checkpoint, nc_checkpoints_restore(c, args, error), quitting, error))
     return false;
   *ret_detail = g_strdup_printf("%s is as it was at checkpoint %s, disks, memory and devices in one act, and stands still", vm, checkpoint);
   return true;
@@ -112,7 +123,7 @@ nc_steps_restore(gpointer data, const char *checkpoint, const char *vm, char **r
 
 /* Restoring the disks was restoring the memory, unless the QEMU that held it is gone since. */
 static bool
-nc_steps_restore_memory(gpointer data, const char *checkpoint, const char *vm, char **ret_detail, GError **error)
+nc_steps_restore_memory(gpointer data, const char *checkpoint, const char *vm, gint *quitting, char **ret_detail, GError **error)
 {
   NcCheckpoints *c = data;
   nc_autojson json_t *args = json_pack("{s:s}", "name", vm);
@@ -122,7 +133,7 @@ nc_steps_restore_memory(gpointer data, const char *checkpoint, const char *vm, c
   if (!machine)
     return false;
   if (!g_str_equal(state, "paused"))
-    return nc_steps_restore(data, checkpoint, vm, ret_detail, error);
+    return nc_steps_restore(data, checkpoint, vm, quitting, ret_detail, error);
   *ret_detail = g_strdup("restored with the disks; the guest stands still");
   return true;
 }

@@ -134,11 +134,16 @@ nc_checkpoints_last_of(NcCheckpoints *c, const char *vm)
 }
 
 NcImage *
-nc_checkpoints_open_last(NcCheckpoints *c, const char *vm)
+nc_checkpoints_open_last(NcCheckpoints *c, const char *vm, uint64_t most_entries)
 {
   g_autofree char *id = c->deps.store ? nc_checkpoints_last_of(c, vm) : NULL;
   g_autoptr(GError) error = NULL;
-  NcImage *image = id ? nc_image_open(c->deps.store, id, &error) : NULL;
+  NcManifestInfo info = { 0 };
+  nc_autojson json_t *meta = id ? nc_image_read_meta(c->deps.store, id, &info, &error) : NULL;
+
+  if (meta && info.entries > most_entries)
+    nc_fail(&error, NC_ERROR_RESOURCE, "it has %" G_GUINT64_FORMAT " pages and blocks, which are too many to be listed", info.entries);
+  NcImage *image = meta && !error ? nc_image_open(c->deps.store, id, &error) : NULL;
 
   if (error)
     nc_log(NC_LOG_WARNING, "agent", "checkpoint %s of %s can't be opened: %s", id, vm, error->message);
@@ -251,6 +256,16 @@ nc_checkpoint_cancel_locked(NcCheckpoint *cp)
     nc_peer_shutdown(cp->link);
 }
 
+void
+nc_checkpoints_end_activity(NcCheckpoints *c, const char *id)
+{
+  g_autoptr(GMutexLocker) guard = g_mutex_locker_new(&c->lock);
+  NcCheckpoint *cp = g_hash_table_lookup(c->table, id);
+
+  if (cp && cp->activity)
+    nc_checkpoint_cancel_locked(cp);
+}
+
 /* What goes on here only can be waited for; what depends on a network can be given up. */
 json_t *
 nc_checkpoints_cancel(NcCheckpoints *c, json_t *args, GError **error)
@@ -281,6 +296,11 @@ nc_checkpoints_begin_activity(NcCheckpoints *c, json_t *args, const char *activi
   if (cp->activity || cp->state != NC_CHECKPOINT_READY) {
     nc_fail(error, NC_ERROR_CONFLICT, "can't %s checkpoint %s: it is %s%s%s", activity, cp->id, nc_checkpoint_states[cp->state],
             cp->activity ? ", and being " : "", cp->activity ? nc_checkpoint_participle(cp->activity) : "");
+    return NULL;
+  }
+  if (g_str_equal(activity, "restore") && json_object_get(c->left, cp->id)) { /* it has one place on record */
+    nc_fail(error, NC_ERROR_CONFLICT, "can't restore checkpoint %s: what its last restore has left is not undone yet (novacrond's log says why)",
+            cp->id);
     return NULL;
   }
   cp->activity = activity;
@@ -457,6 +477,8 @@ nc_checkpoints_new(const NcCheckpointsDeps *deps)
   g_cond_init(&c->tick);
   c->table = g_hash_table_new_full(g_str_hash, g_str_equal, NULL, (GDestroyNotify)nc_checkpoint_unref);
   c->work = json_object();
+  c->left = json_object();
+  c->holds = g_hash_table_new_full(g_str_hash, g_str_equal, g_free, (GDestroyNotify)nc_machine_hold_end);
   c->keepers = g_hash_table_new_full(g_str_hash, g_str_equal, g_free, (GDestroyNotify)nc_keeper_free);
   return c;
 }
@@ -485,7 +507,9 @@ nc_checkpoints_free(NcCheckpoints *c)
   nc_checkpoints_cancel_all(c);
   g_hash_table_unref(c->table);
   g_hash_table_unref(c->keepers);
+  g_hash_table_unref(c->holds);
   json_decref(c->work);
+  json_decref(c->left);
   g_free((char *)c->deps.store_problem);
   g_cond_clear(&c->ended);
   g_cond_clear(&c->tick);
@@ -507,7 +531,11 @@ nc_checkpoints_load_one(NcCheckpoints *c, const char *name)
   if (error)
     nc_log(NC_LOG_ERR, "agent", "checkpoint %s: %s", name, error->message);
   cp->error = g_steal_pointer(&error);
-  g_hash_table_replace(c->table, cp->id, cp);
+  g_autoptr(GMutexLocker) guard = g_mutex_locker_new(&c->lock);
+  if (g_hash_table_contains(c->table, cp->id))
+    nc_checkpoint_unref(cp); /* made a moment ago, by a migration that goes on */
+  else
+    g_hash_table_insert(c->table, cp->id, cp);
 }
 
 static void
@@ -530,7 +558,7 @@ nc_checkpoints_recover(NcCheckpoints *c)
 {
   if (c->deps.store)
     nc_checkpoints_load(c);
-  nc_checkpoints_undo_work(c);
-  g_hash_table_remove_all(c->keepers);
+  nc_checkpoints_undo_left(c);
+  nc_checkpoints_watch_left(c);
   nc_checkpoints_start_schedule(c);
 }

@@ -39,7 +39,12 @@ void nc_checkpoints_free(NcCheckpoints *checkpoints);
 G_DEFINE_AUTOPTR_CLEANUP_FUNC(NcCheckpoints, nc_checkpoints_free)
 /* Once at start, before nc_machines_reconcile(): reads on what QEMUs are writing, that would not answer before. */
 void nc_checkpoints_unblock(NcCheckpoints *checkpoints);
-/* Once at start, after nc_machines_reconcile(): reads the store's list and undoes what a crash has left half done. */
+/* Once at start, after nc_machines_reconcile() and before anybody may take a machine: those that are to be undone something in are kept. */
+void nc_checkpoints_claim(NcCheckpoints *checkpoints);
+/*
+ * Once at start, after that: reads the store's list and undoes what a crash has left half done. What can't be undone, since QEMU or a disk
+ * does not let it or a migration has the machine, stays on record and is tried again every minute.
+ */
 void nc_checkpoints_recover(NcCheckpoints *checkpoints);
 
 /*
@@ -64,10 +69,10 @@ json_t *nc_checkpoints_delete(NcCheckpoints *checkpoints, json_t *args, GError *
 json_t *nc_checkpoints_schedule(NcCheckpoints *checkpoints, json_t *args, GError **error);
 
 /*
- * The newest checkpoint of ${vm} that is ready, opened: it can be read until it is freed, whoever deletes it. NULL: there is none, or it
- * can't be read, which is logged.
+ * The newest checkpoint of ${vm} that is ready, opened: it can be read until it is freed, whoever deletes it. Opening takes time by its entries (pages
+ * and blocks). NULL: there is none, or it has more than ${most_entries} or can't be read, which is logged.
  */
-NcImage *nc_checkpoints_open_last(NcCheckpoints *checkpoints, const char *vm);
+NcImage *nc_checkpoints_open_last(NcCheckpoints *checkpoints, const char *vm, uint64_t most_entries);
 
 /* --- other nodes (docs/protocols.md section 2, messages "cp_...") --- */
 

@@ -239,6 +239,8 @@ nc_daemon_unload(NcDaemon *d)
   nc_disk_digests_stop();
   if (d->machines)
     nc_machines_stop_waiting(d->machines);
+  if (d->rollbacks)
+    nc_rollbacks_stop_waiting(d->rollbacks);
   nc_control_free(d->control);
   nc_peer_server_free(d->server);
   nc_rollbacks_free(d->rollbacks);
@@ -305,6 +307,7 @@ nc_daemon_run(NcConfig *config, GError **error)
   if (ok) {
     /* Recovery before the port: who asks about an unfinished migration must find it. */
     nc_daemon_fill_ops(&d, ops);
+    nc_checkpoints_claim(d.checkpoints); /* before a migration's next attempt takes a machine that stands still for a checkpoint */
     nc_migrations_recover(d.migrations);
     nc_checkpoints_recover(d.checkpoints); /* before rollbacks, which use them */
     nc_rollbacks_recover(d.rollbacks);

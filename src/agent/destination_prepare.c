@@ -103,7 +103,7 @@ nc_destination_prepare(NcMigration *m, json_t *request, GError **error)
   if (!qmp)
     return nc_fail(error, NC_ERROR_QEMU, "QEMU ended before it could be prepared");
   bool postcopy = nc_json_bool_or(request, "postcopy", false);
-  if (!nc_qemu_migration_setup_destination(qmp, postcopy, error))
+  if (!nc_qemu_migration_setup_destination(qmp, postcopy, nc_json_bool_or(request, "preempt", false), error))
     return false;
   g_autoptr(GError) problem = NULL;
   if (postcopy && !nc_spare_monitor_keep(m, qmp, &problem))

@@ -109,17 +109,16 @@ nc_machine_hold_end(NcMachineHold *hold)
 }
 
 bool
-nc_machine_hold_refuse_right(NcMachineHold *hold, GError **error)
+nc_machines_refuse_right(NcMachines *machines, const char *name, uint64_t epoch, GError **error)
 {
-  NcJournal *journal = hold->m->owner->journal;
   NcRight right;
 
-  if (!nc_journal_get_right(journal, hold->m->name, &right, error))
+  if (!nc_journal_get_right(machines->journal, name, &right, error))
     return false;
-  if (right.state != NC_RIGHT_HELD)
+  if (right.state != NC_RIGHT_HELD || right.epoch != epoch)
     return true;
   right.state = NC_RIGHT_REFUSED;
-  return nc_journal_set_right(journal, &right, NC_RIGHT_HELD, right.epoch, error);
+  return nc_journal_set_right(machines->journal, &right, NC_RIGHT_HELD, right.epoch, error);
 }
 
 void
@@ -151,6 +150,13 @@ bool
 nc_machine_hold_is_new(const NcMachineHold *hold)
 {
   return hold->is_new;
+}
+
+bool
+nc_machine_hold_has_moved(NcMachineHold *hold)
+{
+  g_autoptr(GMutexLocker) guard = g_mutex_locker_new(&hold->m->owner->lock);
+  return hold->m->moved_to != NULL;
 }
 
 NcQmp *

@@ -26,15 +26,16 @@ void nc_machine_hold_end(NcMachineHold *hold);
 /* The same, and takes the machine out of the list; its QEMU must be dead. For one that the hold has made. */
 void nc_machine_hold_discard(NcMachineHold *hold);
 /*
- * What was taken (hold_for_restore) has come to nothing: this node must not run it unless somebody takes it again. Durable. Without
- * effect where the right is not held.
+ * What was taken (hold_for_restore) has come to nothing: this node must not run ${name} unless somebody takes it again. Durable. Without
+ * effect where the right is not held, or not at ${epoch}: then it is another's by now.
  */
-bool nc_machine_hold_refuse_right(NcMachineHold *hold, GError **error);
+bool nc_machines_refuse_right(NcMachines *machines, const char *name, uint64_t epoch, GError **error);
 G_DEFINE_AUTOPTR_CLEANUP_FUNC(NcMachineHold, nc_machine_hold_end)
 
 const char *nc_machine_hold_name(const NcMachineHold *hold);
 bool nc_machine_hold_is_new(const NcMachineHold *hold); /* it was not in the list before */
 NcQmp *nc_machine_hold_qmp(NcMachineHold *hold);        /* borrowed; NULL: QEMU is gone or does not answer */
+bool nc_machine_hold_has_moved(NcMachineHold *hold);    /* it is in the list only to say where it is */
 bool nc_machine_hold_lives(NcMachineHold *hold);        /* it has a QEMU process */
 pid_t nc_machine_hold_pid(NcMachineHold *hold);
 bool nc_machine_hold_is_adopted(NcMachineHold *hold);

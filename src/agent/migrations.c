@@ -14,7 +14,7 @@
 
 #include <unistd.h>
 
-#define NC_PREDECESSOR_US 5000000 /* for an abandoned migration to end; killing its QEMU takes a tenth of a second */
+#define NC_PREDECESSOR_US 15000000 /* for an abandoned migration to end: killing its QEMU takes a tenth of a second, or many on a host without time */
 
 struct NcMigrations {
   NcMigrationsDeps deps;
@@ -676,11 +676,11 @@ nc_migrations_serve_query(NcMigrations *ms, NcPeer *peer, json_t *message)
   bool living = m && !m->is_source && !nc_migration_is_finished(m) && g_strcmp0(m->peer, nc_peer_node(peer)) == 0;
   if (living) {
     nc_migration_borrow(m);
-    nc_migration_lend_link(m, peer);
-    nc_inbox_push(m->inbox, NC_FROM_PEER, json_incref(message));
   }
   g_mutex_unlock(&ms->lock);
   if (living) {
+    nc_migration_lend_link(m, peer); /* which may wait for a peer that does not read: not under everybody's lock */
+    nc_inbox_push(m->inbox, NC_FROM_PEER, json_incref(message));
     nc_migrations_pump(m, peer);
     return;
   }

@@ -47,6 +47,25 @@ nc_restore_real_path(const char *path, GError **error)
   return copy;
 }
 
+/*
+ * Beside no disk lies what it was before an earlier restore: that would be lost, or, where this one is undone, put in the place of the
+ * disk. To be known before the exchange is on record.
+ */
+static bool
+nc_restore_check_old(json_t *disks, GError **error)
+{
+  size_t i;
+  json_t *disk;
+
+  json_array_foreach(disks, i, disk)
+  {
+    const char *old = nc_json_string_or(disk, "old", "");
+    if (access(old, F_OK) == 0 || errno != ENOENT)
+      return nc_fail(error, NC_ERROR_EXISTS, "%s is there, the disk as it was before an earlier restore: look at it, and move it away", old);
+  }
+  return true;
+}
+
 /* What is written where; nothing is touched yet. */
 bool
 nc_restored_disks_plan(NcRestore *re, GError **error)
@@ -69,7 +88,7 @@ nc_restored_disks_plan(NcRestore *re, GError **error)
     json_array_append_new(re->disks, json_pack("{s:s, s:s, s:s, s:b}", "path", real, "new", fresh, "old", old, "was_there",
                                                g_file_test(real, G_FILE_TEST_EXISTS)));
   }
-  return true;
+  return nc_restore_check_old(re->disks, error);
 }
 
 bool
@@ -128,7 +147,7 @@ nc_restored_disks_write(NcRestore *re, GError **error)
       return false;
     g_ptr_array_add(files, file);
   }
-  return nc_restore_fill_disks(re, files, error);
+  return nc_restore_fill_disks(re, files, error) && nc_restore_check_old(re->disks, error); /* writing takes long */
 }
 
 static bool
@@ -151,8 +170,6 @@ nc_restored_disks_exchange(NcRestore *re, GError **error)
     /* The owner and the mode of what it replaces. */
     if (stat(path, &st) == 0 && (chown(fresh, st.st_uid, st.st_gid) < 0 || chmod(fresh, st.st_mode & 07777) < 0))
       return nc_fail_errno(error, NC_ERROR_IO, errno, "can't give %s to the owner of %s", fresh, path);
-    if (access(old, F_OK) == 0) /* it would be lost */
-      return nc_fail(error, NC_ERROR_EXISTS, "%s is there, the disk as it was before an earlier restore: look at it, and move it away", old);
     if (!nc_rename_if_there(path, old, error))
       return false;
     nc_fault_point("restore-exchange");
@@ -162,6 +179,17 @@ nc_restored_disks_exchange(NcRestore *re, GError **error)
       return false;
   }
   return true;
+}
+
+/* Durably, before the record goes: one that comes back after a power cut would be nobody's. */
+static bool
+nc_remove_old(const char *old, GError **error)
+{
+  g_autofree char *directory = g_path_get_dirname(old);
+
+  if (unlink(old) < 0 && errno != ENOENT)
+    return nc_fail_errno(error, NC_ERROR_IO, errno, "can't remove %s, the disk as it was before the restore", old);
+  return !g_file_test(directory, G_FILE_TEST_EXISTS) || nc_directory_sync(old, error);
 }
 
 bool
@@ -175,7 +203,8 @@ nc_restored_disks_settle(json_t *disks, bool keep_new, bool exchanged, GError **
     const char *path = nc_json_string_or(disk, "path", ""), *fresh = nc_json_string_or(disk, "new", ""),
                *old = nc_json_string_or(disk, "old", "");
     if (keep_new) {
-      unlink(old);
+      if (!nc_remove_old(old, error))
+        return false;
       continue;
     }
     if (exchanged && !nc_rename_if_there(old, path, error))

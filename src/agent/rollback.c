@@ -11,6 +11,7 @@ struct NcRollback {
   NcJournal *journal; /* borrowed */
   json_t *record;
   bool strict;
+  bool told; /* in the log: how it ended, and that it could not be recorded */
 };
 
 static const char *const nc_rollback_names[NC_RB_STEP_COUNT] = {
@@ -303,13 +304,16 @@ nc_rollback_end(NcRollback *r, const char *state, const GError *problem, const c
   nc_rollback_set(r, "finished", json_string(now));
   nc_rollback_set(r, "error", problem ? nc_error_to_json(problem) : json_null());
   nc_rollback_set(r, "attention", text ? json_string(text) : json_null());
-  nc_log(text ? NC_LOG_ERR : NC_LOG_NOTICE, "agent", "rollback %s of migration %s: %s%s%s", nc_rollback_id(r),
-         nc_rollback_string(r, "migration", "?"), state, text ? ": " : "", text ? text : "");
+  if (!r->told)
+    nc_log(text ? NC_LOG_ERR : NC_LOG_NOTICE, "agent", "rollback %s of migration %s: %s%s%s", nc_rollback_id(r),
+           nc_rollback_string(r, "migration", "?"), state, text ? ": " : "", text ? text : "");
   if (nc_rollback_write(r, "rollback.ended",
                         json_pack("{s:s, s:s?, s:o?}", "state", state, "text", text, "error", problem ? nc_error_to_json(problem) : NULL), true,
                         &error))
     return true;
-  nc_log(NC_LOG_ERR, "agent", "%s", error->message);
+  if (!r->told)
+    nc_log(NC_LOG_ERR, "agent", "%s", error->message);
+  r->told = true; /* a disk that is full must not be told of by its log, again and again */
   return false;
 }
 

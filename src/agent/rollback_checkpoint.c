@@ -87,7 +87,7 @@ nc_set_back_verify(gpointer data, NcRollbackResult *result, GError **error)
 
   if (from && !steps->fetch(steps->data, b->checkpoint, b->vm, from, b->way->quitting, &fetched, error))
     return false;
-  if (!steps->check(steps->data, b->checkpoint, b->vm, error) || !steps->verify(steps->data, b->checkpoint, &verified, error))
+  if (!steps->check(steps->data, b->checkpoint, b->vm, error) || !steps->verify(steps->data, b->checkpoint, b->way->quitting, &verified, error))
     return false;
   result->detail = g_strdup_printf("%s%s%s", fetched ? fetched : "", fetched ? "; " : "", verified);
   return true;
@@ -98,7 +98,8 @@ nc_set_back_disks(gpointer data, NcRollbackResult *result, GError **error)
 {
   NcSetBack *b = data;
   const NcRollbackSteps *steps = b->way->checkpoints;
-  return nc_set_back_is_as_fenced(b, error) && steps->restore_disks(steps->data, b->checkpoint, b->vm, &result->detail, error);
+  return nc_set_back_is_as_fenced(b, error) &&
+         steps->restore_disks(steps->data, b->checkpoint, b->vm, b->way->quitting, &result->detail, error);
 }
 
 static bool
@@ -106,7 +107,8 @@ nc_set_back_memory(gpointer data, NcRollbackResult *result, GError **error)
 {
   NcSetBack *b = data;
   const NcRollbackSteps *steps = b->way->checkpoints;
-  return nc_set_back_is_as_fenced(b, error) && steps->restore_memory(steps->data, b->checkpoint, b->vm, &result->detail, error);
+  return nc_set_back_is_as_fenced(b, error) &&
+         steps->restore_memory(steps->data, b->checkpoint, b->vm, b->way->quitting, &result->detail, error);
 }
 
 static bool

@@ -44,11 +44,17 @@ nc_rollback_job_free(NcRollbackJob *job)
 }
 
 void
+nc_rollbacks_stop_waiting(NcRollbacks *rollbacks)
+{
+  g_atomic_int_set(&rollbacks->quitting, 1);
+}
+
+void
 nc_rollbacks_free(NcRollbacks *rollbacks)
 {
   if (!rollbacks)
     return;
-  g_atomic_int_set(&rollbacks->quitting, 1);
+  nc_rollbacks_stop_waiting(rollbacks);
   for (guint i = 0; i < rollbacks->jobs->len; i++)
     nc_rollback_job_free(rollbacks->jobs->pdata[i]);
   g_ptr_array_unref(rollbacks->jobs);
@@ -72,6 +78,24 @@ nc_rollbacks_sweep_locked(NcRollbacks *rollbacks)
 
 /* --- a rollback of a completed migration --- */
 
+#define NC_GIVE_UP_MOST_S 60
+#define NC_GIVE_UP_TICK_US 100000
+
+/* Else the next start would go on with it, however late that is: until it can be written, after 1, 2, 4, ... seconds. */
+static void
+nc_rollback_job_give_up(NcRollbackJob *job, const GError *error, const char *choice)
+{
+  gint *quitting = &job->owner->quitting;
+
+  for (int64_t pause_s = 1; !nc_rollback_give_up(job->r, error, choice); pause_s = MIN(pause_s * 2, NC_GIVE_UP_MOST_S)) {
+    int64_t until_us = nc_mono_us() + pause_s * G_USEC_PER_SEC;
+    while (nc_mono_us() < until_us && !g_atomic_int_get(quitting))
+      g_usleep(NC_GIVE_UP_TICK_US);
+    if (g_atomic_int_get(quitting))
+      return;
+  }
+}
+
 static gpointer
 nc_rollback_job_thread(gpointer data)
 {
@@ -89,8 +113,7 @@ nc_rollback_job_thread(gpointer data)
   if (back ? nc_rollback_move_back(&way, &choice, &error) : nc_rollback_to_checkpoint(&way, &choice, &error))
     nc_rollback_complete(job->r);
   else if (!g_atomic_int_get(&owner->quitting))
-    while (!nc_rollback_give_up(job->r, error, choice) && !g_atomic_int_get(&owner->quitting))
-      g_usleep(G_USEC_PER_SEC); /* else the next start would go on with it, however late that is */
+    nc_rollback_job_give_up(job, error, choice);
   g_atomic_int_set(&job->ended, 1);
   return NULL;
 }
@@ -173,7 +196,7 @@ nc_rollbacks_check_checkpoint(NcRollbacks *rollbacks, json_t *record, const char
                    id, nc_nodes_self(rollbacks->deps->nodes), id);
   /* Before anything is touched; step 3 reads it again, for the record. */
   if (steps->check(steps->data, checkpoint, vm, &problem))
-    return steps->verify(steps->data, checkpoint, &detail, error);
+    return steps->verify(steps->data, checkpoint, &rollbacks->quitting, &detail, error);
   *ret_fetch = problem->code != NC_ERROR_RESOURCE && g_strcmp0(checkpoint, nc_json_string_or(record, "checkpoint", NULL)) == 0 &&
                !g_str_equal(nc_json_string_or(record, "source", ""), nc_nodes_self(rollbacks->deps->nodes));
   if (*ret_fetch)
@@ -196,14 +219,10 @@ nc_rollbacks_order_back(NcRollbacks *rollbacks, json_t *record, GError **error)
   return address ? nc_rollback_new(rollbacks->deps->journal, &order, true, error) : NULL;
 }
 
-/* ${call}: the machine is at the migration's destination, and has to come back first. */
+/* ${call}: the machine is at the migration's destination, and has to come back first; ${fetch}: the checkpoint is at its source. */
 static NcRollback *
-nc_rollbacks_order_checkpoint(NcRollbacks *rollbacks, json_t *record, const char *checkpoint, bool call, GError **error)
+nc_rollbacks_order_checkpoint(NcRollbacks *rollbacks, json_t *record, const char *checkpoint, bool call, bool fetch, GError **error)
 {
-  bool fetch = false;
-
-  if (!nc_rollbacks_check_checkpoint(rollbacks, record, checkpoint, &fetch, error))
-    return NULL;
   const NcRollbackOrder order = { .mode = NC_RB_TO_CHECKPOINT,
                                   .migration = nc_json_string_or(record, "id", "?"),
                                   .vm = nc_json_string_or(record, "vm", "?"),
@@ -223,24 +242,51 @@ nc_rollbacks_may_call(NcRollbacks *rollbacks, json_t *record)
          right.state == NC_RIGHT_RELEASED && g_strcmp0(right.migration, nc_json_string_or(record, "id", "?")) == 0;
 }
 
+/* It can be begun as things are now. *ret_call: see nc_rollbacks_order_checkpoint(). */
+static bool
+nc_rollbacks_check_locked(NcRollbacks *rollbacks, json_t *record, bool may_call, bool *ret_call, GError **error)
+{
+  if (g_atomic_int_get(&rollbacks->quitting))
+    return nc_fail(error, NC_ERROR_CANCELLED, "novacrond stops");
+  if (!nc_rollbacks_check_free_locked(rollbacks, nc_json_string_or(record, "vm", "?"), error))
+    return false;
+  *ret_call = may_call && nc_rollbacks_may_call(rollbacks, record);
+  return *ret_call || nc_rollbacks_check_place(rollbacks, record, error);
+}
+
+/* Reading all of a checkpoint takes long: other rollbacks do not wait for it, and then everything is looked at once more. */
+static bool
+nc_rollbacks_check(NcRollbacks *rollbacks, json_t *record, const char *checkpoint, bool may_call, bool *ret_fetch, GError **error)
+{
+  bool call;
+  {
+    g_autoptr(GMutexLocker) guard = g_mutex_locker_new(&rollbacks->lock);
+    if (!nc_rollbacks_check_locked(rollbacks, record, may_call, &call, error))
+      return false;
+  }
+  return !checkpoint || nc_rollbacks_check_checkpoint(rollbacks, record, checkpoint, ret_fetch, error);
+}
+
 static bool
 nc_rollbacks_begin(NcRollbacks *rollbacks, json_t *record, bool back, const char *checkpoint, bool may_call, GError **error)
 {
   const char *id = nc_json_string_or(record, "id", "?");
-  g_autoptr(GMutexLocker) guard = g_mutex_locker_new(&rollbacks->lock);
+  bool call = false, fetch = false;
 
-  if (!nc_rollbacks_check_completed(record, error) || !nc_rollbacks_check_free_locked(rollbacks, nc_json_string_or(record, "vm", "?"), error))
+  if (!nc_rollbacks_check_completed(record, error))
     return false;
   if (back == (checkpoint != NULL))
     return nc_fail(error, NC_ERROR_INVALID,
                    "migration %s is completed: say how to undo it: novacron rollback %s --back (the machine moves back as it is "
                    "now), or --to-checkpoint (the one taken before it) or --checkpoint ID (what it did since is lost)",
                    id, id);
-  bool call = may_call && nc_rollbacks_may_call(rollbacks, record);
-  if (!call && !nc_rollbacks_check_place(rollbacks, record, error))
+  if (!nc_rollbacks_check(rollbacks, record, checkpoint, may_call, &fetch, error))
+    return false;
+  g_autoptr(GMutexLocker) guard = g_mutex_locker_new(&rollbacks->lock);
+  if (!nc_rollbacks_check_locked(rollbacks, record, may_call, &call, error))
     return false;
   NcRollback *r = back ? nc_rollbacks_order_back(rollbacks, record, error)
-                       : nc_rollbacks_order_checkpoint(rollbacks, record, checkpoint, call, error);
+                       : nc_rollbacks_order_checkpoint(rollbacks, record, checkpoint, call, fetch, error);
   if (r)
     nc_rollbacks_run_locked(rollbacks, r);
   return r != NULL;

@@ -17,12 +17,14 @@ typedef struct NcRollbacks NcRollbacks;
 NcRollbacks *nc_rollbacks_new(const NcMigrationsDeps *deps, NcMigrations *migrations, const NcRollbackSteps *checkpoints);
 /* Once, after nc_migrations_recover() and before nc_machines_release_orphans(): goes on with each at the step it was in. */
 void nc_rollbacks_recover(NcRollbacks *rollbacks);
+/* novacrond ends: calls that wait for a checkpoint return soon, with NC_ERROR_CANCELLED; from then on nothing is begun. */
+void nc_rollbacks_stop_waiting(NcRollbacks *rollbacks);
 /* Ends the threads; what is unfinished is left for nc_rollbacks_recover(). Before nc_migrations_free(). NULL is fine. */
 void nc_rollbacks_free(NcRollbacks *rollbacks);
 
 /*
  * The control socket's migration.rollback: {id, back, checkpoint, to_checkpoint}; the migration, whose `rollbacks` has the new one's record.
- * NC_ERROR_CONFLICT says what is possible instead, and where.
+ * NC_ERROR_CONFLICT says what is possible instead, and where. Blocks while all of a checkpoint is read, if it goes back to one.
  */
 json_t *nc_rollbacks_start(NcRollbacks *rollbacks, json_t *args, GError **error);
 

@@ -139,7 +139,7 @@ nc_source_choose_paths(NcSource *s, const char *offered, GError **error)
   return true;
 }
 
-/* The epoch to hand over, one above what either side has on disk, and the ways to go. */
+/* The epoch to hand over, one above what either side has on disk, the channels of QEMU's, and the ways to go. */
 static bool
 nc_source_choose_epoch(NcSource *s, GError **error)
 {
@@ -151,6 +151,8 @@ nc_source_choose_epoch(NcSource *s, GError **error)
   nc_migration_set(s->m, "epoch", json_integer((json_int_t)s->m->epoch));
   if (!nc_algorithm_may_postcopy(s->algorithm, nc_json_bool_or(answer, "postcopy", false), s->m->peer, &s->postcopy, error))
     return false;
+  NcQmp *qmp = nc_machine_lease_qmp(s->m->lease);
+  s->preempt = s->postcopy && qmp && nc_qemu_preempt_is_sound(qmp);
   return nc_source_choose_paths(s, nc_json_string_or(answer, "paths", ""), error) && nc_migration_persist(s->m, true, error);
 }
 
@@ -208,7 +210,8 @@ nc_source_take_stored(NcSource *s, json_t *request, json_t *answer, GError **err
     }
     done += piece;
   }
-  return nc_stored_pages_give(s->m, list, (uint32_t)pages, error);
+  nc_stored_pages_give(s->m, list, (uint32_t)pages);
+  return true;
 }
 
 static bool
@@ -218,11 +221,11 @@ nc_source_ask_to_prepare(NcSource *s, const uint8_t psk[NC_MIG_PSK_BYTES], GErro
   g_autofree char *hex = nc_hex_encode(psk, NC_MIG_PSK_BYTES);
   NcShadowSize size = nc_source_shadow_size(s);
   nc_autojson json_t *request =
-      json_pack("{s:s, s:s, s:s, s:b, s:I, s:O, s:s, s:i, s:s, s:i, s:i, s:i, s:I, s:I, s:b}", "type", "mig_prepare", "migration", m->id, "vm", m->vm,
+      json_pack("{s:s, s:s, s:s, s:b, s:I, s:O, s:s, s:i, s:s, s:i, s:i, s:i, s:I, s:I, s:b, s:b}", "type", "mig_prepare", "migration", m->id, "vm", m->vm,
                 "running", s->was_running, "epoch", (json_int_t)m->epoch, "spec", nc_machine_lease_spec(m->lease), "psk", hex, "streams", s->streams,
                 "compression", s->compression, "pause_budget_ms", s->max_downtime_ms, "max_downtime_ms", s->max_downtime_ms, "path_timeout_ms",
                 m->deps->config->path_timeout_ms, "shadow_frames", (json_int_t)size.frames, "block_frames", (json_int_t)size.blocks, "postcopy",
-                s->postcopy);
+                s->postcopy, "preempt", s->preempt);
   json_object_set_new(request, "ahead", json_true());
   if (s->disks)
     json_object_set_new(request, "disks", nc_source_disks_offer(s->disks));
@@ -525,6 +528,7 @@ nc_source_set_up_qemu(NcSource *s, NcQmp *qmp, GError **error)
   /* The limit is of the wire, and the mover's: QEMU's would be one of bytes before compression. */
   NcQemuMigrationParams params = { .downtime_limit_ms = (uint32_t)s->max_downtime_ms,
                                    .postcopy = s->postcopy,
+                                   .preempt = s->preempt,
                                    .may_throttle = nc_migration_int(s->m, "max_throttle") > 0 };
   g_autoptr(GError) problem = NULL;
 

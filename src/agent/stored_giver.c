@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "agent/stored_giver.h"
 #include "base/bytes.h"
+#include "base/ident.h"
 #include "base/io.h"
 #include "base/log.h"
 #include "qemu/stream.h"
@@ -8,13 +9,23 @@
 #include <errno.h>
 #include <sys/socket.h>
 
+#define NC_GIVER_LIST_US 5000000 /* the source waits for the list */
+
 struct NcStoredGiver {
   NcImage *image;  /* as long as it is open, the store keeps its blocks */
   GArray *hashes;  /* of NC_SHA256_BYTES, in the order of the list */
   int fd;          /* our end */
+  int64_t list_until_us;
   GThread *thread; /* of which the rest is */
   bool told;       /* of the first page that could not be had; there may be many */
 };
+
+/* A list that is cut short saves less, and costs nothing else. */
+static bool
+nc_giver_is_full(const NcStoredGiver *g)
+{
+  return g->hashes->len >= NC_STORED_PAGES_MAX || nc_mono_us() >= g->list_until_us;
+}
 
 /* Pages of 4 KiB, as far as the list goes. */
 static bool
@@ -22,11 +33,10 @@ nc_giver_take_pages(NcStoredGiver *g, uint64_t count, GByteArray *prefixes, GErr
 {
   NcManifestEntry entry;
 
-  for (; count > 0; count--) {
+  for (; count > 0 && !nc_giver_is_full(g); count--) {
     if (!nc_image_next_entry(g->image, &entry, error))
       return false;
-    if (entry.length != NC_STREAM_PAGE_BYTES || nc_manifest_entry_is_hole(&entry) ||
-        g->hashes->len >= NC_STORED_PAGES_MAX)
+    if (entry.length != NC_STREAM_PAGE_BYTES || nc_manifest_entry_is_hole(&entry))
       continue;
     g_array_append_vals(g->hashes, entry.hash, 1);
     g_byte_array_append(prefixes, entry.hash, NC_STORED_PREFIX_BYTES);
@@ -41,13 +51,14 @@ nc_giver_list(NcStoredGiver *g, GByteArray *prefixes, GError **error)
   NcStep step;
   NcLayoutOutcome outcome;
 
-  while ((outcome = nc_image_next_step(g->image, &step, error)) == NC_LAYOUT_STEP &&
-         g->hashes->len < NC_STORED_PAGES_MAX) {
+  while ((outcome = nc_image_next_step(g->image, &step, error)) == NC_LAYOUT_STEP) {
     if (step.kind == NC_STEP_DISK) /* no memory behind it */
       return true;
     if (!(step.kind == NC_STEP_PAGES ? nc_giver_take_pages(g, step.count, prefixes, error)
                                      : nc_image_skip_blocks(g->image, nc_layout_entries(&step), error)))
       return false;
+    if (nc_giver_is_full(g)) /* the rest of the step was not read */
+      return true;
   }
   return outcome != NC_LAYOUT_BAD;
 }
@@ -112,6 +123,7 @@ nc_stored_giver_new(NcImage *image, GByteArray **ret_prefixes, int *ret_fd, GErr
   g->image = image;
   g->hashes = g_array_new(FALSE, FALSE, NC_SHA256_BYTES);
   g->fd = -1;
+  g->list_until_us = nc_mono_us() + NC_GIVER_LIST_US;
   if (!nc_giver_list(g, prefixes, error))
     return NULL;
   if (g->hashes->len == 0) {

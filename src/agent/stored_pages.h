@@ -16,9 +16,9 @@
 void nc_stored_pages_ask(NcMigration *m, json_t *request);
 /*
  * The destination's ${list}, of NC_STORED_PREFIX_BYTES for each of ${pages} (1 to NC_STORED_PAGES_MAX), borrowed, to
- * the migration's mover, before its first connection.
+ * the migration's mover, before its first connection. What fails costs bytes, and is only noted.
  */
-bool nc_stored_pages_give(NcMigration *m, const uint8_t *list, uint32_t pages, GError **error);
+void nc_stored_pages_give(NcMigration *m, const uint8_t *list, uint32_t pages);
 
 /* --- the destination --- */
 

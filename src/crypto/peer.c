@@ -199,7 +199,8 @@ nc_peer_wait(NcPeer *peer, NcTlsResult want, int64_t deadline_us, const char *wh
 static bool
 nc_peer_send_bytes(NcPeer *peer, const uint8_t *data, size_t length, GError **error)
 {
-  int64_t deadline_us = nc_deadline_us(NC_PEER_SEND_TIMEOUT_MS);
+  /* What is large takes its time on a slow link. */
+  int64_t deadline_us = nc_deadline_us(NC_PEER_SEND_TIMEOUT_MS + (int)MIN(length / NC_PEER_LEAST_BYTES_PER_MS, INT_MAX / 2));
 
   while (length > 0) {
     GError *failure = NULL;

@@ -24,7 +24,8 @@
 #include <stdint.h>
 
 #define NC_PEER_ANONYMOUS_MAX_BYTES (64u << 10) /* a CSR is under 1 KiB */
-#define NC_PEER_SEND_TIMEOUT_MS 60000           /* for one message, to a peer that does not read */
+#define NC_PEER_SEND_TIMEOUT_MS 60000           /* for one message, to a peer that does not read, */
+#define NC_PEER_LEAST_BYTES_PER_MS 64u          /* and this for what comes with it: 512 kbit/s */
 #define NC_PEER_BODY_TIMEOUT_MS 60000           /* from a message's first byte to its last */
 
 typedef struct NcPeer NcPeer;

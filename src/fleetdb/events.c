@@ -68,17 +68,21 @@ nc_fleetdb_event_range(NcFleetDb *db, uint64_t *ret_oldest, uint64_t *ret_newest
 
 /* --- pruning --- */
 
+/* The newest one stays, however old: whoever has read up to an earlier one sees by it that others came and went. */
+#define NC_NOT_THE_NEWEST "id<(SELECT MAX(id) FROM event)"
+
 /* In this order; $1: before when, $2: how many. A group goes when nothing of it is left. */
 static const struct {
   size_t before; /* in NcPrune */
   const char *statement;
 } nc_prunes[] = {
-  { G_STRUCT_OFFSET(NcPrune, events_before_us), "DELETE FROM event WHERE id IN (SELECT id FROM event WHERE at_us<$1 ORDER BY at_us LIMIT $2)" },
+  { G_STRUCT_OFFSET(NcPrune, events_before_us),
+    "DELETE FROM event WHERE id IN (SELECT id FROM event WHERE at_us<$1 AND " NC_NOT_THE_NEWEST " ORDER BY at_us LIMIT $2)" },
   { G_STRUCT_OFFSET(NcPrune, keys_before_us),
     "DELETE FROM idempotency WHERE (actor, key) IN (SELECT actor, key FROM idempotency WHERE created_us<$1 ORDER BY created_us LIMIT $2)" },
   { G_STRUCT_OFFSET(NcPrune, history_before_us),
     "DELETE FROM event WHERE id IN (SELECT e.id FROM event e JOIN migration m ON e.migration=m.id WHERE m.is_finished=1 AND m.finished_us<$1"
-    " LIMIT $2)" },
+    " AND e." NC_NOT_THE_NEWEST " LIMIT $2)" },
   { G_STRUCT_OFFSET(NcPrune, history_before_us),
     "DELETE FROM migration WHERE seq IN (SELECT seq FROM migration m WHERE is_finished=1 AND finished_us<$1 AND NOT EXISTS"
     " (SELECT 1 FROM event WHERE migration=m.id) ORDER BY seq LIMIT $2)" },

@@ -23,15 +23,16 @@ bool nc_fleetdb_add_event(NcFleetDb *db, const NcFleetEvent *event, uint64_t *re
  */
 json_t *nc_fleetdb_list_events(NcFleetDb *db, uint64_t after, const char *migration, unsigned limit, GError **error);
 /*
- * The ids of the oldest and the newest event that are there; both 0: none is. Somebody who wants to go on after an id below *ret_oldest - 1
- * may have missed some that were pruned.
+ * The ids of the oldest and the newest event that are there; both 0: there has never been one. Somebody who wants to go on after an id below
+ * *ret_oldest - 1 may have missed some that were pruned.
  */
 bool nc_fleetdb_event_range(NcFleetDb *db, uint64_t *ret_oldest, uint64_t *ret_newest, GError **error);
 
 /*
  * In a write. Removes what ended before: events and answers to idempotency keys (${events_before_us}, ${keys_before_us}), finished migrations with
  * their events, evacuations and batches (${history_before_us}), tokens that ran out or were ended then (the same). At most ${limit} rows of
- * each, so that no transaction is long; *ret_removed: how many rows in all; again until it is 0. Microseconds since 1970.
+ * each, so that no transaction is long; *ret_removed: how many rows in all; again until it is 0. The newest event stays, and with it
+ * the migration whose it is. Microseconds since 1970.
  */
 typedef struct {
   int64_t events_before_us, keys_before_us, history_before_us;

@@ -6,6 +6,7 @@
 #include "fleetdb/schema.h"
 
 #include <stdlib.h>
+#include <string.h>
 
 #define NC_FIRST_PAUSE_US 20000
 #define NC_LONGEST_PAUSE_US 500000
@@ -133,15 +134,20 @@ nc_fleetdb_take_text(const NcSqlRow *row, gpointer data, GError **error)
   return true;
 }
 
-/* Locks the lease, counts, and sees who leads. */
+/*
+ * Locks the lease, counts, and sees who leads. The holder is part of that: a standby that had not heard of our lease, and leads now, gives the
+ * same epoch to somebody else.
+ */
 static bool
 nc_fence(NcFleetDb *db, NcTransaction *t, GError **error)
 {
-  const NcSqlValue values[] = { NC_SQL_INT(t->epoch) };
+  const NcSqlValue values[] = { NC_SQL_INT(t->epoch), NC_SQL_TEXT(db->holder) };
 
   t->writes = 0;
-  if (!db->sql->backend->run(db->sql, "UPDATE lease SET writes=writes+1 WHERE name='leader' AND epoch=$1 AND holder<>'' RETURNING writes",
-                             values, 1, nc_fleetdb_take_number, &t->writes, error))
+  if (!db->sql->backend->run(db->sql,
+                             "UPDATE lease SET writes=writes+1 WHERE name='leader' AND epoch=$1 AND holder=$2 AND holder<>''"
+                             " RETURNING writes",
+                             values, 2, nc_fleetdb_take_number, &t->writes, error))
     return false;
   if (t->writes == 0) {
     g_set_error(error, NC_FLEETDB_ERROR, NC_FLEETDB_FENCED, "another controller leads now: epoch %" G_GUINT64_FORMAT " is over%s", t->epoch,
@@ -269,7 +275,15 @@ char *
 nc_fleetdb_dump(json_t *value, const char *fallback, GError **error)
 {
   char *text = value ? json_dumps(value, JSON_COMPACT | JSON_SORT_KEYS) : g_strdup(fallback);
-  if (!text)
+  if (!text) {
     nc_fail(error, NC_ERROR_INVALID, "a record for the fleet's database can't be written as JSON");
+    return NULL;
+  }
+  /* What could not be read again (fleetdb/rows.h) would make each list with it unreadable. */
+  if (strlen(text) > NC_MSG_MAX_BYTES) {
+    nc_fail(error, NC_ERROR_INVALID, "a record for the fleet's database has %zu bytes, and may have %u: ask for less at once", strlen(text),
+            NC_MSG_MAX_BYTES);
+    g_clear_pointer(&text, g_free);
+  }
   return text;
 }

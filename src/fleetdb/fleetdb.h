@@ -6,10 +6,12 @@
  * (batches, evacuations), events.h, access.h (tokens, idempotency keys). docs/fleet-database.md describes the tables.
  *
  * Who leads. One row, the lease, says who, under which epoch, and until when by the database's own clock. Whoever finds it run out
- * takes it with the next epoch. Time only decides when somebody else may lead; what is safe does not depend on it:
- * each write names the epoch in which it was decided, and its transaction begins by locking the lease's row and looking whether
- * that epoch still leads. If not, nothing is written, and the error is NC_FLEETDB_FENCED. So a leader that stood
- * still for an hour can't undo what its successor has done.
+ * takes it with the next epoch; so does who finds that much more is left than it was taken for: the clock was ahead then. Time
+ * only decides when somebody else may lead; what is safe does not depend on it: each write names the epoch in which it was
+ * decided, and its transaction begins by locking the lease's row and looking whether that epoch still leads, held by whom this
+ * NcFleetDb took it for. If not, nothing is written, and the error is NC_FLEETDB_FENCED. So a leader that stood
+ * still for an hour can't undo what its successor has done; not even if the server failed over to a standby that had not heard of
+ * its lease, and gave the same epoch to the successor.
  *
  * What follows from the lock: writes are one after the other, so that ids of events grow in the order in which they become visible.
  *
@@ -17,9 +19,12 @@
  * is begun again on a new connection, and if the count is one more than it was, the first one had happened. Nothing is done twice or lost,
  * as long as only one NcFleetDb writes in an epoch.
  *
- * Errors: NC_ERROR_UNREACHABLE: the database does not answer, and did not for ${patience_ms}: try later; nothing was changed, or
- * (if that happened during a commit) the caller has to read what is there. NC_ERROR_EXISTS: a key is taken. NC_ERROR_CONFLICT: not in this state. Others: as
- * they are.
+ * Errors: NC_ERROR_UNREACHABLE: the database does not answer, and did not for ${patience_ms}: try later; nothing was changed, unless
+ * that happened during a commit. Then nobody knows, and to read is not enough: the server's old process may still be committing (it waits for
+ * a synchronous standby, say), and be done after the read. So after a write that ended like this, the caller makes another one, which
+ * may be empty, until it succeeds or is fenced: it waits for the lease's row, which the old process has locked until it is done. What is read
+ * after that, or within it, is what there is. NC_ERROR_EXISTS: a key is taken. NC_ERROR_CONFLICT: not in this state.
+ * NC_ERROR_INVALID: a value that can't be kept; so is an object or array that takes more than NC_MSG_MAX_BYTES as text. Others: as they are.
  *
  * Any thread; one at a time. Calls block for the disk or the server.
  */
@@ -71,7 +76,7 @@ typedef struct {
 /*
  * Takes the lease, or extends it, for ${ttl_ms} from now, if nobody else has it. ${holder} must be another one after each start of the
  * process (a name and nc_id_new()). *ret: who has it now, whether that is ${holder} or not; extended, the epoch stays the same, also when
- * it had run out and nobody had taken it. False only on error.
+ * it had run out and nobody had taken it. Writes by ${db} are ${holder}'s from then on, if it has it. False only on error.
  */
 bool nc_fleetdb_take_lease(NcFleetDb *db, const char *holder, const char *address, int64_t ttl_ms, NcFleetLease *ret, GError **error);
 /* Gives it back, so that another one need not wait. If ${holder} has it under ${epoch}; else nothing happens. */
@@ -88,7 +93,8 @@ typedef bool (*NcFleetWriteFunc)(NcFleetDb *db, gpointer data, GError **error);
 
 /*
  * Runs ${func} in one transaction, as the leader of ${epoch}. When it returns true, a power cut can't take it back.
- * NC_FLEETDB_FENCED: another one leads, and nothing was changed (of an earlier commit whose end is unknown: it may have happened).
+ * NC_FLEETDB_FENCED: another one leads, or ${db} itself never took the lease, and nothing was changed (of an earlier commit whose end is
+ * unknown: it may have happened).
  * Not from within ${func}. Reading within ${func} sees what it has written.
  */
 bool nc_fleetdb_write(NcFleetDb *db, uint64_t epoch, NcFleetWriteFunc func, gpointer data, GError **error);

@@ -10,6 +10,7 @@ struct NcFleetDb {
   bool is_shared;           /* never changes */
   GRecMutex lock;           /* around every use of the rest */
   NcSql *sql;
+  char holder[NC_FLEETDB_MOST_HOLDER]; /* as whom the lease was last taken by this one; "": never */
   bool is_writing; /* within nc_fleetdb_write() */
   uint64_t epoch;  /* of that */
 };
@@ -32,5 +33,5 @@ bool nc_fleetdb_transact(NcFleetDb *db, NcFleetWriteFunc func, gpointer data, GE
 bool nc_fleetdb_take_number(const NcSqlRow *row, gpointer data /* int64_t */, GError **error);
 bool nc_fleetdb_take_text(const NcSqlRow *row, gpointer data /* char *, freed before */, GError **error);
 
-/* ${value} as text, NULL as ${fallback}. Caller frees; NULL on error. */
+/* ${value} as text, NULL as ${fallback}. Caller frees; NULL on error: NC_ERROR_INVALID if it has more than NC_MSG_MAX_BYTES. */
 char *nc_fleetdb_dump(json_t *value, const char *fallback, GError **error);

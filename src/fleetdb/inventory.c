@@ -121,6 +121,15 @@ static const NcRowsColumn nc_machine_columns[] = {
 };
 static const NcRows nc_machine_table = NC_ROWS("machine", "machine", nc_machine_columns);
 
+/* A node that does not hold the right tells of a machine. */
+static bool
+nc_note_machine(NcFleetDb *db, const NcMachineRecord *machine, const char *detail, GError **error)
+{
+  const NcSqlValue values[] = { NC_SQL_TEXT(machine->name),  NC_SQL_TEXT(machine->node),  NC_SQL_INT(machine->epoch),
+                                NC_SQL_TEXT(machine->state), NC_SQL_INT(nc_wall_us()), NC_SQL_TEXT(detail) };
+  return nc_fleetdb_change(db, "UPDATE machine SET state=$4, seen_us=$5, detail=$6 WHERE name=$1 AND node=$2 AND epoch<=$3", values, 6, error);
+}
+
 bool
 nc_fleetdb_see_machine(NcFleetDb *db, const NcMachineRecord *machine, bool *ret_is_news, GError **error)
 {
@@ -142,6 +151,10 @@ nc_fleetdb_see_machine(NcFleetDb *db, const NcMachineRecord *machine, bool *ret_
     return false;
   if (!nc_name_is_valid(machine->name) || !nc_name_is_valid(machine->node) || !nc_room_is_sane(&machine->need) || machine->epoch > G_MAXINT64)
     return nc_fail(error, NC_ERROR_INVALID, "a machine needs a name, a node (" NC_NAME_RULE ") and sizes that can be counted");
+  if (ret_is_news)
+    *ret_is_news = false;
+  if (machine->lacks_right)
+    return nc_note_machine(db, machine, detail, error);
   if (!nc_fleetdb_change(db,
                          "INSERT INTO machine(name, node, epoch, state, memory_bytes, disk_bytes, cpus, priority, requires, seen_us, detail)"
                          " VALUES($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11) ON CONFLICT(name) DO UPDATE SET node=excluded.node,"

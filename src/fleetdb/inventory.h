@@ -2,8 +2,10 @@
 /*
  * Nodes that have joined, and the machines that they were last seen with.
  *
- * A machine may be told of by two nodes at the same time, while it moves or after a node was cut off. What counts is the run right:
- * of two reports the one with the greater epoch (design, section 5), whichever comes last.
+ * A machine may be told of by two nodes at the same time, while it moves or after a node was cut off. What counts is the run right
+ * (design, section 5): a machine is where a node holds it, and of two that say so, where its epoch is greater, whichever comes last. The same
+ * epoch is also that of a destination which only prepares (INCOMING), and of the source that has given it away (RELEASED): they say nothing of
+ * where the machine is.
  */
 #pragma once
 
@@ -47,6 +49,7 @@ typedef struct {
   const char *name;
   const char *node;
   uint64_t epoch;    /* of its run right on that node */
+  bool lacks_right;  /* that node does not hold it: its right is not HELD */
   const char *state; /* as the node calls it: "running", ... */
   NcRoom need;
   NcPriority priority;
@@ -54,7 +57,10 @@ typedef struct {
   json_t *detail;   /* an object, borrowed; NULL: {} */
 } NcMachineRecord;
 
-/* In a write. *ret_is_news (may be NULL): false if a greater epoch was seen: nothing was changed. */
+/*
+ * In a write. *ret_is_news (may be NULL): false if it says nothing of where the machine is, because a greater epoch was seen, or ${lacks_right}. Of
+ * the latter, only the state, the detail and the time are kept, and only if the machine was last seen on that node.
+ */
 bool nc_fleetdb_see_machine(NcFleetDb *db, const NcMachineRecord *machine, bool *ret_is_news, GError **error);
 /* In a write. It is gone from ${node}, if that is where it was last seen. */
 bool nc_fleetdb_forget_machine(NcFleetDb *db, const char *name, const char *node, GError **error);

@@ -36,6 +36,9 @@ nc_fleetdb_look_at_lease(NcFleetDb *db, NcFleetLease *ret, GError **error)
 }
 
 /*
+ * If more than twice of what it was taken for is left, the database's clock was ahead when it was, and has been put right: nobody waits for that,
+ * which may be years. (Twice: a clock that steps back a little takes nobody's lease away.)
+ *
  * PostgreSQL: a statement that had to wait for the row looks at it once more, so of two that come at once only one takes it. Run twice, it
  * extends what it took.
  */
@@ -46,8 +49,9 @@ nc_take_lease(NcFleetDb *db, gpointer data, GError **error)
   const NcSqlValue values[] = { NC_SQL_TEXT(wish->holder), NC_SQL_TEXT(wish->address), NC_SQL_INT(wish->ttl_ms * 1000) };
   const char *clock_us = db->sql->backend->clock_us;
   g_autofree char *take = g_strdup_printf("UPDATE lease SET epoch=CASE WHEN holder=$1 THEN epoch ELSE epoch+1 END, holder=$1, address=$2,"
-                                          " until_us=%s+$3 WHERE name='leader' AND (holder=$1 OR holder='' OR until_us<=%s)",
-                                          clock_us, clock_us);
+                                          " until_us=%s+$3, ttl_us=$3 WHERE name='leader' AND (holder=$1 OR holder='' OR until_us<=%s"
+                                          " OR (ttl_us>0 AND until_us>%s+2*ttl_us))",
+                                          clock_us, clock_us, clock_us);
   return nc_fleetdb_change(db, take, values, 3, error) && nc_fleetdb_look_at_lease(db, &wish->lease, error);
 }
 
@@ -59,10 +63,14 @@ nc_fleetdb_take_lease(NcFleetDb *db, const char *holder, const char *address, in
   if (!holder[0] || strlen(holder) >= NC_FLEETDB_MOST_HOLDER || strlen(address) >= NC_FLEETDB_MOST_HOLDER || ttl_ms < 1 ||
       ttl_ms > G_MAXINT)
     return nc_fail(error, NC_ERROR_INTERNAL, "a lease without a holder, or with one that is too long");
-  if (!nc_fleetdb_transact(db, nc_take_lease, &wish, error))
-    return false;
-  *ret = wish.lease;
-  return true;
+  g_rec_mutex_lock(&db->lock);
+  bool ok = nc_fleetdb_transact(db, nc_take_lease, &wish, error);
+  if (ok && g_str_equal(wish.lease.holder, holder))
+    g_strlcpy(db->holder, holder, sizeof db->holder); /* as whom it writes from now on */
+  g_rec_mutex_unlock(&db->lock);
+  if (ok)
+    *ret = wish.lease;
+  return ok;
 }
 
 static bool

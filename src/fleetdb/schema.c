@@ -54,9 +54,12 @@
   " NOT NULL, created_us " INT " NOT NULL, PRIMARY KEY(actor, key))" END ";"                                                               \
   "CREATE INDEX idempotency_created ON idempotency(created_us);"
 
+/* How long a lease was taken for: one that has much more left was taken by a clock that went wrong. 0: it is not known. */
+#define STEP_LEASE_TTL(INT, SEQ, END) "ALTER TABLE lease ADD COLUMN ttl_us " INT " NOT NULL DEFAULT 0;"
+
 #define STEPS(INT, SEQ, END)                                                                                                               \
   {                                                                                                                                        \
-    STEP_FLEET(INT, SEQ, END), STEP_ACCESS(INT, SEQ, END)                                                                                  \
+    STEP_FLEET(INT, SEQ, END), STEP_ACCESS(INT, SEQ, END), STEP_LEASE_TTL(INT, SEQ, END)                                                   \
   }
 
 const char *const nc_fleetdb_steps_sqlite[NC_FLEETDB_VERSION] = STEPS("INTEGER", "INTEGER PRIMARY KEY AUTOINCREMENT", " STRICT");

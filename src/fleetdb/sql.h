@@ -81,5 +81,10 @@ nc_sql_number(const NcSqlRow *row, int column)
 NcSql *nc_sql_open_sqlite(const char *path, int version, GError **error);
 /* ${statement_ms}: the longest that a statement may take. NC_ERROR_UNREACHABLE: the server does not answer. */
 NcSql *nc_sql_open_postgres(const char *url, int statement_ms, int version, GError **error);
-/* Is ${url} one that libpq understands? NC_ERROR_INVALID. It is never part of a message: it may hold a password. */
+/*
+ * Is ${url} one that libpq understands, and is no part of a password where messages would name it? NC_ERROR_INVALID. It is never part of a
+ * message.
+ */
 bool nc_sql_check_postgres_url(const char *url, GError **error);
+/* The same; and where it leads, without user and password: "host:port/database". Caller frees. */
+char *nc_sql_postgres_server(const char *url, GError **error);

@@ -1,10 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * PostgreSQL as a back end: the only user of libpq.
+ * PostgreSQL as a back end. Its URLs: postgres_url.c; nothing else uses libpq.
  *
  * Every wait has an end. libpq's own functions wait for an answer for ever, and a server that has vanished does not close its
  * connections; so statements are sent, and their results waited for until a second after the server itself should have
- * given up (statement_timeout). A connection that has missed this is closed.
+ * given up (statement_timeout). A connection that has missed this is closed. Connecting is limited for each address of each host; to look
+ * up a name may take as long as the system's resolver tries (resolv.conf(5)).
  *
  * A controller that stands still in the middle of a transaction would keep the others from leading: the server ends such
  * sessions (idle_in_transaction_session_timeout), and nobody waits long for a lock (lock_timeout).
@@ -325,69 +326,97 @@ nc_postgres_prepare_session(NcPostgres *p, GError **error)
   return nc_postgres_do(p, settings, p->statement_ms, error);
 }
 
+/* *ret_version: 0 if there is no schema yet. */
 static bool
 nc_postgres_read_version(NcPostgres *p, int64_t *ret_version, GError **error)
 {
+  nc_autopgresult PGresult *table = nc_postgres_exec(p, "SELECT 1 WHERE to_regclass('novacron_schema') IS NOT NULL", p->statement_ms, error);
+  if (!table)
+    return false;
+  *ret_version = 0;
+  if (PQntuples(table) == 0)
+    return true;
   nc_autopgresult PGresult *result = nc_postgres_exec(p, "SELECT version FROM novacron_schema", p->statement_ms, error);
   if (!result)
     return false;
-  *ret_version = PQntuples(result) == 1 ? g_ascii_strtoll(PQgetvalue(result, 0, 0), NULL, 10) : 0;
+  if (PQntuples(result) == 1)
+    *ret_version = g_ascii_strtoll(PQgetvalue(result, 0, 0), NULL, 10);
   return true;
 }
 
 /* Within a transaction that has the lock. */
 static bool
-nc_postgres_steps(NcPostgres *p, int64_t version, GError **error)
+nc_postgres_steps(NcPostgres *p, int64_t version, int limit_ms, GError **error)
 {
   for (int64_t i = version; i < p->version; i++) {
     g_autofree char *number = g_strdup_printf("DELETE FROM novacron_schema; INSERT INTO novacron_schema(version) VALUES(%d)", (int)i + 1);
-    if (!nc_postgres_do(p, nc_fleetdb_steps_postgres[i], NC_POSTGRES_UPGRADE_MS, error) ||
-        !nc_postgres_do(p, number, p->statement_ms, error))
+    if (!nc_postgres_do(p, nc_fleetdb_steps_postgres[i], limit_ms, error) || !nc_postgres_do(p, number, p->statement_ms, error))
       return false;
   }
   return true;
 }
 
+static bool
+nc_postgres_check_version(const NcPostgres *p, int64_t version, GError **error)
+{
+  return (version >= 0 && version <= p->version) ||
+         nc_fail(error, NC_ERROR_INVALID,
+                 "the fleet's database (PostgreSQL at %s) was written by a newer NovaCron (its schema is %d, this one knows %d): install "
+                 "that version here, too",
+                 p->server, (int)version, p->version);
+}
+
 /* All steps are one transaction here: PostgreSQL has no notion of one that half of a schema belongs to. */
 static bool
-nc_postgres_upgrade_locked(NcPostgres *p, GError **error)
+nc_postgres_upgrade_locked(NcPostgres *p, int limit_ms, GError **error)
 {
-  g_autofree char *lock = g_strdup_printf("SET LOCAL statement_timeout=%d; SET LOCAL lock_timeout=0;"
+  g_autofree char *lock = g_strdup_printf("SET LOCAL statement_timeout=%d; SET LOCAL lock_timeout=%d;"
                                           "SELECT pg_advisory_xact_lock(%" G_GINT64_FORMAT ");"
                                           "CREATE TABLE IF NOT EXISTS novacron_schema(version BIGINT NOT NULL)",
-                                          NC_POSTGRES_UPGRADE_MS, (gint64)NC_POSTGRES_LOCK_KEY);
+                                          limit_ms, limit_ms / 2, (gint64)NC_POSTGRES_LOCK_KEY);
   int64_t version = 0;
 
-  if (!nc_postgres_do(p, lock, NC_POSTGRES_UPGRADE_MS, error) || !nc_postgres_read_version(p, &version, error))
-    return false;
-  if (version < 0 || version > p->version)
-    return nc_fail(error, NC_ERROR_INVALID,
-                   "the fleet's database (PostgreSQL at %s) was written by a newer NovaCron (its schema is %d, this one knows %d): install "
-                   "that version here, too",
-                   p->server, (int)version, p->version);
-  return nc_postgres_steps(p, version, error);
+  return nc_postgres_do(p, lock, limit_ms, error) && nc_postgres_read_version(p, &version, error) &&
+         nc_postgres_check_version(p, version, error) && nc_postgres_steps(p, version, limit_ms, error);
 }
 
 static bool
-nc_postgres_upgrade(NcPostgres *p, GError **error)
+nc_postgres_upgrade(NcPostgres *p, int limit_ms, GError **error)
 {
   if (!nc_postgres_begin(&p->sql, error))
     return false;
-  if (nc_postgres_upgrade_locked(p, error))
+  if (nc_postgres_upgrade_locked(p, limit_ms, error))
     return nc_postgres_commit(&p->sql, error);
   nc_postgres_rollback(&p->sql);
   return false;
 }
 
-/* The version is looked at each time: another controller may have been upgraded meanwhile. */
+/* Most often it is what it should be, and then nobody's upgrade is waited for. */
 static bool
-nc_postgres_connect(NcPostgres *p, GError **error)
+nc_postgres_prepare_schema(NcPostgres *p, int limit_ms, GError **error)
+{
+  int64_t version = 0;
+
+  if (!nc_postgres_read_version(p, &version, error) || !nc_postgres_check_version(p, version, error))
+    return false;
+  return version == p->version || nc_postgres_upgrade(p, limit_ms, error);
+}
+
+/*
+ * The version is looked at each time: another controller may have been upgraded meanwhile. ${limit_ms}: the longest that a step of an upgrade,
+ * or waiting for another one's, may take.
+ */
+static bool
+nc_postgres_connect(NcPostgres *p, int limit_ms, GError **error)
 {
   p->connection = nc_postgres_dial(p->url);
   if (PQstatus(p->connection) != CONNECTION_OK)
     return nc_postgres_lost(p, PQerrorMessage(p->connection), error);
   PQsetNoticeProcessor(p->connection, nc_postgres_notice, NULL);
-  if (!nc_postgres_prepare_session(p, error) || !nc_postgres_upgrade(p, error)) {
+  /* Else sending more than the socket takes would wait for the server for ever. */
+  if (PQsetnonblocking(p->connection, 1) != 0)
+    return nc_postgres_lost(p, PQerrorMessage(p->connection), error);
+  if (!nc_postgres_prepare_session(p, error) || !nc_postgres_prepare_schema(p, limit_ms, error)) {
     nc_postgres_drop(p);
     return false;
   }
@@ -399,7 +428,8 @@ nc_postgres_reconnect(NcSql *sql, GError **error)
 {
   NcPostgres *p = (NcPostgres *)sql;
   sql->trouble = NC_SQL_FINE;
-  return p->connection || nc_postgres_connect(p, error);
+  /* Others wait for this one: it may not take as long as an upgrade. */
+  return p->connection || nc_postgres_connect(p, p->statement_ms, error);
 }
 
 static void
@@ -437,54 +467,19 @@ static const NcSqlBackend nc_sql_backend_postgres = {
   .clock_us = "CAST(extract(epoch FROM clock_timestamp()) * 1000000 AS BIGINT)",
 };
 
-static void
-nc_conninfo_free(PQconninfoOption **options)
-{
-  PQconninfoFree(*options);
-}
-
-/* Where ${url} leads, without user and password: "host:port/database". Caller frees; NULL: libpq does not understand it. */
-static char *
-nc_postgres_server(const char *url)
-{
-  __attribute__((cleanup(nc_conninfo_free))) PQconninfoOption *options = PQconninfoParse(url, NULL);
-  const char *host = "localhost", *port = "5432", *name = "";
-
-  if (!options)
-    return NULL;
-  for (const PQconninfoOption *o = options; o->keyword; o++) {
-    if (!o->val || !o->val[0])
-      continue;
-    if (g_str_equal(o->keyword, "host"))
-      host = o->val;
-    else if (g_str_equal(o->keyword, "port"))
-      port = o->val;
-    else if (g_str_equal(o->keyword, "dbname"))
-      name = o->val;
-  }
-  return g_strdup_printf("%s:%s/%s", host, port, name);
-}
-
-bool
-nc_sql_check_postgres_url(const char *url, GError **error)
-{
-  g_autofree char *server = nc_postgres_server(url);
-  return server || nc_fail(error, NC_ERROR_INVALID,
-                           "the URL of the fleet's database is not one of PostgreSQL: postgresql://USER@HOST:PORT/DATABASE?OPTION=VALUE");
-}
-
 NcSql *
 nc_sql_open_postgres(const char *url, int statement_ms, int version, GError **error)
 {
-  if (!nc_sql_check_postgres_url(url, error))
+  char *server = nc_sql_postgres_server(url, error);
+  if (!server)
     return NULL;
   NcPostgres *p = g_new0(NcPostgres, 1);
   p->sql.backend = &nc_sql_backend_postgres;
   p->url = g_strdup(url);
-  p->server = nc_postgres_server(url);
+  p->server = server;
   p->statement_ms = statement_ms;
   p->version = version;
-  if (!nc_postgres_connect(p, error)) {
+  if (!nc_postgres_connect(p, NC_POSTGRES_UPGRADE_MS, error)) {
     nc_postgres_free(&p->sql);
     return NULL;
   }

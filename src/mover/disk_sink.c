@@ -115,13 +115,17 @@ nc_disk_explain(const NcDisk *d, NcReorderVerdict verdict, uint64_t seq, GError 
   return nc_fail(error, NC_ERROR_PROTOCOL, "batch %" G_GUINT64_FORMAT " of disk %u is farther ahead than agreed", seq, d->index);
 }
 
-/* What was wrong is asked for once more; that it comes wrong again ends the migration. Takes ${problem}. */
+/*
+ * What was wrong is asked for once more; that it comes wrong again ends the migration, unless a good copy has come meanwhile.
+ * Takes ${problem}.
+ */
 static bool
 nc_disk_ask_again(NcDisk *d, uint64_t seq, bool refers, GError *problem, GError **error)
 {
   pthread_mutex_lock(&d->lock);
   nc_reorder_release(d->waiting, seq);
-  NcAskedVerdict verdict = nc_asked_judge(d->asked, seq, refers);
+  bool is_here = nc_reorder_judge(d->waiting, seq, 0) == NC_REORDER_DUPLICATE;
+  NcAskedVerdict verdict = is_here ? NC_ASKED_STALE : nc_asked_judge(d->asked, seq, refers);
   pthread_mutex_unlock(&d->lock);
   if (verdict == NC_ASKED_STALE) {
     g_error_free(problem);
@@ -164,7 +168,7 @@ nc_disk_sink_batch(NcDiskSink *s, unsigned index, NcBatchDecoder *decoder, const
   if (!nc_batch_peek(frame->payload, frame->payload_bytes, &peek) || peek.has_history || peek.is_ahead)
     return nc_fail(error, NC_ERROR_PROTOCOL, "batch %" G_GUINT64_FORMAT " of disk %u: a header that makes no sense", seq, index);
   pthread_mutex_lock(&d->lock); /* before any work is spent on it */
-  NcReorderVerdict verdict = nc_reorder_claim(d->waiting, seq, peek.raw_len);
+  NcReorderVerdict verdict = nc_asked_claim(d->asked, d->waiting, seq, peek.raw_len);
   pthread_mutex_unlock(&d->lock);
   if (verdict != NC_REORDER_TAKEN)
     return nc_disk_explain(d, verdict, seq, error);

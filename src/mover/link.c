@@ -22,7 +22,7 @@
 
 #define NC_LINK_CHUNK_BYTES 16384u /* a TLS record */
 #define NC_LINK_READS_PER_TURN 64  /* then it is writing's turn: at most 1 MiB */
-#define NC_LINK_LINGER_US 500000   /* for the peer to close, after our last frame */
+#define NC_LINK_LINGER_US 2000000  /* for the peer to close, after our last frame; one that is denied processors reads it late */
 #define NC_LINK_SAMPLE_US 200000   /* the kernel's numbers */
 #define NC_LINK_CANDIDATES 4       /* sockets that shake hands at a time: one, its successor, and some of strangers */
 

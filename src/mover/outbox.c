@@ -25,8 +25,8 @@
  */
 #define NC_OUTBOX_STORED_MOST_BPS 50e6
 #define NC_OUTBOX_STORED_FAILURES 4u
-/* Raw bytes in flight in batches that refer to some: they weigh next to nothing on the wire, and all of them are pause at the end. */
-#define NC_OUTBOX_STORED_AHEAD_BYTES (8u << 20)
+/* Of them in flight: they weigh next to nothing on the wire, and reading all of them is pause at the end. */
+#define NC_OUTBOX_STORED_AHEAD_BYTES (4u << 20)
 #define NC_OUTBOX_LANES (1 + NC_WIRE_DISKS_MAX)
 
 /* What becomes of one batch; index in the ring: seq % NC_MOVER_MAX_AHEAD. */
@@ -43,7 +43,7 @@ typedef struct {
   bool sent;     /* it was, at least once */
   bool queued;   /* in the resend queue */
   bool refused;  /* the peer has asked for it again; once is enough */
-  bool is_stored; /* it refers to pages in the destination's page store */
+  uint32_t stored_bytes; /* raw bytes for which it refers to the destination's page store */
   int64_t written_us; /* when; the last time */
   unsigned rung; /* with a tuner: how it was coded, */
   double work;   /* and its size for it */
@@ -102,7 +102,7 @@ struct NcOutbox {
   bool history_failed;
   bool was_scarce;          /* the link, so that stored pages are looked for: what they save does not make them useless */
   unsigned stored_failures; /* batches that had to go whole since they referred to stored pages */
-  uint64_t stored_raw_bytes; /* raw bytes in flight of batches that refer to some */
+  uint64_t stored_bytes; /* in flight, as the slots have it */
 
   NcTunerWait wait;  /* what the next batch waits for, */
   int64_t wait_since_us;
@@ -183,6 +183,13 @@ nc_outbox_lane_is_coded(NcOutLane *lane)
   return lane->next_take < lane->next_submit && nc_outbox_slot(lane, lane->next_take)->payload;
 }
 
+/* Does this batch have to wait until the destination has read others from its page store? */
+static bool
+nc_outbox_store_is_busy_locked(const NcOutbox *o, const NcOutSlot *slot)
+{
+  return slot->stored_bytes > 0 && o->stored_bytes > 0 && o->stored_bytes + slot->stored_bytes > NC_OUTBOX_STORED_AHEAD_BYTES;
+}
+
 /* How many raw bytes may wait for TLS: of the pause, or in post-copy of a page the guest waits for, a small part. */
 static uint64_t
 nc_outbox_unsent_limit_locked(const NcOutbox *o, const NcOutLane *lane)
@@ -221,14 +228,18 @@ nc_outbox_batch_target(NcOutbox *o)
 static NcTunerWait
 nc_outbox_wait_locked(NcOutbox *o)
 {
-  bool is_coded = false, is_raw = false, reader_waits = false;
+  bool is_coded = false, is_raw = false, reader_waits = false, store = false;
 
   for (unsigned i = 0; i < o->lane_count; i++) {
     NcOutLane *lane = o->lanes[i];
-    is_coded = is_coded || nc_outbox_lane_is_coded(lane);
+    bool coded = nc_outbox_lane_is_coded(lane);
+    store = store || (coded && nc_outbox_store_is_busy_locked(o, nc_outbox_slot(lane, lane->next_take)));
+    is_coded = is_coded || coded;
     is_raw = is_raw || lane->next_take < lane->next_submit;
     reader_waits = reader_waits || lane->reader_waits;
   }
+  if (store) /* neither lighter nor heavier coding would help */
+    return NC_TUNER_NOTHING;
   if (is_coded || o->in_flight_wire_bytes >= nc_flight_window(o->flight) * NC_OUTBOX_FULL)
     return NC_TUNER_LINK;
   if (is_raw)
@@ -496,7 +507,7 @@ nc_outbox_put(NcOutbox *o, const NcOutCoded *c)
   pthread_mutex_lock(&o->lock);
   NcOutSlot *slot = nc_outbox_slot(c->lane, c->seq);
   slot->raw = c->raw;
-  slot->is_stored = c->stats.stored_pages > 0;
+  slot->stored_bytes = (uint32_t)c->stats.stored_pages * NC_STREAM_PAGE_BYTES;
   slot->payload = c->payload;
   slot->header = c->header;
   slot->wire_bytes = c->header->len + c->payload->len;
@@ -606,7 +617,7 @@ nc_outbox_window_has_room_locked(const NcOutbox *o, const NcOutLane *lane, const
     return true;
   if (lane->in_flight_raw_bytes + slot->raw_bytes > lane->ahead_bytes || lane->next_take - lane->next_ack >= lane->ahead_batches)
     return false;
-  if (slot->is_stored && o->stored_raw_bytes + slot->raw_bytes > NC_OUTBOX_STORED_AHEAD_BYTES)
+  if (nc_outbox_store_is_busy_locked(o, slot))
     return false;
   return o->in_flight_wire_bytes + slot->wire_bytes <= nc_flight_window(o->flight) ||
          (o->lane_count > 1 && lane->in_flight_wire_bytes + slot->wire_bytes <= nc_outbox_share_locked(o, lane));
@@ -695,7 +706,7 @@ nc_outbox_take_next_locked(NcOutbox *o, unsigned link, NcOutFrame *ret)
   o->in_flight_wire_bytes += slot->wire_bytes;
   lane->in_flight_wire_bytes += slot->wire_bytes;
   lane->in_flight_raw_bytes += slot->raw_bytes;
-  o->stored_raw_bytes += slot->is_stored ? slot->raw_bytes : 0;
+  o->stored_bytes += slot->stored_bytes;
   if (!slot->is_ahead)
     nc_chain_append(&lane->chain, slot->raw_bytes, nc_batch_sha256(slot->payload->data));
   if (lane == nc_outbox_main(o))
@@ -795,7 +806,7 @@ nc_outbox_check_ack_locked(NcOutLane *lane, uint64_t seq, uint64_t offset, GErro
   if (seq >= lane->next_take)
     return nc_fail(error, NC_ERROR_PROTOCOL, "acknowledged batch %" G_GUINT64_FORMAT " is not under way", seq);
   for (uint64_t i = lane->next_ack; i <= seq; i++) /* at most NC_MOVER_MAX_AHEAD */
-    if (!nc_outbox_slot(lane, i)->written)
+    if (!nc_outbox_slot(lane, i)->sent) /* also one that was asked for again: a copy that was under way may have come out well */
       return nc_fail(error, NC_ERROR_PROTOCOL, "batch %" G_GUINT64_FORMAT " was acknowledged before it was sent", i);
   if (nc_outbox_slot(lane, seq)->end_offset != offset)
     return nc_fail(error, NC_ERROR_PROTOCOL, "batch %" G_GUINT64_FORMAT " was acknowledged with a wrong offset", seq);
@@ -820,7 +831,7 @@ nc_outbox_acked(NcOutbox *o, uint8_t channel, uint64_t seq, uint64_t offset, GEr
     written_us = MAX(written_us, slot->written_us);
     if (o->tuner)
       nc_tuner_acked(o->tuner, slot->rung, slot->wire_bytes, slot->work, (uint64_t)now_us);
-    o->stored_raw_bytes -= slot->is_stored ? slot->raw_bytes : 0;
+    o->stored_bytes -= slot->stored_bytes;
     g_byte_array_unref(slot->header);
     g_byte_array_unref(slot->payload);
     nc_raw_batch_free(slot->raw);
@@ -860,7 +871,7 @@ nc_outbox_begin_resend_locked(NcOutLane *lane, uint64_t seq, NcRawBatch **ret_ra
   slot->refused = true;
   slot->written = false; /* it can't be acknowledged before it has gone once more */
   slot->queued = false;  /* not as it is */
-  *ret_stored = slot->is_stored;
+  *ret_stored = slot->stored_bytes > 0;
   *ret_raw = g_steal_pointer(&slot->raw);
   return true;
 }
@@ -878,15 +889,17 @@ nc_outbox_replace_locked(NcOutbox *o, NcOutLane *lane, uint64_t seq, GByteArray 
   slot->header = nc_frame_encode_batch_header(lane->channel, seq, payload->len);
   slot->payload = g_byte_array_ref(payload);
   slot->wire_bytes = slot->header->len + payload->len;
+  o->stored_bytes -= slot->stored_bytes; /* it refers to nothing now */
+  slot->stored_bytes = 0;
   o->in_flight_wire_bytes += slot->wire_bytes;
   lane->in_flight_wire_bytes += slot->wire_bytes;
 }
 
-/* Who is to blame for a batch that had to go whole: of one with both, nobody knows. */
+/* Who is to blame for a batch that had to go whole: of one with both the store, since a wrong shadow shows in others, too. */
 static void
 nc_outbox_blame_locked(NcOutbox *o, const NcRawBatch *raw, bool is_stored)
 {
-  o->history_failed = o->history_failed || nc_raw_batch_uses_history(raw);
+  o->history_failed = o->history_failed || (!is_stored && nc_raw_batch_uses_history(raw));
   o->stored_failures += is_stored;
   if (is_stored && o->stored_failures == NC_OUTBOX_STORED_FAILURES)
     nc_log(NC_LOG_WARNING, "mover",

@@ -99,12 +99,22 @@ nc_sink_explain(NcReorderVerdict verdict, uint64_t seq, GError **error)
   return nc_fail(error, NC_ERROR_PROTOCOL, "batch %" G_GUINT64_FORMAT " is farther ahead than agreed", seq);
 }
 
-/* What was wrong is asked for once more; that it comes wrong again ends the migration. Takes ${problem}. */
+/* Has a good copy of it come, which waits or was delivered? What everything waits for has not. */
+static bool
+nc_sink_has_locked(const NcSink *s, uint64_t seq)
+{
+  return !(s->retrying && seq == s->retry_seq) && nc_reorder_judge(s->waiting, seq, 0) == NC_REORDER_DUPLICATE;
+}
+
+/*
+ * What was wrong is asked for once more; that it comes wrong again ends the migration, unless a good copy has come meanwhile.
+ * Takes ${problem}.
+ */
 static bool
 nc_sink_ask_again(NcSink *s, uint64_t seq, bool refers, GError *problem, GError **error)
 {
   pthread_mutex_lock(&s->lock);
-  NcAskedVerdict verdict = nc_asked_judge(s->asked, seq, refers);
+  NcAskedVerdict verdict = nc_sink_has_locked(s, seq) ? NC_ASKED_STALE : nc_asked_judge(s->asked, seq, refers);
   pthread_mutex_unlock(&s->lock);
   if (verdict == NC_ASKED_STALE) {
     g_error_free(problem);
@@ -135,7 +145,7 @@ static NcReorderVerdict
 nc_sink_claim_locked(NcSink *s, uint64_t seq, const NcBatchPeek *peek)
 {
   if (!s->retrying || seq != s->retry_seq)
-    return nc_reorder_claim(s->waiting, seq, peek->raw_len);
+    return nc_asked_claim(s->asked, s->waiting, seq, peek->raw_len);
   if (s->retry_claimed || (peek->has_history && nc_asked_is_stale(s->asked, seq)))
     return NC_REORDER_DUPLICATE;
   s->retry_claimed = true;

@@ -9,8 +9,8 @@
 #include <pthread.h>
 #include <unistd.h>
 
-/* novacrond's disk may have other things to do; behind this it is not asked any more. */
-#define NC_MOVER_STORED_MS 20000
+/* novacrond's disk may have other things to do; behind this it is not asked any more. Connections wait meanwhile, and at the end the guest. */
+#define NC_MOVER_STORED_MS 1000
 
 typedef struct {
   NcStoredPages pages;

@@ -7,6 +7,7 @@
 
 #define NC_QMP_QUICK_MS 10000
 #define NC_QEMU_CONT_RETRY_US 20000
+#define NC_PREEMPT_SOUND_SINCE 8 /* QEMU's major version */
 /* QEMU refuses 0 on some versions, and its default is 128 MiB/s: one exabyte per second is "none". */
 #define NC_NO_BANDWIDTH_LIMIT (INT64_C(1) << 60)
 
@@ -32,6 +33,7 @@ typedef enum {
   NC_CAP_WANTED,
   NC_CAP_OFF,
   NC_CAP_POSTCOPY, /* on where both sides agreed to it */
+  NC_CAP_PREEMPT,  /* the same */
   NC_CAP_THROTTLE, /* on where the guest may be slowed down: it can't be switched on later */
 } NcCapUse;
 
@@ -51,7 +53,7 @@ static const struct {
   { "multifd", NC_CAP_OFF },
   { "compress", NC_CAP_OFF },
   { "postcopy-ram", NC_CAP_POSTCOPY },
-  { "postcopy-preempt", NC_CAP_POSTCOPY },
+  { "postcopy-preempt", NC_CAP_PREEMPT },
   { "background-snapshot", NC_CAP_OFF },
   { "block", NC_CAP_OFF },
   { "x-colo", NC_CAP_OFF },
@@ -82,6 +84,8 @@ nc_capability_is_wanted(NcCapUse use, const NcQemuMigrationParams *params)
     return false;
   case NC_CAP_POSTCOPY:
     return params->postcopy;
+  case NC_CAP_PREEMPT:
+    return params->postcopy && params->preempt;
   case NC_CAP_THROTTLE:
     return params->may_throttle;
   default:
@@ -173,10 +177,19 @@ nc_qemu_migration_setup_source(NcQmp *qmp, const NcQemuMigrationParams *params, 
 }
 
 bool
-nc_qemu_migration_setup_destination(NcQmp *qmp, bool postcopy, GError **error)
+nc_qemu_migration_setup_destination(NcQmp *qmp, bool postcopy, bool preempt, GError **error)
 {
-  const NcQemuMigrationParams params = { .postcopy = postcopy };
+  const NcQemuMigrationParams params = { .postcopy = postcopy, .preempt = preempt };
   return nc_setup_capabilities(qmp, &params, error);
+}
+
+bool
+nc_qemu_preempt_is_sound(NcQmp *qmp)
+{
+  int version[3];
+
+  nc_qmp_version(qmp, version);
+  return version[0] >= NC_PREEMPT_SOUND_SINCE;
 }
 
 bool

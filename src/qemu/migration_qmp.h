@@ -33,6 +33,7 @@ typedef struct {
   uint64_t max_bandwidth_bps; /* bytes per second; 0: no limit of ours */
   uint32_t downtime_limit_ms;
   bool postcopy;     /* nc_qemu_start_postcopy() will be allowed; both sides must say the same */
+  bool preempt;      /* with it, a second connection for pages that are asked for (nc_qemu_preempt_is_sound()); both sides the same */
   bool may_throttle; /* nc_qemu_set_throttle() will be allowed */
 } NcQemuMigrationParams;
 
@@ -51,8 +52,15 @@ typedef struct {
 } NcQemuMigrationInfo;
 
 bool nc_qemu_migration_setup_source(NcQmp *qmp, const NcQemuMigrationParams *params, GError **error);
-bool nc_qemu_migration_setup_destination(NcQmp *qmp, bool postcopy, GError **error);
-/* With post-copy set up, QEMU makes and takes a second connection for the answers to page requests (postcopy-preempt). */
+bool nc_qemu_migration_setup_destination(NcQmp *qmp, bool postcopy, bool preempt, GError **error);
+/*
+ * Whether the channel for requested pages (postcopy-preempt) may be used with this QEMU as the source. Before 8.0 QEMU goes back to the
+ * main channel at the end of an iteration without forgetting which RAM block it sent last on the other one (7.2, migration/ram.c,
+ * postcopy_preempt_reset_channel()): the next page can say CONTINUE on a channel whose last block is another, and the destination
+ * puts it there.
+ */
+bool nc_qemu_preempt_is_sound(NcQmp *qmp);
+/* It is set up: QEMU makes and takes a second connection for the answers to page requests. */
 bool nc_qemu_has_preempt_channel(NcQmp *qmp);
 
 /* This QEMU has post-copy; whether a machine can use it shows when it is set up. Also before a migration, and changes nothing. */

@@ -32,6 +32,18 @@ nc_asked_note(NcAsked *a, uint64_t seq, bool stale)
 }
 
 bool
+nc_asked_has(NcAsked *a, uint64_t seq)
+{
+  return g_hash_table_contains(a->seqs, &seq);
+}
+
+NcReorderVerdict
+nc_asked_claim(NcAsked *a, NcReorder *r, uint64_t seq, uint64_t bytes)
+{
+  return nc_asked_has(a, seq) ? nc_reorder_judge(r, seq, bytes) : nc_reorder_claim(r, seq, bytes);
+}
+
+bool
 nc_asked_is_stale(NcAsked *a, uint64_t seq)
 {
   gpointer stale;
@@ -45,7 +57,7 @@ nc_asked_is_stale(NcAsked *a, uint64_t seq)
 NcAskedVerdict
 nc_asked_judge(NcAsked *a, uint64_t seq, bool refers)
 {
-  if (!g_hash_table_contains(a->seqs, &seq)) {
+  if (!nc_asked_has(a, seq)) {
     nc_asked_note(a, seq, false);
     return NC_ASKED_FIRST;
   }

@@ -9,9 +9,9 @@
  */
 #pragma once
 
-#include <glib.h>
+#include "wire/reorder.h"
+
 #include <stdbool.h>
-#include <stdint.h>
 
 typedef struct NcAsked NcAsked;
 
@@ -27,5 +27,12 @@ G_DEFINE_AUTOPTR_CLEANUP_FUNC(NcAsked, nc_asked_free)
 
 /* Batch ${seq} came wrong. ${refers}: it refers to pages or blocks that are kept here (nc_batch_decoder_refers()). */
 NcAskedVerdict nc_asked_judge(NcAsked *a, uint64_t seq, bool refers);
+/* Was it asked for? */
+bool nc_asked_has(NcAsked *a, uint64_t seq);
+/*
+ * Before work is spent on batch ${seq}: nc_reorder_claim(), or, of one that was asked for, nc_reorder_judge(): no copy of that is a
+ * duplicate before one was good.
+ */
+NcReorderVerdict nc_asked_claim(NcAsked *a, NcReorder *r, uint64_t seq, uint64_t bytes);
 /* Was it asked for, and is this copy, which refers to kept pages, to be dropped unread? */
 bool nc_asked_is_stale(NcAsked *a, uint64_t seq);

@@ -38,8 +38,7 @@ nc_reorder_free(NcReorder *r)
   g_free(r);
 }
 
-/* Whoever has claimed it apart. */
-static NcReorderVerdict
+NcReorderVerdict
 nc_reorder_judge(const NcReorder *r, uint64_t seq, uint64_t bytes)
 {
   if (seq < r->next_seq)

@@ -38,6 +38,11 @@ G_DEFINE_AUTOPTR_CLEANUP_FUNC(NcReorder, nc_reorder_free)
  * nc_reorder_release(). The next expected item is never refused for its bytes: refusing it would stop everything.
  */
 NcReorderVerdict nc_reorder_claim(NcReorder *r, uint64_t seq, uint64_t bytes);
+/*
+ * The same without a claim, and whoever has claimed it: for a batch that was asked for again. Its answer must not be dropped because a stale copy is
+ * being decoded, nor the other way round.
+ */
+NcReorderVerdict nc_reorder_judge(const NcReorder *r, uint64_t seq, uint64_t bytes);
 /* Nothing came of what was claimed: the next copy is as good as the first. */
 void nc_reorder_release(NcReorder *r, uint64_t seq);
 /*

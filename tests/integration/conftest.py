@@ -6,7 +6,23 @@ import pytest
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(__file__))), "lib"))
 
+from nctest.cluster import Cluster  # noqa: E402
 from nctest.movers import Mover, Pair  # noqa: E402
+
+
+@pytest.hookimpl(hookwrapper=True)
+def pytest_runtest_makereport(item, call):
+    report = (yield).get_result()
+    item.went_wrong = report.failed or getattr(item, "went_wrong", False)
+
+
+@pytest.hookimpl(trylast=True)  # what was its own is gone by then
+def pytest_runtest_teardown(item, nextitem):
+    """A test that failed takes none with it that uses the same nodes."""
+    if not getattr(item, "went_wrong", False) or nextitem is None or nextitem.module is not item.module:
+        return
+    for cluster in list(Cluster.living):
+        cluster.tidy()
 
 
 @pytest.fixture
@@ -31,12 +47,3 @@ def lone(tmp_path):
     yield make
     for mover in made:
         mover.close()
-
-
-@pytest.fixture
-def whole_nodes(cluster):
-    """After a test that failed the next one still finds two nodes that live."""
-    yield
-    for node in (cluster.a, cluster.b):
-        if node.is_dead():
-            node.start()

@@ -35,9 +35,6 @@ def cluster():
         yield c
 
 
-pytestmark = pytest.mark.usefixtures("whole_nodes")
-
-
 def copy(node, id, to):
     node.call("checkpoint.copy", id=id, to=to.name)
     return settle(node, id)["activity"]

@@ -75,7 +75,7 @@ def test_cancel_leaves_it_running_at_the_source(cluster):
     with pytest.raises(Refused) as refused:
         source.call("migration.cancel", id=m["id"])
     assert refused.value.code == "conflict"
-    assert cluster.migrate(vm, source)["outcome"] == "completed"  # a cancelled attempt is no obstacle
+    cluster.moves(vm, source)  # a cancelled attempt is no obstacle
 
 
 def test_refusals_before_anything_starts(cluster):

@@ -12,6 +12,7 @@ import time
 
 import pytest
 from nctest.cluster import Cluster, Refused, guest_spec
+from nctest.guest import QmpObserver
 from nctest.net import wait_for
 
 VM = "web1"
@@ -77,6 +78,19 @@ def test_at_once_if_asked_for(cluster):
     m = c.migrate(VM, c.a, algorithm="post-copy")
     assert m["outcome"] == "completed" and m["postcopy"] is True and m["rounds"] <= 2, m
     judge(c, c.b)
+    c.observer.close()  # a monitor has one reader
+    preempt_only_where_it_is_sound(c.b)
+
+
+def preempt_only_where_it_is_sound(node):
+    """Not with a QEMU before 8.0, which can put a page into another RAM block (decision 083)."""
+    qmp = QmpObserver(os.path.join(node.machine_dir(VM), "observer.sock"))
+    try:
+        version = qmp.command("query-version")["qemu"]["major"]
+        on = {c["capability"]: c["state"] for c in qmp.command("query-migrate-capabilities")}
+    finally:
+        qmp.close()
+    assert on["postcopy-ram"] and on["postcopy-preempt"] == (version >= 8), on
 
 
 def test_never_if_forbidden(cluster):

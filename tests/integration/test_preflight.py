@@ -44,8 +44,8 @@ def test_it_changes_nothing(cluster):
     check(cluster)
     assert cluster.a.call("machine.get", name=VM) == before
     assert cluster.b.state(VM) is None and cluster.b.qemu_pids() == []
-    assert cluster.migrate(VM, cluster.a)["outcome"] == "completed"
-    assert cluster.migrate(VM, cluster.b)["outcome"] == "completed"
+    cluster.moves(VM, cluster.a)
+    cluster.moves(VM, cluster.b)
 
 
 @pytest.mark.parametrize("change,name,words", [

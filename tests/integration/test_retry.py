@@ -29,7 +29,7 @@ def cluster(shared):
         if node.is_dead():
             node.start()
     if c.a.state(VM) != "running":
-        assert c.migrate(VM, c.b, retry_attempts=3)["outcome"] == "completed"
+        c.moves(VM, c.b, retry_attempts=3)
     return c
 
 

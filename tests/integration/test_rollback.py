@@ -27,9 +27,6 @@ def cluster():
         yield c
 
 
-pytestmark = pytest.mark.usefixtures("whole_nodes")
-
-
 def home(c):
     """The node that the machine is on."""
     return c.a if c.a.state(VM) in ("running", "paused") else c.b

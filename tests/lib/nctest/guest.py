@@ -9,6 +9,8 @@ import socket
 import threading
 import time
 
+from .net import deadline
+
 
 class TcpClient(threading.Thread):
     """Keeps one TCP connection to the guest's counter and notes the longest silence."""
@@ -72,7 +74,7 @@ class TcpClient(threading.Thread):
     def ask(self, timeout=10):
         self.stat = None
         self.socket.sendall(b"stat\n")
-        end = time.monotonic() + timeout
+        end = deadline(timeout)
         while self.stat is None and time.monotonic() < end:
             time.sleep(0.01)
         return self.stat
@@ -240,7 +242,7 @@ class RunnerObserver(threading.Thread):
 
     def fresh_sample(self, timeout=30):
         """Paths of the QEMUs that ran in a sample that began after this call."""
-        goal, end = self.samples + 2, time.monotonic() + timeout
+        goal, end = self.samples + 2, deadline(timeout)
         while self.samples < goal and time.monotonic() < end:
             time.sleep(self.interval)
         if self.samples < goal:

@@ -27,15 +27,24 @@ def sh(*command, check=True):
     return subprocess.run(command, check=check, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True).stdout
 
 
+# A machine may be denied half of its processors for minutes; a limit is for what never ends, and no test is about how fast something is.
+PATIENCE = 3
+
+
+def deadline(timeout, patience=PATIENCE):
+    """When to give up what takes ${timeout} seconds at most on a machine of its own."""
+    return time.monotonic() + timeout * patience
+
+
 def wait_for(condition, timeout, what):
     """Polls until condition() is true and returns its value; ${what}: words, or what makes them when the time is over."""
-    end = time.monotonic() + timeout
+    end = deadline(timeout)
     while True:
         value = condition()
         if value:
             return value
         if time.monotonic() > end:
-            raise TimeoutError(f"waited {timeout} s for {what() if callable(what) else what}")
+            raise TimeoutError(f"waited {timeout * PATIENCE} s for {what() if callable(what) else what}")
         time.sleep(0.02)
 
 

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* What the list says of a checkpoint that was committed, whether the disk gives it back or not; and what of its work is recorded. */
 #include "agent/checkpoint.h"
+#include "agent/checkpoint_steps.h"
 #include "base/log.h"
 #include "checkpoint/image.h"
 #include "page_support.h"
@@ -157,6 +158,55 @@ what_could_not_be_recorded_does_not_come_later(Bed *b, gconstpointer data)
   g_assert_cmpstr(last, ==, "{}");
 }
 
+/* An activity that ends when it is asked to. */
+static gpointer
+end_when_asked(gpointer data)
+{
+  Bed *b = data;
+  g_autoptr(GError) cancelled = g_error_new_literal(NC_ERROR, NC_ERROR_CANCELLED, "cancelled");
+
+  for (int i = 0; i < 5000 && !g_atomic_int_get(&b->cp->cancelled); i++)
+    g_usleep(1000);
+  nc_checkpoint_activity_ends(b->cp, json_pack("{s:b}", "was_asked", g_atomic_int_get(&b->cp->cancelled)), cancelled);
+  return NULL;
+}
+
+/* Of hours, which no signal could shorten: systemd would kill novacrond in the middle. */
+static void
+a_step_that_waits_for_a_checkpoint_ends_with_novacrond(Bed *b, gconstpointer data)
+{
+  const NcRollbackSteps steps = nc_checkpoint_steps(b->checkpoints);
+  g_autoptr(GError) error = NULL;
+  nc_autojson json_t *args = json_pack("{s:s}", "id", ID);
+  g_autofree char *detail = NULL;
+  gint quitting = 1;
+
+  nc_checkpoint_committed(b->cp, json_incref(b->meta));
+  g_autoptr(NcCheckpoint) cp = nc_checkpoints_begin_activity(b->checkpoints, args, "verify", &error);
+  g_assert_true(cp == b->cp);
+  GThread *thread = g_thread_new("activity", end_when_asked, b);
+  g_assert_false(steps.verify(steps.data, ID, &quitting, &detail, &error));
+  g_assert_error(error, NC_ERROR, NC_ERROR_CANCELLED);
+  g_thread_join(thread);
+  nc_autojson json_t *seen = view(b);
+  g_assert_true(nc_json_bool_or(json_object_get(seen, "activity"), "was_asked", false));
+}
+
+/* A copy that begins while the sender of the one that has arrived is answered can be cancelled. */
+static void
+the_link_of_one_that_has_arrived_is_not_anothers(Bed *b, gconstpointer data)
+{
+  int ends[2]; /* never used as what they are not */
+  NcPeer *arrival = (NcPeer *)&ends[0], *copy = (NcPeer *)&ends[1];
+
+  g_assert_true(nc_checkpoint_set_link(b->cp, arrival));
+  g_assert_true(nc_checkpoint_set_link(b->cp, copy));
+  nc_checkpoint_clear_link(b->cp, arrival);
+  g_assert_true(b->cp->link == copy);
+  nc_checkpoint_clear_link(b->cp, copy);
+  g_assert_null(b->cp->link);
+}
+
 int
 main(int argc, char **argv)
 {
@@ -166,5 +216,7 @@ main(int argc, char **argv)
   TEST(committed_is_ready);
   TEST(what_can_not_be_read_back_is_ready_with_a_warning);
   TEST(what_could_not_be_recorded_does_not_come_later);
+  TEST(the_link_of_one_that_has_arrived_is_not_anothers);
+  TEST(a_step_that_waits_for_a_checkpoint_ends_with_novacrond);
   return g_test_run();
 }

@@ -4,6 +4,8 @@
  * given up with words. The steps here only count how often they were done; the crash is a real one.
  */
 #include "agent/rollback.h"
+#include "agent/rollbacks.h"
+#include "base/log.h"
 
 #include <glib/gstdio.h>
 #include <string.h>
@@ -264,6 +266,115 @@ foreign_records_are_survived(Fixture *f, gconstpointer data)
   }
 }
 
+/* While a disk is full every try would fill the log of it. */
+static void
+an_end_that_can_not_be_recorded_is_told_once(Fixture *f, gconstpointer data)
+{
+  if (g_test_subprocess()) {
+    g_autoptr(NcRollback) r = begin(f->journal);
+    g_autoptr(GError) error = g_error_new_literal(NC_ERROR, NC_ERROR_QEMU, "it would not");
+    bool ended = false;
+
+    nc_log_init("test", NC_LOG_TEXT, NC_LOG_ERR);
+    for (int i = 0; i < 3; i++) {
+      nc_journal_refuse_next(f->journal);
+      ended = ended || nc_rollback_give_up(r, error, "Look at it.");
+    }
+    g_assert_false(ended);
+    g_assert_true(nc_rollback_give_up(r, error, "Look at it."));
+    return;
+  }
+  g_test_trap_subprocess(NULL, 0, 0);
+  g_test_trap_assert_passed();
+  g_test_trap_assert_stderr("*needs_attention*Look at it.*can't be recorded*");
+  g_test_trap_assert_stderr_unmatched("*needs_attention*needs_attention*");
+  g_test_trap_assert_stderr_unmatched("*can't be recorded*can't be recorded*");
+}
+
+/* --- the manager --- */
+
+/* A node whose one checkpoint takes as long to be read as the test likes. */
+typedef struct {
+  NcMigrations *migrations;
+  NcRollbacks *rollbacks;
+  gint reading, read; /* atomic */
+  GError *error;      /* of the rollback that waits for it */
+} Manager;
+
+static bool
+check_nothing(gpointer data, const char *checkpoint, const char *vm, GError **error)
+{
+  return true;
+}
+
+static bool
+read_slowly(gpointer data, const char *checkpoint, gint *quitting, char **ret_detail, GError **error)
+{
+  Manager *m = data;
+
+  g_atomic_int_set(&m->reading, 1);
+  for (int i = 0; i < 5000 && !g_atomic_int_get(quitting); i++)
+    g_usleep(1000);
+  g_atomic_int_set(&m->read, 1);
+  return nc_fail(error, NC_ERROR_CANCELLED, "novacrond is stopping");
+}
+
+/* Completed, to here; the right to run its machine is still that of its arrival, or (not ${here}) is not. */
+static void
+add_migration(Fixture *f, const char *id, const char *vm, bool here)
+{
+  NcRight right = { .epoch = 2, .state = NC_RIGHT_HELD };
+  nc_autojson json_t *record = json_pack("{s:s, s:s, s:s, s:s, s:s}", "id", id, "vm", vm, "source", "host-b", "destination", "host-a", "outcome",
+                                         "completed");
+
+  g_strlcpy(right.vm, vm, sizeof right.vm);
+  g_strlcpy(right.migration, here ? id : "m-9", sizeof right.migration);
+  g_assert_true(nc_journal_set_right(f->journal, &right, NC_RIGHT_NONE, 0, NULL));
+  g_assert_true(nc_journal_put_migration(f->journal, id, vm, "completed", true, record, false, NULL));
+}
+
+static void
+roll_back(Manager *m, const char *id, GError **error)
+{
+  nc_autojson json_t *args = json_pack("{s:s, s:s}", "id", id, "checkpoint", "c-1");
+  nc_autojson json_t *begun = nc_rollbacks_start(m->rollbacks, args, error);
+  g_assert_null(begun);
+}
+
+static gpointer
+roll_back_thread(gpointer data)
+{
+  Manager *m = data;
+  roll_back(m, "m-1", &m->error);
+  return NULL;
+}
+
+/* Reading all of a checkpoint takes hours; other rollbacks go their way, and novacrond can end. */
+static void
+one_that_reads_its_checkpoint_keeps_nobody_waiting(Fixture *f, gconstpointer data)
+{
+  const NcMigrationsDeps deps = { .journal = f->journal };
+  Manager m = { .migrations = nc_migrations_new(&deps) };
+  const NcRollbackSteps steps = { .data = &m, .check = check_nothing, .verify = read_slowly };
+  g_autoptr(GError) error = NULL;
+
+  m.rollbacks = nc_rollbacks_new(&deps, m.migrations, &steps);
+  add_migration(f, "m-1", "web1", true);
+  add_migration(f, "m-2", "web2", false);
+  GThread *thread = g_thread_new("roll-back", roll_back_thread, &m);
+  while (!g_atomic_int_get(&m.reading))
+    g_usleep(1000);
+  roll_back(&m, "m-2", &error);
+  g_assert_error(error, NC_ERROR, NC_ERROR_CONFLICT);
+  g_assert_cmpint(g_atomic_int_get(&m.read), ==, 0);
+  nc_rollbacks_stop_waiting(m.rollbacks);
+  g_thread_join(thread);
+  g_assert_error(m.error, NC_ERROR, NC_ERROR_CANCELLED);
+  g_clear_error(&m.error);
+  nc_rollbacks_free(m.rollbacks);
+  nc_migrations_free(m.migrations);
+}
+
 static int
 child(const char *dir)
 {
@@ -288,5 +399,7 @@ main(int argc, char **argv)
   TEST(what_fails_again_and_again_asks_for_people);
   TEST(one_that_is_to_stop_does_not_try_again);
   TEST(foreign_records_are_survived);
+  TEST(an_end_that_can_not_be_recorded_is_told_once);
+  TEST(one_that_reads_its_checkpoint_keeps_nobody_waiting);
   return g_test_run();
 }

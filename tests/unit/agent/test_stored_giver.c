@@ -6,6 +6,7 @@
 #include "agent/stored_giver.h"
 #include "base/bytes.h"
 #include "base/io.h"
+#include "page_support.h"
 #include "qemu/stream.h"
 
 #include <fcntl.h>
@@ -75,11 +76,9 @@ static void
 setup(Bed *b, gconstpointer data)
 {
   const NcPageStoreOptions options = { .pack_bytes = 256u << 10 };
-  g_autoptr(GError) error = NULL;
 
-  b->dir = g_dir_make_tmp("nc-stored-giver-XXXXXX", NULL);
-  b->store = nc_page_store_open(b->dir, &options, &error);
-  g_assert_no_error(error);
+  b->dir = test_directory();
+  b->store = test_open(b->dir, &options);
   for (unsigned i = 0; i < PAGES; i++)
     for (unsigned at = 0; at < PAGE; at += 4)
       nc_store_be32(b->pages[i] + at, (uint32_t)g_test_rand_int());
@@ -87,23 +86,10 @@ setup(Bed *b, gconstpointer data)
 }
 
 static void
-remove_all(const char *path)
-{
-  g_autoptr(GDir) dir = g_dir_open(path, 0, NULL);
-  const char *name;
-
-  while (dir && (name = g_dir_read_name(dir)) != NULL) {
-    g_autofree char *inner = g_build_filename(path, name, NULL);
-    remove_all(inner);
-  }
-  g_remove(path);
-}
-
-static void
 teardown(Bed *b, gconstpointer data)
 {
   nc_page_store_close(b->store);
-  remove_all(b->dir);
+  test_remove(b->dir);
   g_free(b->dir);
 }
 

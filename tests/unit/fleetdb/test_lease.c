@@ -86,6 +86,53 @@ the_old_leader_writes_nothing(Bed *bed, gconstpointer data)
   g_assert_cmpint(db_number(bed->db, "mig-1", "epoch"), ==, 2);
 }
 
+/* What a failover to a standby that had not heard of it all can do to the lease. */
+static bool
+hand_to_other(NcFleetDb *db, gpointer data, GError **error)
+{
+  return nc_fleetdb_change(db, "UPDATE lease SET holder='other' WHERE name='leader'", NULL, 0, error);
+}
+
+static void
+the_same_epoch_of_another_holder_is_not_ours(Bed *bed, gconstpointer data)
+{
+  g_autoptr(GError) error = NULL;
+
+  assert_works(db_submit(bed->db, bed->epoch, "mig-1", "web1", &error), error);
+  assert_works(nc_fleetdb_transact(bed->db, hand_to_other, NULL, &error), error);
+  g_assert_false(db_submit(bed->db, bed->epoch, "mig-2", "web2", &error));
+  g_assert_error(error, NC_FLEETDB_ERROR, NC_FLEETDB_FENCED);
+  g_clear_error(&error);
+  assert_fails(nc_fleetdb_get_migration(bed->db, "mig-2", &error) != NULL, error, NC_ERROR_NOT_FOUND);
+}
+
+/* The clock was ahead by that many microseconds when the lease was extended for the last time, and has been put right. */
+static bool
+put_clock_right(NcFleetDb *db, gpointer data, GError **error)
+{
+  const NcSqlValue values[] = { NC_SQL_INT(*(const int64_t *)data) };
+  return nc_fleetdb_change(db, "UPDATE lease SET until_us=until_us+$1 WHERE name='leader'", values, 1, error);
+}
+
+static void
+a_lease_of_a_wrong_clock_is_taken(Bed *bed, gconstpointer data)
+{
+  g_autoptr(GError) error = NULL;
+  NcFleetLease lease;
+  int64_t a_little = ONE_HOUR_MS / 2 * (int64_t)1000, much = 1000 * (int64_t)ONE_HOUR_MS * 1000;
+
+  assert_works(nc_fleetdb_transact(bed->db, put_clock_right, &a_little, &error), error);
+  assert_works(nc_fleetdb_take_lease(bed->db, "other", "", 1000, &lease, &error), error);
+  g_assert_cmpstr(lease.holder, ==, "test");
+  assert_works(nc_fleetdb_transact(bed->db, put_clock_right, &much, &error), error);
+  assert_works(nc_fleetdb_take_lease(bed->db, "other", "", 1000, &lease, &error), error);
+  g_assert_cmpstr(lease.holder, ==, "other");
+  g_assert_cmpuint(lease.epoch, ==, bed->epoch + 1);
+  g_assert_cmpint(lease.left_us, <=, 1000000);
+  g_assert_false(db_submit(bed->db, bed->epoch, "mig-1", "web1", &error));
+  g_assert_error(error, NC_FLEETDB_ERROR, NC_FLEETDB_FENCED);
+}
+
 static bool
 submit_and_fail(NcFleetDb *db, gpointer data, GError **error)
 {
@@ -146,6 +193,13 @@ a_write_reads_what_it_wrote(Bed *bed, gconstpointer data)
   assert_works(nc_fleetdb_write(bed->db, 1, read_own_write, NULL, &error), error);
 }
 
+static bool
+lead_as_version_1(NcFleetDb *db, gpointer data, GError **error)
+{
+  g_strlcpy(db->holder, "old", sizeof db->holder);
+  return nc_fleetdb_change(db, "UPDATE lease SET holder='old', epoch=1 WHERE name='leader'", NULL, 0, error);
+}
+
 /* As a version 1 wrote it: what there was stays, and what is new works. */
 static void
 an_older_schema_is_upgraded(void)
@@ -157,7 +211,8 @@ an_older_schema_is_upgraded(void)
   db_make(&bed);
   bed.db = nc_fleetdb_open_version(bed.database, NULL, 1, &error);
   g_assert_no_error(error);
-  bed.epoch = db_lead(bed.db, "old", ONE_HOUR_MS);
+  assert_works(nc_fleetdb_transact(bed.db, lead_as_version_1, NULL, &error), error);
+  bed.epoch = 1;
   assert_works(db_submit(bed.db, bed.epoch, "mig-1", "web1", &error), error);
   g_assert_null(nc_fleetdb_list_tokens(bed.db, &(NcPage){ 0 }, NULL, &error)); /* not there yet */
   g_clear_error(&error);
@@ -177,6 +232,7 @@ an_older_schema_is_upgraded(void)
   assert_fails(nc_fleetdb_open_version(bed.database, NULL, 1, &error) != NULL, error, NC_ERROR_INVALID);
   calls = 0;
   bed.db = db_open(&bed);
+  g_assert_cmpuint(db_lead(bed.db, "old", ONE_HOUR_MS), ==, 1);
   assert_fails(nc_fleetdb_write(bed.db, 1, submit_and_fail, &calls, &error), error, NC_ERROR_CONFLICT);
   db_teardown(&bed, NULL);
 }
@@ -221,6 +277,8 @@ main(int argc, char **argv)
   ADD("/fleetdb/lease/given_back_it_is_free_at_once", given_back_it_is_free_at_once);
   ADD("/fleetdb/lease/run_out_it_is_kept_if_nobody_came", run_out_it_is_kept_if_nobody_came);
   ADD("/fleetdb/lease/the_old_leader_writes_nothing", the_old_leader_writes_nothing);
+  ADD("/fleetdb/lease/the_same_epoch_of_another_holder", the_same_epoch_of_another_holder_is_not_ours);
+  ADD("/fleetdb/lease/of_a_wrong_clock_is_taken", a_lease_of_a_wrong_clock_is_taken);
   ADD("/fleetdb/write/all_or_nothing", a_write_is_all_or_nothing);
   ADD("/fleetdb/write/has_a_leader", writes_have_a_leader);
   ADD("/fleetdb/write/reads_what_it_wrote", a_write_reads_what_it_wrote);

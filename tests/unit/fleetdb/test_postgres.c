@@ -3,6 +3,7 @@
 #include "support.h"
 
 #include <glib.h>
+#include <signal.h>
 #include <string.h>
 
 static bool
@@ -69,6 +70,7 @@ a_server_that_is_away_is_told_apart(Bed *bed, gconstpointer data)
   NcFleetLease lease;
 
   g_assert_no_error(error);
+  db_lead(db, "test", ONE_HOUR_MS);
   db_server("stop");
   assert_fails(db_submit(db, bed->epoch, "mig-1", "web1", &error), error, NC_ERROR_UNREACHABLE);
   assert_fails(nc_fleetdb_look_at_lease(db, &lease, &error), error, NC_ERROR_UNREACHABLE);
@@ -92,6 +94,106 @@ secrets_stay_out_of_messages(void)
   g_assert_null(nc_fleetdb_open("postgresql://u:hunter2@h:x/d?y=z", &hasty, &error));
   g_assert_error(error, NC_ERROR, NC_ERROR_INVALID);
   g_assert_null(strstr(error->message, "hunter2"));
+}
+
+/* A password with a character that has a meaning in a URL ends up in another part of it, which messages may name. */
+static void
+a_password_in_the_wrong_place_is_refused(void)
+{
+  const char *const urls[] = {
+    "postgresql://u:pa/hunter2@db/x", "postgresql://u:1/hunter2@db/x", "postgresql://u:p@hunter2@db/x",
+    "postgresql://u:hunter2",         "postgresql://u:hunter2/x",
+  };
+  const char *const good[] = {
+    "postgresql://u:p%2Fa%40ss@db/x",
+    "postgresql://u@h1:5432,h2:5433,h3/x",
+    "postgresql://u@[::1]:5432/x?passfile=/etc/novacron/pgpass",
+    "postgresql://novacron@/postgres?host=/run/postgresql",
+    "postgres://",
+  };
+  g_autoptr(GError) error = NULL;
+
+  for (size_t i = 0; i < G_N_ELEMENTS(urls); i++) {
+    g_assert_false(nc_fleetdb_check(urls[i], &error));
+    g_assert_error(error, NC_ERROR, NC_ERROR_INVALID);
+    g_assert_null(strstr(error->message, "hunter2"));
+    g_clear_error(&error);
+  }
+  for (size_t i = 0; i < G_N_ELEMENTS(good); i++)
+    assert_works(nc_fleetdb_check(good[i], &error), error);
+}
+
+/* --- connecting again --- */
+
+static bool
+backend_pid(const NcSqlRow *row, gpointer data, GError **error)
+{
+  *(int64_t *)data = nc_sql_number(row, 0);
+  return true;
+}
+
+/* Another controller upgrades the schema: who has lost the connection does not wait for that. */
+static void
+connecting_again_needs_no_upgrade_lock(Bed *bed, gconstpointer data)
+{
+  g_autoptr(GError) error = NULL;
+  const NcFleetDbOptions hasty = { .statement_ms = 200, .patience_ms = 1000 };
+  g_autoptr(NcFleetDb) db = nc_fleetdb_open(bed->database, &hasty, &error);
+  NcFleetLease lease;
+
+  g_assert_no_error(error);
+  assert_works(nc_fleetdb_query(bed->db, "SELECT pg_advisory_lock(5642817230163301222)", NULL, 0, NULL, NULL, &error), error);
+  db->sql->backend->cut(db->sql);
+  assert_works(nc_fleetdb_look_at_lease(db, &lease, &error), error);
+  g_assert_cmpstr(lease.holder, ==, "test");
+  /* Where the schema is older than it was, it has to be; but not for longer than a statement may take. */
+  assert_works(nc_fleetdb_query(bed->db, "UPDATE novacron_schema SET version=version-1", NULL, 0, NULL, NULL, &error), error);
+  db->sql->backend->cut(db->sql);
+  assert_fails(nc_fleetdb_look_at_lease(db, &lease, &error), error, NC_ERROR_UNREACHABLE);
+}
+
+static void
+a_newer_schema_is_noticed_when_connecting_again(Bed *bed, gconstpointer data)
+{
+  g_autoptr(GError) error = NULL;
+  NcFleetLease lease;
+
+  db_admin(bed, "UPDATE novacron_schema SET version=version+1");
+  bed->db->sql->backend->cut(bed->db->sql);
+  assert_fails(nc_fleetdb_look_at_lease(bed->db, &lease, &error), error, NC_ERROR_INVALID);
+}
+
+typedef struct {
+  int64_t pid; /* of the server's process for our connection */
+} Stopped;
+
+/* More than fits into the socket of a server that has stopped to read. */
+static bool
+write_much_to_a_stopped_server(NcFleetDb *db, gpointer data, GError **error)
+{
+  Stopped *stopped = data;
+  g_autofree char *text = g_strnfill(NC_MSG_MAX_BYTES / 2, 'x');
+  nc_autojson json_t *detail = json_pack("{s:s}", "why", text);
+
+  if (!nc_fleetdb_query(db, "SELECT pg_backend_pid()", NULL, 0, backend_pid, &stopped->pid, error))
+    return false;
+  kill((pid_t)stopped->pid, SIGSTOP);
+  return nc_fleetdb_add_batch(db, "batch-1", "any", "x", detail, error);
+}
+
+static void
+a_server_that_stops_reading_is_left(Bed *bed, gconstpointer data)
+{
+  g_autoptr(GError) error = NULL;
+  const NcFleetDbOptions hasty = { .statement_ms = 100, .patience_ms = 1 };
+  g_autoptr(NcFleetDb) db = nc_fleetdb_open(bed->database, &hasty, &error);
+  Stopped stopped = { 0 };
+
+  g_assert_no_error(error);
+  db_lead(db, "test", ONE_HOUR_MS);
+  assert_fails(nc_fleetdb_write(db, bed->epoch, write_much_to_a_stopped_server, &stopped, &error), error, NC_ERROR_UNREACHABLE);
+  kill((pid_t)stopped.pid, SIGCONT);
+  assert_works(db_submit(bed->db, bed->epoch, "mig-1", "web1", &error), error); /* it has gone, and its locks */
 }
 
 /* --- "once more", and slow --- */
@@ -135,6 +237,7 @@ a_statement_has_a_time_limit(Bed *bed, gconstpointer data)
   g_autoptr(NcFleetDb) db = nc_fleetdb_open(bed->database, &hasty, &error);
 
   g_assert_no_error(error);
+  db_lead(db, "test", ONE_HOUR_MS);
   db_admin(bed, "CREATE FUNCTION sleepy() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN PERFORM pg_sleep(30); RETURN NEW; END $$;"
                 "CREATE TRIGGER sleepy BEFORE INSERT ON migration FOR EACH ROW EXECUTE FUNCTION sleepy()");
   assert_fails(db_submit(db, bed->epoch, "mig-1", "web1", &error), error, NC_ERROR_TIMEOUT);
@@ -239,7 +342,7 @@ who_stands_still_in_a_write_is_put_aside(Bed *bed, gconstpointer data)
   g_autoptr(NcFleetDb) still = nc_fleetdb_open(bed->database, &options, &error), other = db_open(bed);
   Rival rival = { .other = other };
 
-  db_lead(bed->db, "test", 1);
+  db_lead(still, "test", 1);
   g_assert_false(nc_fleetdb_write(still, bed->epoch, stand_still, &rival, &error));
   g_assert_error(error, NC_FLEETDB_ERROR, NC_FLEETDB_FENCED);
   g_clear_error(&error);
@@ -277,6 +380,10 @@ main(int argc, char **argv)
   ADD("/fleetdb/postgres/a_record_outlives_a_restart", a_record_outlives_a_restart);
   ADD("/fleetdb/postgres/a_server_that_is_away_is_told_apart", a_server_that_is_away_is_told_apart);
   g_test_add_func("/fleetdb/postgres/secrets_stay_out_of_messages", secrets_stay_out_of_messages);
+  g_test_add_func("/fleetdb/postgres/a_password_in_the_wrong_place_is_refused", a_password_in_the_wrong_place_is_refused);
+  ADD("/fleetdb/postgres/connecting_again_needs_no_upgrade_lock", connecting_again_needs_no_upgrade_lock);
+  ADD("/fleetdb/postgres/a_newer_schema_is_noticed", a_newer_schema_is_noticed_when_connecting_again);
+  ADD("/fleetdb/postgres/a_server_that_stops_reading_is_left", a_server_that_stops_reading_is_left);
   g_test_add("/fleetdb/postgres/serialization_failures", Bed, "40001", db_setup, serialization_failures_are_tried_again, db_teardown);
   g_test_add("/fleetdb/postgres/deadlocks", Bed, "40P01", db_setup, serialization_failures_are_tried_again, db_teardown);
   ADD("/fleetdb/postgres/other_failures_are_not_tried_again", other_failures_are_not);

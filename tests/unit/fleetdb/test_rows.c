@@ -4,6 +4,8 @@
 #include "crypto/digest.h"
 #include "support.h"
 
+#include <string.h>
+
 /* What a write is given, and gives back. */
 typedef struct {
   const char *name, *other;
@@ -97,6 +99,52 @@ the_greater_epoch_says_where_a_machine_is(Bed *bed, gconstpointer data)
   nc_autojson json_t *machine = nc_fleetdb_get_machine(bed->db, "web1", &error);
   g_assert_cmpstr(json_string_value(json_object_get(machine, "node")), ==, "b");
   g_assert_cmpint(json_integer_value(json_object_get(machine, "epoch")), ==, 4);
+}
+
+static bool
+tell_without_right(NcFleetDb *db, gpointer data, GError **error)
+{
+  Arguments *a = data;
+  const NcMachineRecord machine = { .name = a->name, .node = a->other, .epoch = a->number, .lacks_right = true, .state = "moved" };
+  a->flag = true;
+  return nc_fleetdb_see_machine(db, &machine, &a->flag, error);
+}
+
+static void
+assert_machine(Bed *bed, const char *node, int64_t epoch, const char *state)
+{
+  g_autoptr(GError) error = NULL;
+  nc_autojson json_t *machine = nc_fleetdb_get_machine(bed->db, "web1", &error);
+  g_assert_no_error(error);
+  g_assert_cmpstr(json_string_value(json_object_get(machine, "node")), ==, node);
+  g_assert_cmpint(json_integer_value(json_object_get(machine, "epoch")), ==, epoch);
+  g_assert_cmpstr(json_string_value(json_object_get(machine, "state")), ==, state);
+}
+
+/* Source and destination tell of the same epoch; only one of them has the machine. */
+static void
+a_machine_is_where_its_right_is_held(Bed *bed, gconstpointer data)
+{
+  g_autoptr(GError) error = NULL;
+  Arguments on_a = { .name = "web1", .other = "a", .number = 3 }, on_b = { .name = "web1", .other = "b", .number = 4 };
+
+  assert_works(run(bed, tell_without_right, &on_b, &error), error); /* known to nobody */
+  g_assert_false(on_b.flag);
+  assert_fails(nc_fleetdb_get_machine(bed->db, "web1", &error) != NULL, error, NC_ERROR_NOT_FOUND);
+  assert_works(run(bed, see_machine, &on_a, &error), error);
+  assert_works(run(bed, tell_without_right, &on_b, &error), error); /* it comes */
+  assert_machine(bed, "a", 3, "running");
+  assert_works(run(bed, see_machine, &on_a, &error), error); /* or does not: a is listened to as before */
+  g_assert_true(on_a.flag);
+
+  on_a.number = 4;
+  assert_works(run(bed, tell_without_right, &on_a, &error), error); /* it has left a, and nobody has said where it is */
+  g_assert_false(on_a.flag);
+  assert_machine(bed, "a", 3, "moved");
+  assert_works(run(bed, see_machine, &on_b, &error), error);
+  g_assert_true(on_b.flag);
+  assert_works(run(bed, tell_without_right, &on_a, &error), error);
+  assert_machine(bed, "b", 4, "running");
 }
 
 static void
@@ -324,6 +372,65 @@ pruning_leaves_what_is_not_finished(Bed *bed, gconstpointer data)
   g_assert_cmpuint(newest, ==, before); /* of the one that runs */
 }
 
+static bool
+prune_events(NcFleetDb *db, gpointer data, GError **error)
+{
+  Arguments *a = data;
+  const int64_t now = nc_wall_us() + 1;
+  const NcPrune what = { .events_before_us = now, .history_before_us = now, .limit = 100 };
+  return nc_fleetdb_prune(db, &what, &a->number, error);
+}
+
+/* Whoever has read up to some event has to see later that others came and went. */
+static void
+the_newest_event_is_never_pruned(Bed *bed, gconstpointer data)
+{
+  g_autoptr(GError) error = NULL;
+  Arguments a = { 0 };
+  uint64_t oldest, newest, before;
+  unsigned attempt;
+
+  assert_works(db_submit(bed->db, bed->epoch, "mig-1", "web1", &error), error);
+  assert_works(db_start(bed->db, bed->epoch, "mig-1", &attempt, &error), error);
+  assert_works(db_step(bed->db, bed->epoch, "mig-1", 1, NC_MOVE_COMPLETED, &error), error);
+  assert_works(nc_fleetdb_event_range(bed->db, &oldest, &before, &error), error);
+  g_assert_cmpuint(oldest, <, before);
+  do {
+    assert_works(run(bed, prune_events, &a, &error), error);
+  } while (a.number > 0);
+  assert_works(nc_fleetdb_event_range(bed->db, &oldest, &newest, &error), error);
+  g_assert_cmpuint(oldest, ==, before);
+  g_assert_cmpuint(newest, ==, before);
+  /* Its migration goes when there is a newer one. */
+  assert_works(db_submit(bed->db, bed->epoch, "mig-2", "web2", &error), error);
+  do {
+    assert_works(run(bed, prune_events, &a, &error), error);
+  } while (a.number > 0);
+  assert_fails(nc_fleetdb_get_migration(bed->db, "mig-1", &error) != NULL, error, NC_ERROR_NOT_FOUND);
+  assert_works(nc_fleetdb_event_range(bed->db, &oldest, &newest, &error), error);
+  g_assert_cmpuint(oldest, ==, newest);
+  g_assert_cmpuint(newest, >, before);
+}
+
+/* What could not be read again is refused: one such row would make each page with it unreadable. */
+static void
+a_record_that_could_not_be_read_is_not_written(Bed *bed, gconstpointer data)
+{
+  g_autoptr(GError) error = NULL;
+  g_autofree char *text = g_strnfill(NC_MSG_MAX_BYTES, 'x');
+  nc_autojson json_t *large = json_pack("{s:s}", "why", text);
+  Arguments a = { .name = "batch-1", .value = large };
+
+  assert_fails(run(bed, add_batch, &a, &error), error, NC_ERROR_INVALID);
+  text[NC_MSG_MAX_BYTES - strlen("{\"why\":\"\"}")] = '\0'; /* as large as it may be */
+  nc_autojson json_t *largest = json_pack("{s:s}", "why", text);
+  a = (Arguments){ .name = "batch-2", .value = largest };
+  assert_works(run(bed, add_batch, &a, &error), error);
+  nc_autojson json_t *page = nc_fleetdb_list_batches(bed->db, &(NcPage){ 0 }, NULL, &error);
+  g_assert_no_error(error);
+  g_assert_cmpuint(json_array_size(page), ==, 1);
+}
+
 /* --- access --- */
 
 static bool
@@ -452,11 +559,14 @@ main(int argc, char **argv)
   ADD("/fleetdb/nodes/with_migrations_they_stay", a_node_with_migrations_stays);
   ADD("/fleetdb/nodes/page_by_name", nodes_and_machines_page_by_name);
   ADD("/fleetdb/machines/the_greater_epoch_counts", the_greater_epoch_says_where_a_machine_is);
+  ADD("/fleetdb/machines/one_is_where_its_right_is_held", a_machine_is_where_its_right_is_held);
   ADD("/fleetdb/groups/what_is_left_is_known", what_is_left_of_an_evacuation_is_known);
   ADD("/fleetdb/groups/an_end_is_an_end", an_evacuation_does_not_leave_its_end);
   ADD("/fleetdb/groups/batches_are_kept", batches_are_kept);
   ADD("/fleetdb/events/go_on_where_they_were", events_go_on_where_they_were);
   ADD("/fleetdb/events/pruning_leaves_what_is_not_finished", pruning_leaves_what_is_not_finished);
+  ADD("/fleetdb/events/the_newest_is_never_pruned", the_newest_event_is_never_pruned);
+  ADD("/fleetdb/rows/what_could_not_be_read_is_not_written", a_record_that_could_not_be_read_is_not_written);
   ADD("/fleetdb/access/a_token_is_good_until_it_ends", a_token_is_good_until_it_ends);
   ADD("/fleetdb/access/a_token_for_joining_is_good_once", a_token_for_joining_is_good_once);
   ADD("/fleetdb/access/the_same_request_has_the_same_answer", the_same_request_has_the_same_answer);

@@ -236,7 +236,7 @@ test_migration(void)
   g_assert_true(nc_qmp_do(a.qmp, "migrate-set-capabilities",
                           json_pack("{s:[{s:s, s:b}]}", "capabilities", "capability", "xbzrle", "state", 1), &error));
   g_assert_true(nc_qemu_migration_setup_source(a.qmp, &params, &error));
-  g_assert_true(nc_qemu_migration_setup_destination(b.qmp, false, &error));
+  g_assert_true(nc_qemu_migration_setup_destination(b.qmp, false, false, &error));
   g_assert_true(capability(a.qmp, "return-path") && capability(a.qmp, "pause-before-switchover"));
   g_assert_false(capability(a.qmp, "xbzrle"));
   g_assert_true(capability(b.qmp, "late-block-activate"));
@@ -295,7 +295,7 @@ test_adopted_machine_receives_the_original(void)
   g_autofree char *path = g_build_filename(b.dir, "in.sock", NULL);
   g_autofree char *log = g_build_filename(b.dir, "log.log", NULL);
   g_assert_true(nc_qemu_migration_setup_source(a.qmp, &params, &error));
-  g_assert_true(nc_qemu_migration_setup_destination(b.qmp, false, &error));
+  g_assert_true(nc_qemu_migration_setup_destination(b.qmp, false, false, &error));
   g_assert_true(nc_qemu_migrate_incoming(b.qmp, path, &error) && nc_qemu_migrate(a.qmp, path, &error));
   await_status(a.qmp, NC_QEMU_MIGRATION_PRE_SWITCHOVER);
   g_assert_true(nc_qemu_migrate_continue(a.qmp, &error));

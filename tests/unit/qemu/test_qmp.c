@@ -226,10 +226,35 @@ test_missing_capabilities_are_named(void)
   Script s = { .greeting = GREETING, .answers = answers };
   g_autoptr(GError) error = NULL;
   NcQmp *qmp = script_start(&s, TIMEOUT_MS, &error);
-  g_assert_false(nc_qemu_migration_setup_destination(qmp, false, &error));
+  g_assert_false(nc_qemu_migration_setup_destination(qmp, false, false, &error));
   g_assert_nonnull(strstr(error->message, "return-path, pause-before-switchover"));
   nc_qmp_free(qmp);
   script_end(&s);
+}
+
+static void
+test_preempt_is_used_from_8_0_on(void)
+{
+  static const struct {
+    const char *version;
+    bool sound;
+  } rows[] = {
+    { "{\"major\":7,\"minor\":1,\"micro\":0}", false },
+    { "{\"major\":7,\"minor\":2,\"micro\":22}", false },
+    { "{\"major\":8,\"minor\":0,\"micro\":0}", true },
+    { "{\"major\":10,\"minor\":0,\"micro\":2}", true },
+  };
+  static const char *const answers[] = { FINE, NULL };
+  for (size_t i = 0; i < G_N_ELEMENTS(rows); i++) {
+    g_autofree char *greeting = g_strdup_printf("{\"QMP\":{\"version\":{\"qemu\":%s},\"capabilities\":[\"oob\"]}}\r\n", rows[i].version);
+    Script s = { .greeting = greeting, .answers = answers };
+    g_autoptr(GError) error = NULL;
+    NcQmp *qmp = script_start(&s, TIMEOUT_MS, &error);
+    g_assert_no_error(error);
+    g_assert_true(nc_qemu_preempt_is_sound(qmp) == rows[i].sound);
+    nc_qmp_free(qmp);
+    script_end(&s);
+  }
 }
 
 static void
@@ -340,6 +365,7 @@ main(int argc, char **argv)
   g_test_add_func("/qmp/late-answer-is-for-nobody-else", test_late_answer_is_for_nobody_else);
   g_test_add_func("/qmp/nonsense-ends-the-connection", test_nonsense_ends_the_connection);
   g_test_add_func("/qmp/missing-capabilities-are-named", test_missing_capabilities_are_named);
+  g_test_add_func("/qmp/preempt-is-used-from-8-0-on", test_preempt_is_used_from_8_0_on);
   g_test_add_func("/qmp/states-of-newer-qemus-are-under-way", test_states_of_newer_qemus_are_under_way);
   g_test_add_func("/qmp/cont-is-repeated-after-a-migration", test_cont_is_repeated_after_a_migration);
   g_test_add_func("/qmp/adopted-connection-outlives-its-user", test_adopted_connection_outlives_its_user);

@@ -112,6 +112,12 @@ test_claimed(void)
   g_assert_cmpint(put(r, 1, 1), ==, NC_REORDER_TAKEN);
   take(r, 1);
 
+  /* One that was asked for again is judged only: its answer is no duplicate of a copy that somebody decodes. */
+  g_assert_cmpint(nc_reorder_claim(r, 2, 1), ==, NC_REORDER_TAKEN);
+  g_assert_cmpint(nc_reorder_judge(r, 2, 1), ==, NC_REORDER_TAKEN);
+  nc_reorder_release(r, 2);
+  g_assert_cmpint(nc_reorder_judge(r, 1, 1), ==, NC_REORDER_DUPLICATE); /* delivered */
+
   /* Nothing of it is left for who comes into the same place of the ring. */
   g_assert_cmpint(nc_reorder_claim(r, 2, 1), ==, NC_REORDER_TAKEN);
   g_assert_cmpint(put(r, 2, 1), ==, NC_REORDER_TAKEN);

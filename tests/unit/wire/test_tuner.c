@@ -10,6 +10,7 @@
 #include <math.h>
 
 #define STEP_US 20
+#define IDLE_US 500 /* the tuner is told what it waits for at least so often */
 #define MAX_WORKERS 16
 #define RING 1024
 
@@ -194,12 +195,29 @@ run_link(Sim *s)
   }
 }
 
+/* Whole steps to the next moment at which something is over. */
+static uint64_t
+nothing_until(Sim *s)
+{
+  uint64_t next = s->now_us + IDLE_US;
+
+  if (s->source > 0)
+    return s->now_us + STEP_US;
+  for (uint64_t i = s->taken; i < s->submitted; i++)
+    if (slot(s, i)->stage == BUSY)
+      next = MIN(next, slot(s, i)->at_us);
+  if (s->acked < s->taken)
+    next = MIN(next, slot(s, s->acked)->at_us);
+  return s->now_us + MAX((next - MIN(next, s->now_us) + STEP_US - 1) / STEP_US, 1) * STEP_US;
+}
+
 static void
 run(Sim *s, double seconds)
 {
-  uint64_t end_us = s->now_us + (uint64_t)(seconds * 1e6);
+  uint64_t end_us = s->now_us + (uint64_t)(seconds * 1e6), done;
 
-  for (; s->now_us < end_us; s->now_us += STEP_US) {
+  for (; s->now_us < end_us; s->now_us = s->taken + s->acked > done ? s->now_us + STEP_US : nothing_until(s)) {
+    done = s->taken + s->acked;
     submit(s);
     run_encoders(s);
     run_link(s);
