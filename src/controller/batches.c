@@ -13,8 +13,8 @@ typedef struct {
   char *id;
   size_t count;
   NcWish *wishes;
-  char **reasons;   /* why not; NULL */
-  NcLive **lives;   /* borrowed, of those submitted */
+  char **reasons; /* why not; NULL */
+  NcLive **lives; /* borrowed, of those submitted */
   json_t *answer, *detail;
 } NcBatchWork;
 
@@ -130,7 +130,7 @@ nc_batch_answer(NcBatchWork *work, size_t submitted)
 
   for (size_t i = 0; i < work->count; i++) {
     const NcLive *live = work->lives[i];
-    const char *reason = live                ? ""
+    const char *reason = live               ? ""
                          : work->reasons[i] ? work->reasons[i]
                                             : "another one of its batch can't move, and the batch is for all or none";
     const char *machine = live ? live->machine : work->wishes[i].machine;
@@ -139,7 +139,8 @@ nc_batch_answer(NcBatchWork *work, size_t submitted)
     if (!live)
       json_array_append(refused, item);
   }
-  work->answer = json_pack("{s:s, s:s, s:I, s:o}", "id", work->id, "policy", work->policy, "submitted", (json_int_t)submitted, "items", items);
+  work->answer = json_pack("{s:s, s:s, s:I, s:o}", "id", work->id, "policy", work->policy, "submitted", (json_int_t)submitted,
+                           "items", items);
   work->detail = json_pack("{s:o}", "not_submitted", refused);
 }
 

@@ -8,7 +8,7 @@ typedef struct {
   NcController *c;
   const NcAsker *who;
   const char *reason;
-  GPtrArray *under_way; /* NcLive, borrowed: their agents have to end them */
+  GPtrArray *under_way;   /* NcLive, borrowed: their agents have to end them */
   const char *evacuation; /* NULL: none */
   NcEvacuating *evacuating;
   json_t *answer;
@@ -35,7 +35,8 @@ nc_write_cancel(NcFleetDb *db, gpointer data, GError **error)
   for (guint i = 0; i < cancel->under_way->len; i++)
     if (!nc_fleetdb_ask_to_cancel(db, ((NcLive *)cancel->under_way->pdata[i])->id, cancel->reason, &is_over, error))
       return false;
-  return (!cancel->evacuating || nc_write_evacuation_cancel(db, cancel, error)) && nc_keep_answer(db, cancel->who, cancel->answer, error);
+  return (!cancel->evacuating || nc_write_evacuation_cancel(db, cancel, error)) &&
+         nc_keep_answer(db, cancel->who, cancel->answer, error);
 }
 
 /* Writes it all; then agents may be told, by the next step. New reference to the answer. */
@@ -99,16 +100,19 @@ nc_find_under_way(NcController *c, uint64_t group, GPtrArray *under_way)
 }
 
 static json_t *
-nc_cancel_group(NcController *c, const NcAsker *who, const char *id, NcEvacuating *evacuating, bool also_running, const char *reason,
-                GError **error)
+nc_cancel_group(NcController *c, const NcAsker *who, const char *id, NcEvacuating *evacuating, bool also_running,
+                const char *reason, GError **error)
 {
   g_autoptr(GPtrArray) under_way = g_ptr_array_new();
   uint64_t group = nc_group_of(c, id);
-  NcCancelling cancel = { .c = c, .who = who, .reason = reason, .under_way = under_way, .evacuation = id, .evacuating = evacuating };
+  NcCancelling cancel = {
+    .c = c, .who = who, .reason = reason, .under_way = under_way, .evacuation = id, .evacuating = evacuating
+  };
 
   nc_find_under_way(c, group, under_way);
   unsigned cancelled = nc_queue_cancel_group(c->queue, group, reason);
-  nc_autojson json_t *answer = json_pack("{s:s, s:i, s:i}", "id", id, "cancelled", (int)cancelled, "under_way", (int)under_way->len);
+  nc_autojson json_t *answer =
+      json_pack("{s:s, s:i, s:i}", "id", id, "cancelled", (int)cancelled, "under_way", (int)under_way->len);
   cancel.answer = answer;
   if (!also_running)
     g_ptr_array_set_size(under_way, 0);
@@ -116,7 +120,8 @@ nc_cancel_group(NcController *c, const NcAsker *who, const char *id, NcEvacuatin
 }
 
 json_t *
-nc_controller_cancel_batch(NcController *c, const NcAsker *who, const char *batch, bool also_running, const char *reason, GError **error)
+nc_controller_cancel_batch(NcController *c, const NcAsker *who, const char *batch, bool also_running, const char *reason,
+                           GError **error)
 {
   json_t *before;
 
@@ -127,8 +132,8 @@ nc_controller_cancel_batch(NcController *c, const NcAsker *who, const char *batc
 }
 
 json_t *
-nc_controller_cancel_evacuation(NcController *c, const NcAsker *who, const char *evacuation, bool also_running, const char *reason,
-                                GError **error)
+nc_controller_cancel_evacuation(NcController *c, const NcAsker *who, const char *evacuation, bool also_running,
+                                const char *reason, GError **error)
 {
   json_t *before;
 

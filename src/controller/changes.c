@@ -166,7 +166,9 @@ nc_write_change(NcFleetDb *db, NcChange *change, GError **error)
                             .reason = change->reason,
                             .not_before_us = change->not_before_us,
                             .result = change->detail };
-  const NcFleetEvent event = { .kind = change->event, .subject = change->subject, .migration = change->id, .detail = change->detail };
+  const NcFleetEvent event = {
+    .kind = change->event, .subject = change->subject, .migration = change->id, .detail = change->detail
+  };
 
   if (change->kind == NC_CHANGE_EVENT)
     return nc_fleetdb_add_event(db, &event, NULL, error);

@@ -2,13 +2,13 @@
 /*
  * The controller from inside. Private to src/controller.
  *
- * The model is fleet, queue, traffic, and the tables of live migrations and evacuations below. It is there if ${is_loaded}. The queue tells nc_hear_item() of
- * what it decides; that becomes changes, which nc_flush() writes, together with what the caller has to write, in one transaction. If that fails the
- * model goes (nc_forget_model()), as it is ahead of the database then.
+ * The model is fleet, queue, traffic, and the tables of live migrations and evacuations below. It is there if ${is_loaded}. The
+ * queue tells nc_hear_item() of what it decides; that becomes changes, which nc_flush() writes, together with what the caller has
+ * to write, in one transaction. If that fails the model goes (nc_forget_model()), as it is ahead of the database then.
  *
- * Files: controller.c (life, lease, the step), load.c (the model from the database), changes.c (what is to be written), live.c (migrations that have not ended, and
- * what agents are told), reports.c (what they say), requests.c, batches.c, cancel.c, evacuate.c (what people ask), evacuating.c (evacuations under way), nodes.c
- * (nodes and machines), describe.c.
+ * Files: controller.c (life, lease, the step), load.c (the model from the database), changes.c (what is to be written), live.c
+ * (migrations that have not ended, and what agents are told), reports.c (what they say), requests.c, batches.c, cancel.c,
+ * evacuate.c (what people ask), evacuating.c (evacuations under way), nodes.c (nodes and machines), describe.c.
  */
 #pragma once
 
@@ -25,24 +25,25 @@
 
 /* A migration that has not ended. */
 typedef struct {
-  uint64_t item; /* in the queue */
+  uint64_t item;                           /* in the queue */
   char *id, *machine, *batch, *evacuation; /* "": part of none */
   NcWish wish;
   char *cancel_reason; /* NULL: nobody wants it to end */
 
-  unsigned attempt;    /* the last one that was recorded; 0: none */
-  bool is_under_way;   /* that one has begun, for all that is known, and not ended */
-  bool is_confirmed;   /* its agent has said so, and that is recorded */
-  uint32_t from, to;   /* of that one */
+  unsigned attempt;  /* the last one that was recorded; 0: none */
+  bool is_under_way; /* that one has begun, for all that is known, and not ended */
+  bool is_confirmed; /* its agent has said so, and that is recorded */
+  uint32_t from, to; /* of that one */
   NcFlow *flow;
   int64_t heard_us, asked_us;
-  bool is_to_be_sent;  /* by the end of this step */
+  bool is_to_be_sent; /* by the end of this step */
+  int64_t told_us;
   uint64_t told_bps;
-  bool was_told, told_endgame;
+  bool told_endgame;
   bool wants_endgame;
-  bool is_elsewhere;   /* the machine was seen on another node than where it starts from: */
-  uint32_t seen_at;    /* there; NC_FLEET_NONE: it is not known */
-  unsigned unknowns;   /* how often in a row its agent did not know it, though it had it */
+  bool is_elsewhere; /* the machine was seen on another node than where it starts from: */
+  uint32_t seen_at;  /* there; NC_FLEET_NONE: it is not known */
+  unsigned unknowns; /* how often in a row its agent did not know it, though it had it */
   char *phase;
   double percent;
   unsigned phase_events;
@@ -61,7 +62,7 @@ typedef struct {
 
 typedef struct {
   char *machine, *destination; /* NULL: any */
-  bool is_done; /* it has a migration, or a reason why not */
+  bool is_done;                /* it has a migration, or a reason why not */
 } NcPending;
 
 /* What nc_flush() is to write. All texts are owned. */
@@ -96,7 +97,7 @@ struct NcController {
   uint64_t epoch;     /* 0: does not lead */
   NcFleetLease lease; /* as last seen */
 
-  GHashTable *heard;  /* name of a node to NcHeard, owned: outlives the model */
+  GHashTable *heard; /* name of a node to NcHeard, owned: outlives the model */
 
   bool is_loaded;
   bool is_enlarged; /* a node has more in the model than it says, as more is on it */
@@ -110,8 +111,8 @@ struct NcController {
   GHashTable *groups;      /* id of a batch or evacuation to uint64_t, owned */
   uint64_t last_group;
 
-  GPtrArray *changes;                /* NcChange, owned */
-  const NcAttemptReport *report;     /* that is being taken */
+  GPtrArray *changes;            /* NcChange, owned */
+  const NcAttemptReport *report; /* that is being taken */
 };
 
 /* --- controller.c --- */
@@ -140,8 +141,8 @@ NcChange *nc_add_step(NcController *c, const NcLive *live, NcMoveState to, const
 /* ${detail}: taken. ${migration}: NULL for none. */
 void nc_add_event(NcController *c, const char *kind, const char *subject, const char *migration, json_t *detail);
 /*
- * Writes ${func} (may be NULL) and then all changes. Then starts are known to ${c->live} and will be sent by the step. On error the
- * model is gone, and if another one leads, so is the lead.
+ * Writes ${func} (may be NULL) and then all changes. Then starts are known to ${c->live} and will be sent by the step. On error
+ * the model is gone, and if another one leads, so is the lead.
  */
 bool nc_flush(NcController *c, NcFleetWriteFunc func, gpointer data, GError **error);
 

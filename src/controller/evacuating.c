@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Evacuations under way: what is left of the plan becomes migrations, some of them with each step, so that no write is long. Killed in between, the next
- * leader finds which items have none yet. An evacuation has ended when nothing is left that could still leave its nodes.
+ * Evacuations under way: what is left of the plan becomes migrations, some of them with each step, so that no write is long.
+ * Killed in between, the next leader finds which items have none yet. An evacuation has ended when nothing is left that could
+ * still leave its nodes.
  */
 #include "controller/controller_internal.h"
 #include "base/ident.h"
@@ -225,7 +226,8 @@ nc_end_if_over(NcController *c, NcEvacuating *e, GError **error)
   if (may_leave && !e->is_cancelling)
     return true;
   if (left > 0 && !e->is_cancelling)
-    reason = g_strdup_printf("%u machines are still there (%s%s): the items of the evacuation and their migrations say why; ask for it once more to go on",
+    reason = g_strdup_printf("%u machines are still there (%s%s): the items of the evacuation and their migrations say why; ask "
+                             "for it once more to go on",
                              left, names->str, left > 3 ? ", ..." : "");
   NcEvacuationEnd end = { e, e->is_cancelling ? "cancelled" : left > 0 ? "failed" : "completed", reason };
   if (!nc_flush(c, nc_write_evacuation_end, &end, error))

@@ -33,13 +33,14 @@ void
 nc_live_begin(NcController *c, NcLive *live, uint32_t from, uint32_t to)
 {
   live->is_under_way = true;
-  live->is_confirmed = live->was_told = live->told_endgame = live->wants_endgame = live->is_elsewhere = false;
+  live->is_confirmed = live->told_endgame = live->wants_endgame = live->is_elsewhere = false;
   live->unknowns = live->phase_events = 0;
   live->percent = 0;
   g_clear_pointer(&live->phase, g_free);
   live->from = from;
   live->to = to;
   live->heard_us = live->asked_us = c->now_us;
+  live->told_us = G_MININT64 / 2;
   live->flow = nc_traffic_add(c->traffic, from, to, live->wish.qos, live->wish.limit_bps, NULL);
   g_hash_table_add(c->under_way, live);
 }
@@ -121,8 +122,8 @@ nc_send_start(NcController *c, NcLive *live)
 
   live->is_to_be_sent = false;
   live->asked_us = c->now_us;
+  live->told_us = c->now_us;
   live->told_bps = order.rate_bps;
-  live->was_told = true;
   live->told_endgame = false;
   c->port.start(c->agents, &order);
 }
@@ -137,27 +138,28 @@ nc_send_cancel(NcController *c, NcLive *live)
   c->port.cancel(c->agents, nc_source_of(c, live), name, live->cancel_reason);
 }
 
-/* A message may have been lost: whoever is asked is told its rate again. */
 static void
 nc_ask(NcController *c, NcLive *live)
 {
   g_autofree char *name = nc_fleetdb_attempt_name(live->id, live->attempt);
 
   live->asked_us = c->now_us;
-  live->was_told = false;
   c->port.ask(c->agents, nc_source_of(c, live), name);
 }
 
+/* Also what it was told some time ago: messages are lost. */
 static void
 nc_tell_rate(NcController *c, NcLive *live)
 {
   uint64_t rate_bps = nc_rate_of(live);
   bool has_endgame = nc_budget_has_endgame(live->flow);
 
-  if (!live->is_confirmed || (live->was_told && live->told_bps == rate_bps && live->told_endgame == has_endgame))
+  bool is_old = live->told_bps != rate_bps || live->told_endgame != has_endgame || c->now_us - live->told_us >= c->options.ask_us;
+
+  if (!live->is_confirmed || !is_old)
     return;
   g_autofree char *name = nc_fleetdb_attempt_name(live->id, live->attempt);
-  live->was_told = true;
+  live->told_us = c->now_us;
   live->told_bps = rate_bps;
   live->told_endgame = has_endgame;
   c->port.set_rate(c->agents, nc_source_of(c, live), name, rate_bps, has_endgame);
@@ -192,9 +194,11 @@ nc_send_orders(NcController *c)
   nc_budget_divide(nc_traffic_budget(c->traffic));
   for (guint i = 0; i < lives->len; i++) {
     NcLive *live = lives->pdata[i];
+    /* It may tell of its progress all the while, and not have heard that it is to be cancelled. */
+    int64_t since_us = live->cancel_reason ? live->asked_us : MAX(live->heard_us, live->asked_us);
     if (live->is_to_be_sent)
       nc_send_start(c, live);
-    else if (c->now_us - MAX(live->heard_us, live->asked_us) >= c->options.ask_us)
+    else if (c->now_us - since_us >= c->options.ask_us)
       live->cancel_reason ? nc_send_cancel(c, live) : nc_ask(c, live);
     nc_tell_rate(c, live);
   }

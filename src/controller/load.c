@@ -2,9 +2,10 @@
 /*
  * The model, made from the database.
  *
- * What is known there need not fit together any more: a node was reported with less memory than its machines have, or a machine of a migration under way is
- * nowhere. Nothing is left out for that. A node's capacity is at least what is on it and on its way to it (and the model is made anew when that may have become less);
- * what is missing is added, empty, and away. Machines of migrations under way are where these begin, whatever was seen since: they move in the model when the migration ends.
+ * What is known there need not fit together any more: a node was reported with less memory than its machines have, or a machine
+ * of a migration under way is nowhere. Nothing is left out for that. A node's capacity is at least what is on it and on its way
+ * to it (and the model is made anew when that may have become less); what is missing is added, empty, and away. Machines of
+ * migrations under way are where these begin, whatever was seen since: they move in the model when the migration ends.
  */
 #include "controller/controller_internal.h"
 #include "base/ident.h"
@@ -70,7 +71,9 @@ nc_count(json_t *row, const char *key)
 static NcRoom
 nc_room_of(json_t *row)
 {
-  return (NcRoom){ .memory_bytes = nc_count(row, "memory_bytes"), .disk_bytes = nc_count(row, "disk_bytes"), .cpus = nc_count(row, "cpus") };
+  return (NcRoom){ .memory_bytes = nc_count(row, "memory_bytes"),
+                   .disk_bytes = nc_count(row, "disk_bytes"),
+                   .cpus = nc_count(row, "cpus") };
 }
 
 const char **
@@ -204,7 +207,9 @@ nc_load_node(NcController *c, const NcLoad *load, json_t *row)
 static uint32_t
 nc_need_node(NcController *c, const NcLoad *load, const char *name)
 {
-  const NcNodeSpec spec = { .name = name, .capacity = nc_larger((NcRoom){ 0 }, g_hash_table_lookup(load->room, name)), .link = NC_FLEET_NONE };
+  const NcNodeSpec spec = { .name = name,
+                            .capacity = nc_larger((NcRoom){ 0 }, g_hash_table_lookup(load->room, name)),
+                            .link = NC_FLEET_NONE };
   uint32_t node = nc_fleet_find_node(c->fleet, name);
 
   if (node != NC_FLEET_NONE)
@@ -258,9 +263,12 @@ nc_load_started(NcController *c, const NcLoad *load, json_t *row)
 {
   g_autoptr(GError) error = NULL;
   NcLive *live = nc_live_from(row);
-  uint32_t from = nc_need_node(c, load, nc_json_string_or(row, "source", "")), to = nc_need_node(c, load, nc_json_string_or(row, "destination", ""));
+  uint32_t from = nc_need_node(c, load, nc_json_string_or(row, "source", "")),
+           to = nc_need_node(c, load, nc_json_string_or(row, "destination", ""));
   uint32_t machine = nc_fleet_find_machine(c->fleet, live->machine), wish;
-  const NcMachineSpec spec = { .name = live->machine, .node = from, .priority = live->wish.priority, .guest = nc_guest_of(NULL, 0) };
+  const NcMachineSpec spec = {
+    .name = live->machine, .node = from, .priority = live->wish.priority, .guest = nc_guest_of(NULL, 0)
+  };
 
   if (machine == NC_FLEET_NONE && from != NC_FLEET_NONE)
     machine = nc_fleet_add_machine(c->fleet, &spec, NULL);
@@ -300,7 +308,8 @@ nc_load_waiting(NcController *c, json_t *row)
                                 .started_us = is_backoff ? nc_json_int_or(row, "started_us", 0) : -1,
                                 .not_before_us = nc_json_int_or(row, "not_before_us", 0),
                                 .attempts = live->attempt,
-                                .to = is_backoff ? nc_fleet_find_node(c->fleet, nc_json_string_or(row, "destination", "")) : NC_FLEET_NONE };
+                                .to = is_backoff ? nc_fleet_find_node(c->fleet, nc_json_string_or(row, "destination", ""))
+                                                 : NC_FLEET_NONE };
 
   if (machine == NC_FLEET_NONE)
     nc_fail(&error, NC_ERROR_NOT_FOUND, "machine \"%s\" is on no node that is known any more", live->machine);
@@ -413,7 +422,7 @@ nc_load_model(NcController *c, GError **error)
   nc_fill_model(c, nodes, machines, migrations);
   c->is_loaded = true;
   nc_recall_silence(c);
-  nc_log(NC_LOG_INFO, "controller", "%s has read %zu nodes, %zu machines, %zu migrations that have not ended, %zu evacuations", c->name,
-         json_array_size(nodes), json_array_size(machines), json_array_size(migrations), json_array_size(evacuations));
+  nc_log(NC_LOG_INFO, "controller", "%s has read %zu nodes, %zu machines, %zu migrations that have not ended, %zu evacuations",
+         c->name, json_array_size(nodes), json_array_size(machines), json_array_size(migrations), json_array_size(evacuations));
   return true;
 }

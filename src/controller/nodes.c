@@ -74,13 +74,15 @@ nc_tell_silence(NcController *c, uint32_t node)
   g_autoptr(GPtrArray) lives = nc_lives_under_way(c);
   const char *name = nc_fleet_node(c->fleet, node)->name;
 
-  nc_add_event(c, "node.silent", name, NULL, json_pack("{s:I}", "seconds", (json_int_t)((c->now_us - nc_heard_of(c, node)->at_us) / G_USEC_PER_SEC)));
+  nc_add_event(c, "node.silent", name, NULL,
+               json_pack("{s:I}", "seconds", (json_int_t)((c->now_us - nc_heard_of(c, node)->at_us) / G_USEC_PER_SEC)));
   for (guint i = 0; i < lives->len; i++) {
     NcLive *live = lives->pdata[i];
     if (live->from != node && live->to != node)
       continue;
     nc_add_event(c, "migration.silent", live->id, live->id,
-                 json_pack("{s:s, s:s, s:i}", "node", name, "side", live->from == node ? "source" : "destination", "attempt", (int)live->attempt));
+                 json_pack("{s:s, s:s, s:i}", "node", name, "side", live->from == node ? "source" : "destination", "attempt",
+                           (int)live->attempt));
     if (live->from == node) {
       nc_budget_end_endgame(live->flow); /* others need not wait for it */
       live->wants_endgame = false;
@@ -136,9 +138,10 @@ nc_check_node(const NcNodeRecord *node, GError **error)
 {
   g_autofree const char **labels = nc_texts(node->labels);
 
-  return (g_strv_length((char **)labels) <= NC_FLEET_MOST_LABELS && node->in_limit <= NC_FLEET_MOST && node->out_limit <= NC_FLEET_MOST) ||
-         nc_fail(error, NC_ERROR_INVALID, "node \"%s\" has more labels than %u, or a limit above %u", node->name, NC_FLEET_MOST_LABELS,
-                 NC_FLEET_MOST);
+  return (g_strv_length((char **)labels) <= NC_FLEET_MOST_LABELS && node->in_limit <= NC_FLEET_MOST &&
+          node->out_limit <= NC_FLEET_MOST) ||
+         nc_fail(error, NC_ERROR_INVALID, "node \"%s\" has more labels than %u, or a limit above %u", node->name,
+                 NC_FLEET_MOST_LABELS, NC_FLEET_MOST);
 }
 
 bool
@@ -215,7 +218,7 @@ nc_requires_equal(NcController *c, const NcMachine *m, const NcMachineRecord *re
 {
   g_autofree const char **requires = nc_texts(record->requires);
 
-  if (g_strv_length((char **)requires) != m->require_count)
+  if (g_strv_length((char **) requires) != m->require_count)
     return false;
   for (unsigned i = 0; i < m->require_count; i++)
     if (!g_strv_contains(requires, nc_fleet_label_name(c->fleet, m->requires[i])))
@@ -239,7 +242,8 @@ nc_take_sight(NcController *c, const NcMachineRecord *record)
     live->seen_at = nc_fleet_find_node(c->fleet, record->node);
     return true;
   }
-  return is_there && nc_room_equals(&m->need, &record->need) && m->priority == record->priority && nc_requires_equal(c, m, record);
+  return is_there && nc_room_equals(&m->need, &record->need) && m->priority == record->priority &&
+         nc_requires_equal(c, m, record);
 }
 
 bool
@@ -253,8 +257,9 @@ nc_controller_see_machines(NcController *c, const NcMachineRecord *machines, siz
     return false;
   for (size_t i = 0; i < count; i++) {
     g_autofree const char **requires = nc_texts(machines[i].requires);
-    if (g_strv_length((char **)requires) > NC_FLEET_MOST_LABELS)
-      return nc_fail(error, NC_ERROR_INVALID, "machine \"%s\" requires more labels than %u", machines[i].name, NC_FLEET_MOST_LABELS);
+    if (g_strv_length((char **) requires) > NC_FLEET_MOST_LABELS)
+      return nc_fail(error, NC_ERROR_INVALID, "machine \"%s\" requires more labels than %u", machines[i].name,
+                     NC_FLEET_MOST_LABELS);
   }
   if (!nc_flush(c, nc_write_sight, &sight, error))
     return false;

@@ -36,13 +36,13 @@ nc_find_reported(NcController *c, const NcAttemptReport *report, GError **error)
   }
   NcLive *live = g_hash_table_lookup(c->live, id);
   if (!live || !live->is_under_way || live->attempt != attempt) {
-    nc_fail(error, NC_ERROR_CONFLICT, "attempt %s is not under way any more: what node \"%s\" reports of it comes too late", report->name,
-            report->node);
+    nc_fail(error, NC_ERROR_CONFLICT, "attempt %s is not under way any more: what node \"%s\" reports of it comes too late",
+            report->name, report->node);
     return NULL;
   }
   if (!g_str_equal(nc_fleet_node(c->fleet, live->from)->name, report->node)) {
-    nc_fail(error, NC_ERROR_FORBIDDEN, "attempt %s is not node \"%s\"'s to report of: its source is \"%s\"", report->name, report->node,
-            nc_fleet_node(c->fleet, live->from)->name);
+    nc_fail(error, NC_ERROR_FORBIDDEN, "attempt %s is not node \"%s\"'s to report of: its source is \"%s\"", report->name,
+            report->node, nc_fleet_node(c->fleet, live->from)->name);
     return NULL;
   }
   return live;
@@ -118,7 +118,9 @@ static bool
 nc_take_end(NcController *c, NcLive *live, const NcAttemptReport *report, GError **error)
 {
   g_autofree char *reason = nc_reason_of(live, report);
-  NcEnd end = report->state == NC_REPORT_COMPLETED ? NC_END_COMPLETED : report->state == NC_REPORT_CANCELLED ? NC_END_CANCELLED : NC_END_FINAL;
+  NcEnd end = report->state == NC_REPORT_COMPLETED   ? NC_END_COMPLETED
+              : report->state == NC_REPORT_CANCELLED ? NC_END_CANCELLED
+                                                     : NC_END_FINAL;
   /* It was seen elsewhere meanwhile: the database knows where, and the model has to read it. */
   bool is_elsewhere = live->is_elsewhere && live->seen_at != (end == NC_END_COMPLETED ? live->to : live->from);
 

@@ -10,7 +10,8 @@
 static NcIdempotencyKey
 nc_key_of(const NcAsker *who)
 {
-  return (NcIdempotencyKey){ .actor = who->actor, .key = who->key, .request_sha256 = who->request_sha256 ? who->request_sha256 : "" };
+  return (
+      NcIdempotencyKey){ .actor = who->actor, .key = who->key, .request_sha256 = who->request_sha256 ? who->request_sha256 : "" };
 }
 
 bool
@@ -22,7 +23,8 @@ nc_find_answer(NcController *c, const NcAsker *who, json_t **ret_answer, GError 
   *ret_answer = NULL;
   if (!nc_controller_is_ready(c, error))
     return false;
-  /* Outside of a write: as long as this one leads, nobody else keeps answers; if it does not any more, its own write will fail. */
+  /* Outside of a write: as long as this one leads, nobody else keeps answers; if it does not any more, its own write will fail.
+   */
   if (who->key && !nc_fleetdb_find_answer(c->db, &key, &kept, error))
     return false;
   *ret_answer = json_incref(json_object_get(kept, "answer"));

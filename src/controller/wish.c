@@ -9,9 +9,9 @@
 
 typedef struct {
   const char *name;
-  json_type type;        /* JSON_INTEGER, JSON_STRING, JSON_TRUE (either truth) */
-  int64_t least, most;   /* of a number; of a text its bytes */
-  const char *words;     /* one of these, with a space before and after each; NULL: any text */
+  json_type type;      /* JSON_INTEGER, JSON_STRING, JSON_TRUE (either truth) */
+  int64_t least, most; /* of a number; of a text its bytes */
+  const char *words;   /* one of these, with a space before and after each; NULL: any text */
 } NcSetting;
 
 static const NcSetting nc_settings[] = {
@@ -61,10 +61,12 @@ nc_take_setting(json_t *settings, const char *name, json_t *value, GError **erro
     return nc_fail(error, NC_ERROR_INVALID, "\"%s\" is nothing that can be asked for here", name);
   if (setting->words && !nc_setting_fits(setting, value))
     return nc_fail(error, NC_ERROR_INVALID, "\"%s\" is to be one of:%s", name, setting->words);
+  if (setting->type == JSON_TRUE && !nc_setting_fits(setting, value))
+    return nc_fail(error, NC_ERROR_INVALID, "\"%s\" is to be true or false", name);
   if (!nc_setting_fits(setting, value))
-    return nc_fail(error, NC_ERROR_INVALID, "\"%s\" is to be %s from %" G_GINT64_FORMAT " to %" G_GINT64_FORMAT, name,
-                   setting->type == JSON_INTEGER ? "a whole number" : setting->type == JSON_TRUE ? "true or false, not a number" : "a text with a length",
-                   setting->least, setting->most);
+    return nc_fail(error, NC_ERROR_INVALID, "\"%s\" is to be a %s from %" G_GINT64_FORMAT " to %" G_GINT64_FORMAT "%s", name,
+                   setting->type == JSON_INTEGER ? "whole number" : "text of", setting->least, setting->most,
+                   setting->type == JSON_INTEGER ? "" : " bytes");
   json_object_set(settings, name, value);
   return true;
 }
@@ -112,7 +114,8 @@ nc_take_own(NcWish *wish, const char *member, json_t *value, bool *ret_taken, GE
            nc_fail(error, NC_ERROR_INVALID, "\"priority\" is to be \"critical\", \"high\", \"normal\" or \"low\"");
   }
   if (g_str_equal(member, "qos"))
-    return nc_qos_from_name(json_string_value(value), &wish->qos) || nc_fail(error, NC_ERROR_INVALID, "\"qos\" is to be " NC_QOS_NAMES);
+    return nc_qos_from_name(json_string_value(value), &wish->qos) ||
+           nc_fail(error, NC_ERROR_INVALID, "\"qos\" is to be " NC_QOS_NAMES);
   if (g_str_equal(member, "bandwidth_limit_bps")) {
     bool ok = nc_take_number(value, member, 1000000000000, &number, error);
     wish->limit_bps = (uint64_t)number;
@@ -157,7 +160,8 @@ nc_wish_read(json_t *body, const char *const *others, NcWish *ret, GError **erro
   }
   json_object_foreach(body, member, value) {
     bool is_taken = others && g_strv_contains(others, member);
-    if (!is_taken && (!nc_take_own(ret, member, value, &is_taken, error) || (!is_taken && !nc_take_setting(ret->settings, member, value, error)))) {
+    if (!is_taken && (!nc_take_own(ret, member, value, &is_taken, error) ||
+                      (!is_taken && !nc_take_setting(ret->settings, member, value, error)))) {
       nc_wish_clear(ret);
       return false;
     }
@@ -168,9 +172,9 @@ nc_wish_read(json_t *body, const char *const *others, NcWish *ret, GError **erro
 json_t *
 nc_wish_save(const NcWish *wish)
 {
-  json_t *saved = json_pack("{s:b, s:b, s:b, s:s, s:I, s:i, s:O}", "is_wish", wish->is_wish, "reserve", wish->reserve, "is_bound", wish->is_bound,
-                            "qos", nc_qos_name(wish->qos), "bandwidth_limit_bps", (json_int_t)wish->limit_bps, "retry_attempts",
-                            wish->retry_attempts, "settings", wish->settings);
+  json_t *saved = json_pack("{s:b, s:b, s:b, s:s, s:I, s:i, s:O}", "is_wish", wish->is_wish, "reserve", wish->reserve, "is_bound",
+                            wish->is_bound, "qos", nc_qos_name(wish->qos), "bandwidth_limit_bps", (json_int_t)wish->limit_bps,
+                            "retry_attempts", wish->retry_attempts, "settings", wish->settings);
   if (saved && wish->destination)
     json_object_set_new(saved, "destination", json_string(wish->destination));
   if (saved && wish->has_priority)

@@ -2,6 +2,7 @@
 /* What agents say, and what it means that they say nothing. */
 #include "world.h"
 
+#include <math.h>
 #include <string.h>
 
 static World *
@@ -100,7 +101,9 @@ late_and_strange_reports_change_nothing(void)
   g_autoptr(GError) error = NULL;
   World *w = plain_world();
   NcController *c = w->controller;
-  static const char *const names[] = { "", ".", "x", "mig-1.", ".1", "mig-1.0", "mig-1.x", "mig-1.99999999999999999999", "a b.1", "../../etc.1" };
+  static const char *const names[] = { "",      ".",          "x",       "mig-1.",
+                                       ".1",    "mig-1.0",    "mig-1.x", "mig-1.99999999999999999999",
+                                       "a b.1", "../../etc.1" };
 
   w->fails = 1;
   g_autofree char *id = migrate(w, "{'machine': 'web1'}");
@@ -159,11 +162,15 @@ text_of_agents_is_bounded(void)
   world_turn(w, SECOND, 2);
   for (unsigned i = 0; i < 100; i++) {
     g_autofree char *phase = g_strdup_printf("phase-%u", i);
-    const NcAttemptReport report = { .node = "a", .name = name, .state = NC_REPORT_RUNNING, .phase = i % 2 ? phase : much, .percent = i % 3 ? 1e300 : 0.0 / 0.0 };
+    const NcAttemptReport report = {
+      .node = "a", .name = name, .state = NC_REPORT_RUNNING, .phase = i % 2 ? phase : much, .percent = i % 3 ? 1e300 : NAN
+    };
     assert_works(nc_controller_report(w->controller, &report, &error), error);
   }
   g_assert_cmpuint(count_events(w, "migration.phase", id), <=, 32);
-  const NcAttemptReport end = { .node = "a", .name = name, .state = NC_REPORT_FAILED, .reason = "\xff\xfe bad", .may_pass = false };
+  const NcAttemptReport end = {
+    .node = "a", .name = name, .state = NC_REPORT_FAILED, .reason = "\xff\xfe bad", .may_pass = false
+  };
   assert_works(nc_controller_report(w->controller, &end, &error), error);
   assert_state(w, id, "failed");
   world_free(w);
@@ -185,7 +192,8 @@ endgames_come_one_by_one(void)
 {
   g_autoptr(GError) error = NULL;
   World *w = plain_world();
-  g_autofree char *one = migrate(w, "{'machine': 'web1', 'destination': 'b'}"), *two = migrate(w, "{'machine': 'web2', 'destination': 'c'}");
+  g_autofree char *one = migrate(w, "{'machine': 'web1', 'destination': 'b'}"),
+                  *two = migrate(w, "{'machine': 'web2', 'destination': 'c'}");
   g_autofree char *name_one = g_strdup_printf("%s.1", one), *name_two = g_strdup_printf("%s.1", two);
 
   w->least_run_us = w->most_run_us = 3600 * SECOND;
@@ -274,7 +282,10 @@ nothing_goes_to_a_silent_node(void)
 static NcMachineRecord
 machine_record(const char *name, const char *node, uint64_t epoch, uint64_t gib)
 {
-  return (NcMachineRecord){ .name = name, .node = node, .epoch = epoch, .state = "running", .need = { .memory_bytes = gib * GIB, .cpus = 1 }, .priority = NC_PRIORITY_NORMAL };
+  const NcRoom need = { .memory_bytes = gib * GIB, .cpus = 1 };
+  return (NcMachineRecord){
+    .name = name, .node = node, .epoch = epoch, .state = "running", .need = need, .priority = NC_PRIORITY_NORMAL
+  };
 }
 
 static void
@@ -327,6 +338,28 @@ machines_that_are_elsewhere(void)
   assert_state(w, id, "completed");
   const Attempt *a = w->order->pdata[0];
   g_assert_cmpstr(a->source, ==, "c");
+  /* While it is under way, by hand back to c: what was seen last counts. */
+  const NcMachineRecord by_hand = machine_record("web1", "c", 9, 2);
+  g_autofree char *second = migrate(w, "{'machine': 'web1'}");
+  world_turn(w, SECOND, 1);
+  world_turn(w, SECOND, 1);
+  assert_works(nc_controller_see_machines(w->controller, &by_hand, 1, &error), error);
+  world_turn(w, SECOND, 40);
+  nc_autojson json_t *row = nc_fleetdb_get_machine(w->bed.db, "web1", &error);
+  g_assert_cmpstr(json_string_value(json_object_get(row, "node")), ==, "c");
+  g_autofree char *state = db_text(w->bed.db, second, "state");
+  nc_autojson json_t *to_c = json_of("{'machine': 'web1', 'destination': 'c'}");
+  assert_fails(nc_controller_migrate(w->controller, &somebody, to_c, &error), error,
+               NC_ERROR_INVALID); /* the model knows it, too */
+  g_assert_cmpstr(state, ==, "completed");
+  /* It is gone: what waits for it ends. */
+  nc_autojson json_t *again = nc_controller_cordon(w->controller, &somebody, "a", true, &error);
+  g_autofree char *gone = migrate(w, "{'machine': 'db1'}");
+  assert_works(nc_controller_forget_machine(w->controller, "db1", "a", &error), error); /* not from there */
+  assert_state(w, gone, "queued");
+  assert_works(nc_controller_forget_machine(w->controller, "db1", "b", &error), error);
+  assert_state(w, gone, "cancelled");
+  assert_works(nc_controller_step(w->controller, &error), error);
   world_free(w);
 }
 
@@ -340,7 +373,8 @@ main(int argc, char **argv)
   g_test_add_func("/controller/agents/text_of_agents_is_bounded", text_of_agents_is_bounded);
   g_test_add_func("/controller/agents/endgames_come_one_by_one", endgames_come_one_by_one);
   g_test_add_data_func("/controller/agents/a_silent_source_is_waited_for", GINT_TO_POINTER(true), a_silent_source_is_waited_for);
-  g_test_add_data_func("/controller/agents/a_silent_source_that_heard_nothing", GINT_TO_POINTER(false), a_silent_source_is_waited_for);
+  g_test_add_data_func("/controller/agents/a_silent_source_that_heard_nothing", GINT_TO_POINTER(false),
+                       a_silent_source_is_waited_for);
   g_test_add_func("/controller/agents/nothing_goes_to_a_silent_node", nothing_goes_to_a_silent_node);
   g_test_add_func("/controller/agents/nodes_with_more_than_they_have", nodes_with_more_than_they_have);
   g_test_add_func("/controller/agents/machines_that_are_elsewhere", machines_that_are_elsewhere);

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * A node with many machines is evacuated while messages are lost, agents die, and the controller is killed between any two steps, and between any two
- * orders within one. Every machine ends moved once, or it is said why not; nothing is begun twice, no limit exceeded (world.c looks at that).
+ * A node with many machines is evacuated while messages are lost, agents die, and the controller is killed between any two steps,
+ * and between any two orders within one. Every machine ends moved once, or it is said why not; nothing is begun twice, no limit
+ * exceeded (world.c looks at that).
  */
 #include "world.h"
 
@@ -56,7 +57,9 @@ evacuate(Scene *s)
 {
   g_autoptr(GError) error = NULL;
   nc_autojson json_t *body = json_of("{'nodes': ['old'], 'allow_partial': true, 'qos': 'high', 'retry_attempts': 3}");
-  const NcAsker who = { .actor = "uid:0", .key = "evacuate old", .request_sha256 = "aa00aa00aa00aa00aa00aa00aa00aa00aa00aa00aa00aa00aa00aa00aa00aa00" };
+  const NcAsker who = { .actor = "uid:0",
+                        .key = "evacuate old",
+                        .request_sha256 = "aa00aa00aa00aa00aa00aa00aa00aa00aa00aa00aa00aa00aa00aa00aa00aa00" };
   nc_autojson json_t *answer = nc_controller_evacuate(s->w->controller, &who, body, &error);
 
   g_assert_no_error(error);
@@ -79,7 +82,8 @@ state_of(Scene *s)
   g_autoptr(GError) error = NULL;
   nc_autojson json_t *row = nc_fleetdb_get_evacuation(s->w->bed.db, s->id, &error);
   g_assert_no_error(error);
-  return g_strdup(json_boolean_value(json_object_get(row, "is_finished")) ? json_string_value(json_object_get(row, "state")) : "");
+  return g_strdup(json_boolean_value(json_object_get(row, "is_finished")) ? json_string_value(json_object_get(row, "state"))
+                                                                          : "");
 }
 
 /* One turn, in which the controller may die, and so may an agent. */
@@ -107,7 +111,8 @@ static void
 check_machine(Scene *s, json_t *item)
 {
   g_autoptr(GError) error = NULL;
-  const char *machine = json_string_value(json_object_get(item, "machine")), *migration = json_string_value(json_object_get(item, "migration"));
+  const char *machine = json_string_value(json_object_get(item, "machine")),
+             *migration = json_string_value(json_object_get(item, "migration"));
   guint moves = GPOINTER_TO_UINT(g_hash_table_lookup(s->w->moves, machine));
   nc_autojson json_t *row = nc_fleetdb_get_machine(s->w->bed.db, machine, &error);
 
@@ -139,9 +144,10 @@ check_outcome(Scene *s)
   json_array_foreach(items, i, item)
     check_machine(s, item);
   g_assert_cmpuint(world_running(s->w), ==, 0);
-  g_assert_cmpint(json_integer_value(json_object_get(counts, "queued")) + json_integer_value(json_object_get(counts, "starting")) +
-                      json_integer_value(json_object_get(counts, "running")) + json_integer_value(json_object_get(counts, "backoff")),
-                  ==, 0);
+  g_assert_cmpint(
+      json_integer_value(json_object_get(counts, "queued")) + json_integer_value(json_object_get(counts, "starting")) +
+          json_integer_value(json_object_get(counts, "running")) + json_integer_value(json_object_get(counts, "backoff")),
+      ==, 0);
   g_test_message("%u kills, %u attempts, %" JSON_INTEGER_FORMAT " of %u machines moved", s->kills, s->w->order->len,
                  json_integer_value(json_object_get(counts, "completed")), MACHINES);
 }
@@ -164,7 +170,8 @@ check_order(Scene *s)
     json_array_foreach(events, i, event) {
       json_t *detail = json_object_get(event, "detail");
       after = (uint64_t)json_integer_value(json_object_get(event, "id"));
-      if (g_strcmp0(json_string_value(json_object_get(detail, "state")), "starting") != 0 || json_integer_value(json_object_get(detail, "attempt")) != 1)
+      if (g_strcmp0(json_string_value(json_object_get(detail, "state")), "starting") != 0 ||
+          json_integer_value(json_object_get(detail, "attempt")) != 1)
         continue;
       g_autofree char *priority = db_text(s->w->bed.db, json_string_value(json_object_get(event, "subject")), "priority");
       NcPriority class;
@@ -224,7 +231,8 @@ cancelled_while_killed(void)
   for (unsigned turn = 0; turn < 12; turn++)
     any_turn(&s, false);
   unsigned begun = s.w->order->len;
-  nc_autojson json_t *answer = nc_controller_cancel_evacuation(s.w->controller, &somebody, s.id, begun % 2 == 0, "the disk was replaced", &error);
+  nc_autojson json_t *answer =
+      nc_controller_cancel_evacuation(s.w->controller, &somebody, s.id, begun % 2 == 0, "the disk was replaced", &error);
   g_assert_no_error(error);
   for (unsigned turn = 0; turn < MOST_TURNS; turn++) {
     any_turn(&s, false);

@@ -67,8 +67,9 @@ from_request_to_completion(void)
 {
   g_autoptr(GError) error = NULL;
   World *w = small_world();
-  g_autofree char *id = migrate(w, "{'machine': 'web1', 'destination': 'b', 'priority': 'high', 'qos': 'critical', 'max_downtime_ms': 100,"
-                                   " 'bandwidth_limit_bps': 1000000}");
+  g_autofree char *id =
+      migrate(w, "{'machine': 'web1', 'destination': 'b', 'priority': 'high', 'qos': 'critical', 'max_downtime_ms': 100,"
+                 " 'bandwidth_limit_bps': 1000000}");
 
   assert_state(w, id, "queued");
   world_turn(w, 0, 1);
@@ -264,6 +265,27 @@ cancelled_before_the_order_arrives(void)
   world_free(w);
 }
 
+/* The message is lost, and the agent tells of its progress all the time. */
+static void
+cancelled_with_a_lost_message(void)
+{
+  World *w = small_world();
+  g_autofree char *id = migrate(w, "{'machine': 'web1'}");
+
+  w->least_run_us = w->most_run_us = 3600 * SECOND;
+  world_turn(w, SECOND, 2);
+  assert_state(w, id, "running");
+  g_autofree char *state = cancel(w, id);
+  w->loss = 1;
+  world_turn(w, 0, 1);
+  g_assert_cmpuint(w->cancels_sent, ==, 1);
+  w->loss = 0;
+  w->tells = 1;
+  world_turn(w, SECOND, 15);
+  assert_state(w, id, "cancelled");
+  world_free(w);
+}
+
 /* --- batches --- */
 
 static json_t *
@@ -288,13 +310,15 @@ batches_of_all_and_any(void)
   g_autoptr(GError) error = NULL;
   World *w = small_world();
   /* c has 8 GiB: web3 and web2 fill it, db1 has no room there. */
-  nc_autojson json_t *none = batch(w, "{'policy': 'all', 'migrations': [{'machine': 'web3', 'destination': 'c'}, {'machine': 'web2',"
-                                      " 'destination': 'c'}, {'machine': 'db1', 'destination': 'c'}]}");
+  nc_autojson json_t *none =
+      batch(w, "{'policy': 'all', 'migrations': [{'machine': 'web3', 'destination': 'c'}, {'machine': 'web2',"
+               " 'destination': 'c'}, {'machine': 'db1', 'destination': 'c'}]}");
   g_assert_cmpint(json_integer_value(json_object_get(none, "submitted")), ==, 0);
   g_assert_nonnull(strstr(item_text(none, 2, "reason"), "no room"));
   g_assert_cmpuint(strlen(item_text(none, 0, "reason")), >, 0);
   g_assert_cmpint(count_in(w, "queued"), ==, 0);
-  nc_autojson json_t *some = batch(w, "{'migrations': [{'machine': 'web3', 'destination': 'c'}, {'machine': 'nobody'}, {'machine': 'web3'}]}");
+  nc_autojson json_t *some =
+      batch(w, "{'migrations': [{'machine': 'web3', 'destination': 'c'}, {'machine': 'nobody'}, {'machine': 'web3'}]}");
   g_assert_cmpint(json_integer_value(json_object_get(some, "submitted")), ==, 1);
   g_assert_nonnull(item_text(some, 0, "migration"));
   g_assert_nonnull(strstr(item_text(some, 1, "reason"), "nobody"));
@@ -316,7 +340,8 @@ all_or_none_ends_together(gconstpointer data)
   const bool changes = GPOINTER_TO_INT(data);
 
   w->fails_for_good = 1;
-  nc_autojson json_t *answer = batch(w, "{'policy': 'all', 'migrations': [{'machine': 'web1'}, {'machine': 'web2'}, {'machine': 'web3'}]}");
+  nc_autojson json_t *answer =
+      batch(w, "{'policy': 'all', 'migrations': [{'machine': 'web1'}, {'machine': 'web2'}, {'machine': 'web3'}]}");
   g_assert_cmpint(json_integer_value(json_object_get(answer, "submitted")), ==, 3);
   world_turn(w, SECOND, 2); /* node a sends two at a time */
   if (changes) {
@@ -372,7 +397,8 @@ what_fits_nowhere_is_said_before_anything_moves(void)
   g_assert_cmpuint(w->starts_sent, ==, 0);
   nc_autojson json_t *node = nc_fleetdb_get_node(w->bed.db, "a", &error);
   g_assert_false(json_boolean_value(json_object_get(node, "is_cordoned")));
-  nc_autojson json_t *items = nc_fleetdb_list_items(w->bed.db, json_string_value(json_object_get(answer, "id")), &(NcPage){ 0 }, NULL, &error);
+  nc_autojson json_t *items =
+      nc_fleetdb_list_items(w->bed.db, json_string_value(json_object_get(answer, "id")), &(NcPage){ 0 }, NULL, &error);
   g_assert_cmpuint(json_array_size(items), ==, 3);
   world_free(w);
 }
@@ -382,7 +408,8 @@ evacuated_twice_and_uncordoned(void)
 {
   g_autoptr(GError) error = NULL;
   World *w = small_world();
-  nc_autojson json_t *body = json_of("{'nodes': ['a']}"), *bad = json_of("{'nodes': ['a', 'a']}"), *odd = json_of("{'nodes': ['a'], 'machine': 'web1'}");
+  nc_autojson json_t *body = json_of("{'nodes': ['a']}"), *bad = json_of("{'nodes': ['a', 'a']}"),
+                     *odd = json_of("{'nodes': ['a'], 'machine': 'web1'}");
   nc_autojson json_t *answer = nc_controller_evacuate(w->controller, &somebody, body, &error);
 
   g_assert_no_error(error);
@@ -412,11 +439,14 @@ main(int argc, char **argv)
   g_test_add_func("/controller/requests/nothing_comes_to_a_cordoned_node", nothing_comes_to_a_cordoned_node);
   g_test_add_func("/controller/requests/cancelled_in_every_state", cancelled_in_every_state);
   g_test_add_func("/controller/requests/cancelled_before_the_order_arrives", cancelled_before_the_order_arrives);
+  g_test_add_func("/controller/requests/cancelled_with_a_lost_message", cancelled_with_a_lost_message);
   g_test_add_func("/controller/requests/batches_of_all_and_any", batches_of_all_and_any);
   g_test_add_data_func("/controller/requests/all_or_none_ends_together", GINT_TO_POINTER(false), all_or_none_ends_together);
-  g_test_add_data_func("/controller/requests/all_or_none_ends_together_under_two_leaders", GINT_TO_POINTER(true), all_or_none_ends_together);
+  g_test_add_data_func("/controller/requests/all_or_none_ends_together_under_two_leaders", GINT_TO_POINTER(true),
+                       all_or_none_ends_together);
   g_test_add_func("/controller/requests/a_batch_is_cancelled", a_batch_is_cancelled);
-  g_test_add_func("/controller/requests/what_fits_nowhere_is_said_before_anything_moves", what_fits_nowhere_is_said_before_anything_moves);
+  g_test_add_func("/controller/requests/what_fits_nowhere_is_said_before_anything_moves",
+                  what_fits_nowhere_is_said_before_anything_moves);
   g_test_add_func("/controller/requests/evacuated_twice_and_uncordoned", evacuated_twice_and_uncordoned);
   return g_test_run();
 }

@@ -111,7 +111,9 @@ port_ask(void *agents, const char *source, const char *name)
 static void
 port_set_rate(void *agents, const char *source, const char *name, uint64_t rate_bps, bool has_endgame)
 {
-  const Mail mail = { .kind = MAIL_RATE, .node = (char *)source, .name = (char *)name, .rate_bps = rate_bps, .has_endgame = has_endgame };
+  const Mail mail = {
+    .kind = MAIL_RATE, .node = (char *)source, .name = (char *)name, .rate_bps = rate_bps, .has_endgame = has_endgame
+  };
   send_mail(agents, &mail);
 }
 
@@ -266,7 +268,7 @@ end_attempts(World *w)
     if (!is_running(a) || a->is_silenced)
       continue;
     if (a->ends_us > w->now_us) {
-      if (g_rand_double(w->random) < 0.2)
+      if (g_rand_double(w->random) < w->tells)
         tell(w, a);
       continue;
     }
@@ -382,6 +384,7 @@ world_new(uint32_t seed)
   w->rooms = g_hash_table_new_full(g_str_hash, g_str_equal, g_free, g_free);
   w->dead = g_hash_table_new_full(g_str_hash, g_str_equal, g_free, g_free);
   w->mail = g_ptr_array_new_with_free_func(mail_free);
+  w->tells = 0.2;
   w->cluster = 5;
   w->node_in = w->node_out = 2;
   w->sends_left = -1;
@@ -455,9 +458,10 @@ world_add_node(World *w, const char *name, uint64_t memory_gib)
 {
   g_autoptr(GError) error = NULL;
   const uint64_t memory = memory_gib * GIB;
-  const NcNodeRecord node = {
-    .name = name, .address = "198.51.100.1:7420", .capacity = { .memory_bytes = memory, .disk_bytes = 1000 * GIB, .cpus = 1000 }, .rate_bps = 125000000
-  };
+  const NcNodeRecord node = { .name = name,
+                              .address = "198.51.100.1:7420",
+                              .capacity = { .memory_bytes = memory, .disk_bytes = 1000 * GIB, .cpus = 1000 },
+                              .rate_bps = 125000000 };
 
   assert_works(nc_controller_put_node(w->controller, &node, &error), error);
   g_hash_table_insert(w->rooms, g_strdup(name), g_memdup2(&memory, sizeof memory));
@@ -468,9 +472,12 @@ world_add_machine(World *w, const char *name, const char *node, uint64_t memory_
 {
   g_autoptr(GError) error = NULL;
   const uint64_t memory = memory_gib * GIB;
-  const NcMachineRecord machine = {
-    .name = name, .node = node, .epoch = 1, .state = "running", .need = { .memory_bytes = memory, .disk_bytes = GIB, .cpus = 1 }, .priority = priority
-  };
+  const NcMachineRecord machine = { .name = name,
+                                    .node = node,
+                                    .epoch = 1,
+                                    .state = "running",
+                                    .need = { .memory_bytes = memory, .disk_bytes = GIB, .cpus = 1 },
+                                    .priority = priority };
 
   assert_works(nc_controller_see_machines(w->controller, &machine, 1, &error), error);
   g_hash_table_insert(w->needs, g_strdup(name), g_memdup2(&memory, sizeof memory));

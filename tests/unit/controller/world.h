@@ -2,10 +2,10 @@
 /*
  * Agents that misbehave, as far as the port allows it (controller/agent_port.h), and the truth about where machines are.
  *
- * Messages in both directions are lost, late, doubled, and pass each other. An agent may be dead for a while: then nothing reaches it and it says
- * nothing, but its migrations go on, and it remembers all names when it is back. What the controller must never bring about is looked at when an
- * attempt begins: that its machine is not under way already, and is where the order says; that a name always means the same; that no
- * limit is exceeded and that there is room.
+ * Messages in both directions are lost, late, doubled, and pass each other. An agent may be dead for a while: then nothing
+ * reaches it and it says nothing, but its migrations go on, and it remembers all names when it is back. What the controller must
+ * never bring about is looked at when an attempt begins: that its machine is not under way already, and is where the order says;
+ * that a name always means the same; that no limit is exceeded and that there is room.
  */
 #pragma once
 
@@ -21,32 +21,33 @@ typedef struct {
   NcReportState end; /* what becomes of it */
   bool may_pass;
   bool is_over;
-  bool is_silenced; /* it never ends by itself */
+  bool is_silenced;  /* it never ends by itself */
   uint64_t rate_bps; /* as told last */
   bool has_endgame;
-  unsigned begun;   /* in which order, from 1 */
+  unsigned begun; /* in which order, from 1 */
 } Attempt;
 
 typedef struct {
   int64_t now_us;
   GRand *random;
-  double loss, doubling;       /* of messages */
+  double loss, doubling; /* of messages */
   int64_t most_delay_us;
   double fails, fails_for_good; /* of attempts */
+  double tells;                 /* how often one under way tells of itself */
   double endgames;              /* how many reports ask for one */
   uint64_t run_epoch;           /* that completed ones tell */
   int64_t least_run_us, most_run_us;
 
-  GHashTable *attempts; /* what agents keep: name to Attempt */
-  GPtrArray *order;     /* Attempt, as they began */
-  GHashTable *places;   /* machine to node: the truth */
-  GHashTable *moves;    /* machine to how often it arrived somewhere */
-  GHashTable *needs;    /* machine to uint64_t memory, owned */
-  GHashTable *rooms;    /* node to uint64_t memory, owned */
-  GHashTable *dead;     /* node to int64_t until when */
-  GPtrArray *mail;      /* messages under way */
+  GHashTable *attempts;                /* what agents keep: name to Attempt */
+  GPtrArray *order;                    /* Attempt, as they began */
+  GHashTable *places;                  /* machine to node: the truth */
+  GHashTable *moves;                   /* machine to how often it arrived somewhere */
+  GHashTable *needs;                   /* machine to uint64_t memory, owned */
+  GHashTable *rooms;                   /* node to uint64_t memory, owned */
+  GHashTable *dead;                    /* node to int64_t until when */
+  GPtrArray *mail;                     /* messages under way */
   unsigned cluster, node_in, node_out; /* limits */
-  int sends_left;       /* of the controller before it "dies"; -1: it lives */
+  int sends_left;                      /* of the controller before it "dies"; -1: it lives */
   unsigned starts_sent, cancels_sent, asks_sent;
 
   Bed bed;
