@@ -8,7 +8,8 @@
  *
  * Files: controller.c (life, lease, the step), load.c (the model from the database), changes.c (what is to be written), live.c
  * (migrations that have not ended, and what agents are told), reports.c (what they say), requests.c, batches.c, cancel.c,
- * evacuate.c (what people ask), evacuating.c (evacuations under way), nodes.c (nodes and machines), describe.c.
+ * evacuate.c (what people ask), evacuating.c (evacuations under way), nodes.c (nodes and machines), sight.c
+ * (what agents say of machines), describe.c.
  */
 #pragma once
 

@@ -363,6 +363,59 @@ machines_that_are_elsewhere(void)
   world_free(w);
 }
 
+/* An agent's machine, as it says it. */
+static bool
+see_said(World *w, const char *node, const char *name, int epoch, const char *right)
+{
+  g_autoptr(GError) error = NULL;
+  NcMachineRecord record;
+  nc_autojson json_t *said = json_pack("{s:s, s:s, s:i, s:i, s:i, s:s}", "name", name, "state", "running", "memory_mib", 2048,
+                                       "vcpus", 1, "epoch", epoch, "right", right);
+  assert_works(nc_controller_read_machine(node, said, &record, &error), error);
+  g_assert_cmpuint(record.need.memory_bytes, ==, (uint64_t)2 << 30);
+  assert_works(nc_controller_see_machines(w->controller, &record, 1, &error), error);
+  return record.lacks_right;
+}
+
+static void
+assert_seen_on(World *w, const char *name, const char *node)
+{
+  nc_autojson json_t *row = nc_fleetdb_get_machine(w->bed.db, name, NULL);
+  g_assert_cmpstr(json_string_value(json_object_get(row, "node")), ==, node);
+}
+
+static void
+only_who_holds_the_right_has_the_machine(void)
+{
+  static const char *const without[] = { "none", "incoming", "released", "refused", "HELD", "" };
+  static const char *const bad[] = {
+    "{}",
+    "{'name': 'm', 'state': 'running', 'memory_mib': 1, 'vcpus': 1, 'epoch': 1}",
+    "{'name': 'm', 'state': 'running', 'memory_mib': 1, 'vcpus': 1, 'epoch': -1, 'right': 'held'}",
+    "{'name': 'm', 'state': 'running', 'memory_mib': 1, 'vcpus': 0, 'epoch': 1, 'right': 'held'}",
+    "{'name': 'm', 'state': 'running', 'memory_mib': 9223372036854775807, 'vcpus': 1, 'epoch': 1, 'right': 'held'}",
+    "{'name': '../m', 'state': 'running', 'memory_mib': 1, 'vcpus': 1, 'epoch': 1, 'right': 'held'}",
+    "{'name': 'm', 'state': 'a state of more bytes than any has in fact', 'memory_mib': 1, 'vcpus': 1, 'epoch': 1, 'right': 'held'}",
+  };
+  World *w = plain_world();
+  NcMachineRecord record;
+
+  for (size_t i = 0; i < G_N_ELEMENTS(without); i++) {
+    g_assert_true(see_said(w, "c", "web1", 90, without[i]));
+    assert_seen_on(w, "web1", "a");
+  }
+  g_assert_false(see_said(w, "c", "web1", 91, "held"));
+  assert_seen_on(w, "web1", "c");
+  g_assert_true(see_said(w, "a", "web1", 91, "released")); /* late word of who gave it away, of the same epoch */
+  assert_seen_on(w, "web1", "c");
+  for (size_t i = 0; i < G_N_ELEMENTS(bad); i++) {
+    g_autoptr(GError) error = NULL;
+    nc_autojson json_t *said = json_of(bad[i]);
+    assert_fails(nc_controller_read_machine("a", said, &record, &error), error, NC_ERROR_PROTOCOL);
+  }
+  world_free(w);
+}
+
 int
 main(int argc, char **argv)
 {
@@ -378,5 +431,6 @@ main(int argc, char **argv)
   g_test_add_func("/controller/agents/nothing_goes_to_a_silent_node", nothing_goes_to_a_silent_node);
   g_test_add_func("/controller/agents/nodes_with_more_than_they_have", nodes_with_more_than_they_have);
   g_test_add_func("/controller/agents/machines_that_are_elsewhere", machines_that_are_elsewhere);
+  g_test_add_func("/controller/agents/only_who_holds_the_right_has_the_machine", only_who_holds_the_right_has_the_machine);
   return g_test_run();
 }
