@@ -1,17 +1,18 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * What the controller asks of agents, and what they tell it: an abstract port, so that nothing here knows how they are reached.
+ * What the controller asks of agents, and what they tell it: an abstract port, so that nothing here knows how
+ * they are reached.
  *
- * All functions return at once and do not call the controller; nothing comes back from them. A message may be lost, come late,
- * twice, or after a later one; whoever leads asks again. What agents say comes by nc_controller_report() (controller.h), and may
- * be lost, late, or doubled as well.
+ * All functions return at once and do not call the controller; nothing comes back from them. A message may be lost,
+ * come late, twice, or after a later one; whoever leads asks again. What agents say comes by nc_controller_report()
+ * (controller.h), and may be lost, late, or doubled as well.
  *
  * What an agent has to do (decision 076). An attempt has a name, "ID.ATTEMPT".
- *   - It begins a name at most once, however often it is told to, and also after it has died and come back: it keeps names on
- *     disk, before anything else.
+ *   - It begins a name at most once, however often it is told to, and also after it has died and come back: it
+ *     keeps names on disk, before anything else.
  *   - Told to begin one that it knows, it says how that one stands.
- *   - Told to cancel one that it does not know, it keeps the name as one that will never begin, and reports NC_REPORT_CANCELLED.
- *     So a message to begin it which is still on its way does nothing.
+ *   - Told to cancel one that it does not know, it keeps the name as one that will never begin, and reports
+ *     NC_REPORT_CANCELLED. So a message to begin it which is still on its way does nothing.
  *   - Only the source's agent is told, and only it reports.
  */
 #pragma once
@@ -23,7 +24,7 @@
 typedef struct {
   const char *name;
   const char *machine, *source, *destination;
-  json_t *settings;  /* what was asked for, an object, borrowed: max_downtime_ms, algorithm, ... (wish.h); retry_attempts is 0 */
+  json_t *settings;  /* what was asked for, an object, borrowed (wish.h): algorithm, ...; retry_attempts is 0 */
   uint64_t rate_bps; /* wire bytes per second; 0: no limit */
 } NcAttemptOrder;
 

@@ -43,8 +43,10 @@ nc_read_batch(json_t *body, NcBatchWork *work, GError **error)
   work->policy = policy ? json_string_value(policy) : "any";
   if (!nc_batch_policy_from_name(work->policy, &work->kind))
     return nc_fail(error, NC_ERROR_INVALID, "\"policy\" is to be \"all\" or \"any\"");
-  if (json_object_size(body) != known || json_array_size(items) == 0 || json_array_size(items) > NC_CONTROLLER_MOST_ITEMS)
-    return nc_fail(error, NC_ERROR_INVALID, "a batch has \"migrations\", 1 to %u of them, perhaps a \"policy\", and nothing else",
+  if (json_object_size(body) != known || json_array_size(items) == 0 ||
+      json_array_size(items) > NC_CONTROLLER_MOST_ITEMS)
+    return nc_fail(error, NC_ERROR_INVALID,
+                   "a batch has \"migrations\", 1 to %u of them, perhaps a \"policy\", and nothing else",
                    NC_CONTROLLER_MOST_ITEMS);
   size_t count = json_array_size(items);
   work->wishes = g_new0(NcWish, count);
@@ -79,8 +81,9 @@ nc_batch_take(NcBatchWork *work, size_t i, uint64_t item_id)
   live->wish.reserve = item->request.reserve;
   live->wish.is_bound = item->request.is_bound;
   g_free(live->wish.destination);
-  live->wish.destination =
-      item->request.destination == NC_FLEET_NONE ? NULL : g_strdup(nc_fleet_node(c->fleet, item->request.destination)->name);
+  live->wish.destination = item->request.destination == NC_FLEET_NONE
+                               ? NULL
+                               : g_strdup(nc_fleet_node(c->fleet, item->request.destination)->name);
   nc_live_add(c, live);
   work->lives[i] = live;
 }
@@ -134,13 +137,14 @@ nc_batch_answer(NcBatchWork *work, size_t submitted)
                          : work->reasons[i] ? work->reasons[i]
                                             : "another one of its batch can't move, and the batch is for all or none";
     const char *machine = live ? live->machine : work->wishes[i].machine;
-    json_t *item = json_pack("{s:s?, s:s?, s:s}", "machine", machine, "migration", live ? live->id : NULL, "reason", reason);
+    json_t *item =
+        json_pack("{s:s?, s:s?, s:s}", "machine", machine, "migration", live ? live->id : NULL, "reason", reason);
     json_array_append_new(items, item);
     if (!live)
       json_array_append(refused, item);
   }
-  work->answer = json_pack("{s:s, s:s, s:I, s:o}", "id", work->id, "policy", work->policy, "submitted", (json_int_t)submitted,
-                           "items", items);
+  work->answer = json_pack("{s:s, s:s, s:I, s:o}", "id", work->id, "policy", work->policy, "submitted",
+                           (json_int_t)submitted, "items", items);
   work->detail = json_pack("{s:o}", "not_submitted", refused);
 }
 

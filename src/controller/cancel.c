@@ -20,7 +20,8 @@ nc_write_evacuation_cancel(NcFleetDb *db, const NcCancelling *cancel, GError **e
   const GPtrArray *pending = cancel->evacuating->pending;
 
   for (guint i = 0; i < pending->len; i++)
-    if (!nc_fleetdb_set_item(db, cancel->evacuation, ((NcPending *)pending->pdata[i])->machine, NULL, cancel->reason, error))
+    if (!nc_fleetdb_set_item(db, cancel->evacuation, ((NcPending *)pending->pdata[i])->machine, NULL, cancel->reason,
+                             error))
       return false;
   return nc_fleetdb_set_evacuation(db, cancel->evacuation, "cancelling", cancel->reason, error);
 }
@@ -75,7 +76,8 @@ nc_controller_cancel(NcController *c, const NcAsker *who, const char *migration,
       nc_fail(error, NC_ERROR_CONFLICT, "migration %s is %s already", migration, nc_json_string_or(row, "state", ""));
     return NULL;
   }
-  nc_autojson json_t *answer = json_pack("{s:s, s:s}", "id", live->id, "state", live->is_under_way ? "cancelling" : "cancelled");
+  nc_autojson json_t *answer =
+      json_pack("{s:s, s:s}", "id", live->id, "state", live->is_under_way ? "cancelling" : "cancelled");
   if (live->is_under_way)
     g_ptr_array_add(under_way, live);
   else
@@ -120,8 +122,8 @@ nc_cancel_group(NcController *c, const NcAsker *who, const char *id, NcEvacuatin
 }
 
 json_t *
-nc_controller_cancel_batch(NcController *c, const NcAsker *who, const char *batch, bool also_running, const char *reason,
-                           GError **error)
+nc_controller_cancel_batch(NcController *c, const NcAsker *who, const char *batch, bool also_running,
+                           const char *reason, GError **error)
 {
   json_t *before;
 

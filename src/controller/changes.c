@@ -127,7 +127,8 @@ typedef struct {
   gpointer data;
 } NcFlush;
 
-/* The machine's row says where it is now; the nodes will say so, too, but a model that is made before that has to know it. */
+/* The machine's row says where it is now; the nodes will say so, too, but a model that is made before that has to know
+ * it. */
 static bool
 nc_write_arrival(NcFleetDb *db, const NcChange *change, GError **error)
 {
@@ -145,7 +146,8 @@ nc_write_arrival(NcFleetDb *db, const NcChange *change, GError **error)
     return true;
   NcMachineRecord record = { .name = change->machine,
                              .node = change->destination,
-                             .epoch = change->run_epoch > 0 ? change->run_epoch : (uint64_t)nc_json_int_or(row, "epoch", 0),
+                             .epoch =
+                                 change->run_epoch > 0 ? change->run_epoch : (uint64_t)nc_json_int_or(row, "epoch", 0),
                              .state = nc_json_string_or(row, "state", ""),
                              .need = { .memory_bytes = (uint64_t)nc_json_int_or(row, "memory_bytes", 0),
                                        .disk_bytes = (uint64_t)nc_json_int_or(row, "disk_bytes", 0),
@@ -219,7 +221,8 @@ nc_flush(NcController *c, NcFleetWriteFunc func, gpointer data, GError **error)
   }
   if (g_error_matches(problem, NC_FLEETDB_ERROR, NC_FLEETDB_FENCED)) {
     nc_step_down(c);
-    return nc_fail(error, NC_ERROR_UNREACHABLE, "controller %s does not lead any more; ask again: %s", c->name, problem->message);
+    return nc_fail(error, NC_ERROR_UNREACHABLE, "controller %s does not lead any more; ask again: %s", c->name,
+                   problem->message);
   }
   nc_log(NC_LOG_WARNING, "controller", "not written, and so not done: %s", problem->message);
   nc_forget_model(c);

@@ -80,10 +80,11 @@ nc_controller_is_ready(NcController *c, GError **error)
     return nc_fail(error, NC_ERROR_UNREACHABLE, "controller %s does not lead: ask %s%s%s", c->name,
                    c->lease.holder[0] ? c->lease.holder : "another one, or again in some seconds",
                    c->lease.address[0] ? " at " : "", c->lease.address);
-  /* Another one may lead by now. What it writes is fenced; this is so that it does not refuse what the other one would not. */
+  /* Another one may lead by now. What it writes is fenced; this is so that it does not refuse what the other one would
+   * not. */
   if (nc_mono_us() - c->renewed_us >= c->options.lease_ms * 1000)
-    return nc_fail(error, NC_ERROR_UNREACHABLE, "controller %s has to see first whether it still leads: ask again in a second",
-                   c->name);
+    return nc_fail(error, NC_ERROR_UNREACHABLE,
+                   "controller %s has to see first whether it still leads: ask again in a second", c->name);
   return c->is_loaded || nc_load_model(c, error);
 }
 

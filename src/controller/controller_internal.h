@@ -2,13 +2,14 @@
 /*
  * The controller from inside. Private to src/controller.
  *
- * The model is fleet, queue, traffic, and the tables of live migrations and evacuations below. It is there if ${is_loaded}. The
- * queue tells nc_hear_item() of what it decides; that becomes changes, which nc_flush() writes, together with what the caller has
- * to write, in one transaction. If that fails the model goes (nc_forget_model()), as it is ahead of the database then.
+ * The model is fleet, queue, traffic, and the tables of live migrations and evacuations below. It is there if
+ * ${is_loaded}. The queue tells nc_hear_item() of what it decides; that becomes changes, which nc_flush() writes,
+ * together with what the caller has to write, in one transaction. If that fails the model goes (nc_forget_model()), as
+ * it is ahead of the database then.
  *
- * Files: controller.c (life, lease, the step), load.c (the model from the database), changes.c (what is to be written), live.c
- * (migrations that have not ended, and what agents are told), reports.c (what they say), requests.c, batches.c, cancel.c,
- * evacuate.c (what people ask), evacuating.c (evacuations under way), nodes.c (nodes and machines), sight.c
+ * Files: controller.c (life, lease, the step), load.c (the model from the database), changes.c (what is to be written),
+ * live.c (migrations that have not ended, and what agents are told), reports.c (what they say), requests.c, batches.c,
+ * cancel.c, evacuate.c (what people ask), evacuating.c (evacuations under way), nodes.c (nodes and machines), sight.c
  * (what agents say of machines), describe.c.
  */
 #pragma once
@@ -119,7 +120,8 @@ struct NcController {
 /* --- controller.c --- */
 
 int64_t nc_controller_now(NcController *c);
-/* Makes the model, if there is none. False with NC_ERROR_UNREACHABLE: it does not lead; others: as of nc_load_model(). */
+/* Makes the model, if there is none. False with NC_ERROR_UNREACHABLE: it does not lead; others: as of nc_load_model().
+ */
 bool nc_controller_is_ready(NcController *c, GError **error);
 void nc_step_down(NcController *c);
 void nc_forget_model(NcController *c);
@@ -142,8 +144,8 @@ NcChange *nc_add_step(NcController *c, const NcLive *live, NcMoveState to, const
 /* ${detail}: taken. ${migration}: NULL for none. */
 void nc_add_event(NcController *c, const char *kind, const char *subject, const char *migration, json_t *detail);
 /*
- * Writes ${func} (may be NULL) and then all changes. Then starts are known to ${c->live} and will be sent by the step. On error
- * the model is gone, and if another one leads, so is the lead.
+ * Writes ${func} (may be NULL) and then all changes. Then starts are known to ${c->live} and will be sent by the step.
+ * On error the model is gone, and if another one leads, so is the lead.
  */
 bool nc_flush(NcController *c, NcFleetWriteFunc func, gpointer data, GError **error);
 
@@ -191,7 +193,8 @@ bool nc_find_answer(NcController *c, const NcAsker *who, json_t **ret_answer, GE
 /* In a write: keeps ${answer} with the key, if there is one. */
 bool nc_keep_answer(NcFleetDb *db, const NcAsker *who, json_t *answer, GError **error);
 /* The machine's and the destination's numbers of a wish. */
-bool nc_resolve_wish(NcController *c, const NcWish *wish, uint32_t *ret_machine, uint32_t *ret_destination, GError **error);
+bool nc_resolve_wish(NcController *c, const NcWish *wish, uint32_t *ret_machine, uint32_t *ret_destination,
+                     GError **error);
 /* In a write. */
 bool nc_write_submission(NcController *c, NcFleetDb *db, const NcLive *live, const char *actor, GError **error);
 bool nc_check_reason(const char *reason, GError **error);

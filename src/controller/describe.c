@@ -24,15 +24,17 @@ static char *
 nc_say_silence(NcController *c, const NcLive *live)
 {
   if (live->unknowns >= 2)
-    return g_strdup_printf("node \"%s\" began this attempt and does not know it any more; it is not begun again: look where "
-                           "machine \"%s\" runs, and "
-                           "tell its agent",
-                           nc_fleet_node(c->fleet, live->from)->name, live->machine);
+    return g_strdup_printf(
+        "node \"%s\" began this attempt and does not know it any more; it is not begun again: look where "
+        "machine \"%s\" runs, and "
+        "tell its agent",
+        nc_fleet_node(c->fleet, live->from)->name, live->machine);
   if (nc_is_silent(c, live->from))
-    return g_strdup_printf("node \"%s\", its source, is silent: it is not known how the attempt stands, and it keeps its room "
-                           "and place until that node "
-                           "says how it ended",
-                           nc_fleet_node(c->fleet, live->from)->name);
+    return g_strdup_printf(
+        "node \"%s\", its source, is silent: it is not known how the attempt stands, and it keeps its room "
+        "and place until that node "
+        "says how it ended",
+        nc_fleet_node(c->fleet, live->from)->name);
   if (nc_is_silent(c, live->to))
     return g_strdup_printf("node \"%s\", its destination, is silent; its source goes on, and will say how it ends",
                            nc_fleet_node(c->fleet, live->to)->name);
@@ -45,12 +47,14 @@ nc_describe_live(NcController *c, const NcLive *live)
   g_autofree char *waits = nc_say_wait(c, live);
   g_autofree char *silence = live->is_under_way ? nc_say_silence(c, live) : g_strdup("");
   uint64_t rate_bps = live->flow ? nc_flow_rate_bps(live->flow) : 0;
-  const char *endgame = !live->flow || !live->wants_endgame ? "none" : nc_budget_has_endgame(live->flow) ? "has" : "waiting";
+  const char *endgame = !live->flow || !live->wants_endgame ? "none"
+                        : nc_budget_has_endgame(live->flow) ? "has"
+                                                            : "waiting";
 
   return json_pack("{s:s, s:s, s:f, s:I, s:s, s:s}", "waits", waits, "phase", live->phase ? live->phase : "", "percent",
                    live->percent, "rate_bps",
-                   rate_bps == NC_BUDGET_UNLIMITED ? (json_int_t)0 : (json_int_t)MIN(rate_bps, (uint64_t)G_MAXINT64), "endgame",
-                   endgame, "silence", silence);
+                   rate_bps == NC_BUDGET_UNLIMITED ? (json_int_t)0 : (json_int_t)MIN(rate_bps, (uint64_t)G_MAXINT64),
+                   "endgame", endgame, "silence", silence);
 }
 
 json_t *

@@ -63,10 +63,10 @@ nc_read_evacuate(NcController *c, json_t *body, NcEvacuateWish *ret, GError **er
 static json_t *
 nc_describe_move(NcController *c, const NcPlannedMove *move)
 {
-  return json_pack("{s:s, s:s, s:s, s:i, s:f, s:f, s:f, s:b}", "machine", nc_fleet_machine(c->fleet, move->machine)->name,
-                   "source", nc_fleet_node(c->fleet, move->from)->name, "destination", nc_fleet_node(c->fleet, move->to)->name,
-                   "wave", (int)move->wave, "seconds", move->seconds, "pause_s", move->pause_s, "wire_bytes", move->wire_bytes,
-                   "postcopy", move->postcopy);
+  return json_pack("{s:s, s:s, s:s, s:i, s:f, s:f, s:f, s:b}", "machine",
+                   nc_fleet_machine(c->fleet, move->machine)->name, "source", nc_fleet_node(c->fleet, move->from)->name,
+                   "destination", nc_fleet_node(c->fleet, move->to)->name, "wave", (int)move->wave, "seconds",
+                   move->seconds, "pause_s", move->pause_s, "wire_bytes", move->wire_bytes, "postcopy", move->postcopy);
 }
 
 static json_t *
@@ -80,22 +80,24 @@ nc_describe_plan(NcController *c, const NcEvacuation *plan)
     json_array_append_new(moves, nc_describe_move(c, &g_array_index(plan->moves, NcPlannedMove, i)));
   for (guint i = 0; i < plan->stuck->len; i++) {
     const NcStuckMachine *s = &g_array_index(plan->stuck, NcStuckMachine, i);
-    json_array_append_new(stuck,
-                          json_pack("{s:s, s:s}", "machine", nc_fleet_machine(c->fleet, s->machine)->name, "reason", s->reason));
+    json_array_append_new(
+        stuck, json_pack("{s:s, s:s}", "machine", nc_fleet_machine(c->fleet, s->machine)->name, "reason", s->reason));
   }
   for (guint i = 0; i < plan->waves->len; i++) {
     const NcPlannedWave *w = &g_array_index(plan->waves, NcPlannedWave, i);
     json_array_append_new(waves, json_pack("{s:i, s:f, s:f, s:f, s:f}", "moves", (int)w->moves, "seconds", w->seconds,
-                                           "memory_bytes", w->memory_bytes, "wire_bytes", w->wire_bytes, "pause_s", w->pause_s));
+                                           "memory_bytes", w->memory_bytes, "wire_bytes", w->wire_bytes, "pause_s",
+                                           w->pause_s));
   }
-  return json_pack("{s:o, s:o, s:o, s:o, s:f, s:b}", "nodes", nodes, "moves", moves, "cannot_move", stuck, "waves", waves,
-                   "seconds", plan->seconds, "empties", plan->stuck->len == 0);
+  return json_pack("{s:o, s:o, s:o, s:o, s:f, s:b}", "nodes", nodes, "moves", moves, "cannot_move", stuck, "waves",
+                   waves, "seconds", plan->seconds, "empties", plan->stuck->len == 0);
 }
 
 static NcEvacuation *
 nc_make_plan(NcController *c, const NcEvacuateWish *wish)
 {
-  return nc_evacuation_plan(c->fleet, &c->options.limits, c->options.reserve_percent, wish->wish.qos, wish->nodes, wish->count);
+  return nc_evacuation_plan(c->fleet, &c->options.limits, c->options.reserve_percent, wish->wish.qos, wish->nodes,
+                            wish->count);
 }
 
 json_t *
@@ -196,8 +198,8 @@ nc_check_not_evacuated(NcController *c, const NcEvacuateWish *wish, GError **err
     for (size_t i = 0; i < wish->count; i++) {
       const char *node = nc_fleet_node(c->fleet, wish->nodes[i])->name;
       if (g_strv_contains((const char *const *)e->nodes, node))
-        return nc_fail(error, NC_ERROR_CONFLICT, "node \"%s\" is being evacuated already (%s): wait for that, or cancel it", node,
-                       e->id);
+        return nc_fail(error, NC_ERROR_CONFLICT,
+                       "node \"%s\" is being evacuated already (%s): wait for that, or cancel it", node, e->id);
     }
   }
   return true;
@@ -216,9 +218,10 @@ nc_controller_evacuate(NcController *c, const NcAsker *who, json_t *body, GError
   g_autofree char *id = nc_id_new("eva"), *refusal = NULL;
   if (plan->stuck->len > 0 && !wish.allow_partial)
     refusal = g_strdup_printf(
-        "%u of its machines can't move, so none was moved: see their reasons, or allow a partial evacuation", plan->stuck->len);
-  nc_autojson json_t *answer =
-      json_pack("{s:s, s:s, s:o}", "id", id, "state", refusal ? "failed" : "planned", "plan", nc_describe_plan(c, plan));
+        "%u of its machines can't move, so none was moved: see their reasons, or allow a partial evacuation",
+        plan->stuck->len);
+  nc_autojson json_t *answer = json_pack("{s:s, s:s, s:o}", "id", id, "state", refusal ? "failed" : "planned", "plan",
+                                         nc_describe_plan(c, plan));
   nc_autojson json_t *detail = json_pack("{s:o, s:b, s:f}", "request", nc_wish_save(&wish.wish), "allow_partial",
                                          wish.allow_partial, "planned_seconds", plan->seconds);
   NcEvacuate e = { .c = c, .who = who, .plan = plan, .id = id, .refusal = refusal, .answer = answer, .detail = detail };

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Evacuations under way: what is left of the plan becomes migrations, some of them with each step, so that no write is long.
- * Killed in between, the next leader finds which items have none yet. An evacuation has ended when nothing is left that could
- * still leave its nodes.
+ * Evacuations under way: what is left of the plan becomes migrations, some of them with each step, so that no write is
+ * long. Killed in between, the next leader finds which items have none yet. An evacuation has ended when nothing is
+ * left that could still leave its nodes.
  */
 #include "controller/controller_internal.h"
 #include "base/ident.h"
@@ -96,7 +96,8 @@ nc_submit_evacuated(NcController *c, NcLive *live, uint32_t machine, const char 
 
 /* NULL with *ret_reason: it has none. */
 static NcLive *
-nc_live_of_evacuated(NcController *c, const NcEvacuating *e, uint32_t machine, const NcPending *pending, char **ret_reason)
+nc_live_of_evacuated(NcController *c, const NcEvacuating *e, uint32_t machine, const NcPending *pending,
+                     char **ret_reason)
 {
   g_autoptr(GError) error = NULL;
   NcLive *live = g_new0(NcLive, 1);
@@ -106,11 +107,12 @@ nc_live_of_evacuated(NcController *c, const NcEvacuating *e, uint32_t machine, c
   live->machine = g_strdup(pending->machine);
   live->batch = g_strdup("");
   live->evacuation = g_strdup(e->id);
-  live->wish = (NcWish){ .priority = wish->has_priority ? wish->priority : nc_fleet_machine(c->fleet, machine)->priority,
-                         .qos = wish->qos,
-                         .limit_bps = wish->limit_bps,
-                         .retry_attempts = wish->retry_attempts,
-                         .settings = json_incref(wish->settings) };
+  live->wish =
+      (NcWish){ .priority = wish->has_priority ? wish->priority : nc_fleet_machine(c->fleet, machine)->priority,
+                .qos = wish->qos,
+                .limit_bps = wish->limit_bps,
+                .retry_attempts = wish->retry_attempts,
+                .settings = json_incref(wish->settings) };
   live->item = nc_submit_evacuated(c, live, machine, pending->destination, &error);
   if (live->item == 0) {
     *ret_reason = g_strdup(error->message);
@@ -128,7 +130,8 @@ nc_why_left_out(NcController *c, const NcEvacuating *e, uint32_t machine)
   if (machine == NC_FLEET_NONE)
     return g_strdup("it is on no node any more");
   const char *node = nc_fleet_node(c->fleet, nc_fleet_machine(c->fleet, machine)->node)->name;
-  return g_strv_contains((const char *const *)e->nodes, node) ? NULL : g_strdup_printf("it is on node \"%s\" already", node);
+  return g_strv_contains((const char *const *)e->nodes, node) ? NULL
+                                                              : g_strdup_printf("it is on node \"%s\" already", node);
 }
 
 static void
@@ -160,7 +163,8 @@ nc_drop_done(NcEvacuating *e)
 static bool
 nc_submit_some(NcController *c, NcEvacuating *e, GError **error)
 {
-  g_autoptr(GPtrArray) items = g_ptr_array_new(), lives = g_ptr_array_new(), reasons = g_ptr_array_new_with_free_func(g_free);
+  g_autoptr(GPtrArray) items = g_ptr_array_new(), lives = g_ptr_array_new(),
+                       reasons = g_ptr_array_new_with_free_func(g_free);
   g_autofree char *actor = g_strdup_printf("evacuation:%s", e->id);
   NcSubmission s = { .c = c, .e = e, .actor = actor, .items = items, .lives = lives, .reasons = reasons };
 
@@ -186,7 +190,8 @@ nc_count_left(NcController *c, const NcEvacuating *e, bool *ret_may_leave, GStri
     if (node == NC_FLEET_NONE)
       continue;
     *ret_may_leave |= nc_queue_incoming(c->queue, node) > 0;
-    for (uint32_t m = nc_fleet_node(c->fleet, node)->first_machine; m != NC_FLEET_NONE; m = nc_fleet_machine(c->fleet, m)->next) {
+    for (uint32_t m = nc_fleet_node(c->fleet, node)->first_machine; m != NC_FLEET_NONE;
+         m = nc_fleet_machine(c->fleet, m)->next) {
       *ret_may_leave |= nc_queue_item_of(c->queue, m) != NULL;
       if (left++ < 3)
         g_string_append_printf(names, "%s%s", names->len > 0 ? ", " : "", nc_fleet_machine(c->fleet, m)->name);
@@ -207,7 +212,8 @@ nc_write_evacuation_end(NcFleetDb *db, gpointer data, GError **error)
 
   for (char **node = end->e->nodes; *node; node++) {
     g_autoptr(GError) problem = NULL;
-    if (nc_fleetdb_set_cordoned(db, *node, true, "", &problem) || g_error_matches(problem, NC_ERROR, NC_ERROR_NOT_FOUND))
+    if (nc_fleetdb_set_cordoned(db, *node, true, "", &problem) ||
+        g_error_matches(problem, NC_ERROR, NC_ERROR_NOT_FOUND))
       continue; /* one that was removed meanwhile is empty, too */
     g_propagate_error(error, g_steal_pointer(&problem));
     return false;
@@ -226,9 +232,10 @@ nc_end_if_over(NcController *c, NcEvacuating *e, GError **error)
   if (may_leave && !e->is_cancelling)
     return true;
   if (left > 0 && !e->is_cancelling)
-    reason = g_strdup_printf("%u machines are still there (%s%s): the items of the evacuation and their migrations say why; ask "
-                             "for it once more to go on",
-                             left, names->str, left > 3 ? ", ..." : "");
+    reason = g_strdup_printf(
+        "%u machines are still there (%s%s): the items of the evacuation and their migrations say why; ask "
+        "for it once more to go on",
+        left, names->str, left > 3 ? ", ..." : "");
   NcEvacuationEnd end = { e, e->is_cancelling ? "cancelled" : left > 0 ? "failed" : "completed", reason };
   if (!nc_flush(c, nc_write_evacuation_end, &end, error))
     return false;

@@ -112,7 +112,8 @@ nc_send_start(NcController *c, NcLive *live)
   nc_budget_divide(nc_traffic_budget(c->traffic));
   json_object_set_new(settings, "qos", json_string(nc_qos_name(live->wish.qos)));
   json_object_set_new(settings, "bandwidth_limit_bps", json_integer((json_int_t)live->wish.limit_bps));
-  json_object_set_new(settings, "retry_attempts", json_integer(0)); /* these are the controller's: it may choose another node */
+  json_object_set_new(settings, "retry_attempts",
+                      json_integer(0)); /* these are the controller's: it may choose another node */
   const NcAttemptOrder order = { .name = name,
                                  .machine = live->machine,
                                  .source = nc_source_of(c, live),
@@ -154,7 +155,8 @@ nc_tell_rate(NcController *c, NcLive *live)
   uint64_t rate_bps = nc_rate_of(live);
   bool has_endgame = nc_budget_has_endgame(live->flow);
 
-  bool is_old = live->told_bps != rate_bps || live->told_endgame != has_endgame || c->now_us - live->told_us >= c->options.ask_us;
+  bool is_old =
+      live->told_bps != rate_bps || live->told_endgame != has_endgame || c->now_us - live->told_us >= c->options.ask_us;
 
   if (!live->is_confirmed || !is_old)
     return;

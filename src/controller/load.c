@@ -2,10 +2,11 @@
 /*
  * The model, made from the database.
  *
- * What is known there need not fit together any more: a node was reported with less memory than its machines have, or a machine
- * of a migration under way is nowhere. Nothing is left out for that. A node's capacity is at least what is on it and on its way
- * to it (and the model is made anew when that may have become less); what is missing is added, empty, and away. Machines of
- * migrations under way are where these begin, whatever was seen since: they move in the model when the migration ends.
+ * What is known there need not fit together any more: a node was reported with less memory than its machines have, or a
+ * machine of a migration under way is nowhere. Nothing is left out for that. A node's capacity is at least what is on
+ * it and on its way to it (and the model is made anew when that may have become less); what is missing is added, empty,
+ * and away. Machines of migrations under way are where these begin, whatever was seen since: they move in the model
+ * when the migration ends.
  */
 #include "controller/controller_internal.h"
 #include "base/ident.h"
@@ -84,8 +85,10 @@ nc_texts(json_t *array)
   json_t *value;
 
   json_array_foreach(array, i, value)
+  {
     if (json_is_string(value))
       g_ptr_array_add(texts, (gpointer)json_string_value(value));
+  }
   g_ptr_array_add(texts, NULL);
   return (const char **)g_ptr_array_free(texts, FALSE);
 }
@@ -153,14 +156,16 @@ nc_count_room(NcLoad *load, json_t *machines, json_t *migrations)
   size_t i;
   json_t *row;
 
-  json_array_foreach(migrations, i, row) {
+  json_array_foreach(migrations, i, row)
+  {
     if (!nc_is_started(row))
       continue;
     const char *machine = nc_json_string_or(row, "machine", "");
     g_hash_table_insert(load->sources, g_strdup(machine), g_strdup(nc_json_string_or(row, "source", "")));
     g_hash_table_insert(destinations, (gpointer)machine, (gpointer)nc_json_string_or(row, "destination", ""));
   }
-  json_array_foreach(machines, i, row) {
+  json_array_foreach(machines, i, row)
+  {
     const NcRoom need = nc_room_of(row);
     const char *destination = g_hash_table_lookup(destinations, nc_json_string_or(row, "name", ""));
     nc_add_room(load, nc_place_of(load, row), &need);
@@ -308,8 +313,9 @@ nc_load_waiting(NcController *c, json_t *row)
                                 .started_us = is_backoff ? nc_json_int_or(row, "started_us", 0) : -1,
                                 .not_before_us = nc_json_int_or(row, "not_before_us", 0),
                                 .attempts = live->attempt,
-                                .to = is_backoff ? nc_fleet_find_node(c->fleet, nc_json_string_or(row, "destination", ""))
-                                                 : NC_FLEET_NONE };
+                                .to = is_backoff
+                                          ? nc_fleet_find_node(c->fleet, nc_json_string_or(row, "destination", ""))
+                                          : NC_FLEET_NONE };
 
   if (machine == NC_FLEET_NONE)
     nc_fail(&error, NC_ERROR_NOT_FOUND, "machine \"%s\" is on no node that is known any more", live->machine);
@@ -362,7 +368,8 @@ nc_load_evacuation(NcController *c, json_t *row, GError **error)
     nc_autojson json_t *items = nc_fleetdb_list_items(c->db, e->id, &page, &next, error);
     if (!items)
       return false;
-    json_array_foreach(items, i, item) {
+    json_array_foreach(items, i, item)
+    {
       const char *destination = nc_json_string_or(item, "destination", "");
       if (nc_json_string_or(item, "migration", "")[0] || nc_json_string_or(item, "reason", "")[0])
         continue;
@@ -386,16 +393,18 @@ nc_fill_model(NcController *c, json_t *nodes, json_t *machines, json_t *migratio
   json_t *row;
 
   nc_count_room(&load, machines, migrations);
-  json_array_foreach(nodes, i, row)
-    nc_load_node(c, &load, row);
-  json_array_foreach(machines, i, row)
-    nc_load_machine(c, &load, row);
-  json_array_foreach(migrations, i, row) /* first those that have their room */
+  json_array_foreach(nodes, i, row) nc_load_node(c, &load, row);
+  json_array_foreach(machines, i, row) nc_load_machine(c, &load, row);
+  json_array_foreach(migrations, i, row)
+  { /* first those that have their room */
     if (nc_is_started(row))
       nc_load_started(c, &load, row);
+  }
   json_array_foreach(migrations, i, row)
+  {
     if (!nc_is_started(row))
       nc_load_waiting(c, row);
+  }
   g_hash_table_unref(load.room);
   g_hash_table_unref(load.sources);
 }
@@ -413,7 +422,8 @@ nc_load_model(NcController *c, GError **error)
   if (!evacuations)
     return false;
   nc_make_tables(c);
-  json_array_foreach(evacuations, i, row) { /* before their migrations, which they count */
+  json_array_foreach(evacuations, i, row)
+  { /* before their migrations, which they count */
     if (!nc_load_evacuation(c, row, error)) {
       nc_forget_model(c);
       return false;
@@ -422,7 +432,8 @@ nc_load_model(NcController *c, GError **error)
   nc_fill_model(c, nodes, machines, migrations);
   c->is_loaded = true;
   nc_recall_silence(c);
-  nc_log(NC_LOG_INFO, "controller", "%s has read %zu nodes, %zu machines, %zu migrations that have not ended, %zu evacuations",
-         c->name, json_array_size(nodes), json_array_size(machines), json_array_size(migrations), json_array_size(evacuations));
+  nc_log(NC_LOG_INFO, "controller",
+         "%s has read %zu nodes, %zu machines, %zu migrations that have not ended, %zu evacuations", c->name,
+         json_array_size(nodes), json_array_size(machines), json_array_size(migrations), json_array_size(evacuations));
   return true;
 }

@@ -81,8 +81,8 @@ nc_tell_silence(NcController *c, uint32_t node)
     if (live->from != node && live->to != node)
       continue;
     nc_add_event(c, "migration.silent", live->id, live->id,
-                 json_pack("{s:s, s:s, s:i}", "node", name, "side", live->from == node ? "source" : "destination", "attempt",
-                           (int)live->attempt));
+                 json_pack("{s:s, s:s, s:i}", "node", name, "side", live->from == node ? "source" : "destination",
+                           "attempt", (int)live->attempt));
     if (live->from == node) {
       nc_budget_end_endgame(live->flow); /* others need not wait for it */
       live->wants_endgame = false;

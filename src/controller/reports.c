@@ -36,13 +36,14 @@ nc_find_reported(NcController *c, const NcAttemptReport *report, GError **error)
   }
   NcLive *live = g_hash_table_lookup(c->live, id);
   if (!live || !live->is_under_way || live->attempt != attempt) {
-    nc_fail(error, NC_ERROR_CONFLICT, "attempt %s is not under way any more: what node \"%s\" reports of it comes too late",
-            report->name, report->node);
+    nc_fail(error, NC_ERROR_CONFLICT,
+            "attempt %s is not under way any more: what node \"%s\" reports of it comes too late", report->name,
+            report->node);
     return NULL;
   }
   if (!g_str_equal(nc_fleet_node(c->fleet, live->from)->name, report->node)) {
-    nc_fail(error, NC_ERROR_FORBIDDEN, "attempt %s is not node \"%s\"'s to report of: its source is \"%s\"", report->name,
-            report->node, nc_fleet_node(c->fleet, live->from)->name);
+    nc_fail(error, NC_ERROR_FORBIDDEN, "attempt %s is not node \"%s\"'s to report of: its source is \"%s\"",
+            report->name, report->node, nc_fleet_node(c->fleet, live->from)->name);
     return NULL;
   }
   return live;
@@ -60,8 +61,9 @@ nc_take_phase(NcController *c, NcLive *live, const NcAttemptReport *report)
   g_free(live->phase);
   live->phase = g_strdup(report->phase);
   if (live->phase_events++ < NC_MOST_PHASE_EVENTS)
-    nc_add_event(c, "migration.phase", live->id, live->id,
-                 json_pack("{s:s, s:f, s:i}", "phase", live->phase, "percent", live->percent, "attempt", (int)live->attempt));
+    nc_add_event(
+        c, "migration.phase", live->id, live->id,
+        json_pack("{s:s, s:f, s:i}", "phase", live->phase, "percent", live->percent, "attempt", (int)live->attempt));
 }
 
 static bool
@@ -96,8 +98,9 @@ nc_take_unknown(NcController *c, NcLive *live, GError **error)
   }
   /* Not a late answer to an early question, then. It may have moved, so it is not begun again. */
   if (++live->unknowns == 2)
-    nc_add_event(c, "migration.lost", live->id, live->id,
-                 json_pack("{s:s, s:i}", "node", nc_fleet_node(c->fleet, live->from)->name, "attempt", (int)live->attempt));
+    nc_add_event(
+        c, "migration.lost", live->id, live->id,
+        json_pack("{s:s, s:i}", "node", nc_fleet_node(c->fleet, live->from)->name, "attempt", (int)live->attempt));
   return nc_flush(c, NULL, NULL, error);
 }
 

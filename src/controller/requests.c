@@ -10,8 +10,9 @@
 static NcIdempotencyKey
 nc_key_of(const NcAsker *who)
 {
-  return (
-      NcIdempotencyKey){ .actor = who->actor, .key = who->key, .request_sha256 = who->request_sha256 ? who->request_sha256 : "" };
+  return (NcIdempotencyKey){ .actor = who->actor,
+                             .key = who->key,
+                             .request_sha256 = who->request_sha256 ? who->request_sha256 : "" };
 }
 
 bool
@@ -23,7 +24,8 @@ nc_find_answer(NcController *c, const NcAsker *who, json_t **ret_answer, GError 
   *ret_answer = NULL;
   if (!nc_controller_is_ready(c, error))
     return false;
-  /* Outside of a write: as long as this one leads, nobody else keeps answers; if it does not any more, its own write will fail.
+  /* Outside of a write: as long as this one leads, nobody else keeps answers; if it does not any more, its own write
+   * will fail.
    */
   if (who->key && !nc_fleetdb_find_answer(c->db, &key, &kept, error))
     return false;
@@ -133,7 +135,8 @@ nc_controller_migrate(NcController *c, const NcAsker *who, json_t *body, GError 
   NcLive *live = nc_submit_one(c, &wish, error);
   if (!live)
     return NULL;
-  nc_autojson json_t *answer = json_pack("{s:s, s:s, s:s}", "id", live->id, "machine", live->machine, "state", "queued");
+  nc_autojson json_t *answer =
+      json_pack("{s:s, s:s, s:s}", "id", live->id, "machine", live->machine, "state", "queued");
   NcMigrate m = { c, who, live, answer };
   return nc_flush(c, nc_write_migrate, &m, error) ? g_steal_pointer(&answer) : NULL;
 }

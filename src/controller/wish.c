@@ -43,7 +43,8 @@ nc_setting_fits(const NcSetting *setting, json_t *value)
   if (setting->type == JSON_TRUE)
     return json_is_boolean(value);
   if (setting->type == JSON_INTEGER)
-    return json_is_integer(value) && json_integer_value(value) >= setting->least && json_integer_value(value) <= setting->most;
+    return json_is_integer(value) && json_integer_value(value) >= setting->least &&
+           json_integer_value(value) <= setting->most;
   const char *text = json_string_value(value);
   size_t length = json_string_length(value);
   if (!text || strlen(text) != length || length < (size_t)setting->least || length > (size_t)setting->most)
@@ -64,8 +65,8 @@ nc_take_setting(json_t *settings, const char *name, json_t *value, GError **erro
   if (setting->type == JSON_TRUE && !nc_setting_fits(setting, value))
     return nc_fail(error, NC_ERROR_INVALID, "\"%s\" is to be true or false", name);
   if (!nc_setting_fits(setting, value))
-    return nc_fail(error, NC_ERROR_INVALID, "\"%s\" is to be a %s from %" G_GINT64_FORMAT " to %" G_GINT64_FORMAT "%s", name,
-                   setting->type == JSON_INTEGER ? "whole number" : "text of", setting->least, setting->most,
+    return nc_fail(error, NC_ERROR_INVALID, "\"%s\" is to be a %s from %" G_GINT64_FORMAT " to %" G_GINT64_FORMAT "%s",
+                   name, setting->type == JSON_INTEGER ? "whole number" : "text of", setting->least, setting->most,
                    setting->type == JSON_INTEGER ? "" : " bytes");
   json_object_set(settings, name, value);
   return true;
@@ -135,7 +136,8 @@ nc_take_own(NcWish *wish, const char *member, json_t *value, bool *ret_taken, GE
 static void
 nc_wish_init(NcWish *wish)
 {
-  *wish = (NcWish){ .priority = NC_PRIORITY_NORMAL, .qos = NC_QOS_NORMAL, .retry_attempts = -1, .settings = json_object() };
+  *wish =
+      (NcWish){ .priority = NC_PRIORITY_NORMAL, .qos = NC_QOS_NORMAL, .retry_attempts = -1, .settings = json_object() };
 }
 
 void
@@ -158,7 +160,8 @@ nc_wish_read(json_t *body, const char *const *others, NcWish *ret, GError **erro
     nc_wish_clear(ret);
     return nc_fail(error, NC_ERROR_INVALID, "what is asked for is to be a JSON object");
   }
-  json_object_foreach(body, member, value) {
+  json_object_foreach(body, member, value)
+  {
     bool is_taken = others && g_strv_contains(others, member);
     if (!is_taken && (!nc_take_own(ret, member, value, &is_taken, error) ||
                       (!is_taken && !nc_take_setting(ret->settings, member, value, error)))) {
@@ -172,9 +175,10 @@ nc_wish_read(json_t *body, const char *const *others, NcWish *ret, GError **erro
 json_t *
 nc_wish_save(const NcWish *wish)
 {
-  json_t *saved = json_pack("{s:b, s:b, s:b, s:s, s:I, s:i, s:O}", "is_wish", wish->is_wish, "reserve", wish->reserve, "is_bound",
-                            wish->is_bound, "qos", nc_qos_name(wish->qos), "bandwidth_limit_bps", (json_int_t)wish->limit_bps,
-                            "retry_attempts", wish->retry_attempts, "settings", wish->settings);
+  json_t *saved =
+      json_pack("{s:b, s:b, s:b, s:s, s:I, s:i, s:O}", "is_wish", wish->is_wish, "reserve", wish->reserve, "is_bound",
+                wish->is_bound, "qos", nc_qos_name(wish->qos), "bandwidth_limit_bps", (json_int_t)wish->limit_bps,
+                "retry_attempts", wish->retry_attempts, "settings", wish->settings);
   if (saved && wish->destination)
     json_object_set_new(saved, "destination", json_string(wish->destination));
   if (saved && wish->has_priority)
@@ -199,6 +203,5 @@ nc_wish_load(json_t *saved, NcWish *ret)
   ret->has_priority = nc_priority_from_name(nc_json_string_or(saved, "priority", NULL), &ret->priority);
   if (destination && nc_name_is_valid(destination))
     ret->destination = g_strdup(destination);
-  json_object_foreach(settings, member, value)
-    nc_take_setting(ret->settings, member, value, NULL);
+  json_object_foreach(settings, member, value) nc_take_setting(ret->settings, member, value, NULL);
 }

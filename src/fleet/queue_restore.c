@@ -13,9 +13,10 @@ nc_queue_may_restore(const NcQueue *q, const NcRequest *request, const NcItemBef
       nc_fleet_reserve(q->fleet, request->machine, before->to))
     return true;
   if (before->state == NC_ITEM_RUNNING)
-    return nc_fail(error, NC_ERROR_RESOURCE, "the destination of machine \"%s\", which is under way, has no room for it", m->name);
-  return request->destination != m->node ||
-         nc_fail(error, NC_ERROR_INVALID, "machine \"%s\" is on node \"%s\" already", m->name, nc_fleet_node(q->fleet, m->node)->name);
+    return nc_fail(error, NC_ERROR_RESOURCE,
+                   "the destination of machine \"%s\", which is under way, has no room for it", m->name);
+  return request->destination != m->node || nc_fail(error, NC_ERROR_INVALID, "machine \"%s\" is on node \"%s\" already",
+                                                    m->name, nc_fleet_node(q->fleet, m->node)->name);
 }
 
 static void

@@ -50,7 +50,8 @@ count_events(World *w, const char *kind, const char *subject)
     json_t *event;
     if (json_array_size(events) == 0)
       return count;
-    json_array_foreach(events, i, event) {
+    json_array_foreach(events, i, event)
+    {
       after = (uint64_t)json_integer_value(json_object_get(event, "id"));
       count += g_strcmp0(json_string_value(json_object_get(event, "kind")), kind) == 0 &&
                g_strcmp0(json_string_value(json_object_get(event, "subject")), subject) == 0;
@@ -91,7 +92,8 @@ what_may_pass_is_tried_again(void)
   g_assert_cmpint(db_number(w->bed.db, id, "attempts"), ==, 3);
   g_assert_cmpuint(w->order->len, ==, 3);
   const Attempt *first = w->order->pdata[0], *second = w->order->pdata[1];
-  g_assert_cmpstr(first->destination, !=, second->destination); /* the node where it failed is not the best one any more */
+  g_assert_cmpstr(first->destination, !=,
+                  second->destination); /* the node where it failed is not the best one any more */
   world_free(w);
 }
 
@@ -107,7 +109,8 @@ late_and_strange_reports_change_nothing(void)
 
   w->fails = 1;
   g_autofree char *id = migrate(w, "{'machine': 'web1'}");
-  g_autofree char *one = g_strdup_printf("%s.1", id), *two = g_strdup_printf("%s.2", id), *long_name = g_strnfill(5000, 'x');
+  g_autofree char *one = g_strdup_printf("%s.1", id), *two = g_strdup_printf("%s.2", id),
+                  *long_name = g_strnfill(5000, 'x');
   while (w->order->len < 2)
     world_turn(w, SECOND, 1);
   world_turn(w, SECOND, 1);
@@ -156,15 +159,18 @@ text_of_agents_is_bounded(void)
 {
   g_autoptr(GError) error = NULL;
   World *w = plain_world();
-  g_autofree char *id = migrate(w, "{'machine': 'web1'}"), *name = g_strdup_printf("%s.1", id), *much = g_strnfill(100000, 'x');
+  g_autofree char *id = migrate(w, "{'machine': 'web1'}"), *name = g_strdup_printf("%s.1", id),
+                  *much = g_strnfill(100000, 'x');
 
   w->least_run_us = w->most_run_us = 3600 * SECOND;
   world_turn(w, SECOND, 2);
   for (unsigned i = 0; i < 100; i++) {
     g_autofree char *phase = g_strdup_printf("phase-%u", i);
-    const NcAttemptReport report = {
-      .node = "a", .name = name, .state = NC_REPORT_RUNNING, .phase = i % 2 ? phase : much, .percent = i % 3 ? 1e300 : NAN
-    };
+    const NcAttemptReport report = { .node = "a",
+                                     .name = name,
+                                     .state = NC_REPORT_RUNNING,
+                                     .phase = i % 2 ? phase : much,
+                                     .percent = i % 3 ? 1e300 : NAN };
     assert_works(nc_controller_report(w->controller, &report, &error), error);
   }
   g_assert_cmpuint(count_events(w, "migration.phase", id), <=, 32);
@@ -264,7 +270,8 @@ nothing_goes_to_a_silent_node(void)
   /* What is read anew is no reason to believe that it is back. */
   world_add_node(w, "a", 32);
   world_turn(w, SECOND, 1);
-  g_autofree char *free_id = migrate(w, "{'machine': 'web1'}"), *bound = migrate(w, "{'machine': 'web2', 'destination': 'b'}");
+  g_autofree char *free_id = migrate(w, "{'machine': 'web1'}"),
+                  *bound = migrate(w, "{'machine': 'web2', 'destination': 'b'}");
   world_turn(w, 10 * SECOND, 20);
   assert_state(w, free_id, "completed");
   g_assert_cmpstr(world_place(w, "web1"), ==, "c");
@@ -369,8 +376,8 @@ see_said(World *w, const char *node, const char *name, int epoch, const char *ri
 {
   g_autoptr(GError) error = NULL;
   NcMachineRecord record;
-  nc_autojson json_t *said = json_pack("{s:s, s:s, s:i, s:i, s:i, s:s}", "name", name, "state", "running", "memory_mib", 2048,
-                                       "vcpus", 1, "epoch", epoch, "right", right);
+  nc_autojson json_t *said = json_pack("{s:s, s:s, s:i, s:i, s:i, s:s}", "name", name, "state", "running", "memory_mib",
+                                       2048, "vcpus", 1, "epoch", epoch, "right", right);
   assert_works(nc_controller_read_machine(node, said, &record, &error), error);
   g_assert_cmpuint(record.need.memory_bytes, ==, (uint64_t)2 << 30);
   assert_works(nc_controller_see_machines(w->controller, &record, 1, &error), error);
@@ -395,7 +402,8 @@ only_who_holds_the_right_has_the_machine(void)
     "{'name': 'm', 'state': 'running', 'memory_mib': 1, 'vcpus': 0, 'epoch': 1, 'right': 'held'}",
     "{'name': 'm', 'state': 'running', 'memory_mib': 9223372036854775807, 'vcpus': 1, 'epoch': 1, 'right': 'held'}",
     "{'name': '../m', 'state': 'running', 'memory_mib': 1, 'vcpus': 1, 'epoch': 1, 'right': 'held'}",
-    "{'name': 'm', 'state': 'a state of more bytes than any has in fact', 'memory_mib': 1, 'vcpus': 1, 'epoch': 1, 'right': 'held'}",
+    "{'name': 'm', 'state': 'a state of more bytes than any has in fact', 'memory_mib': 1, 'vcpus': 1, 'epoch': 1, "
+    "'right': 'held'}",
   };
   World *w = plain_world();
   NcMachineRecord record;
@@ -421,16 +429,19 @@ main(int argc, char **argv)
 {
   g_test_init(&argc, &argv, NULL);
   g_test_add_func("/controller/agents/what_may_pass_is_tried_again", what_may_pass_is_tried_again);
-  g_test_add_func("/controller/agents/late_and_strange_reports_change_nothing", late_and_strange_reports_change_nothing);
+  g_test_add_func("/controller/agents/late_and_strange_reports_change_nothing",
+                  late_and_strange_reports_change_nothing);
   g_test_add_func("/controller/agents/a_forgotten_attempt_is_not_begun_again", a_forgotten_attempt_is_not_begun_again);
   g_test_add_func("/controller/agents/text_of_agents_is_bounded", text_of_agents_is_bounded);
   g_test_add_func("/controller/agents/endgames_come_one_by_one", endgames_come_one_by_one);
-  g_test_add_data_func("/controller/agents/a_silent_source_is_waited_for", GINT_TO_POINTER(true), a_silent_source_is_waited_for);
+  g_test_add_data_func("/controller/agents/a_silent_source_is_waited_for", GINT_TO_POINTER(true),
+                       a_silent_source_is_waited_for);
   g_test_add_data_func("/controller/agents/a_silent_source_that_heard_nothing", GINT_TO_POINTER(false),
                        a_silent_source_is_waited_for);
   g_test_add_func("/controller/agents/nothing_goes_to_a_silent_node", nothing_goes_to_a_silent_node);
   g_test_add_func("/controller/agents/nodes_with_more_than_they_have", nodes_with_more_than_they_have);
   g_test_add_func("/controller/agents/machines_that_are_elsewhere", machines_that_are_elsewhere);
-  g_test_add_func("/controller/agents/only_who_holds_the_right_has_the_machine", only_who_holds_the_right_has_the_machine);
+  g_test_add_func("/controller/agents/only_who_holds_the_right_has_the_machine",
+                  only_who_holds_the_right_has_the_machine);
   return g_test_run();
 }

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * A node with many machines is evacuated while messages are lost, agents die, and the controller is killed between any two steps,
- * and between any two orders within one. Every machine ends moved once, or it is said why not; nothing is begun twice, no limit
- * exceeded (world.c looks at that).
+ * A node with many machines is evacuated while messages are lost, agents die, and the controller is killed between any
+ * two steps, and between any two orders within one. Every machine ends moved once, or it is said why not; nothing is
+ * begun twice, no limit exceeded (world.c looks at that).
  */
 #include "world.h"
 
@@ -82,8 +82,8 @@ state_of(Scene *s)
   g_autoptr(GError) error = NULL;
   nc_autojson json_t *row = nc_fleetdb_get_evacuation(s->w->bed.db, s->id, &error);
   g_assert_no_error(error);
-  return g_strdup(json_boolean_value(json_object_get(row, "is_finished")) ? json_string_value(json_object_get(row, "state"))
-                                                                          : "");
+  return g_strdup(
+      json_boolean_value(json_object_get(row, "is_finished")) ? json_string_value(json_object_get(row, "state")) : "");
 }
 
 /* One turn, in which the controller may die, and so may an agent. */
@@ -124,7 +124,8 @@ check_machine(Scene *s, json_t *item)
     g_assert_cmpuint(moves, ==, 0);
     return;
   }
-  g_autofree char *state = db_text(s->w->bed.db, migration, "state"), *reason = db_text(s->w->bed.db, migration, "reason");
+  g_autofree char *state = db_text(s->w->bed.db, migration, "state"),
+                  *reason = db_text(s->w->bed.db, migration, "reason");
   g_assert_cmpuint(moves, ==, g_str_equal(state, "completed"));
   g_assert_true(moves == 1 || reason[0]);
   g_assert_cmpint(db_number(s->w->bed.db, migration, "attempts"), <=, 4);
@@ -134,20 +135,21 @@ static void
 check_outcome(Scene *s)
 {
   g_autoptr(GError) error = NULL;
-  nc_autojson json_t *items = nc_fleetdb_list_items(s->w->bed.db, s->id, &(NcPage){ .limit = NC_PAGE_MOST }, NULL, &error);
+  nc_autojson json_t *items =
+      nc_fleetdb_list_items(s->w->bed.db, s->id, &(NcPage){ .limit = NC_PAGE_MOST }, NULL, &error);
   nc_autojson json_t *counts = nc_fleetdb_count_migrations(s->w->bed.db, NULL, NULL, &error);
   size_t i;
   json_t *item;
 
   g_assert_no_error(error);
   g_assert_cmpuint(json_array_size(items), ==, MACHINES + 1);
-  json_array_foreach(items, i, item)
-    check_machine(s, item);
+  json_array_foreach(items, i, item) check_machine(s, item);
   g_assert_cmpuint(world_running(s->w), ==, 0);
-  g_assert_cmpint(
-      json_integer_value(json_object_get(counts, "queued")) + json_integer_value(json_object_get(counts, "starting")) +
-          json_integer_value(json_object_get(counts, "running")) + json_integer_value(json_object_get(counts, "backoff")),
-      ==, 0);
+  g_assert_cmpint(json_integer_value(json_object_get(counts, "queued")) +
+                      json_integer_value(json_object_get(counts, "starting")) +
+                      json_integer_value(json_object_get(counts, "running")) +
+                      json_integer_value(json_object_get(counts, "backoff")),
+                  ==, 0);
   g_test_message("%u kills, %u attempts, %" JSON_INTEGER_FORMAT " of %u machines moved", s->kills, s->w->order->len,
                  json_integer_value(json_object_get(counts, "completed")), MACHINES);
 }
@@ -167,13 +169,15 @@ check_order(Scene *s)
     g_assert_no_error(error);
     if (json_array_size(events) == 0)
       break;
-    json_array_foreach(events, i, event) {
+    json_array_foreach(events, i, event)
+    {
       json_t *detail = json_object_get(event, "detail");
       after = (uint64_t)json_integer_value(json_object_get(event, "id"));
       if (g_strcmp0(json_string_value(json_object_get(detail, "state")), "starting") != 0 ||
           json_integer_value(json_object_get(detail, "attempt")) != 1)
         continue;
-      g_autofree char *priority = db_text(s->w->bed.db, json_string_value(json_object_get(event, "subject")), "priority");
+      g_autofree char *priority =
+          db_text(s->w->bed.db, json_string_value(json_object_get(event, "subject")), "priority");
       NcPriority class;
       g_assert_true(nc_priority_from_name(priority, &class));
       g_assert_cmpint((int)class, >=, latest);
@@ -231,8 +235,8 @@ cancelled_while_killed(void)
   for (unsigned turn = 0; turn < 12; turn++)
     any_turn(&s, false);
   unsigned begun = s.w->order->len;
-  nc_autojson json_t *answer =
-      nc_controller_cancel_evacuation(s.w->controller, &somebody, s.id, begun % 2 == 0, "the disk was replaced", &error);
+  nc_autojson json_t *answer = nc_controller_cancel_evacuation(s.w->controller, &somebody, s.id, begun % 2 == 0,
+                                                               "the disk was replaced", &error);
   g_assert_no_error(error);
   for (unsigned turn = 0; turn < MOST_TURNS; turn++) {
     any_turn(&s, false);
@@ -253,7 +257,8 @@ main(int argc, char **argv)
 {
   g_test_init(&argc, &argv, NULL);
   g_test_add_data_func("/controller/evacuation/survives_kills", GINT_TO_POINTER(false), survives_kills);
-  g_test_add_data_func("/controller/evacuation/survives_kills_and_lost_destinations", GINT_TO_POINTER(true), survives_kills);
+  g_test_add_data_func("/controller/evacuation/survives_kills_and_lost_destinations", GINT_TO_POINTER(true),
+                       survives_kills);
   g_test_add_func("/controller/evacuation/cancelled_while_killed", cancelled_while_killed);
   return g_test_run();
 }

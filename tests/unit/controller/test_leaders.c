@@ -65,8 +65,8 @@ assert_state(Pair *p, const char *id, const char *state)
   g_assert_cmpstr(now, ==, state);
 }
 
-/* It has recorded a start and sent it; it stands still, and so does its message. The next one cancels the migration; then both
- * wake up. */
+/* It has recorded a start and sent it; it stands still, and so does its message. The next one cancels the migration;
+ * then both wake up. */
 static void
 a_frozen_leader_starts_nothing_later(void)
 {
@@ -174,7 +174,8 @@ the_lead_changes_all_the_time(void)
   g_assert_no_error(error);
   for (int turn = 0; turn < 20000 && !is_finished; turn++) {
     any_pair_turn(&p);
-    nc_autojson json_t *row = nc_fleetdb_get_evacuation(p.dbs[1], json_string_value(json_object_get(answer, "id")), &error);
+    nc_autojson json_t *row =
+        nc_fleetdb_get_evacuation(p.dbs[1], json_string_value(json_object_get(answer, "id")), &error);
     is_finished = g_str_equal(json_string_value(json_object_get(row, "state")), "completed");
   }
   g_assert_true(is_finished);
@@ -189,8 +190,8 @@ the_lead_changes_all_the_time(void)
   g_assert_cmpint(json_integer_value(json_object_get(counts, "completed")), ==, MACHINES);
   NcFleetLease lease;
   assert_works(nc_fleetdb_look_at_lease(p.dbs[1], &lease, &error), error);
-  g_test_message("%" G_GUINT64_FORMAT " moved in %u attempts, under %" G_GUINT64_FORMAT " leaders", moved, w->order->len,
-                 lease.epoch);
+  g_test_message("%" G_GUINT64_FORMAT " moved in %u attempts, under %" G_GUINT64_FORMAT " leaders", moved,
+                 w->order->len, lease.epoch);
   pair_free(&p);
 }
 

@@ -67,9 +67,9 @@ from_request_to_completion(void)
 {
   g_autoptr(GError) error = NULL;
   World *w = small_world();
-  g_autofree char *id =
-      migrate(w, "{'machine': 'web1', 'destination': 'b', 'priority': 'high', 'qos': 'critical', 'max_downtime_ms': 100,"
-                 " 'bandwidth_limit_bps': 1000000}");
+  g_autofree char *id = migrate(
+      w, "{'machine': 'web1', 'destination': 'b', 'priority': 'high', 'qos': 'critical', 'max_downtime_ms': 100,"
+         " 'bandwidth_limit_bps': 1000000}");
 
   assert_state(w, id, "queued");
   world_turn(w, 0, 1);
@@ -146,7 +146,8 @@ a_key_is_answered_once(void)
 {
   g_autoptr(GError) error = NULL;
   World *w = small_world();
-  const NcAsker who = { "uid:7", "first", SHA_A }, other = { "uid:7", "first", SHA_B }, stranger = { "uid:8", "first", SHA_A };
+  const NcAsker who = { "uid:7", "first", SHA_A }, other = { "uid:7", "first", SHA_B },
+                stranger = { "uid:8", "first", SHA_A };
   nc_autojson json_t *body = json_of("{'machine': 'web1'}");
   nc_autojson json_t *one = nc_controller_migrate(w->controller, &who, body, &error);
   g_assert_no_error(error);
@@ -326,7 +327,8 @@ batches_of_all_and_any(void)
   nc_autojson json_t *row = nc_fleetdb_get_batch(w->bed.db, json_string_value(json_object_get(some, "id")), &error);
   g_assert_no_error(error);
   g_assert_cmpuint(json_array_size(json_object_get(json_object_get(row, "detail"), "not_submitted")), ==, 2);
-  nc_autojson json_t *bad = json_of("{'migrations': []}"), *worse = json_of("{'migrations': [{'machine': 'web1', 'x': 1}]}");
+  nc_autojson json_t *bad = json_of("{'migrations': []}"),
+                     *worse = json_of("{'migrations': [{'machine': 'web1', 'x': 1}]}");
   assert_fails(nc_controller_batch(w->controller, &somebody, bad, &error), error, NC_ERROR_INVALID);
   assert_fails(nc_controller_batch(w->controller, &somebody, worse, &error), error, NC_ERROR_INVALID);
   world_free(w);
@@ -361,7 +363,8 @@ a_batch_is_cancelled(void)
 {
   g_autoptr(GError) error = NULL;
   World *w = small_world();
-  nc_autojson json_t *answer = batch(w, "{'migrations': [{'machine': 'web1'}, {'machine': 'web2'}, {'machine': 'web3'}]}");
+  nc_autojson json_t *answer =
+      batch(w, "{'migrations': [{'machine': 'web1'}, {'machine': 'web2'}, {'machine': 'web3'}]}");
   const char *id = json_string_value(json_object_get(answer, "id"));
 
   world_turn(w, SECOND, 2);
@@ -373,7 +376,8 @@ a_batch_is_cancelled(void)
   g_assert_no_error(error);
   world_turn(w, SECOND, 2);
   g_assert_cmpint(count_in(w, "cancelled"), ==, 3);
-  assert_fails(nc_controller_cancel_batch(w->controller, &somebody, "bat-0", true, "why", &error), error, NC_ERROR_NOT_FOUND);
+  assert_fails(nc_controller_cancel_batch(w->controller, &somebody, "bat-0", true, "why", &error), error,
+               NC_ERROR_NOT_FOUND);
   world_free(w);
 }
 
@@ -384,7 +388,8 @@ what_fits_nowhere_is_said_before_anything_moves(void)
 {
   g_autoptr(GError) error = NULL;
   World *w = small_world();
-  world_add_machine(w, "db2", "b", 11, NC_PRIORITY_LOW); /* b is nearly full, c takes 8 GiB: one of a's machines stays */
+  world_add_machine(w, "db2", "b", 11,
+                    NC_PRIORITY_LOW); /* b is nearly full, c takes 8 GiB: one of a's machines stays */
   nc_autojson json_t *body = json_of("{'nodes': ['a']}");
   nc_autojson json_t *plan = nc_controller_plan_evacuation(w->controller, body, &error);
   g_assert_no_error(error);
@@ -418,7 +423,8 @@ evacuated_twice_and_uncordoned(void)
   assert_fails(nc_controller_evacuate(w->controller, &somebody, odd, &error), error, NC_ERROR_INVALID);
   assert_fails(nc_controller_cordon(w->controller, &somebody, "a", false, &error), error, NC_ERROR_CONFLICT);
   world_turn(w, SECOND, 60);
-  nc_autojson json_t *row = nc_fleetdb_get_evacuation(w->bed.db, json_string_value(json_object_get(answer, "id")), &error);
+  nc_autojson json_t *row =
+      nc_fleetdb_get_evacuation(w->bed.db, json_string_value(json_object_get(answer, "id")), &error);
   g_assert_cmpstr(json_string_value(json_object_get(row, "state")), ==, "completed");
   nc_autojson json_t *node = nc_fleetdb_get_node(w->bed.db, "a", &error);
   g_assert_true(json_boolean_value(json_object_get(node, "is_cordoned")));
@@ -441,7 +447,8 @@ main(int argc, char **argv)
   g_test_add_func("/controller/requests/cancelled_before_the_order_arrives", cancelled_before_the_order_arrives);
   g_test_add_func("/controller/requests/cancelled_with_a_lost_message", cancelled_with_a_lost_message);
   g_test_add_func("/controller/requests/batches_of_all_and_any", batches_of_all_and_any);
-  g_test_add_data_func("/controller/requests/all_or_none_ends_together", GINT_TO_POINTER(false), all_or_none_ends_together);
+  g_test_add_data_func("/controller/requests/all_or_none_ends_together", GINT_TO_POINTER(false),
+                       all_or_none_ends_together);
   g_test_add_data_func("/controller/requests/all_or_none_ends_together_under_two_leaders", GINT_TO_POINTER(true),
                        all_or_none_ends_together);
   g_test_add_func("/controller/requests/a_batch_is_cancelled", a_batch_is_cancelled);

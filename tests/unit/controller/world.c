@@ -58,7 +58,8 @@ post(World *w, const Mail *mail)
     if (g_rand_double(w->random) < w->loss)
       continue;
     Mail *copy = mail_copy(mail);
-    copy->at_us = w->now_us + (w->most_delay_us > 0 ? (int64_t)(g_rand_double(w->random) * (double)w->most_delay_us) : 0);
+    copy->at_us =
+        w->now_us + (w->most_delay_us > 0 ? (int64_t)(g_rand_double(w->random) * (double)w->most_delay_us) : 0);
     g_ptr_array_add(w->mail, copy);
   } while (g_rand_double(w->random) < w->doubling);
 }
@@ -222,7 +223,8 @@ begin(World *w, const Mail *mail)
   a->machine = g_strdup(mail->machine);
   a->destination = g_strdup(mail->destination);
   a->rate_bps = mail->rate_bps;
-  a->ends_us = w->now_us + w->least_run_us + (int64_t)(g_rand_double(w->random) * (double)(w->most_run_us - w->least_run_us));
+  a->ends_us =
+      w->now_us + w->least_run_us + (int64_t)(g_rand_double(w->random) * (double)(w->most_run_us - w->least_run_us));
   a->end = fate < w->fails + w->fails_for_good ? NC_REPORT_FAILED : NC_REPORT_COMPLETED;
   a->may_pass = fate < w->fails;
   g_ptr_array_add(w->order, a);

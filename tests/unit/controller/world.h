@@ -1,11 +1,12 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Agents that misbehave, as far as the port allows it (controller/agent_port.h), and the truth about where machines are.
+ * Agents that misbehave, as far as the port allows it (controller/agent_port.h), and the truth about where machines
+ * are.
  *
- * Messages in both directions are lost, late, doubled, and pass each other. An agent may be dead for a while: then nothing
- * reaches it and it says nothing, but its migrations go on, and it remembers all names when it is back. What the controller must
- * never bring about is looked at when an attempt begins: that its machine is not under way already, and is where the order says;
- * that a name always means the same; that no limit is exceeded and that there is room.
+ * Messages in both directions are lost, late, doubled, and pass each other. An agent may be dead for a while: then
+ * nothing reaches it and it says nothing, but its migrations go on, and it remembers all names when it is back. What
+ * the controller must never bring about is looked at when an attempt begins: that its machine is not under way already,
+ * and is where the order says; that a name always means the same; that no limit is exceeded and that there is room.
  */
 #pragma once
 
