@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "agent/daemon.h"
+#include "agent/attempts.h"
 #include "agent/audit.h"
 #include "agent/checkpoint_steps.h"
 #include "agent/checkpoints.h"
@@ -32,6 +33,7 @@ typedef struct {
   NcKeptShadows *kept_shadows;
   NcMigrationsDeps deps;
   NcMigrations *migrations;
+  NcAttempts attempts;
   NcRollbacks *rollbacks;
   NcPageStore *store; /* NULL: it could not be opened */
   NcCheckpoints *checkpoints;
@@ -82,12 +84,15 @@ NC_OP(migration_get, NcMigrations, nc_migrations_get)
 NC_OP(migration_cancel, NcMigrations, nc_migrations_cancel)
 NC_OP(migration_limit, NcMigrations, nc_migrations_limit)
 NC_OP(migration_resolve, NcMigrations, nc_migrations_resolve)
+NC_OP(attempt_begin, NcAttempts, nc_attempts_begin)
+NC_OP(attempt_cancel, NcAttempts, nc_attempts_cancel)
+NC_OP(attempt_ask, NcAttempts, nc_attempts_ask)
 NC_OP(migration_rollback, NcRollbacks, nc_rollbacks_start)
 
-#define NC_DAEMON_OPS 37 /* with the row that ends the table */
+#define NC_DAEMON_OPS 40 /* with the row that ends the table */
 
 static void
-nc_daemon_fill_ops(const NcDaemon *d, NcControlOp ops[NC_DAEMON_OPS])
+nc_daemon_fill_ops(NcDaemon *d, NcControlOp ops[NC_DAEMON_OPS])
 {
   const NcControlOp table[NC_DAEMON_OPS] = {
     { "node.info", nc_op_node_info, d->nodes, false },
@@ -126,6 +131,9 @@ nc_daemon_fill_ops(const NcDaemon *d, NcControlOp ops[NC_DAEMON_OPS])
     { "migration.limit", nc_op_migration_limit, d->migrations, true },
     { "migration.rollback", nc_op_migration_rollback, d->rollbacks, true },
     { "migration.resolve", nc_op_migration_resolve, d->migrations, true },
+    { "attempt.begin", nc_op_attempt_begin, &d->attempts, true },
+    { "attempt.cancel", nc_op_attempt_cancel, &d->attempts, true },
+    { "attempt.ask", nc_op_attempt_ask, &d->attempts, false },
     { NULL, NULL, NULL, false },
   };
   for (size_t i = 0; i < G_N_ELEMENTS(table); i++)
@@ -226,6 +234,7 @@ nc_daemon_load(NcDaemon *d, GError **error)
     .kept_shadows = d->kept_shadows, .checkpoints = d->checkpoints
   };
   d->migrations = nc_migrations_new(&d->deps);
+  d->attempts = (NcAttempts){ .journal = d->journal, .migrations = d->migrations };
   d->steps = nc_checkpoint_steps(d->checkpoints);
   d->rollbacks = nc_rollbacks_new(&d->deps, d->migrations, &d->steps);
   nc_checkpoints_unblock(d->checkpoints);

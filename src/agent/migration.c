@@ -85,15 +85,23 @@ nc_migration_snapshot(NcMigration *m)
 
 /* The record, with what tells of the change. */
 static bool
-nc_migration_record(NcMigration *m, const NcAuditEntry *entry, const char *event, const char *event_detail, bool durable, GError **error)
+nc_migration_write(NcMigration *m, bool begins_attempt, const NcAuditEntry *entry, const char *event, const char *event_detail,
+                   bool durable, GError **error)
 {
   nc_autojson json_t *record = nc_migration_snapshot(m);
   const NcMigrationRow row = { .id = m->id,
                                .vm = m->vm,
                                .state = nc_handoff_state_name(m->state),
                                .finished = nc_handoff_is_final(m->state),
-                               .record = record };
+                               .record = record,
+                               .begins_attempt = begins_attempt };
   return nc_journal_step_migration(m->deps->journal, &row, entry, event, event_detail, durable, error);
+}
+
+static bool
+nc_migration_record(NcMigration *m, const NcAuditEntry *entry, const char *event, const char *event_detail, bool durable, GError **error)
+{
+  return nc_migration_write(m, false, entry, event, event_detail, durable, error);
 }
 
 bool
@@ -149,7 +157,7 @@ nc_migration_create(NcMigration *m, GError **error)
   for (size_t i = 0; i < G_N_ELEMENTS(keys); i++)
     if (json_object_get(record, keys[i]))
       json_object_set(detail, keys[i], json_object_get(record, keys[i]));
-  return nc_migration_record(m, &entry, NULL, NULL, true, error);
+  return nc_migration_write(m, m->is_attempt, &entry, NULL, NULL, true, error);
 }
 
 void

@@ -22,6 +22,7 @@ typedef struct {
   char *vm;
   char *peer; /* the other node's name */
   bool is_source;
+  bool is_attempt; /* ${id} is the name of a controller's attempt, which its first write uses up (store/journal.h) */
   uint64_t epoch; /* the one that is handed over */
 
   NcInbox *inbox;
@@ -72,7 +73,7 @@ json_t *nc_migration_snapshot(NcMigration *m);
 bool nc_migration_step(NcMigration *m, NcHandoffEvent event, const char *detail);
 /* A line for the history without change of state. */
 void nc_migration_note(NcMigration *m, const char *event, const char *format, ...) G_GNUC_PRINTF(3, 4);
-/* The first time: durably, and told in the transaction log. */
+/* The first time: durably, and told in the transaction log. NC_ERROR_CONFLICT: an attempt's name is used already. */
 bool nc_migration_create(NcMigration *m, GError **error);
 /* An entry of ${kind} about this migration for the transaction log; ${detail}: taken. A failure is logged. */
 void nc_migration_audit(NcMigration *m, const char *kind, json_t *detail);

@@ -264,7 +264,7 @@ nc_migrations_check_destination(NcMigrations *ms, const NcMigrationRequest *r, G
 
 /* A new migration with its machine leased and its record on disk, not started. */
 static NcMigration *
-nc_migrations_admit(NcMigrations *ms, const NcMigrationRequest *r, const char *wanted_id, GError **error)
+nc_migrations_admit(NcMigrations *ms, const NcMigrationRequest *r, const char *wanted_id, bool is_attempt, GError **error)
 {
   NcRight right;
   if (!nc_journal_get_right(ms->deps.journal, r->vm, &right, error))
@@ -276,6 +276,7 @@ nc_migrations_admit(NcMigrations *ms, const NcMigrationRequest *r, const char *w
   NcMigration *m =
       nc_migration_new(&ms->deps, true, id, r->vm, r->to, 0, nc_migrations_new_record(ms, id, r, right.epoch));
   m->lease = lease;
+  m->is_attempt = is_attempt;
   if (!nc_migration_create(m, error)) {
     g_prefix_error(error, "the migration can't be recorded on the source: ");
     nc_machine_lease_end(g_steal_pointer(&m->lease), NC_LEASE_STAYS);
@@ -285,14 +286,8 @@ nc_migrations_admit(NcMigrations *ms, const NcMigrationRequest *r, const char *w
   return m;
 }
 
-json_t *
-nc_migrations_create(NcMigrations *ms, json_t *args, GError **error)
-{
-  return nc_migrations_create_as(ms, NULL, args, error);
-}
-
-json_t *
-nc_migrations_create_as(NcMigrations *ms, const char *id, json_t *args, GError **error)
+static json_t *
+nc_migrations_make(NcMigrations *ms, const char *id, bool is_attempt, json_t *args, GError **error)
 {
   NcMigrationRequest request;
   if (!nc_migration_request_parse(ms, args, &request, error) || !nc_migrations_check_destination(ms, &request, error))
@@ -309,7 +304,7 @@ nc_migrations_create_as(NcMigrations *ms, const char *id, json_t *args, GError *
             ms->deps.config->max_migrations_out);
     return NULL;
   }
-  NcMigration *m = nc_migrations_admit(ms, &request, id, error);
+  NcMigration *m = nc_migrations_admit(ms, &request, id, is_attempt, error);
   if (!m)
     return NULL;
   g_ptr_array_add(ms->live, m);
@@ -317,6 +312,24 @@ nc_migrations_create_as(NcMigrations *ms, const char *id, json_t *args, GError *
   json_t *answer = nc_migration_snapshot(m);
   nc_source_migration_start(m);
   return answer;
+}
+
+json_t *
+nc_migrations_create(NcMigrations *ms, json_t *args, GError **error)
+{
+  return nc_migrations_make(ms, NULL, false, args, error);
+}
+
+json_t *
+nc_migrations_create_as(NcMigrations *ms, const char *id, json_t *args, GError **error)
+{
+  return nc_migrations_make(ms, id, false, args, error);
+}
+
+json_t *
+nc_migrations_create_attempt(NcMigrations *ms, const char *name, json_t *args, GError **error)
+{
+  return nc_migrations_make(ms, name, true, args, error);
 }
 
 /* The record with its history; the running one's from memory. */

@@ -58,6 +58,8 @@ void nc_migrations_free(NcMigrations *migrations);
 json_t *nc_migrations_create(NcMigrations *migrations, json_t *args, GError **error);
 /* The same under the id ${id}, which nobody else has: so that one who was interrupted can tell whether it exists. NULL: a new one. */
 json_t *nc_migrations_create_as(NcMigrations *migrations, const char *id, json_t *args, GError **error);
+/* The same as a controller's attempt of that name, which the first write uses up. NC_ERROR_CONFLICT: it is used already. */
+json_t *nc_migrations_create_attempt(NcMigrations *migrations, const char *name, json_t *args, GError **error);
 /* One that is under way: to the running source, as cancel does; NC_ERROR_CONFLICT says what is possible instead (agent/rollbacks.h). */
 json_t *nc_migrations_roll_back(NcMigrations *migrations, json_t *args, GError **error);
 /* agent/preflight.h */

@@ -5,7 +5,7 @@
 #define NC_RETRY_MOST_MS 60000
 #define NC_RETRY_TICK_MS 100
 
-static bool
+bool
 nc_source_is_passing(int code)
 {
   switch (code) {

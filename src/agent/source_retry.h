@@ -13,6 +13,8 @@
 
 #include "agent/source_migration.h"
 
+/* May what failed with this code pass: is it worth another attempt? */
+bool nc_source_is_passing(int code);
 /* Is ${reason} worth another attempt, and is one left? */
 bool nc_source_may_retry(NcMigration *m, const GError *reason);
 /* ABORTING or RECLAIMING, undone, without lease: notes why and goes to WAITING. */

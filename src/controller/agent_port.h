@@ -14,6 +14,7 @@
  *   - Told to cancel one that it does not know, it keeps the name as one that will never begin, and reports
  *     NC_REPORT_CANCELLED. So a message to begin it which is still on its way does nothing.
  *   - Only the source's agent is told, and only it reports.
+ * How agents keep names: decision 086, src/agent/attempts.h.
  */
 #pragma once
 

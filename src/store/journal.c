@@ -293,7 +293,8 @@ nc_journal_step_migration(NcJournal *journal, const NcMigrationRow *row, const N
   g_autoptr(GMutexLocker) guard = g_mutex_locker_new(&journal->lock);
   if (!nc_db_begin(journal->db, durable, error))
     return false;
-  bool ok = nc_db_run(journal->db,
+  bool ok = (!row->begins_attempt || nc_attempt_begin_locked(journal, row->id, error)) &&
+            nc_db_run(journal->db,
                       "INSERT INTO migration(id, vm, state, finished, record) VALUES(?1, ?2, ?3, ?4, ?5)"
                       " ON CONFLICT(id) DO UPDATE SET vm=excluded.vm, state=excluded.state,"
                       " finished=excluded.finished, record=excluded.record",

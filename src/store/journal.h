@@ -84,7 +84,8 @@ bool nc_journal_put_migration(NcJournal *journal, const char *id, const char *vm
 typedef struct {
   const char *id, *vm, *state;
   bool finished;
-  json_t *record; /* borrowed */
+  json_t *record;      /* borrowed */
+  bool begins_attempt; /* ${id} is an attempt's name, which this write uses up (below); NC_ERROR_CONFLICT: it was before */
 } NcMigrationRow;
 
 /*
@@ -102,6 +103,38 @@ bool nc_journal_add_event(NcJournal *journal, const char *migration, const char 
                           GError **error);
 /* [{at, event, detail}], oldest first. New reference. */
 json_t *nc_journal_list_events(NcJournal *journal, const char *migration, GError **error);
+
+/* --- attempts: migrations that a controller has begun, by name (decision 086) --- */
+
+/*
+ * A name (nc_attempt_name_is_valid()) is used once. What it is used for is recorded durably, first come, first served: a
+ * migration begins as it, or it is kept as one that will never begin. Then a message to begin it that comes late, or once
+ * more, does nothing, whoever died or lost power meanwhile.
+ *
+ * Names are kept in a bounded number. Of those that are forgotten, the oldest, the greatest id remains: no name up to that id
+ * may begin. Ids sort by the time at which the migration was asked for, so that only what has waited since then is refused
+ * without need.
+ */
+typedef enum {
+  NC_ATTEMPT_UNKNOWN,   /* never heard of; may begin */
+  NC_ATTEMPT_BEGAN,     /* is, or was, a migration */
+  NC_ATTEMPT_CANCELLED, /* never began, and never will: it was cancelled first */
+  NC_ATTEMPT_FAILED,    /* never began, and never will: it could not */
+  NC_ATTEMPT_FORGOTTEN, /* not known, and not younger than what was forgotten: will not begin (any more) */
+  NC_ATTEMPT_COUNT
+} NcAttemptMark;
+
+/* The newest. Some MB; with 5 at a time that take 10 s each, those of 11 hours. */
+#define NC_JOURNAL_KEEP_ATTEMPTS 20000
+
+/* *ret_detail: what nc_journal_bar_attempt() was told, else an empty object; new reference; may be NULL. */
+bool nc_journal_get_attempt(NcJournal *journal, const char *name, NcAttemptMark *ret, json_t **ret_detail, GError **error);
+/*
+ * ${name} is never to begin: ${mark} (CANCELLED, FAILED) says why, ${detail}, an object, tells more. If it is used already, or
+ * forgotten, nothing changes. *ret: what it is now, durably.
+ */
+bool nc_journal_bar_attempt(NcJournal *journal, const char *name, NcAttemptMark mark, json_t *detail, NcAttemptMark *ret,
+                            GError **error);
 
 /* --- rollbacks (agent/rollback.h) --- */
 

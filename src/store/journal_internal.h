@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* What the files of the journal share: journal.c (rights, machines, migrations), rollback_rows.c, audit*.c. Nobody else includes this. */
+/* What the files of the journal share: journal.c (rights, machines, migrations), attempt_rows.c, rollback_rows.c, audit*.c. Nobody else includes this. */
 #pragma once
 
 #include "store/db.h"
@@ -26,5 +26,7 @@ char *nc_journal_dump(json_t *record, GError **error);
 
 /* Inside a transaction, with the lock held. */
 bool nc_audit_append_locked(NcJournal *journal, const NcAuditEntry *entry, GError **error);
+/* The name's one use, by a migration. NC_ERROR_CONFLICT: it is used. */
+bool nc_attempt_begin_locked(NcJournal *journal, const char *name, GError **error);
 /* Once at opening: the log's first entry, so that a log without any has been emptied. */
 bool nc_audit_begin_log(NcDb *db, GError **error);

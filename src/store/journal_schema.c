@@ -25,6 +25,9 @@ static const char *const nc_journal_steps[] = {
   "CREATE TABLE rollback(seq INTEGER PRIMARY KEY AUTOINCREMENT, id TEXT NOT NULL UNIQUE, migration TEXT NOT NULL,"
   " finished INTEGER NOT NULL, record TEXT NOT NULL) STRICT;"
   "CREATE INDEX rollback_migration ON rollback(migration, seq);",
+
+  "CREATE TABLE attempt(seq INTEGER PRIMARY KEY, name TEXT NOT NULL UNIQUE, at_us INTEGER NOT NULL, mark TEXT NOT NULL,"
+  " detail TEXT NOT NULL) STRICT;",
 };
 
 const NcDbKind nc_journal_kind = {

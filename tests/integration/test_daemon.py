@@ -488,7 +488,7 @@ def test_requests_of_one_connection_overtake_each_other(node):
 def test_viewer_changes_nothing(node):
     node.call("machine.list", role="viewer")
     for op in ("machine.define", "machine.start", "machine.stop", "machine.destroy", "machine.adopt", "node.token", "node.remove",
-               "migration.create", "migration.cancel", "migration.limit", "migration.resolve"):
+               "migration.create", "migration.cancel", "migration.limit", "migration.resolve", "attempt.begin", "attempt.cancel"):
         assert "admin" in node.refuses("forbidden", op, role="viewer")
 
 
