@@ -86,8 +86,7 @@ typedef struct {
 
 /*
  * ${body}: {"machine", "destination" (left out: the best), "destination_is_wish", "priority", and what wish.h lists}.
- * The
- * answer: {"id", "machine", "state"}.
+ * The answer: {"id", "machine", "state"}.
  */
 json_t *nc_controller_migrate(NcController *c, const NcAsker *who, json_t *body, GError **error);
 /*
