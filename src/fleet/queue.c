@@ -106,8 +106,11 @@ nc_queue_outgoing(const NcQueue *q, uint32_t node)
 unsigned
 nc_queue_out_limit(const NcQueue *q, uint32_t node)
 {
-  unsigned own = nc_fleet_node(q->fleet, node)->out_limit;
-  return own > 0 ? own : q->limits.node_out;
+  const NcNode *n = nc_fleet_node(q->fleet, node);
+
+  if (n->is_down)
+    return 0;
+  return n->out_limit > 0 ? n->out_limit : q->limits.node_out;
 }
 
 unsigned
@@ -173,8 +176,7 @@ nc_queue_wait_for_source(NcQueue *q, NcEntry *e)
   nc_queue_refresh(q, e->item.from);
 }
 
-/* One of those that are to leave its node. */
-static void
+void
 nc_queue_link(NcQueue *q, NcEntry *e)
 {
   NcStation *s = nc_queue_station(q, e->item.from);
@@ -306,25 +308,33 @@ nc_queue_reserve(const NcQueue *q, const NcRequest *request, GError **error)
                  nc_fleet_node(q->fleet, request->destination)->name, nc_fleet_machine(q->fleet, request->machine)->name);
 }
 
-uint64_t
-nc_queue_submit(NcQueue *q, const NcRequest *request, int64_t now_us, GError **error)
+NcEntry *
+nc_queue_enter_new(NcQueue *q, const NcRequest *request, int64_t submitted_us)
 {
-  if (!nc_queue_may_submit(q, request, error) || (request->reserve && !nc_queue_reserve(q, request, error)))
-    return 0;
   NcEntry *e = g_new0(NcEntry, 1);
+
   e->item = (NcItem){ .id = ++q->last_id,
                       .request = *request,
                       .state = NC_ITEM_QUEUED,
                       .from = nc_fleet_machine(q->fleet, request->machine)->node,
                       .to = NC_FLEET_NONE,
-                      .submitted_us = now_us,
+                      .submitted_us = submitted_us,
                       .started_us = -1 };
-  e->rank = now_us - q->limits.ageing_us * (NC_PRIORITY_LOW - (int)request->priority);
+  e->rank = submitted_us - q->limits.ageing_us * (NC_PRIORITY_LOW - (int)request->priority);
   e->destination = request->destination;
   e->failed = NC_FLEET_NONE;
   g_hash_table_insert(q->entries, &e->item.id, e);
   g_hash_table_insert(q->by_machine, GUINT_TO_POINTER(request->machine + 1), e);
   nc_queue_join_group(q, e);
+  return e;
+}
+
+uint64_t
+nc_queue_submit(NcQueue *q, const NcRequest *request, int64_t now_us, GError **error)
+{
+  if (!nc_queue_may_submit(q, request, error) || (request->reserve && !nc_queue_reserve(q, request, error)))
+    return 0;
+  NcEntry *e = nc_queue_enter_new(q, request, now_us);
   nc_queue_link(q, e);
   nc_queue_wait_for_source(q, e);
   return e->item.id;
@@ -374,7 +384,8 @@ nc_queue_try_again(NcQueue *q, NcEntry *e, const char *reason, int64_t now_us)
   if (e->item.request.is_wish)
     e->destination = NC_FLEET_NONE;
   nc_queue_link(q, e);
-  nc_heap_set(&q->timers, &e->timer, now_us + MIN(wait_us, q->limits.backoff_most_us), e->item.id);
+  e->item.not_before_us = now_us + MIN(wait_us, q->limits.backoff_most_us);
+  nc_heap_set(&q->timers, &e->timer, e->item.not_before_us, e->item.id);
   nc_queue_enter(q, e, NC_ITEM_BACKOFF, reason);
 }
 
@@ -393,7 +404,8 @@ nc_queue_ended(NcQueue *q, uint64_t id, NcEnd end, const char *reason, int64_t n
     nc_fleet_arrive(q->fleet, e->item.request.machine);
   else
     nc_fleet_unreserve(q->fleet, e->item.request.machine);
-  if (end == NC_END_MAY_PASS && e->item.attempts < q->limits.attempts)
+  unsigned most = e->item.request.attempts > 0 ? e->item.request.attempts : q->limits.attempts;
+  if (end == NC_END_MAY_PASS && e->item.attempts < most)
     nc_queue_try_again(q, e, reason, now_us);
   else
     nc_queue_enter(q, e,

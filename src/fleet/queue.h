@@ -9,7 +9,7 @@
  * waiting time: within a class it is first in, first out, and an item of a low class comes before all of higher classes
  * which were submitted that much later. Nothing starves, and the order of two items never changes, so that heaps suffice.
  *
- * What holds an item back: as many migrations as the cluster, its source, its destination may have; no room at the destination; no node
+ * What holds an item back: as many migrations as the cluster, its source, its destination may have; a source that is down; no room at the destination; no node
  * that fits, if it may choose. One that waits for a thing of its own lets others pass, but not those that wait for the same.
  * It waits in the heap of what it waits for:
  *   - its source: heap ${out} of that node; nodes whose heap is not empty and that may send one more are in the heap of ready sources;
@@ -72,6 +72,7 @@ typedef struct {
   uint64_t limit_bps; /* 0: none */
   uint64_t group;     /* of the caller's, to cancel together; 0: none */
   bool is_bound;      /* when one of the group has failed, those that have not begun are cancelled */
+  unsigned attempts;  /* in all; 0: the queue's limit */
 } NcRequest;
 
 typedef struct {
@@ -81,6 +82,7 @@ typedef struct {
   uint32_t from, to; /* ${to}: while it runs, and afterwards; NC_FLEET_NONE */
   int64_t submitted_us, started_us; /* of the first attempt; -1: none yet */
   unsigned attempts; /* begun */
+  int64_t not_before_us; /* NC_ITEM_BACKOFF: when the next attempt may begin */
   const char *reason; /* why it failed, waits for the next attempt, was refused or cancelled; NULL */
 } NcItem;
 
@@ -105,6 +107,20 @@ bool nc_queue_may_submit(const NcQueue *q, const NcRequest *request, GError **er
  * NC_ERROR_UNSUITABLE (the destination can never take it), NC_ERROR_RESOURCE (with ${reserve}: no room now).
  */
 uint64_t nc_queue_submit(NcQueue *q, const NcRequest *request, int64_t now_us, GError **error);
+
+/* What is known of an item that an earlier queue had. */
+typedef struct {
+  NcItemState state; /* NC_ITEM_QUEUED, BACKOFF, RUNNING */
+  int64_t submitted_us, started_us, not_before_us; /* as in NcItem */
+  unsigned attempts; /* begun */
+  uint32_t to;       /* of the last attempt; NC_FLEET_NONE */
+} NcItemBefore;
+/*
+ * Takes an item up as it was, without calling the function or asking whether it may be: it was let in once. One that runs has its room reserved at ${to} and
+ * counts; of another with ${reserve}, room is reserved if there is some. Its id; 0 on error: NC_ERROR_CONFLICT, NC_ERROR_INVALID (it is there already), of
+ * one that runs NC_ERROR_RESOURCE.
+ */
+uint64_t nc_queue_restore(NcQueue *q, const NcRequest *request, const NcItemBefore *before, GError **error);
 /* Of one that does not run. false: NC_ERROR_NOT_FOUND, or NC_ERROR_CONFLICT (it runs: end it, then nc_queue_ended()). */
 bool nc_queue_cancel(NcQueue *q, uint64_t id, const char *reason, GError **error);
 /* All of ${group} that do not run; how many. */

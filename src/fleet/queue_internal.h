@@ -48,6 +48,10 @@ unsigned nc_queue_in_limit(const NcQueue *q, uint32_t node);
 /* Puts the node where it belongs in the heaps of ready ones. */
 void nc_queue_refresh(NcQueue *q, uint32_t node);
 void nc_queue_wait_for_source(NcQueue *q, NcEntry *e);
+/* One more, which waits nowhere yet. */
+NcEntry *nc_queue_enter_new(NcQueue *q, const NcRequest *request, int64_t submitted_us);
+/* One of those that are to leave its node and do not run. */
+void nc_queue_link(NcQueue *q, NcEntry *e);
 /* Out of all heaps and lists. */
 void nc_queue_unwait(NcQueue *q, NcEntry *e);
 /* Tells, and forgets it if that is an end. ${reason}: copied; NULL: none. */

@@ -267,13 +267,27 @@ nc_simulator_schedule(NcSimulator *s)
   s->most_running = MAX(s->most_running, nc_queue_running(s->queue));
 }
 
+/* Nothing happens any more, and nodes that are down stay down here: what is to leave one would wait for ever. False: nothing does. */
+static bool
+nc_simulator_give_up(NcSimulator *s)
+{
+  bool found = false;
+
+  for (uint32_t i = 0; nc_queue_length(s->queue) > 0 && i < nc_fleet_machine_count(s->fleet); i++) {
+    const NcItem *item = nc_queue_item_of(s->queue, i);
+    if (item && nc_fleet_node(s->fleet, item->from)->is_down)
+      found = nc_queue_cancel(s->queue, item->id, "its node is down", NULL) || found;
+  }
+  return found;
+}
+
 bool
 nc_simulator_step(NcSimulator *s)
 {
   int64_t next_us = nc_simulator_next_us(s);
 
   if (next_us == INT64_MAX)
-    return false;
+    return nc_simulator_give_up(s);
   nc_move_advance(s, MAX(next_us, s->now_us));
   nc_simulator_begin_tasks(s);
   for (NcHeapEntry *event; (event = nc_heap_top(&s->events)) && event->key <= s->now_us;) {

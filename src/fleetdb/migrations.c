@@ -129,7 +129,7 @@ nc_fleetdb_submit(NcFleetDb *db, const NcMoveRequest *request, GError **error)
                                 NC_SQL_TEXT(request->batch ? request->batch : ""),
                                 NC_SQL_TEXT(request->evacuation ? request->evacuation : ""),
                                 NC_SQL_TEXT(request->actor),
-                                NC_SQL_INT(nc_wall_us()),
+                                NC_SQL_INT(request->submitted_us > 0 ? request->submitted_us : nc_wall_us()),
                                 NC_SQL_TEXT(text) };
 
   if (!text || !nc_check_is_free(db, request->machine, error))

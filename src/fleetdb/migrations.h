@@ -52,6 +52,7 @@ typedef struct {
   NcPriority priority;
   const char *batch, *evacuation; /* ids; NULL: part of none */
   const char *actor;
+  int64_t submitted_us; /* wall clock; 0: now */
   json_t *request; /* everything else that was asked for, an object, borrowed; NULL: {} */
 } NcMoveRequest;
 

@@ -420,6 +420,22 @@ do_anything(Bed *bed, int64_t now_us)
   }
 }
 
+/* All nodes that are away; was there one? */
+static bool
+come_back(Bed *bed)
+{
+  bool any = false;
+
+  for (uint32_t node = 0; node < nc_fleet_node_count(bed->fleet); node++) {
+    if (!nc_fleet_node(bed->fleet, node)->name || !nc_fleet_node(bed->fleet, node)->is_down)
+      continue;
+    nc_fleet_set_down(bed->fleet, node, false);
+    nc_queue_room_changed(bed->queue, node);
+    any = true;
+  }
+  return any;
+}
+
 /* With nothing more coming in, and everything that runs ending, all is decided: nothing is left in the queue. */
 static void
 drain(Bed *bed, const NcQueueLimits *limits, int64_t now_us)
@@ -432,9 +448,75 @@ drain(Bed *bed, const NcQueueLimits *limits, int64_t now_us)
       end_first(bed, NC_END_COMPLETED, now_us);
     else if (nc_queue_next_us(bed->queue) != INT64_MAX)
       now_us = MAX(now_us, nc_queue_next_us(bed->queue));
-    else
-      g_assert_cmpuint(nc_queue_length(bed->queue), ==, 0);
+    else if (nc_queue_length(bed->queue) > 0)
+      g_assert_true(come_back(bed)); /* what is on a node that is away waits for it, and for nothing else */
   }
+}
+
+/* --- what an earlier queue had --- */
+
+static uint64_t
+restore(Bed *bed, uint32_t machine, NcItemState state, uint32_t to, int64_t submitted_us, int64_t not_before_us)
+{
+  const NcRequest request = { .machine = machine, .destination = 1, .reserve = true, .priority = NC_PRIORITY_NORMAL, .attempts = 2 };
+  const NcItemBefore before = {
+    .state = state, .to = to, .submitted_us = submitted_us, .not_before_us = not_before_us, .started_us = -1, .attempts = state == NC_ITEM_QUEUED ? 0 : 1
+  };
+  g_autoptr(GError) error = NULL;
+  uint64_t id = nc_queue_restore(bed->queue, &request, &before, &error);
+  g_assert_no_error(error);
+  return id;
+}
+
+static void
+test_restored(void)
+{
+  NcQueueLimits limits = NC_QUEUE_LIMITS_DEFAULT;
+  g_autoptr(GError) error = NULL;
+  Bed bed;
+
+  limits.node_in = limits.node_out = 1;
+  bed_init(&bed, 2, 4, &limits);
+  uint64_t late = restore(&bed, 0, NC_ITEM_QUEUED, NC_FLEET_NONE, 200, 0), early = restore(&bed, 1, NC_ITEM_QUEUED, NC_FLEET_NONE, 100, 0);
+  uint64_t failed = restore(&bed, 2, NC_ITEM_BACKOFF, 1, 50, 1000), runs = restore(&bed, 3, NC_ITEM_RUNNING, 1, 0, 0);
+  const NcRequest again = { .machine = 3, .destination = 1 };
+  const NcItemBefore as_it_was = { .state = NC_ITEM_QUEUED, .to = NC_FLEET_NONE };
+  g_assert_cmpuint(nc_queue_restore(bed.queue, &again, &as_it_was, &error), ==, 0);
+  g_assert_error(error, NC_ERROR, NC_ERROR_CONFLICT);
+  g_clear_error(&error);
+  check_fleet(bed.fleet);
+  g_assert_cmpuint(nc_queue_running(bed.queue), ==, 1);
+  g_assert_cmpuint(nc_fleet_machine(bed.fleet, 0)->reserved, ==, 1);
+  g_assert_cmpuint(nc_queue_schedule(bed.queue, 500), ==, 0); /* what runs counts */
+  nc_queue_ended(bed.queue, runs, NC_END_COMPLETED, NULL, 500);
+  g_assert_cmpuint(nc_queue_schedule(bed.queue, 500), ==, 1);
+  g_assert_cmpuint(bed.started[0], ==, early); /* by when they were asked for */
+  nc_queue_ended(bed.queue, early, NC_END_COMPLETED, NULL, 600);
+  nc_queue_schedule(bed.queue, 2000);
+  g_assert_cmpuint(bed.started[1], ==, failed); /* its time has come, and it is the oldest */
+  nc_queue_ended(bed.queue, failed, NC_END_MAY_PASS, "again", 2000);
+  g_assert_cmpint(bed.last[failed], ==, NC_ITEM_FAILED); /* two attempts, with the one before */
+  nc_queue_schedule(bed.queue, 2000);
+  g_assert_cmpuint(bed.started[2], ==, late);
+  bed_clear(&bed);
+}
+
+/* A source that is away sends nothing; when it is back, it does. */
+static void
+test_source_away(void)
+{
+  NcQueueLimits limits = NC_QUEUE_LIMITS_DEFAULT;
+  Bed bed;
+
+  bed_init(&bed, 2, 1, &limits);
+  uint64_t id = submit(&bed, 0, 1, NC_PRIORITY_NORMAL, 0);
+  nc_fleet_set_down(bed.fleet, 0, true);
+  g_assert_cmpuint(nc_queue_schedule(bed.queue, 1), ==, 0);
+  nc_fleet_set_down(bed.fleet, 0, false);
+  nc_queue_room_changed(bed.queue, 0);
+  g_assert_cmpuint(nc_queue_schedule(bed.queue, 2), ==, 1);
+  g_assert_cmpuint(bed.started[0], ==, id);
+  bed_clear(&bed);
 }
 
 /* --- what goes --- */
@@ -563,5 +645,7 @@ main(int argc, char **argv)
   g_test_add_func("/queue/machine_removed_makes_room", test_machine_removed_makes_room);
   g_test_add_func("/queue/node_removed", test_node_removed);
   g_test_add_func("/queue/anything", test_anything);
+  g_test_add_func("/queue/restored", test_restored);
+  g_test_add_func("/queue/source_away", test_source_away);
   return g_test_run();
 }

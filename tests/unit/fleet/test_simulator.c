@@ -310,6 +310,22 @@ test_anything(void)
   g_assert_cmpuint(pauses, >, 10);
 }
 
+/* What is to leave a node that is down does not wait for ever, and is not lost from the report. */
+static void
+test_node_that_is_down(void)
+{
+  nc_autojson json_t *r = run("{\"nodes\":[{\"name\":\"n\",\"memory_mib\":4096,\"down\":true},{\"name\":\"o\",\"count\":2,\"memory_mib\":4096}],"
+                              "\"machines\":[{\"name\":\"m\",\"node\":\"n\",\"memory_mib\":1000},"
+                              "{\"name\":\"k\",\"node\":\"o-1\",\"memory_mib\":1000}],"
+                              "\"tasks\":[{\"migrate\":\"m\"},{\"migrate\":\"k\"}]}");
+  json_t *migrations = json_object_get(r, "migrations"), *left = json_array_get(json_object_get(r, "not_moved"), 0);
+
+  g_assert_cmpfloat(number(migrations, "completed"), ==, 1);
+  g_assert_cmpfloat(number(migrations, "cancelled"), ==, 1);
+  g_assert_cmpstr(json_string_value(json_object_get(left, "machine")), ==, "m");
+  g_assert_cmpstr(json_string_value(json_object_get(left, "reason")), ==, "its node is down");
+}
+
 /* The same file and seed give the same report to the byte; another seed gives another one. */
 static char *
 example_with_seed(int seed)
@@ -346,6 +362,7 @@ main(int argc, char **argv)
   g_test_add_func("/simulator/certain_failure", test_certain_failure);
   g_test_add_func("/simulator/batch_of_all", test_batch_of_all);
   g_test_add_func("/simulator/example", test_example);
+  g_test_add_func("/simulator/node_that_is_down", test_node_that_is_down);
   g_test_add_func("/simulator/anything", test_anything);
   g_test_add_func("/simulator/same_seed_same_report", test_same_seed_same_report);
   return g_test_run();

@@ -1,0 +1,157 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Life, lease, and the step. */
+#include "controller/controller_internal.h"
+#include "base/ident.h"
+#include "base/log.h"
+
+NcController *
+nc_controller_new(NcFleetDb *db, const NcControllerOptions *options, const NcAgentPort *port, void *agents)
+{
+  NcController *c = g_new0(NcController, 1);
+  g_autofree char *random = nc_id_new("c");
+
+  c->db = db;
+  c->options = *options;
+  c->name = g_strdup(options->name);
+  c->address = g_strdup(options->address);
+  c->holder = g_strdup_printf("%s-%s", options->name, random);
+  c->port = *port;
+  c->agents = agents;
+  c->heard = g_hash_table_new_full(g_str_hash, g_str_equal, g_free, g_free);
+  c->changes = g_ptr_array_new_with_free_func(nc_change_free);
+  return c;
+}
+
+void
+nc_forget_model(NcController *c)
+{
+  g_ptr_array_set_size(c->changes, 0);
+  /* In this order: flows are the traffic's, reservations the fleet's. */
+  g_clear_pointer(&c->under_way, g_hash_table_unref);
+  g_clear_pointer(&c->by_item, g_hash_table_unref);
+  g_clear_pointer(&c->live, g_hash_table_unref);
+  g_clear_pointer(&c->evacuations, g_hash_table_unref);
+  g_clear_pointer(&c->groups, g_hash_table_unref);
+  g_clear_pointer(&c->traffic, nc_traffic_free);
+  g_clear_pointer(&c->queue, nc_queue_free);
+  g_clear_pointer(&c->fleet, nc_fleet_free);
+  c->is_loaded = false;
+}
+
+void
+nc_controller_free(NcController *c)
+{
+  if (!c)
+    return;
+  nc_forget_model(c);
+  g_ptr_array_unref(c->changes);
+  g_hash_table_unref(c->heard);
+  g_free(c->name);
+  g_free(c->address);
+  g_free(c->holder);
+  g_free(c);
+}
+
+int64_t
+nc_controller_now(NcController *c)
+{
+  int64_t now_us = c->options.now_us ? c->options.now_us(c->options.clock) : nc_wall_us();
+  c->now_us = MAX(c->now_us, now_us);
+  return c->now_us;
+}
+
+bool
+nc_controller_leads(const NcController *c)
+{
+  return c->epoch > 0;
+}
+
+uint64_t
+nc_controller_epoch(const NcController *c)
+{
+  return c->epoch;
+}
+
+bool
+nc_controller_is_ready(NcController *c, GError **error)
+{
+  nc_controller_now(c);
+  if (c->epoch == 0)
+    return nc_fail(error, NC_ERROR_UNREACHABLE, "controller %s does not lead: ask %s%s%s", c->name,
+                   c->lease.holder[0] ? c->lease.holder : "another one, or again in some seconds",
+                   c->lease.address[0] ? " at " : "", c->lease.address);
+  /* Another one may lead by now. What it writes is fenced; this is so that it does not refuse what the other one would
+   * not. */
+  if (nc_mono_us() - c->renewed_us >= c->options.lease_ms * 1000)
+    return nc_fail(error, NC_ERROR_UNREACHABLE,
+                   "controller %s has to see first whether it still leads: ask again in a second", c->name);
+  return c->is_loaded || nc_load_model(c, error);
+}
+
+/* --- who leads --- */
+
+void
+nc_step_down(NcController *c)
+{
+  if (c->epoch > 0)
+    nc_log(NC_LOG_NOTICE, "controller", "%s does not lead any more (epoch %" G_GUINT64_FORMAT ")", c->name, c->epoch);
+  c->epoch = 0;
+  g_hash_table_remove_all(c->heard);
+  nc_forget_model(c);
+}
+
+static bool
+nc_take_lead(NcController *c, GError **error)
+{
+  int64_t mono_us = nc_mono_us();
+
+  if (c->epoch > 0 && mono_us - c->renewed_us < c->options.lease_ms * 1000 / 3)
+    return true;
+  if (!nc_fleetdb_take_lease(c->db, c->holder, c->address, c->options.lease_ms, &c->lease, error))
+    return false;
+  bool is_mine = g_str_equal(c->lease.holder, c->holder);
+  if (c->epoch > 0 && (!is_mine || c->lease.epoch != c->epoch))
+    nc_step_down(c);
+  if (is_mine && c->epoch == 0) {
+    c->epoch = c->lease.epoch;
+    nc_log(NC_LOG_NOTICE, "controller", "%s leads, epoch %" G_GUINT64_FORMAT, c->name, c->epoch);
+  }
+  c->renewed_us = mono_us;
+  return true;
+}
+
+bool
+nc_controller_resign(NcController *c, GError **error)
+{
+  uint64_t epoch = c->epoch;
+
+  if (epoch == 0)
+    return true;
+  nc_step_down(c);
+  return nc_fleetdb_release_lease(c->db, c->holder, epoch, error);
+}
+
+/* --- the step --- */
+
+static bool
+nc_decide(NcController *c, GError **error)
+{
+  if (!nc_look_for_silence(c, error) || !nc_advance_evacuations(c, error))
+    return false;
+  nc_queue_schedule(c->queue, c->now_us);
+  return nc_flush(c, NULL, NULL, error);
+}
+
+bool
+nc_controller_step(NcController *c, GError **error)
+{
+  nc_controller_now(c);
+  if (!nc_take_lead(c, error))
+    return false;
+  if (c->epoch == 0)
+    return true;
+  if ((!c->is_loaded && !nc_load_model(c, error)) || !nc_decide(c, error))
+    return false;
+  nc_send_orders(c);
+  return true;
+}

@@ -1,0 +1,70 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* How a migration stands, for people. */
+#include "controller/controller_internal.h"
+#include "fleet/placement.h"
+
+/* In words; caller frees. */
+static char *
+nc_say_wait(NcController *c, const NcLive *live)
+{
+  const NcItem *item = nc_queue_item(c->queue, live->item);
+  const NcNode *from = nc_fleet_node(c->fleet, item->from);
+
+  if (live->is_under_way)
+    return g_strdup("");
+  if (from->is_down)
+    return g_strdup_printf("node \"%s\", where it is, is silent", from->name);
+  if (item->state == NC_ITEM_BACKOFF)
+    return g_strdup_printf("its next attempt, in %" G_GINT64_FORMAT " s",
+                           MAX(item->not_before_us - c->now_us, 0) / G_USEC_PER_SEC);
+  return g_strdup("its turn: the limits of cluster and nodes, those before it, or room");
+}
+
+static char *
+nc_say_silence(NcController *c, const NcLive *live)
+{
+  if (live->unknowns >= 2)
+    return g_strdup_printf(
+        "node \"%s\" began this attempt and does not know it any more; it is not begun again: look where "
+        "machine \"%s\" runs, and "
+        "tell its agent",
+        nc_fleet_node(c->fleet, live->from)->name, live->machine);
+  if (nc_is_silent(c, live->from))
+    return g_strdup_printf(
+        "node \"%s\", its source, is silent: it is not known how the attempt stands, and it keeps its room "
+        "and place until that node "
+        "says how it ended",
+        nc_fleet_node(c->fleet, live->from)->name);
+  if (nc_is_silent(c, live->to))
+    return g_strdup_printf("node \"%s\", its destination, is silent; its source goes on, and will say how it ends",
+                           nc_fleet_node(c->fleet, live->to)->name);
+  return g_strdup("");
+}
+
+static json_t *
+nc_describe_live(NcController *c, const NcLive *live)
+{
+  g_autofree char *waits = nc_say_wait(c, live);
+  g_autofree char *silence = live->is_under_way ? nc_say_silence(c, live) : g_strdup("");
+  uint64_t rate_bps = live->flow ? nc_flow_rate_bps(live->flow) : 0;
+  const char *endgame = !live->flow || !live->wants_endgame ? "none"
+                        : nc_budget_has_endgame(live->flow) ? "has"
+                                                            : "waiting";
+
+  return json_pack("{s:s, s:s, s:f, s:I, s:s, s:s}", "waits", waits, "phase", live->phase ? live->phase : "", "percent",
+                   live->percent, "rate_bps",
+                   rate_bps == NC_BUDGET_UNLIMITED ? (json_int_t)0 : (json_int_t)MIN(rate_bps, (uint64_t)G_MAXINT64),
+                   "endgame", endgame, "silence", silence);
+}
+
+json_t *
+nc_controller_describe(NcController *c, const char *migration, GError **error)
+{
+  if (!nc_controller_is_ready(c, error))
+    return NULL;
+  json_t *row = nc_fleetdb_get_migration(c->db, migration, error);
+  const NcLive *live = row ? g_hash_table_lookup(c->live, migration) : NULL;
+  if (live)
+    json_object_set_new(row, "live", nc_describe_live(c, live));
+  return row;
+}
