@@ -34,6 +34,9 @@ nc_answer_set_http(NcAnswer *answer, NcHttpProblem problem, const char *detail, 
 static json_t *
 nc_answer_wrap_list(json_t *result, size_t limit)
 {
+  json_t *next = json_object_get(result, "next");
+  if (json_is_array(json_object_get(result, "items")) && (json_is_string(next) || json_is_null(next)))
+    return json_incref(result); /* a page: novacrond knows where it ends */
   if (!json_is_array(result))
     return NULL;
   json_t *items = json_array();
