@@ -137,7 +137,7 @@ json_t *
 nc_migration_reports_watch(NcMigrations *migrations, json_t *args, GError **error)
 {
   const char *id = nc_json_string(args, "id", error);
-  int64_t after = nc_json_int_or(args, "after", 0), last = after;
+  int64_t since = nc_json_int_or(args, "since", 0), last = since;
   size_t i;
   json_t *row;
 
@@ -146,7 +146,7 @@ nc_migration_reports_watch(NcMigrations *migrations, json_t *args, GError **erro
   /* First this, then the rest: what has ended has written its last event. */
   bool under_way = nc_migrations_is_under_way(migrations, id);
   nc_autojson json_t *record = nc_migrations_record(migrations, id, error);
-  nc_autojson json_t *rows = record ? nc_migrations_page_events(migrations, id, after, NC_WATCH_PAGE, error) : NULL;
+  nc_autojson json_t *rows = record ? nc_migrations_page_events(migrations, id, since, NC_WATCH_PAGE, error) : NULL;
   if (!rows)
     return NULL;
   json_t *events = json_array();

@@ -16,7 +16,7 @@ json_t *nc_migration_reports_metrics(NcMigrations *migrations, json_t *args, GEr
 /* Of the newest migrations of this node, NC_DASHBOARD_WINDOW at most. */
 json_t *nc_migration_reports_dashboard(NcMigrations *migrations, json_t *args, GError **error);
 /*
- * migration.watch: {id, events, last, more, ended, progress}: what happened behind event `after` (migration_views.h), a page of it.
+ * migration.watch: {id, events, last, more, ended, progress}: what happened behind event `since` (migration_views.h), a page of it.
  * `ended`: nothing will be added to these events.
  */
 json_t *nc_migration_reports_watch(NcMigrations *migrations, json_t *args, GError **error);

@@ -101,6 +101,10 @@ nc_answer_queue(const NcAnswer *answer, struct MHD_Connection *connection, const
     MHD_add_response_header(response, "Location", answer->location);
   if (answer->status == 429 || answer->status == 503)
     MHD_add_response_header(response, "Retry-After", "1");
+  if (answer->status == 426) {
+    MHD_add_response_header(response, "Upgrade", "websocket");
+    MHD_add_response_header(response, "Sec-WebSocket-Version", "13");
+  }
   if (answer->status == 401) /* RFC 9110 wants a scheme; certificates have none registered */
     MHD_add_response_header(response, "WWW-Authenticate", "ClientCertificate realm=\"novacron\"");
   if (answer->close)

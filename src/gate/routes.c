@@ -266,6 +266,9 @@ static const NcField nc_list_fields[] = {
 };
 static const NcSchema nc_list_schema = SCHEMA("", nc_list_fields);
 
+static const NcField nc_watch_fields[] = { INTEGER("since", 0, INT64_MAX) };
+static const NcSchema nc_watch_schema = SCHEMA("", nc_watch_fields);
+
 #define READ(pattern_, op_, ...)                                                                                       \
   {                                                                                                                    \
     .method = "GET", .pattern = "/api/v2/" pattern_, .op = (op_), .role = NC_ROLE_VIEWER, .status = 200,               \
@@ -321,6 +324,8 @@ const NcRoute nc_routes[] = {
   READ("migrations/{id}", "migration.get"),
   READ("migrations/{id}/status", "migration.status"),
   READ("migrations/{id}/metrics", "migration.metrics"),
+  { .method = "GET", .pattern = "/api/v2/migrations/{id}/ws", .op = "migration.watch", .query = &nc_watch_schema, .role = NC_ROLE_VIEWER,
+    .status = 101, .watch = true, .answer_ms = NC_GATE_ANSWER_MS },
   CHANGE("POST", "migrations/{id}/cancel", "migration.cancel", 202),
   CHANGE("POST", "migrations/{id}/rollback", "migration.rollback", 202, .body = &nc_rollback_schema),
   READ("audit", "audit.list", .list = true, .query = &nc_audit_schema),

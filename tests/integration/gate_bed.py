@@ -162,6 +162,7 @@ HANDLERS = {
     "migration.check": lambda args: check_of(args), "migration.plan": lambda args: plan_of(args),
     "migration.create": lambda args: MIGRATION, "migration.list": lambda args: [COMPLETED, MIGRATION],
     "migration.status": named(STATUS), "migration.metrics": named(METRICS), "migration.dashboard": lambda args: DASHBOARD,
+    "migration.watch": lambda args: {"id": args["id"], "events": [], "last": 0, "more": False, "ended": False, "progress": PROGRESS},
     "migration.rollback": named(ROLLED_BACK), "audit.list": lambda args: AUDIT, "audit.verify": lambda args: PROOF,
     "migration.get": lambda args: named(ROLLED_BACK if args.get("id") == "m-back" else COMPLETED)(args), "migration.cancel": named(MIGRATION), "migration.limit": named(MIGRATION), "migration.resolve": named(MIGRATION),
 }

@@ -27,6 +27,8 @@ static const Case cases[] = {
   { "GET", "/api/v2/migrations/dashboard", NC_ROUTE_FOUND, "migration.dashboard" },
   { "GET", "/api/v2/migrations/m-1/status", NC_ROUTE_FOUND, "migration.status", "m-1" },
   { "GET", "/api/v2/migrations/m-1/metrics", NC_ROUTE_FOUND, "migration.metrics", "m-1" },
+  { "GET", "/api/v2/migrations/m-1/ws", NC_ROUTE_FOUND, "migration.watch", "m-1" },
+  { "POST", "/api/v2/migrations/m-1/ws", NC_ROUTE_NO_METHOD, .allow = "GET, HEAD" },
   { "GET", "/api/v2/audit", NC_ROUTE_FOUND, "audit.list" },
   { "POST", "/api/v2/audit/verify", NC_ROUTE_FOUND, "audit.verify" },
   { "GET", "/api/v2/audit/verify", NC_ROUTE_NO_METHOD, .allow = "POST" },
