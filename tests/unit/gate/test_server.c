@@ -30,10 +30,10 @@ answer_to(Fixture *f, json_t *request)
 {
   json_t *id = json_object_get(request, "id"), *args = json_object_get(request, "args");
   int64_t since = nc_json_int_or(args, "since", 0);
-  json_t *events = json_array();
 
   if (g_str_equal(nc_json_string_or(args, "id", ""), "m-none"))
     return json_pack("{s:O, s:b, s:{s:s, s:s}}", "id", id, "ok", 0, "error", "code", "not_found", "message", "there is none");
+  json_t *events = json_array();
   for (int64_t i = since + 1; i <= 3; i++)
     json_array_append_new(events, json_pack("{s:I, s:s, s:{}}", "id", (json_int_t)i, "type", "event", "data"));
   return json_pack("{s:O, s:b, s:{s:o, s:{s:i}, s:b}}", "id", id, "ok", 1, "result", "events", events, "progress", "progress", 1, "ended",

@@ -27,12 +27,12 @@ answer_to(Fixture *f, json_t *request)
 {
   int64_t since = nc_json_int_or(json_object_get(request, "args"), "since", -1);
   int have = g_atomic_int_get(&f->events), asked = g_atomic_int_add(&f->asked, 1);
-  json_t *events = json_array();
 
   g_assert_cmpstr(nc_json_string_or(request, "op", ""), ==, "migration.watch");
   if (g_atomic_int_get(&f->missing))
     return json_pack("{s:O, s:b, s:{s:s, s:s}}", "id", json_object_get(request, "id"), "ok", 0, "error", "code", "not_found", "message",
                      "there is no such migration");
+  json_t *events = json_array();
   for (int64_t i = since + 1; i <= have; i++)
     json_array_append_new(events, json_pack("{s:I, s:s, s:{s:s}}", "id", (json_int_t)i, "type", "event", "data", "event", "x"));
   return json_pack("{s:O, s:b, s:{s:o, s:{s:i}, s:b}}", "id", json_object_get(request, "id"), "ok", 1, "result", "events", events,
