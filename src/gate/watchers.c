@@ -93,7 +93,9 @@ nc_feed_on_answer(json_t *result, const GError *error, void *data)
       feed->ask_at_us = 0;
   } else if (problem || g_error_matches(error, NC_ERROR, NC_ERROR_NOT_FOUND)) {
     feed->gone = g_strdup(problem ? problem->message : error->message);
-  } /* else novacrond is away: it is asked again, and watchers wait */
+  } else { /* novacrond is away, which the backend logs each time: it is asked again, less often, and watchers wait */
+    feed->ask_at_us += 3 * (int64_t)ws->limits.ask_ms * 1000;
+  }
   if (problem)
     nc_log(NC_LOG_WARNING, "gate", "watching %s: %s", feed->id, problem->message);
   g_mutex_unlock(&ws->lock);

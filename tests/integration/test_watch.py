@@ -300,7 +300,7 @@ def cluster():
 
 
 def test_a_migration_from_beginning_to_end(cluster):
-    m = cluster.migrate("web1", cluster.a, wait=False)
+    m = cluster.migrate("web1", cluster.a, wait=False, algorithm="pre-copy")
     ws = WebSocket(websocket.unix(cluster.a.api, 60), PATH.format(m["id"]))
     messages = list(ws.events())
     ids = [message["id"] for message in messages]
