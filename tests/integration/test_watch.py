@@ -2,18 +2,20 @@
 """Watching migrations over WebSockets: what is told, to whom, to how many, and what strangers can't do."""
 
 import http.client
+import json
 import os
 import resource
 import shutil
 import socket
 import struct
+import subprocess
 import threading
 
 import jsonschema
 import pytest
 
 from fake_novacrond import Refusal
-from gate_bed import PROGRESS, Bed, Keys, UnixConnection, exchange, free_port, tls_context
+from gate_bed import CLI, PROGRESS, Bed, Keys, UnixConnection, exchange, free_port, tls_context
 from nctest import websocket
 from nctest.cluster import Cluster, guest_spec
 from nctest.net import wait_for
@@ -288,6 +290,42 @@ def test_over_tls(tmp_path, story):
         assert [m["id"] for m in ws.events() if m["type"] != "progress"] == ids[1:]
     finally:
         bed.close()
+
+
+# --- novacron status --follow ---
+
+def test_follow(make_bed, story):
+    bed = make_bed()
+    story.happens("phase", phase="memory_copy", event="destination-ready", detail="")
+    story.happens("warning", event="warning", detail="a hook failed")
+    story.happens("completed", outcome="completed", pause_ms=12.5, wire_bytes=61000000, error=None)
+    out = bed.cli("status", "m-1", "--follow")
+    assert out.returncode == 0, out.stderr
+    lines = [line.split("  ", 1)[1] for line in out.stdout.splitlines()]
+    assert lines == ["memory_copy", "warning: a hook failed", "completed: pause 12.5 ms, 61.0 MB on the wire"]
+    messages = [json.loads(line) for line in bed.cli("status", "m-1", "--follow", "--json").stdout.splitlines()]
+    assert [m["id"] for m in messages if m["type"] != "progress"] == [100, 110, 120]
+    assert bed.cli("status", "--follow").returncode == 2
+    out = bed.cli("status", "m-nobody", "--follow")
+    assert out.returncode == 4 and "there is no" in out.stderr
+
+
+def test_follow_survives_a_gate_that_restarts(make_bed, story):
+    bed = make_bed()
+    story.happens(detail="first", event="x")
+    process = subprocess.Popen([CLI, "--socket", bed.socket, "status", "m-1", "--follow", "--json"], stdout=subprocess.PIPE, text=True)
+    try:
+        assert json.loads(process.stdout.readline())["id"] == 100
+        bed.gate.kill()
+        bed.gate.wait()
+        story.happens(detail="while it was away", event="x")
+        bed.gate = subprocess.Popen(bed.gate.args, stderr=bed.log)
+        bed.wait_up()
+        story.happens("completed", outcome="completed")
+        ids = [m["id"] for m in map(json.loads, process.stdout) if m["type"] != "progress"]
+        assert ids == [110, 120] and process.wait(20) == 0
+    finally:
+        process.kill()
 
 
 # --- the real thing ---
