@@ -31,6 +31,15 @@
 #define NC_GATE_LOCAL_RATE_BURST 1000
 #define NC_GATE_RATE_CLIENTS 1024 /* clients remembered; the stalest makes room */
 
+/* Watchers (WebSockets). */
+#define NC_GATE_WATCHERS 1024           /* unless gate.conf says less */
+#define NC_GATE_WATCHED 64              /* migrations; a node runs some 10 at once */
+#define NC_GATE_WATCH_EVENTS 1000       /* of one migration that are kept for them; some dozens are usual */
+#define NC_GATE_WATCH_BYTES (256u << 10) /* the same in bytes: 16 MiB for all */
+#define NC_GATE_WATCH_ASK_MS 500        /* novacrond renews a migration's numbers twice a second */
+#define NC_GATE_WATCH_PING_MS 20000     /* below the idle limits of usual proxies */
+#define NC_GATE_WATCH_SILENCE_MS 60000
+
 /* Time novacrond has for an answer. */
 #define NC_GATE_ANSWER_MS 30000
 #define NC_GATE_SLOW_ANSWER_MS 180000 /* stopping a guest by ACPI, starting one with much memory */

@@ -39,7 +39,7 @@ bool
 nc_sandbox_harden(GError **error)
 {
   struct rlimit none = { 0, 0 };
-  rlim_t fds = 2 * NC_GATE_CONNECTIONS + 64;
+  rlim_t fds = 2 * NC_GATE_CONNECTIONS + 3 * NC_GATE_WATCHERS + 64; /* with TLS a watcher has a pair of sockets more */
   struct rlimit files = { fds, fds };
 
   if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) < 0 || prctl(PR_SET_DUMPABLE, 0, 0, 0, 0) < 0)
@@ -164,6 +164,8 @@ nc_sandbox_filter(GError **error)
     failed = seccomp_rule_add(filter, SCMP_ACT_KILL_PROCESS, nc_sandbox_fatal[i], 0);
   if (failed == 0) /* a descriptor for novacrond's socket, or sd_notify's */
     failed = seccomp_rule_add(filter, SCMP_ACT_ALLOW, SCMP_SYS(socket), 1, SCMP_A0(SCMP_CMP_EQ, AF_UNIX));
+  if (failed == 0) /* libmicrohttpd's, between TLS and a WebSocket */
+    failed = seccomp_rule_add(filter, SCMP_ACT_ALLOW, SCMP_SYS(socketpair), 1, SCMP_A0(SCMP_CMP_EQ, AF_UNIX));
   if (failed == 0)
     failed = seccomp_load(filter);
   return failed == 0 || nc_fail_errno(error, NC_ERROR_INTERNAL, -failed, "the system-call filter can't be installed");
