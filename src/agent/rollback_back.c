@@ -189,7 +189,7 @@ nc_back_alive(gpointer data, NcRollbackResult *result, GError **error)
   size_t i;
 
   json_array_foreach(events, i, event)
-    if (g_str_equal(nc_json_string_or(event, "event", ""), "alive")) {
+    if (g_str_equal(nc_json_string_or(event, "event", ""), "seen-alive")) {
       g_free(result->detail);
       result->detail = g_strdup_printf("seen alive: %s", nc_json_string_or(event, "detail", ""));
     }

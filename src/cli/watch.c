@@ -29,9 +29,11 @@ nc_watch_on_signal(int signal)
 static void
 nc_watch_print_progress(NcWatch *w, json_t *data)
 {
+  json_t *progress = json_object_get(data, "progress"); /* null: not known, as at the destination */
   const char *eta = nc_json_string_or(data, "eta", NULL);
+  g_autofree char *percent = json_is_number(progress) ? g_strdup_printf(" %.0f %%,", json_number_value(progress)) : g_strdup("");
   g_autofree char *line =
-      g_strdup_printf("%s %.0f %%, %.1f MB/s%s%s", nc_json_string_or(data, "phase", "?"), json_number_value(json_object_get(data, "progress")),
+      g_strdup_printf("%s%s %.1f MB/s%s%s", nc_json_string_or(data, "phase", "?"), percent,
                       (double)nc_json_int_or(data, "transfer_rate", 0) / 1e6, eta ? ", " : "", eta ? eta : "");
   nc_progress_line_draw(&w->line, line);
 }

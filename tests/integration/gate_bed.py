@@ -160,7 +160,7 @@ HANDLERS = {
     "store.status": lambda args: FAKE_STORE.now, "store.verify": FAKE_STORE.show(STORE_VERIFIED), "store.gc": FAKE_STORE.show(STORE_COLLECTED),
     "store.cancel": FAKE_STORE.show(STORE_COLLECTED),
     "migration.check": lambda args: check_of(args), "migration.plan": lambda args: plan_of(args),
-    "migration.create": lambda args: MIGRATION, "migration.list": lambda args: [COMPLETED, MIGRATION],
+    "migration.create": lambda args: MIGRATION, "migration.list": lambda args: {"items": [COMPLETED, MIGRATION][:args.get("limit")], "next": None},
     "migration.status": named(STATUS), "migration.metrics": named(METRICS), "migration.dashboard": lambda args: DASHBOARD,
     "migration.watch": lambda args: {"id": args["id"], "events": [], "last": 0, "more": False, "ended": False, "progress": PROGRESS},
     "migration.rollback": named(ROLLED_BACK), "audit.list": lambda args: AUDIT, "audit.verify": lambda args: PROOF,

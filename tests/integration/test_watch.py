@@ -107,22 +107,34 @@ def test_what_is_told_and_resuming(make_bed, story):
     assert [m["type"] for m in late.events()] == ["completed"]
 
 
-def test_slow_reader_misses_no_event(make_bed, story):
-    bed = make_bed()
-    slow, quick = watch(bed), watch(bed)
-    slow.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
-    ids = []
+def told_while_one_is_slow(bed, story, detail_bytes):
+    """600 events, of which one reads none while another reads all: what the slow one gets in the end, its samples, all ids."""
+    slow, quick, ids = watch(bed), watch(bed), []
     for _ in range(30):
-        ids += [story.happens(event="x", detail="y" * 2000) for _ in range(20)]
+        ids += [story.happens(event="x", detail="y" * detail_bytes) for _ in range(20)]
         assert event_ids(quick, 20) == ids[-20:]
     got, samples = [], 0
-    while len(got) < len(ids):
+    while not got or got[-1]["id"] < ids[-1]:
         message = slow.next()
         if message["type"] == "progress":
             samples += 1
         else:
-            got.append(message["id"])
-    assert got == ids and samples < story.asked
+            got.append(message)
+    return got, samples, ids
+
+
+def test_slow_reader_misses_no_event(make_bed, story):
+    got, samples, ids = told_while_one_is_slow(make_bed(), story, 200)
+    assert [m["id"] for m in got] == ids and samples < story.asked
+
+
+def test_who_is_too_slow_is_told_of_the_gap(make_bed, story):
+    """The gate keeps 256 KiB: where the rest was, a gap is told, once, and what is kept follows whole."""
+    got, _, ids = told_while_one_is_slow(make_bed(), story, 2000)
+    gaps = [n for n, m in enumerate(got) if m["type"] == "gap"]
+    assert len(gaps) == 1, gaps
+    before, gap, behind = got[:gaps[0]], got[gaps[0]], got[gaps[0] + 1:]
+    assert [m["id"] for m in before] == ids[:len(before)] and [m["id"] for m in behind] == [id for id in ids if id > gap["id"]]
 
 
 def test_a_history_of_many_pages(make_bed, story):
