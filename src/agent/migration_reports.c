@@ -9,6 +9,7 @@
 #define NC_LIST_MAX 1000
 #define NC_DASHBOARD_WINDOW 1000
 #define NC_WATCH_PAGE 200 /* events in one answer */
+#define NC_PHASE_PAGE 50  /* events looked through at once for the last phase, which is among them as a rule */
 
 /* --- lists --- */
 
@@ -133,6 +134,54 @@ nc_migration_reports_dashboard(NcMigrations *migrations, json_t *args, GError **
 
 /* --- what happened since --- */
 
+/* The phase that a history had come to before event ${before}. Caller frees; NULL without error: none yet. */
+static char *
+nc_watch_phase_before(NcMigrations *migrations, const char *id, int64_t before, GError **error)
+{
+  for (;;) {
+    nc_autojson json_t *page = nc_migrations_page_events_back(migrations, id, before, NC_PHASE_PAGE, error);
+    size_t i;
+    json_t *row;
+
+    json_array_foreach(page, i, row)
+    {
+      const char *phase = nc_migration_event_phase(row);
+      if (phase)
+        return g_strdup(phase);
+      before = nc_json_int_or(row, "id", 0);
+    }
+    if (json_array_size(page) < NC_PHASE_PAGE) /* also of NULL, on error */
+      return NULL;
+  }
+}
+
+/* ${rows} of its history as messages: a phase is told where it changed, wherever the page begins. New reference. */
+static json_t *
+nc_watch_tell(NcMigrations *migrations, const char *id, json_t *record, json_t *rows, GError **error)
+{
+  g_autofree char *phase = NULL;
+  g_autoptr(GError) problem = NULL;
+  json_t *events = json_array(), *row;
+  size_t i;
+
+  if (json_array_size(rows) > 0)
+    phase = nc_watch_phase_before(migrations, id, nc_json_int_or(json_array_get(rows, 0), "id", 0), &problem);
+  json_array_foreach(rows, i, row)
+  {
+    const char *next = nc_migration_event_phase(row);
+    json_array_append_new(events, nc_migration_event_view(row, record, phase));
+    if (next) {
+      g_free(phase);
+      phase = g_strdup(next);
+    }
+  }
+  if (!problem)
+    return events;
+  json_decref(events);
+  g_propagate_error(error, g_steal_pointer(&problem));
+  return NULL;
+}
+
 json_t *
 nc_migration_reports_watch(NcMigrations *migrations, json_t *args, GError **error)
 {
@@ -149,13 +198,11 @@ nc_migration_reports_watch(NcMigrations *migrations, json_t *args, GError **erro
   nc_autojson json_t *rows = record ? nc_migrations_page_events(migrations, id, since, NC_WATCH_PAGE, error) : NULL;
   if (!rows)
     return NULL;
-  json_t *events = json_array();
-  json_array_foreach(rows, i, row)
-  {
-    json_array_append_new(events, nc_migration_event_view(row, record));
-    last = nc_json_int_or(row, "id", last);
-  }
+  nc_autojson json_t *events = nc_watch_tell(migrations, id, record, rows, error);
+  if (!events)
+    return NULL;
+  json_array_foreach(rows, i, row) last = nc_json_int_or(row, "id", last);
   bool more = json_array_size(rows) == NC_WATCH_PAGE;
-  return json_pack("{s:s, s:o, s:I, s:b, s:b, s:o}", "id", id, "events", events, "last", (json_int_t)last, "more", more, "ended",
+  return json_pack("{s:s, s:O, s:I, s:b, s:b, s:o}", "id", id, "events", events, "last", (json_int_t)last, "more", more, "ended",
                    !more && !under_way && nc_migration_record_has_ended(record), "progress", nc_migration_progress_view(record));
 }

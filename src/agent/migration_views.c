@@ -357,19 +357,41 @@ nc_event_type(const char *event)
   return g_strv_contains(warnings, event) ? "warning" : "event";
 }
 
+bool
+nc_migration_event_is_sighting(json_t *event)
+{
+  const char *name = nc_json_string_or(event, "event", "");
+  /* The handoff's event has no detail, the note always has one: what was seen. */
+  return g_str_equal(name, "seen-alive") || (g_str_equal(name, "alive") && nc_json_string_or(event, "detail", "")[0]);
+}
+
+const char *
+nc_migration_event_phase(json_t *event)
+{
+  const char *name = nc_json_string_or(event, "event", "");
+
+  if (nc_migration_event_is_sighting(event))
+    return NULL;
+  if (g_str_equal(name, "needs_attention"))
+    return name;
+  return g_str_equal(name, "phase") ? nc_json_string_or(event, "detail", NULL) : nc_handoff_phase_after(name);
+}
+
 json_t *
-nc_migration_event_view(json_t *event, json_t *record)
+nc_migration_event_view(json_t *event, json_t *record, const char *before)
 {
   static const char *const outcomes[] = { "completed", "failed", "cancelled", NULL };
   const char *name = nc_json_string_or(event, "event", ""), *detail = nc_json_string_or(event, "detail", "");
-  const char *phase = g_str_equal(name, "phase") ? detail : nc_handoff_phase_after(name);
-  const char *type = phase ? "phase" : nc_event_type(name);
+  const char *phase = nc_migration_event_phase(event), *type = nc_event_type(name);
   json_t *data;
 
+  if (g_strcmp0(phase, before) == 0 || g_str_equal(type, "alert"))
+    phase = NULL;
   if (g_str_equal(name, "finished") && g_strv_contains(outcomes, detail)) {
     type = detail;
     data = nc_event_end_data(detail, record);
   } else if (phase) {
+    type = "phase";
     data = json_pack("{s:s, s:s, s:s}", "phase", phase, "event", name, "detail", detail);
   } else {
     data = json_pack("{s:s, s:s}", "event", name, "detail", detail);

@@ -40,9 +40,15 @@ json_t *nc_dashboard_view(NcDashboard *dashboard); /* new reference */
 void nc_dashboard_free(NcDashboard *dashboard);
 G_DEFINE_AUTOPTR_CLEANUP_FUNC(NcDashboard, nc_dashboard_free)
 
+/* --- lines of a history: {id, at, event, detail} --- */
+
+/* The note that the machine was seen alive at the destination; in older histories it has the name of the handoff's event. */
+bool nc_migration_event_is_sighting(json_t *event);
+/* The phase that this line leads to, needs_attention included; borrowed from it, or static. NULL: it stays in the one it was in. */
+const char *nc_migration_event_phase(json_t *event);
 /*
- * ${event} of the history ({id, at, event, detail}) as watchers get it: {id, type, at, data}; type: phase, warning, alert (a human
- * has to decide), event, and at the end completed, failed or cancelled, with what ${record} (the present one) says of the end.
- * New reference.
+ * As watchers get it: {id, type, at, data}; type: phase, warning, alert (a human has to decide), event, and at the end completed,
+ * failed or cancelled, with what ${record} (the present one) says of the end. A phase is told when it is another one than
+ * ${before} (NULL: none yet); what leads to the same once more is an event. New reference.
  */
-json_t *nc_migration_event_view(json_t *event, json_t *record);
+json_t *nc_migration_event_view(json_t *event, json_t *record, const char *before);

@@ -404,6 +404,12 @@ nc_migrations_page_events(NcMigrations *ms, const char *id, int64_t after, unsig
   return nc_journal_page_events(ms->deps.journal, id, after, limit, error);
 }
 
+json_t *
+nc_migrations_page_events_back(NcMigrations *ms, const char *id, int64_t before, unsigned limit, GError **error)
+{
+  return nc_journal_page_events_back(ms->deps.journal, id, before, limit, error);
+}
+
 /* Runs ${action} with ${args} on the live migration ${id}, or says what became of it. */
 static bool
 nc_migrations_with_live(NcMigrations *ms, const char *id, const char *verb, bool (*action)(NcMigration *, json_t *, GError **),

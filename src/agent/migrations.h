@@ -70,8 +70,9 @@ json_t *nc_migrations_record(NcMigrations *migrations, const char *id, GError **
 bool nc_migrations_is_under_way(NcMigrations *migrations, const char *id);
 /* A page of records as in the journal (nc_journal_page_migrations), the running ones' from memory. */
 json_t *nc_migrations_page(NcMigrations *migrations, int64_t before, unsigned limit, GArray *ret_rows, GError **error);
-/* Of one migration, nc_journal_page_events(). */
+/* Of one migration, nc_journal_page_events() and nc_journal_page_events_back(). */
 json_t *nc_migrations_page_events(NcMigrations *migrations, const char *id, int64_t after, unsigned limit, GError **error);
+json_t *nc_migrations_page_events_back(NcMigrations *migrations, const char *id, int64_t before, unsigned limit, GError **error);
 json_t *nc_migrations_get(NcMigrations *migrations, json_t *args, GError **error);
 json_t *nc_migrations_cancel(NcMigrations *migrations, json_t *args, GError **error);
 json_t *nc_migrations_limit(NcMigrations *migrations, json_t *args, GError **error);

@@ -405,6 +405,15 @@ nc_journal_page_events(NcJournal *journal, const char *migration, int64_t after,
                               nc_journal_append_numbered_event, error);
 }
 
+json_t *
+nc_journal_page_events_back(NcJournal *journal, const char *migration, int64_t before, unsigned limit, GError **error)
+{
+  const NcDbValue values[] = { NC_TEXT(migration), NC_INT(before), NC_INT(limit) };
+  return nc_journal_read_list(journal,
+                              "SELECT at_us, event, detail, seq FROM event WHERE migration=?1 AND seq<?2 ORDER BY seq DESC LIMIT ?3",
+                              values, 3, nc_journal_append_numbered_event, error);
+}
+
 /* --- settings and tokens --- */
 
 static bool

@@ -114,6 +114,8 @@ json_t *nc_journal_list_events(NcJournal *journal, const char *migration, GError
  * all migrations of the node and are never used twice. New reference.
  */
 json_t *nc_journal_page_events(NcJournal *journal, const char *migration, int64_t after, unsigned limit, GError **error);
+/* The same the other way: before event ${before}, the newest first. */
+json_t *nc_journal_page_events_back(NcJournal *journal, const char *migration, int64_t before, unsigned limit, GError **error);
 
 /* --- rollbacks (agent/rollback.h) --- */
 

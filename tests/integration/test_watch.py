@@ -365,14 +365,23 @@ def test_a_migration_from_beginning_to_end(cluster):
     assert any(s["phase"] == "memory_copy" and s["transfer_rate"] > 0 for s in samples), samples
     assert [s["progress"] for s in samples] == sorted(s["progress"] for s in samples)
 
-    for node, side in ((cluster.a, "source"), (cluster.b, "destination")):
+    for node, told in ((cluster.a, phases), (cluster.b, ["handoff", "verify", "completed"])):
         node.wait_migration(m["id"])
         there = list(WebSocket(websocket.unix(node.api, 20), PATH.format(m["id"])).events())
-        assert there[-1]["type"] == "completed", side
+        assert there[-1]["type"] == "completed"
+        assert [message["data"]["phase"] for message in there if message["type"] == "phase"] == told
+        assert_same_wherever_it_is_asked_from(node, m["id"])
     middle = own[len(own) // 2]
     rest = list(WebSocket(websocket.unix(cluster.a.api), PATH.format(m["id"]) + f"?since={middle}").events())
     assert [message["id"] for message in rest] == [id for id in own if id > middle]
     cluster.assert_healthy("web1", cluster.b)
+
+
+def assert_same_wherever_it_is_asked_from(node, id):
+    """What changed a phase is known from what came before, which need not be in the same answer."""
+    everything = node.call("migration.watch", id=id)["events"]
+    for n, event in enumerate(everything):
+        assert node.call("migration.watch", id=id, since=event["id"])["events"] == everything[n + 1:]
 
 
 def call(node, path):

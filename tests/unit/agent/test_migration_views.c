@@ -81,7 +81,7 @@ test_strange_records(void)
   for (size_t i = 0; i < G_N_ELEMENTS(records); i++) {
     nc_autojson json_t *record = record_of(records[i]);
     nc_autojson json_t *status = nc_migration_status_view(record, NOW), *metrics = nc_migration_metrics_view(record, NOW);
-    nc_autojson json_t *event = nc_migration_event_view(record, record);
+    nc_autojson json_t *event = nc_migration_event_view(record, record, NULL);
     g_assert_true(status && metrics && event);
     g_assert_false(nc_migration_filter_fits(&filter, record));
     nc_dashboard_add(dashboard, record, NOW);
@@ -158,11 +158,11 @@ test_filter(void)
 }
 
 static void
-check_event(const char *name, const char *detail, const char *type, const char *phase)
+check_event_after(const char *before, const char *name, const char *detail, const char *type, const char *phase)
 {
   nc_autojson json_t *record = record_of("{\"outcome\":\"completed\",\"pause_ms\":12.5,\"error\":null}");
   nc_autojson json_t *event = json_pack("{s:i, s:s, s:s, s:s}", "id", 17, "at", "2026-01-02T03:04:05.678Z", "event", name, "detail", detail);
-  nc_autojson json_t *view = nc_migration_event_view(event, record);
+  nc_autojson json_t *view = nc_migration_event_view(event, record, before);
   json_t *data = json_object_get(view, "data");
 
   g_test_message("%s", name);
@@ -170,6 +170,12 @@ check_event(const char *name, const char *detail, const char *type, const char *
   g_assert_cmpstr(nc_json_string_or(view, "type", ""), ==, type);
   g_assert_cmpstr(nc_json_string_or(data, "phase", NULL), ==, phase);
   g_assert_true((json_object_get(data, "pause_ms") != NULL) == g_str_equal(type, "completed"));
+}
+
+static void
+check_event(const char *name, const char *detail, const char *type, const char *phase)
+{
+  check_event_after(NULL, name, detail, type, phase);
 }
 
 static void
@@ -187,6 +193,47 @@ test_events(void)
   check_event("finished", "somehow", "event", NULL);
 }
 
+static json_t *
+line(const char *name, const char *detail)
+{
+  return json_pack("{s:i, s:s, s:s, s:s}", "id", 17, "at", "2026-01-02T03:04:05.678Z", "event", name, "detail", detail);
+}
+
+/* Several states of the handoff are one phase to users. */
+static void
+test_a_phase_is_told_when_it_changes(void)
+{
+  check_event_after("memory_copy", "grant", "ab", "phase", "handoff");
+  check_event_after("handoff", "loaded", "", "event", NULL);
+  check_event_after("handoff", "cont", "", "phase", "verify");
+  check_event_after("disk_copy", "phase", "disk_copy", "event", NULL);
+  check_event_after("disk_copy", "phase", "memory_copy", "phase", "memory_copy");
+  check_event_after("handoff", "needs_attention", "who has it?", "alert", NULL);
+  check_event_after("needs_attention", "needs_attention", "still?", "alert", NULL);
+  check_event_after("needs_attention", "operator-run-here", "", "phase", "handoff"); /* it was somewhere else meanwhile */
+  check_event_after("completed", "finished", "completed", "completed", NULL);
+}
+
+/* The note had the name of the handoff's event once, which ends the migration. */
+static void
+test_sightings(void)
+{
+  static const struct {
+    const char *name, *detail, *phase;
+    bool sighting;
+  } cases[] = {
+    { "seen-alive", "b: it answers", NULL, true }, { "alive", "b: it answers", NULL, true }, { "alive", "", "completed", false },
+    { "not-alive", "b: it is gone", NULL, false }, { "started", "", "verify", false },
+  };
+
+  for (size_t i = 0; i < G_N_ELEMENTS(cases); i++) {
+    nc_autojson json_t *event = line(cases[i].name, cases[i].detail);
+    g_test_message("%s: %s", cases[i].name, cases[i].detail);
+    g_assert_true(nc_migration_event_is_sighting(event) == cases[i].sighting);
+    g_assert_cmpstr(nc_migration_event_phase(event), ==, cases[i].phase);
+  }
+}
+
 int
 main(int argc, char **argv)
 {
@@ -198,5 +245,7 @@ main(int argc, char **argv)
   g_test_add_func("/migration-views/dashboard", test_dashboard);
   g_test_add_func("/migration-views/filter", test_filter);
   g_test_add_func("/migration-views/events", test_events);
+  g_test_add_func("/migration-views/a-phase-is-told-when-it-changes", test_a_phase_is_told_when_it_changes);
+  g_test_add_func("/migration-views/sightings", test_sightings);
   return g_test_run();
 }

@@ -394,6 +394,10 @@ events_are_numbered_and_go_on_after_any(Fixture *f, gconstpointer data)
     g_assert_cmpint(id, >, last);
     nc_autojson json_t *rest = nc_journal_page_events(f->journal, "mig-1", id, 2, NULL);
     g_assert_cmpuint(json_array_size(rest), ==, MIN(2, 4 - i));
+    nc_autojson json_t *back = nc_journal_page_events_back(f->journal, "mig-1", id, 2, NULL);
+    g_assert_cmpuint(json_array_size(back), ==, MIN(2, i));
+    g_assert_true(i == 0 || json_equal(json_array_get(back, 0), json_array_get(all, i - 1)));
+    g_assert_true(i < 2 || json_equal(json_array_get(back, 1), json_array_get(all, i - 2)));
     last = id;
   }
   g_assert_cmpint(last, >, 10); /* numbers of events that are gone are not used again */
