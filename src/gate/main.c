@@ -31,6 +31,7 @@ typedef struct {
   NcBackend *backend;
   NcConnections *connections;
   NcWatchers *watchers;
+  unsigned places; /* for watchers */
   char **origins;
   NcServer *local, *https;
 } NcGate;
@@ -94,6 +95,17 @@ nc_gate_read_origins(NcGate *gate, const NcGateOptions *options)
     g_strstrip(gate->origins[i]);
 }
 
+static void
+nc_gate_limit_files(NcGate *gate, const NcGateOptions *options)
+{
+  unsigned wanted = (unsigned)g_ascii_strtoull(options->watchers, NULL, 10); /* checked by options.c */
+
+  gate->places = nc_sandbox_limit_files(wanted);
+  if (gate->places < wanted)
+    nc_log(NC_LOG_WARNING, "gate", "only %u of %u may watch, since this process may open so few files: let it open %u (LimitNOFILE=, ulimit -n)",
+           gate->places, wanted, NC_GATE_FILES + wanted * NC_GATE_FILES_PER_WATCHER);
+}
+
 /* Everything that needs files, names or rights. */
 static bool
 nc_gate_prepare(NcGate *gate, const NcGateOptions *options, GError **error)
@@ -106,6 +118,7 @@ nc_gate_prepare(NcGate *gate, const NcGateOptions *options, GError **error)
     return false;
   if (options->user && !nc_sandbox_drop_user(options->user, error))
     return false;
+  nc_gate_limit_files(gate, options);
   nc_gate_find_group(gate);
   nc_gate_read_origins(gate, options);
   gate->access.own_uid = geteuid();
@@ -122,7 +135,8 @@ nc_gate_start(NcGate *gate, const NcGateOptions *options, GError **error)
   gate->backend = nc_backend_new(options->control, error);
   if (!gate->backend)
     return false;
-  const NcWatchLimits limits = { .watchers = (unsigned)g_ascii_strtoull(options->watchers, NULL, 10), /* checked by options.c */
+  const NcWatchLimits limits = { .watchers = gate->places,
+                                 .per_client = NC_GATE_WATCHERS_PER_IP,
                                  .migrations = NC_GATE_WATCHED,
                                  .ask_ms = NC_GATE_WATCH_ASK_MS,
                                  .ping_ms = NC_GATE_WATCH_PING_MS,

@@ -118,6 +118,13 @@ nc_request_client(NcRequest *request)
   return g_strdup(text);
 }
 
+/* Who is counted as a watcher: an address. The local users share all places. Caller frees. */
+static char *
+nc_request_watcher(NcRequest *request)
+{
+  return request->context->tls ? nc_request_client(request) : NULL;
+}
+
 static bool
 nc_request_count(NcRequest *request)
 {
@@ -205,12 +212,18 @@ nc_request_on_upgrade(void *data, struct MHD_Connection *connection, void *state
 {
   NcRequest *request = data;
   const NcServerDeps *deps = request->context->deps;
+  g_autofree char *client = nc_request_watcher(request);
+  const union MHD_ConnectionInfo *socket = MHD_get_connection_info(connection, MHD_CONNECTION_INFO_CONNECTION_FD);
+  int send_bytes = NC_GATE_WATCH_SEND_BYTES;
   const NcWatcherOrder order = { .id = request->match.value,
+                                 .client = client,
                                  .since = nc_json_int_or(request->args, "since", 0),
                                  .fd = fd,
                                  .over = nc_request_on_watcher_over,
                                  .data = handle };
 
+  if (socket && request->context->tls) /* what is behind ${fd}, where libmicrohttpd's end of a pair is */
+    setsockopt(socket->connect_fd, SOL_SOCKET, SO_SNDBUF, &send_bytes, sizeof send_bytes);
   nc_connections_set_deadline(deps->connections, request->watch, 0);
   request->place = false; /* it is the watcher's now */
   nc_watchers_add(deps->watchers, &order, early, early_bytes);
@@ -326,7 +339,8 @@ nc_request_admit_watcher(NcRequest *request)
     return nc_request_refuse_http(request, NC_HTTP_UPGRADE, "WebSockets begin with GET in HTTP/1.1");
   if (!nc_ws_offer_check(&request->offer, deps->origins, &problem, &detail))
     return nc_request_refuse_http(request, problem, detail);
-  request->place = nc_watchers_reserve(deps->watchers, request->match.value, &request->watched, &error);
+  g_autofree char *client = nc_request_watcher(request);
+  request->place = nc_watchers_reserve(deps->watchers, client, request->match.value, &request->watched, &error);
   return request->place || nc_request_refuse(request, error);
 }
 
@@ -393,8 +407,10 @@ void
 nc_request_end(NcRequest *request)
 {
   nc_request_log(request);
-  if (request->place)
-    nc_watchers_release(request->context->deps->watchers);
+  if (request->place) {
+    g_autofree char *client = nc_request_watcher(request);
+    nc_watchers_release(request->context->deps->watchers, client);
+  }
   nc_connections_set_deadline(request->context->deps->connections, request->watch, NC_GATE_IDLE_DEADLINE_MS);
   nc_answer_clear(&request->answer);
   json_decref(request->args);

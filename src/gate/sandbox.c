@@ -35,19 +35,29 @@ nc_sandbox_drop_user(const char *user, GError **error)
   return true;
 }
 
+unsigned
+nc_sandbox_limit_files(unsigned watchers)
+{
+  struct rlimit files = { NC_GATE_FILES, NC_GATE_FILES };
+
+  getrlimit(RLIMIT_NOFILE, &files);
+  rlim_t bound = MIN((rlim_t)NC_GATE_FILES + (rlim_t)watchers * NC_GATE_FILES_PER_WATCHER, files.rlim_max);
+  files.rlim_cur = files.rlim_max = bound;
+  if (setrlimit(RLIMIT_NOFILE, &files) < 0 && getrlimit(RLIMIT_NOFILE, &files) == 0)
+    bound = files.rlim_cur;
+  return bound < NC_GATE_FILES ? 0 : MIN(watchers, (unsigned)(bound - NC_GATE_FILES) / NC_GATE_FILES_PER_WATCHER);
+}
+
 bool
 nc_sandbox_harden(GError **error)
 {
   struct rlimit none = { 0, 0 };
-  rlim_t fds = 2 * NC_GATE_CONNECTIONS + 3 * NC_GATE_WATCHERS + 64; /* with TLS a watcher has a pair of sockets more */
-  struct rlimit files = { fds, fds };
 
   if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) < 0 || prctl(PR_SET_DUMPABLE, 0, 0, 0, 0) < 0)
     return nc_fail_errno(error, NC_ERROR_INTERNAL, errno, "prctl");
   if (setrlimit(RLIMIT_CORE, &none) < 0)
     return nc_fail_errno(error, NC_ERROR_INTERNAL, errno, "setrlimit");
-  setrlimit(RLIMIT_NOFILE, &files); /* fails where the hard limit is lower: then that one holds */
-  tzset();                          /* libc reads /etc/localtime now or never */
+  tzset(); /* libc reads /etc/localtime now or never */
   return true;
 }
 

@@ -88,7 +88,8 @@ nc_server_start(NcServer *server, int listener, const NcServerTls *tls)
 
   return MHD_start_daemon(flags | (tls ? MHD_USE_TLS : 0), 0, NULL, NULL, nc_server_on_request, server,
                           MHD_OPTION_EXTERNAL_LOGGER, nc_server_on_log, NULL, MHD_OPTION_LISTEN_SOCKET, listener,
-                          MHD_OPTION_STRICT_FOR_CLIENT, 1, MHD_OPTION_CONNECTION_LIMIT, NC_GATE_CONNECTIONS + NC_GATE_WATCHERS,
+                          MHD_OPTION_STRICT_FOR_CLIENT, 1, MHD_OPTION_CONNECTION_LIMIT,
+                          NC_GATE_CONNECTIONS + nc_watchers_places(server->deps.watchers),
                           MHD_OPTION_PER_IP_CONNECTION_LIMIT, NC_GATE_CONNECTIONS_PER_IP,
                           MHD_OPTION_CONNECTION_MEMORY_LIMIT, (size_t)NC_GATE_CONNECTION_MEMORY,
                           MHD_OPTION_CONNECTION_TIMEOUT, NC_GATE_INACTIVITY_S, MHD_OPTION_UNESCAPE_CALLBACK,

@@ -17,6 +17,7 @@ struct NcWatchLog {
   size_t bytes;
   int64_t dropped; /* id of the newest event that is no longer kept */
   int64_t last;
+  uint64_t answers; /* that have come */
   bool more, ended;
   bool end_told; /* the last event tells of the end: samples would come late */
   char *progress; /* the sample's data; NULL: none yet */
@@ -143,6 +144,7 @@ nc_watch_log_take(NcWatchLog *log, json_t *answer, GError **error)
   if (!json_is_array(events) || !json_is_object(progress))
     return nc_fail(error, NC_ERROR_PROTOCOL, "novacrond answered migration.watch without events or progress");
   json_array_foreach(events, i, message) if (!nc_watch_log_add(log, message, error)) return false;
+  log->answers++;
   log->more = nc_json_bool_or(answer, "more", false) && i > 0;
   log->ended = nc_json_bool_or(answer, "ended", false);
   nc_watch_log_take_progress(log, progress, i > 0);
@@ -150,10 +152,9 @@ nc_watch_log_take(NcWatchLog *log, json_t *answer, GError **error)
 }
 
 static GBytes *
-nc_watch_log_gap(const NcWatchLog *log)
+nc_watch_log_gap(const NcWatchLog *log, const char *why)
 {
-  nc_autojson json_t *message = json_pack("{s:I, s:s, s:{s:s}}", "id", (json_int_t)log->dropped, "type", "gap", "data", "detail",
-                                          "older events are not kept here: GET the migration for its history");
+  nc_autojson json_t *message = json_pack("{s:I, s:s, s:{s:s}}", "id", (json_int_t)log->dropped, "type", "gap", "data", "detail", why);
   return nc_watch_frame(message);
 }
 
@@ -173,6 +174,22 @@ nc_watch_log_find(const NcWatchLog *log, int64_t id)
   return low;
 }
 
+NcWatchPlace
+nc_watch_log_begin(const NcWatchLog *log, int64_t since)
+{
+  return (NcWatchPlace){ .id = since, .answers = log->answers };
+}
+
+/*
+ * Behind all there is or will be soon: what a question that was under way when ${place} began has brought may be older than
+ * what was told elsewhere; the next one's answer is not.
+ */
+static bool
+nc_watch_log_is_astray(const NcWatchLog *log, const NcWatchPlace *place)
+{
+  return place->id > log->last && (log->ended || (log->answers > place->answers + 1 && !log->more));
+}
+
 GBytes *
 nc_watch_log_next(const NcWatchLog *log, NcWatchPlace *place)
 {
@@ -180,7 +197,11 @@ nc_watch_log_next(const NcWatchLog *log, NcWatchPlace *place)
 
   if (place->id < log->dropped) {
     place->id = log->dropped;
-    return nc_watch_log_gap(log);
+    return nc_watch_log_gap(log, "older events are not kept here: GET the migration for its history");
+  }
+  if (nc_watch_log_is_astray(log, place)) {
+    place->id = log->dropped;
+    return nc_watch_log_gap(log, "there was no such event yet: all that is kept is told again");
   }
   if (at < log->events->len) {
     const NcWatchEvent *event = &g_array_index(log->events, NcWatchEvent, at);

@@ -30,10 +30,14 @@ bool nc_watch_log_has_ended(const NcWatchLog *log); /* nothing will be added */
 typedef struct {
   int64_t id;      /* of the last event it was told of */
   uint64_t sample; /* number of the last sample; 0: none */
+  uint64_t answers; /* of novacrond's that had come when it began */
 } NcWatchPlace;
+/* A place behind event ${since}. */
+NcWatchPlace nc_watch_log_begin(const NcWatchLog *log, int64_t since);
 
 /*
  * The next frame for ${place}, which moves behind it; NULL: nothing now. Events first, then the newest sample. Where events
- * are no longer kept comes a frame of type "gap". New reference.
+ * are no longer kept comes a frame of type "gap"; also, after another answer, for a place behind all there is (an id of
+ * another node, or of a journal that lost its end), which goes back to the first that is kept. New reference.
  */
 GBytes *nc_watch_log_next(const NcWatchLog *log, NcWatchPlace *place);

@@ -1,7 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "gate/watcher.h"
 
+#include "gate/gate_limits.h"
+
 #include <errno.h>
+#include <poll.h>
 #include <sys/socket.h>
 
 /* Control frames of a client: pings every second, and a few more. */
@@ -13,11 +16,14 @@ NcWatcher *
 nc_watcher_new(const NcWatchLimits *limits, const NcWatcherOrder *order, int64_t now_us)
 {
   NcWatcher *w = g_new0(NcWatcher, 1);
+  int send_bytes = NC_GATE_WATCH_SEND_BYTES;
+
+  setsockopt(order->fd, SOL_SOCKET, SO_SNDBUF, &send_bytes, sizeof send_bytes);
   w->limits = limits;
+  w->client = g_strdup(order->client);
   w->fd = order->fd;
   w->over = order->over;
   w->data = order->data;
-  w->place.id = order->since;
   w->heard_us = w->pinged_us = w->sent_us = w->allowance_us = now_us;
   w->allowance = NC_WATCHER_FRAMES_BURST;
   return w;
@@ -33,6 +39,7 @@ nc_watcher_free(gpointer watcher)
   g_clear_pointer(&w->pong, g_bytes_unref);
   g_clear_pointer(&w->close, g_bytes_unref);
   w->over(w->data);
+  g_free(w->client);
   g_free(w);
 }
 
@@ -111,10 +118,15 @@ nc_watcher_receive(NcWatcher *w, int64_t now_us)
     w->dead = true;
 }
 
-bool
-nc_watcher_wants_to_send(const NcWatcher *w)
+/*
+ * From the moment that it is to be closed until it has been told, nothing more is read: who floods and reads nothing is
+ * held up by the kernel, and costs nothing.
+ */
+short
+nc_watcher_waits_for(const NcWatcher *w)
 {
-  return !w->dead && (w->out || w->pong || (w->close && !w->closing));
+  bool sends = w->out || w->pong || w->close, ending = w->close || (w->closing && w->out);
+  return (short)((sends ? POLLOUT : 0) | (ending ? 0 : POLLIN));
 }
 
 /* What goes out next, in turn; NULL: nothing. */

@@ -12,6 +12,7 @@
 
 typedef struct {
   const NcWatchLimits *limits;
+  char *client; /* NULL: its place is nobody's */
   int fd;
   void (*over)(void *);
   void *data;
@@ -40,6 +41,7 @@ void nc_watcher_take(NcWatcher *watcher, const void *data, size_t length_bytes, 
 void nc_watcher_receive(NcWatcher *watcher, int64_t now_us);
 /* Sends what there is of ${log}, as far as it goes now. */
 void nc_watcher_send(NcWatcher *watcher, const NcWatchLog *log, int64_t now_us);
-bool nc_watcher_wants_to_send(const NcWatcher *watcher);
+/* Events for poll(). */
+short nc_watcher_waits_for(const NcWatcher *watcher);
 /* Pings, and gives up those that are silent. */
 void nc_watcher_tick(NcWatcher *watcher, int64_t now_us);

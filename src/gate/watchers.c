@@ -39,6 +39,7 @@ struct NcWatchers {
   GMutex lock; /* guards what follows */
   GHashTable *feeds; /* id -> NcFeed, owned */
   unsigned places; /* taken: watchers, and those that will be */
+  GHashTable *clients; /* name, owned -> places that are taken by it */
   bool stopping;
 };
 
@@ -72,6 +73,34 @@ nc_feed_new_locked(NcWatchers *ws, const char *id)
   feed->watchers = g_ptr_array_new();
   g_hash_table_insert(ws->feeds, feed->id, feed);
   return feed;
+}
+
+/* --- places --- */
+
+static unsigned
+nc_watchers_count_locked(const NcWatchers *ws, const char *client)
+{
+  return client ? GPOINTER_TO_UINT(g_hash_table_lookup(ws->clients, client)) : 0;
+}
+
+static void
+nc_watchers_take_place_locked(NcWatchers *ws, const char *client)
+{
+  ws->places++;
+  if (client)
+    g_hash_table_insert(ws->clients, g_strdup(client), GUINT_TO_POINTER(nc_watchers_count_locked(ws, client) + 1));
+}
+
+static void
+nc_watchers_give_place_locked(NcWatchers *ws, const char *client)
+{
+  unsigned count = nc_watchers_count_locked(ws, client);
+
+  ws->places--;
+  if (count > 1)
+    g_hash_table_insert(ws->clients, g_strdup(client), GUINT_TO_POINTER(count - 1));
+  else if (client)
+    g_hash_table_remove(ws->clients, client);
 }
 
 /* --- asking --- */
@@ -131,7 +160,7 @@ nc_feed_drop_dead_locked(NcFeed *feed, GPtrArray *dead)
     NcWatcher *w = feed->watchers->pdata[i];
     if (w->dead) {
       g_ptr_array_remove_index_fast(feed->watchers, i);
-      feed->owner->places--;
+      nc_watchers_give_place_locked(feed->owner, w->client);
       g_ptr_array_add(dead, w);
     } else {
       i++;
@@ -180,7 +209,7 @@ nc_watchers_turn_locked(NcWatchers *ws, GArray *fds, GPtrArray *polled, GPtrArra
       next_us = MIN(next_us, feed->ask_at_us);
     for (guint i = 0; i < feed->watchers->len; i++) {
       NcWatcher *w = feed->watchers->pdata[i];
-      struct pollfd p = { .fd = w->fd, .events = (short)(POLLIN | (nc_watcher_wants_to_send(w) ? POLLOUT : 0)) };
+      struct pollfd p = { .fd = w->fd, .events = nc_watcher_waits_for(w) };
       g_array_append_val(fds, p);
       g_ptr_array_add(polled, w);
     }
@@ -247,13 +276,14 @@ nc_watchers_new(NcBackend *backend, const NcWatchLimits *limits, GError **error)
   ws->wake = wake;
   ws->identity = json_pack("{s:s, s:s, s:s, s:s}", "kind", "gate", "name", "watchers", "role", "viewer", "from", "gate");
   ws->feeds = g_hash_table_new_full(g_str_hash, g_str_equal, NULL, nc_feed_free);
+  ws->clients = g_hash_table_new_full(g_str_hash, g_str_equal, g_free, NULL);
   g_mutex_init(&ws->lock);
   ws->thread = g_thread_new("watchers", nc_watchers_main, ws);
   return ws;
 }
 
 bool
-nc_watchers_reserve(NcWatchers *ws, const char *id, bool *ret_known, GError **error)
+nc_watchers_reserve(NcWatchers *ws, const char *client, const char *id, bool *ret_known, GError **error)
 {
   g_autoptr(GMutexLocker) guard = g_mutex_locker_new(&ws->lock);
   const NcFeed *feed = g_hash_table_lookup(ws->feeds, id);
@@ -262,18 +292,26 @@ nc_watchers_reserve(NcWatchers *ws, const char *id, bool *ret_known, GError **er
     return nc_fail(error, NC_ERROR_UNREACHABLE, "the gate is stopping");
   if (ws->places >= ws->limits.watchers)
     return nc_fail(error, NC_ERROR_RESOURCE, "%u watch already, and no more may (watchers in gate.conf): try again later", ws->places);
+  if (client && nc_watchers_count_locked(ws, client) >= ws->limits.per_client)
+    return nc_fail(error, NC_ERROR_RESOURCE, "%u watch from %s already, and no more may from one address", ws->limits.per_client, client);
   if (!feed && g_hash_table_size(ws->feeds) >= ws->limits.migrations)
     return nc_fail(error, NC_ERROR_RESOURCE, "%u migrations are watched already: try again later", ws->limits.migrations);
-  ws->places++;
+  nc_watchers_take_place_locked(ws, client);
   *ret_known = feed && feed->known && !feed->gone;
   return true;
 }
 
 void
-nc_watchers_release(NcWatchers *ws)
+nc_watchers_release(NcWatchers *ws, const char *client)
 {
   g_autoptr(GMutexLocker) guard = g_mutex_locker_new(&ws->lock);
-  ws->places--;
+  nc_watchers_give_place_locked(ws, client);
+}
+
+unsigned
+nc_watchers_places(const NcWatchers *ws)
+{
+  return ws->limits.watchers;
 }
 
 /* One who came at the wrong moment. */
@@ -297,10 +335,13 @@ nc_watchers_add(NcWatchers *ws, const NcWatcherOrder *order, const void *early, 
   g_mutex_lock(&ws->lock);
   NcFeed *feed = g_hash_table_lookup(ws->feeds, order->id);
   bool taken = !ws->stopping && (feed || g_hash_table_size(ws->feeds) < ws->limits.migrations);
-  if (taken)
-    g_ptr_array_add((feed ? feed : nc_feed_new_locked(ws, order->id))->watchers, watcher);
-  else
-    ws->places--;
+  if (taken) {
+    feed = feed ? feed : nc_feed_new_locked(ws, order->id);
+    watcher->place = nc_watch_log_begin(feed->log, order->since);
+    g_ptr_array_add(feed->watchers, watcher);
+  } else {
+    nc_watchers_give_place_locked(ws, order->client);
+  }
   g_mutex_unlock(&ws->lock);
   if (taken)
     nc_watchers_wake(ws);
@@ -319,11 +360,12 @@ nc_watchers_dismiss_locked(NcWatchers *ws, GPtrArray *ret)
   while (g_hash_table_iter_next(&iter, NULL, &value)) {
     NcFeed *feed = value;
     for (guint i = 0; i < feed->watchers->len; i++) {
-      nc_watcher_close(feed->watchers->pdata[i], NC_WS_AWAY, "the gate is stopping: connect again with since");
-      nc_watcher_send(feed->watchers->pdata[i], feed->log, nc_mono_us());
-      g_ptr_array_add(ret, feed->watchers->pdata[i]);
+      NcWatcher *w = feed->watchers->pdata[i];
+      nc_watcher_close(w, NC_WS_AWAY, "the gate is stopping: connect again with since");
+      nc_watcher_send(w, feed->log, nc_mono_us());
+      nc_watchers_give_place_locked(ws, w->client);
+      g_ptr_array_add(ret, w);
     }
-    ws->places -= feed->watchers->len;
     g_ptr_array_set_size(feed->watchers, 0);
   }
 }
@@ -353,6 +395,7 @@ nc_watchers_free(NcWatchers *ws)
   nc_watchers_stop(ws);
   nc_fd_clear(&ws->wake);
   g_hash_table_unref(ws->feeds);
+  g_hash_table_unref(ws->clients);
   json_decref(ws->identity);
   g_mutex_clear(&ws->lock);
   g_free(ws);

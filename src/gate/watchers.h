@@ -14,6 +14,7 @@ typedef struct NcWatchers NcWatchers;
 
 typedef struct {
   unsigned watchers; /* at once; 0: watching is off */
+  unsigned per_client; /* the same of one client (nc_watchers_reserve) */
   unsigned migrations; /* watched at once */
   unsigned ask_ms;     /* how often novacrond is asked about each */
   unsigned ping_ms;    /* how often a silent client is asked whether it is there */
@@ -25,13 +26,17 @@ NcWatchers *nc_watchers_new(NcBackend *backend, const NcWatchLimits *limits, GEr
 
 /*
  * A place for one more who wants to watch ${id}; it is given back by nc_watchers_release(), or becomes a watcher's by
- * nc_watchers_add(). false: NC_ERROR_RESOURCE. *ret_known: it is being watched and exists, so there is no need to ask.
+ * nc_watchers_add(). ${client}: whose places are counted (an address); NULL: nobody's. false: NC_ERROR_RESOURCE. *ret_known: it
+ * is being watched and exists, so there is no need to ask.
  */
-bool nc_watchers_reserve(NcWatchers *watchers, const char *id, bool *ret_known, GError **error);
-void nc_watchers_release(NcWatchers *watchers);
+bool nc_watchers_reserve(NcWatchers *watchers, const char *client, const char *id, bool *ret_known, GError **error);
+void nc_watchers_release(NcWatchers *watchers, const char *client);
+/* How many there are in all. */
+unsigned nc_watchers_places(const NcWatchers *watchers);
 
 typedef struct {
   const char *id;       /* of the migration; copied */
+  const char *client;   /* who reserved; copied */
   int64_t since;        /* the last event that is known already */
   int fd;               /* connected stream; not closed here */
   void (*over)(void *); /* called once, from any thread, when ${fd} is not used any more; then ${data} may go */

@@ -111,7 +111,7 @@ bool nc_journal_add_event(NcJournal *journal, const char *migration, const char 
 json_t *nc_journal_list_events(NcJournal *journal, const char *migration, GError **error);
 /*
  * The part of the same behind event ${after} (0: from the first), at most ${limit}: [{id, at, event, detail}]. Ids ascend over
- * all migrations of the node and are never used twice. New reference.
+ * all migrations of the node and are never used twice, but for those that a power cut took back. New reference.
  */
 json_t *nc_journal_page_events(NcJournal *journal, const char *migration, int64_t after, unsigned limit, GError **error);
 /* The same the other way: before event ${before}, the newest first. */

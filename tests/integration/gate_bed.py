@@ -171,7 +171,7 @@ HANDLERS = {
 class Bed:
     """One gate, its novacrond, and what clients need."""
 
-    def __init__(self, directory, *options, handlers=None):
+    def __init__(self, directory, *options, handlers=None, under=()):
         self.dir = str(directory)
         self.socket = os.path.join(self.dir, "api.sock")
         self.control = os.path.join(self.dir, "control.sock")
@@ -180,7 +180,7 @@ class Bed:
             f.write("[gate]\nlog-format = text\n")
         self.daemon = FakeNovacrond(self.control, {**HANDLERS, **(handlers or {})}).start()
         self.log = open(os.path.join(self.dir, "gate.log"), "w+")
-        self.gate = subprocess.Popen([GATE, "--config", self.config, "--socket", self.socket, "--control", self.control,
+        self.gate = subprocess.Popen([*under, GATE, "--config", self.config, "--socket", self.socket, "--control", self.control,
                                       "--log-level", "debug", *options], stderr=self.log)
         self.wait_up()
 

@@ -57,8 +57,8 @@ def story():
 def make_bed(tmp_path, story):
     beds = []
 
-    def make(*options):
-        beds.append(Bed(tmp_path, "--no-https", *options, handlers={"migration.watch": story.answer}))
+    def make(*options, **more):
+        beds.append(Bed(tmp_path, "--no-https", *options, handlers={"migration.watch": story.answer}, **more))
         return beds[-1]
     yield make
     for b in beds:
@@ -105,6 +105,21 @@ def test_what_is_told_and_resuming(make_bed, story):
         jsonschema.validate(message, schema)
     late = watch(bed, since=second[0])
     assert [m["type"] for m in late.events()] == ["completed"]
+
+
+def test_an_id_that_is_not_yet(make_bed, story):
+    """As from another node, or from before a power cut: all is told again, and it is said."""
+    bed = make_bed()
+    ids = [story.happens(), story.happens()]
+    ws = watch(bed, since=ids[-1] + 1000)
+    told = []
+    while len(told) < 3:
+        message = ws.next()
+        if message["type"] != "progress":
+            told.append((message["type"], message["id"]))
+    assert told == [("gap", 0)] + [("event", id) for id in ids]
+    story.happens("completed", outcome="completed")
+    assert [m["type"] for m in ws.events() if m["type"] != "progress"] == ["completed"]
 
 
 def told_while_one_is_slow(bed, story, detail_bytes):
@@ -158,12 +173,12 @@ def test_who_may_not(make_bed, story):
     refused = refusal(bed)
     assert refused.status == 503 and "Retry-After" in refused.head and "watchers" in refused.problem["detail"]
     watching[0].close()
-    assert wait_for(lambda: try_watch(bed), 10, "the place of one who left")
+    assert wait_for(lambda: try_to(lambda: watch(bed)), 10, "the place of one who left")
 
 
-def try_watch(bed):
+def try_to(watch):
     try:
-        return watch(bed)
+        return watch()
     except Refused:
         return None
 
@@ -280,28 +295,81 @@ def refusal_after(bed, watching, limit):
     return refusal(bed)
 
 
-@pytest.mark.skipif(not shutil.which("openssl"), reason="openssl is not installed")
-def test_over_tls(tmp_path, story):
-    keys, port = Keys(tmp_path), free_port()
-    bed = Bed(tmp_path, "--listen", f"127.0.0.1:{port}", "--tls-cert", keys.server[0], "--tls-key", keys.server[1], "--client-ca", keys.ca,
-              handlers={"migration.watch": story.answer})
-    try:
-        ids = [story.happens(event="x", detail="y" * 70000)]
+def test_few_files_are_few_watchers(make_bed, story):
+    """With too few descriptors for all who may watch there are fewer places, and the API goes on."""
+    bed = make_bed(under=("prlimit", "--nofile=600:600"))
+    assert "only 6 of 1024 may watch" in bed.log_text() and "LimitNOFILE" in bed.log_text()
+    watching = [watch(bed) for _ in range(6)]
+    refused = refusal(bed)
+    assert refused.status == 503 and refused.problem["code"] == "resource", refused.problem
+    assert bed.call("GET", "/api/v2/node").status == 200
+    for ws in watching:
+        ws.close()
 
-        def connect(client):
-            connection = http.client.HTTPSConnection("127.0.0.1", port, context=tls_context(keys, client), timeout=20)
-            connection.connect()
-            return WebSocket(connection.sock, PATH.format("m-1"))
-        with pytest.raises(Refused) as refused:
-            connect(None)
-        assert refused.value.status == 401
-        ws = connect(keys.issue("ca", "bob"))
-        assert event_ids(ws, 1) == ids
-        ws.send(PING, b"x")
-        ids.append(story.happens("completed", outcome="completed"))
-        assert [m["id"] for m in ws.events() if m["type"] != "progress"] == ids[1:]
-    finally:
-        bed.close()
+
+class TlsBed:
+    """A gate with HTTPS, and one client that may look."""
+
+    def __init__(self, directory, story):
+        self.keys, self.port = Keys(directory), free_port()
+        self.bed = Bed(directory, "--listen", f"127.0.0.1:{self.port}", "--tls-cert", self.keys.server[0], "--tls-key", self.keys.server[1],
+                       "--client-ca", self.keys.ca, handlers={"migration.watch": story.answer})
+        self.bob = self.keys.issue("ca", "bob")
+
+    def connect(self, client):
+        connection = http.client.HTTPSConnection("127.0.0.1", self.port, context=tls_context(self.keys, client), timeout=20)
+        connection.connect()
+        return connection
+
+    def watch(self, client):
+        return WebSocket(self.connect(client).sock, PATH.format("m-1"))
+
+
+@pytest.fixture
+def tls(tmp_path, story):
+    if not shutil.which("openssl"):
+        pytest.skip("openssl is not installed")
+    bed = TlsBed(tmp_path, story)
+    yield bed
+    bed.bed.close()
+
+
+def test_over_tls(tls, story):
+    ids = [story.happens(event="x", detail="y" * 70000)]
+    with pytest.raises(Refused) as refused:
+        tls.watch(None)
+    assert refused.value.status == 401
+    ws = tls.watch(tls.bob)
+    assert event_ids(ws, 1) == ids
+    ws.send(PING, b"x")
+    ids.append(story.happens("completed", outcome="completed"))
+    assert [m["id"] for m in ws.events() if m["type"] != "progress"] == ids[1:]
+
+
+def test_watchers_of_one_address_leave_it_room(tls, story):
+    """Its connections are bounded, too: those who watch must not shut out those who ask."""
+    story.happens()
+    watching = [tls.watch(tls.bob) for _ in range(24)]
+    with pytest.raises(Refused) as refused:
+        tls.watch(tls.bob)
+    assert refused.value.status == 503 and "127.0.0.1" in refused.value.problem["detail"]
+    assert exchange(tls.connect(tls.bob), "GET", "/api/v2/node").status == 200
+    watching.pop().close()
+    assert wait_for(lambda: try_to(lambda: tls.watch(tls.bob)), 10, "the place of one who left")
+
+
+def test_stopping_with_those_who_do_not_read(tls, story):
+    story.happens()
+    stuck, local = [tls.watch(tls.bob) for _ in range(3)], watch(tls.bed)
+    for _ in range(50):
+        last = [story.happens(event="x", detail="y" * 3000) for _ in range(20)][-1]
+    while event_ids(local, 1) != [last]:
+        pass
+    tls.bed.gate.terminate()
+    assert closed_by(local) == 1001
+    assert tls.bed.gate.wait(10) == 0
+    for ws in stuck:
+        ws.socket.close()
 
 
 # --- novacron status --follow ---

@@ -23,6 +23,7 @@ typedef struct {
   NcAccess access;
   NcServer *server;
   gint ended; /* atomic */
+  gint held;  /* atomic: 1: the next question waits until it is 0; 2: it waits */
 } Fixture;
 
 static json_t *
@@ -31,6 +32,9 @@ answer_to(Fixture *f, json_t *request)
   json_t *id = json_object_get(request, "id"), *args = json_object_get(request, "args");
   int64_t since = nc_json_int_or(args, "since", 0);
 
+  if (g_atomic_int_compare_and_exchange(&f->held, 1, 2))
+    while (g_atomic_int_get(&f->held) != 0)
+      g_usleep(1000);
   if (g_str_equal(nc_json_string_or(args, "id", ""), "m-none"))
     return json_pack("{s:O, s:b, s:{s:s, s:s}}", "id", id, "ok", 0, "error", "code", "not_found", "message", "there is none");
   json_t *events = json_array();
@@ -225,6 +229,33 @@ test_stopping(Fixture *f, gconstpointer data)
   close(fds[0]);
 }
 
+static gpointer
+stop_watchers(gpointer data)
+{
+  Fixture *f = data;
+
+  while (g_atomic_int_get(&f->held) != 2)
+    g_usleep(1000);
+  nc_watchers_stop(f->watchers);
+  g_atomic_int_set(&f->held, 0);
+  return NULL;
+}
+
+/* The place was reserved before watchers were stopped, the handshake goes through behind it. */
+static void
+test_stopping_overtakes_a_handshake(Fixture *f, gconstpointer data)
+{
+  nc_autofd int fd = -1;
+  char c;
+
+  g_atomic_int_set(&f->held, 1);
+  GThread *stopper = g_thread_new("stopper", stop_watchers, f);
+  g_assert_cmpuint(shake(f, &fd, "m-1/ws", "", NULL), ==, 101);
+  g_assert_cmpuint(read_close(fd), ==, 1001);
+  g_assert_false(nc_read_all(fd, &c, 1, 10000, NULL));
+  g_thread_join(stopper);
+}
+
 int
 main(int argc, char **argv)
 {
@@ -233,5 +264,6 @@ main(int argc, char **argv)
   g_test_add("/gate/server/refusals", Fixture, NULL, set_up, test_refusals, tear_down);
   g_test_add("/gate/server/places", Fixture, NULL, set_up, test_places, tear_down);
   g_test_add("/gate/server/stopping", Fixture, NULL, set_up, test_stopping, tear_down);
+  g_test_add("/gate/server/stopping-overtakes-a-handshake", Fixture, NULL, set_up, test_stopping_overtakes_a_handshake, tear_down);
   return g_test_run();
 }

@@ -67,7 +67,7 @@ test_from_anywhere(void)
 
   expect(log, &early, "", -1);
   take(log, 3, 6, 10, false);
-  for (int since = 0; since < 9; since++) {
+  for (int since = 0; since <= 6; since++) {
     NcWatchPlace place = { .id = since };
     for (int id = MAX(since + 1, 3); id <= 6; id++)
       expect(log, &place, "event", id);
@@ -82,6 +82,32 @@ test_from_anywhere(void)
   take(log, 7, 7, 10, false); /* the same sample, now behind an event */
   expect(log, &early, "event", 7);
   expect(log, &early, "progress", 7);
+}
+
+/* An id of another node, or of a journal that a power cut has shortened: not silence for ever. */
+static void
+test_from_the_future(void)
+{
+  g_autoptr(NcWatchLog) log = log_of(3, 100000), ended = log_of(100, 100000);
+
+  take(log, 3, 6, 10, false);
+  NcWatchPlace place = nc_watch_log_begin(log, G_MAXINT64), soon = nc_watch_log_begin(log, 7);
+  expect(log, &place, "progress", 6);
+  take(log, 0, 0, 11, false); /* was asked before it came, perhaps */
+  expect(log, &place, "progress", 6);
+  expect(log, &soon, "progress", 6);
+  take(log, 7, 7, 11, false);
+  expect(log, &soon, "progress", 7); /* had it from elsewhere, before us */
+  expect(log, &soon, "", -1);
+  expect(log, &place, "gap", 4);
+  for (int id = 5; id <= 7; id++)
+    expect(log, &place, "event", id);
+  take(ended, 1, 2, 10, true);
+  place = nc_watch_log_begin(ended, 3);
+  expect(ended, &place, "gap", 0);
+  expect(ended, &place, "event", 1);
+  expect(ended, &place, "completed", 2);
+  expect(ended, &place, "", -1);
 }
 
 static void
@@ -179,6 +205,7 @@ main(int argc, char **argv)
 {
   g_test_init(&argc, &argv, NULL);
   g_test_add_func("/gate/watch-log/from-anywhere", test_from_anywhere);
+  g_test_add_func("/gate/watch-log/from-the-future", test_from_the_future);
   g_test_add_func("/gate/watch-log/the-slow-miss-samples", test_the_slow_miss_samples_and_no_event);
   g_test_add_func("/gate/watch-log/nothing-behind-the-end", test_nothing_comes_behind_the_end);
   g_test_add_func("/gate/watch-log/gaps", test_what_does_not_fit_is_said_to_be_missing);

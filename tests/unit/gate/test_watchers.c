@@ -110,7 +110,7 @@ watch_with(Fixture *f, Client *client, const char *id, int64_t since, const char
   bool known;
   g_autoptr(GError) error = NULL;
 
-  g_assert_true(nc_watchers_reserve(f->watchers, id, &known, &error));
+  g_assert_true(nc_watchers_reserve(f->watchers, NULL, id, &known, &error));
   g_assert_no_error(error);
   g_assert_cmpint(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair), ==, 0);
   *client = (Client){ f, pair[0], pair[1] };
@@ -297,20 +297,80 @@ test_places_are_bounded(Fixture *f, gconstpointer data)
 
   for (int i = 0; i < 299; i++)
     watch_with(f, &clients[i], i % 2 ? "m-1" : "m-2", 0, NULL, 0);
-  g_assert_false(nc_watchers_reserve(f->watchers, "m-3", &known, &error)); /* a third migration */
+  g_assert_false(nc_watchers_reserve(f->watchers, NULL, "m-3", &known, &error)); /* a third migration */
   g_assert_error(error, NC_ERROR, NC_ERROR_RESOURCE);
   watch(f, &clients[299], 0);
-  g_assert_false(nc_watchers_reserve(f->watchers, "m-1", &known, &other));
+  g_assert_false(nc_watchers_reserve(f->watchers, NULL, "m-1", &known, &other));
   g_assert_error(other, NC_ERROR, NC_ERROR_RESOURCE);
   close(clients[0].ours);
   await_over(f, 1);
   watch(f, &clients[0], 0);
-  g_assert_false(nc_watchers_reserve(f->watchers, "m-1", &known, NULL));
+  g_assert_false(nc_watchers_reserve(f->watchers, NULL, "m-1", &known, NULL));
   for (int i = 0; i < 300; i++)
     close(clients[i].ours);
   await_over(f, 301);
-  g_assert_true(nc_watchers_reserve(f->watchers, "m-1", &known, NULL));
-  nc_watchers_release(f->watchers);
+  g_assert_true(nc_watchers_reserve(f->watchers, NULL, "m-1", &known, NULL));
+  nc_watchers_release(f->watchers, NULL);
+}
+
+static const NcWatchLimits few = { .watchers = 300, .per_client = 2, .migrations = 2, .ask_ms = 20, .ping_ms = 60000, .silence_ms = 60000 };
+
+static void
+test_places_of_one_client(Fixture *f, gconstpointer data)
+{
+  Client client;
+  bool known;
+  int pair[2];
+  g_autoptr(GError) error = NULL;
+
+  g_assert_true(nc_watchers_reserve(f->watchers, "192.0.2.1", "m-1", &known, NULL));
+  g_assert_true(nc_watchers_reserve(f->watchers, "192.0.2.1", "m-1", &known, NULL));
+  g_assert_false(nc_watchers_reserve(f->watchers, "192.0.2.1", "m-1", &known, &error));
+  g_assert_error(error, NC_ERROR, NC_ERROR_RESOURCE);
+  g_assert_true(nc_watchers_reserve(f->watchers, "192.0.2.2", "m-1", &known, NULL)); /* others may, and local users */
+  g_assert_true(nc_watchers_reserve(f->watchers, NULL, "m-1", &known, NULL));
+  nc_watchers_release(f->watchers, "192.0.2.1");
+  g_assert_cmpint(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair), ==, 0);
+  client = (Client){ f, pair[0], pair[1] };
+  const NcWatcherOrder order = { .id = "m-1", .client = "192.0.2.1", .fd = pair[1], .over = on_over, .data = &client };
+  nc_watchers_add(f->watchers, &order, NULL, 0);
+  g_assert_true(nc_watchers_reserve(f->watchers, "192.0.2.1", "m-1", &known, NULL));
+  g_assert_false(nc_watchers_reserve(f->watchers, "192.0.2.1", "m-1", &known, NULL));
+  close(client.ours);
+  await_over(f, 1); /* with the watcher goes its place */
+  g_assert_true(nc_watchers_reserve(f->watchers, "192.0.2.1", "m-1", &known, NULL));
+  g_assert_false(nc_watchers_reserve(f->watchers, "192.0.2.1", "m-1", &known, NULL));
+}
+
+/* One who reads nothing: what is queued in the kernel is bounded, and of what it sends nothing is read once it is to be closed. */
+static void
+test_who_reads_nothing_and_floods(Fixture *f, gconstpointer data)
+{
+  static const char pongs[4096 / 6 * 6] = { 0 };
+  Client client;
+  int queued = 0;
+  socklen_t length = sizeof queued;
+  ssize_t n, sent = 0;
+  struct pollfd p;
+
+  watch(f, &client, 0);
+  g_assert_cmpint(getsockopt(client.theirs, SOL_SOCKET, SO_SNDBUF, &queued, &length), ==, 0);
+  g_assert_cmpint(queued, <=, 2 * (64 << 10)); /* the kernel doubles it for its own */
+  g_atomic_int_set(&f->events, 20000);
+  while (g_atomic_int_get(&f->asked) < 3) /* there is more than it takes: the next frame waits */
+    g_usleep(1000);
+  p = (struct pollfd){ .fd = client.ours, .events = POLLOUT };
+  g_autofree char *flood = g_memdup2(pongs, sizeof pongs);
+  for (size_t i = 0; i < sizeof pongs; i += 6)
+    memcpy(flood + i, "\x8a\x80\0\0\0\0", 6);
+  while (poll(&p, 1, 2000) > 0 && (n = send(client.ours, flood, sizeof pongs, MSG_DONTWAIT | MSG_NOSIGNAL)) > 0) {
+    sent += n;
+    g_assert_cmpint(sent, <, 64 << 20); /* nobody may read all of that */
+  }
+  g_assert_cmpint(g_atomic_int_get(&f->over), ==, 0);
+  expect_close(&client, 1008); /* it is told all the same, once it reads */
+  close(client.ours);
+  await_over(f, 1);
 }
 
 static void
@@ -351,7 +411,7 @@ test_stopping(Fixture *f, gconstpointer data)
   bool known;
 
   watch(f, &client, 0);
-  g_assert_true(nc_watchers_reserve(f->watchers, "m-1", &known, NULL)); /* its handshake is under way */
+  g_assert_true(nc_watchers_reserve(f->watchers, NULL, "m-1", &known, NULL)); /* its handshake is under way */
   nc_backend_stop(f->backend);
   nc_watchers_stop(f->watchers);
   expect_close(&client, 1001);
@@ -362,7 +422,7 @@ test_stopping(Fixture *f, gconstpointer data)
   nc_watchers_add(f->watchers, &order, NULL, 0);
   expect_close(&late, 1001);
   await_over(f, 2);
-  g_assert_false(nc_watchers_reserve(f->watchers, "m-1", &known, NULL));
+  g_assert_false(nc_watchers_reserve(f->watchers, NULL, "m-1", &known, NULL));
   close(client.ours);
   close(late.ours);
 }
@@ -378,6 +438,8 @@ main(int argc, char **argv)
   ADD("slow-reader", test_slow_reader, NULL);
   ADD("what-clients-say", test_what_clients_say, NULL);
   ADD("places-are-bounded", test_places_are_bounded, NULL);
+  ADD("places-of-one-client", test_places_of_one_client, &few);
+  ADD("who-reads-nothing-and-floods", test_who_reads_nothing_and_floods, NULL);
   ADD("not-there", test_a_migration_that_is_not_there, NULL);
   ADD("silence", test_silence, &impatient);
   ADD("stopping", test_stopping, NULL);
