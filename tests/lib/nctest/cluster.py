@@ -364,7 +364,7 @@ class Cluster:
     def cancel_all(self):
         """Ends what a test that failed has left running, so that the next one begins with machines that nobody moves."""
         for node in (self.a, self.b):
-            for m in node.call("migration.list"):
+            for m in node.call("migration.list")["items"]:
                 if m["source"] == node.name and m["outcome"] not in FINAL:
                     try:
                         node.call("migration.cancel", id=m["id"])
