@@ -102,8 +102,9 @@ nc_gate_limit_files(NcGate *gate, const NcGateOptions *options)
 
   gate->places = nc_sandbox_limit_files(wanted);
   if (gate->places < wanted)
-    nc_log(NC_LOG_WARNING, "gate", "only %u of %u may watch, since this process may open so few files: let it open %u (LimitNOFILE=, ulimit -n)",
-           gate->places, wanted, NC_GATE_FILES + wanted * NC_GATE_FILES_PER_WATCHER);
+    nc_log(NC_LOG_WARNING, "gate",
+           "only %u of %u may watch, since this process may open so few files: let it open %u (LimitNOFILE=, ulimit -n)", gate->places,
+           wanted, NC_GATE_FILES + wanted * NC_GATE_FILES_PER_WATCHER);
 }
 
 /* Everything that needs files, names or rights. */
