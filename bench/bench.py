@@ -9,15 +9,19 @@ one run, so each contestant takes its turn, round after round. Those that no tar
 is compared with run in the first round only, and whoever does not end within the cap
 is not asked again.
 
-    NC_BUILD=build bench/bench.py [--rows NAME,...] [--rounds 3] [--guest-mib N] [--only NAME,...] [--json FILE]
+    NC_BUILD=build bench/bench.py [--rows NAME,...] [--rounds 3] [--guest-mib N] [--only NAME,...] [--busy N] [--json FILE]
+
+--busy: hosts that have other work: so many loops compete for the processors all the time.
 
 Ends with status 1 if a target was missed.
 """
 
 import argparse
+import contextlib
 import json
 import os
 import statistics
+import subprocess
 import sys
 
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
@@ -142,12 +146,24 @@ def judge_costs(claims, runs):
     claims.least("standard guest: compression over non-zero pages", statistics.median(ratios) if ratios else None, COSTS["ratio"], " : 1")
 
 
+@contextlib.contextmanager
+def busy_loops(count):
+    loops = [subprocess.Popen(["sh", "-c", "while :; do :; done"]) for _ in range(count)]
+    try:
+        yield
+    finally:
+        for loop in loops:
+            loop.kill()
+            loop.wait()
+
+
 def bench_row(claims, name, options):
     row = ROWS[name]
     guest = {**row["guest"], **({"memory_mib": options.guest_mib} if options.guest_mib else {})}
     spec = standard_guest(**guest)
     runs = run_row(row, spec, options)
-    print(f"\n{row['title']}\n{describe(spec)}; limit {LIMIT_MS} ms; median of {options.rounds}")
+    beside = f"; {options.busy} busy loops beside" if options.busy else ""
+    print(f"\n{row['title']}{beside}\n{describe(spec)}; limit {LIMIT_MS} ms; median of {options.rounds}")
     show_runs(runs)
     ours = [run for run in runs.get("novacron", []) if run["ended"]]
     if ours:
@@ -178,10 +194,12 @@ def main():
     parser.add_argument("--cap", type=int, default=150, help="seconds after which a move counts as one that never ends (150)")
     parser.add_argument("--order", type=json.loads, default={},
                         help="JSON for NovaCron's order, to try things: {\"compression\": \"zstd\"}")
+    parser.add_argument("--busy", type=int, default=0, help="busy loops beside (0)")
     parser.add_argument("--json", help="write runs and claims to this file")
     options = parser.parse_args()
     claims = Claims()
-    runs = {name: bench_row(claims, name, options) for name in options.rows}
+    with busy_loops(options.busy):
+        runs = {name: bench_row(claims, name, options) for name in options.rows}
     return claims.conclude(options.json, rows=runs)
 
 

@@ -29,22 +29,29 @@ SLOW = 0.25
 
 
 class Stopper:
-    """Stops process ${pid} again and again; knows for how long, all in all."""
+    """Stops process ${pid} again and again; knows for how long, all in all, in the middle of a stop, too."""
 
     def __init__(self, pid, stop_s, every_s, seed):
         self.pid, self.stop_s, self.every_s = pid, stop_s, every_s
-        self.stopped_s, self.over = 0.0, threading.Event()
+        self.over, self.lock = threading.Event(), threading.Lock()
+        self.ended_s, self.since = 0.0, None
         self.rng = random.Random(seed)
         self.thread = threading.Thread(target=self._run, daemon=True)
         self.thread.start()
 
     def _run(self):
         while not self.over.wait(self.rng.expovariate(1 / (self.every_s - self.stop_s))):
-            began = time.monotonic()
-            os.kill(self.pid, signal.SIGSTOP)
+            with self.lock:
+                os.kill(self.pid, signal.SIGSTOP)
+                self.since = time.monotonic()
             time.sleep(self.stop_s * self.rng.uniform(0.5, 1.5))
-            os.kill(self.pid, signal.SIGCONT)
-            self.stopped_s += time.monotonic() - began
+            with self.lock:
+                os.kill(self.pid, signal.SIGCONT)
+                self.ended_s, self.since = self.ended_s + time.monotonic() - self.since, None
+
+    def stopped_s(self):
+        with self.lock:
+            return self.ended_s + (time.monotonic() - self.since if self.since else 0)
 
     def close(self):
         self.over.set()
@@ -60,8 +67,7 @@ def longest_run(flags):
 
 
 def measure(args, congestion, rate):
-    """(share, slow seconds, the longest run of them, each second's rate)."""
-    shares, rates = [], []
+    """(share of all the time, slow seconds, the longest run of them, each second's rate)."""
     with Bed() as bed:
         topology = Topology(bed, rate=args.link, delay=args.delay)
         pair = ShapedPair(bed, topology, 7470, streams=1, congestion=congestion)
@@ -69,15 +75,18 @@ def measure(args, congestion, rate):
         time.sleep(args.warm_up)
         stopper = Stopper(topology.wan.process.pid, args.stop_ms / 1e3, args.every_ms / 1e3, args.seed)
         bed.on_close(stopper.close)
+        marks = [(time.monotonic(), stopper.stopped_s(), pair.received)]
         for _ in range(args.seconds):
-            began, had, stopped = time.monotonic(), pair.received, stopper.stopped_s
             time.sleep(1)
-            lasted = time.monotonic() - began
-            ran = max(lasted - (stopper.stopped_s - stopped), 0.1)
-            rates.append((pair.received - had) / lasted)
-            shares.append((pair.received - had) / (rate * ran))
-    slow = [share < SLOW for share in shares]
-    return sum(shares) / len(shares), sum(slow), longest_run(slow), rates
+            marks.append((time.monotonic(), stopper.stopped_s(), pair.received))
+    slow = [share_between(a, b, rate) < SLOW for a, b in zip(marks, marks[1:])]
+    rates = [(b[2] - a[2]) / (b[0] - a[0]) for a, b in zip(marks, marks[1:])]
+    return share_between(marks[0], marks[-1], rate), sum(slow), longest_run(slow), rates
+
+
+def share_between(a, b, rate):
+    """Of what the link could carry while it ran, how much was received between two marks?"""
+    return (b[2] - a[2]) / (rate * max(b[0] - a[0] - (b[1] - a[1]), 0.1))
 
 
 def main():

@@ -90,7 +90,6 @@ nc_attempt_name(json_t *args, GError **error)
 static json_t *
 nc_attempt_look(NcAttempts *a, const char *name, NcAttemptMark *ret_mark, GError **error)
 {
-  nc_autojson json_t *which = json_pack("{s:s}", "id", name);
   nc_autojson json_t *detail = NULL;
   g_autoptr(GError) problem = NULL;
   NcAttemptMark mark;
@@ -101,7 +100,7 @@ nc_attempt_look(NcAttempts *a, const char *name, NcAttemptMark *ret_mark, GError
   *ret_mark = mark;
   if (mark != NC_ATTEMPT_BEGAN && mark != NC_ATTEMPT_FORGOTTEN)
     return nc_attempt_answer_marked(name, mark, detail);
-  nc_autojson json_t *record = nc_migrations_get(a->migrations, which, &problem);
+  nc_autojson json_t *record = nc_migrations_record(a->migrations, name, &problem);
   if (record && g_str_equal(nc_json_string_or(record, "role", ""), "source")) {
     *ret_mark = NC_ATTEMPT_BEGAN;
     return nc_attempt_answer_begun(name, record);
@@ -201,7 +200,7 @@ nc_attempts_limit(NcAttempts *a, json_t *args, GError **error)
   nc_autojson json_t *answer = nc_attempt_look(a, name, &mark, error);
   if (!answer || !g_str_equal(nc_json_string_or(answer, "state", ""), "running"))
     return g_steal_pointer(&answer);
-  nc_autojson json_t *record = nc_migrations_get(a->migrations, which, &problem);
+  nc_autojson json_t *record = nc_migrations_record(a->migrations, name, &problem);
   if (record && nc_json_int_or(record, "bandwidth_limit_bps", 0) != rate_bps) {
     nc_autojson json_t *limited = nc_migrations_limit(a->migrations, which, &problem);
     if (!limited) /* it has ended meanwhile, most likely */

@@ -8,6 +8,7 @@
 #include "agent/disk_chain.h"
 #include "agent/fleet_host.h"
 #include "agent/machines.h"
+#include "agent/migration_reports.h"
 #include "agent/migrations.h"
 #include "agent/node_store.h"
 #include "agent/nodes.h"
@@ -82,7 +83,11 @@ NC_OP(store_cancel, NcStoreWork, nc_store_work_cancel)
 NC_OP(migration_create, NcMigrations, nc_migrations_create)
 NC_OP(migration_check, NcMigrations, nc_migrations_check)
 NC_OP(migration_plan, NcMigrations, nc_migrations_plan)
-NC_OP(migration_list, NcMigrations, nc_migrations_list)
+NC_OP(migration_list, NcMigrations, nc_migration_reports_list)
+NC_OP(migration_status, NcMigrations, nc_migration_reports_status)
+NC_OP(migration_metrics, NcMigrations, nc_migration_reports_metrics)
+NC_OP(migration_dashboard, NcMigrations, nc_migration_reports_dashboard)
+NC_OP(migration_watch, NcMigrations, nc_migration_reports_watch)
 NC_OP(migration_get, NcMigrations, nc_migrations_get)
 NC_OP(migration_cancel, NcMigrations, nc_migrations_cancel)
 NC_OP(migration_limit, NcMigrations, nc_migrations_limit)
@@ -105,7 +110,7 @@ NC_OP(fleet_get, NcFleetHost, nc_fleet_host_get)
 NC_OP(fleet_list, NcFleetHost, nc_fleet_host_list)
 NC_OP(migration_rollback, NcRollbacks, nc_rollbacks_start)
 
-#define NC_DAEMON_OPS 53 /* with the row that ends the table */
+#define NC_DAEMON_OPS 57 /* with the row that ends the table */
 
 static void
 nc_daemon_fill_ops(NcDaemon *d, NcControlOp ops[NC_DAEMON_OPS])
@@ -142,6 +147,10 @@ nc_daemon_fill_ops(NcDaemon *d, NcControlOp ops[NC_DAEMON_OPS])
     { "migration.check", nc_op_migration_check, d->migrations, true },
     { "migration.plan", nc_op_migration_plan, d->migrations, true },
     { "migration.list", nc_op_migration_list, d->migrations, false },
+    { "migration.status", nc_op_migration_status, d->migrations, false },
+    { "migration.metrics", nc_op_migration_metrics, d->migrations, false },
+    { "migration.dashboard", nc_op_migration_dashboard, d->migrations, false },
+    { "migration.watch", nc_op_migration_watch, d->migrations, false },
     { "migration.get", nc_op_migration_get, d->migrations, false },
     { "migration.cancel", nc_op_migration_cancel, d->migrations, true },
     { "migration.limit", nc_op_migration_limit, d->migrations, true },

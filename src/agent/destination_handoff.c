@@ -187,7 +187,7 @@ nc_destination_report_alive(NcDestination *d)
   g_autofree char *detail = NULL;
   bool alive = nc_destination_is_alive(d, &detail);
 
-  nc_migration_note(m, alive ? "alive" : "not-alive", "%s", detail);
+  nc_migration_note(m, alive ? "seen-alive" : "not-alive", "%s", detail);
   nc_migration_tell(m, json_pack("{s:s, s:s, s:b, s:s}", "type", "mig_alive", "migration", m->id, "alive", alive, "detail", detail),
                     NULL);
 }

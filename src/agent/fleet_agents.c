@@ -222,7 +222,7 @@ nc_agent_order(NcFleetAgents *agents, const char *node, const char *order, json_
 static void
 nc_port_start(void *agents, const NcAttemptOrder *order)
 {
-  json_t *args = json_copy(order->settings);
+  json_t *args = json_deep_copy(order->settings); /* it goes to another thread */
 
   json_object_set_new(args, "name", json_string(order->name));
   json_object_set_new(args, "vm", json_string(order->machine));

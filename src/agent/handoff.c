@@ -61,6 +61,15 @@ nc_handoff_phase(NcHandoffState state)
   return state < NC_HANDOFF_STATE_COUNT ? nc_handoff_states[state].phase : "?";
 }
 
+const char *
+nc_handoff_phase_after(const char *event_name)
+{
+  for (size_t i = 0; i < G_N_ELEMENTS(nc_handoff_table); i++)
+    if (g_str_equal(nc_handoff_events[nc_handoff_table[i].event], event_name))
+      return nc_handoff_phase(nc_handoff_table[i].to);
+  return NULL;
+}
+
 bool
 nc_handoff_is_final(NcHandoffState state)
 {

@@ -87,6 +87,8 @@ bool nc_handoff_step(NcHandoffState state, NcHandoffEvent event, NcHandoffState 
 
 /* What users see: queued, prepare, memory_copy, switchover, handoff, postcopy, verify, completed, failed, cancelled. */
 const char *nc_handoff_phase(NcHandoffState state);
+/* The phase that an event of this name leads to: the same from wherever it happens. NULL: there is no such event. */
+const char *nc_handoff_phase_after(const char *event_name);
 /* Nothing more will happen. */
 bool nc_handoff_is_final(NcHandoffState state);
 /* An attempt of the source's is under way that can still be undone: it has not released. */

@@ -140,6 +140,13 @@ nc_migration_note(NcMigration *m, const char *event, const char *format, ...)
     nc_log(NC_LOG_ERR, "agent", "migration %s: %s", m->id, error->message);
 }
 
+void
+nc_migration_enter_phase(NcMigration *m, const char *phase)
+{
+  nc_migration_set(m, "phase", json_string(phase));
+  nc_migration_note(m, "phase", "%s", phase);
+}
+
 bool
 nc_migration_persist(NcMigration *m, bool durable, GError **error)
 {
@@ -207,7 +214,7 @@ nc_migration_finish(NcMigration *m, const char *outcome, const GError *error)
   g_autoptr(GError) problem = NULL;
   nc_autojson json_t *detail = json_pack("{s:s, s:o?}", "outcome", outcome, "error", error ? nc_error_to_json(error) : NULL);
   const NcAuditEntry entry = { .kind = "migration.finished", .subject = m->id, .vm = m->vm, .detail = detail };
-  if (!nc_migration_record(m, &entry, NULL, NULL, true, &problem))
+  if (!nc_migration_record(m, &entry, "finished", outcome, true, &problem))
     nc_log(NC_LOG_ERR, "agent", "migration %s: its end could not be written: %s", m->id, problem->message);
   g_autoptr(GMutexLocker) guard = g_mutex_locker_new(&m->lock);
   m->finished = true;

@@ -73,6 +73,8 @@ json_t *nc_migration_snapshot(NcMigration *m);
 bool nc_migration_step(NcMigration *m, NcHandoffEvent event, const char *detail);
 /* A line for the history without change of state. */
 void nc_migration_note(NcMigration *m, const char *event, const char *format, ...) G_GNUC_PRINTF(3, 4);
+/* A phase that is none of the handoff's (a checkpoint, disks); told in the history. */
+void nc_migration_enter_phase(NcMigration *m, const char *phase);
 /* The first time: durably, and told in the transaction log. NC_ERROR_CONFLICT: an attempt's name is used already. */
 bool nc_migration_create(NcMigration *m, GError **error);
 /* An entry of ${kind} about this migration for the transaction log; ${detail}: taken. A failure is logged. */

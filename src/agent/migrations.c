@@ -332,9 +332,8 @@ nc_migrations_create_attempt(NcMigrations *ms, const char *name, json_t *args, G
   return nc_migrations_make(ms, name, true, args, error);
 }
 
-/* The record with its history; the running one's from memory. */
-static json_t *
-nc_migrations_view(NcMigrations *ms, const char *id, GError **error)
+json_t *
+nc_migrations_record(NcMigrations *ms, const char *id, GError **error)
 {
   json_t *record = NULL;
   g_mutex_lock(&ms->lock);
@@ -342,8 +341,22 @@ nc_migrations_view(NcMigrations *ms, const char *id, GError **error)
   if (m)
     record = nc_migration_snapshot(m);
   g_mutex_unlock(&ms->lock);
-  if (!record)
-    record = nc_journal_get_migration(ms->deps.journal, id, error);
+  return record ? record : nc_journal_get_migration(ms->deps.journal, id, error);
+}
+
+bool
+nc_migrations_is_under_way(NcMigrations *ms, const char *id)
+{
+  g_autoptr(GMutexLocker) guard = g_mutex_locker_new(&ms->lock);
+  NcMigration *m = nc_migrations_find_locked(ms, id);
+  return m && !nc_migration_is_finished(m);
+}
+
+/* The record with its history. */
+static json_t *
+nc_migrations_view(NcMigrations *ms, const char *id, GError **error)
+{
+  json_t *record = nc_migrations_record(ms, id, error);
   if (!record)
     return NULL;
   json_t *events = nc_journal_list_events(ms->deps.journal, id, NULL);
@@ -384,19 +397,30 @@ nc_migrations_plan(NcMigrations *ms, json_t *args, GError **error)
 }
 
 json_t *
-nc_migrations_list(NcMigrations *ms, json_t *args, GError **error)
+nc_migrations_page(NcMigrations *ms, int64_t before, unsigned limit, GArray *ret_rows, GError **error)
 {
-  unsigned limit = (unsigned)CLAMP(nc_json_int_or(args, "limit", 100), 1, 1000);
-  json_t *list = nc_journal_list_migrations(ms->deps.journal, false, limit, error);
-  if (!list)
+  json_t *page = nc_journal_page_migrations(ms->deps.journal, before, limit, ret_rows, error);
+  if (!page)
     return NULL;
   g_autoptr(GMutexLocker) guard = g_mutex_locker_new(&ms->lock);
-  for (size_t i = 0; i < json_array_size(list); i++) {
-    NcMigration *m = nc_migrations_find_locked(ms, nc_json_string_or(json_array_get(list, i), "id", ""));
+  for (size_t i = 0; i < json_array_size(page); i++) {
+    NcMigration *m = nc_migrations_find_locked(ms, nc_json_string_or(json_array_get(page, i), "id", ""));
     if (m)
-      json_array_set_new(list, i, nc_migration_snapshot(m));
+      json_array_set_new(page, i, nc_migration_snapshot(m));
   }
-  return list;
+  return page;
+}
+
+json_t *
+nc_migrations_page_events(NcMigrations *ms, const char *id, int64_t after, unsigned limit, GError **error)
+{
+  return nc_journal_page_events(ms->deps.journal, id, after, limit, error);
+}
+
+json_t *
+nc_migrations_page_events_back(NcMigrations *ms, const char *id, int64_t before, unsigned limit, GError **error)
+{
+  return nc_journal_page_events_back(ms->deps.journal, id, before, limit, error);
 }
 
 /* Runs ${action} with ${args} on the live migration ${id}, or says what became of it. */

@@ -66,7 +66,15 @@ json_t *nc_migrations_roll_back(NcMigrations *migrations, json_t *args, GError *
 json_t *nc_migrations_check(NcMigrations *migrations, json_t *args, GError **error);
 /* agent/plan.h; the same arguments as create, of which it heeds what it foresees */
 json_t *nc_migrations_plan(NcMigrations *migrations, json_t *args, GError **error);
-json_t *nc_migrations_list(NcMigrations *migrations, json_t *args, GError **error);
+/* One record without its history; the running one's from memory. */
+json_t *nc_migrations_record(NcMigrations *migrations, const char *id, GError **error);
+/* false: it has ended, and its last event is in the journal; or nobody knows it. */
+bool nc_migrations_is_under_way(NcMigrations *migrations, const char *id);
+/* A page of records as in the journal (nc_journal_page_migrations), the running ones' from memory. */
+json_t *nc_migrations_page(NcMigrations *migrations, int64_t before, unsigned limit, GArray *ret_rows, GError **error);
+/* Of one migration, nc_journal_page_events() and nc_journal_page_events_back(). */
+json_t *nc_migrations_page_events(NcMigrations *migrations, const char *id, int64_t after, unsigned limit, GError **error);
+json_t *nc_migrations_page_events_back(NcMigrations *migrations, const char *id, int64_t before, unsigned limit, GError **error);
 json_t *nc_migrations_get(NcMigrations *migrations, json_t *args, GError **error);
 json_t *nc_migrations_cancel(NcMigrations *migrations, json_t *args, GError **error);
 json_t *nc_migrations_limit(NcMigrations *migrations, json_t *args, GError **error);

@@ -5,6 +5,7 @@
  * Steps 5 to 7 are a migration with its own records: its id is in ours before it exists, so that after a crash we find
  * it again, or know that there is none yet. Who runs the machine is the handoff's business alone.
  */
+#include "agent/migration_views.h"
 #include "agent/rollback_ways.h"
 #include "base/ident.h"
 
@@ -189,7 +190,7 @@ nc_back_alive(gpointer data, NcRollbackResult *result, GError **error)
   size_t i;
 
   json_array_foreach(events, i, event)
-    if (g_str_equal(nc_json_string_or(event, "event", ""), "alive")) {
+    if (nc_migration_event_is_sighting(event)) {
       g_free(result->detail);
       result->detail = g_strdup_printf("seen alive: %s", nc_json_string_or(event, "detail", ""));
     }

@@ -15,7 +15,7 @@ nc_take_is_wanted(NcMigration *m)
 static bool
 nc_take_begin(NcMigration *m, GError **error)
 {
-  nc_migration_set(m, "phase", json_string("checkpoint"));
+  nc_migration_enter_phase(m, "checkpoint");
   nc_migration_set(m, "checkpoint_making", json_true());
   if (!nc_migration_persist(m, true, error))
     return false;
@@ -98,7 +98,7 @@ nc_source_checkpoint_take(NcMigration *m)
   if (ok && g_atomic_int_get(&m->cancel_requested))
     ok = nc_fail(&error, NC_ERROR_CANCELLED, "cancelled");
   ok = ok && nc_source_lease_again(m, &error);
-  nc_migration_set(m, "phase", json_string("prepare"));
+  nc_migration_enter_phase(m, "prepare");
   nc_migration_set(m, "progress", json_integer(0));
   if (ok) {
     nc_migration_set(m, "checkpoint_making", json_false());

@@ -332,7 +332,7 @@ nc_source_copy_disks(NcSource *s, GError **error)
   if (!qmp)
     return nc_fail(error, NC_ERROR_QEMU, "the QEMU on the source died");
   if (!nc_source_disks_have_begun(s->disks)) {
-    nc_migration_set(s->m, "phase", json_string("disk_copy"));
+    nc_migration_enter_phase(s->m, "disk_copy");
     return nc_source_disks_begin(s->disks, qmp, s->max_downtime_ms, error);
   }
   if (!nc_source_disks_tick(s->disks, qmp, error))
@@ -346,7 +346,7 @@ nc_source_copy_disks(NcSource *s, GError **error)
   if (!nc_source_disks_are_near(s->disks))
     return true;
   nc_migration_note(s->m, "disks-in-step", "memory follows");
-  nc_migration_set(s->m, "phase", json_string(nc_handoff_phase(s->m->state)));
+  nc_migration_enter_phase(s->m, nc_handoff_phase(s->m->state));
   return nc_source_begin_memory(s, error);
 }
 

@@ -196,7 +196,7 @@ nc_source_on_verdict(NcSource *s, json_t *message)
   } else if (g_str_equal(type, "mig_alive") && m->state == NC_S_VERIFYING) {
     s->alive_known = true;
     s->alive = nc_json_bool_or(message, "alive", false);
-    nc_migration_note(m, s->alive ? "alive" : "not-alive", "%s: %s", m->peer, nc_json_string_or(message, "detail", ""));
+    nc_migration_note(m, s->alive ? "seen-alive" : "not-alive", "%s: %s", m->peer, nc_json_string_or(message, "detail", ""));
     if (!s->alive)
       nc_source_attention_unsure(s, "%s was started on %s but is not alive there", m->vm, m->peer);
   } else if (g_str_equal(type, "mig_unknown") && nc_json_bool_or(message, "lost", false) && m->state == NC_S_RELEASED &&

@@ -4,6 +4,7 @@
 
 #include <curl/curl.h>
 #include <errno.h>
+#include <poll.h>
 #include <string.h>
 
 #define NC_CLIENT_ANSWER_MAX_BYTES (8u << 20) /* twice what novacrond can send */
@@ -185,4 +186,81 @@ nc_client_callf(const NcCli *cli, const char *method, json_t *body, GError **err
   g_autofree char *path = g_strdup_vprintf(format, args);
   va_end(args);
   return nc_client_call(cli, method, path, body, error);
+}
+
+/* --- a bare connection --- */
+
+struct NcClientConnection {
+  const NcCli *cli;
+  CURL *curl;
+  curl_socket_t socket;
+  NcAnswer answer; /* its place for texts of errors */
+};
+
+NcClientConnection *
+nc_client_connect(const NcCli *cli, GError **error)
+{
+  NcClientConnection *c = g_new0(NcClientConnection, 1);
+
+  c->cli = cli;
+  c->curl = curl_easy_init();
+  if (!c->curl) {
+    g_free(c);
+    nc_fail(error, NC_ERROR_INTERNAL, "libcurl does not start");
+    return NULL;
+  }
+  nc_client_setup(c->curl, cli, "GET", cli->url ? cli->url : "http://localhost", &c->answer);
+  curl_easy_setopt(c->curl, CURLOPT_CONNECT_ONLY, 1L);
+  curl_easy_setopt(c->curl, CURLOPT_TIMEOUT, 0L); /* it may last */
+  CURLcode failed = curl_easy_perform(c->curl);
+  if (failed == CURLE_OK)
+    failed = curl_easy_getinfo(c->curl, CURLINFO_ACTIVESOCKET, &c->socket);
+  if (failed == CURLE_OK)
+    return c;
+  nc_client_fail(cli, c->curl, failed, &c->answer, error);
+  nc_client_disconnect(c);
+  return NULL;
+}
+
+void
+nc_client_disconnect(NcClientConnection *c)
+{
+  curl_easy_cleanup(c->curl);
+  g_free(c);
+}
+
+bool
+nc_client_send(NcClientConnection *c, const void *data, size_t length_bytes, GError **error)
+{
+  const uint8_t *at = data;
+
+  while (length_bytes > 0) {
+    size_t n = 0;
+    CURLcode failed = curl_easy_send(c->curl, at, length_bytes, &n);
+    struct pollfd p = { .fd = c->socket, .events = POLLOUT };
+    if (failed == CURLE_AGAIN && poll(&p, 1, (int)(NC_CLIENT_CONNECT_S * 1000)) == 0)
+      failed = CURLE_OPERATION_TIMEDOUT;
+    if (failed != CURLE_OK && failed != CURLE_AGAIN)
+      return nc_client_fail(c->cli, c->curl, failed, &c->answer, error);
+    at += n;
+    length_bytes -= n;
+  }
+  return true;
+}
+
+bool
+nc_client_receive(NcClientConnection *c, void *data, size_t size, int wait_ms, size_t *ret_n, GError **error)
+{
+  struct pollfd p = { .fd = c->socket, .events = POLLIN };
+  CURLcode failed = curl_easy_recv(c->curl, data, size, ret_n); /* TLS may hold what poll() does not see */
+
+  if (failed == CURLE_AGAIN && poll(&p, 1, wait_ms) > 0)
+    failed = curl_easy_recv(c->curl, data, size, ret_n);
+  if (failed == CURLE_AGAIN) {
+    *ret_n = 0;
+    return true;
+  }
+  if (failed == CURLE_OK && *ret_n == 0)
+    return nc_fail(error, NC_ERROR_UNREACHABLE, "the gate closed the connection");
+  return failed == CURLE_OK || nc_client_fail(c->cli, c->curl, failed, &c->answer, error);
 }

@@ -17,3 +17,12 @@ json_t *nc_client_call(const NcCli *cli, const char *method, const char *path, j
 /* The same with a path made as by printf. */
 json_t *nc_client_callf(const NcCli *cli, const char *method, json_t *body, GError **error, const char *format, ...)
     G_GNUC_PRINTF(5, 6);
+
+/* --- a bare connection to the gate, trusted as all are, for cli/stream.h --- */
+
+typedef struct NcClientConnection NcClientConnection;
+NcClientConnection *nc_client_connect(const NcCli *cli, GError **error);
+void nc_client_disconnect(NcClientConnection *connection);
+bool nc_client_send(NcClientConnection *connection, const void *data, size_t length_bytes, GError **error);
+/* What there is, at most ${size}; *ret_n 0: nothing within ${wait_ms}, or a signal came. False: it is lost. */
+bool nc_client_receive(NcClientConnection *connection, void *data, size_t size, int wait_ms, size_t *ret_n, GError **error);

@@ -3,6 +3,7 @@
 #include "cli/client.h"
 #include "cli/migration_view.h"
 #include "cli/table.h"
+#include "cli/watch.h"
 
 static const NcColumn nc_status_columns[] = {
   { .title = "ID" },
@@ -35,9 +36,10 @@ nc_status_print_list(json_t *list)
 bool
 nc_cmd_status(NcCli *cli, const NcCommand *command, int argc, char **argv, GError **error)
 {
-  gboolean forecast = FALSE;
+  gboolean forecast = FALSE, follow = FALSE;
   const GOptionEntry entries[] = {
     { "forecast", 0, 0, G_OPTION_ARG_NONE, &forecast, "what was expected of it round by round, and what came of it", NULL },
+    { "follow", 0, 0, G_OPTION_ARG_NONE, &follow, "tell what happens to it, as it happens, until it has ended", NULL },
     { NULL },
   };
 
@@ -46,6 +48,10 @@ nc_cmd_status(NcCli *cli, const NcCommand *command, int argc, char **argv, GErro
     return false;
   if (forecast && argc == 0)
     return nc_fail(error, NC_ERROR_INVALID, "--forecast is of one migration: give its ID");
+  if (follow && (argc == 0 || forecast))
+    return nc_fail(error, NC_ERROR_INVALID, "--follow is of one migration: give its ID, and not --forecast");
+  if (follow)
+    return nc_watch(cli, argv[0], error);
   nc_autojson json_t *answer = argc > 0 ? nc_client_callf(cli, "GET", NULL, error, "/api/v2/migrations/%s", argv[0])
                                         : nc_client_call(cli, "GET", "/api/v2/migrations", NULL, error);
   if (!answer)

@@ -19,7 +19,8 @@ const NcCommand nc_commands[] = {
     "From a sample of the machine and of the way, and from earlier migrations; takes\n"
     "some seconds. Exit status: 0 it would come to its end, 12 it would not." },
   { "status", "[ID]", 0, 1, nc_cmd_status, "Show all migrations, or all about one.",
-    "Examples:\n  novacron status\n  novacron status m-0t7bgtw5nn95j48m\n  novacron status --json" },
+    "Examples:\n  novacron status\n  novacron status m-0t7bgtw5nn95j48m\n  novacron status m-0t7bgtw5nn95j48m --follow\n"
+    "  novacron status --json" },
   { "cancel", "ID", 1, 1, nc_cmd_cancel, "Stop a migration; the machine stays where it is.",
     "Example:\n  novacron cancel m-0t7bgtw5nn95j48m\n\n"
     "Possible until the run right has been handed over." },

@@ -34,6 +34,9 @@ nc_answer_set_http(NcAnswer *answer, NcHttpProblem problem, const char *detail, 
 static json_t *
 nc_answer_wrap_list(json_t *result, size_t limit)
 {
+  json_t *next = json_object_get(result, "next");
+  if (json_is_array(json_object_get(result, "items")) && (json_is_string(next) || json_is_null(next)))
+    return json_incref(result); /* a page: novacrond knows where it ends */
   if (!json_is_array(result))
     return NULL;
   json_t *items = json_array();
@@ -98,6 +101,10 @@ nc_answer_queue(const NcAnswer *answer, struct MHD_Connection *connection, const
     MHD_add_response_header(response, "Location", answer->location);
   if (answer->status == 429 || answer->status == 503)
     MHD_add_response_header(response, "Retry-After", "1");
+  if (answer->status == 426) {
+    MHD_add_response_header(response, "Upgrade", "websocket");
+    MHD_add_response_header(response, "Sec-WebSocket-Version", "13");
+  }
   if (answer->status == 401) /* RFC 9110 wants a scheme; certificates have none registered */
     MHD_add_response_header(response, "WWW-Authenticate", "ClientCertificate realm=\"novacron\"");
   if (answer->close)

@@ -31,6 +31,24 @@
 #define NC_GATE_LOCAL_RATE_BURST 1000
 #define NC_GATE_RATE_CLIENTS 1024 /* clients remembered; the stalest makes room */
 
+/* Watchers (WebSockets). */
+#define NC_GATE_WATCHERS 1024           /* unless gate.conf says less */
+#define NC_GATE_WATCHERS_PER_IP 24      /* fewer than connections: who watches from there can still ask */
+#define NC_GATE_WATCHED 64              /* migrations; a node runs some 10 at once */
+#define NC_GATE_WATCH_EVENTS 1000       /* of one migration that are kept for them; some dozens are usual */
+#define NC_GATE_WATCH_BYTES (256u << 10) /* the same in bytes: 16 MiB for all */
+#define NC_GATE_WATCH_SEND_BYTES (64 << 10) /* of the kernel, for each who does not read; it would give a TCP connection 4 MiB */
+#define NC_GATE_WATCH_ASK_MS 500        /* novacrond renews a migration's numbers twice a second */
+#define NC_GATE_WATCH_PING_MS 20000     /* below the idle limits of usual proxies */
+#define NC_GATE_WATCH_SILENCE_MS 60000
+
+/*
+ * Descriptors. Two servers take NC_GATE_CONNECTIONS and as many more as may watch, and a watcher over TLS has a pair of
+ * sockets besides; 64 for the rest. Where fewer are allowed fewer may watch, so that novacrond can always be connected to.
+ */
+#define NC_GATE_FILES (64 + 2 * NC_GATE_CONNECTIONS)
+#define NC_GATE_FILES_PER_WATCHER 4
+
 /* Time novacrond has for an answer. */
 #define NC_GATE_ANSWER_MS 30000
 #define NC_GATE_SLOW_ANSWER_MS 180000 /* stopping a guest by ACPI, starting one with much memory */

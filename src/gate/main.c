@@ -30,6 +30,9 @@ typedef struct {
   NcAccess access;
   NcBackend *backend;
   NcConnections *connections;
+  NcWatchers *watchers;
+  unsigned places; /* for watchers */
+  char **origins;
   NcServer *local, *https;
 } NcGate;
 
@@ -84,6 +87,25 @@ nc_gate_find_group(NcGate *gate)
   gate->access.has_group = true;
 }
 
+static void
+nc_gate_read_origins(NcGate *gate, const NcGateOptions *options)
+{
+  gate->origins = options->origins ? g_strsplit(options->origins, ",", -1) : NULL;
+  for (size_t i = 0; gate->origins && gate->origins[i]; i++)
+    g_strstrip(gate->origins[i]);
+}
+
+static void
+nc_gate_limit_files(NcGate *gate, const NcGateOptions *options)
+{
+  unsigned wanted = (unsigned)g_ascii_strtoull(options->watchers, NULL, 10); /* checked by options.c */
+
+  gate->places = nc_sandbox_limit_files(wanted);
+  if (gate->places < wanted)
+    nc_log(NC_LOG_WARNING, "gate", "only %u of %u may watch, since this process may open so few files: let it open %u (LimitNOFILE=, ulimit -n)",
+           gate->places, wanted, NC_GATE_FILES + wanted * NC_GATE_FILES_PER_WATCHER);
+}
+
 /* Everything that needs files, names or rights. */
 static bool
 nc_gate_prepare(NcGate *gate, const NcGateOptions *options, GError **error)
@@ -96,7 +118,9 @@ nc_gate_prepare(NcGate *gate, const NcGateOptions *options, GError **error)
     return false;
   if (options->user && !nc_sandbox_drop_user(options->user, error))
     return false;
+  nc_gate_limit_files(gate, options);
   nc_gate_find_group(gate);
+  nc_gate_read_origins(gate, options);
   gate->access.own_uid = geteuid();
   if (gate->access.own_uid == 0)
     nc_log(NC_LOG_WARNING, "gate", "running as root: give --user a user of its own");
@@ -111,8 +135,17 @@ nc_gate_start(NcGate *gate, const NcGateOptions *options, GError **error)
   gate->backend = nc_backend_new(options->control, error);
   if (!gate->backend)
     return false;
+  const NcWatchLimits limits = { .watchers = gate->places,
+                                 .per_client = NC_GATE_WATCHERS_PER_IP,
+                                 .migrations = NC_GATE_WATCHED,
+                                 .ask_ms = NC_GATE_WATCH_ASK_MS,
+                                 .ping_ms = NC_GATE_WATCH_PING_MS,
+                                 .silence_ms = NC_GATE_WATCH_SILENCE_MS };
   gate->connections = nc_connections_new();
-  NcServerDeps deps = { gate->backend, gate->connections, &gate->access };
+  gate->watchers = nc_watchers_new(gate->backend, &limits, error);
+  if (!gate->watchers)
+    return false;
+  NcServerDeps deps = { gate->backend, gate->connections, &gate->access, gate->watchers, gate->origins };
   if (gate->listeners.local >= 0) {
     gate->local = nc_server_new(nc_fd_steal(&gate->listeners.local), NULL, &deps, error);
     if (!gate->local)
@@ -155,13 +188,17 @@ nc_gate_stop(NcGate *gate)
     nc_backend_stop(gate->backend);
     g_usleep(NC_GATE_FAREWELL_MS * 1000); /* the servers' threads tell those who waited */
   }
+  if (gate->watchers)
+    nc_watchers_stop(gate->watchers); /* gives their connections back to the servers */
   nc_server_free(gate->local);
   nc_server_free(gate->https);
+  nc_watchers_free(gate->watchers);
   nc_backend_free(gate->backend);
   nc_connections_free(gate->connections);
   nc_fd_clear(&gate->listeners.local);
   nc_fd_clear(&gate->listeners.https);
   g_strfreev(gate->access.admins);
+  g_strfreev(gate->origins);
   if (gate->key)
     explicit_bzero(gate->key, strlen(gate->key));
   g_free(gate->certificate);

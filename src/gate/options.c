@@ -2,6 +2,7 @@
 /* The table of options, read from two places. */
 #include "gate/options.h"
 #include "base/log.h"
+#include "gate/gate_limits.h"
 
 #include <string.h>
 
@@ -31,6 +32,8 @@ static const NcGateOption nc_gate_options[] = {
   OPTION("client-ca", client_ca, NULL, "FILE", "PEM certificate of the CA whose client certificates are accepted"),
   OPTION("admins", admins, NULL, "NAME,...",
          "names (CN) of client certificates that may change things; others may look"),
+  OPTION("origins", origins, NULL, "ORIGIN,...", "origins (https://HOST) of pages whose scripts may open WebSockets; default: none"),
+  OPTION("watchers", watchers, "1024", "N", "WebSockets at once, 0 to 1024 (default 1024)"),
   OPTION("user", user, NULL, "USER", "run as this user"),
   OPTION("log-level", log_level, "info", "LEVEL", "err, warning, notice, info or debug (default info)"),
   OPTION("log-format", log_format, "text", "FORMAT", "text or json (default text)"),
@@ -132,6 +135,9 @@ nc_gate_options_finish(NcGateOptions *options, GError **error)
   if (nc_log_level_from_name(options->log_level) < 0)
     return nc_fail(error, NC_ERROR_INVALID, "log-level must be err, warning, notice, info or debug, not \"%s\"",
                    options->log_level);
+  guint64 watchers;
+  if (!g_ascii_string_to_unsigned(options->watchers, 10, 0, NC_GATE_WATCHERS, &watchers, NULL))
+    return nc_fail(error, NC_ERROR_INVALID, "watchers must be a number from 0 to %d, not \"%s\"", NC_GATE_WATCHERS, options->watchers);
   if (!g_str_equal(options->log_format, "text") && !g_str_equal(options->log_format, "json"))
     return nc_fail(error, NC_ERROR_INVALID, "log-format must be text or json, not \"%s\"", options->log_format);
   if (!options->tls_cert != !options->tls_key)

@@ -8,11 +8,13 @@ static const struct {
   const char *title;
 } nc_http_problems[] = {
   [NC_HTTP_BAD_REQUEST] = { 400, "bad_request", "The request is not proper HTTP" },
+  [NC_HTTP_ORIGIN] = { 403, "forbidden", "Not allowed" },
   [NC_HTTP_NO_PATH] = { 404, "not_found", "Not found" },
   [NC_HTTP_NO_METHOD] = { 405, "method_not_allowed", "This resource does not have that method" },
   [NC_HTTP_TOO_LARGE] = { 413, "too_large", "The body is too large" },
   [NC_HTTP_URI_TOO_LONG] = { 414, "uri_too_long", "The path is too long" },
   [NC_HTTP_MEDIA_TYPE] = { 415, "unsupported_media_type", "The body must be JSON" },
+  [NC_HTTP_UPGRADE] = { 426, "upgrade_required", "This is a WebSocket" },
   [NC_HTTP_TOO_MANY] = { 429, "too_many_requests", "Too many requests" },
   [NC_HTTP_HEADERS] = { 431, "headers_too_large", "The headers are too large" },
   [NC_HTTP_NOT_IMPLEMENTED] = { 501, "not_implemented", "No resource has that method" },

@@ -10,11 +10,13 @@
 /* What HTTP itself can complain about, beside the codes of base/error.h. */
 typedef enum {
   NC_HTTP_BAD_REQUEST,     /* 400: hostile or broken HTTP */
+  NC_HTTP_ORIGIN,          /* 403: a browser's page that may not connect */
   NC_HTTP_NO_PATH,         /* 404 */
   NC_HTTP_NO_METHOD,       /* 405 */
   NC_HTTP_TOO_LARGE,       /* 413 */
   NC_HTTP_URI_TOO_LONG,    /* 414 */
   NC_HTTP_MEDIA_TYPE,      /* 415 */
+  NC_HTTP_UPGRADE,         /* 426: a WebSocket */
   NC_HTTP_TOO_MANY,        /* 429 */
   NC_HTTP_HEADERS,         /* 431 */
   NC_HTTP_NOT_IMPLEMENTED, /* 501 */

@@ -8,6 +8,7 @@
 #include "gate/http_check.h"
 #include "gate/gate_limits.h"
 #include "gate/openapi.h"
+#include "gate/websocket.h"
 
 #include <arpa/inet.h>
 #include <string.h>
@@ -25,6 +26,9 @@ struct NcRequest {
   int64_t begun_us;
   char *line; /* "GET /api/...", once the path has proved harmless */
   NcHttpHead head;
+  NcWsOffer offer;
+  bool place; /* one is reserved among the watchers */
+  bool watched; /* what is to be watched exists: the answer is 101 */
   NcIdentity identity;
   bool known; /* identity is filled */
   NcRouteMatch match;
@@ -67,7 +71,9 @@ nc_request_refuse(NcRequest *request, const GError *error)
 static enum MHD_Result
 nc_request_collect_header(void *data, enum MHD_ValueKind kind, const char *name, const char *value)
 {
-  nc_http_head_add(data, name, value);
+  NcRequest *request = data;
+  nc_http_head_add(&request->head, name, value);
+  nc_ws_offer_add(&request->offer, name, value);
   return MHD_YES;
 }
 
@@ -83,7 +89,7 @@ nc_request_check_http(NcRequest *request, const char *method, const char *path, 
   request->head.version = version;
   request->head.uri_bytes = request->uri_bytes;
   request->head.raw_bytes = size ? size->header_size : 0;
-  MHD_get_connection_values(request->connection, MHD_HEADER_KIND, nc_request_collect_header, &request->head);
+  MHD_get_connection_values(request->connection, MHD_HEADER_KIND, nc_request_collect_header, request);
   if (!nc_http_head_check(&request->head, &problem, &detail) || !nc_http_path_check(path, &problem, &detail))
     return nc_request_refuse_http(request, problem, detail);
   if (request->head.content_length > NC_GATE_BODY_MAX_BYTES) {
@@ -110,6 +116,13 @@ nc_request_client(NcRequest *request)
   else if (address && address->sa_family == AF_INET6)
     inet_ntop(AF_INET6, &((const struct sockaddr_in6 *)address)->sin6_addr, text, sizeof text);
   return g_strdup(text);
+}
+
+/* Who is counted as a watcher: an address. The local users share all places. Caller frees. */
+static char *
+nc_request_watcher(NcRequest *request)
+{
+  return request->context->tls ? nc_request_client(request) : NULL;
 }
 
 static bool
@@ -185,12 +198,61 @@ nc_request_begin(NcRequest *request, const char *method, const char *path, const
   return true;
 }
 
+/* The client's socket is ours no more, libmicrohttpd's only to close. */
+static void
+nc_request_on_watcher_over(void *data)
+{
+  MHD_upgrade_action(data, MHD_UPGRADE_ACTION_CLOSE);
+}
+
+/* The 101 is out: from here on the connection is a watcher's. */
+static void
+nc_request_on_upgrade(void *data, struct MHD_Connection *connection, void *state, const char *early, size_t early_bytes, MHD_socket fd,
+                      struct MHD_UpgradeResponseHandle *handle)
+{
+  NcRequest *request = data;
+  const NcServerDeps *deps = request->context->deps;
+  g_autofree char *client = nc_request_watcher(request);
+  const union MHD_ConnectionInfo *socket = MHD_get_connection_info(connection, MHD_CONNECTION_INFO_CONNECTION_FD);
+  int send_bytes = NC_GATE_WATCH_SEND_BYTES;
+  const NcWatcherOrder order = { .id = request->match.value,
+                                 .client = client,
+                                 .since = nc_json_int_or(request->args, "since", 0),
+                                 .fd = fd,
+                                 .over = nc_request_on_watcher_over,
+                                 .data = handle };
+
+  if (socket && request->context->tls) /* what is behind ${fd}, where libmicrohttpd's end of a pair is */
+    setsockopt(socket->connect_fd, SOL_SOCKET, SO_SNDBUF, &send_bytes, sizeof send_bytes);
+  nc_connections_set_deadline(deps->connections, request->watch, 0);
+  request->place = false; /* it is the watcher's now */
+  nc_watchers_add(deps->watchers, &order, early, early_bytes);
+}
+
+static enum MHD_Result
+nc_request_queue_upgrade(NcRequest *request)
+{
+  char accept[NC_WS_ACCEPT_BYTES + 1];
+  struct MHD_Response *response = MHD_create_response_for_upgrade(nc_request_on_upgrade, request);
+
+  if (!response)
+    return MHD_NO;
+  nc_ws_accept(request->offer.key, accept);
+  request->answer.status = MHD_HTTP_SWITCHING_PROTOCOLS;
+  MHD_add_response_header(response, "Upgrade", "websocket");
+  MHD_add_response_header(response, "Sec-WebSocket-Accept", accept);
+  MHD_add_response_header(response, "X-Request-Id", request->id);
+  enum MHD_Result queued = MHD_queue_response(request->connection, MHD_HTTP_SWITCHING_PROTOCOLS, response);
+  MHD_destroy_response(response);
+  return queued;
+}
+
 static enum MHD_Result
 nc_request_queue(NcRequest *request)
 {
   request->state = NC_REQUEST_ANSWERED;
   nc_connections_set_deadline(request->context->deps->connections, request->watch, NC_GATE_ANSWER_DEADLINE_MS);
-  return nc_answer_queue(&request->answer, request->connection, request->id);
+  return request->watched ? nc_request_queue_upgrade(request) : nc_answer_queue(&request->answer, request->connection, request->id);
 }
 
 /*
@@ -254,12 +316,32 @@ nc_request_on_answer(json_t *result, const GError *error, void *data)
   NcRequest *request = data;
   size_t limit = (size_t)nc_json_int_or(request->args, "limit", 0);
 
-  if (result)
+  if (result && request->match.route->watch)
+    request->watched = true;
+  else if (result)
     nc_answer_set_result(&request->answer, request->match.route, result, limit, request->instance);
   else
     nc_answer_set_error(&request->answer, error, request->instance);
   request->state = NC_REQUEST_ANSWERED;
   MHD_resume_connection(request->connection);
+}
+
+/* A handshake, from a page that may, and a place for one more? */
+static bool
+nc_request_admit_watcher(NcRequest *request)
+{
+  const NcServerDeps *deps = request->context->deps;
+  NcHttpProblem problem;
+  const char *detail;
+  g_autoptr(GError) error = NULL;
+
+  if (!g_str_equal(request->head.version, "HTTP/1.1") || !g_str_equal(request->head.method, "GET"))
+    return nc_request_refuse_http(request, NC_HTTP_UPGRADE, "WebSockets begin with GET in HTTP/1.1");
+  if (!nc_ws_offer_check(&request->offer, deps->origins, &problem, &detail))
+    return nc_request_refuse_http(request, problem, detail);
+  g_autofree char *client = nc_request_watcher(request);
+  request->place = nc_watchers_reserve(deps->watchers, client, request->match.value, &request->watched, &error);
+  return request->place || nc_request_refuse(request, error);
 }
 
 static enum MHD_Result
@@ -274,6 +356,8 @@ nc_request_dispatch(NcRequest *request)
     request->answer = (NcAnswer){ .status = 200, .text = nc_openapi_json, .text_bytes = nc_openapi_json_bytes };
     return nc_request_queue(request);
   }
+  if (route->watch && (!nc_request_admit_watcher(request) || request->watched))
+    return nc_request_queue(request);
   g_autofree char *client = nc_request_client(request);
   nc_autojson json_t *identity = nc_identity_to_json(&request->identity);
   json_object_set_new(identity, "from", json_string(request->context->tls ? client : "UNIX socket"));
@@ -323,6 +407,10 @@ void
 nc_request_end(NcRequest *request)
 {
   nc_request_log(request);
+  if (request->place) {
+    g_autofree char *client = nc_request_watcher(request);
+    nc_watchers_release(request->context->deps->watchers, client);
+  }
   nc_connections_set_deadline(request->context->deps->connections, request->watch, NC_GATE_IDLE_DEADLINE_MS);
   nc_answer_clear(&request->answer);
   json_decref(request->args);

@@ -222,8 +222,52 @@ static const NcSchema nc_store_verify_schema = SCHEMA("StoreVerifyRequest", nc_s
 static const NcField nc_store_gc_fields[] = { { .key = "dry_run", .type = NC_FIELD_BOOLEAN } };
 static const NcSchema nc_store_gc_schema = SCHEMA("StoreGcRequest", nc_store_gc_fields, .optional = true);
 
-static const NcField nc_list_fields[] = { INTEGER("limit", 1, 1000) };
+static bool
+nc_cursor_is_valid(const char *text)
+{
+  return text[0] == 'm' && text[1] && strspn(text + 1, "0123456789") == strlen(text + 1);
+}
+
+static bool
+nc_state_is_valid(const char *text)
+{
+  return strspn(text, "abcdefghijklmnopqrstuvwxyz_-") == strlen(text);
+}
+
+/* What openapi.json's pattern says; whether there is such a day is novacrond's to find out. */
+static bool
+nc_time_is_valid(const char *text)
+{
+  static const char form[] = "0000-00-00T00:00:00";
+  size_t i = 0;
+
+  for (; form[i]; i++)
+    if (form[i] == '0' ? !g_ascii_isdigit(text[i]) : text[i] != form[i])
+      return false;
+  if (text[i] == '.') {
+    size_t digits = strspn(text + i + 1, "0123456789");
+    if (digits < 1 || digits > 6)
+      return false;
+    i += 1 + digits;
+  }
+  return g_str_equal(text + i, "Z");
+}
+
+static const NcField nc_list_fields[] = {
+  INTEGER("limit", 1, 1000),
+  { .key = "cursor", .type = NC_FIELD_STRING, .minimum = 2, .maximum = 19, .check = nc_cursor_is_valid,
+    .rule = "what the page before had as \"next\"" },
+  NAME("machine", false),
+  NAME("node", false),
+  { .key = "state", .type = NC_FIELD_STRING, .minimum = 1, .maximum = 32, .check = nc_state_is_valid,
+    .rule = "a state, phase or outcome, \"active\" or \"ended\"" },
+  { .key = "since", .type = NC_FIELD_STRING, .minimum = 20, .maximum = 27, .check = nc_time_is_valid,
+    .rule = "a time in UTC like 2026-01-02T03:04:05Z" },
+};
 static const NcSchema nc_list_schema = SCHEMA("", nc_list_fields);
+
+static const NcField nc_watch_fields[] = { INTEGER("since", 0, INT64_MAX) };
+static const NcSchema nc_watch_schema = SCHEMA("", nc_watch_fields);
 
 #define READ(pattern_, op_, ...)                                                                                       \
   {                                                                                                                    \
@@ -276,7 +320,12 @@ const NcRoute nc_routes[] = {
   SLOW_CHANGE("POST", "plans", "migration.plan", 200, .body = &nc_plan_schema),
   READ("migrations", "migration.list", .list = true, .query = &nc_list_schema),
   CHANGE("POST", "migrations", "migration.create", 201, .body = &nc_migration_schema, NEW_AT("migrations", "id")),
+  READ("migrations/dashboard", "migration.dashboard"),
   READ("migrations/{id}", "migration.get"),
+  READ("migrations/{id}/status", "migration.status"),
+  READ("migrations/{id}/metrics", "migration.metrics"),
+  { .method = "GET", .pattern = "/api/v2/migrations/{id}/ws", .op = "migration.watch", .query = &nc_watch_schema, .role = NC_ROLE_VIEWER,
+    .status = 101, .watch = true, .answer_ms = NC_GATE_ANSWER_MS },
   CHANGE("POST", "migrations/{id}/cancel", "migration.cancel", 202),
   CHANGE("POST", "migrations/{id}/rollback", "migration.rollback", 202, .body = &nc_rollback_schema),
   READ("audit", "audit.list", .list = true, .query = &nc_audit_schema),

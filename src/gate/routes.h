@@ -24,7 +24,8 @@ typedef struct {
   const char
       *location; /* of what was created: "/api/v2/machines/%s" with ${location_key} of the result; NULL: nothing */
   const char *location_key;
-  bool list;          /* the result is an array, to be wrapped as {"items":[...],"next":null} */
+  bool list;          /* the result is an array, to be wrapped as {"items":[...],"next":null}; or has that shape already */
+  bool watch;         /* a WebSocket; ${op} then says whether there is what is to be watched */
   unsigned answer_ms; /* time novacrond has */
 } NcRoute;
 

@@ -35,19 +35,29 @@ nc_sandbox_drop_user(const char *user, GError **error)
   return true;
 }
 
+unsigned
+nc_sandbox_limit_files(unsigned watchers)
+{
+  struct rlimit files = { NC_GATE_FILES, NC_GATE_FILES };
+
+  getrlimit(RLIMIT_NOFILE, &files);
+  rlim_t bound = MIN((rlim_t)NC_GATE_FILES + (rlim_t)watchers * NC_GATE_FILES_PER_WATCHER, files.rlim_max);
+  files.rlim_cur = files.rlim_max = bound;
+  if (setrlimit(RLIMIT_NOFILE, &files) < 0 && getrlimit(RLIMIT_NOFILE, &files) == 0)
+    bound = files.rlim_cur;
+  return bound < NC_GATE_FILES ? 0 : MIN(watchers, (unsigned)(bound - NC_GATE_FILES) / NC_GATE_FILES_PER_WATCHER);
+}
+
 bool
 nc_sandbox_harden(GError **error)
 {
   struct rlimit none = { 0, 0 };
-  rlim_t fds = 2 * NC_GATE_CONNECTIONS + 64;
-  struct rlimit files = { fds, fds };
 
   if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) < 0 || prctl(PR_SET_DUMPABLE, 0, 0, 0, 0) < 0)
     return nc_fail_errno(error, NC_ERROR_INTERNAL, errno, "prctl");
   if (setrlimit(RLIMIT_CORE, &none) < 0)
     return nc_fail_errno(error, NC_ERROR_INTERNAL, errno, "setrlimit");
-  setrlimit(RLIMIT_NOFILE, &files); /* fails where the hard limit is lower: then that one holds */
-  tzset();                          /* libc reads /etc/localtime now or never */
+  tzset(); /* libc reads /etc/localtime now or never */
   return true;
 }
 
@@ -164,6 +174,8 @@ nc_sandbox_filter(GError **error)
     failed = seccomp_rule_add(filter, SCMP_ACT_KILL_PROCESS, nc_sandbox_fatal[i], 0);
   if (failed == 0) /* a descriptor for novacrond's socket, or sd_notify's */
     failed = seccomp_rule_add(filter, SCMP_ACT_ALLOW, SCMP_SYS(socket), 1, SCMP_A0(SCMP_CMP_EQ, AF_UNIX));
+  if (failed == 0) /* libmicrohttpd's, between TLS and a WebSocket */
+    failed = seccomp_rule_add(filter, SCMP_ACT_ALLOW, SCMP_SYS(socketpair), 1, SCMP_A0(SCMP_CMP_EQ, AF_UNIX));
   if (failed == 0)
     failed = seccomp_load(filter);
   return failed == 0 || nc_fail_errno(error, NC_ERROR_INTERNAL, -failed, "the system-call filter can't be installed");

@@ -17,7 +17,13 @@
 /* Becomes ${user} with its groups; needs root. */
 bool nc_sandbox_drop_user(const char *user, GError **error);
 
-/* No new privileges, no core dumps (the TLS key is in memory), bounded descriptors. */
+/*
+ * Sets the bound of descriptors to what the gate needs with ${watchers}, as far as this process may; returns for how many
+ * there is room.
+ */
+unsigned nc_sandbox_limit_files(unsigned watchers);
+
+/* No new privileges, no core dumps (the TLS key is in memory). */
 bool nc_sandbox_harden(GError **error);
 
 /* The filter, for this thread and all it starts from now. Stage 3 can't be left. */

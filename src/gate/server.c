@@ -76,7 +76,7 @@ nc_server_on_unescape(void *data, struct MHD_Connection *connection, char *text)
 static struct MHD_Daemon *
 nc_server_start(NcServer *server, int listener, const NcServerTls *tls)
 {
-  unsigned flags = MHD_USE_EPOLL_INTERNAL_THREAD | MHD_ALLOW_SUSPEND_RESUME | MHD_USE_ERROR_LOG;
+  unsigned flags = MHD_USE_EPOLL_INTERNAL_THREAD | MHD_ALLOW_SUSPEND_RESUME | MHD_ALLOW_UPGRADE | MHD_USE_ERROR_LOG;
   struct MHD_OptionItem tls_options[] = {
     { MHD_OPTION_HTTPS_MEM_CERT, 0, tls ? (void *)tls->certificate : NULL },
     { MHD_OPTION_HTTPS_MEM_KEY, 0, tls ? (void *)tls->key : NULL },
@@ -88,7 +88,8 @@ nc_server_start(NcServer *server, int listener, const NcServerTls *tls)
 
   return MHD_start_daemon(flags | (tls ? MHD_USE_TLS : 0), 0, NULL, NULL, nc_server_on_request, server,
                           MHD_OPTION_EXTERNAL_LOGGER, nc_server_on_log, NULL, MHD_OPTION_LISTEN_SOCKET, listener,
-                          MHD_OPTION_STRICT_FOR_CLIENT, 1, MHD_OPTION_CONNECTION_LIMIT, NC_GATE_CONNECTIONS,
+                          MHD_OPTION_STRICT_FOR_CLIENT, 1, MHD_OPTION_CONNECTION_LIMIT,
+                          NC_GATE_CONNECTIONS + nc_watchers_places(server->deps.watchers),
                           MHD_OPTION_PER_IP_CONNECTION_LIMIT, NC_GATE_CONNECTIONS_PER_IP,
                           MHD_OPTION_CONNECTION_MEMORY_LIMIT, (size_t)NC_GATE_CONNECTION_MEMORY,
                           MHD_OPTION_CONNECTION_TIMEOUT, NC_GATE_INACTIVITY_S, MHD_OPTION_UNESCAPE_CALLBACK,

@@ -11,6 +11,7 @@
 #include "gate/backend.h"
 #include "gate/connections.h"
 #include "gate/identity.h"
+#include "gate/watchers.h"
 
 typedef struct NcServer NcServer;
 
@@ -19,6 +20,8 @@ typedef struct {
   NcBackend *backend;
   NcConnections *connections;
   const NcAccess *access;
+  NcWatchers *watchers;
+  char *const *origins; /* whose pages may watch from a browser; may be NULL */
 } NcServerDeps;
 
 /* PEM texts; borrowed until nc_server_free(). ${client_ca} NULL: nobody can authenticate over TLS. */
@@ -31,5 +34,5 @@ typedef struct {
 /* Serves ${listener} (taken, also on failure): HTTPS if ${tls} is given, else HTTP for a UNIX socket. NULL on error. */
 NcServer *nc_server_new(int listener, const NcServerTls *tls, const NcServerDeps *deps, GError **error);
 
-/* The backend must have been stopped, so that no request is suspended. NULL is fine. */
+/* Backend and watchers must have been stopped, so that no request is suspended and no connection in other hands. NULL is fine. */
 void nc_server_free(NcServer *server);

@@ -14,14 +14,8 @@
 
 /* Raw batches beside one per encoder: one being read, one being written, one ready. */
 #define NC_MOVER_SPARE_BATCHES 3
-/* Of link rate x pause budget, what may wait here: together with the flight window's share it stays small. */
-#define NC_MOVER_PAUSE_SHARE 0.10
-/* Two batches of the smallest size must fit, or nothing overlaps. */
-#define NC_MOVER_MIN_UNSENT_BYTES (128u << 10)
 /* Smaller batches spend too much on their headers (100 bytes) and hashes. */
 #define NC_MOVER_MIN_BATCH_BYTES (32u << 10)
-/* A rate is measured over this time under load. */
-#define NC_MOVER_RATE_US 200000
 
 /* An encoder that has used more than it is granted rests once that takes as long as this: a sleep costs some 60 us by
  * itself. */

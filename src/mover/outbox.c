@@ -7,6 +7,7 @@
 #include "mover/limits.h"
 #include "mover/links.h"
 #include "mover/urgent.h"
+#include "wire/backlog.h"
 #include "wire/bucket.h"
 #include "wire/flight.h"
 #include "wire/frame.h"
@@ -106,6 +107,7 @@ struct NcOutbox {
 
   NcTunerWait wait;  /* what the next batch waits for, */
   int64_t wait_since_us;
+  bool starved; /* meanwhile the main channel's reader waits for room, and the link for what is being coded */
   double link_share; /* and of the last NC_OUTBOX_SCARCE_US or so, what part of the time it was the link */
   GQueue conclusions; /* of NcConclusion; at most one GRANT and one END per message of novacrond */
   NcOutGrant grant;   /* the last one */
@@ -115,10 +117,7 @@ struct NcOutbox {
   NcFlight *flight;
   unsigned paths;
 
-  /* raw bytes of the main channel per second, from acknowledgements */
-  uint64_t rate_acked_bytes;
-  int64_t rate_since_us;
-  double raw_rate_bps; /* 0: not known yet */
+  NcBacklog backlog; /* of the main channel */
 
   NcTuner *tuner; /* NULL: the policy is fixed */
   NcBucket cpu;   /* microseconds of processor time that the encoders may use, all together */
@@ -194,15 +193,9 @@ nc_outbox_store_is_busy_locked(const NcOutbox *o, const NcOutSlot *slot)
 static uint64_t
 nc_outbox_unsent_limit_locked(const NcOutbox *o, const NcOutLane *lane)
 {
-  uint64_t most = (uint64_t)(o->mover->setup.workers + NC_MOVER_SPARE_BATCHES) * NC_BATCH_RAW_TARGET;
   if (lane != nc_outbox_main(o))
     return NC_MOVER_DISK_UNSENT_BYTES;
-  if (o->brief)
-    return NC_MOVER_MIN_UNSENT_BYTES;
-  if (o->raw_rate_bps <= 0)
-    return most;
-  double share = o->raw_rate_bps * o->mover->setup.pause_budget_ms / 1000 * NC_MOVER_PAUSE_SHARE;
-  return share >= (double)most ? most : MAX((uint64_t)share, NC_MOVER_MIN_UNSENT_BYTES);
+  return o->brief ? NC_BACKLOG_MIN_BYTES : nc_backlog_limit(&o->backlog);
 }
 
 static bool
@@ -256,8 +249,11 @@ nc_outbox_note_wait_locked(NcOutbox *o)
 
   if (nc_outbox_main(o)->next_submit > 0 || o->lane_count > 1) /* until QEMU begins, nothing is known */
     o->link_share += weight * ((o->wait == NC_TUNER_LINK) - o->link_share);
+  if (o->starved)
+    nc_backlog_starved(&o->backlog, (uint64_t)(now_us - o->wait_since_us));
   o->wait = nc_outbox_wait_locked(o);
   o->wait_since_us = now_us;
+  o->starved = o->wait == NC_TUNER_ENCODERS && nc_outbox_main(o)->reader_waits;
   if (o->tuner)
     nc_tuner_waits(o->tuner, o->wait, (uint64_t)now_us);
 }
@@ -699,10 +695,8 @@ nc_outbox_take_next_locked(NcOutbox *o, unsigned link, NcOutFrame *ret)
   NcOutSlot *slot = nc_outbox_slot(lane, lane->next_take);
   nc_outbox_account_turn_locked(o, lane, slot->wire_bytes);
   nc_outbox_give_locked(lane, slot, lane->next_take++, link, ret);
-  if (lane == nc_outbox_main(o) && lane->in_flight_wire_bytes == 0) { /* only what happens under load is a rate */
-    o->rate_acked_bytes = 0;
-    o->rate_since_us = nc_mono_us();
-  }
+  if (lane == nc_outbox_main(o) && lane->in_flight_wire_bytes == 0)
+    nc_backlog_begin(&o->backlog, (uint64_t)nc_mono_us());
   o->in_flight_wire_bytes += slot->wire_bytes;
   lane->in_flight_wire_bytes += slot->wire_bytes;
   lane->in_flight_raw_bytes += slot->raw_bytes;
@@ -783,20 +777,6 @@ nc_outbox_lost(NcOutbox *o, unsigned link, bool last)
   nc_mover_wake_links(o->mover);
 }
 
-static void
-nc_outbox_measure_locked(NcOutbox *o, uint64_t raw_bytes, int64_t now_us)
-{
-  o->rate_acked_bytes += raw_bytes;
-  int64_t elapsed_us = now_us - o->rate_since_us;
-  if (elapsed_us < NC_MOVER_RATE_US)
-    return;
-  double bps = (double)o->rate_acked_bytes * 1e6 / (double)elapsed_us;
-  /* A pause of QEMU's own must not shrink the bound: forget slowly, learn at once. */
-  o->raw_rate_bps = bps > o->raw_rate_bps ? bps : o->raw_rate_bps * 0.9 + bps * 0.1;
-  o->rate_acked_bytes = 0;
-  o->rate_since_us = now_us;
-}
-
 /* Shape was the frame's check; this is the meaning: only what was entirely sent can have been delivered. */
 static bool
 nc_outbox_check_ack_locked(NcOutLane *lane, uint64_t seq, uint64_t offset, GError **error)
@@ -843,7 +823,7 @@ nc_outbox_acked(NcOutbox *o, uint8_t channel, uint64_t seq, uint64_t offset, GEr
     lane->in_flight_raw_bytes -= raw;
     nc_flight_acked(o->flight, wire, o->in_flight_wire_bytes, (uint64_t)written_us, (uint64_t)now_us);
     if (lane == nc_outbox_main(o))
-      nc_outbox_measure_locked(o, raw, now_us);
+      nc_backlog_acked(&o->backlog, raw, (uint64_t)now_us);
     pthread_cond_signal(&lane->has_room);
     pthread_cond_broadcast(&lane->has_acks);
     atomic_store_explicit(&o->mover->counters.window_bytes, nc_flight_window(o->flight), memory_order_relaxed);
@@ -1031,13 +1011,15 @@ nc_outbox_new(NcMover *m)
   g_queue_init(&o->conclusions);
   nc_outbox_add_lane_locked(o, NC_CHANNEL_MAIN, NC_MOVER_MAX_AHEAD, NC_MOVER_MAX_AHEAD_BYTES);
   o->flight = nc_flight_new(m->setup.pause_budget_ms);
-  o->rate_since_us = o->wait_since_us = nc_mono_us();
+  o->wait_since_us = nc_mono_us();
+  nc_backlog_init(&o->backlog, m->setup.pause_budget_ms, (uint64_t)(m->setup.workers + NC_MOVER_SPARE_BATCHES) * NC_BATCH_RAW_TARGET,
+                  (uint64_t)o->wait_since_us);
   o->link_share = m->setup.policy.is_auto ? 0 : 1;
   atomic_store(&m->counters.rung, NC_RUNG_START);
   if (m->setup.policy.is_auto)
-    o->tuner = nc_tuner_new(m->setup.cores, (uint64_t)o->rate_since_us);
+    o->tuner = nc_tuner_new(m->setup.cores, (uint64_t)o->wait_since_us);
   if (m->setup.cores < m->setup.workers)
-    nc_bucket_init(&o->cpu, (uint64_t)(m->setup.cores * 1e6), (uint64_t)o->rate_since_us);
+    nc_bucket_init(&o->cpu, (uint64_t)(m->setup.cores * 1e6), (uint64_t)o->wait_since_us);
   for (unsigned i = 0; i < m->setup.workers; i++)
     nc_mover_spawn("encode", nc_outbox_encode, o);
   return o;

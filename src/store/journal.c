@@ -333,6 +333,35 @@ nc_journal_list_migrations(NcJournal *journal, bool unfinished_only, unsigned li
                               nc_journal_append_record, error);
 }
 
+typedef struct {
+  json_t *records;
+  GArray *rows; /* int64_t */
+} NcJournalPage;
+
+static bool
+nc_journal_append_to_page(sqlite3_stmt *row, gpointer data, GError **error)
+{
+  NcJournalPage *page = data;
+  int64_t seq = nc_db_column_int(row, 1);
+
+  g_array_append_val(page->rows, seq);
+  return nc_journal_append_record(row, page->records, error);
+}
+
+json_t *
+nc_journal_page_migrations(NcJournal *journal, int64_t before, unsigned limit, GArray *ret_rows, GError **error)
+{
+  const NcDbValue values[] = { NC_INT(before > 0 ? before : INT64_MAX), NC_INT(CLAMP(limit, 1, NC_JOURNAL_PAGE)) };
+  nc_autojson json_t *records = json_array();
+  NcJournalPage page = { records, ret_rows };
+
+  g_array_set_size(ret_rows, 0);
+  return nc_journal_read(journal, "SELECT record, seq FROM migration WHERE seq<?1 ORDER BY seq DESC LIMIT ?2", values, 2,
+                         nc_journal_append_to_page, &page, error)
+             ? g_steal_pointer(&records)
+             : NULL;
+}
+
 bool
 nc_journal_add_event(NcJournal *journal, const char *migration, const char *event, const char *detail, bool durable, GError **error)
 {
@@ -357,6 +386,33 @@ nc_journal_list_events(NcJournal *journal, const char *migration, GError **error
   const NcDbValue values[] = { NC_TEXT(migration), NC_INT(NC_JOURNAL_MAX_EVENTS) };
   return nc_journal_read_list(journal, "SELECT at_us, event, detail FROM event WHERE migration=?1 ORDER BY seq LIMIT ?2", values, 2,
                               nc_journal_append_event, error);
+}
+
+static bool
+nc_journal_append_numbered_event(sqlite3_stmt *row, gpointer data, GError **error)
+{
+  if (!nc_journal_append_event(row, data, error))
+    return false;
+  json_object_set_new(json_array_get(data, json_array_size(data) - 1), "id", json_integer(nc_db_column_int(row, 3)));
+  return true;
+}
+
+json_t *
+nc_journal_page_events(NcJournal *journal, const char *migration, int64_t after, unsigned limit, GError **error)
+{
+  const NcDbValue values[] = { NC_TEXT(migration), NC_INT(after), NC_INT(limit) };
+  return nc_journal_read_list(journal,
+                              "SELECT at_us, event, detail, seq FROM event WHERE migration=?1 AND seq>?2 ORDER BY seq LIMIT ?3", values, 3,
+                              nc_journal_append_numbered_event, error);
+}
+
+json_t *
+nc_journal_page_events_back(NcJournal *journal, const char *migration, int64_t before, unsigned limit, GError **error)
+{
+  const NcDbValue values[] = { NC_TEXT(migration), NC_INT(before), NC_INT(limit) };
+  return nc_journal_read_list(journal,
+                              "SELECT at_us, event, detail, seq FROM event WHERE migration=?1 AND seq<?2 ORDER BY seq DESC LIMIT ?3",
+                              values, 3, nc_journal_append_numbered_event, error);
 }
 
 /* --- settings and tokens --- */

@@ -98,11 +98,25 @@ json_t *nc_journal_get_migration(NcJournal *journal, const char *id, GError **er
 /* Newest first; ${unfinished_only}; at most ${limit} (0: all). New reference: array of records. */
 json_t *nc_journal_list_migrations(NcJournal *journal, bool unfinished_only, unsigned limit, GError **error);
 
+/*
+ * A page of the same list, so that nobody holds the journal for long: at most ${limit} (1 to NC_JOURNAL_PAGE) records that are
+ * older than row ${before} (0: from the newest). *ret_rows gets their rows, newest first. New reference: array of records.
+ */
+#define NC_JOURNAL_PAGE 100
+json_t *nc_journal_page_migrations(NcJournal *journal, int64_t before, unsigned limit, GArray *ret_rows, GError **error);
+
 /* Appends to the migration's history, with the wall clock's time. */
 bool nc_journal_add_event(NcJournal *journal, const char *migration, const char *event, const char *detail, bool durable,
                           GError **error);
 /* [{at, event, detail}], oldest first. New reference. */
 json_t *nc_journal_list_events(NcJournal *journal, const char *migration, GError **error);
+/*
+ * The part of the same behind event ${after} (0: from the first), at most ${limit}: [{id, at, event, detail}]. Ids ascend over
+ * all migrations of the node and are never used twice, but for those that a power cut took back. New reference.
+ */
+json_t *nc_journal_page_events(NcJournal *journal, const char *migration, int64_t after, unsigned limit, GError **error);
+/* The same the other way: before event ${before}, the newest first. */
+json_t *nc_journal_page_events_back(NcJournal *journal, const char *migration, int64_t before, unsigned limit, GError **error);
 
 /* --- attempts: migrations that a controller has begun, by name (decision 086) --- */
 

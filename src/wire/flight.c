@@ -15,6 +15,9 @@
 #define NC_FLIGHT_DRAIN_SAMPLES 2
 #define NC_FLIGHT_GROWTH 1.25
 #define NC_FLIGHT_FLAT_ROUNDS 3
+/* How much one acknowledgement (every 5 ms or so), and one ping (every 100 ms), changes the mean: both remember 0.3 s. */
+#define NC_FLIGHT_ANSWER_WEIGHT (1.0 / 64)
+#define NC_FLIGHT_PING_WEIGHT (1.0 / 4)
 
 /* The highest rate sample of a tenth of the rate's window. */
 typedef struct {
@@ -40,6 +43,8 @@ struct NcFlight {
 
   uint64_t min_rtt_us; /* 0: unknown */
   uint64_t min_rtt_at_us;
+
+  double mean_answer_us, mean_ping_us; /* from sending until acknowledged; both 0 while unknown */
 
   bool is_draining;
   uint64_t drain_start_us, drain_min_us;
@@ -116,26 +121,45 @@ nc_flight_add_rate(NcFlight *f, double rate, uint64_t now_us)
   }
 }
 
-/* BDP, what may queue beyond it (${most_extra_bdps} of it, but not more than ${most_extra_s} of the rate), and a batch. */
+/*
+ * BDP, what may queue beyond it (${most_extra_bdps} of it, but not more than ${most_extra_s} of the rate), and a batch. The
+ * ends take ${ends_us} before they answer.
+ */
 static double
-nc_flight_sum(double rate, uint64_t rtt_us, unsigned paths, double most_extra_bdps, double most_extra_s)
+nc_flight_sum(double rate, uint64_t rtt_us, double ends_us, unsigned paths, double most_extra_bdps, double most_extra_s)
 {
   double bdp = rate * (double)rtt_us / 1e6;
-  double extra = MAX(MIN(bdp * most_extra_bdps, rate * most_extra_s), rate * NC_FLIGHT_ACK_DELAY_US / 1e6);
+  double extra = MAX(MIN(bdp * most_extra_bdps, rate * most_extra_s), rate * ends_us / 1e6);
 
   return bdp + extra + NC_FLIGHT_MIN_BYTES * (paths > 1 ? 2.0 * paths : 1.0);
+}
+
+/* How much longer an acknowledgement takes than a ping, which waits in the same queues: that is not the link's doing. */
+static double
+nc_flight_ends_us(const NcFlight *f)
+{
+  double most = MAX(f->pause_budget_s * NC_FLIGHT_ENDS_SHARE * 1e6, NC_FLIGHT_ACK_DELAY_US);
+  double ends = f->mean_ping_us > 0 ? f->mean_answer_us - f->mean_ping_us : 0;
+
+  return CLAMP(ends, NC_FLIGHT_ACK_DELAY_US, most);
 }
 
 static double
 nc_flight_target(const NcFlight *f, double most_extra_bdps, double most_extra_s)
 {
-  return nc_flight_sum(nc_flight_rate(f), f->min_rtt_us, f->paths, most_extra_bdps, most_extra_s);
+  return nc_flight_sum(nc_flight_rate(f), f->min_rtt_us, nc_flight_ends_us(f), f->paths, most_extra_bdps, most_extra_s);
+}
+
+static void
+nc_flight_mean(double *mean, double sample, double weight)
+{
+  *mean = *mean > 0 ? *mean + weight * (sample - *mean) : sample;
 }
 
 uint64_t
 nc_flight_expected(double rate, uint64_t rtt_us, unsigned pause_budget_ms)
 {
-  double bytes = nc_flight_sum(rate, rtt_us, 1, NC_FLIGHT_EXTRA_BDPS, pause_budget_ms / 1000.0 * NC_FLIGHT_PAUSE_SHARE);
+  double bytes = nc_flight_sum(rate, rtt_us, NC_FLIGHT_ACK_DELAY_US, 1, NC_FLIGHT_EXTRA_BDPS, pause_budget_ms / 1000.0 * NC_FLIGHT_PAUSE_SHARE);
   return (uint64_t)CLAMP(bytes, NC_FLIGHT_MIN_BYTES, NC_FLIGHT_MAX_BYTES);
 }
 
@@ -215,6 +239,8 @@ nc_flight_acked(NcFlight *f, uint64_t bytes, uint64_t in_flight_bytes, uint64_t 
     f->round_bound = true;
   if (in_flight_bytes == 0)
     f->round_idle = true;
+  if (sent_us > 0 && sent_us < now_us)
+    nc_flight_mean(&f->mean_answer_us, (double)(now_us - sent_us), NC_FLIGHT_ANSWER_WEIGHT);
   f->acked += bytes;
   if (!f->has_round) {
     nc_flight_begin_round(f, in_flight_bytes, sent_us, now_us);
@@ -262,6 +288,7 @@ void
 nc_flight_rtt(NcFlight *f, uint64_t rtt_us, uint64_t now_us)
 {
   rtt_us = MAX(rtt_us, 1);
+  nc_flight_mean(&f->mean_ping_us, (double)rtt_us, NC_FLIGHT_PING_WEIGHT);
   if (f->is_draining)
     nc_flight_drain_rtt(f, rtt_us, now_us);
   else if (f->min_rtt_us == 0 || nc_flight_rtt_confirms(f, rtt_us))

@@ -46,6 +46,7 @@
 #define NC_FLIGHT_LOCAL_RTT_US 1000u
 #define NC_FLIGHT_PAUSE_SHARE 0.10   /* of link rate x pause budget, what may queue beyond the BDP */
 #define NC_FLIGHT_EXTRA_BDPS 0.5     /* but not more than this */
+#define NC_FLIGHT_ENDS_SHARE 0.20    /* of link rate x pause budget, what may wait at the ends */
 #define NC_FLIGHT_ACK_DELAY_US 5000u /* a receiver collects acknowledgements for as long as this */
 
 /* The token bucket (bucket.h): wire bytes, that is, with the headers of TLS, TCP and IP. */

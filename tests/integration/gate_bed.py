@@ -117,6 +117,22 @@ def plan_of(args):
             **{key: value if converges else None for key, value in known.items()}}
 
 
+PROGRESS = {"phase": "memory_copy", "progress": 43, "transfer_rate": 112300000, "eta": "12s", "eta_ms": 12000, "ram_remaining_bytes": 1 << 28,
+            "wire_bytes": 1 << 26, "rounds": 1, "attempt": 1}
+STATUS = {**PROGRESS, **{key: MIGRATION[key] for key in ("id", "vm", "source", "destination", "role", "state", "outcome", "pause_ms", "attention",
+                                                        "created", "started", "finished", "error")}, "attempts": [], "elapsed_ms": 4000}
+METRICS = {**dict.fromkeys(("outcome", "average_wire_rate_bytes", "rate_limit_bytes", "network_latency_ms", "downtime_milliseconds",
+                            "qemu_downtime_milliseconds", "expected_downtime_milliseconds", "cpu_usage_percent", "memory_usage_bytes",
+                            "ram_remaining_bytes", "dirty_rate_bytes", "throttle_percent", "in_flight_bytes", "window_bytes", "reconnects",
+                            "resent_bytes", "pages", "zero_pages", "reference_pages", "delta_pages", "coding")),
+           "id": "m-1", "vm": "web1", "phase": "memory_copy", "progress": 43, "compression_ratio": 4.0, "duration_seconds": 4.0,
+           "transfer_rate_bytes": 112300000, "wire_rate_bytes": 30000000, "wire_bytes": 1 << 26, "ram_bytes": 1 << 28,
+           "ram_total_bytes": 1 << 29, "rounds": 1, "disk_iops": 0, "disk_rate_bytes": 0}
+SPREAD = {"count": 1, "median": 212.0, "p95": 212.0, "max": 212.0}
+DASHBOARD = {"window": 1000, "migrations": 2, "by_state": {"copying": 1, "done": 1}, "by_phase": {"memory_copy": 1, "completed": 1},
+             "by_outcome": {"completed": 1}, "wire_bytes": 1 << 27, "ram_bytes": 1 << 29, "transfer_rate": 112300000, "wire_rate": 30000000,
+             "success_rate": 1.0, "pause_ms": SPREAD, "total_ms": {**SPREAD, "count": 0, "median": None, "p95": None, "max": None},
+             "running": [STATUS]}
 STEPS = ["stop-transfer", "fence-destination", "verify-base", "restore-disks", "restore-memory", "restore-devices-and-network",
          "resume-and-verify-alive", "clean-up"]
 ROLLBACK = {"id": "r-1", "migration": "m-1", "vm": "web1", "attempt": 1, "mode": "source", "checkpoint": None, "cancelled": True,
@@ -144,7 +160,9 @@ HANDLERS = {
     "store.status": lambda args: FAKE_STORE.now, "store.verify": FAKE_STORE.show(STORE_VERIFIED), "store.gc": FAKE_STORE.show(STORE_COLLECTED),
     "store.cancel": FAKE_STORE.show(STORE_COLLECTED),
     "migration.check": lambda args: check_of(args), "migration.plan": lambda args: plan_of(args),
-    "migration.create": lambda args: MIGRATION, "migration.list": lambda args: [COMPLETED, MIGRATION],
+    "migration.create": lambda args: MIGRATION, "migration.list": lambda args: {"items": [COMPLETED, MIGRATION][:args.get("limit")], "next": None},
+    "migration.status": named(STATUS), "migration.metrics": named(METRICS), "migration.dashboard": lambda args: DASHBOARD,
+    "migration.watch": lambda args: {"id": args["id"], "events": [], "last": 0, "more": False, "ended": False, "progress": PROGRESS},
     "migration.rollback": named(ROLLED_BACK), "audit.list": lambda args: AUDIT, "audit.verify": lambda args: PROOF,
     "migration.get": lambda args: named(ROLLED_BACK if args.get("id") == "m-back" else COMPLETED)(args), "migration.cancel": named(MIGRATION), "migration.limit": named(MIGRATION), "migration.resolve": named(MIGRATION),
 }
@@ -153,7 +171,7 @@ HANDLERS = {
 class Bed:
     """One gate, its novacrond, and what clients need."""
 
-    def __init__(self, directory, *options, handlers=None):
+    def __init__(self, directory, *options, handlers=None, under=()):
         self.dir = str(directory)
         self.socket = os.path.join(self.dir, "api.sock")
         self.control = os.path.join(self.dir, "control.sock")
@@ -162,7 +180,7 @@ class Bed:
             f.write("[gate]\nlog-format = text\n")
         self.daemon = FakeNovacrond(self.control, {**HANDLERS, **(handlers or {})}).start()
         self.log = open(os.path.join(self.dir, "gate.log"), "w+")
-        self.gate = subprocess.Popen([GATE, "--config", self.config, "--socket", self.socket, "--control", self.control,
+        self.gate = subprocess.Popen([*under, GATE, "--config", self.config, "--socket", self.socket, "--control", self.control,
                                       "--log-level", "debug", *options], stderr=self.log)
         self.wait_up()
 

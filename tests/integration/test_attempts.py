@@ -66,7 +66,7 @@ def test_a_cancelled_name_never_begins(cluster, name):
     kill_and_start(c.a)
     assert begin(c, name) == answer == ask(c, name)  # the late message
     assert c.a.call("attempt.cancel", name=name, reason="once more") == answer
-    assert name not in [m["id"] for m in c.a.call("migration.list")]
+    assert name not in [m["id"] for m in c.a.call("migration.list")["items"]]
     c.assert_healthy(VM, c.a)
 
 
@@ -83,7 +83,7 @@ def test_a_name_begins_once(cluster, name):
     kill_and_start(c.a)
     assert begin(c, name) == done  # once more, when the machine is back
     assert c.a.call("attempt.cancel", name=name, reason="too late") == done
-    assert [m["id"] for m in c.a.call("migration.list")].count(name) == 1
+    assert [m["id"] for m in c.a.call("migration.list")["items"]].count(name) == 1
     c.assert_healthy(VM, c.a)
 
 

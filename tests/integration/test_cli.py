@@ -197,7 +197,7 @@ def test_requests_say_what_was_asked(bed):
 
 def test_tables_fit_whatever_the_names(bed):
     long = {**MIGRATION, "vm": "v" * 63, "source": "s" * 63, "destination": "d" * 63, "phase": "needs_attention"}
-    before, bed.daemon.handlers["migration.list"] = bed.daemon.handlers["migration.list"], lambda args: [long]
+    before, bed.daemon.handlers["migration.list"] = bed.daemon.handlers["migration.list"], lambda args: {"items": [long], "next": None}
     try:
         out = bed.cli("status")
     finally:
@@ -232,8 +232,8 @@ def test_a_damaged_store_is_named_and_exits_10(bed):
 
 
 def test_empty_lists(bed):
-    for op, arguments in (("machine.list", ["vm", "list"]), ("migration.list", ["status"])):
-        before, bed.daemon.handlers[op] = bed.daemon.handlers[op], lambda args: []
+    for op, arguments, nothing in (("machine.list", ["vm", "list"], []), ("migration.list", ["status"], {"items": [], "next": None})):
+        before, bed.daemon.handlers[op] = bed.daemon.handlers[op], lambda args: nothing
         out = bed.cli(*arguments)
         bed.daemon.handlers[op] = before
         assert out.returncode == 0 and out.stdout.startswith("No m")

@@ -88,7 +88,7 @@ def test_a_post_hook_that_fails_is_a_warning_and_the_machine_has_moved(cluster):
     m = cluster.migrate(VM, source)
     assert m["outcome"] == "completed", m["error"]
     there = cluster.other(source)
-    record = wait_for(lambda: next(r for r in there.call("migration.list") if r["id"] == m["id"]), 5, "the record there")
+    record = wait_for(lambda: next(r for r in there.call("migration.list")["items"] if r["id"] == m["id"]), 5, "the record there")
     events = there.call("migration.get", id=record["id"])["events"]
     assert any(e["event"] == "warning" and "no such zone" in e["detail"] for e in events), events
     cluster.assert_healthy(VM, there)

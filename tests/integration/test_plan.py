@@ -60,7 +60,7 @@ def test_an_idle_machine_converges_and_costs_what_was_said(cluster):
 
 
 def test_earlier_migrations_are_taken_into_account(cluster):
-    if not cluster.a.call("migration.list"):
+    if not cluster.a.call("migration.list")["items"]:
         cluster.moves(IDLE, cluster.a)
         cluster.moves(IDLE, cluster.b)
     assert plan(cluster)["basis"] == "vm"

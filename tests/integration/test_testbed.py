@@ -3,19 +3,22 @@
 
 import mmap
 import os
+import signal
 import socket
 import struct
 import subprocess
 import sys
 import time
+from types import SimpleNamespace
 
 import pytest
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "lib"))
-from nctest.cluster import guest_spec  # noqa: E402
+from nctest.cluster import Cluster, guest_spec  # noqa: E402
 from nctest.guest import TcpClient  # noqa: E402
 from nctest.net import BUILD, Bed, Topology, Wan, wait_for  # noqa: E402
 from nctest.plain_qemu import PlainPair, PlainQemu  # noqa: E402
+from nctest.standing import Standing  # noqa: E402
 
 NCWAN = os.path.join(BUILD, "tests/net/ncwan")
 GUEST = os.path.join(BUILD, "guest/initrd.img")
@@ -227,3 +230,32 @@ def test_bed_leaves_no_namespace_behind():
             assert os.path.exists(f"/run/netns/{name}")
             1 / 0
     assert not os.path.exists(f"/run/netns/{name}")
+
+
+@needs_wan
+@needs_guest
+def test_a_standing_guest_is_mended_or_another_one():
+    """What tests may leave is set right; what they must not is seen when they give it back, and takes that guest out of the way of the next one."""
+    test = SimpleNamespace(went_wrong=False)
+    with Standing(guest_spec(memory_mib=128, ws=8, rate=1), rate="1gbit", delay="1ms") as standing:
+        c, source, destination = standing.take()
+        source.stop()
+        destination.stop()
+        destination.settings["qemu_binary"] = "/nonexistent/qemu"
+        destination.write_config()
+        destination.start(fault="destination-prepare:kill")
+        c.net.wan.tell("down")
+        standing.give_back(test)
+        assert standing.take() == (c, source, destination)
+        c.moves("web1", source)
+        standing.give_back(test)
+        assert standing.take() == (c, destination, source)
+        source.process.send_signal(signal.SIGABRT)
+        source.process.wait()
+        with pytest.raises(AssertionError, match=f"novacrond on {source.name} ended with -{int(signal.SIGABRT)}"):
+            standing.give_back(test)
+        assert c not in Cluster.living and standing.c is None
+        standing.c = c = Cluster()
+        test.went_wrong = True
+        standing.give_back(test)
+        assert c not in Cluster.living and standing.c is None

@@ -49,6 +49,7 @@ class Node:
             "path_timeout_ms": "5000", "retry_attempts": "0", **settings}
         self.write_config()
         self.process = self.gate = None
+        self.fault = None  # the one that its novacrond was started with
         self.mounts = []  # shell commands, done in a mount namespace of its own before novacrond starts
         self.clock = None  # the file that says by how much its novacrond's clock is wrong
         bed.on_close(self.destroy)
@@ -94,6 +95,7 @@ class Node:
 
     def start(self, fault=None, wait=True):
         env = {**os.environ, **self.clock_environment()}
+        self.fault = fault
         if fault:
             env["NOVACRON_FAULT"] = fault
         with open(self.log, "ab") as log:
@@ -362,7 +364,7 @@ class Cluster:
     def cancel_all(self):
         """Ends what a test that failed has left running, so that the next one begins with machines that nobody moves."""
         for node in (self.a, self.b):
-            for m in node.call("migration.list"):
+            for m in node.call("migration.list")["items"]:
                 if m["source"] == node.name and m["outcome"] not in FINAL:
                     try:
                         node.call("migration.cancel", id=m["id"])

@@ -115,6 +115,22 @@ test_final_states_are_final(void)
   }
 }
 
+/* Who reads a history knows an event and not the state that it met. */
+static void
+test_an_event_leads_to_one_phase(void)
+{
+  for (int e = 0; e < NC_HANDOFF_EVENT_COUNT; e++) {
+    const char *phase = nc_handoff_phase_after(nc_handoff_event_name((NcHandoffEvent)e));
+    g_assert_nonnull(phase);
+    for (int s = 0; s < NC_HANDOFF_STATE_COUNT; s++) {
+      NcHandoffState to;
+      if (nc_handoff_step((NcHandoffState)s, (NcHandoffEvent)e, &to))
+        g_assert_cmpstr(nc_handoff_phase(to), ==, phase);
+    }
+  }
+  g_assert_null(nc_handoff_phase_after("no-such-event"));
+}
+
 static void
 test_names_round_trip(void)
 {
@@ -136,5 +152,6 @@ main(int argc, char **argv)
   g_test_add_func("/handoff/only-the-way-back-resumes", test_only_the_way_back_resumes);
   g_test_add_func("/handoff/final-states-are-final", test_final_states_are_final);
   g_test_add_func("/handoff/names-round-trip", test_names_round_trip);
+  g_test_add_func("/handoff/an-event-leads-to-one-phase", test_an_event_leads_to_one_phase);
   return g_test_run();
 }

@@ -151,6 +151,12 @@ test_query(void)
     { "limit", "1", true },     { "limit", "1000", true },  { "limit", "0", false },
     { "limit", "1001", false }, { "limit", "-1", false },   { "limit", "", false },
     { "limit", NULL, false },   { "limit", "1x", false },   { "limit", "99999999999999999999999", false },
+    { "cursor", "m", false },   { "cursor", "m1x", false }, { "cursor", "m4711", true },
+    { "machine", "a/b", false }, { "machine", "web1", true }, { "node", "", false },
+    { "state", "memory_copy", true }, { "state", "A", false }, { "since", "yesterday", false },
+    { "since", "2026-01-02T03:04:05Z", true }, { "since", "2026-01-02T03:04:05.678Z", true },
+    { "since", "2026-01-02T03:04:05.Z", false }, { "since", "2026-01-02T03:04:05+01", false },
+    { "since", "2026-01-02T03:04:05ZZ", false }, { "since", "2026-01-02 03:04:05Z", false },
     { "cursor", "x", false },   { "limit", "\xff", false }, { "\xff", "1", false },
   };
   const NcSchema *schema = route_of("migration.list")->query;

@@ -349,6 +349,61 @@ migrations_newest_first(Fixture *f, gconstpointer data)
 }
 
 static void
+pages_of_migrations_meet_at_their_ends(Fixture *f, gconstpointer data)
+{
+  g_autoptr(GArray) rows = g_array_new(FALSE, FALSE, sizeof(int64_t));
+  int64_t before = 0;
+  int seen = 0;
+
+  for (int i = 0; i < 7; i++) {
+    g_autofree char *id = g_strdup_printf("mig-%d", i);
+    nc_autojson json_t *record = json_pack("{s:s, s:i}", "id", id, "n", i);
+    g_assert_true(nc_journal_put_migration(f->journal, id, "web1", "copying", true, record, false, NULL));
+  }
+  for (;;) {
+    nc_autojson json_t *page = nc_journal_page_migrations(f->journal, before, 3, rows, NULL);
+    g_assert_nonnull(page);
+    g_assert_cmpuint(json_array_size(page), ==, rows->len);
+    g_assert_cmpuint(rows->len, <=, 3);
+    if (rows->len == 0)
+      break;
+    for (size_t i = 0; i < rows->len; i++)
+      g_assert_cmpint(nc_json_int_or(json_array_get(page, i), "n", -1), ==, 6 - seen++);
+    before = g_array_index(rows, int64_t, rows->len - 1);
+  }
+  g_assert_cmpint(seen, ==, 7);
+}
+
+static void
+events_are_numbered_and_go_on_after_any(Fixture *f, gconstpointer data)
+{
+  int64_t last = 0;
+
+  for (int i = 0; i < 10; i++)
+    g_assert_true(nc_journal_add_event(f->journal, i % 2 ? "mig-1" : "mig-2", i < 8 ? "note" : "last", "x", false, NULL));
+  reopen(f); /* events without a migration go */
+  nc_autojson json_t *record = json_pack("{s:s}", "id", "mig-1");
+  g_assert_true(nc_journal_put_migration(f->journal, "mig-1", "web1", "copying", false, record, false, NULL));
+  for (int i = 0; i < 5; i++)
+    g_assert_true(nc_journal_add_event(f->journal, "mig-1", "note", "x", false, NULL));
+  reopen(f);
+  nc_autojson json_t *all = nc_journal_page_events(f->journal, "mig-1", 0, 100, NULL);
+  g_assert_cmpuint(json_array_size(all), ==, 5);
+  for (size_t i = 0; i < 5; i++) {
+    int64_t id = nc_json_int_or(json_array_get(all, i), "id", 0);
+    g_assert_cmpint(id, >, last);
+    nc_autojson json_t *rest = nc_journal_page_events(f->journal, "mig-1", id, 2, NULL);
+    g_assert_cmpuint(json_array_size(rest), ==, MIN(2, 4 - i));
+    nc_autojson json_t *back = nc_journal_page_events_back(f->journal, "mig-1", id, 2, NULL);
+    g_assert_cmpuint(json_array_size(back), ==, MIN(2, i));
+    g_assert_true(i == 0 || json_equal(json_array_get(back, 0), json_array_get(all, i - 1)));
+    g_assert_true(i < 2 || json_equal(json_array_get(back, 1), json_array_get(all, i - 2)));
+    last = id;
+  }
+  g_assert_cmpint(last, >, 10); /* numbers of events that are gone are not used again */
+}
+
+static void
 values_are_kept(Fixture *f, gconstpointer data)
 {
   g_autoptr(GError) error = NULL;
@@ -449,6 +504,8 @@ main(int argc, char **argv)
   ADD(token_is_used_once);
   ADD(bad_tokens_get_one_answer);
   ADD(migrations_newest_first);
+  ADD(pages_of_migrations_meet_at_their_ends);
+  ADD(events_are_numbered_and_go_on_after_any);
   ADD(values_are_kept);
   ADD(file_is_private);
   ADD(a_refused_write_is_said_and_changes_nothing);
