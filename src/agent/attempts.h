@@ -7,7 +7,7 @@
  * begins; or it was cancelled before it was heard of, or could not begin, and never will. An attempt that has begun is
  * the migration whose id is its name; it is limited, shown and resolved as any other.
  *
- * All three answer how the attempt stands then, a new reference: {name, state, reason, may_pass, phase, percent,
+ * All answer how the attempt stands then, a new reference: {name, state, reason, may_pass, phase, percent,
  * run_epoch, result}.
  *   - state: "unknown" (never heard of, or forgotten: ${reason} says so), "running" (also if it waits for an operator),
  * "completed", "failed", "cancelled".
@@ -40,3 +40,9 @@ json_t *nc_attempts_cancel(NcAttempts *attempts, json_t *args, GError **error);
 json_t *nc_attempts_ask(NcAttempts *attempts, json_t *args, GError **error);
 
 #define NC_ATTEMPT_REASON_BYTES 512
+
+/* ${args}: {name, rate_bps (0: no limit; at most NC_ATTEMPT_MOST_RATE)}: what one that runs may have of the bandwidth
+ * from now on. */
+json_t *nc_attempts_limit(NcAttempts *attempts, json_t *args, GError **error);
+
+#define NC_ATTEMPT_MOST_RATE (UINT64_C(1) << 40)

@@ -87,6 +87,24 @@ nc_is_paths(const char *text)
   return paths && !strchr(text, '>');
 }
 
+char **
+nc_config_names_parse(const char *text)
+{
+  g_auto(GStrv) names = g_strsplit(text, ",", -1);
+
+  for (size_t i = 0; names[i]; i++)
+    if (!nc_name_is_valid(g_strstrip(names[i])))
+      return NULL;
+  return g_steal_pointer(&names);
+}
+
+static bool
+nc_is_names(const char *text)
+{
+  g_auto(GStrv) names = nc_config_names_parse(text);
+  return names != NULL;
+}
+
 static bool
 nc_is_database(const char *text)
 {
@@ -207,6 +225,14 @@ static const NcKey nc_keys[] = {
   NUMBER(prepare_timeout_ms, "60000", 1000, 600000, "milliseconds", "For the destination to start its QEMU."),
   NUMBER(peer_retry_ms, "1000", 50, 60000, "milliseconds",
          "Between two questions to a node that does not answer, while a handoff waits for its word."),
+  { "controller", NC_KEY_CHOICE, AT(controller), "no", "no or yes", 0, 1, false, NULL, nc_no_or_yes,
+    "Whether the fleet's controller runs in this novacrond: it moves machines between the nodes that heed it, by what is asked of it." },
+  { "controllers", NC_KEY_TEXT, AT(controllers), "", "names of nodes, comma-separated", 0, 0, true, nc_is_names, NULL,
+    "Other nodes whose controllers this one heeds: they may see its machines, and have them moved away." },
+  NUMBER(fleet_memory_mib, "0", 0, 1 << 30, "MiB",
+         "What machines may have of this node's memory together, for a controller. 0: all but memory_reserve_mib."),
+  NUMBER(fleet_vcpus, "0", 0, 1000000, "virtual processors",
+         "Likewise of its processors. 0: 16 for each processor of the host."),
 };
 
 static void *

@@ -77,6 +77,10 @@ typedef struct {
   const char *paths; /* nc_tcp_paths_parse() takes it; "": none */
   int prepare_timeout_ms;
   int peer_retry_ms;
+  int controller;          /* 0 or 1: the fleet's runs here */
+  const char *controllers; /* nc_config_names_parse() takes it: nodes whose controllers this one heeds besides its own */
+  int fleet_memory_mib;    /* 0: all of the host's but memory_reserve_mib */
+  int fleet_vcpus;         /* 0: by the host's processors */
 } NcConfig;
 
 /* Defaults, then ${path}. A missing file is NC_ERROR_NOT_FOUND. NULL on error. */
@@ -100,6 +104,9 @@ int64_t nc_config_bandwidth_total(const NcConfig *config);
 char *nc_config_dump(const NcConfig *config);
 /* Every key with its default, commented out: docs/novacrond.conf.sample. Caller frees. */
 char *nc_config_sample(void);
+
+/* Names with commas between them; NULL: one of them is none. */
+char **nc_config_names_parse(const char *text);
 
 /* Is ${text} "auto", "none", "lz4", "zstd" or "zstd:LEVEL" with a level from -5 to 9 except 0? */
 bool nc_config_compression_is_valid(const char *text);

@@ -6,6 +6,7 @@
 #include "agent/checkpoints.h"
 #include "agent/control.h"
 #include "agent/disk_chain.h"
+#include "agent/fleet_host.h"
 #include "agent/machines.h"
 #include "agent/migration_reports.h"
 #include "agent/migrations.h"
@@ -35,6 +36,8 @@ typedef struct {
   NcMigrationsDeps deps;
   NcMigrations *migrations;
   NcAttempts attempts;
+  NcFleetSide fleet_side;
+  NcFleetHost *fleet; /* NULL: no controller here */
   NcRollbacks *rollbacks;
   NcPageStore *store; /* NULL: it could not be opened */
   NcCheckpoints *checkpoints;
@@ -92,9 +95,22 @@ NC_OP(migration_resolve, NcMigrations, nc_migrations_resolve)
 NC_OP(attempt_begin, NcAttempts, nc_attempts_begin)
 NC_OP(attempt_cancel, NcAttempts, nc_attempts_cancel)
 NC_OP(attempt_ask, NcAttempts, nc_attempts_ask)
+NC_OP(attempt_limit, NcAttempts, nc_attempts_limit)
+NC_OP(fleet_status, NcFleetHost, nc_fleet_host_status)
+NC_OP(fleet_nodes, NcFleetHost, nc_fleet_host_nodes)
+NC_OP(fleet_machines, NcFleetHost, nc_fleet_host_machines)
+NC_OP(fleet_migrate, NcFleetHost, nc_fleet_host_migrate)
+NC_OP(fleet_batch, NcFleetHost, nc_fleet_host_batch)
+NC_OP(fleet_plan, NcFleetHost, nc_fleet_host_plan)
+NC_OP(fleet_evacuate, NcFleetHost, nc_fleet_host_evacuate)
+NC_OP(fleet_cordon, NcFleetHost, nc_fleet_host_cordon)
+NC_OP(fleet_uncordon, NcFleetHost, nc_fleet_host_uncordon)
+NC_OP(fleet_cancel, NcFleetHost, nc_fleet_host_cancel)
+NC_OP(fleet_get, NcFleetHost, nc_fleet_host_get)
+NC_OP(fleet_list, NcFleetHost, nc_fleet_host_list)
 NC_OP(migration_rollback, NcRollbacks, nc_rollbacks_start)
 
-#define NC_DAEMON_OPS 44 /* with the row that ends the table */
+#define NC_DAEMON_OPS 57 /* with the row that ends the table */
 
 static void
 nc_daemon_fill_ops(NcDaemon *d, NcControlOp ops[NC_DAEMON_OPS])
@@ -143,6 +159,19 @@ nc_daemon_fill_ops(NcDaemon *d, NcControlOp ops[NC_DAEMON_OPS])
     { "attempt.begin", nc_op_attempt_begin, &d->attempts, true },
     { "attempt.cancel", nc_op_attempt_cancel, &d->attempts, true },
     { "attempt.ask", nc_op_attempt_ask, &d->attempts, false },
+    { "attempt.limit", nc_op_attempt_limit, &d->attempts, true },
+    { "fleet.status", nc_op_fleet_status, d->fleet, false },
+    { "fleet.nodes", nc_op_fleet_nodes, d->fleet, false },
+    { "fleet.machines", nc_op_fleet_machines, d->fleet, false },
+    { "fleet.migrate", nc_op_fleet_migrate, d->fleet, true },
+    { "fleet.batch", nc_op_fleet_batch, d->fleet, true },
+    { "fleet.plan", nc_op_fleet_plan, d->fleet, false },
+    { "fleet.evacuate", nc_op_fleet_evacuate, d->fleet, true },
+    { "fleet.cordon", nc_op_fleet_cordon, d->fleet, true },
+    { "fleet.uncordon", nc_op_fleet_uncordon, d->fleet, true },
+    { "fleet.cancel", nc_op_fleet_cancel, d->fleet, true },
+    { "fleet.get", nc_op_fleet_get, d->fleet, false },
+    { "fleet.list", nc_op_fleet_list, d->fleet, false },
     { NULL, NULL, NULL, false },
   };
   for (size_t i = 0; i < G_N_ELEMENTS(table); i++)
@@ -244,6 +273,11 @@ nc_daemon_load(NcDaemon *d, GError **error)
   };
   d->migrations = nc_migrations_new(&d->deps);
   d->attempts = (NcAttempts){ .journal = d->journal, .migrations = d->migrations };
+  d->fleet_side = (NcFleetSide){ .config = d->config,
+                                 .journal = d->journal,
+                                 .nodes = d->nodes,
+                                 .machines = d->machines,
+                                 .attempts = &d->attempts };
   d->steps = nc_checkpoint_steps(d->checkpoints);
   d->rollbacks = nc_rollbacks_new(&d->deps, d->migrations, &d->steps);
   nc_checkpoints_unblock(d->checkpoints);
@@ -260,6 +294,7 @@ nc_daemon_unload(NcDaemon *d)
   if (d->rollbacks)
     nc_rollbacks_stop_waiting(d->rollbacks);
   nc_control_free(d->control);
+  nc_fleet_host_free(d->fleet); /* nobody asks it any more */
   nc_peer_server_free(d->server);
   nc_rollbacks_free(d->rollbacks);
   nc_store_work_free(d->store_work);
@@ -324,13 +359,15 @@ nc_daemon_run(NcConfig *config, GError **error)
   bool ok = nc_daemon_load(&d, error);
   if (ok) {
     /* Recovery before the port: who asks about an unfinished migration must find it. */
-    nc_daemon_fill_ops(&d, ops);
     nc_checkpoints_claim(d.checkpoints); /* before a migration's next attempt takes a machine that stands still for a checkpoint */
     nc_migrations_recover(d.migrations);
     nc_checkpoints_recover(d.checkpoints); /* before rollbacks, which use them */
     nc_rollbacks_recover(d.rollbacks);
     nc_machines_release_orphans(d.machines);
-    ok = (d.server = nc_peer_server_new(config, d.nodes, d.migrations, d.checkpoints, d.rollbacks, error)) &&
+    if (config->controller)
+      d.fleet = nc_fleet_host_new(&d.fleet_side);
+    nc_daemon_fill_ops(&d, ops);
+    ok = (d.server = nc_peer_server_new(config, d.nodes, d.migrations, d.checkpoints, d.rollbacks, &d.fleet_side, error)) &&
          (d.control = nc_control_new(config, d.journal, ops, error));
   }
   if (ok)

@@ -18,6 +18,7 @@ struct NcPeerServer {
   NcMigrations *migrations;
   NcCheckpoints *checkpoints;
   NcRollbacks *rollbacks;
+  const NcFleetSide *fleet;
   NcService *service;
 };
 
@@ -81,8 +82,9 @@ nc_peer_server_handle(NcPeerServer *server, NcPeer *peer, json_t *message, GErro
     nc_checkpoints_serve_peer(server->checkpoints, peer, message);
     return false;
   }
-  json_t *answer = g_str_has_prefix(type, "rb_") ? nc_rollbacks_answer(server->rollbacks, peer, message, &problem)
-                                                 : nc_nodes_answer(server->nodes, peer, message, &problem);
+  json_t *answer = g_str_has_prefix(type, "rb_")   ? nc_rollbacks_answer(server->rollbacks, peer, message, &problem)
+                   : g_str_has_prefix(type, "fl_") ? nc_fleet_side_answer(server->fleet, peer, message, &problem)
+                                                   : nc_nodes_answer(server->nodes, peer, message, &problem);
   if (!answer && !problem)
     nc_fail(&problem, NC_ERROR_PROTOCOL, "\"%.32s\" is not a message between nodes", type);
   return nc_peer_server_answer(peer, answer, problem, error) && !problem;
@@ -133,7 +135,7 @@ nc_peer_server_serve(int fd, gpointer user_data)
 
 NcPeerServer *
 nc_peer_server_new(const NcConfig *config, NcNodes *nodes, NcMigrations *migrations, NcCheckpoints *checkpoints, NcRollbacks *rollbacks,
-                   GError **error)
+                   const NcFleetSide *fleet, GError **error)
 {
   int listener = nc_tcp_listen(config->listen, error);
   if (listener < 0) {
@@ -146,6 +148,7 @@ nc_peer_server_new(const NcConfig *config, NcNodes *nodes, NcMigrations *migrati
   server->migrations = migrations;
   server->checkpoints = checkpoints;
   server->rollbacks = rollbacks;
+  server->fleet = fleet;
   server->service = nc_service_new("nodes", listener, NC_SERVER_CONNECTIONS, nc_peer_server_serve, server);
   return server;
 }

@@ -1,0 +1,39 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The fleet's controller in novacrond (key `controller`): one thread, in which all of src/controller runs, with the
+ * database, and what people ask by the control socket's fleet.* operations.
+ *
+ * It looks at every joined node each NC_FLEET_LOOK_US and tells the controller what has changed; what agents answer
+ * (fleet_agents.h) and what people ask are jobs of the same thread. A database that can't be opened, or goes away, is
+ * tried again; meanwhile requests are refused, and what is under way goes on. Killed, the next one takes up what is in
+ * the database.
+ */
+#pragma once
+
+#include "agent/fleet_agents.h"
+
+#define NC_FLEET_LOOK_US INT64_C(2000000)
+
+typedef struct NcFleetHost NcFleetHost;
+
+/* ${side}: this node's; borrowed. */
+NcFleetHost *nc_fleet_host_new(const NcFleetSide *side);
+/* Gives the lease back. After the control socket is closed. NULL is fine. */
+void nc_fleet_host_free(NcFleetHost *host);
+
+/*
+ * The control socket's fleet.* operations (docs/protocols.md section 5). ${host} NULL: this node has no controller,
+ * NC_ERROR_CONFLICT. They wait for the thread. New references. Errors: controller.h.
+ */
+json_t *nc_fleet_host_status(NcFleetHost *host, json_t *args, GError **error);
+json_t *nc_fleet_host_nodes(NcFleetHost *host, json_t *args, GError **error);
+json_t *nc_fleet_host_machines(NcFleetHost *host, json_t *args, GError **error);
+json_t *nc_fleet_host_migrate(NcFleetHost *host, json_t *args, GError **error);
+json_t *nc_fleet_host_batch(NcFleetHost *host, json_t *args, GError **error);
+json_t *nc_fleet_host_plan(NcFleetHost *host, json_t *args, GError **error);
+json_t *nc_fleet_host_evacuate(NcFleetHost *host, json_t *args, GError **error);
+json_t *nc_fleet_host_cordon(NcFleetHost *host, json_t *args, GError **error);
+json_t *nc_fleet_host_uncordon(NcFleetHost *host, json_t *args, GError **error);
+json_t *nc_fleet_host_cancel(NcFleetHost *host, json_t *args, GError **error);
+json_t *nc_fleet_host_get(NcFleetHost *host, json_t *args, GError **error);
+json_t *nc_fleet_host_list(NcFleetHost *host, json_t *args, GError **error);

@@ -1,0 +1,238 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* What people ask of the fleet's controller, by the control socket: each is done in the controller's thread. */
+#include "agent/fleet_host_internal.h"
+#include "crypto/digest.h"
+#include "fleetdb/groups.h"
+#include "fleetdb/migrations.h"
+
+#include <string.h>
+
+/* The socket's identity is in the transaction log; the fleet's records say only by which way it came. */
+#define NC_FLEET_ACTOR "control socket"
+
+/* A request with its idempotency key, which is no part of what is asked for. */
+typedef struct {
+  NcAsker who;
+  json_t *body;
+  char *sha256;
+} NcFleetWish;
+
+static void
+nc_fleet_wish_clear(NcFleetWish *wish)
+{
+  json_decref(wish->body);
+  g_free(wish->sha256);
+}
+G_DEFINE_AUTO_CLEANUP_CLEAR_FUNC(NcFleetWish, nc_fleet_wish_clear)
+
+/* ${op}: what is asked, so that a key does not mean two things. */
+static bool
+nc_fleet_wish_read(const char *op, json_t *args, NcFleetWish *ret, GError **error)
+{
+  json_t *key = json_object_get(args, "key");
+
+  *ret = (NcFleetWish){ .body = json_copy(args) };
+  json_object_del(ret->body, "key");
+  if (key && !json_is_string(key))
+    return nc_fail(error, NC_ERROR_INVALID, "\"key\" is to be a text");
+  g_autofree char *text = json_dumps(ret->body, JSON_COMPACT | JSON_SORT_KEYS);
+  g_autofree char *whole = g_strconcat(op, " ", text, NULL);
+  ret->sha256 = nc_sha256_hex(whole, strlen(whole));
+  ret->who =
+      (NcAsker){ .actor = NC_FLEET_ACTOR, .key = json_string_value(key), .request_sha256 = key ? ret->sha256 : NULL };
+  return true;
+}
+
+static json_t *
+nc_fleet_do_migrate(NcFleetHost *host, json_t *args, GError **error)
+{
+  g_auto(NcFleetWish) wish = { 0 };
+  return nc_fleet_wish_read("migrate", args, &wish, error)
+             ? nc_controller_migrate(host->controller, &wish.who, wish.body, error)
+             : NULL;
+}
+
+static json_t *
+nc_fleet_do_batch(NcFleetHost *host, json_t *args, GError **error)
+{
+  g_auto(NcFleetWish) wish = { 0 };
+  return nc_fleet_wish_read("batch", args, &wish, error)
+             ? nc_controller_batch(host->controller, &wish.who, wish.body, error)
+             : NULL;
+}
+
+static json_t *
+nc_fleet_do_evacuate(NcFleetHost *host, json_t *args, GError **error)
+{
+  g_auto(NcFleetWish) wish = { 0 };
+  return nc_fleet_wish_read("evacuate", args, &wish, error)
+             ? nc_controller_evacuate(host->controller, &wish.who, wish.body, error)
+             : NULL;
+}
+
+static json_t *
+nc_fleet_do_plan(NcFleetHost *host, json_t *args, GError **error)
+{
+  return nc_controller_plan_evacuation(host->controller, args, error);
+}
+
+static json_t *
+nc_fleet_ask_cordon(NcFleetHost *host, json_t *args, bool is_cordoned, GError **error)
+{
+  g_auto(NcFleetWish) wish = { 0 };
+  const char *node = nc_json_string(args, "node", error);
+
+  return node && nc_fleet_wish_read(is_cordoned ? "cordon" : "uncordon", args, &wish, error)
+             ? nc_controller_cordon(host->controller, &wish.who, node, is_cordoned, error)
+             : NULL;
+}
+
+static json_t *
+nc_fleet_do_cordon(NcFleetHost *host, json_t *args, GError **error)
+{
+  return nc_fleet_ask_cordon(host, args, true, error);
+}
+
+static json_t *
+nc_fleet_do_uncordon(NcFleetHost *host, json_t *args, GError **error)
+{
+  return nc_fleet_ask_cordon(host, args, false, error);
+}
+
+static json_t *
+nc_fleet_do_cancel(NcFleetHost *host, json_t *args, GError **error)
+{
+  g_auto(NcFleetWish) wish = { 0 };
+  const char *id = nc_json_string(args, "id", error), *reason = nc_json_string_or(args, "reason", "cancelled");
+  bool also_running = nc_json_bool_or(args, "also_running", false);
+
+  if (!id || !nc_fleet_wish_read("cancel", args, &wish, error))
+    return NULL;
+  if (g_str_has_prefix(id, "eva-"))
+    return nc_controller_cancel_evacuation(host->controller, &wish.who, id, also_running, reason, error);
+  if (g_str_has_prefix(id, "bat-"))
+    return nc_controller_cancel_batch(host->controller, &wish.who, id, also_running, reason, error);
+  return nc_controller_cancel(host->controller, &wish.who, id, reason, error);
+}
+
+/* --- looking --- */
+
+static json_t *
+nc_fleet_do_status(NcFleetHost *host, json_t *args, GError **error)
+{
+  NcFleetLease lease;
+
+  if (!nc_fleetdb_look_at_lease(host->db, &lease, error))
+    return NULL;
+  return json_pack("{s:b, s:I, s:s, s:s}", "leads", nc_controller_leads(host->controller), "epoch",
+                   (json_int_t)lease.epoch, "holder", lease.holder, "address", lease.address);
+}
+
+/* args.cursor, args.limit */
+static bool
+nc_fleet_page(json_t *args, NcPage *ret, GError **error)
+{
+  int64_t limit = NC_PAGE_USUAL;
+
+  if (json_object_get(args, "limit") && !nc_json_int(args, "limit", 1, NC_PAGE_MOST, &limit, error))
+    return false;
+  *ret = (NcPage){ .cursor = nc_json_string_or(args, "cursor", NULL), .limit = (unsigned)limit };
+  return true;
+}
+
+/* ${rows}, ${next}: taken. */
+static json_t *
+nc_fleet_list(json_t *rows, char *next)
+{
+  json_t *answer = rows ? json_pack("{s:o, s:s?}", "items", rows, "next", next) : NULL;
+  g_free(next);
+  return answer;
+}
+
+static json_t *
+nc_fleet_do_nodes(NcFleetHost *host, json_t *args, GError **error)
+{
+  char *next = NULL;
+  NcPage page;
+
+  if (!nc_fleet_page(args, &page, error))
+    return NULL;
+  json_t *rows = nc_fleetdb_list_nodes(host->db, &page, &next, error);
+  return nc_fleet_list(rows, next);
+}
+
+static json_t *
+nc_fleet_do_machines(NcFleetHost *host, json_t *args, GError **error)
+{
+  char *next = NULL;
+  NcPage page;
+
+  if (!nc_fleet_page(args, &page, error))
+    return NULL;
+  json_t *rows = nc_fleetdb_list_machines(host->db, nc_json_string_or(args, "node", NULL), &page, &next, error);
+  return nc_fleet_list(rows, next);
+}
+
+static json_t *
+nc_fleet_do_list(NcFleetHost *host, json_t *args, GError **error)
+{
+  const NcMoveFilter filter = { .selection =
+                                    nc_json_bool_or(args, "unfinished", false) ? NC_MOVES_UNFINISHED : NC_MOVES_ALL,
+                                .machine = nc_json_string_or(args, "machine", NULL),
+                                .node = nc_json_string_or(args, "node", NULL),
+                                .batch = nc_json_string_or(args, "batch", NULL),
+                                .evacuation = nc_json_string_or(args, "evacuation", NULL) };
+  char *next = NULL;
+  NcPage page;
+
+  if (!nc_fleet_page(args, &page, error))
+    return NULL;
+  json_t *rows = nc_fleetdb_list_migrations(host->db, &filter, &page, &next, error);
+  return nc_fleet_list(rows, next);
+}
+
+/* A batch or an evacuation, with how many of its migrations are in which state. */
+static json_t *
+nc_fleet_with_counts(NcFleetHost *host, json_t *record, const char *batch, const char *evacuation, GError **error)
+{
+  nc_autojson json_t *owned = record;
+  json_t *counts = record ? nc_fleetdb_count_migrations(host->db, batch, evacuation, error) : NULL;
+
+  if (!counts)
+    return NULL;
+  json_object_set_new(record, "migrations", counts);
+  return g_steal_pointer(&owned);
+}
+
+static json_t *
+nc_fleet_do_get(NcFleetHost *host, json_t *args, GError **error)
+{
+  const char *id = nc_json_string(args, "id", error);
+
+  if (!id)
+    return NULL;
+  if (g_str_has_prefix(id, "eva-"))
+    return nc_fleet_with_counts(host, nc_fleetdb_get_evacuation(host->db, id, error), NULL, id, error);
+  if (g_str_has_prefix(id, "bat-"))
+    return nc_fleet_with_counts(host, nc_fleetdb_get_batch(host->db, id, error), id, NULL, error);
+  return nc_controller_describe(host->controller, id, error);
+}
+
+#define NC_FLEET_OP(name)                                                                                              \
+  json_t *nc_fleet_host_##name(NcFleetHost *host, json_t *args, GError **error)                                        \
+  {                                                                                                                    \
+    return nc_fleet_host_call(host, nc_fleet_do_##name, args, error);                                                  \
+  }
+
+NC_FLEET_OP(status)
+NC_FLEET_OP(nodes)
+NC_FLEET_OP(machines)
+NC_FLEET_OP(migrate)
+NC_FLEET_OP(batch)
+NC_FLEET_OP(plan)
+NC_FLEET_OP(evacuate)
+NC_FLEET_OP(cordon)
+NC_FLEET_OP(uncordon)
+NC_FLEET_OP(cancel)
+NC_FLEET_OP(get)
+NC_FLEET_OP(list)
