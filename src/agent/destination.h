@@ -58,7 +58,7 @@ void nc_destination_tell_started(NcDestination *d);
 void nc_destination_say_started(NcDestination *d);
 void nc_destination_report_alive(NcDestination *d);
 /* It runs here and the source has heard it: the migration is at its end. */
-void nc_destination_done(NcDestination *d);
+void nc_destination_done(NcDestination *d, bool confirmed);
 
 /* --- destination_migration.c --- */
 

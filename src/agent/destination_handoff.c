@@ -47,6 +47,7 @@ nc_destination_lose(NcMigration *m, const GError *reason)
     return;
   }
   nc_fault_point("destination-before-lost");
+  nc_migration_set(m, "unconfirmed", json_true());
   nc_migration_step(m, NC_EV_LOST, text);
   nc_migration_tell(m, json_pack("{s:s, s:s, s:s, s:b}", "type", "mig_unknown", "migration", m->id, "detail", text, "lost", 1), NULL);
   nc_destination_end_mover(m);
@@ -226,11 +227,13 @@ nc_destination_take(NcDestination *d, bool postcopy)
 }
 
 void
-nc_destination_done(NcDestination *d)
+nc_destination_done(NcDestination *d, bool confirmed)
 {
   NcMigration *m = d->m;
   NcQmp *qmp = nc_machine_lease_qmp(m->lease);
 
+  if (!confirmed)
+    nc_migration_set(m, "unconfirmed", json_true());
   nc_migration_step(m, NC_EV_DONE, NULL);
   nc_destination_end_mover(m);
   nc_warm_return_keep(m);

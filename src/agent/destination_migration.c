@@ -156,6 +156,22 @@ nc_destination_answer(NcDestination *d)
   }
 }
 
+/* Only one that has started, and died since, is nothing that we could still be about. */
+static void
+nc_destination_on_let_go(NcDestination *d, json_t *message)
+{
+  NcMigration *m = d->m;
+  bool died = m->state == NC_D_RUNNING && !nc_machine_lease_is_alive(m->lease);
+
+  if (died) {
+    nc_destination_done(d, false);
+    nc_migration_tell(m, nc_destination_let_go(m->deps, m->peer, message), NULL);
+    return;
+  }
+  g_autofree char *detail = g_strdup_printf("the migration is still under way there (%s)", nc_handoff_phase(m->state));
+  nc_migration_tell(m, json_pack("{s:s, s:s, s:s}", "type", "mig_holds", "migration", m->id, "detail", detail), NULL);
+}
+
 static void
 nc_destination_on_peer(NcDestination *d, json_t *message)
 {
@@ -181,12 +197,14 @@ nc_destination_on_peer(NcDestination *d, json_t *message)
       nc_destination_fail(d, NC_ERROR_UNREACHABLE, "the mover on the source (%s) ended before everything was here", d->m->peer);
     else
       nc_destination_answer(d);
+  } else if (g_str_equal(type, "mig_let_go")) {
+    nc_destination_on_let_go(d, message);
   } else if (g_str_equal(type, "mig_recover") && d->m->state == NC_D_FETCHING) {
     nc_destination_fetching_recover(d, message);
   } else if (g_str_equal(type, "mig_source_lost") && d->m->state == NC_D_FETCHING) {
     nc_destination_fetching_source_lost(d);
   } else if (g_str_equal(type, "mig_finished") && d->m->state == NC_D_RUNNING) {
-    nc_destination_done(d);
+    nc_destination_done(d, true);
   }
 }
 
@@ -206,7 +224,7 @@ nc_destination_check_time(NcDestination *d)
                         d->m->peer);
   else if (d->m->state == NC_D_RUNNING && d->cut_off_since_us &&
            now - MAX(d->cut_off_since_us, d->running_since_us) > NC_DEST_LINGER_MS * INT64_C(1000))
-    nc_destination_done(d); /* the run right answers a source that asks later */
+    nc_destination_done(d, false); /* the run right answers a source that asks later */
 }
 
 static void

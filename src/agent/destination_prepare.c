@@ -129,13 +129,18 @@ nc_destination_record(const char *id, const char *vm, const char *source, const 
   return record;
 }
 
-/* The run right must allow it: nobody may receive what it holds, and an epoch is used once. */
+/*
+ * The run right must allow it: nobody may receive what it holds, and an epoch is used once. A machine that was destroyed has left its right here, and
+ * nobody can use that: one that is defined meanwhile has none, since we take it.
+ */
 static bool
 nc_destination_claim_epoch(NcMigration *m, const NcRight *present, GError **error)
 {
-  if (present->state == NC_RIGHT_HELD || present->state == NC_RIGHT_INCOMING)
+  bool held = present->state == NC_RIGHT_HELD && nc_machines_has(m->deps->machines, m->vm);
+
+  if (held || present->state == NC_RIGHT_INCOMING)
     return nc_fail(error, NC_ERROR_CONFLICT, "the destination (%s) %s a machine named %s: destroy or rename one of them",
-                   nc_nodes_self(m->deps->nodes), present->state == NC_RIGHT_HELD ? "already runs" : "is already receiving", m->vm);
+                   nc_nodes_self(m->deps->nodes), held ? "already has" : "is already receiving", m->vm);
   if (present->epoch >= m->epoch)
     return nc_fail(error, NC_ERROR_CONFLICT,
                    "the destination (%s) knows epoch %" G_GUINT64_FORMAT " of %s, the source offers %" G_GUINT64_FORMAT

@@ -60,6 +60,7 @@ nc_destination_recover_arrived(NcMigration *m, NcQmp *qmp)
   nc_spare_monitor_end(qmp);
   nc_destination_keep_disks(m);
   m->state = NC_D_RUNNING;
+  nc_migration_set(m, "unconfirmed", json_true());
   nc_migration_step(m, NC_EV_DONE, "novacrond was restarted; the machine runs here");
   nc_machine_lease_end(g_steal_pointer(&m->lease), NC_LEASE_ARRIVED);
   nc_migration_finish(m, "completed", NULL);
@@ -94,6 +95,7 @@ nc_destination_recover_held(NcMigration *m)
   if (m->lease)
     nc_machine_lease_end(g_steal_pointer(&m->lease), NC_LEASE_ARRIVED);
   m->state = NC_D_COMPLETED;
+  nc_migration_set(m, "unconfirmed", json_true());
   nc_migration_finish(m, "failed", error);
 }
 

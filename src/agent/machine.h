@@ -57,6 +57,8 @@ typedef struct {
 } NcMachine;
 
 struct NcMachines {
+  NcStartCheckFunc start_check; /* NULL: none */
+  gpointer start_check_data;
   const NcConfig *config;
   NcJournal *journal;
   GMutex lock;       /* protects table, quitting and the machines' fields */

@@ -155,8 +155,26 @@ nc_machine_go_on(NcMachine *m, GError **error)
   return true;
 }
 
+void
+nc_machines_set_start_check(NcMachines *machines, NcStartCheckFunc check, gpointer user_data)
+{
+  machines->start_check = check;
+  machines->start_check_data = user_data;
+}
+
+/* Held by our own record; the node it came from may know better. */
 static bool
-nc_machine_start(NcMachine *m, GError **error)
+nc_machine_check_start(NcMachine *m, GError **error)
+{
+  NcMachines *machines = m->owner;
+  NcRight right;
+
+  return nc_journal_get_right(machines->journal, m->name, &right, error) &&
+         (!machines->start_check || machines->start_check(machines->start_check_data, &right, error));
+}
+
+static bool
+nc_machine_start(NcMachine *m, bool take, GError **error)
 {
   if (m->moved_to)
     return nc_fail(error, NC_ERROR_CONFLICT, "%s moved from node %s to %s: start it there", m->name, m->owner->config->node, m->moved_to);
@@ -169,7 +187,7 @@ nc_machine_start(NcMachine *m, GError **error)
   nc_machine_find_qemu(m);
   if (nc_machine_qemu_lives(m))
     return nc_machine_save(m, error);
-  return nc_machine_launch(m, false, error);
+  return (take || nc_machine_check_start(m, error)) && nc_machine_launch(m, false, error);
 }
 
 json_t *
@@ -179,7 +197,7 @@ nc_machines_start(NcMachines *machines, json_t *args, GError **error)
   NcMachine *m = name ? nc_machines_acquire(machines, name, "start", error) : NULL;
   if (!m)
     return NULL;
-  json_t *view = nc_machine_start(m, error) ? nc_machine_view(m, error) : NULL;
+  json_t *view = nc_machine_start(m, nc_json_bool_or(args, "take", false), error) ? nc_machine_view(m, error) : NULL;
   if (view)
     nc_log(NC_LOG_NOTICE, "agent", "machine %s started: process %d", m->name, (int)m->pid);
   nc_machine_release(m);

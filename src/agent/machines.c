@@ -163,6 +163,13 @@ nc_machines_find(NcMachines *machines, const char *name, GError **error)
   return NULL;
 }
 
+bool
+nc_machines_has(NcMachines *machines, const char *name)
+{
+  g_autoptr(GMutexLocker) guard = g_mutex_locker_new(&machines->lock);
+  return g_hash_table_contains(machines->table, name);
+}
+
 static bool
 nc_machine_take_locked(NcMachine *m, const char *what, GError **error)
 {

@@ -55,13 +55,21 @@ void nc_machines_stop_waiting(NcMachines *machines);
  * define: {spec, take}. `take`: true lets an operator define a machine whose
  * right another node holds by this node's record (released, incoming or refused):
  * dangerous, only after that node is known to be off or to have destroyed it.
+ * start: {name, take}. `take`: though the node it came from may have it (NcStartCheckFunc).
  * stop: {name, force, timeout_ms}: ACPI power-down and after ${timeout_ms}
  * (default 30 s) QMP quit; `force` quits at once.
  * adopt: {name, qmp}: a QEMU that somebody else started.
  */
+typedef bool (*NcStartCheckFunc)(gpointer user_data, const NcRight *right, GError **error);
+/*
+ * ${check} is asked before a machine whose right (held) is ${right} is started anew, with the machine in our hands and no lock; it may
+ * block for seconds. To be set before anything is started.
+ */
+void nc_machines_set_start_check(NcMachines *machines, NcStartCheckFunc check, gpointer user_data);
 json_t *nc_machines_define(NcMachines *machines, json_t *args, GError **error);
 json_t *nc_machines_list(NcMachines *machines, json_t *args, GError **error);
 json_t *nc_machines_get(NcMachines *machines, json_t *args, GError **error);
+bool nc_machines_has(NcMachines *machines, const char *name); /* it is in the list, in whatever state */
 json_t *nc_machines_start(NcMachines *machines, json_t *args, GError **error);
 json_t *nc_machines_stop(NcMachines *machines, json_t *args, GError **error);
 json_t *nc_machines_destroy(NcMachines *machines, json_t *args, GError **error);

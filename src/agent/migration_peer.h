@@ -19,6 +19,8 @@
  *   mig_query    {migration, vm, epoch, wire}
  *                                            what became of it? As first message of a session: from then on it is that
  *                                            migration's. wire, false: the source's mover is gone for good
+ *   mig_let_go   {migration, vm, epoch}      an operator says that it does not run with you any more, and is to run here: let go
+ *                                            of it. mig_refused, or mig_holds
  *   mig_recover  {migration, psk, streams, compression, pause_budget_ms, shadow_frames, preempt}
  *                                            post-copy: new movers, since one of them, or an agent, was gone
  *   mig_source_lost {migration}              post-copy: our QEMU is dead, no page will come any more
@@ -45,6 +47,7 @@
  *   mig_done     {migration}                 answer to mig_finished: the machine is
  *                                            free for the next operation
  *   mig_pending  {migration}                 answer to mig_query: not decided yet
+ *   mig_holds    {migration, detail}         answer to mig_let_go: no, nothing has changed here
  *   mig_unknown  {migration, detail, lost}   answer to mig_query: we can't tell. lost: the QEMU here is gone
  *
  *   both ways
@@ -84,5 +87,15 @@ NcMigration *nc_destination_migration_start(const NcMigrationsDeps *deps, const 
 void nc_destination_migration_recover(NcMigration *m, const NcRight *right);
 /* Answers mig_query from the run right alone, when no thread of that migration lives. New reference. */
 json_t *nc_destination_answer_query(const NcMigrationsDeps *deps, const char *peer_node, json_t *message);
+/*
+ * Answers mig_let_go likewise. The right is given back (REFUSED, durably) and the machine goes out of the list, unless it has a QEMU,
+ * is in somebody's hands, or ${peer_node} is not who it came from. New reference.
+ */
+json_t *nc_destination_let_go(const NcMigrationsDeps *deps, const char *peer_node, json_t *message);
+/*
+ * ${peer_node} has said mig_finished of ${id}, whose thread has ended: durably, so that it need not be asked before the machine is
+ * started anew. False without an error: no such migration came from there.
+ */
+bool nc_destination_confirm(const NcMigrationsDeps *deps, const char *peer_node, const char *id, GError **error);
 /* Hands a mover's connection to the mover. ${fd} is borrowed. */
 bool nc_destination_migration_conn(NcMigration *m, unsigned index, int fd, GError **error);

@@ -685,26 +685,34 @@ nc_migrations_refuse(NcPeer *peer, json_t *message, const GError *error)
   nc_peer_send(peer, answer, NULL);
 }
 
-/* The session's messages go to the migration's inbox until the connection ends. */
-static void
+/*
+ * The session's messages go to the migration's inbox until the connection ends: NULL. Or until it has ended itself, and something comes
+ * that its thread can't hear any more: that, a new reference.
+ */
+static json_t *
 nc_migrations_pump(NcMigration *m, NcPeer *peer)
 {
-  for (;;) {
-    json_t *message = nc_peer_recv(peer, -1, NULL);
-    if (!message)
-      break;
+  json_t *message;
+
+  while ((message = nc_peer_recv(peer, -1, NULL))) {
     if (nc_migration_hear_head(m, message))
       json_decref(message);
+    else if (nc_migration_is_finished(m))
+      break;
     else
       nc_inbox_push(m->inbox, NC_FROM_PEER, message);
   }
   nc_migration_reclaim_link(m, peer);
   nc_inbox_push(m->inbox, NC_FROM_PEER, NULL);
   nc_migration_return(m);
+  return message;
 }
 
-/* A source that comes back asks the living thread, or the journal. */
-static void
+/*
+ * A source that comes back, or wants the machine back, asks the living thread, or the journal. The session's next message (new reference),
+ * if it has been read already.
+ */
+static json_t *
 nc_migrations_serve_query(NcMigrations *ms, NcPeer *peer, json_t *message)
 {
   const char *id = nc_json_string_or(message, "migration", "");
@@ -718,16 +726,34 @@ nc_migrations_serve_query(NcMigrations *ms, NcPeer *peer, json_t *message)
   if (living) {
     nc_migration_lend_link(m, peer); /* which may wait for a peer that does not read: not under everybody's lock */
     nc_inbox_push(m->inbox, NC_FROM_PEER, json_incref(message));
-    nc_migrations_pump(m, peer);
-    return;
+    return nc_migrations_pump(m, peer);
   }
-  nc_autojson json_t *answer = nc_destination_answer_query(&ms->deps, nc_peer_node(peer), message);
+  bool let_go = g_str_equal(nc_json_string_or(message, "type", ""), "mig_let_go");
+  nc_autojson json_t *answer = let_go ? nc_destination_let_go(&ms->deps, nc_peer_node(peer), message)
+                                      : nc_destination_answer_query(&ms->deps, nc_peer_node(peer), message);
   bool started = g_str_equal(nc_json_string_or(answer, "type", ""), "mig_started");
   if (nc_peer_send(peer, answer, NULL) && started) {
     nc_autojson json_t *alive = json_pack("{s:s, s:s, s:b, s:s}", "type", "mig_alive", "migration", id, "alive", 1, "detail",
                                           "running, as its node's record says");
     nc_peer_send(peer, alive, NULL);
   }
+  return NULL;
+}
+
+/* The source has let go of what arrived here when nobody was there to hear it. */
+static void
+nc_migrations_hear_finished(NcMigrations *ms, NcPeer *peer, json_t *message)
+{
+  const char *id = nc_json_string_or(message, "migration", "");
+  g_autoptr(GError) error = NULL;
+
+  if (!nc_name_is_valid(id) || !nc_destination_confirm(&ms->deps, nc_peer_node(peer), id, &error)) {
+    if (error)
+      nc_log(NC_LOG_WARNING, "agent", "migration %s: that %s has let go of it can't be recorded: %s", id, nc_peer_node(peer), error->message);
+    return;
+  }
+  nc_autojson json_t *done = json_pack("{s:s, s:s}", "type", "mig_done", "migration", id);
+  nc_peer_send(peer, done, NULL);
 }
 
 void
@@ -738,23 +764,26 @@ nc_migrations_serve_peer(NcMigrations *ms, NcPeer *peer, json_t *first_message)
 
   while (message) {
     const char *type = nc_json_string_or(message, "type", "");
+    json_t *next = NULL;
     if (g_str_equal(type, "mig_probe")) {
       nc_migrations_answer_probe(ms, peer, message);
     } else if (nc_preflight_serve(&ms->deps, &session, peer, message)) {
       /* answered */
-    } else if (g_str_equal(type, "mig_query")) {
-      nc_migrations_serve_query(ms, peer, message);
+    } else if (g_str_equal(type, "mig_query") || g_str_equal(type, "mig_let_go")) {
+      next = nc_migrations_serve_query(ms, peer, message);
+    } else if (g_str_equal(type, "mig_finished")) {
+      nc_migrations_hear_finished(ms, peer, message);
     } else if (g_str_equal(type, "mig_prepare")) {
       g_autoptr(GError) error = NULL;
       nc_migrations_end_predecessor(ms, nc_peer_node(peer), message);
       NcMigration *m = nc_migrations_admit_incoming(ms, peer, message, &error);
       if (m)
-        nc_migrations_pump(m, peer);
+        next = nc_migrations_pump(m, peer);
       else
         nc_migrations_refuse(peer, message, error);
     }
     json_decref(message);
-    message = nc_peer_recv(peer, -1, NULL);
+    message = next ? next : nc_peer_recv(peer, -1, NULL);
   }
 }
 

@@ -21,9 +21,9 @@ nc_preflight_run_right(const NcMigrationsDeps *deps, const char *vm, json_t *che
     nc_check_add(checks, "run right", NC_CHECK_FAILED, "look at the disk of its data_dir", "%s", error->message);
     return;
   }
-  if (right.state == NC_RIGHT_HELD || right.state == NC_RIGHT_INCOMING)
-    nc_check_add(checks, "run right", NC_CHECK_FAILED, "destroy or rename one of them", "it %s a machine named %s",
-                 right.state == NC_RIGHT_HELD ? "has" : "is receiving", vm);
+  bool held = right.state == NC_RIGHT_HELD && nc_machines_has(deps->machines, vm);
+  if (held || right.state == NC_RIGHT_INCOMING)
+    nc_check_add(checks, "run right", NC_CHECK_FAILED, "destroy or rename one of them", "it %s a machine named %s", held ? "has" : "is receiving", vm);
   else
     nc_check_add(checks, "run right", NC_CHECK_OK, NULL, "no machine of that name there");
 }

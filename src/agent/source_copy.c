@@ -301,6 +301,8 @@ nc_source_handle(NcSource *s, NcInboxItem *item)
     break;
   case NC_FROM_RESOLVE:
     s->resolved = true;
+    s->resolved_us = nc_mono_us();
+    s->next_let_go_us = 0;
     break;
   case NC_FROM_LIMITS:
     nc_source_on_limits(s);

@@ -23,6 +23,8 @@
 #define NC_ALIVE_MS 15000         /* for the destination's word after STARTED, before we ask again */
 #define NC_MOVER_END_US 2000000
 #define NC_DONE_MS 3000           /* a courtesy to impatient clients, not a part of the handoff */
+#define NC_LET_GO_AGAIN_MS 1000
+#define NC_LET_GO_MS 5000         /* for the destination's word after "run here": then the operator's counts */
 #define NC_ATTENTION_US 5000000   /* cut off longer than this is shown to people */
 
 void
@@ -178,13 +180,64 @@ nc_source_on_started(NcSource *s, json_t *message)
     nc_mover_process_send(m->mover, json_pack("{s:s}", "op", "deliver_shut"), -1, NULL);
 }
 
+/* --- an operator said: run here --- */
+
+static void
+nc_source_take_back(NcSource *s, const char *why)
+{
+  g_autoptr(GError) reason = g_error_new(NC_ERROR, NC_ERROR_ATTENTION, "an operator said that %s can't run on %s; %s", s->m->vm, s->m->peer, why);
+
+  s->resolved = false;
+  nc_source_attention_over(s);
+  nc_source_reclaim(s, NC_EV_OPERATOR, reason);
+}
+
+/*
+ * A destination that can be asked has to let go first: it may know better, and if it does not, nobody may start the machine there
+ * later. Of one that can't, the operator's word is all there is.
+ */
+static void
+nc_source_tick_resolved(NcSource *s)
+{
+  NcMigration *m = s->m;
+
+  if (nc_mono_us() >= s->next_let_go_us && nc_source_path_cut_off_since_us(s->path) == 0 && nc_migration_has_link(m)) {
+    s->next_let_go_us = nc_mono_us() + NC_LET_GO_AGAIN_MS * INT64_C(1000);
+    nc_migration_tell(m, json_pack("{s:s, s:s, s:s, s:I}", "type", "mig_let_go", "migration", m->id, "vm", m->vm, "epoch", (json_int_t)m->epoch),
+                      NULL);
+  }
+  if (nc_mono_us() - s->resolved_us > NC_LET_GO_MS * INT64_C(1000))
+    nc_source_take_back(s, "which could not be asked to let go of it: see to it that it is not started there");
+}
+
+/* True: the message was about that. */
+static bool
+nc_source_on_let_go(NcSource *s, const char *type, json_t *message)
+{
+  NcMigration *m = s->m;
+
+  /* After the start nothing else leads to that word: it let go, and we were restarted before we heard. */
+  if (g_str_equal(type, "mig_refused") && (s->resolved || m->state != NC_S_RELEASED)) {
+    nc_source_take_back(s, "which has let go of it");
+    return true;
+  }
+  if (!g_str_equal(type, "mig_holds"))
+    return false;
+  if (!s->resolved)
+    return true;
+  s->resolved = false;
+  nc_source_attention_over(s);
+  nc_source_attention_unsure(s, "%s does not let go of %s: %s", m->peer, m->vm, nc_json_string_or(message, "detail", ""));
+  return true;
+}
+
 void
 nc_source_on_verdict(NcSource *s, json_t *message)
 {
   NcMigration *m = s->m;
   const char *type = nc_json_string_or(message, "type", "");
 
-  if (m->state == NC_S_SERVING && nc_source_on_serving(s, message)) {
+  if (nc_source_on_let_go(s, type, message) || (m->state == NC_S_SERVING && nc_source_on_serving(s, message))) {
     return;
   } else if (g_str_equal(type, "mig_started")) {
     nc_source_on_started(s, message);
@@ -317,14 +370,11 @@ nc_source_tick_released(NcSource *s)
 {
   NcMigration *m = s->m;
 
+  nc_source_ask(s);
   if (s->resolved) {
-    g_autoptr(GError) reason = g_error_new(NC_ERROR, NC_ERROR_ATTENTION, "an operator said that %s can't run on %s", m->vm, m->peer);
-    s->resolved = false;
-    nc_source_attention_over(s);
-    nc_source_reclaim(s, NC_EV_OPERATOR, reason);
+    nc_source_tick_resolved(s);
     return;
   }
-  nc_source_ask(s);
   if (m->state == NC_S_SERVING)
     nc_source_serve(s);
   if (m->state == NC_S_VERIFYING && s->alive_known && s->alive && nc_source_qemu_has_completed(s))

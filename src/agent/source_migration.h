@@ -60,7 +60,9 @@ typedef struct {
   int64_t stop_seen_us; /* when we heard of it, CLOCK_MONOTONIC; 0: another novacrond did */
   bool alive;      /* the destination saw it live */
   bool alive_known;
-  bool resolved;        /* the operator said: run here */
+  bool resolved;        /* the operator said: run here, */
+  int64_t resolved_us;  /* then; */
+  int64_t next_let_go_us; /* and the destination is asked to let go, again then */
   int64_t verifying_since_us;
   bool attention;       /* a human was asked */
   const GError *rollback_reason; /* borrowed, while it is rolled back from before the release; else NULL */

@@ -108,10 +108,17 @@ nc_vm_change(NcCli *cli, const char *name, const char *method, json_t *body, con
 bool
 nc_cmd_vm_start(NcCli *cli, const NcCommand *command, int argc, char **argv, GError **error)
 {
-  if (!nc_cli_parse(cli, command, NULL, &argc, &argv, error) || !nc_cli_check_name("machine", argv[0], error))
+  int take = 0;
+  const GOptionEntry options[] = {
+    { "take", 0, 0, G_OPTION_ARG_NONE, &take, "though the node it came from may have it: it runs nowhere", NULL },
+    { NULL },
+  };
+
+  if (!nc_cli_parse(cli, command, options, &argc, &argv, error) || !nc_cli_check_name("machine", argv[0], error))
     return false;
+  nc_autojson json_t *body = json_pack("{s:b}", "take", take);
   g_autofree char *path = g_strdup_printf("/api/v2/machines/%s/start", argv[0]);
-  return nc_vm_change(cli, argv[0], "POST", NULL, path, error);
+  return nc_vm_change(cli, argv[0], "POST", body, path, error);
 }
 
 bool

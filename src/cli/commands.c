@@ -57,7 +57,7 @@ const NcCommand nc_commands[] = {
     "is read as JSON." },
   { "vm list", "", 0, 0, nc_cmd_vm_list, "List this node's machines.", "Example:\n  novacron vm list" },
   { "vm show", "NAME", 1, 1, nc_cmd_vm_show, "Show a machine.", "Example:\n  novacron vm show web1" },
-  { "vm start", "NAME", 1, 1, nc_cmd_vm_start, "Start a machine, or let a paused one go on.", "Example:\n  novacron vm start web1" },
+  { "vm start", "NAME [--take]", 1, 1, nc_cmd_vm_start, "Start a machine, or let a paused one go on.", "Example:\n  novacron vm start web1" },
   { "vm stop", "NAME", 1, 1, nc_cmd_vm_stop, "Shut a machine down.",
     "Examples:\n  novacron vm stop web1\n  novacron vm stop web1 --force\n\n"
     "Without --force the guest's power button is pressed and it has time to end." },

@@ -97,6 +97,8 @@ static const NcSchema nc_token_schema = SCHEMA("TokenRequest", nc_token_fields, 
 static const NcField nc_machine_fields[] = { NAME("name", true) };
 static const NcSchema nc_machine_schema = SCHEMA("MachineSpec", nc_machine_fields, .open = true, .wrap = "spec");
 
+static const NcField nc_start_fields[] = { { .key = "take", .type = NC_FIELD_BOOLEAN } };
+static const NcSchema nc_start_schema = SCHEMA("StartRequest", nc_start_fields, .optional = true);
 static const NcField nc_stop_fields[] = { { .key = "force", .type = NC_FIELD_BOOLEAN } };
 static const NcSchema nc_stop_schema = SCHEMA("StopRequest", nc_stop_fields, .optional = true);
 
@@ -300,7 +302,7 @@ const NcRoute nc_routes[] = {
   SLOW_CHANGE("POST", "machines/adopt", "machine.adopt", 201, .body = &nc_adopt_schema, NEW_AT("machines", "name")),
   READ("machines/{name}", "machine.get"),
   CHANGE("DELETE", "machines/{name}", "machine.destroy", 200),
-  SLOW_CHANGE("POST", "machines/{name}/start", "machine.start", 200),
+  SLOW_CHANGE("POST", "machines/{name}/start", "machine.start", 200, .body = &nc_start_schema),
   SLOW_CHANGE("POST", "machines/{name}/stop", "machine.stop", 200, .body = &nc_stop_schema),
   READ("machines/{name}/checkpoints", "machine.checkpoints", .list = true),
   SLOW_CHANGE("POST", "machines/{name}/checkpoints", "checkpoint.create", 201, .body = &nc_checkpoint_schema, NEW_AT("checkpoints", "id")),

@@ -376,6 +376,83 @@ def test_destination_qemu_dies_in_the_moment_of_its_start(cluster):
     c.a.call("migration.resolve", id=m["id"], action="run_here")
     assert c.a.wait_migration(m["id"])["outcome"] == "failed"
     judge(c, c.a)
+    with pytest.raises(Refused, match="there is no machine"):  # it was told, and has let go
+        c.b.call("machine.start", name=VM)
+    c.moves(VM, c.a)
+    judge(c, c.b)
+
+
+def lose_at_the_start(c):
+    """The destination has taken the right, and is switched off before the machine runs; the migration, which waits for a word."""
+    restart(c.b, "destination-before-cont:stop")
+    m = begin(c.a, c.b)
+    wait_for(c.b.is_stopped_by_fault, 60, "the destination to be about to start it")
+    c.b.kill()
+    kill(c.b.qemu_pids() + c.b.mover_pids())
+    return attention(c.a, m)
+
+
+def comes_back_without_it(node):
+    node.start()
+    wait_for(lambda: node.state(VM) == "stopped", 30, "the destination to see that its machine is gone")
+
+
+def test_run_here_while_the_destination_is_away(cluster):
+    """It could not be told; so it asks before it starts what was never confirmed."""
+    c = cluster
+    boot(c)
+    m = lose_at_the_start(c)
+    c.a.call("migration.resolve", id=m["id"], action="run_here")
+    assert "could not be asked" in c.a.wait_migration(m["id"])["error"]["message"]
+    judge(c, c.a)
+    comes_back_without_it(c.b)
+    for why in ("took the right to run it back to host-a", "manage it there"):  # it asks, and knows it from then on
+        with pytest.raises(Refused, match=why):
+            c.b.call("machine.start", name=VM)
+    judge(c, c.a)
+    c.b.call("machine.destroy", name=VM)
+    c.moves(VM, c.a)
+    judge(c, c.b)
+
+
+def test_run_here_where_it_runs_there(cluster):
+    """An operator who errs is told so: the destination can be asked, and knows better."""
+    c = cluster
+    boot(c)
+    m = lose_at_the_start(c)
+    comes_back_without_it(c.b)
+    c.b.call("machine.start", name=VM)  # the source lives, and has not taken it back
+    wait_for(lambda: c.runs_where(VM) == ["host-b"], 30, "the machine to start anew")
+    with pytest.raises(Refused):
+        c.a.call("machine.start", name=VM)
+    assert c.a.wait_migration(m["id"])["outcome"] == "completed"  # since it hears that it runs there
+    assert c.runs_where(VM) == ["host-b"] and c.observer.double == 0
+
+
+def test_not_started_where_nobody_can_be_asked(cluster):
+    c = cluster
+    boot(c)
+    lose_at_the_start(c)
+    c.a.kill()
+    comes_back_without_it(c.b)
+    with pytest.raises(Refused, match="vm start web1 --take"):
+        c.b.call("machine.start", name=VM)
+    assert c.runs_where(VM) == []
+    c.b.call("machine.start", name=VM, take=True)
+    wait_for(lambda: c.runs_where(VM) == ["host-b"], 30, "the machine to start anew")
+    c.a.start()
+    wait_for(lambda: c.a.qemu_pids() == [], 60, "the source to let its copy go")
+    assert c.runs_where(VM) == ["host-b"] and c.observer.double == 0
+
+
+def test_a_destroyed_machine_leaves_its_name(cluster):
+    c = cluster
+    boot(c)
+    c.b.call("machine.define", spec=SPEC)
+    assert "destroy or rename" in c.migrate(VM, c.a)["error"]["message"]
+    c.b.call("machine.destroy", name=VM)
+    c.moves(VM, c.a)
+    judge(c, c.b)
 
 
 def test_source_qemu_killed(cluster):

@@ -63,6 +63,7 @@ ENDPOINTS = [
     ("GET", "/api/v2/machines/web1", None, 200, "machine.get", {"name": "web1"}, None),
     ("DELETE", "/api/v2/machines/web1", None, 200, "machine.destroy", {"name": "web1"}, None),
     ("POST", "/api/v2/machines/web1/start", None, 200, "machine.start", {"name": "web1"}, None),
+    ("POST", "/api/v2/machines/web1/start", {"take": True}, 200, "machine.start", {"name": "web1", "take": True}, None),
     ("POST", "/api/v2/machines/web1/stop", None, 200, "machine.stop", {"name": "web1"}, None),
     ("POST", "/api/v2/machines/web1/stop", {"force": True}, 200, "machine.stop", {"name": "web1", "force": True}, None),
     ("GET", "/api/v2/checkpoints", None, 200, "checkpoint.list", {}, None),
@@ -234,7 +235,7 @@ def test_bad_bodies_name_what_is_wrong(bed, document, body, word):
 
 
 def test_body_where_none_belongs(bed, document):
-    assert "takes no body" in is_problem(document, bed.call("POST", "/api/v2/machines/web1/start", {"a": 1}), 400, "invalid")
+    assert "takes no body" in is_problem(document, bed.call("POST", "/api/v2/checkpoints/c-1/verify", {"a": 1}), 400, "invalid")
 
 
 @pytest.mark.parametrize("query", ["limit=0", "limit=1001", "limit=x", "limit", "limit=", "limit=1&limit=2", "cursor=1", "cursor=m", "since=now",

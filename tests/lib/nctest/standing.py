@@ -118,4 +118,4 @@ class Standing:
 
     @staticmethod
     def _under_way(node):
-        return [m["id"] for m in node.call("migration.list") if m["outcome"] not in FINAL]
+        return [m["id"] for m in node.call("migration.list")["items"] if m["outcome"] not in FINAL]

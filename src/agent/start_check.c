@@ -1,0 +1,65 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "agent/start_check.h"
+#include "base/msg.h"
+
+#define NC_START_CHECK_CONNECT_MS 3000
+#define NC_START_CHECK_ANSWER_MS 3000
+
+/* The node it came from and that never confirmed its arrival; NULL: there is none to be asked. */
+static char *
+nc_start_check_whom(const NcStartCheck *check, const NcRight *right)
+{
+  nc_autojson json_t *record = right->migration[0] ? nc_journal_get_migration(check->journal, right->migration, NULL) : NULL;
+  bool asks = record && nc_json_bool_or(record, "unconfirmed", false);
+
+  return asks ? g_strdup(nc_json_string_or(record, "source", "?")) : NULL;
+}
+
+static json_t *
+nc_start_check_ask(const NcStartCheck *check, const char *node, const char *vm, GError **error)
+{
+  nc_autojson json_t *question = json_pack("{s:s, s:s}", "type", "mig_probe", "vm", vm);
+  g_autoptr(NcPeer) peer = nc_nodes_connect(check->nodes, node, NC_START_CHECK_CONNECT_MS, error);
+  nc_autojson json_t *answer = peer && nc_peer_send(peer, question, error) ? nc_peer_recv(peer, NC_START_CHECK_ANSWER_MS, error) : NULL;
+
+  if (answer && !g_str_equal(nc_json_string_or(answer, "type", ""), "mig_probed")) {
+    nc_error_set_json(error, json_object_get(answer, "error"));
+    return NULL;
+  }
+  return g_steal_pointer(&answer);
+}
+
+/* The source has it: whatever becomes of this answer, it can't be started here. */
+static bool
+nc_start_check_pass_on(const NcStartCheck *check, const NcRight *right, const char *node, uint64_t epoch, GError **error)
+{
+  NcRight refused = *right;
+
+  refused.state = NC_RIGHT_REFUSED;
+  if (!nc_journal_set_right(check->journal, &refused, right->state, right->epoch, error))
+    return false;
+  return nc_fail(error, NC_ERROR_CONFLICT,
+                 "%s can't be started on node %s: an operator took the right to run it back to %s (epoch %" G_GUINT64_FORMAT "), manage it there",
+                 right->vm, nc_nodes_self(check->nodes), node, epoch);
+}
+
+bool
+nc_start_check(gpointer user_data, const NcRight *right, GError **error)
+{
+  const NcStartCheck *check = user_data;
+  g_autofree char *node = nc_start_check_whom(check, right);
+  g_autoptr(GError) problem = NULL;
+
+  if (!node)
+    return true;
+  nc_autojson json_t *answer = nc_start_check_ask(check, node, right->vm, &problem);
+  if (!answer)
+    return nc_fail(error, NC_ERROR_UNREACHABLE,
+                   "%s came to node %s from %s, which never confirmed that it has let go of it and can't be asked now (%s). If it is certain "
+                   "that it does not run there, and will not be started there: novacron vm start %s --take",
+                   right->vm, nc_nodes_self(check->nodes), node, problem->message, right->vm);
+  uint64_t epoch = (uint64_t)nc_json_int_or(answer, "epoch", 0);
+  if (g_str_equal(nc_json_string_or(answer, "right", ""), "held") || epoch > right->epoch)
+    return nc_start_check_pass_on(check, right, node, epoch, error);
+  return true;
+}
