@@ -24,6 +24,7 @@
 #define NC_MOVER_END_US 2000000
 #define NC_DONE_MS 3000           /* a courtesy to impatient clients, not a part of the handoff */
 #define NC_LET_GO_AGAIN_MS 1000
+#define NC_ASK_AGAIN_MS 3000
 #define NC_LET_GO_MS 5000         /* for the destination's word after "run here": then the operator's counts */
 #define NC_ATTENTION_US 5000000   /* cut off longer than this is shown to people */
 
@@ -361,6 +362,11 @@ nc_source_ask(NcSource *s)
     s->verifying_since_us = now_us;
   nc_source_path_tick(s->path);
   int64_t since_us = nc_source_path_cut_off_since_us(s->path);
+  if (s->attention && since_us == 0 && m->state == NC_S_RELEASED && now_us >= s->next_ask_us) {
+    /* It may know more by now: somebody may have started the machine there. */
+    s->next_ask_us = now_us + NC_ASK_AGAIN_MS * INT64_C(1000);
+    nc_source_path_ask(s->path);
+  }
   if (since_us > 0 && now_us - since_us > NC_ATTENTION_US && m->state != NC_S_SERVING)
     nc_source_attention_unsure(s, "the destination %s can't be asked: %s", m->peer, nc_source_path_session_problem(s->path));
 }

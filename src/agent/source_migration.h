@@ -64,7 +64,8 @@ typedef struct {
   int64_t resolved_us;  /* then; */
   int64_t next_let_go_us; /* and the destination is asked to let go, again then */
   int64_t verifying_since_us;
-  bool attention;       /* a human was asked */
+  bool attention;       /* a human was asked; */
+  int64_t next_ask_us;  /* so is the destination, again then */
   const GError *rollback_reason; /* borrowed, while it is rolled back from before the release; else NULL */
 } NcSource;
 

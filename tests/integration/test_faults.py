@@ -421,6 +421,7 @@ def test_run_here_where_it_runs_there(cluster):
     boot(c)
     m = lose_at_the_start(c)
     comes_back_without_it(c.b)
+    wait_for(lambda: "session-back" in [e["event"] for e in c.a.call("migration.get", id=m["id"])["events"]], 30, "the source to be there again")
     c.b.call("machine.start", name=VM)  # the source lives, and has not taken it back
     wait_for(lambda: c.runs_where(VM) == ["host-b"], 30, "the machine to start anew")
     with pytest.raises(Refused):
