@@ -17,8 +17,8 @@ nc_attempt_answer(const char *name, const char *state, const char *reason, bool 
                    "may_pass", may_pass, "phase", "percent", "run_epoch", "result");
 }
 
-static json_t *
-nc_attempt_result(json_t *record)
+json_t *
+nc_attempt_result(json_t *said)
 {
   static const char *const keys[] = {
     "total_ms", "pause_ms", "wire_bytes", "ram_bytes", "ratio", "sha256", "postcopy"
@@ -26,8 +26,10 @@ nc_attempt_result(json_t *record)
   json_t *result = json_object();
 
   for (size_t i = 0; i < G_N_ELEMENTS(keys); i++) {
-    json_t *value = json_object_get(record, keys[i]);
-    json_object_set_new(result, keys[i], value ? json_incref(value) : json_null());
+    json_t *value = json_object_get(said, keys[i]);
+    bool is_plain = json_is_number(value) || json_is_boolean(value) || json_is_null(value) ||
+                    (json_is_string(value) && json_string_length(value) <= NC_ATTEMPT_RESULT_TEXT);
+    json_object_set_new(result, keys[i], is_plain ? json_incref(value) : json_null());
   }
   return result;
 }

@@ -39,6 +39,13 @@ json_t *nc_attempts_cancel(NcAttempts *attempts, json_t *args, GError **error);
 /* ${args}: {name}. Changes nothing. */
 json_t *nc_attempts_ask(NcAttempts *attempts, json_t *args, GError **error);
 
+/*
+ * What an attempt cost, of a migration's record or of what another node said: plain values only, and not long; null: not
+ * known, or not plain. New reference. Pure.
+ */
+json_t *nc_attempt_result(json_t *said);
+
+#define NC_ATTEMPT_RESULT_TEXT 256 /* bytes of a text of a result */
 #define NC_ATTEMPT_REASON_BYTES 512
 
 /* ${args}: {name, rate_bps (0: no limit; at most NC_ATTEMPT_MOST_RATE)}: what one that runs may have of the bandwidth

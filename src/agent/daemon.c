@@ -13,8 +13,8 @@
 #include "agent/node_store.h"
 #include "agent/nodes.h"
 #include "agent/peer_server.h"
-#include "agent/start_check.h"
 #include "agent/rollbacks.h"
+#include "agent/start_check.h"
 #include "agent/store_work.h"
 #include "base/ident.h"
 #include "base/io.h"
@@ -266,7 +266,7 @@ nc_daemon_load(NcDaemon *d, GError **error)
   nc_audit_note(d->audit, "node.started", json_pack("{s:s, s:s}", "node", d->config->node, "version", NC_VERSION));
   if (!(d->machines = nc_machines_new(d->config, d->journal, error)))
     return false;
-  d->start_check = (NcStartCheck){ .nodes = d->nodes, .journal = d->journal };
+  d->start_check = (NcStartCheck){ .nodes = d->nodes, .journal = d->journal, .machines = d->machines };
   nc_machines_set_start_check(d->machines, nc_start_check, &d->start_check);
   nc_daemon_open_store(d);
   d->bandwidth = nc_bandwidth_new(d->config);

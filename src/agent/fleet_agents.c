@@ -9,7 +9,6 @@
 #define NC_AGENT_MOST_PENDING 256
 /* A begin waits for the other node's disk. */
 #define NC_AGENT_ANSWER_MS 10000
-#define NC_AGENT_MOST_TEXT 256 /* of a text of a result */
 
 typedef struct {
   NcFleetAgents *agents; /* borrowed */
@@ -259,24 +258,6 @@ const NcAgentPort nc_fleet_agents_port = {
 
 /* --- what comes back --- */
 
-/* Plain values only, and not long. */
-static json_t *
-nc_agent_read_result(json_t *said)
-{
-  static const char *const keys[] = {
-    "total_ms", "pause_ms", "wire_bytes", "ram_bytes", "ratio", "sha256", "postcopy"
-  };
-  json_t *result = json_object();
-
-  for (size_t i = 0; i < G_N_ELEMENTS(keys); i++) {
-    json_t *value = json_object_get(said, keys[i]);
-    bool is_plain = json_is_number(value) || json_is_boolean(value) || json_is_null(value) ||
-                    (json_is_string(value) && json_string_length(value) <= NC_AGENT_MOST_TEXT);
-    json_object_set_new(result, keys[i], is_plain ? json_incref(value) : json_null());
-  }
-  return result;
-}
-
 bool
 nc_fleet_agents_read(const char *node, json_t *said, NcAttemptReport *ret, json_t **ret_result, GError **error)
 {
@@ -294,7 +275,7 @@ nc_fleet_agents_read(const char *node, json_t *said, NcAttemptReport *ret, json_
     found++;
   if (!nc_attempt_name_is_valid(name) || found == NC_REPORT_COUNT)
     return nc_fail(error, NC_ERROR_PROTOCOL, "node %s tells of an attempt without name, or in no state", node);
-  *ret_result = json_is_object(result) ? nc_agent_read_result(result) : NULL;
+  *ret_result = json_is_object(result) ? nc_attempt_result(result) : NULL;
   *ret = (NcAttemptReport){ .node = node,
                             .name = name,
                             .state = (NcReportState)found,

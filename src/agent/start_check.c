@@ -1,20 +1,33 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "agent/start_check.h"
+#include "agent/machine_hold.h"
 #include "base/msg.h"
 
 #define NC_START_CHECK_CONNECT_MS 3000
 #define NC_START_CHECK_ANSWER_MS 3000
 
-/* The node it came from and that never confirmed its arrival; NULL: there is none to be asked. */
-static char *
-nc_start_check_whom(const NcStartCheck *check, const NcRight *right)
+/*
+ * *ret: the node it came from and that never confirmed its arrival, caller frees; NULL: there is none to be asked. That this can't be read
+ * is an error, since it would mean to start it unasked.
+ */
+static bool
+nc_start_check_whom(const NcStartCheck *check, const NcRight *right, char **ret, GError **error)
 {
-  nc_autojson json_t *record = right->migration[0] ? nc_journal_get_migration(check->journal, right->migration, NULL) : NULL;
-  bool asks = record && nc_json_bool_or(record, "unconfirmed", false);
+  g_autoptr(GError) problem = NULL;
 
-  return asks ? g_strdup(nc_json_string_or(record, "source", "?")) : NULL;
+  *ret = NULL;
+  if (!right->migration[0])
+    return true;
+  nc_autojson json_t *record = nc_journal_get_migration(check->journal, right->migration, &problem);
+  if (record && nc_json_bool_or(record, "unconfirmed", false))
+    *ret = g_strdup(nc_json_string_or(record, "source", "?"));
+  if (record || g_error_matches(problem, NC_ERROR, NC_ERROR_NOT_FOUND))
+    return true;
+  g_propagate_error(error, g_steal_pointer(&problem));
+  return false;
 }
 
+/* Not nc_way_ask(), which waits longer: what is true of the right is true now. */
 static json_t *
 nc_start_check_ask(const NcStartCheck *check, const char *node, const char *vm, GError **error)
 {
@@ -33,12 +46,8 @@ nc_start_check_ask(const NcStartCheck *check, const char *node, const char *vm, 
 static bool
 nc_start_check_pass_on(const NcStartCheck *check, const NcRight *right, const char *node, uint64_t epoch, GError **error)
 {
-  NcRight refused = *right;
-
-  refused.state = NC_RIGHT_REFUSED;
-  if (!nc_journal_set_right(check->journal, &refused, right->state, right->epoch, error))
-    return false;
-  return nc_fail(error, NC_ERROR_CONFLICT,
+  return nc_machines_refuse_right(check->machines, right->vm, right->epoch, error) &&
+         nc_fail(error, NC_ERROR_CONFLICT,
                  "%s can't be started on node %s: an operator took the right to run it back to %s (epoch %" G_GUINT64_FORMAT "), manage it there",
                  right->vm, nc_nodes_self(check->nodes), node, epoch);
 }
@@ -47,9 +56,11 @@ bool
 nc_start_check(gpointer user_data, const NcRight *right, GError **error)
 {
   const NcStartCheck *check = user_data;
-  g_autofree char *node = nc_start_check_whom(check, right);
+  g_autofree char *node = NULL;
   g_autoptr(GError) problem = NULL;
 
+  if (!nc_start_check_whom(check, right, &node, error))
+    return false;
   if (!node)
     return true;
   nc_autojson json_t *answer = nc_start_check_ask(check, node, right->vm, &problem);

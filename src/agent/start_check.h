@@ -5,12 +5,14 @@
  */
 #pragma once
 
+#include "agent/machines.h"
 #include "agent/nodes.h"
 #include "store/journal.h"
 
 typedef struct {
   NcNodes *nodes;
   NcJournal *journal;
+  NcMachines *machines;
 } NcStartCheck;
 
 /*
