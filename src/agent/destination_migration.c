@@ -169,7 +169,7 @@ nc_destination_on_let_go(NcDestination *d, json_t *message)
     return;
   }
   g_autofree char *detail = g_strdup_printf("the migration is still under way there (%s)", nc_handoff_phase(m->state));
-  nc_migration_tell(m, json_pack("{s:s, s:s, s:s}", "type", "mig_holds", "migration", m->id, "detail", detail), NULL);
+  nc_migration_tell(m, nc_destination_say_holds(m->id, detail), NULL);
 }
 
 static void

@@ -9,6 +9,12 @@
 #include "base/ident.h"
 #include "base/log.h"
 
+static json_t *
+nc_destination_say_refused(const char *id, const GError *error)
+{
+  return json_pack("{s:s, s:s, s:o}", "type", "mig_refused", "migration", id, "error", nc_error_to_json(error));
+}
+
 /* Never heard of this epoch: decline it now, durably, so that the source may go on. */
 static json_t *
 nc_destination_refuse_unknown(const NcMigrationsDeps *deps, const char *id, NcRight *right, uint64_t epoch)
@@ -22,7 +28,7 @@ nc_destination_refuse_unknown(const NcMigrationsDeps *deps, const char *id, NcRi
     return json_pack("{s:s, s:s, s:s}", "type", "mig_unknown", "migration", id, "detail", error->message);
   nc_fail(&error, NC_ERROR_CONFLICT, "the destination (%s) never received epoch %" G_GUINT64_FORMAT " of %s", nc_nodes_self(deps->nodes),
           epoch, right->vm);
-  return json_pack("{s:s, s:s, s:o}", "type", "mig_refused", "migration", id, "error", nc_error_to_json(error));
+  return nc_destination_say_refused(id, error);
 }
 
 static json_t *
@@ -36,7 +42,7 @@ nc_destination_answer_refused(const NcMigrationsDeps *deps, const char *id)
     nc_error_set_json(&error, reason);
   else
     nc_fail(&error, NC_ERROR_CONFLICT, "the destination (%s) refused it", nc_nodes_self(deps->nodes));
-  return json_pack("{s:s, s:s, s:o}", "type", "mig_refused", "migration", id, "error", nc_error_to_json(error));
+  return nc_destination_say_refused(id, error);
 }
 
 /* INCOMING, and no thread that could take it: it was refused, but that could not be written. It can now, or later. */
@@ -94,8 +100,8 @@ nc_destination_answer_query(const NcMigrationsDeps *deps, const char *peer_node,
                    "the machine has gone through later handoffs there");
 }
 
-static json_t *
-nc_destination_answer_holds(const char *id, const char *detail)
+json_t *
+nc_destination_say_holds(const char *id, const char *detail)
 {
   return json_pack("{s:s, s:s, s:s}", "type", "mig_holds", "migration", id, "detail", detail);
 }
@@ -147,20 +153,20 @@ nc_destination_let_go(const NcMigrationsDeps *deps, const char *peer_node, json_
   NcRight right;
 
   if (!nc_name_is_valid(vm) || !nc_name_is_valid(id) || !nc_journal_get_right(deps->journal, vm, &right, &error))
-    return nc_destination_answer_holds(id, error ? error->message : "malformed");
+    return nc_destination_say_holds(id, error ? error->message : "malformed");
   if (right.state != NC_RIGHT_HELD || right.epoch != (uint64_t)nc_json_int_or(message, "epoch", 0)) {
     nc_autojson json_t *answer = nc_destination_answer_query(deps, peer_node, message);
     return g_str_equal(nc_json_string_or(answer, "type", ""), "mig_refused") ? g_steal_pointer(&answer)
-                                                                             : nc_destination_answer_holds(id, nc_json_string_or(answer, "detail", "not decided yet"));
+                                                                             : nc_destination_say_holds(id, nc_json_string_or(answer, "detail", "not decided yet"));
   }
   if (!nc_destination_came_from(deps, &right, id, peer_node))
-    return nc_destination_answer_holds(id, "it did not come from there by this migration");
+    return nc_destination_say_holds(id, "it did not come from there by this migration");
   if (!nc_destination_give_back(deps, &right, &error))
-    return nc_destination_answer_holds(id, error->message);
+    return nc_destination_say_holds(id, error->message);
   nc_log(NC_LOG_WARNING, "agent", "machine %s: by an operator's word at %s the right to run it goes back there (epoch %" G_GUINT64_FORMAT ")", vm,
          peer_node, right.epoch);
   nc_fail(&error, NC_ERROR_CONFLICT, "the destination (%s) let go of it, by an operator's word", nc_nodes_self(deps->nodes));
-  return json_pack("{s:s, s:s, s:o}", "type", "mig_refused", "migration", id, "error", nc_error_to_json(error));
+  return nc_destination_say_refused(id, error);
 }
 
 bool

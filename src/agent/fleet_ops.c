@@ -43,31 +43,32 @@ nc_fleet_wish_read(const char *op, json_t *args, NcFleetWish *ret, GError **erro
   return true;
 }
 
+typedef json_t *(*NcFleetAskFunc)(NcController *controller, const NcAsker *who, json_t *body, GError **error);
+
+/* What is recorded with who asked for it. */
+static json_t *
+nc_fleet_ask(NcFleetHost *host, const char *op, NcFleetAskFunc func, json_t *args, GError **error)
+{
+  g_auto(NcFleetWish) wish = { 0 };
+  return nc_fleet_wish_read(op, args, &wish, error) ? func(host->controller, &wish.who, wish.body, error) : NULL;
+}
+
 static json_t *
 nc_fleet_do_migrate(NcFleetHost *host, json_t *args, GError **error)
 {
-  g_auto(NcFleetWish) wish = { 0 };
-  return nc_fleet_wish_read("migrate", args, &wish, error)
-             ? nc_controller_migrate(host->controller, &wish.who, wish.body, error)
-             : NULL;
+  return nc_fleet_ask(host, "migrate", nc_controller_migrate, args, error);
 }
 
 static json_t *
 nc_fleet_do_batch(NcFleetHost *host, json_t *args, GError **error)
 {
-  g_auto(NcFleetWish) wish = { 0 };
-  return nc_fleet_wish_read("batch", args, &wish, error)
-             ? nc_controller_batch(host->controller, &wish.who, wish.body, error)
-             : NULL;
+  return nc_fleet_ask(host, "batch", nc_controller_batch, args, error);
 }
 
 static json_t *
 nc_fleet_do_evacuate(NcFleetHost *host, json_t *args, GError **error)
 {
-  g_auto(NcFleetWish) wish = { 0 };
-  return nc_fleet_wish_read("evacuate", args, &wish, error)
-             ? nc_controller_evacuate(host->controller, &wish.who, wish.body, error)
-             : NULL;
+  return nc_fleet_ask(host, "evacuate", nc_controller_evacuate, args, error);
 }
 
 static json_t *

@@ -92,6 +92,7 @@ json_t *nc_destination_answer_query(const NcMigrationsDeps *deps, const char *pe
  * is in somebody's hands, or ${peer_node} is not who it came from. New reference.
  */
 json_t *nc_destination_let_go(const NcMigrationsDeps *deps, const char *peer_node, json_t *message);
+json_t *nc_destination_say_holds(const char *id, const char *detail); /* mig_holds, a new reference */
 /*
  * ${peer_node} has said mig_finished of ${id}, whose thread has ended: durably, so that it need not be asked before the machine is
  * started anew. False without an error: no such migration came from there.
