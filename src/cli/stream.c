@@ -79,7 +79,8 @@ nc_stream_shake(NcStream *s, const char *path, GError **error)
     return false;
   for (;;) {
     bool more;
-    const char *end = memmem(s->in->data, s->in->len, "\r\n\r\n", 4);
+    /* memmem() must not be given the null that an array is while nothing has come. */
+    const char *end = s->in->len ? memmem(s->in->data, s->in->len, "\r\n\r\n", 4) : NULL;
     if (end) {
       guint length = (guint)(end + 4 - (const char *)s->in->data);
       g_autofree char *head = g_strndup((const char *)s->in->data, length);

@@ -137,6 +137,35 @@ nc_socket_exists(const char *path)
   return stat(path, &st) == 0 && S_ISSOCK(st.st_mode);
 }
 
+static bool
+nc_await_exit(int pidfd, int timeout_ms)
+{
+  struct pollfd p = { .fd = pidfd, .events = POLLIN };
+  int n;
+  do
+    n = poll(&p, 1, timeout_ms);
+  while (n < 0 && errno == EINTR);
+  return n > 0;
+}
+
+/* false: it is no more, or ${timeout_ms} have passed; which of both is in *ret_late. */
+static bool
+nc_await_socket(int pidfd, const char *path, int timeout_ms, bool *ret_late)
+{
+  int64_t deadline_us = nc_mono_us() + (int64_t)timeout_ms * 1000;
+
+  *ret_late = false;
+  while (!nc_socket_exists(path)) {
+    if (nc_await_exit(pidfd, 5))
+      return false;
+    if (nc_mono_us() >= deadline_us) {
+      *ret_late = true;
+      return false;
+    }
+  }
+  return true;
+}
+
 bool
 nc_qemu_process_start(char *const *argv, const char *qmp_path, const char *log_path, int timeout_ms, NcQemuProcess *ret,
                       GError **error)
@@ -148,32 +177,19 @@ nc_qemu_process_start(char *const *argv, const char *qmp_path, const char *log_p
   NcQemuProcess process = { .pid = nc_fork_twice(argv, log, error) };
   if (process.pid == 0)
     return false;
-  bool known = nc_qemu_process_start_time(process.pid, &process.start_time);
-  int64_t deadline = nc_mono_us() + (int64_t)timeout_ms * 1000;
-  while (known && nc_qemu_process_is_alive(process.pid, process.start_time) && nc_mono_us() < deadline) {
-    if (nc_socket_exists(qmp_path)) {
-      *ret = process;
-      return true;
-    }
-    g_usleep(5000);
+  /* A descriptor can't be mistaken for a moment, as reading /proc can where the node is out of something. */
+  nc_autofd int pidfd = nc_pidfd_open(process.pid);
+  bool known = pidfd >= 0 && nc_qemu_process_start_time(process.pid, &process.start_time);
+  bool late = false;
+  if (known && nc_await_socket(pidfd, qmp_path, timeout_ms, &late)) {
+    *ret = process;
+    return true;
   }
-  bool late = known && nc_qemu_process_is_alive(process.pid, process.start_time);
-  if (late)
-    nc_qemu_process_kill(process.pid, process.start_time, 0, NULL);
+  if (pidfd >= 0)
+    syscall(SYS_pidfd_send_signal, pidfd, SIGKILL, NULL, 0);
   g_autofree char *tail = nc_qemu_log_tail(log_path);
-  return nc_fail(error, NC_ERROR_QEMU, "%s %s: %s (log: %s)", argv[0], late ? "did not come up in time" : "ended at once",
-                 tail[0] ? tail : "it wrote nothing", log_path);
-}
-
-static bool
-nc_await_exit(int pidfd, int timeout_ms)
-{
-  struct pollfd p = { .fd = pidfd, .events = POLLIN };
-  int n;
-  do
-    n = poll(&p, 1, timeout_ms);
-  while (n < 0 && errno == EINTR);
-  return n > 0;
+  g_autofree char *what = late ? g_strdup_printf("did not come up in %d s", timeout_ms / 1000) : g_strdup("ended at once");
+  return nc_fail(error, NC_ERROR_QEMU, "%s %s: %s (log: %s)", argv[0], what, tail[0] ? tail : "it wrote nothing", log_path);
 }
 
 bool

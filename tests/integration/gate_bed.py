@@ -202,8 +202,12 @@ class Bed:
     def close(self):
         """Ends the gate; it must end by itself and in order."""
         self.gate.send_signal(signal.SIGTERM)
-        status = self.gate.wait(20)
-        self.daemon.stop()
+        try:
+            status = self.gate.wait(20)
+        finally:
+            self.gate.kill()
+            self.gate.wait()
+            self.daemon.stop()
         text = self.log_text()
         self.log.close()
         assert status == 0, text

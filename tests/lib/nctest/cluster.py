@@ -229,7 +229,11 @@ class Node:
 
     def wait_state(self, id, states, timeout=60):
         """Until the migration is in one of these handoff states."""
-        return wait_for(lambda: self.call("migration.get", id=id)["state"] in states, timeout, f"state {states} of {id}")
+        def there():
+            m = self.call("migration.get", id=id)
+            assert m["state"] in states or m["outcome"] not in FINAL, f"{id} ended before {states}: {json.dumps(m, indent=1)}"
+            return m["state"] in states
+        return wait_for(there, timeout, lambda: f"state {states} of {id}: {json.dumps(self.call('migration.get', id=id), indent=1)}")
 
 
 def guest_spec(name="web1", memory_mib=256, ws=32, rate=5, pattern="text", fill=0, freed=0, nic=True, **more):
