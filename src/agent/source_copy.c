@@ -195,14 +195,25 @@ nc_source_on_qmp(NcSource *s, json_t *event)
   }
 }
 
+/* What is drained there would be missing at the destination, if that has started. */
+static bool
+nc_source_is_in_postcopy(NcSource *s)
+{
+  nc_autojson json_t *record = nc_migration_snapshot(s->m);
+  return nc_json_bool_or(record, "postcopy", false);
+}
+
 static void
 nc_source_on_shut(NcSource *s, json_t *event)
 {
   NcMigration *m = s->m;
   bool equal = nc_json_bool_or(event, "equal", false);
+  const char *peer_sha256 = nc_json_string_or(event, "peer_sha256", "");
 
   nc_migration_set(m, "sha256", json_string(nc_json_string_or(event, "sha256", "")));
-  nc_migration_set(m, "peer_sha256", json_string(nc_json_string_or(event, "peer_sha256", "")));
+  nc_migration_set(m, "peer_sha256", json_string(peer_sha256));
+  if (nc_source_is_in_postcopy(s)) /* what it had when it started was not all */
+    nc_migration_set(m, "destination_sha256", json_string(peer_sha256));
   nc_migration_set(m, "sha256_equal", json_boolean(equal));
   nc_migration_set(m, "stream_bytes", json_integer(nc_json_int_or(event, "stream_bytes", 0)));
   if (!equal && nc_json_int_or(event, "status", 0) == 0) /* one that could not load it may say so in the middle */
@@ -210,14 +221,6 @@ nc_source_on_shut(NcSource *s, json_t *event)
                       nc_json_string_or(event, "sha256", "?"), nc_json_string_or(event, "peer_sha256", "?"));
   if (nc_json_int_or(event, "status", 0) != 0)
     nc_source_fail(s, NC_ERROR_QEMU, "the QEMU on the destination (%s) could not load the machine", m->peer);
-}
-
-/* What is drained there would be missing at the destination, if that has started. */
-static bool
-nc_source_is_in_postcopy(NcSource *s)
-{
-  nc_autojson json_t *record = nc_migration_snapshot(s->m);
-  return nc_json_bool_or(record, "postcopy", false);
 }
 
 static void

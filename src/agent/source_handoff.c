@@ -175,7 +175,9 @@ nc_source_on_started(NcSource *s, json_t *message)
   if (!postcopy)
     nc_migration_set(m, "progress", json_integer(100));
   nc_source_record_pause(s, nc_json_int_or(message, "resume_us", 0));
-  nc_migration_set(m, "destination_sha256", json_string(nc_json_string_or(message, "sha256", "")));
+  const char *sha256 = nc_json_string_or(message, "sha256", "");
+  if (sha256[0]) /* in post-copy the stream goes on: its mover tells it at the end */
+    nc_migration_set(m, "destination_sha256", json_string(sha256));
   /* The handoff is decided: the source's QEMU may have its final acknowledgement. */
   if (m->mover)
     nc_mover_process_send(m->mover, json_pack("{s:s}", "op", "deliver_shut"), -1, NULL);

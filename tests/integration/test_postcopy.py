@@ -102,7 +102,7 @@ def test_auto_switches_when_rounds_do_not_shrink(standing):
     assert [f["decision"] for f in m["forecasts"]][-1] == "post-copy"
     assert any(e["event"] == "post-copy" and "would not converge" in e["detail"] for e in m["events"])
     assert m["throttle"] == 0, "post-copy comes before slowing the guest down"
-    assert m["sha256_equal"] is True and m["pause_ms"] > 0
+    assert m["sha256_equal"] is True and m["sha256"] == m["destination_sha256"] != "" and m["pause_ms"] > 0
     judge(c, destination)
     back = c.migrate(VM, destination)
     assert back["outcome"] == "completed", back["error"]
