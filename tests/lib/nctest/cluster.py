@@ -230,7 +230,10 @@ class Node:
     def wait_state(self, id, states, timeout=60):
         """Until the migration is in one of these handoff states."""
         def there():
-            m = self.call("migration.get", id=id)
+            try:
+                m = self.call("migration.get", id=id)
+            except OSError as gone:
+                raise AssertionError(f"novacrond on {self.name} is gone before {id} is in {states}; its log:\n{self.log_tail(25)}") from gone
             assert m["state"] in states or m["outcome"] not in FINAL, f"{id} ended before {states}: {json.dumps(m, indent=1)}"
             return m["state"] in states
         return wait_for(there, timeout, lambda: f"state {states} of {id}: {json.dumps(self.call('migration.get', id=id), indent=1)}")
