@@ -85,7 +85,7 @@ const char *nc_handoff_event_name(NcHandoffEvent event);
 /* The state after ${event} in ${state}; false if the table has no such transition, and nothing is stored. */
 bool nc_handoff_step(NcHandoffState state, NcHandoffEvent event, NcHandoffState *ret_next);
 
-/* What users see: queued, prepare, memory_copy, switchover, handoff, postcopy, verify, completed, failed, cancelled. */
+/* What users see: queued, prepare, memory_copy, switchover, handoff, postcopy, verify, rollback, completed, failed, cancelled. */
 const char *nc_handoff_phase(NcHandoffState state);
 /* The phase that an event of this name leads to: the same from wherever it happens. NULL: there is no such event. */
 const char *nc_handoff_phase_after(const char *event_name);

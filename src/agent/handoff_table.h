@@ -16,8 +16,8 @@
   STATE(NC_S_RELEASED, "released", "handoff") \
   STATE(NC_S_SERVING, "serving", "postcopy") \
   STATE(NC_S_VERIFYING, "verifying", "verify") \
-  STATE(NC_S_RECLAIMING, "reclaiming", "handoff") \
-  STATE(NC_S_ABORTING, "aborting", "switchover") \
+  STATE(NC_S_RECLAIMING, "reclaiming", "rollback") \
+  STATE(NC_S_ABORTING, "aborting", "rollback") \
   STATE(NC_S_COMPLETED, "completed", "completed") \
   STATE(NC_S_FAILED, "failed", "failed") \
   STATE(NC_S_CANCELLED, "cancelled", "cancelled") \

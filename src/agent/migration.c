@@ -227,6 +227,30 @@ nc_migration_is_finished(NcMigration *m)
   return m->finished;
 }
 
+void
+nc_migration_want_back(NcMigration *m, bool wanted)
+{
+  g_autoptr(GMutexLocker) guard = g_mutex_locker_new(&m->lock);
+  m->wanted_back = wanted;
+}
+
+bool
+nc_migration_permit_start(NcMigration *m, int64_t now_us)
+{
+  g_autoptr(GMutexLocker) guard = g_mutex_locker_new(&m->lock);
+  if (!m->wanted_back)
+    m->permitted_us = now_us;
+  return !m->wanted_back;
+}
+
+bool
+nc_migration_word_counts(NcMigration *m, int64_t since_us, int64_t now_us)
+{
+  g_autoptr(GMutexLocker) guard = g_mutex_locker_new(&m->lock);
+  return now_us - since_us > NC_LET_GO_MS * INT64_C(1000) &&
+         (m->permitted_us == 0 || now_us - m->permitted_us > NC_PERMIT_MS * INT64_C(1000));
+}
+
 /* Of the register, which holds its lock. */
 static void
 nc_migration_on_rate(uint64_t rate_bps, void *user_data)

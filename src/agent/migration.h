@@ -48,9 +48,11 @@ typedef struct {
   GMutex claim_lock;       /* protects claim; nothing but the register's lock and ${lock} is taken under it */
   NcBandwidthClaim *claim; /* source, from admission to the end */
 
-  GMutex lock; /* protects record, finished */
+  GMutex lock; /* protects record, finished, wanted_back, permitted_us */
   json_t *record;
   bool finished;
+  bool wanted_back;     /* source: an operator has said that it runs here */
+  int64_t permitted_us; /* source: the destination was told that it may start it anew, CLOCK_MONOTONIC; 0: never */
 } NcMigration;
 
 /* ${record}: taken, the complete public object; NULL makes an empty one. */
@@ -102,6 +104,20 @@ void nc_migration_limit(NcMigration *m, NcQos qos, uint64_t limit_bps);
 NcDiskChain nc_migration_disk_chain(NcMigration *m);
 /* The record's class of service. */
 NcQos nc_migration_qos(NcMigration *m);
+
+/*
+ * Source: an operator wants the machine back, or the destination starts it anew: of two who come at the same time one sees the
+ * other (decision 088). Any thread.
+ *
+ * want_back: from now on, or no more. permit_start: may the destination, which asks? False: it is wanted back. word_counts: it is wanted
+ * back since ${since_us}, and nobody has said whether it was let go of: has that been waited for long enough by ${now_us}? A start that was
+ * permitted just before gets the time to be carried out.
+ */
+#define NC_LET_GO_MS 5000
+#define NC_PERMIT_MS 10000 /* for the answer's way and the start of a QEMU; from then on the destination says that it holds the machine */
+void nc_migration_want_back(NcMigration *m, bool wanted);
+bool nc_migration_permit_start(NcMigration *m, int64_t now_us);
+bool nc_migration_word_counts(NcMigration *m, int64_t since_us, int64_t now_us);
 
 /* Changes the run right durably, from ${from}/${from_epoch} to ${to}/${to_epoch}. */
 bool nc_migration_move_right(NcMigration *m, NcRightState from, uint64_t from_epoch, NcRightState to, uint64_t to_epoch,

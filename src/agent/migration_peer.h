@@ -5,7 +5,8 @@
  * it opens another and begins with mig_query.
  *
  *   source -> destination
- *   mig_probe    {vm}                        which epoch do you know?
+ *   mig_probe    {vm}                        which epoch do you know? Also of the destination, before it starts anew a machine whose
+ *                                            arrival was not confirmed (start_check.h); `refused`: an operator wants it back
  *   mig_prepare  {migration, vm, running, epoch, spec, psk, streams,
  *                 compression, pause_budget_ms, max_downtime_ms, path_timeout_ms, shadow_frames, block_frames, postcopy, disks, ahead,
  *                 kept_shadow, checkpoint, checkpoint_keep_s, stored}

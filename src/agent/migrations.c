@@ -545,6 +545,8 @@ nc_migrations_do_resolve(NcMigration *m, json_t *args, GError **error)
     return nc_fail(error, NC_ERROR_CONFLICT, "migration %s: \"%s\" is a decision for the %s (%s)", m->id, run_here ? "run_here" : "give_up",
                    run_here ? "source" : "destination", m->peer);
   nc_log(NC_LOG_WARNING, "agent", "migration %s: an operator decided: %s %s", m->id, m->vm, run_here ? "runs here" : "is given up");
+  if (m->is_source)
+    nc_migration_want_back(m, true); /* now: whoever has our answer counts on it */
   nc_inbox_push(m->inbox, NC_FROM_RESOLVE, NULL);
   return true;
 }
@@ -580,6 +582,22 @@ nc_migrations_accept_conn(NcMigrations *ms, const char *migration_id, unsigned i
   return nc_preface_accept(owned, error) && nc_destination_migration_conn(m, index, owned, error);
 }
 
+/* Whoever was given the machine may ask because it wants to start it anew (start_check.h). */
+static bool
+nc_migrations_permit_start(NcMigrations *ms, const char *peer, const char *vm, GError **error)
+{
+  g_autoptr(GMutexLocker) guard = g_mutex_locker_new(&ms->lock);
+
+  for (guint i = 0; i < ms->live->len; i++) {
+    NcMigration *m = ms->live->pdata[i];
+    if (m->is_source && !nc_migration_is_finished(m) && g_str_equal(m->vm, vm) && g_strcmp0(m->peer, peer) == 0 &&
+        !nc_migration_permit_start(m, nc_mono_us()))
+      return nc_fail(error, NC_ERROR_CONFLICT, "an operator has said that it is to run on node %s again (migration %s)",
+                     nc_nodes_self(ms->deps.nodes), m->id);
+  }
+  return true;
+}
+
 static void
 nc_migrations_answer_probe(NcMigrations *ms, NcPeer *peer, json_t *message)
 {
@@ -590,7 +608,8 @@ nc_migrations_answer_probe(NcMigrations *ms, NcPeer *peer, json_t *message)
 
   if (!nc_name_is_valid(vm))
     nc_fail(&error, NC_ERROR_INVALID, "\"vm\" must be a machine's name: " NC_NAME_RULE);
-  if (!error && nc_journal_get_right(ms->deps.journal, vm, &right, &error))
+  /* The right after that: one that is taken back in between is seen. */
+  if (!error && nc_migrations_permit_start(ms, nc_peer_node(peer), vm, &error) && nc_journal_get_right(ms->deps.journal, vm, &right, &error))
     answer = json_pack("{s:s, s:I, s:s, s:s, s:b}", "type", "mig_probed", "epoch", (json_int_t)right.epoch, "right",
                        nc_right_name(right.state), "paths", ms->deps.config->paths, "postcopy", nc_postcopy_is_possible(NULL));
   else

@@ -303,9 +303,7 @@ nc_source_handle(NcSource *s, NcInboxItem *item)
     nc_source_fail(s, NC_ERROR_CANCELLED, "cancelled");
     break;
   case NC_FROM_RESOLVE:
-    s->resolved = true;
-    s->resolved_us = nc_mono_us();
-    s->next_let_go_us = 0;
+    nc_source_on_resolve(s);
     break;
   case NC_FROM_LIMITS:
     nc_source_on_limits(s);

@@ -25,7 +25,6 @@
 #define NC_DONE_MS 3000           /* a courtesy to impatient clients, not a part of the handoff */
 #define NC_LET_GO_AGAIN_MS 1000
 #define NC_ASK_AGAIN_MS 3000
-#define NC_LET_GO_MS 5000         /* for the destination's word after "run here": then the operator's counts */
 #define NC_ATTENTION_US 5000000   /* cut off longer than this is shown to people */
 
 void
@@ -185,14 +184,36 @@ nc_source_on_started(NcSource *s, json_t *message)
 
 /* --- an operator said: run here --- */
 
+static bool
+nc_source_awaits_verdict(NcHandoffState state)
+{
+  return state == NC_S_RELEASED || state == NC_S_SERVING || state == NC_S_VERIFYING;
+}
+
+void
+nc_source_on_resolve(NcSource *s)
+{
+  bool open = nc_source_awaits_verdict(s->m->state); /* else the destination's word came first */
+
+  nc_migration_want_back(s->m, open); /* again: its answer to an earlier word may have come in between */
+  if (!open)
+    return;
+  s->resolved = true;
+  s->resolved_us = nc_mono_us();
+  s->next_let_go_us = 0;
+}
+
 static void
 nc_source_take_back(NcSource *s, const char *why)
 {
-  g_autoptr(GError) reason = g_error_new(NC_ERROR, NC_ERROR_ATTENTION, "an operator said that %s can't run on %s; %s", s->m->vm, s->m->peer, why);
+  NcMigration *m = s->m;
+  g_autoptr(GError) reason = g_error_new(NC_ERROR, NC_ERROR_ATTENTION, "an operator said that %s can't run on %s; %s", m->vm, m->peer, why);
 
   s->resolved = false;
   nc_source_attention_over(s);
   nc_source_reclaim(s, NC_EV_OPERATOR, reason);
+  if (nc_source_awaits_verdict(m->state))
+    nc_migration_want_back(m, false); /* it could not be written */
 }
 
 /*
@@ -209,7 +230,7 @@ nc_source_tick_resolved(NcSource *s)
     nc_migration_tell(m, json_pack("{s:s, s:s, s:s, s:I}", "type", "mig_let_go", "migration", m->id, "vm", m->vm, "epoch", (json_int_t)m->epoch),
                       NULL);
   }
-  if (nc_mono_us() - s->resolved_us > NC_LET_GO_MS * INT64_C(1000))
+  if (nc_migration_word_counts(m, s->resolved_us, nc_mono_us()))
     nc_source_take_back(s, "which could not be asked to let go of it: see to it that it is not started there");
 }
 
@@ -229,6 +250,7 @@ nc_source_on_let_go(NcSource *s, const char *type, json_t *message)
   if (!s->resolved)
     return true;
   s->resolved = false;
+  nc_migration_want_back(m, false);
   nc_source_attention_over(s);
   nc_source_attention_unsure(s, "%s does not let go of %s: %s", m->peer, m->vm, nc_json_string_or(message, "detail", ""));
   return true;
@@ -387,12 +409,6 @@ nc_source_tick_released(NcSource *s)
     nc_source_serve(s);
   if (m->state == NC_S_VERIFYING && s->alive_known && s->alive && nc_source_qemu_has_completed(s))
     nc_source_complete(s);
-}
-
-static bool
-nc_source_awaits_verdict(NcHandoffState state)
-{
-  return state == NC_S_RELEASED || state == NC_S_SERVING || state == NC_S_VERIFYING;
 }
 
 void

@@ -31,6 +31,7 @@ nc_source_new(NcMigration *m)
   s->listener = -1;
   s->path = nc_source_path_new(m);
   s->forecast = nc_source_forecast_new(m);
+  nc_migration_want_back(m, false); /* a word that came too late for an earlier attempt is not about this one */
   return s;
 }
 
@@ -177,6 +178,7 @@ nc_source_migration_recover(NcMigration *m, const NcRight *right)
     nc_migration_set(m, "state", json_string(nc_handoff_state_name(m->state)));
     nc_migration_set(m, "phase", json_string(nc_handoff_phase(m->state)));
     nc_migration_note(m, "recovered", "novacrond was restarted after the release: asking %s", m->peer);
+    nc_migration_permit_start(m, nc_mono_us()); /* the novacrond before us may have, just before it ended */
     nc_source_restore_flow(s, record);
     nc_source_path_lost_session(s->path);
     m->thread = g_thread_new("mig-verdict", nc_source_verdict_thread, s);

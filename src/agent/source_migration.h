@@ -133,6 +133,8 @@ void nc_source_abort(NcSource *s, const GError *reason);
 void nc_source_finish_abort(NcSource *s, NcRollback *r, const GError *reason, const GError *problem);
 /* After release: waits for the destination's word, for ever if need be, and acts on it. */
 void nc_source_await_verdict(NcSource *s);
+/* An operator has said: run here. */
+void nc_source_on_resolve(NcSource *s);
 /* Handles one message of the destination in state RELEASED or VERIFYING. */
 void nc_source_on_verdict(NcSource *s, json_t *message);
 

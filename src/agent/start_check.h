@@ -17,6 +17,8 @@ typedef struct {
 
 /*
  * An NcStartCheckFunc (machines.h); ${user_data} is an NcStartCheck. Asks the source, for connect_timeout_ms and a few seconds at most.
- * NC_ERROR_CONFLICT: it runs there, and the right is not ours any more, durably. NC_ERROR_UNREACHABLE: it could not be asked.
+ * NC_ERROR_CONFLICT: it runs there, and the right is not ours any more, durably; or an operator has just said that it shall, and
+ * nothing has changed yet. NC_ERROR_UNREACHABLE: it could not be asked. True obliges to start it at once: the source counts on that for
+ * NC_PERMIT_MS (migration.h).
  */
 bool nc_start_check(gpointer user_data, const NcRight *right, GError **error);

@@ -11,6 +11,7 @@ either direction, and must leave it so that the next can.
 
 import os
 import signal
+import threading
 import time
 
 import pytest
@@ -413,6 +414,47 @@ def test_run_here_while_the_destination_is_away(cluster):
     c.b.call("machine.destroy", name=VM)
     c.moves(VM, c.a)
     judge(c, c.b)
+
+
+def test_run_here_as_the_destination_comes_back(cluster):
+    """It can ask before it can be asked: what the operator said at the source came first."""
+    c = cluster
+    boot(c)
+    m = lose_at_the_start(c)
+    listen = c.b.settings["listen"]
+    restart_with(c.b, listen="0.0.0.0:7499")  # where nobody looks for it
+    wait_for(lambda: c.b.state(VM) == "stopped", 30, "the destination to see that its machine is gone")
+    c.a.call("migration.resolve", id=m["id"], action="run_here")
+    with pytest.raises(Refused, match="an operator"):
+        c.b.call("machine.start", name=VM)
+    assert "could not be asked" in c.a.wait_migration(m["id"])["error"]["message"]
+    judge(c, c.a)
+    with pytest.raises(Refused, match="took the right to run it back to host-a"):
+        c.b.call("machine.start", name=VM)
+    c.b.call("machine.destroy", name=VM)
+    restart_with(c.b, listen=listen)
+    c.moves(VM, c.a)
+    judge(c, c.b)
+
+
+def test_run_here_as_the_destination_starts_it(cluster):
+    """It was told that it may, and is not as far as to say that it does: that takes it some of the ten seconds it is given."""
+    c = cluster
+    boot(c)
+    m = lose_at_the_start(c)
+    c.b.start(fault="start-permitted:stop")
+    wait_for(lambda: "session-back" in [e["event"] for e in c.a.call("migration.get", id=m["id"])["events"]], 30, "the source to be there again")
+    start = threading.Thread(target=c.b.call, args=("machine.start",), kwargs={"name": VM})
+    start.start()
+    wait_for(c.b.is_stopped_by_fault, 30, "the destination to be told that it may start it")
+    c.a.call("migration.resolve", id=m["id"], action="run_here")
+    time.sleep(6)  # longer than a silent destination is waited for else
+    assert c.runs_where(VM) == [] and c.a.call("migration.get", id=m["id"])["state"] == "released"
+    c.b.go_on()
+    start.join()
+    assert c.runs_where(VM) == ["host-b"]
+    assert c.a.wait_migration(m["id"])["outcome"] == "completed"
+    assert c.runs_where(VM) == ["host-b"] and c.observer.double == 0
 
 
 def test_run_here_where_it_runs_there(cluster):

@@ -17,7 +17,13 @@
  * loaded at the destination misses pages that only the source's QEMU has. It sends the last of them at some moment
  * at which both agents and both QEMUs live; from then on they are in the movers, which die with their agents.
  *
- * Every option changes something that never changes back, so a run ends when
+ * Operators (decision 088): where nobody knows what became of a machine one says at the source "run here", having seen that it
+ * does not run there; at the destination one may have it started anew, which asks the source first. The ten seconds that a permitted start
+ * is given are, without a clock: the word of one whom nobody contradicts counts only when that start has failed, or its destination has died, since one
+ * that was carried out is said. That its novacrond lives to say so within ten seconds is assumed here. Not in here: `vm start --take`.
+ * STARTS_ANEW multiplies the states, so run.py checks it within smaller bounds than the rest.
+ *
+ * Every option changes something that never changes back (but for a word that the destination contradicts), so a run ends when
  * nobody has anything left to do; what must hold then is in ended(). A mutation (-DMUTATE_...)
  * takes one precaution away, and must be found: tests/model/run.py.
  */
@@ -32,6 +38,9 @@
 #ifndef FAILED_WRITES
 #define FAILED_WRITES 1
 #endif
+#ifndef STARTS_ANEW
+#define STARTS_ANEW 1 /* by an operator, of a machine that was lost at its destination */
+#endif
 #ifndef ATTEMPTS
 #define ATTEMPTS 2 /* migrations, one after the other, over the same network */
 #endif
@@ -39,7 +48,7 @@
 #define STATE(symbol, name, phase) , symbol
 #define EVENT(symbol, name) , symbol
 mtype = { NO_STATE NC_HANDOFF_STATES(STATE) NC_HANDOFF_EVENTS(EVENT), NO_RIGHT, HELD, INCOMING, RELEASED, REFUSED, /* run rights */
-          NONE, RUNS, STOPPED, WAITS, LOADED, DEAD /* QEMUs */ };
+          NONE, RUNS, STOPPED, WAITS, LOADED, DEAD, /* QEMUs */ NOT_STARTING, ASKS, MAY_START };
 
 /* Does the table let the source abort where it is? And: one step of it. */
 #define ABORTS(from, ev, to) || (state_s == from && ev == NC_EV_ABORT)
@@ -71,6 +80,8 @@ bool continued = false; /* the source has told QEMU to go on */
 bool unwritten = false; /* its release could not be written */
 bool ordered = false; /* the destination has told QEMU to run */
 bool coming = false; /* all it lacks is in the movers */
+bool wanted = false; /* the source was told by an operator: run here */
+mtype starting = NOT_STARTING; /* the destination, anew */
 byte retried = 0; /* the last attempt that another one followed by itself */
 byte attempt = 0, attempt_d = 0; /* whose migration it is: attempt a hands over epoch 2a, the source takes 2a + 1 back */
 
@@ -80,14 +91,16 @@ bool said_started[ATTEMPTS + 1], said_alive[ATTEMPTS + 1], said_refused[ATTEMPTS
 bool said_finished[ATTEMPTS + 1];
 bool said_started_postcopy[ATTEMPTS + 1], said_fetched[ATTEMPTS + 1]; /* `started`: runs, and misses nothing */
 bool said_source_lost[ATTEMPTS + 1], said_lost[ATTEMPTS + 1]; /* whose QEMU is gone */
+bool said_let_go[ATTEMPTS + 1];
 
 /* What has happened. */
 bool calm = false; /* from here on nothing more goes wrong */
-byte crashes = 0, deaths = 0, failed_writes = 0;
+byte crashes = 0, deaths = 0, failed_writes = 0, starts = 0;
 byte ran = 0; /* the attempt whose destination has run, if only for a moment */
 bool killed_s = false, killed_d = false;
 bool ended_s = false; /* the source's QEMU, by its agent */
-byte fenced = 0; /* the attempt of which an operator has made sure that the destination can't run it */
+byte fenced = 0; /* the attempt of which an operator has made sure that the destination did not run it */
+bool permitted = false; /* the source has told the destination that it may start it anew, and that is under way or done */
 
 #define EPOCH(a) (2 * (a))
 
@@ -104,6 +117,10 @@ inline crash_source()
   continued = false;
   unwritten = false;
   coming = false;
+  wanted = false;
+#ifdef MUTATE_PERMISSION_LOST_IN_CRASH
+  permitted = false;
+#endif
   if
   :: true
   :: said_started_postcopy[attempt] = false; said_fetched[attempt] = false; said_lost[attempt] = false
@@ -130,6 +147,10 @@ inline resume_source()
   fi
 }
 
+#define OFF_D (qemu_d == NONE || qemu_d == DEAD)
+/* Does the destination not let go of what it holds? That it ran, and has died, is no reason. */
+#define HOLDS_D (!OFF_D || starting != NOT_STARTING || (state_d != NO_STATE && state_d != NC_D_RUNNING))
+
 #define MISSES_PAGES ((qemu_d == LOADED || qemu_d == RUNS) && missing)
 
 /* Its agent ends the source's QEMU. Whoever still needs its pages would be destroyed by that. */
@@ -137,6 +158,16 @@ inline end_source()
 {
   qemu_s = DEAD; migrating = false; ended_s = true;
   assert(!MISSES_PAGES)
+}
+
+#define AWAITS_VERDICT (state_s == NC_S_RELEASED || state_s == NC_S_SERVING || state_s == NC_S_VERIFYING)
+
+/* By an operator's word. */
+inline take_back()
+{
+  right_s = HELD; epoch_s = EPOCH(attempt) + 1; wanted = false;
+  check();
+  step(state_s, NC_EV_OPERATOR)
 }
 
 active proctype source()
@@ -187,19 +218,33 @@ end:
        attempt++; step(state_s, NC_EV_RETRY); said_prepare[attempt] = true }
 
   /* --- the verdict --- */
-  :: atomic { up_s && state_s == NC_S_RELEASED && said_started[attempt] -> step(state_s, NC_EV_STARTED) }
-  :: atomic { up_s && state_s == NC_S_VERIFYING && said_alive[attempt] && qemu_s != DEAD -> end_source() }
-  :: atomic { up_s && state_s == NC_S_VERIFYING && said_alive[attempt] && qemu_s == DEAD ->
+  /* Who has just taken the right back hears nothing before it has said so. */
+  :: atomic { up_s && state_s == NC_S_RELEASED && right_s == RELEASED && said_started[attempt] -> step(state_s, NC_EV_STARTED) }
+  :: atomic { up_s && state_s == NC_S_VERIFYING && said_alive[attempt] && qemu_s != DEAD && !wanted -> end_source() }
+  :: atomic { up_s && state_s == NC_S_VERIFYING && said_alive[attempt] && qemu_s == DEAD && !wanted ->
        said_finished[attempt] = true; step(state_s, NC_EV_ALIVE); unfinished = false; state_s = NO_STATE }
   :: atomic { up_s && state_s == NC_S_RELEASED && right_s == RELEASED && said_refused[attempt] ->
-       right_s = HELD; epoch_s = EPOCH(attempt) + 1; check() }
+       right_s = HELD; epoch_s = EPOCH(attempt) + 1; wanted = false; check() }
   :: atomic { up_s && state_s == NC_S_RELEASED && right_s == HELD && said_refused[attempt] -> step(state_s, NC_EV_REFUSED) }
 #ifdef MUTATE_TIMEOUT
   :: atomic { up_s && state_s == NC_S_RELEASED && right_s == RELEASED -> /* "it has been silent for so long" */
        right_s = HELD; epoch_s = EPOCH(attempt) + 1; said_refused[attempt] = true }
 #endif
-  :: atomic { up_s && fenced == attempt && (state_s == NC_S_RELEASED || state_s == NC_S_SERVING || state_s == NC_S_VERIFYING) && right_s == RELEASED ->
-       right_s = HELD; epoch_s = EPOCH(attempt) + 1; step(state_s, NC_EV_OPERATOR) }
+
+  /* --- an operator has said: run here (decision 088). Who can be asked has to let go first --- */
+  :: atomic { up_s && wanted && !said_let_go[attempt] -> said_let_go[attempt] = true }
+  :: atomic { up_s && wanted && up_d && HOLDS_D -> wanted = false } /* it says so, and nothing has changed */
+  /* What has started there was not refused before: it was let go of. */
+  :: atomic { up_s && (state_s == NC_S_SERVING || state_s == NC_S_VERIFYING) && right_s == RELEASED && said_refused[attempt] -> take_back() }
+#ifdef MUTATE_NOT_ASKED_TO_LET_GO
+  :: atomic { up_s && wanted && AWAITS_VERDICT && right_s == RELEASED -> take_back() }
+#endif
+#ifdef MUTATE_PERMITTED_START_NOT_AWAITED
+  :: atomic { up_s && wanted && said_let_go[attempt] && AWAITS_VERDICT && right_s == RELEASED -> take_back() }
+#endif
+  /* It is silent, for whatever reason; and what was permitted, perhaps by a novacrond before this one, has had its time. */
+  :: atomic { up_s && wanted && said_let_go[attempt] && !permitted && AWAITS_VERDICT && right_s == RELEASED -> take_back() }
+
   :: atomic { up_s && state_s == NC_S_RECLAIMING -> resume_source(); check();
        if
        :: true -> step(state_s, NC_EV_RESUMED); unfinished = false; state_s = NO_STATE
@@ -208,7 +253,7 @@ end:
        continued = false }
 
   /* --- post-copy: it runs there, and our QEMU is needed --- */
-  :: atomic { up_s && state_s == NC_S_RELEASED && said_started_postcopy[attempt] -> step(state_s, NC_EV_STARTED_POSTCOPY) }
+  :: atomic { up_s && state_s == NC_S_RELEASED && right_s == RELEASED && said_started_postcopy[attempt] -> step(state_s, NC_EV_STARTED_POSTCOPY) }
 #ifdef MUTATE_SERVED_IS_SAID_ONCE
   :: atomic { up_s && state_s == NC_S_SERVING && said_fetched[attempt] -> step(state_s, NC_EV_SERVED) }
 #else
@@ -228,9 +273,9 @@ end:
 #endif
 #ifndef MUTATE_LOST_UNHEARD_BEFORE_STARTED
   /* Lost there can only be what was started there. */
-  :: atomic { up_s && state_s == NC_S_RELEASED && qemu_s == DEAD && said_lost[attempt] -> step(state_s, NC_EV_STARTED_POSTCOPY) }
+  :: atomic { up_s && state_s == NC_S_RELEASED && right_s == RELEASED && qemu_s == DEAD && said_lost[attempt] -> step(state_s, NC_EV_STARTED_POSTCOPY) }
 #endif
-  :: atomic { up_s && state_s == NC_S_SERVING && qemu_s == DEAD && said_lost[attempt] ->
+  :: atomic { up_s && state_s == NC_S_SERVING && qemu_s == DEAD && said_lost[attempt] && !wanted ->
        step(state_s, NC_EV_LOST); unfinished = false; state_s = NO_STATE }
 
   /* --- crashes and what is found afterwards --- */
@@ -266,6 +311,18 @@ inline prepare(a)
   missing = false;
   coming = false;
   state_d = NC_D_RECEIVING
+}
+
+/* The right goes back, on disk, then it is said. Its thread, if it lives, ends. */
+inline let_go()
+{
+  if
+  :: state_d == NC_D_RUNNING -> step(state_d, NC_EV_DONE)
+  :: else
+  fi;
+  state_d = NO_STATE;
+  right_d = REFUSED;
+  said_refused[attempt_d] = true
 }
 
 #ifdef MUTATE_LOST_THOUGH_COMPLETE
@@ -361,9 +418,38 @@ end:
 #endif
        step(state_d, NC_EV_LOST); said_lost[attempt_d] = postcopy[attempt_d]; state_d = NO_STATE }
 
+  /* --- wanted back at the source --- */
+  :: atomic { up_d && said_let_go[attempt_d] && right_d == HELD && !HOLDS_D -> let_go() }
+#ifdef MUTATE_LETS_GO_OF_WHAT_RUNS
+  :: atomic { up_d && said_let_go[attempt_d] && right_d == HELD && state_d == NO_STATE && qemu_d == RUNS -> let_go() }
+#endif
+#ifdef MUTATE_LETS_GO_WHILE_STARTING
+  :: atomic { up_d && said_let_go[attempt_d] && right_d == HELD && starting == MAY_START -> let_go() }
+#endif
+
+  /* --- started anew, after it was lost: asked first, since the source may have it back. The machine boots, so nothing is missing --- */
+  :: atomic { up_d && !calm && starts < STARTS_ANEW && state_d == NO_STATE && right_d == HELD && OFF_D && starting == NOT_STARTING ->
+       starts++; starting = ASKS }
+  :: atomic { up_d && up_s && starting == ASKS && (right_s == HELD || epoch_s > epoch_d) -> right_d = REFUSED; starting = NOT_STARTING }
+#ifdef MUTATE_STARTED_THOUGH_WANTED_BACK
+  :: atomic { up_d && up_s && starting == ASKS && right_s == RELEASED && epoch_s == epoch_d && wanted -> starting = MAY_START }
+#endif
+  :: atomic { up_d && up_s && starting == ASKS && right_s == RELEASED && epoch_s == epoch_d && !wanted -> starting = MAY_START; permitted = true }
+#ifdef MUTATE_STARTED_UNASKED
+  :: atomic { up_d && starting == ASKS -> starting = MAY_START }
+#endif
+  :: atomic { up_d && starting == ASKS -> starting = NOT_STARTING } /* it is wanted back, or nobody answers */
+  :: atomic { up_d && starting == MAY_START ->
+       starting = NOT_STARTING;
+       if
+       :: true -> qemu_d = RUNS; missing = false; ran = attempt_d; check(); said_started[attempt_d] = true; said_alive[attempt_d] = true
+       :: true -> permitted = false /* that fails */
+       fi }
+
   /* --- crashes and what is found afterwards --- */
   :: atomic { up_d && !calm && crashes < CRASHES && right_d != NO_RIGHT ->
        up_d = false; state_d = NO_STATE; coming = false; crashes++;
+       permitted = permitted && starting == NOT_STARTING; starting = NOT_STARTING;
        if
        :: true
        :: said_source_lost[attempt_d] = false
@@ -383,12 +469,12 @@ end:
        :: right_d == HELD && (qemu_d == DEAD || qemu_d == NONE)
        :: right_d == NO_RIGHT || right_d == REFUSED
        fi }
-  :: atomic { (qemu_d == WAITS || qemu_d == LOADED || qemu_d == RUNS) && !calm && deaths < DEATHS -> qemu_d = DEAD; deaths++; killed_d = true }
+  :: atomic { (qemu_d == WAITS || qemu_d == LOADED || qemu_d == RUNS) && !calm && deaths < DEATHS ->
+       qemu_d = DEAD; permitted = false; deaths++; killed_d = true }
 
-  /* --- an operator: the destination's QEMU is off, its agent hears of nothing, and here is one that can run --- */
-  :: atomic { fenced < attempt && right_d == HELD && epoch_d == EPOCH(attempt) && qemu_d != RUNS && qemu_d != LOADED &&
-              (state_s == NC_S_RELEASED || state_s == NC_S_SERVING || state_s == NC_S_VERIFYING) && qemu_s != DEAD ->
-       fenced = attempt }
+  /* --- an operator has seen that it does not run there, and that here is one that can: run here. Perhaps it is about to be started --- */
+  :: atomic { AWAITS_VERDICT && !wanted && right_s == RELEASED && qemu_s != DEAD && right_d == HELD && epoch_d == EPOCH(attempt) && OFF_D ->
+       fenced = attempt; wanted = true }
   od
 }
 

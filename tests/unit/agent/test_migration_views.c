@@ -183,6 +183,7 @@ test_events(void)
 {
   check_event("guest-stopped", "", "phase", "switchover");
   check_event("phase", "disk_copy", "phase", "disk_copy");
+  check_event("abort", "cancelled", "phase", "rollback");
   check_event("undone-retry", "", "phase", "queued");
   check_event("warning", "a hook failed", "warning", NULL);
   check_event("error", "no route", "warning", NULL);
@@ -210,7 +211,10 @@ test_a_phase_is_told_when_it_changes(void)
   check_event_after("disk_copy", "phase", "memory_copy", "phase", "memory_copy");
   check_event_after("handoff", "needs_attention", "who has it?", "alert", NULL);
   check_event_after("needs_attention", "needs_attention", "still?", "alert", NULL);
-  check_event_after("needs_attention", "operator-run-here", "", "phase", "handoff"); /* it was somewhere else meanwhile */
+  check_event_after("needs_attention", "operator-run-here", "", "phase", "rollback");
+  check_event_after("handoff", "refused", "its disk is missing", "phase", "rollback");
+  check_event_after("rollback", "resumed", "", "phase", "failed");
+  check_event_after("needs_attention", "grant", "", "phase", "handoff"); /* it was somewhere else meanwhile */
   check_event_after("completed", "finished", "completed", "completed", NULL);
 }
 
