@@ -12,9 +12,9 @@ qemu-system-x86 qemu-utils seabios ipxe-qemu
 busybox-static cpio kmod iproute2 iputils-ping procps zstd xz-utils
 python3 python3-pytest python3-yaml python3-jsonschema openssl
 "
-# For `make test`, `make sanitize`, `make fuzz`, `make coverage`, `make model` and `make soak` only. (Of PostgreSQL the tests use the
-# programs, in a cluster of their own; the one that Debian's package makes is left alone.)
-extra="clang llvm libclang-rt-14-dev gcovr spin libfaketime python3-pytest-xdist postgresql-15"
+# For `make test`, `make sanitize`, `make fuzz`, `make coverage`, `make model` and `make soak` only. (Of PostgreSQL and Prometheus the tests use
+# the programs, with data of their own; what Debian's packages start is left alone.)
+extra="clang llvm libclang-rt-14-dev gcovr spin libfaketime python3-pytest-xdist postgresql-15 prometheus"
 
 case "${1:-}" in
   --all) packages="$packages $extra" ;;

@@ -8,6 +8,7 @@
 #include "agent/disk_chain.h"
 #include "agent/fleet_host.h"
 #include "agent/machines.h"
+#include "agent/metrics_view.h"
 #include "agent/migration_reports.h"
 #include "agent/migrations.h"
 #include "agent/node_store.h"
@@ -34,6 +35,8 @@ typedef struct {
   NcMachines *machines;
   NcBandwidth *bandwidth;
   NcKeptShadows *kept_shadows;
+  NcMetrics *metrics;
+  NcMetricsView metrics_view;
   NcMigrationsDeps deps;
   NcMigrations *migrations;
   NcAttempts attempts;
@@ -60,6 +63,7 @@ NC_OP(node_info, NcNodes, nc_nodes_info)
 NC_OP(node_list, NcNodes, nc_nodes_list)
 NC_OP(node_token, NcNodes, nc_nodes_token)
 NC_OP(node_remove, NcNodes, nc_nodes_remove)
+NC_OP(node_metrics, NcMetricsView, nc_metrics_view)
 NC_OP(machine_define, NcMachines, nc_machines_define)
 NC_OP(machine_list, NcMachines, nc_machines_list)
 NC_OP(machine_get, NcMachines, nc_machines_get)
@@ -112,7 +116,7 @@ NC_OP(fleet_get, NcFleetHost, nc_fleet_host_get)
 NC_OP(fleet_list, NcFleetHost, nc_fleet_host_list)
 NC_OP(migration_rollback, NcRollbacks, nc_rollbacks_start)
 
-#define NC_DAEMON_OPS 57 /* with the row that ends the table */
+#define NC_DAEMON_OPS 58 /* with the row that ends the table */
 
 static void
 nc_daemon_fill_ops(NcDaemon *d, NcControlOp ops[NC_DAEMON_OPS])
@@ -122,6 +126,7 @@ nc_daemon_fill_ops(NcDaemon *d, NcControlOp ops[NC_DAEMON_OPS])
     { "node.list", nc_op_node_list, d->nodes, false },
     { "node.token", nc_op_node_token, d->nodes, true },
     { "node.remove", nc_op_node_remove, d->nodes, true },
+    { "node.metrics", nc_op_node_metrics, &d->metrics_view, false },
     { "machine.define", nc_op_machine_define, d->machines, true },
     { "machine.list", nc_op_machine_list, d->machines, false },
     { "machine.get", nc_op_machine_get, d->machines, false },
@@ -271,11 +276,14 @@ nc_daemon_load(NcDaemon *d, GError **error)
   nc_daemon_open_store(d);
   d->bandwidth = nc_bandwidth_new(d->config);
   d->kept_shadows = nc_kept_shadows_new(d->config);
+  d->metrics = nc_metrics_new();
   d->deps = (NcMigrationsDeps){
     .config = d->config, .journal = d->journal, .machines = d->machines, .nodes = d->nodes, .bandwidth = d->bandwidth, .audit = d->audit,
-    .kept_shadows = d->kept_shadows, .checkpoints = d->checkpoints
+    .kept_shadows = d->kept_shadows, .checkpoints = d->checkpoints, .metrics = d->metrics
   };
   d->migrations = nc_migrations_new(&d->deps);
+  d->metrics_view = (NcMetricsView){ .metrics = d->metrics, .migrations = d->migrations, .machines = d->machines, .nodes = d->nodes,
+                                     .store_work = d->store_work };
   d->attempts = (NcAttempts){ .journal = d->journal, .migrations = d->migrations };
   d->fleet_side = (NcFleetSide){ .config = d->config,
                                  .journal = d->journal,
@@ -303,6 +311,7 @@ nc_daemon_unload(NcDaemon *d)
   nc_rollbacks_free(d->rollbacks);
   nc_store_work_free(d->store_work);
   nc_migrations_free(d->migrations);
+  nc_metrics_free(d->metrics);
   nc_checkpoints_free(d->checkpoints);
   nc_page_store_close(d->store);
   nc_kept_shadows_free(d->kept_shadows);

@@ -196,10 +196,19 @@ nc_migration_hear_head(NcMigration *m, json_t *message)
   return true;
 }
 
+/* Before the record says that it has ended: else a scrape could find it neither among those under way nor counted. */
+static void
+nc_migration_count(NcMigration *m, const char *outcome)
+{
+  nc_autojson json_t *record = nc_migration_snapshot(m);
+  nc_metrics_count_end(m->deps->metrics, record, outcome, nc_wall_us());
+}
+
 void
 nc_migration_finish(NcMigration *m, const char *outcome, const GError *error)
 {
   g_autofree char *now = nc_time_format(nc_wall_us());
+  nc_migration_count(m, outcome);
   nc_migration_release_bandwidth(m);
   nc_fd_clear(&m->shadow_fd); /* the record may stay for long */
   nc_migration_set(m, "finished", json_string(now));
@@ -405,12 +414,22 @@ nc_migration_on_mover(json_t *message, gpointer user_data)
   nc_inbox_push(user_data, NC_FROM_MOVER, message);
 }
 
+/* What a mover counts begins at 0 again with each; of the one before it must not be lost. */
+static void
+nc_migration_begin_counting(NcMigration *m)
+{
+  g_autoptr(GMutexLocker) guard = g_mutex_locker_new(&m->lock);
+  nc_metrics_count_attempt(m->deps->metrics, m->record);
+  nc_metrics_forget(m->record);
+}
+
 NcMoverProcess *
 nc_migration_start_mover(NcMigration *m, const NcMoverOrder *order, GError **error)
 {
   const NcConfig *config = m->deps->config;
   const NcMoverProgram program = { .binary = config->mover_binary, .uid = (uid_t)config->mover_uid, .gid = (gid_t)config->mover_gid };
 
+  nc_migration_begin_counting(m);
   return nc_mover_process_start(&program, order, nc_migration_on_mover, m->inbox, error);
 }
 

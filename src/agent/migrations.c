@@ -352,6 +352,18 @@ nc_migrations_is_under_way(NcMigrations *ms, const char *id)
   return m && !nc_migration_is_finished(m);
 }
 
+json_t *
+nc_migrations_running(NcMigrations *ms)
+{
+  json_t *running = json_array();
+
+  g_autoptr(GMutexLocker) guard = g_mutex_locker_new(&ms->lock);
+  for (guint i = 0; i < ms->live->len; i++)
+    if (!nc_migration_is_finished(ms->live->pdata[i]))
+      json_array_append_new(running, nc_migration_snapshot(ms->live->pdata[i]));
+  return running;
+}
+
 /* The record with its history. */
 static json_t *
 nc_migrations_view(NcMigrations *ms, const char *id, GError **error)

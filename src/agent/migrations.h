@@ -16,6 +16,7 @@
 #include "agent/config.h"
 #include "agent/kept_shadows.h"
 #include "agent/machines.h"
+#include "agent/metrics.h"
 #include "agent/nodes.h"
 #include "crypto/peer.h"
 #include "store/journal.h"
@@ -32,6 +33,7 @@ typedef struct {
   NcAudit *audit;
   NcKeptShadows *kept_shadows;
   NcCheckpoints *checkpoints;
+  NcMetrics *metrics;
 } NcMigrationsDeps;
 
 NcMigrations *nc_migrations_new(const NcMigrationsDeps *deps);
@@ -70,6 +72,8 @@ json_t *nc_migrations_plan(NcMigrations *migrations, json_t *args, GError **erro
 json_t *nc_migrations_record(NcMigrations *migrations, const char *id, GError **error);
 /* false: it has ended, and its last event is in the journal; or nobody knows it. */
 bool nc_migrations_is_under_way(NcMigrations *migrations, const char *id);
+/* The records of all that have not ended, from memory. New reference. */
+json_t *nc_migrations_running(NcMigrations *migrations);
 /* A page of records as in the journal (nc_journal_page_migrations), the running ones' from memory. */
 json_t *nc_migrations_page(NcMigrations *migrations, int64_t before, unsigned limit, GArray *ret_rows, GError **error);
 /* Of one migration, nc_journal_page_events() and nc_journal_page_events_back(). */

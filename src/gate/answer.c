@@ -62,6 +62,7 @@ nc_answer_set_result(NcAnswer *answer, const NcRoute *route, json_t *result, siz
   nc_answer_clear(answer);
   answer->body = route->list ? nc_answer_wrap_list(result, limit) : json_is_object(result) ? json_incref(result) : NULL;
   answer->status = route->status;
+  answer->plain = route->text;
   if (!answer->body) {
     g_autoptr(GError) error =
         g_error_new(NC_ERROR, NC_ERROR_PROTOCOL, "novacrond answered %s with something else than %s", route->op,
@@ -77,11 +78,23 @@ nc_answer_make_response(const NcAnswer *answer)
 {
   if (!answer->body)
     return MHD_create_response_from_buffer(answer->text_bytes, (void *)answer->text, MHD_RESPMEM_PERSISTENT);
+  if (answer->plain) {
+    const char *plain = nc_json_string_or(answer->body, "text", "");
+    return MHD_create_response_from_buffer(strlen(plain), (void *)plain, MHD_RESPMEM_MUST_COPY);
+  }
   g_autofree char *json = json_dumps(answer->body, JSON_COMPACT | JSON_REAL_PRECISION(10));
   if (!json)
     return NULL;
   g_autofree char *text = g_strconcat(json, "\n", NULL);
   return MHD_create_response_from_buffer(strlen(text), text, MHD_RESPMEM_MUST_COPY);
+}
+
+static const char *
+nc_answer_media_type(const NcAnswer *answer)
+{
+  if (answer->problem)
+    return NC_PROBLEM_MEDIA_TYPE;
+  return answer->plain ? nc_json_string_or(answer->body, "type", "text/plain") : "application/json";
 }
 
 enum MHD_Result
@@ -91,7 +104,7 @@ nc_answer_queue(const NcAnswer *answer, struct MHD_Connection *connection, const
 
   if (!response)
     return MHD_NO;
-  MHD_add_response_header(response, "Content-Type", answer->problem ? NC_PROBLEM_MEDIA_TYPE : "application/json");
+  MHD_add_response_header(response, "Content-Type", nc_answer_media_type(answer));
   MHD_add_response_header(response, "Cache-Control", "no-store");
   MHD_add_response_header(response, "X-Content-Type-Options", "nosniff");
   MHD_add_response_header(response, "X-Request-Id", request_id);

@@ -9,6 +9,7 @@
 typedef struct {
   unsigned status;
   json_t *body;     /* owned; NULL: ${text} is the body */
+  bool plain;       /* what is sent is body's member "text", of the type that its member "type" names */
   const char *text; /* static JSON, for openapi.json */
   size_t text_bytes;
   bool problem;

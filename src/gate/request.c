@@ -304,6 +304,10 @@ nc_request_read_args(NcRequest *request)
     g_error_free(scan.error);
     return false;
   }
+  if (route->text) {
+    const char *accept = MHD_lookup_connection_value(request->connection, MHD_HEADER_KIND, "Accept");
+    json_object_set_new(request->args, "openmetrics", json_boolean(accept && strstr(accept, "application/openmetrics-text")));
+  }
   if (request->match.key)
     json_object_set_new(request->args, request->match.key, json_string(request->match.value));
   return true;

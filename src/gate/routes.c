@@ -294,6 +294,8 @@ static const NcSchema nc_watch_schema = SCHEMA("", nc_watch_fields);
 const NcRoute nc_routes[] = {
   READ("openapi.json", NULL),
   READ("node", "node.info"),
+  /* Where Prometheus looks by itself. */
+  { .method = "GET", .pattern = "/metrics", .op = "node.metrics", .role = NC_ROLE_VIEWER, .status = 200, .text = true, .answer_ms = NC_GATE_ANSWER_MS },
   READ("nodes", "node.list", .list = true),
   CHANGE("POST", "nodes/tokens", "node.token", 201, .body = &nc_token_schema),
   CHANGE("DELETE", "nodes/{name}", "node.remove", 200),

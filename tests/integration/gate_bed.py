@@ -149,6 +149,7 @@ PROOF = {"ok": True, "entries": 4711, "seq": 4711, "hash": "ab" * 32, "at": "202
 HANDLERS = {
     "node.info": lambda args: NODE, "node.list": lambda args: [{**ENTRY, "name": "host-a", "local": True}, ENTRY],
     "node.token": lambda args: {"token": "nc1.id.secret.ca", "expires": "2026-01-02T04:04:05.678Z"}, "node.remove": named(ENTRY),
+    "node.metrics": lambda args: {"text": "# EOF\n" if args["openmetrics"] else "x 1\n", "type": "text/x-metrics; version=7"},
     "machine.define": lambda args: {**MACHINE, "name": args["spec"]["name"], "state": "stopped"}, "machine.list": lambda args: [MACHINE],
     "machine.get": named(MACHINE), "machine.start": named(MACHINE), "machine.stop": named({**MACHINE, "state": "stopped"}),
     "machine.destroy": named(MACHINE), "machine.adopt": lambda args: {**MACHINE, "name": args["name"], "adopted": True},
@@ -254,7 +255,7 @@ class Answer:
         self.status = response.status
         self.headers = response.headers
         self.text = response.read().decode()
-        self.json = json.loads(self.text) if self.text else None
+        self.json = json.loads(self.text) if self.text and "json" in self.headers["Content-Type"] else None
 
 
 def exchange(connection, method, path, body=None, headers=None):

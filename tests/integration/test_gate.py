@@ -193,6 +193,13 @@ def test_every_documented_route_is_answered(bed, document):
             assert str(answer.status) in operation["responses"], f"{method} {path}: {answer.status}"
 
 
+def test_metrics_are_passed_on_as_they_are(bed, document):
+    for accept, text in (("*/*", "x 1\n"), ("application/openmetrics-text; version=1.0.0", "# EOF\n")):
+        answer = bed.call("GET", "/metrics", headers={"Accept": accept})
+        assert (answer.status, answer.headers["Content-Type"], answer.text) == (200, "text/x-metrics; version=7", text)
+    is_problem(document, bed.call("GET", "/metrics?a=b"), 400, "invalid")
+
+
 # --- refusals ---
 
 def test_errors_of_novacrond_keep_their_code(bed, document):

@@ -1,0 +1,308 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "agent/metrics.h"
+#include "base/ident.h"
+#include "base/msg.h"
+
+#include <math.h>
+#include <string.h>
+
+#define NC_METRICS_RECENT 32                         /* bounds the labels that one node shows */
+#define NC_METRICS_RECENT_US (INT64_C(300) * 1000000) /* some scrapes long, so that the last values are seen */
+
+enum { NC_ROLE_OF_SOURCE, NC_ROLE_OF_DESTINATION, NC_METRICS_ROLES };
+
+/* What movers count, summed over migrations; each a family, or one value of a family's label. */
+static const struct {
+  const char *key, *family, *unit, *coding, *help;
+} nc_metrics_sums[] = {
+  { "wire_bytes", "novacron_wire_bytes", "bytes", NULL, "Bytes that movers sent and received (TLS payload)." },
+  { "stream_bytes", "novacron_stream_bytes", "bytes", NULL, "Bytes of QEMU's migration streams that movers carried." },
+  { "zero_pages", "novacron_pages", NULL, "zero", "Pages of guests' memory, by how they went." },
+  { "fill_pages", "novacron_pages", NULL, "fill", NULL },
+  { "reference_pages", "novacron_pages", NULL, "reference", NULL },
+  { "delta_pages", "novacron_pages", NULL, "delta", NULL },
+  { "block_pages", "novacron_pages", NULL, "block", NULL },
+  { "stored_pages", "novacron_pages", NULL, "stored", NULL },
+  { "page_bytes_in", "novacron_coded_in_bytes", "bytes", NULL, "Bytes of pages before they were coded." },
+  { "page_bytes_out", "novacron_coded_out_bytes", "bytes", NULL, "Bytes of pages after they were coded." },
+  { "resent_bytes", "novacron_resent_bytes", "bytes", NULL, "Bytes that were sent again since a connection was lost." },
+  { "reconnects", "novacron_reconnects", NULL, NULL, "Connections of movers that took the place of lost ones." },
+};
+
+/* The same of the kernel's numbers for each of a mover's connections. */
+static const struct {
+  const char *key, *family, *help;
+} nc_metrics_tcp[] = {
+  { "segments", "novacron_tcp_segments", "TCP segments that movers' connections sent." },
+  { "retransmitted_segments", "novacron_tcp_retransmitted_segments", "TCP segments that were sent again." },
+};
+
+typedef struct {
+  double sums[G_N_ELEMENTS(nc_metrics_sums)], tcp[G_N_ELEMENTS(nc_metrics_tcp)];
+} NcMetricsSums;
+
+static const double nc_pause_bounds[] = { 0.025, 0.05, 0.1, 0.2, 0.3, 0.5, 1, 2, 5, 10, 30 };
+static const double nc_total_bounds[] = { 1, 5, 10, 30, 60, 120, 300, 600, 1800, 3600, 14400 };
+static const double nc_wait_bounds[] = { 0.1, 1, 5, 15, 60, 300, 900, 3600, 14400 };
+static const double nc_error_bounds[] = { 0.05, 0.1, 0.2, 0.3, 0.5, 1, 2, 5 };
+
+enum { NC_PAUSES, NC_TOTALS, NC_WAITS, NC_ERRORS, NC_METRICS_HISTOGRAMS };
+static const struct {
+  const char *family, *unit, *help;
+  const double *bounds;
+  size_t n_bounds;
+} nc_metrics_histograms[] = {
+  [NC_PAUSES] = { "novacron_migration_pause_seconds", "seconds", "How long the guests of completed migrations stood still.", nc_pause_bounds,
+                  G_N_ELEMENTS(nc_pause_bounds) },
+  [NC_TOTALS] = { "novacron_migration_total_seconds", "seconds", "From start to end of completed migrations.", nc_total_bounds,
+                  G_N_ELEMENTS(nc_total_bounds) },
+  [NC_WAITS] = { "novacron_migration_queue_seconds", "seconds", "From the request to the start of migrations.", nc_wait_bounds,
+                 G_N_ELEMENTS(nc_wait_bounds) },
+  [NC_ERRORS] = { "novacron_forecast_error_ratio", NULL,
+                  "By how much the first forecast that a completed migration would converge was off: |forecast - actual| / actual.",
+                  nc_error_bounds, G_N_ELEMENTS(nc_error_bounds) },
+};
+
+static const char *const nc_metrics_role_names[] = { "source", "destination" };
+static const char *const nc_metrics_outcomes[] = { "completed", "failed", "cancelled" };
+
+struct NcMetrics {
+  GMutex lock; /* protects all below */
+  uint64_t serial;
+  uint64_t ended[NC_METRICS_ROLES][G_N_ELEMENTS(nc_metrics_outcomes)];
+  NcMetricsSums sums[NC_METRICS_ROLES];
+  NcHistogram histograms[NC_METRICS_HISTOGRAMS];
+  GQueue recent; /* NcRecent, the newest first */
+};
+
+typedef struct {
+  json_t *record;
+  int64_t at_us;
+} NcRecent;
+
+static void
+nc_recent_free(gpointer data)
+{
+  NcRecent *recent = data;
+  json_decref(recent->record);
+  g_free(recent);
+}
+
+NcMetrics *
+nc_metrics_new(void)
+{
+  NcMetrics *metrics = g_new0(NcMetrics, 1);
+
+  g_mutex_init(&metrics->lock);
+  for (size_t i = 0; i < NC_METRICS_HISTOGRAMS; i++) {
+    metrics->histograms[i].bounds = nc_metrics_histograms[i].bounds;
+    metrics->histograms[i].n_bounds = nc_metrics_histograms[i].n_bounds;
+  }
+  g_queue_init(&metrics->recent);
+  return metrics;
+}
+
+void
+nc_metrics_free(NcMetrics *metrics)
+{
+  if (!metrics)
+    return;
+  g_queue_clear_full(&metrics->recent, nc_recent_free);
+  g_mutex_clear(&metrics->lock);
+  g_free(metrics);
+}
+
+/* --- numbers out of records --- */
+
+static int
+nc_metrics_role(json_t *record)
+{
+  return g_str_equal(nc_json_string_or(record, "role", "source"), "source") ? NC_ROLE_OF_SOURCE : NC_ROLE_OF_DESTINATION;
+}
+
+static double
+nc_metrics_number(json_t *record, const char *key)
+{
+  json_t *value = json_object_get(record, key);
+  return json_is_number(value) ? json_number_value(value) : NAN;
+}
+
+static void
+nc_metrics_add(NcMetricsSums *sums, json_t *record)
+{
+  json_t *connections = json_object_get(record, "connections"), *connection;
+  size_t at;
+
+  for (size_t i = 0; i < G_N_ELEMENTS(nc_metrics_sums); i++)
+    sums->sums[i] += fmax(nc_metrics_number(record, nc_metrics_sums[i].key), 0); /* fmax: of NAN and 0 it is 0 */
+  json_array_foreach(connections, at, connection) for (size_t i = 0; i < G_N_ELEMENTS(nc_metrics_tcp); i++) sums->tcp[i] +=
+      fmax(nc_metrics_number(connection, nc_metrics_tcp[i].key), 0);
+}
+
+/* Seconds between two of a record's times; NAN: not known. */
+static double
+nc_metrics_between(json_t *record, const char *from, const char *to)
+{
+  g_autoptr(GDateTime) begin = g_date_time_new_from_iso8601(nc_json_string_or(record, from, ""), NULL);
+  g_autoptr(GDateTime) end = g_date_time_new_from_iso8601(nc_json_string_or(record, to, ""), NULL);
+  return begin && end ? (double)g_date_time_difference(end, begin) / G_USEC_PER_SEC : NAN;
+}
+
+/* Of the first forecast that said when: how far off it was. */
+static double
+nc_metrics_forecast_error(json_t *record)
+{
+  double total_ms = nc_metrics_number(record, "total_ms");
+  json_t *forecast;
+  size_t i;
+
+  json_array_foreach(json_object_get(record, "forecasts"), i, forecast)
+  {
+    double left_ms = total_ms - nc_metrics_number(forecast, "at_ms");
+    if (nc_json_bool_or(forecast, "converges", false))
+      return left_ms > 0 ? fabs(nc_metrics_number(forecast, "eta_ms") - left_ms) / left_ms : NAN;
+  }
+  return NAN;
+}
+
+/* --- counting --- */
+
+static void
+nc_metrics_remember_locked(NcMetrics *metrics, json_t *record, const char *outcome, int64_t now_us)
+{
+  NcRecent *recent = g_new0(NcRecent, 1);
+
+  recent->record = json_copy(record);
+  recent->at_us = now_us;
+  json_object_set_new(recent->record, "outcome", json_string(outcome));
+  g_queue_push_head(&metrics->recent, recent);
+  while (g_queue_get_length(&metrics->recent) > NC_METRICS_RECENT)
+    nc_recent_free(g_queue_pop_tail(&metrics->recent));
+}
+
+void
+nc_metrics_count_end(NcMetrics *metrics, json_t *record, const char *outcome, int64_t now_us)
+{
+  int role = nc_metrics_role(record);
+  bool completed = g_str_equal(outcome, "completed");
+
+  g_autoptr(GMutexLocker) guard = g_mutex_locker_new(&metrics->lock);
+  metrics->serial++;
+  for (size_t i = 0; i < G_N_ELEMENTS(nc_metrics_outcomes); i++)
+    metrics->ended[role][i] += g_str_equal(outcome, nc_metrics_outcomes[i]);
+  nc_metrics_add(&metrics->sums[role], record);
+  nc_metrics_remember_locked(metrics, record, outcome, now_us);
+  if (role != NC_ROLE_OF_SOURCE)
+    return; /* both nodes know of it; it is to be counted once */
+  nc_histogram_observe(&metrics->histograms[NC_WAITS], nc_metrics_between(record, "created", "started"));
+  if (!completed)
+    return;
+  nc_histogram_observe(&metrics->histograms[NC_PAUSES], nc_metrics_number(record, "pause_ms") / 1000);
+  nc_histogram_observe(&metrics->histograms[NC_TOTALS], nc_metrics_number(record, "total_ms") / 1000);
+  nc_histogram_observe(&metrics->histograms[NC_ERRORS], nc_metrics_forecast_error(record));
+}
+
+void
+nc_metrics_count_attempt(NcMetrics *metrics, json_t *record)
+{
+  g_autoptr(GMutexLocker) guard = g_mutex_locker_new(&metrics->lock);
+  metrics->serial++;
+  nc_metrics_add(&metrics->sums[nc_metrics_role(record)], record);
+}
+
+void
+nc_metrics_forget(json_t *record)
+{
+  for (size_t i = 0; i < G_N_ELEMENTS(nc_metrics_sums); i++)
+    if (json_object_get(record, nc_metrics_sums[i].key))
+      json_object_set_new(record, nc_metrics_sums[i].key, json_integer(0));
+  json_object_del(record, "connections");
+}
+
+uint64_t
+nc_metrics_serial(NcMetrics *metrics)
+{
+  g_autoptr(GMutexLocker) guard = g_mutex_locker_new(&metrics->lock);
+  return metrics->serial;
+}
+
+json_t *
+nc_metrics_recent(NcMetrics *metrics, int64_t now_us)
+{
+  json_t *list = json_array();
+
+  g_autoptr(GMutexLocker) guard = g_mutex_locker_new(&metrics->lock);
+  for (GList *at = metrics->recent.head; at; at = at->next) {
+    NcRecent *recent = at->data;
+    if (now_us - recent->at_us < NC_METRICS_RECENT_US)
+      json_array_append_new(list, json_copy(recent->record));
+  }
+  return list;
+}
+
+/* --- writing --- */
+
+/* It has been counted, though its record was read before it said so. */
+static bool
+nc_metrics_has_ended_locked(NcMetrics *metrics, json_t *record)
+{
+  for (GList *at = metrics->recent.head; at; at = at->next) {
+    NcRecent *recent = at->data;
+    if (g_str_equal(nc_json_string_or(recent->record, "id", ""), nc_json_string_or(record, "id", "?")) &&
+        nc_metrics_role(recent->record) == nc_metrics_role(record))
+      return true;
+  }
+  return false;
+}
+
+static void
+nc_metrics_write_sums(NcExposition *out, const NcMetricsSums sums[NC_METRICS_ROLES])
+{
+  for (size_t i = 0; i < G_N_ELEMENTS(nc_metrics_sums); i++) {
+    if (nc_metrics_sums[i].help)
+      nc_exposition_family(out, nc_metrics_sums[i].family, NC_FAMILY_COUNTER, nc_metrics_sums[i].unit, nc_metrics_sums[i].help);
+    for (int role = 0; role < NC_METRICS_ROLES; role++) {
+      g_autofree char *text = nc_exposition_labels("role", nc_metrics_role_names[role], "coding", nc_metrics_sums[i].coding, NULL);
+      nc_exposition_sample(out, text, sums[role].sums[i]);
+    }
+  }
+  for (size_t i = 0; i < G_N_ELEMENTS(nc_metrics_tcp); i++) {
+    nc_exposition_family(out, nc_metrics_tcp[i].family, NC_FAMILY_COUNTER, NULL, nc_metrics_tcp[i].help);
+    for (int role = 0; role < NC_METRICS_ROLES; role++) {
+      g_autofree char *text = nc_exposition_labels("role", nc_metrics_role_names[role], NULL);
+      nc_exposition_sample(out, text, sums[role].tcp[i]);
+    }
+  }
+}
+
+static void
+nc_metrics_write_ended_locked(NcMetrics *metrics, NcExposition *out)
+{
+  nc_exposition_family(out, "novacron_migrations", NC_FAMILY_COUNTER, NULL, "Migrations that ended since novacrond started.");
+  for (int role = 0; role < NC_METRICS_ROLES; role++)
+    for (size_t i = 0; i < G_N_ELEMENTS(nc_metrics_outcomes); i++) {
+      g_autofree char *text =
+          nc_exposition_labels("role", nc_metrics_role_names[role], "outcome", nc_metrics_outcomes[i], NULL);
+      nc_exposition_sample(out, text, (double)metrics->ended[role][i]);
+    }
+}
+
+void
+nc_metrics_write(NcMetrics *metrics, json_t *running, NcExposition *out)
+{
+  NcMetricsSums sums[NC_METRICS_ROLES];
+  json_t *record;
+  size_t i;
+
+  g_autoptr(GMutexLocker) guard = g_mutex_locker_new(&metrics->lock);
+  memcpy(sums, metrics->sums, sizeof sums);
+  json_array_foreach(running, i, record) if (!nc_metrics_has_ended_locked(metrics, record))
+      nc_metrics_add(&sums[nc_metrics_role(record)], record);
+  nc_metrics_write_ended_locked(metrics, out);
+  nc_metrics_write_sums(out, sums);
+  for (size_t h = 0; h < NC_METRICS_HISTOGRAMS; h++) {
+    nc_exposition_family(out, nc_metrics_histograms[h].family, NC_FAMILY_HISTOGRAM, nc_metrics_histograms[h].unit,
+                         nc_metrics_histograms[h].help);
+    nc_exposition_histogram(out, NULL, &metrics->histograms[h]);
+  }
+}

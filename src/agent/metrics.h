@@ -1,0 +1,34 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * What this node counts since novacrond started: migrations by outcome, their
+ * pauses and durations, and what their movers carried. Records come in as they
+ * are in docs/protocols.md; a number that one does not have is not counted.
+ * Counters never go back while novacrond runs. Thread-safe.
+ */
+#pragma once
+
+#include "base/exposition.h"
+#include <jansson.h>
+
+typedef struct NcMetrics NcMetrics;
+
+NcMetrics *nc_metrics_new(void);
+void nc_metrics_free(NcMetrics *metrics);
+G_DEFINE_AUTOPTR_CLEANUP_FUNC(NcMetrics, nc_metrics_free)
+
+/* The migration of ${record} ends like that; before its record says so. */
+void nc_metrics_count_end(NcMetrics *metrics, json_t *record, const char *outcome, int64_t now_us);
+/* What its mover had carried so far belongs to an attempt that is over: ${record} begins at 0 again (nc_metrics_forget()). */
+void nc_metrics_count_attempt(NcMetrics *metrics, json_t *record);
+/* Sets what movers count to nothing in ${record}. */
+void nc_metrics_forget(json_t *record);
+
+/*
+ * Changes with every count. Who wants counters reads it, then the records that have not ended, and has both taken together if it is
+ * still the same: else something was counted meanwhile that may be among them, too.
+ */
+uint64_t nc_metrics_serial(NcMetrics *metrics);
+/* Counters and histograms; ${running}: records of those that have not ended (array, borrowed). */
+void nc_metrics_write(NcMetrics *metrics, json_t *running, NcExposition *out);
+/* The last ones that ended, at most some minutes ago at ${now_us}: copies of their records, with outcome. New reference. */
+json_t *nc_metrics_recent(NcMetrics *metrics, int64_t now_us);
