@@ -448,7 +448,7 @@ def test_run_here_as_the_destination_starts_it(cluster):
     start.start()
     wait_for(c.b.is_stopped_by_fault, 30, "the destination to be told that it may start it")
     c.a.call("migration.resolve", id=m["id"], action="run_here")
-    time.sleep(6)  # longer than a silent destination is waited for else
+    time.sleep(5.5)  # longer than a silent destination is waited for else
     assert c.runs_where(VM) == [] and c.a.call("migration.get", id=m["id"])["state"] == "released"
     c.b.go_on()
     start.join()
