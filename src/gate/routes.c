@@ -366,7 +366,7 @@ static const NcSchema nc_watch_schema = SCHEMA("", nc_watch_fields);
     .answer_ms = (answer_ms_), __VA_ARGS__                                                                             \
   }
 #define CHANGE(...) CHANGE_WITHIN(NC_GATE_ANSWER_MS, __VA_ARGS__)
-#define SLOW_CHANGE(...) CHANGE_WITHIN(NC_GATE_SLOW_ANSWER_MS, __VA_ARGS__) /* waits for a QEMU or its guest */
+#define SLOW_CHANGE(...) CHANGE_WITHIN(NC_GATE_SLOW_ANSWER_MS, __VA_ARGS__) /* waits for a QEMU or its guest, or decides about many */
 #define NEW_AT(what_, key_) .location = "/api/v2/" what_ "/%s", .location_key = (key_)
 /* Several resources of the fleet share fleet.get and fleet.cancel, which tell them by their ids. */
 #define FLEET_GET(what_, prefix_, operation_) READ("fleet/" what_ "/{id}", "fleet.get", .id_prefix = (prefix_), .operation = (operation_))
