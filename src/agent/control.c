@@ -94,23 +94,30 @@ nc_client_refuse(NcClient *client, json_t *id, const GError *error)
 
 /* --- requests that change something --- */
 
-/* What an entry about a request is about: the migration or machine that it names. */
+/* What an entry about a request is about: the migration, machine or node that it names. */
 static const char *
 nc_control_subject(json_t *args)
 {
-  return nc_json_string_or(args, "id", nc_json_string_or(args, "vm", nc_json_string_or(args, "name", NULL)));
+  static const char *const keys[] = { "id", "vm", "name", "machine", "node" };
+  const char *subject = NULL;
+
+  for (size_t i = 0; i < G_N_ELEMENTS(keys) && !subject; i++)
+    subject = nc_json_string_or(args, keys[i], NULL);
+  return subject;
 }
 
 static char *
 nc_control_actor(json_t *identity)
 {
-  return g_strdup_printf("%.16s:%.64s", nc_json_string_or(identity, "kind", "?"), nc_json_string_or(identity, "name", "?"));
+  g_autofree char *cut =
+      g_strdup_printf("%.16s:%.64s", nc_json_string_or(identity, "kind", "?"), nc_json_string_or(identity, "name", "?"));
+  return g_utf8_make_valid(cut, -1); /* what was cut in the middle of a character could be recorded nowhere */
 }
 
 static bool
-nc_control_record_request(NcControl *control, const char *op, json_t *identity, json_t *args, uint64_t *ret_seq, GError **error)
+nc_control_record_request(NcControl *control, const char *op, const char *actor, json_t *identity, json_t *args, uint64_t *ret_seq,
+                          GError **error)
 {
-  g_autofree char *actor = nc_control_actor(identity);
   nc_autojson json_t *detail = json_pack("{s:s, s:s, s:s, s:O}", "op", op, "role", nc_json_string_or(identity, "role", "?"), "from",
                                          nc_json_string_or(identity, "from", "control socket"), "args", args);
   const NcAuditEntry entry = { .kind = "request", .subject = nc_control_subject(args), .actor = actor, .detail = detail };
@@ -122,10 +129,9 @@ nc_control_record_request(NcControl *control, const char *op, json_t *identity, 
 }
 
 static void
-nc_control_record_result(NcControl *control, const char *op, json_t *identity, json_t *args, uint64_t seq, json_t *result,
+nc_control_record_result(NcControl *control, const char *op, const char *actor, json_t *args, uint64_t seq, json_t *result,
                          const GError *problem)
 {
-  g_autofree char *actor = nc_control_actor(identity);
   g_autoptr(GError) error = NULL;
   nc_autojson json_t *detail = json_pack("{s:I, s:s, s:b}", "request", (json_int_t)seq, "op", op, "ok", result != NULL);
   const char *made = json_is_object(result) ? nc_json_string_or(result, "id", nc_json_string_or(result, "name", NULL)) : NULL;
@@ -138,21 +144,21 @@ nc_control_record_result(NcControl *control, const char *op, json_t *identity, j
 }
 
 static json_t *
-nc_control_change(NcControl *control, const NcControlOp *op, json_t *identity, json_t *args, GError **error)
+nc_control_change(NcControl *control, const NcControlOp *op, const char *actor, json_t *identity, json_t *args, GError **error)
 {
   const char *role = nc_json_string_or(identity, "role", "");
   g_autoptr(GError) problem = NULL;
   uint64_t seq = 0;
   json_t *result = NULL;
 
-  if (!nc_control_record_request(control, op->op, identity, args, &seq, error))
+  if (!nc_control_record_request(control, op->op, actor, identity, args, &seq, error))
     return NULL;
   if (g_str_equal(role, "admin"))
-    result = op->func(op->object, args, &problem);
+    result = op->func(op->object, actor, args, &problem);
   else
     nc_fail(&problem, NC_ERROR_FORBIDDEN, "%s needs the role admin; %.64s is %.16s", op->op, nc_json_string_or(identity, "name", "somebody"),
             role);
-  nc_control_record_result(control, op->op, identity, args, seq, result, problem);
+  nc_control_record_result(control, op->op, actor, args, seq, result, problem);
   if (problem)
     g_propagate_error(error, g_steal_pointer(&problem));
   return result;
@@ -180,9 +186,10 @@ nc_control_execute(NcControl *control, json_t *message, GError **error)
     return NULL;
   }
   nc_autojson json_t *none = json_object();
+  g_autofree char *actor = nc_control_actor(identity);
   if (found->changes)
-    return nc_control_change(control, found, identity, args ? args : none, error);
-  return found->func(found->object, args ? args : none, error);
+    return nc_control_change(control, found, actor, identity, args ? args : none, error);
+  return found->func(found->object, actor, args ? args : none, error);
 }
 
 static void

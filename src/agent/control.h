@@ -15,8 +15,11 @@
 #include "agent/config.h"
 #include "store/journal.h"
 
-/* ${args} is an object, borrowed. The result, a new reference, or NULL with ${error}. */
-typedef json_t *(*NcControlFunc)(gpointer object, json_t *args, GError **error);
+/*
+ * ${args} is an object, ${actor} who asks by the gate's word, as in the transaction log: "certificate:alice", "uid:0";
+ * both borrowed. The result, a new reference, or NULL with ${error}.
+ */
+typedef json_t *(*NcControlFunc)(gpointer object, const char *actor, json_t *args, GError **error);
 
 typedef struct {
   const char *op;

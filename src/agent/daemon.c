@@ -54,9 +54,15 @@ typedef struct {
 
 /* The table of the control socket wants one type for all. */
 #define NC_OP(name, type, func)                                                                                                  \
-  static json_t *nc_op_##name(gpointer object, json_t *args, GError **error)                                                     \
+  static json_t *nc_op_##name(gpointer object, const char *actor, json_t *args, GError **error)                                  \
   {                                                                                                                              \
     return func((type *)object, args, error);                                                                                    \
+  }
+/* What records who asked. */
+#define NC_FLEET_OP(name)                                                                                                        \
+  static json_t *nc_op_fleet_##name(gpointer object, const char *actor, json_t *args, GError **error)                            \
+  {                                                                                                                              \
+    return nc_fleet_host_##name((NcFleetHost *)object, actor, args, error);                                                      \
   }
 
 NC_OP(node_info, NcNodes, nc_nodes_info)
@@ -102,18 +108,18 @@ NC_OP(attempt_begin, NcAttempts, nc_attempts_begin)
 NC_OP(attempt_cancel, NcAttempts, nc_attempts_cancel)
 NC_OP(attempt_ask, NcAttempts, nc_attempts_ask)
 NC_OP(attempt_limit, NcAttempts, nc_attempts_limit)
-NC_OP(fleet_status, NcFleetHost, nc_fleet_host_status)
-NC_OP(fleet_nodes, NcFleetHost, nc_fleet_host_nodes)
-NC_OP(fleet_machines, NcFleetHost, nc_fleet_host_machines)
-NC_OP(fleet_migrate, NcFleetHost, nc_fleet_host_migrate)
-NC_OP(fleet_batch, NcFleetHost, nc_fleet_host_batch)
-NC_OP(fleet_plan, NcFleetHost, nc_fleet_host_plan)
-NC_OP(fleet_evacuate, NcFleetHost, nc_fleet_host_evacuate)
-NC_OP(fleet_cordon, NcFleetHost, nc_fleet_host_cordon)
-NC_OP(fleet_uncordon, NcFleetHost, nc_fleet_host_uncordon)
-NC_OP(fleet_cancel, NcFleetHost, nc_fleet_host_cancel)
-NC_OP(fleet_get, NcFleetHost, nc_fleet_host_get)
-NC_OP(fleet_list, NcFleetHost, nc_fleet_host_list)
+NC_FLEET_OP(status)
+NC_FLEET_OP(nodes)
+NC_FLEET_OP(machines)
+NC_FLEET_OP(migrate)
+NC_FLEET_OP(batch)
+NC_FLEET_OP(plan)
+NC_FLEET_OP(evacuate)
+NC_FLEET_OP(cordon)
+NC_FLEET_OP(uncordon)
+NC_FLEET_OP(cancel)
+NC_FLEET_OP(get)
+NC_FLEET_OP(list)
 NC_OP(migration_rollback, NcRollbacks, nc_rollbacks_start)
 
 #define NC_DAEMON_OPS 58 /* with the row that ends the table */

@@ -10,7 +10,8 @@
 
 typedef struct {
   NcFleetFunc func;
-  json_t *args; /* borrowed */
+  const char *actor; /* borrowed, as is what follows */
+  json_t *args;
   json_t *result;
   GError *error;
   bool is_done;
@@ -83,7 +84,7 @@ static void
 nc_fleet_do_call(NcFleetHost *host, NcFleetCall *call)
 {
   if (host->controller)
-    call->result = call->func(host, call->args, &call->error);
+    call->result = call->func(host, call->actor, call->args, &call->error);
   else
     nc_fail(&call->error, NC_ERROR_UNREACHABLE, "the fleet's database can't be opened: %s",
             host->db_problem ? host->db_problem : "");
@@ -205,13 +206,14 @@ nc_fleet_host_free(NcFleetHost *host)
 }
 
 json_t *
-nc_fleet_host_call(NcFleetHost *host, NcFleetFunc func, json_t *args, GError **error)
+nc_fleet_host_call(NcFleetHost *host, NcFleetFunc func, const char *actor, json_t *args, GError **error)
 {
-  NcFleetCall call = { .func = func, .args = args };
+  NcFleetCall call = { .func = func, .actor = actor, .args = args };
 
   if (!host) {
     nc_fail(error, NC_ERROR_CONFLICT,
-            "there is no controller on this node: `controller = yes` in novacrond.conf makes it one");
+            "there is no controller on this node: ask a node that has one, or make this one it (`controller = yes` in "
+            "novacrond.conf)");
     return NULL;
   }
   NcFleetJob *job = g_new0(NcFleetJob, 1);

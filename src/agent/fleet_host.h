@@ -23,17 +23,18 @@ void nc_fleet_host_free(NcFleetHost *host);
 
 /*
  * The control socket's fleet.* operations (docs/protocols.md section 5). ${host} NULL: this node has no controller,
- * NC_ERROR_CONFLICT. They wait for the thread. New references. Errors: controller.h.
+ * NC_ERROR_CONFLICT. ${actor}: who asks (control.h), as the fleet's records name them, and whose idempotency keys those
+ * are. They wait for the thread. New references. Errors: controller.h.
  */
-json_t *nc_fleet_host_status(NcFleetHost *host, json_t *args, GError **error);
-json_t *nc_fleet_host_nodes(NcFleetHost *host, json_t *args, GError **error);
-json_t *nc_fleet_host_machines(NcFleetHost *host, json_t *args, GError **error);
-json_t *nc_fleet_host_migrate(NcFleetHost *host, json_t *args, GError **error);
-json_t *nc_fleet_host_batch(NcFleetHost *host, json_t *args, GError **error);
-json_t *nc_fleet_host_plan(NcFleetHost *host, json_t *args, GError **error);
-json_t *nc_fleet_host_evacuate(NcFleetHost *host, json_t *args, GError **error);
-json_t *nc_fleet_host_cordon(NcFleetHost *host, json_t *args, GError **error);
-json_t *nc_fleet_host_uncordon(NcFleetHost *host, json_t *args, GError **error);
-json_t *nc_fleet_host_cancel(NcFleetHost *host, json_t *args, GError **error);
-json_t *nc_fleet_host_get(NcFleetHost *host, json_t *args, GError **error);
-json_t *nc_fleet_host_list(NcFleetHost *host, json_t *args, GError **error);
+json_t *nc_fleet_host_status(NcFleetHost *host, const char *actor, json_t *args, GError **error);
+json_t *nc_fleet_host_nodes(NcFleetHost *host, const char *actor, json_t *args, GError **error);
+json_t *nc_fleet_host_machines(NcFleetHost *host, const char *actor, json_t *args, GError **error);
+json_t *nc_fleet_host_migrate(NcFleetHost *host, const char *actor, json_t *args, GError **error);
+json_t *nc_fleet_host_batch(NcFleetHost *host, const char *actor, json_t *args, GError **error);
+json_t *nc_fleet_host_plan(NcFleetHost *host, const char *actor, json_t *args, GError **error);
+json_t *nc_fleet_host_evacuate(NcFleetHost *host, const char *actor, json_t *args, GError **error);
+json_t *nc_fleet_host_cordon(NcFleetHost *host, const char *actor, json_t *args, GError **error);
+json_t *nc_fleet_host_uncordon(NcFleetHost *host, const char *actor, json_t *args, GError **error);
+json_t *nc_fleet_host_cancel(NcFleetHost *host, const char *actor, json_t *args, GError **error);
+json_t *nc_fleet_host_get(NcFleetHost *host, const char *actor, json_t *args, GError **error);
+json_t *nc_fleet_host_list(NcFleetHost *host, const char *actor, json_t *args, GError **error);

@@ -6,7 +6,7 @@
 #include "agent/fleet_host.h"
 #include "controller/controller.h"
 
-typedef json_t *(*NcFleetFunc)(NcFleetHost *host, json_t *args, GError **error);
+typedef json_t *(*NcFleetFunc)(NcFleetHost *host, const char *actor, json_t *args, GError **error);
 
 struct NcFleetHost {
   const NcFleetSide *side;
@@ -29,7 +29,7 @@ struct NcFleetHost {
 };
 
 /* Runs ${func} in the thread and waits for it. */
-json_t *nc_fleet_host_call(NcFleetHost *host, NcFleetFunc func, json_t *args, GError **error);
+json_t *nc_fleet_host_call(NcFleetHost *host, NcFleetFunc func, const char *actor, json_t *args, GError **error);
 /* In the thread: asks every joined node what it has; removes those that are gone from the roster. */
 void nc_fleet_look_around(NcFleetHost *host);
 /* In the thread: what ${node} has answered. */

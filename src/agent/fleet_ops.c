@@ -7,9 +7,6 @@
 
 #include <string.h>
 
-/* The socket's identity is in the transaction log; the fleet's records say only by which way it came. */
-#define NC_FLEET_ACTOR "control socket"
-
 /* A request with its idempotency key, which is no part of what is asked for. */
 typedef struct {
   NcAsker who;
@@ -27,7 +24,7 @@ G_DEFINE_AUTO_CLEANUP_CLEAR_FUNC(NcFleetWish, nc_fleet_wish_clear)
 
 /* ${op}: what is asked, so that a key does not mean two things. */
 static bool
-nc_fleet_wish_read(const char *op, json_t *args, NcFleetWish *ret, GError **error)
+nc_fleet_wish_read(const char *op, const char *actor, json_t *args, NcFleetWish *ret, GError **error)
 {
   json_t *key = json_object_get(args, "key");
 
@@ -38,8 +35,7 @@ nc_fleet_wish_read(const char *op, json_t *args, NcFleetWish *ret, GError **erro
   g_autofree char *text = json_dumps(ret->body, JSON_COMPACT | JSON_SORT_KEYS);
   g_autofree char *whole = g_strconcat(op, " ", text, NULL);
   ret->sha256 = nc_sha256_hex(whole, strlen(whole));
-  ret->who =
-      (NcAsker){ .actor = NC_FLEET_ACTOR, .key = json_string_value(key), .request_sha256 = key ? ret->sha256 : NULL };
+  ret->who = (NcAsker){ .actor = actor, .key = json_string_value(key), .request_sha256 = key ? ret->sha256 : NULL };
   return true;
 }
 
@@ -47,67 +43,67 @@ typedef json_t *(*NcFleetAskFunc)(NcController *controller, const NcAsker *who, 
 
 /* What is recorded with who asked for it. */
 static json_t *
-nc_fleet_ask(NcFleetHost *host, const char *op, NcFleetAskFunc func, json_t *args, GError **error)
+nc_fleet_ask(NcFleetHost *host, const char *op, NcFleetAskFunc func, const char *actor, json_t *args, GError **error)
 {
   g_auto(NcFleetWish) wish = { 0 };
-  return nc_fleet_wish_read(op, args, &wish, error) ? func(host->controller, &wish.who, wish.body, error) : NULL;
+  return nc_fleet_wish_read(op, actor, args, &wish, error) ? func(host->controller, &wish.who, wish.body, error) : NULL;
 }
 
 static json_t *
-nc_fleet_do_migrate(NcFleetHost *host, json_t *args, GError **error)
+nc_fleet_do_migrate(NcFleetHost *host, const char *actor, json_t *args, GError **error)
 {
-  return nc_fleet_ask(host, "migrate", nc_controller_migrate, args, error);
+  return nc_fleet_ask(host, "migrate", nc_controller_migrate, actor, args, error);
 }
 
 static json_t *
-nc_fleet_do_batch(NcFleetHost *host, json_t *args, GError **error)
+nc_fleet_do_batch(NcFleetHost *host, const char *actor, json_t *args, GError **error)
 {
-  return nc_fleet_ask(host, "batch", nc_controller_batch, args, error);
+  return nc_fleet_ask(host, "batch", nc_controller_batch, actor, args, error);
 }
 
 static json_t *
-nc_fleet_do_evacuate(NcFleetHost *host, json_t *args, GError **error)
+nc_fleet_do_evacuate(NcFleetHost *host, const char *actor, json_t *args, GError **error)
 {
-  return nc_fleet_ask(host, "evacuate", nc_controller_evacuate, args, error);
+  return nc_fleet_ask(host, "evacuate", nc_controller_evacuate, actor, args, error);
 }
 
 static json_t *
-nc_fleet_do_plan(NcFleetHost *host, json_t *args, GError **error)
+nc_fleet_do_plan(NcFleetHost *host, const char *actor, json_t *args, GError **error)
 {
   return nc_controller_plan_evacuation(host->controller, args, error);
 }
 
 static json_t *
-nc_fleet_ask_cordon(NcFleetHost *host, json_t *args, bool is_cordoned, GError **error)
+nc_fleet_ask_cordon(NcFleetHost *host, const char *actor, json_t *args, bool is_cordoned, GError **error)
 {
   g_auto(NcFleetWish) wish = { 0 };
   const char *node = nc_json_string(args, "node", error);
 
-  return node && nc_fleet_wish_read(is_cordoned ? "cordon" : "uncordon", args, &wish, error)
+  return node && nc_fleet_wish_read(is_cordoned ? "cordon" : "uncordon", actor, args, &wish, error)
              ? nc_controller_cordon(host->controller, &wish.who, node, is_cordoned, error)
              : NULL;
 }
 
 static json_t *
-nc_fleet_do_cordon(NcFleetHost *host, json_t *args, GError **error)
+nc_fleet_do_cordon(NcFleetHost *host, const char *actor, json_t *args, GError **error)
 {
-  return nc_fleet_ask_cordon(host, args, true, error);
+  return nc_fleet_ask_cordon(host, actor, args, true, error);
 }
 
 static json_t *
-nc_fleet_do_uncordon(NcFleetHost *host, json_t *args, GError **error)
+nc_fleet_do_uncordon(NcFleetHost *host, const char *actor, json_t *args, GError **error)
 {
-  return nc_fleet_ask_cordon(host, args, false, error);
+  return nc_fleet_ask_cordon(host, actor, args, false, error);
 }
 
 static json_t *
-nc_fleet_do_cancel(NcFleetHost *host, json_t *args, GError **error)
+nc_fleet_do_cancel(NcFleetHost *host, const char *actor, json_t *args, GError **error)
 {
   g_auto(NcFleetWish) wish = { 0 };
   const char *id = nc_json_string(args, "id", error), *reason = nc_json_string_or(args, "reason", "cancelled");
   bool also_running = nc_json_bool_or(args, "also_running", false);
 
-  if (!id || !nc_fleet_wish_read("cancel", args, &wish, error))
+  if (!id || !nc_fleet_wish_read("cancel", actor, args, &wish, error))
     return NULL;
   if (g_str_has_prefix(id, "eva-"))
     return nc_controller_cancel_evacuation(host->controller, &wish.who, id, also_running, reason, error);
@@ -119,7 +115,7 @@ nc_fleet_do_cancel(NcFleetHost *host, json_t *args, GError **error)
 /* --- looking --- */
 
 static json_t *
-nc_fleet_do_status(NcFleetHost *host, json_t *args, GError **error)
+nc_fleet_do_status(NcFleetHost *host, const char *actor, json_t *args, GError **error)
 {
   NcFleetLease lease;
 
@@ -151,7 +147,7 @@ nc_fleet_list(json_t *rows, char *next)
 }
 
 static json_t *
-nc_fleet_do_nodes(NcFleetHost *host, json_t *args, GError **error)
+nc_fleet_do_nodes(NcFleetHost *host, const char *actor, json_t *args, GError **error)
 {
   char *next = NULL;
   NcPage page;
@@ -163,7 +159,7 @@ nc_fleet_do_nodes(NcFleetHost *host, json_t *args, GError **error)
 }
 
 static json_t *
-nc_fleet_do_machines(NcFleetHost *host, json_t *args, GError **error)
+nc_fleet_do_machines(NcFleetHost *host, const char *actor, json_t *args, GError **error)
 {
   char *next = NULL;
   NcPage page;
@@ -175,7 +171,7 @@ nc_fleet_do_machines(NcFleetHost *host, json_t *args, GError **error)
 }
 
 static json_t *
-nc_fleet_do_list(NcFleetHost *host, json_t *args, GError **error)
+nc_fleet_do_list(NcFleetHost *host, const char *actor, json_t *args, GError **error)
 {
   const NcMoveFilter filter = { .selection =
                                     nc_json_bool_or(args, "unfinished", false) ? NC_MOVES_UNFINISHED : NC_MOVES_ALL,
@@ -206,7 +202,7 @@ nc_fleet_with_counts(NcFleetHost *host, json_t *record, const char *batch, const
 }
 
 static json_t *
-nc_fleet_do_get(NcFleetHost *host, json_t *args, GError **error)
+nc_fleet_do_get(NcFleetHost *host, const char *actor, json_t *args, GError **error)
 {
   const char *id = nc_json_string(args, "id", error);
 
@@ -220,9 +216,9 @@ nc_fleet_do_get(NcFleetHost *host, json_t *args, GError **error)
 }
 
 #define NC_FLEET_OP(name)                                                                                              \
-  json_t *nc_fleet_host_##name(NcFleetHost *host, json_t *args, GError **error)                                        \
+  json_t *nc_fleet_host_##name(NcFleetHost *host, const char *actor, json_t *args, GError **error)                     \
   {                                                                                                                    \
-    return nc_fleet_host_call(host, nc_fleet_do_##name, args, error);                                                  \
+    return nc_fleet_host_call(host, nc_fleet_do_##name, actor, args, error);                                           \
   }
 
 NC_FLEET_OP(status)

@@ -7,7 +7,7 @@
 #define NC_GATE_BODY_DISCARD_BYTES                                                                                     \
   (3u << 20)                       /* beyond the limit we listen this long, so that the client reads our 413 */
 #define NC_GATE_JSON_DEPTH 16      /* a machine's spec nests 4 deep */
-#define NC_GATE_JSON_VALUES 10000  /* values in one body: 64 disks of 10 keys are 640 */
+#define NC_GATE_JSON_VALUES 20000  /* values in one body: a batch of 1000 migrations with all 18 keys are 19000 */
 #define NC_GATE_HEADERS 64         /* browsers send about 20 */
 #define NC_GATE_HEADER_BYTES 16384 /* request line and headers together, as most servers have it */
 #define NC_GATE_PATH_BYTES 512     /* the longest route with the longest name is under 100 */

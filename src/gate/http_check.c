@@ -2,6 +2,7 @@
 /* The rules by which a request is proper HTTP for us. */
 #include "gate/http_check.h"
 #include "gate/gate_limits.h"
+#include "gate/schema.h"
 
 #include <string.h>
 
@@ -53,6 +54,9 @@ nc_http_head_add(NcHttpHead *head, const char *name, const char *value)
   } else if (g_ascii_strcasecmp(name, "Content-Type") == 0) {
     head->content_types++;
     head->json = nc_media_type_is_json(value);
+  } else if (g_ascii_strcasecmp(name, NC_KEY_HEADER) == 0) {
+    head->keys++;
+    head->key = value;
   }
 }
 

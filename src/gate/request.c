@@ -295,6 +295,11 @@ nc_request_read_args(NcRequest *request)
 
   if (request->discarded > 0)
     return nc_request_refuse_http(request, NC_HTTP_TOO_LARGE, "a body has at most 1 MiB");
+  if (route->id_prefix && !g_str_has_prefix(request->match.value, route->id_prefix)) {
+    nc_fail(&error, NC_ERROR_NOT_FOUND, "there is no \"%s\" here: these ids begin with \"%s\"", request->match.value,
+            route->id_prefix);
+    return nc_request_refuse(request, error);
+  }
   request->args = nc_schema_read_body(route->body, request->body->data, request->body->len, &error);
   if (!request->args)
     return nc_request_refuse(request, error);
@@ -310,6 +315,9 @@ nc_request_read_args(NcRequest *request)
   }
   if (request->match.key)
     json_object_set_new(request->args, request->match.key, json_string(request->match.value));
+  if (route->is_keyed && request->head.keys > 0 &&
+      !nc_schema_read_key(request->head.keys, request->head.key, request->args, &error))
+    return nc_request_refuse(request, error);
   return true;
 }
 

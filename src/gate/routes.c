@@ -54,6 +54,19 @@ nc_checkpoint_mode_is_known(const char *text)
   return g_strv_contains(names, text);
 }
 
+static bool
+nc_priority_is_known(const char *text)
+{
+  static const char *const names[] = { "critical", "high", "normal", "low", NULL };
+  return g_strv_contains(names, text);
+}
+
+static bool
+nc_policy_is_known(const char *text)
+{
+  return g_str_equal(text, "all") || g_str_equal(text, "any");
+}
+
 #define NAME(key_, required_)                                                                                          \
   {                                                                                                                    \
     .key = (key_), .type = NC_FIELD_STRING, .required = (required_), .minimum = 1, .maximum = 63,                      \
@@ -84,6 +97,11 @@ nc_checkpoint_mode_is_known(const char *text)
   {                                                                                                                    \
     .key = "compression", .type = NC_FIELD_STRING, .minimum = 3, .maximum = 16, .check = nc_compression_is_valid,      \
     .rule = "\"auto\", \"none\", \"lz4\", \"zstd\" or \"zstd:LEVEL\" with a level from -5 to 9 except 0"               \
+  }
+#define PATHS                                                                                                          \
+  {                                                                                                                    \
+    .key = "paths", .type = NC_FIELD_STRING, .minimum = 3, .maximum = 2048, .check = nc_paths_are_valid,               \
+    .rule = "paths of the form [LOCAL>]HOST:PORT with commas between them, 8 at most"                                  \
   }
 #define NC_KEEP_MAX_S (366 * 86400)
 #define SCHEMA(name_, fields_, ...)                                                                                    \
@@ -130,12 +148,7 @@ static const NcField nc_migration_fields[] = {
   { .key = "checkpoint", .type = NC_FIELD_BOOLEAN },
   INTEGER("checkpoint_keep_s", 0, NC_KEEP_MAX_S),
   DISK_CHAIN,
-  { .key = "paths",
-    .type = NC_FIELD_STRING,
-    .minimum = 3,
-    .maximum = 2048,
-    .check = nc_paths_are_valid,
-    .rule = "paths of the form [LOCAL>]HOST:PORT with commas between them, 8 at most" },
+  PATHS,
 };
 static const NcSchema nc_migration_schema = SCHEMA("MigrationRequest", nc_migration_fields);
 
@@ -224,6 +237,71 @@ static const NcSchema nc_store_verify_schema = SCHEMA("StoreVerifyRequest", nc_s
 static const NcField nc_store_gc_fields[] = { { .key = "dry_run", .type = NC_FIELD_BOOLEAN } };
 static const NcSchema nc_store_gc_schema = SCHEMA("StoreGcRequest", nc_store_gc_fields, .optional = true);
 
+/* --- the fleet --- */
+
+/* How to move a machine, of one or of many (src/controller/wish.h). */
+#define FLEET_SETTINGS                                                                                                 \
+  { .key = "priority", .type = NC_FIELD_STRING, .minimum = 3, .maximum = 16, .check = nc_priority_is_known,            \
+    .rule = "\"critical\", \"high\", \"normal\" or \"low\"" },                                                         \
+      QOS, BANDWIDTH, INTEGER("retry_attempts", 0, 100), DOWNTIME, ALGORITHM, COMPRESSION, INTEGER("streams", 1, 16),  \
+      INTEGER("max_cpu", 1, 100), INTEGER("max_throttle", 0, 99), INTEGER("convergence_timeout_ms", 0, 86400000),      \
+      { .key = "checkpoint", .type = NC_FIELD_BOOLEAN }, INTEGER("checkpoint_keep_s", 0, NC_KEEP_MAX_S), PATHS, DISK_CHAIN
+
+static const NcField nc_fleet_migration_fields[] = {
+  NAME("machine", true),
+  NAME("destination", false),
+  { .key = "destination_is_wish", .type = NC_FIELD_BOOLEAN },
+  FLEET_SETTINGS,
+};
+static const NcSchema nc_fleet_migration_schema = SCHEMA("FleetMigrationRequest", nc_fleet_migration_fields);
+
+static const NcField nc_batch_fields[] = {
+  { .key = "policy", .type = NC_FIELD_STRING, .minimum = 3, .maximum = 16, .check = nc_policy_is_known, .rule = "\"all\" or \"any\"" },
+  { .key = "migrations", .type = NC_FIELD_ARRAY, .required = true, .minimum = 1, .maximum = 1000, .object = &nc_fleet_migration_schema },
+};
+static const NcSchema nc_batch_schema = SCHEMA("BatchRequest", nc_batch_fields);
+
+static const NcField nc_node_name = NAME("node", true);
+static const NcField nc_evacuation_fields[] = {
+  { .key = "nodes", .type = NC_FIELD_ARRAY, .required = true, .minimum = 1, .maximum = 100, .item = &nc_node_name },
+  { .key = "allow_partial", .type = NC_FIELD_BOOLEAN },
+  FLEET_SETTINGS,
+};
+static const NcSchema nc_evacuation_schema = SCHEMA("EvacuationRequest", nc_evacuation_fields);
+
+#define REASON { .key = "reason", .type = NC_FIELD_STRING, .minimum = 1, .maximum = 512 }
+static const NcField nc_fleet_cancel_fields[] = { REASON };
+static const NcSchema nc_fleet_cancel_schema = SCHEMA("FleetCancelRequest", nc_fleet_cancel_fields, .optional = true);
+static const NcField nc_group_cancel_fields[] = { { .key = "also_running", .type = NC_FIELD_BOOLEAN }, REASON };
+static const NcSchema nc_group_cancel_schema = SCHEMA("GroupCancelRequest", nc_group_cancel_fields, .optional = true);
+
+/* What the fleet's database has at the end of a page (docs/fleet-database.md). */
+static bool
+nc_fleet_cursor_is_valid(const char *text)
+{
+  size_t kind = strspn(text, "abcdefghijklmnopqrstuvwxyz");
+  return kind > 0 && text[kind] == ':' && nc_name_is_valid(text + kind + 1);
+}
+
+#define FLEET_PAGE                                                                                                     \
+  INTEGER("limit", 1, 1000),                                                                                           \
+  {                                                                                                                    \
+    .key = "cursor", .type = NC_FIELD_STRING, .minimum = 3, .maximum = 128, .check = nc_fleet_cursor_is_valid,         \
+    .rule = "what the page before had as \"next\""                                                                     \
+  }
+
+static const NcField nc_fleet_nodes_fields[] = { FLEET_PAGE };
+static const NcSchema nc_fleet_nodes_query = SCHEMA("", nc_fleet_nodes_fields);
+static const NcField nc_fleet_machines_fields[] = { FLEET_PAGE, NAME("node", false) };
+static const NcSchema nc_fleet_machines_query = SCHEMA("", nc_fleet_machines_fields);
+static const NcField nc_fleet_list_fields[] = {
+  FLEET_PAGE,         { .key = "unfinished", .type = NC_FIELD_BOOLEAN }, NAME("machine", false), NAME("node", false),
+  NAME("batch", false), NAME("evacuation", false),
+};
+static const NcSchema nc_fleet_list_query = SCHEMA("", nc_fleet_list_fields);
+
+/* --- lists of one node --- */
+
 static bool
 nc_cursor_is_valid(const char *text)
 {
@@ -288,8 +366,13 @@ static const NcSchema nc_watch_schema = SCHEMA("", nc_watch_fields);
     .answer_ms = (answer_ms_), __VA_ARGS__                                                                             \
   }
 #define CHANGE(...) CHANGE_WITHIN(NC_GATE_ANSWER_MS, __VA_ARGS__)
-#define SLOW_CHANGE(...) CHANGE_WITHIN(NC_GATE_SLOW_ANSWER_MS, __VA_ARGS__) /* waits for a QEMU or its guest */
+#define SLOW_CHANGE(...) CHANGE_WITHIN(NC_GATE_SLOW_ANSWER_MS, __VA_ARGS__) /* waits for a QEMU or its guest, or decides about many */
 #define NEW_AT(what_, key_) .location = "/api/v2/" what_ "/%s", .location_key = (key_)
+/* Several resources of the fleet share fleet.get and fleet.cancel, which tell them by their ids. */
+#define FLEET_GET(what_, prefix_, operation_) READ("fleet/" what_ "/{id}", "fleet.get", .id_prefix = (prefix_), .operation = (operation_))
+#define FLEET_CANCEL(what_, prefix_, operation_, ...)                                                                  \
+  CHANGE("POST", "fleet/" what_ "/{id}/cancel", "fleet.cancel", 202, .id_prefix = (prefix_),                           \
+         .operation = (operation_), .is_keyed = true, __VA_ARGS__)
 
 const NcRoute nc_routes[] = {
   READ("openapi.json", NULL),
@@ -336,6 +419,25 @@ const NcRoute nc_routes[] = {
   LOOK("POST", "audit/verify", "audit.verify", .body = &nc_verify_schema),
   CHANGE("POST", "migrations/{id}/limits", "migration.limit", 200, .body = &nc_limit_schema),
   CHANGE("POST", "migrations/{id}/resolve", "migration.resolve", 202, .body = &nc_resolve_schema),
+  READ("fleet", "fleet.status"),
+  READ("fleet/nodes", "fleet.nodes", .list = true, .query = &nc_fleet_nodes_query),
+  CHANGE("POST", "fleet/nodes/{name}/cordon", "fleet.cordon", 200, .key = "node", .is_keyed = true),
+  CHANGE("POST", "fleet/nodes/{name}/uncordon", "fleet.uncordon", 200, .key = "node", .is_keyed = true),
+  READ("fleet/machines", "fleet.machines", .list = true, .query = &nc_fleet_machines_query),
+  READ("fleet/migrations", "fleet.list", .list = true, .query = &nc_fleet_list_query),
+  CHANGE("POST", "fleet/migrations", "fleet.migrate", 201, .body = &nc_fleet_migration_schema, .is_keyed = true,
+         NEW_AT("fleet/migrations", "id")),
+  FLEET_GET("migrations", "mig-", "fleet.migration.get"),
+  FLEET_CANCEL("migrations", "mig-", "fleet.migration.cancel", .body = &nc_fleet_cancel_schema),
+  SLOW_CHANGE("POST", "migrations/batch", "fleet.batch", 201, .body = &nc_batch_schema, .is_keyed = true,
+              NEW_AT("fleet/batches", "id")),
+  FLEET_GET("batches", "bat-", "fleet.batch.get"),
+  FLEET_CANCEL("batches", "bat-", "fleet.batch.cancel", .body = &nc_group_cancel_schema),
+  SLOW_CHANGE("POST", "migrations/evacuate", "fleet.evacuate", 201, .body = &nc_evacuation_schema, .is_keyed = true,
+              NEW_AT("fleet/evacuations", "id")),
+  LOOK("POST", "fleet/evacuations/plan", "fleet.plan", .body = &nc_evacuation_schema),
+  FLEET_GET("evacuations", "eva-", "fleet.evacuation.get"),
+  FLEET_CANCEL("evacuations", "eva-", "fleet.evacuation.cancel", .body = &nc_group_cancel_schema),
 };
 const size_t nc_n_routes = G_N_ELEMENTS(nc_routes);
 
@@ -400,6 +502,8 @@ nc_route_find(const char *method, const char *path, NcRouteMatch *ret)
     NcRouteMatch match = { .route = &nc_routes[i] };
     if (!nc_pattern_fits(nc_routes[i].pattern, path, &match))
       continue;
+    if (match.key && nc_routes[i].key)
+      match.key = nc_routes[i].key;
     nc_allow_add(ret, nc_routes[i].method);
     /* Literal rows have no key and win; among rows of one method there are at most one of each kind. */
     bool better = !ret->route || (ret->key && !match.key);

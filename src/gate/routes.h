@@ -17,6 +17,10 @@ typedef struct {
   const char *method;
   const char *pattern;   /* "/api/v2/machines/{name}": at most one {parameter} */
   const char *op;        /* novacrond's operation; NULL: the gate answers by itself */
+  const char *operation; /* its name in openapi.json, where several rows have one op; NULL: ${op} */
+  const char *key;       /* the argument that the path's parameter becomes; NULL: that of its own name */
+  const char *id_prefix; /* an id of another kind is none of this resource; NULL: any */
+  bool is_keyed;         /* the header Idempotency-Key, if given, is the argument "key" */
   const NcSchema *body;  /* NULL: none */
   const NcSchema *query; /* NULL: none */
   NcRole role;           /* the least that is needed */
@@ -42,7 +46,7 @@ typedef enum {
 
 typedef struct {
   const NcRoute *route; /* if found */
-  const char *key;      /* name of the path's parameter, static; NULL: none */
+  const char *key;      /* the argument that the path's parameter becomes, static; NULL: none */
   char value[64];       /* its value, a valid name (base/ident.h) */
   char allow[64];       /* for 405: "GET, HEAD, POST" */
 } NcRouteMatch;

@@ -87,6 +87,8 @@ nc_schema_find(const NcSchema *schema, const char *key)
   return NULL;
 }
 
+static bool nc_field_check(const NcField *field, json_t *value, GError **error);
+
 static bool
 nc_field_check_string(const NcField *field, json_t *value, GError **error)
 {
@@ -114,6 +116,28 @@ nc_field_check_integer(const NcField *field, json_t *value, GError **error)
 }
 
 static bool
+nc_field_check_array(const NcField *field, json_t *value, GError **error)
+{
+  size_t n = json_array_size(value);
+
+  if (!json_is_array(value) || (int64_t)n < field->minimum || (int64_t)n > field->maximum)
+    return nc_fail(error, NC_ERROR_INVALID,
+                   "\"%s\" must be an array of %" G_GINT64_FORMAT " to %" G_GINT64_FORMAT " items", field->key,
+                   field->minimum, field->maximum);
+  for (size_t i = 0; i < n; i++) {
+    json_t *item = json_array_get(value, i);
+    bool ok = field->item            ? nc_field_check(field->item, item, error)
+              : json_is_object(item) ? nc_schema_check(field->object, item, error)
+                                     : nc_fail(error, NC_ERROR_INVALID, "it must be an object");
+    if (!ok) {
+      g_prefix_error(error, "%s[%zu]: ", field->key, i);
+      return false;
+    }
+  }
+  return true;
+}
+
+static bool
 nc_field_check(const NcField *field, json_t *value, GError **error)
 {
   switch (field->type) {
@@ -123,6 +147,8 @@ nc_field_check(const NcField *field, json_t *value, GError **error)
     return nc_field_check_integer(field, value, error);
   case NC_FIELD_BOOLEAN:
     return json_is_boolean(value) || nc_fail(error, NC_ERROR_INVALID, "\"%s\" must be true or false", field->key);
+  case NC_FIELD_ARRAY:
+    return nc_field_check_array(field, value, error);
   }
   return nc_fail(error, NC_ERROR_INTERNAL, "field \"%s\" has no type", field->key);
 }
@@ -215,5 +241,21 @@ nc_schema_read_query(const NcSchema *schema, const char *key, const char *value,
   if (!nc_field_check(field, typed, error))
     return false;
   json_object_set(args, key, typed);
+  return true;
+}
+
+bool
+nc_schema_read_key(unsigned count, const char *value, json_t *args, GError **error)
+{
+  size_t length = value ? strlen(value) : 0;
+  bool ok = count == 1 && length > 0 && length <= NC_KEY_MOST;
+
+  for (size_t i = 0; ok && i < length; i++)
+    ok = g_ascii_isprint(value[i]);
+  if (!ok)
+    return nc_fail(error, NC_ERROR_INVALID,
+                   "the header " NC_KEY_HEADER " must be given once, with 1 to %d printable ASCII characters",
+                   NC_KEY_MOST);
+  json_object_set_new(args, "key", json_string(value));
   return true;
 }

@@ -19,28 +19,34 @@ typedef enum {
   NC_FIELD_STRING,  /* minimum and maximum count bytes */
   NC_FIELD_INTEGER, /* minimum and maximum are the value's */
   NC_FIELD_BOOLEAN,
+  NC_FIELD_ARRAY, /* minimum and maximum count items; bodies only */
 } NcFieldType;
+
+typedef struct NcSchema NcSchema;
 
 /* true if ${value} is acceptable. */
 typedef bool (*NcFieldCheck)(const char *value);
 
-typedef struct {
+typedef struct NcField {
   const char *key;
   NcFieldType type;
   bool required;
   int64_t minimum, maximum;
   NcFieldCheck check; /* strings only; NULL: none */
   const char *rule;   /* what ${check} wants, for people: "... must be <rule>" */
+  /* of an array: what each item is, one of the two */
+  const struct NcField *item; /* its key is what one is called in messages */
+  const NcSchema *object;
 } NcField;
 
-typedef struct {
+struct NcSchema {
   const char *name; /* of the schema in openapi.json */
   const NcField *fields;
   size_t n_fields;
   bool optional;    /* the body may be missing: like {} */
   bool open;        /* keys without a field pass: novacrond checks them (a machine's spec) */
   const char *wrap; /* the whole body becomes this one argument; NULL: its keys are the arguments */
-} NcSchema;
+};
 
 /*
  * Parses ${length_bytes} of JSON sent by a stranger: an object, no deeper than
@@ -63,6 +69,13 @@ json_t *nc_schema_read_body(const NcSchema *schema, const void *data, size_t len
  * allowed) and added to ${args}. ${value} NULL: the key came without "=".
  */
 bool nc_schema_read_query(const NcSchema *schema, const char *key, const char *value, json_t *args, GError **error);
+
+/* The header by which a client names a request, so that asking twice does it once. */
+#define NC_KEY_HEADER "Idempotency-Key"
+#define NC_KEY_MOST 64 /* characters, printable ASCII */
+
+/* That header, which came ${count} times, the last time with ${value}, as the argument "key". */
+bool nc_schema_read_key(unsigned count, const char *value, json_t *args, GError **error);
 
 /* "auto", "none", "lz4", "zstd", or "zstd:LEVEL" with a level from -5 to 9 except 0. */
 bool nc_compression_is_valid(const char *text);

@@ -146,7 +146,56 @@ PROOF = {"ok": True, "entries": 4711, "seq": 4711, "hash": "ab" * 32, "at": "202
          "sealed_seq": 4711, "sealed_at": "2026-01-02T03:04:06.100Z",
          "peers": [{"node": "host-b", "seq": 4700, "hash": "cd" * 32}, {"node": "host-c", "error": "can't connect"}]}
 
+FLEET_NODE = {"name": "host-a", "address": "192.0.2.1:7450", "memory_bytes": 8 << 30, "disk_bytes": 0, "cpus": 8, "rate_bps": 125000000,
+              "in_limit": 0, "out_limit": 0, "labels": [], "is_cordoned": False, "evacuation": "", "joined_us": 1767322800000000,
+              "seen_us": 1767322810000000, "detail": {}}
+FLEET_MACHINE = {"name": "web1", "node": "host-a", "epoch": 3, "state": "running", "memory_bytes": 1 << 29, "disk_bytes": 0, "cpus": 2,
+                 "priority": "normal", "requires": [], "seen_us": 1767322810000000, "detail": {}}
+FLEET_MIGRATION = {"seq": 17, "id": "mig-0t7bd31dsw67hqqr", "machine": "web1", "source": "host-a", "destination": "host-b", "state": "running",
+                   "is_finished": False, "priority": "high", "attempts": 1, "epoch": 2, "batch": "", "evacuation": "", "actor": "certificate:alice",
+                   "submitted_us": 1767322810000000, "started_us": 1767322811000000, "finished_us": 0, "not_before_us": 0, "reason": "",
+                   "cancel_reason": "", "request": {"qos": "normal"}, "result": {},
+                   "live": {"waits": "", "phase": "memory_copy", "percent": 43.5, "rate_bps": 50000000, "endgame": "none", "silence": ""}}
+FLEET_COUNTS = {**dict.fromkeys(("queued", "backoff", "starting", "running", "failed", "refused", "cancelled"), 0), "completed": 2}
+FLEET_BATCH = {"seq": 3, "id": "bat-0t7bd31dsw67hqqr", "policy": "any", "actor": "certificate:alice", "created_us": 1767322810000000,
+               "detail": {"not_submitted": []}, "migrations": FLEET_COUNTS}
+FLEET_EVACUATION = {"seq": 2, "id": "eva-0t7bd31dsw67hqqr", "nodes": ["host-a"], "state": "completed", "is_finished": True,
+                    "actor": "certificate:alice", "created_us": 1767322810000000, "changed_us": 1767322870000000, "reason": "",
+                    "detail": {"allow_partial": False, "planned_seconds": 61.5, "request": {}}, "migrations": FLEET_COUNTS}
+FLEET_PLAN = {"nodes": ["host-a"], "moves": [{"machine": "web1", "source": "host-a", "destination": "host-b", "wave": 1, "seconds": 30.5,
+                                              "pause_s": 0.2, "wire_bytes": 3e8, "postcopy": False}],
+              "cannot_move": [{"machine": "web2", "reason": "no node has 64 GiB of memory left"}],
+              "waves": [{"moves": 1, "seconds": 30.5, "memory_bytes": 5e8, "wire_bytes": 3e8, "pause_s": 0.2}], "seconds": 30.5, "empties": False}
+
+
+def fleet_thing(args):
+    """What fleet.get has of an id, by its kind."""
+    if args["id"].endswith("-none"):
+        raise Refusal("not_found", f"the controller knows no {args['id']}")
+    return {"mig": FLEET_MIGRATION, "bat": FLEET_BATCH, "eva": FLEET_EVACUATION}[args["id"].split("-")[0]]
+
+
+def fleet_cancelled(args):
+    if args["id"].startswith("mig-"):
+        return {"id": args["id"], "state": "cancelling"}
+    return {"id": args["id"], "cancelled": 2, "under_way": 1}
+
+
+def fleet_batch_of(args):
+    items = [{"machine": m["machine"], "migration": f"mig-000000000000000{n}", "reason": ""} for n, m in enumerate(args["migrations"])]
+    return {"id": FLEET_BATCH["id"], "policy": args.get("policy", "any"), "submitted": len(items), "items": items}
+
+
 HANDLERS = {
+    "fleet.status": lambda args: {"leads": True, "epoch": 2, "holder": "host-a-0t7bd31d", "address": "192.0.2.1:7450"},
+    "fleet.nodes": lambda args: {"items": [FLEET_NODE], "next": "node:host-a"},
+    "fleet.machines": lambda args: {"items": [FLEET_MACHINE], "next": None},
+    "fleet.list": lambda args: {"items": [{key: value for key, value in FLEET_MIGRATION.items() if key != "live"}], "next": "migration:17"},
+    "fleet.migrate": lambda args: {"id": FLEET_MIGRATION["id"], "machine": args["machine"], "state": "queued"},
+    "fleet.batch": fleet_batch_of, "fleet.plan": lambda args: FLEET_PLAN,
+    "fleet.evacuate": lambda args: {"id": FLEET_EVACUATION["id"], "state": "planned", "plan": FLEET_PLAN},
+    "fleet.cordon": lambda args: {"node": args["node"], "is_cordoned": True}, "fleet.uncordon": lambda args: {"node": args["node"], "is_cordoned": False},
+    "fleet.get": fleet_thing, "fleet.cancel": fleet_cancelled,
     "node.info": lambda args: NODE, "node.list": lambda args: [{**ENTRY, "name": "host-a", "local": True}, ENTRY],
     "node.token": lambda args: {"token": "nc1.id.secret.ca", "expires": "2026-01-02T04:04:05.678Z"}, "node.remove": named(ENTRY),
     "node.metrics": lambda args: {"text": "# EOF\n" if args["openmetrics"] else "x 1\n", "type": "text/x-metrics; version=7"},

@@ -3,7 +3,9 @@
 
 import re
 
+import jsonschema
 import pytest
+from gate_bed import UnixConnection, exchange
 from nctest.cluster import Cluster, Refused, guest_spec
 from nctest.net import wait_for
 
@@ -61,6 +63,48 @@ def refused(code, node, op, **args):
     return caught.value.message
 
 
+class Rest:
+    """The API of a node's gate. Every answer has to be one that its document describes."""
+
+    def __init__(self, node):
+        self.node = node
+        self.document = None
+
+    def call(self, method, path, body=None, key=None):
+        return exchange(UnixConnection(self.node.api), method, "/api/v2/" + path, body, {"Idempotency-Key": key} if key else None)
+
+    def ask(self, status, method, pattern, body=None, key=None, id="", query=""):
+        self.document = self.document or self.call("GET", "openapi.json").json
+        answer = self.call(method, pattern.replace("{id}", id).replace("{name}", id) + query, body, key)
+        assert answer.status == status, answer.text
+        responses = self.document["paths"]["/api/v2/" + pattern][method.lower()]["responses"]
+        described = responses[str(status)]
+        if "$ref" in described:
+            described = self.document["components"]["responses"]["Problem"]
+            assert answer.headers["Content-Type"] == "application/problem+json"
+        content = next(iter(described["content"].values()))
+        jsonschema.validate(answer.json, {**content["schema"], "components": self.document["components"]})
+        if "headers" in described:
+            assert answer.headers["Location"].endswith("/" + answer.json["id"])
+        return answer.json
+
+    def wait_end(self, pattern, id):
+        wait_for(lambda: self.ask(200, "GET", pattern, id=id)["is_finished"], 150, lambda: f"the end of {self.ask(200, 'GET', pattern, id=id)}")
+        return self.ask(200, "GET", pattern, id=id)
+
+    def pages(self, pattern, query=""):
+        """The whole list, by two items on a page; and how many pages that were."""
+        items, pages, cursor = [], 0, ""
+        while cursor is not None:
+            page = self.ask(200, "GET", pattern, query=f"?limit=2{query}{cursor}")
+            items, pages = items + page["items"], pages + 1
+            cursor = page["next"] and f"&cursor={page['next']}"
+        return items, pages
+
+    def cordoned(self):
+        return [n["name"] for n in self.ask(200, "GET", "fleet/nodes")["items"] if n["is_cordoned"]]
+
+
 @pytest.fixture(scope="module")
 def shared():
     with Cluster(rate="1gbit", delay="2ms", connect_timeout_ms="1500", fleet_memory_mib="4096", fleet_vcpus="64") as c:
@@ -69,6 +113,9 @@ def shared():
             c.boot(spec=guest_spec(name=name, memory_mib=96, ws=8, rate=1, nic=False))
         c.watch_runners("web1")
         restart(c.a, controller="yes")
+        for node in (c.a, c.b):
+            node.start_gate()
+        c.rest = Rest(c.a)
         yield c
 
 
@@ -153,19 +200,6 @@ def test_what_fails_and_may_pass_is_tried_again(cluster):
     assert c.a.call("migration.get", id=f"{id}.{done['attempts']}")["outcome"] == "completed"
 
 
-def test_a_node_is_evacuated(cluster):
-    c = cluster
-    plan = c.a.call("fleet.plan", nodes=["host-a"])
-    assert sorted(m["machine"] for m in plan["moves"]) == list(MACHINES) and plan["empties"], plan
-    evacuation = c.a.call("fleet.evacuate", nodes=["host-a"])
-    done = wait_end(c, evacuation["id"])
-    assert done["state"] == "completed" and done["migrations"]["completed"] == 3, done
-    all_moved(c)
-    node = next(n for n in c.a.call("fleet.nodes")["items"] if n["name"] == "host-a")
-    assert node["is_cordoned"]
-    assert "host-a" in refused("unsuitable", c.a, "fleet.migrate", machine="web1", destination="host-a")
-
-
 def test_killed_in_the_middle_an_evacuation_goes_on(cluster):
     """With it dies the source's agent, which is the same process: what it had begun ends there and is tried again."""
     c = cluster
@@ -190,3 +224,83 @@ def test_what_is_malformed_is_refused(cluster):
     refused("not_found", a, "fleet.get", id="mig-0000000000000000")
     refused("not_found", a, "fleet.get", id="eva-0000000000000000")
     refused("not_found", a, "fleet.migrate", machine="nobody")
+
+
+# --- over REST ---
+
+def test_rest_says_who_leads(cluster):
+    c = cluster
+    assert c.rest.ask(200, "GET", "fleet")["leads"]
+    machines, pages = c.rest.pages("fleet/machines", "&node=host-a")
+    assert [m["name"] for m in machines] == list(MACHINES) and pages == 2
+    for method, pattern, body in (("GET", "fleet", None), ("GET", "fleet/nodes", None), ("POST", "migrations/evacuate", {"nodes": ["host-a"]})):
+        problem = Rest(c.b).ask(409, method, pattern, body)
+        assert "no controller on this node" in problem["detail"] and "controller = yes" in problem["detail"]
+    for pattern, id in (("fleet/migrations/{id}", "mig-none"), ("fleet/batches/{id}", "bat-none"), ("fleet/evacuations/{id}", "eva-none")):
+        c.rest.ask(404, "GET", pattern, id=id)
+        c.rest.ask(404, "POST", pattern + "/cancel", id=id)
+
+
+def test_rest_moves_a_machine_once(cluster):
+    c, wish = cluster, {"machine": "web1", "bandwidth_limit_bps": 2 * SLOW, "priority": "high"}
+    made = c.rest.ask(201, "POST", "fleet/migrations", wish, key="move web1")
+    assert c.rest.ask(201, "POST", "fleet/migrations", wish, key="move web1") == made
+    c.rest.ask(409, "POST", "fleet/migrations", {"machine": "web2"}, key="move web1")
+    c.rest.ask(409, "POST", "fleet/migrations", wish)  # it has one that has not ended
+    under_way = c.rest.ask(200, "GET", "fleet/migrations", query="?unfinished=true")["items"]
+    assert [m["id"] for m in under_way] == [made["id"]]
+    done = c.rest.wait_end("fleet/migrations/{id}", made["id"])
+    assert done["state"] == "completed" and done["destination"] == "host-b" and done["attempts"] == 1 and done["priority"] == "high", done
+    c.assert_healthy("web1", c.b)
+    assert c.rest.ask(201, "POST", "fleet/migrations", wish, key="move web1") == made  # also when it has ended
+    assert "completed already" in c.rest.ask(409, "POST", "fleet/migrations/{id}/cancel", id=made["id"])["detail"]
+    page = c.rest.ask(200, "GET", "fleet/migrations", query="?machine=web1&limit=1")
+    assert [m["id"] for m in page["items"]] == [made["id"]]
+    assert done["actor"] == "uid:0"
+    entry = next(e for e in c.a.call("audit.list", kind="request", limit=100) if e["detail"].get("args", {}).get("key") == "move web1")
+    assert entry["actor"] == "uid:0" and entry["subject"] == "web1" and entry["detail"]["op"] == "fleet.migrate"
+    # The same word of somebody else is another key.
+    assert c.a.call("fleet.uncordon", node="host-b", key="move web1") == {"node": "host-b", "is_cordoned": False}
+
+
+def test_rest_evacuates_a_node(cluster):
+    c, wish = cluster, {"nodes": ["host-a"], "bandwidth_limit_bps": 4 * SLOW}
+    plan = c.rest.ask(200, "POST", "fleet/evacuations/plan", wish)
+    assert sorted(m["machine"] for m in plan["moves"]) == list(MACHINES) and plan["empties"] and plan["seconds"] > 0, plan
+    assert not c.rest.cordoned()  # nothing is changed
+    made = c.rest.ask(201, "POST", "migrations/evacuate", wish, key="empty a")
+    assert made["state"] == "planned" and sorted(m["machine"] for m in made["plan"]["moves"]) == list(MACHINES)
+    assert c.rest.ask(201, "POST", "migrations/evacuate", wish, key="empty a") == made
+    assert made["id"] in c.rest.ask(409, "POST", "migrations/evacuate", wish, key="empty it again")["detail"]
+    assert made["id"] in c.rest.ask(409, "POST", "fleet/nodes/{name}/uncordon", id="host-a")["detail"]
+    done = c.rest.wait_end("fleet/evacuations/{id}", made["id"])
+    assert done["state"] == "completed" and done["migrations"]["completed"] == 3 and done["actor"] == "uid:0", done
+    moved, pages = c.rest.pages("fleet/migrations", f"&evacuation={made['id']}")
+    assert sorted(m["machine"] for m in moved) == list(MACHINES) and pages == 2 and {m["actor"] for m in moved} == {f"evacuation:{made['id']}"}
+    all_moved(c)
+    assert c.rest.cordoned() == ["host-a"]
+    unfit = c.rest.ask(422, "POST", "fleet/migrations", {"machine": "web1", "destination": "host-a"})
+    assert "host-a" in unfit["detail"], unfit
+    c.rest.ask(409, "POST", "fleet/evacuations/{id}/cancel", id=made["id"])
+    assert not c.rest.ask(200, "POST", "fleet/nodes/{name}/uncordon", id="host-a")["is_cordoned"]
+    assert not c.rest.cordoned()
+
+
+def test_rest_takes_a_batch_whole_or_not(cluster):
+    c = cluster
+    before = c.rest.ask(200, "GET", "fleet/migrations")
+    slow = {"bandwidth_limit_bps": SLOW // 2, "algorithm": "pre-copy"}
+    malformed = [{"machine": "web1"}, {"machine": "web2", "streams": 0}]
+    assert "migrations[1]" in c.rest.ask(400, "POST", "migrations/batch", {"migrations": malformed})["detail"]
+    refused_batch = c.rest.ask(201, "POST", "migrations/batch", {"policy": "all", "migrations": [{"machine": "web1"}, {"machine": "nobody"}]})
+    assert refused_batch["submitted"] == 0 and "nobody" in refused_batch["items"][1]["reason"], refused_batch
+    assert c.rest.ask(200, "GET", "fleet/migrations") == before
+    made = c.rest.ask(201, "POST", "migrations/batch", {"migrations": [{"machine": "web2", **slow}, {"machine": "nobody"}, {"machine": "web3", **slow}]},
+                      key="two of three")
+    assert made["submitted"] == 2 and [bool(i["migration"]) for i in made["items"]] == [True, False, True], made
+    assert c.rest.ask(202, "POST", "fleet/batches/{id}/cancel", {"also_running": True, "reason": "enough"}, id=made["id"])["id"] == made["id"]
+    for item in (made["items"][0], made["items"][2]):
+        done = c.rest.wait_end("fleet/migrations/{id}", item["migration"])
+        assert done["state"] == "cancelled" and done["reason"] == "enough" and done["batch"] == made["id"], done
+    batch = c.rest.ask(200, "GET", "fleet/batches/{id}", id=made["id"])
+    assert batch["migrations"]["cancelled"] == 2 and batch["actor"] == "uid:0", batch

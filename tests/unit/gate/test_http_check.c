@@ -87,6 +87,19 @@ test_too_many_headers(void)
 }
 
 static void
+test_keys_are_counted(void)
+{
+  NcHttpHead head = { 0 };
+
+  g_assert_cmpint(head.keys, ==, 0);
+  nc_http_head_add(&head, "idempotency-key", "a");
+  nc_http_head_add(&head, "Idempotency-Key2", "x");
+  nc_http_head_add(&head, "Idempotency-Key", "b");
+  g_assert_cmpint(head.keys, ==, 2);
+  g_assert_cmpstr(head.key, ==, "b");
+}
+
+static void
 test_json_types(void)
 {
   const char *good[] = { "application/json", "Application/JSON", "application/json; charset=utf-8" };
@@ -134,6 +147,7 @@ main(int argc, char **argv)
   }
   g_test_add_func("/gate/http/too_many_headers", test_too_many_headers);
   g_test_add_func("/gate/http/json_types", test_json_types);
+  g_test_add_func("/gate/http/keys_are_counted", test_keys_are_counted);
   g_test_add_func("/gate/http/paths", test_paths);
   return g_test_run();
 }

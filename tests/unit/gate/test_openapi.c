@@ -33,7 +33,8 @@ check_operation(const NcRoute *route)
   g_autofree char *status = g_strdup_printf("%u", route->status);
   json_t *success = at(at(operation, "responses"), status);
 
-  g_assert_cmpstr(nc_json_string_or(operation, "operationId", ""), ==, route->op ? route->op : "openapi");
+  const char *name = route->operation ? route->operation : route->op;
+  g_assert_cmpstr(nc_json_string_or(operation, "operationId", ""), ==, name ? name : "openapi");
   g_assert_cmpstr(nc_json_string_or(operation, "x-novacron-role", ""), ==, nc_role_name(route->role));
   g_assert_true((json_object_get(json_object_get(success, "headers"), "Location") != NULL) ==
                 (route->location != NULL));
@@ -57,11 +58,27 @@ test_nothing_else_is_documented(void)
   g_assert_cmpint(n, ==, nc_n_routes);
 }
 
+static void check_field(const NcField *field, json_t *property);
+static void check_described(const NcSchema *schema);
+
+static void
+check_items(const NcField *field, json_t *items)
+{
+  g_assert_true((field->item != NULL) != (field->object != NULL));
+  if (field->item) {
+    check_field(field->item, items);
+    return;
+  }
+  g_autofree char *reference = g_strconcat("#/components/schemas/", field->object->name, NULL);
+  g_assert_cmpstr(nc_json_string_or(items, "$ref", ""), ==, reference);
+  check_described(field->object);
+}
+
 static void
 check_field(const NcField *field, json_t *property)
 {
   static const char *const types[] = {
-    [NC_FIELD_STRING] = "string", [NC_FIELD_INTEGER] = "integer", [NC_FIELD_BOOLEAN] = "boolean"
+    [NC_FIELD_STRING] = "string", [NC_FIELD_INTEGER] = "integer", [NC_FIELD_BOOLEAN] = "boolean", [NC_FIELD_ARRAY] = "array"
   };
   g_test_message("  %s", field->key);
   g_assert_cmpstr(nc_json_string_or(property, "type", ""), ==, types[field->type]);
@@ -72,6 +89,10 @@ check_field(const NcField *field, json_t *property)
   } else if (field->type == NC_FIELD_STRING) {
     g_assert_cmpint(nc_json_int_or(property, "minLength", -1), ==, field->minimum);
     g_assert_cmpint(nc_json_int_or(property, "maxLength", -1), ==, field->maximum);
+  } else if (field->type == NC_FIELD_ARRAY) {
+    g_assert_cmpint(nc_json_int_or(property, "minItems", -1), ==, field->minimum);
+    g_assert_cmpint(nc_json_int_or(property, "maxItems", -1), ==, field->maximum);
+    check_items(field, at(property, "items"));
   }
 }
 
@@ -85,15 +106,10 @@ lists(json_t *array, const char *text)
 }
 
 static void
-check_schema(const NcSchema *schema, json_t *operation)
+check_described(const NcSchema *schema)
 {
   json_t *described = at(at(at(document, "components"), "schemas"), schema->name);
-  g_autofree char *reference = g_strconcat("#/components/schemas/", schema->name, NULL);
-  json_t *body = at(operation, "requestBody");
-  json_t *media = at(at(body, "content"), "application/json");
 
-  g_assert_cmpstr(nc_json_string_or(at(media, "schema"), "$ref", ""), ==, reference);
-  g_assert_true(nc_json_bool_or(body, "required", false) == !schema->optional);
   g_assert_true(nc_json_bool_or(described, "additionalProperties", true) == schema->open);
   for (size_t i = 0; i < schema->n_fields; i++) {
     check_field(&schema->fields[i], at(at(described, "properties"), schema->fields[i].key));
@@ -101,6 +117,18 @@ check_schema(const NcSchema *schema, json_t *operation)
   }
   if (!schema->open)
     g_assert_cmpint(json_object_size(at(described, "properties")), ==, schema->n_fields);
+}
+
+static void
+check_schema(const NcSchema *schema, json_t *operation)
+{
+  g_autofree char *reference = g_strconcat("#/components/schemas/", schema->name, NULL);
+  json_t *body = at(operation, "requestBody");
+  json_t *media = at(at(body, "content"), "application/json");
+
+  g_assert_cmpstr(nc_json_string_or(at(media, "schema"), "$ref", ""), ==, reference);
+  g_assert_true(nc_json_bool_or(body, "required", false) == !schema->optional);
+  check_described(schema);
 }
 
 static void
@@ -112,20 +140,34 @@ test_bodies_match(void)
 }
 
 static void
-test_queries_match(void)
+check_query_field(const NcField *field, json_t *parameter)
+{
+  json_t *described = at(parameter, "schema");
+
+  g_assert_cmpstr(nc_json_string_or(parameter, "name", ""), ==, field->key);
+  if (field->type == NC_FIELD_BOOLEAN)
+    g_assert_cmpstr(nc_json_string_or(described, "type", ""), ==, "boolean");
+  else
+    g_assert_cmpint(nc_json_int_or(described, field->type == NC_FIELD_STRING ? "maxLength" : "maximum", -1), ==, field->maximum);
+}
+
+/* In this order: the path's parameter, the query's, the header. */
+static void
+test_parameters_match(void)
 {
   for (size_t i = 0; i < nc_n_routes; i++) {
     const NcSchema *query = nc_routes[i].query;
-    size_t path = strchr(nc_routes[i].pattern, '{') != NULL; /* the path's parameter comes first */
-    json_t *parameters = query || path ? at(operation_of(&nc_routes[i]), "parameters") : NULL;
-    g_assert_cmpint(json_array_size(parameters), ==, path + (query ? query->n_fields : 0));
-    for (size_t f = 0; query && f < query->n_fields; f++) {
-      json_t *parameter = json_array_get(parameters, path + f);
-      g_assert_cmpstr(nc_json_string_or(parameter, "name", ""), ==, query->fields[f].key);
-      g_assert_cmpint(nc_json_int_or(at(parameter, "schema"), query->fields[f].type == NC_FIELD_STRING ? "maxLength" : "maximum", -1), ==,
-                      query->fields[f].maximum);
-    }
+    size_t path = strchr(nc_routes[i].pattern, '{') != NULL, n = path + (query ? query->n_fields : 0);
+    json_t *parameters = json_object_get(operation_of(&nc_routes[i]), "parameters");
+    g_assert_cmpint(json_array_size(parameters), ==, n + nc_routes[i].is_keyed);
+    for (size_t f = 0; query && f < query->n_fields; f++)
+      check_query_field(&query->fields[f], json_array_get(parameters, path + f));
+    if (nc_routes[i].is_keyed)
+      g_assert_cmpstr(nc_json_string_or(json_array_get(parameters, n), "$ref", ""), ==, "#/components/parameters/idempotencyKey");
   }
+  json_t *key = at(at(at(document, "components"), "parameters"), "idempotencyKey");
+  g_assert_cmpstr(nc_json_string_or(key, "name", ""), ==, NC_KEY_HEADER);
+  g_assert_cmpint(nc_json_int_or(at(key, "schema"), "maxLength", 0), ==, NC_KEY_MOST);
 }
 
 int
@@ -137,7 +179,7 @@ main(int argc, char **argv)
   g_test_add_func("/gate/openapi/every_route_is_documented", test_every_route_is_documented);
   g_test_add_func("/gate/openapi/nothing_else_is_documented", test_nothing_else_is_documented);
   g_test_add_func("/gate/openapi/bodies_match", test_bodies_match);
-  g_test_add_func("/gate/openapi/queries_match", test_queries_match);
+  g_test_add_func("/gate/openapi/parameters_match", test_parameters_match);
   int failed = g_test_run();
   json_decref(document);
   return failed;

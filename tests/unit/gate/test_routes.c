@@ -32,6 +32,17 @@ static const Case cases[] = {
   { "GET", "/api/v2/audit", NC_ROUTE_FOUND, "audit.list" },
   { "POST", "/api/v2/audit/verify", NC_ROUTE_FOUND, "audit.verify" },
   { "GET", "/api/v2/audit/verify", NC_ROUTE_NO_METHOD, .allow = "POST" },
+  { "GET", "/api/v2/fleet", NC_ROUTE_FOUND, "fleet.status" },
+  { "POST", "/api/v2/fleet/nodes/host-a/cordon", NC_ROUTE_FOUND, "fleet.cordon", "host-a" },
+  { "GET", "/api/v2/fleet/migrations", NC_ROUTE_FOUND, "fleet.list" },
+  { "POST", "/api/v2/fleet/migrations", NC_ROUTE_FOUND, "fleet.migrate" },
+  { "GET", "/api/v2/fleet/evacuations/eva-1", NC_ROUTE_FOUND, "fleet.get", "eva-1" },
+  { "POST", "/api/v2/fleet/evacuations/plan", NC_ROUTE_FOUND, "fleet.plan" },
+  { "POST", "/api/v2/fleet/batches/bat-1/cancel", NC_ROUTE_FOUND, "fleet.cancel", "bat-1" },
+  { "POST", "/api/v2/migrations/batch", NC_ROUTE_FOUND, "fleet.batch" },
+  { "POST", "/api/v2/migrations/evacuate", NC_ROUTE_FOUND, "fleet.evacuate" },
+  { "GET", "/api/v2/migrations/batch", NC_ROUTE_FOUND, "migration.get", "batch" },
+  { "GET", "/api/v2/fleet/batches", NC_ROUTE_NO_PATH },
   { "DELETE", "/api/v2/nodes/tokens", NC_ROUTE_FOUND, "node.remove", "tokens" },
   { "PUT", "/api/v2/machines", NC_ROUTE_NO_METHOD, .allow = "GET, HEAD, POST" },
   { "POST", "/api/v2/machines/web1", NC_ROUTE_NO_METHOD, .allow = "GET, HEAD, DELETE" },
@@ -72,6 +83,26 @@ test_find(void)
   }
 }
 
+/* Rows that share an operation of novacrond tell its arguments apart by the id, and the argument has its name. */
+static void
+test_fleet_rows(void)
+{
+  NcRouteMatch match;
+
+  g_assert_cmpint(nc_route_find("POST", "/api/v2/fleet/nodes/host-a/uncordon", &match), ==, NC_ROUTE_FOUND);
+  g_assert_cmpstr(match.key, ==, "node");
+  for (size_t i = 0; i < nc_n_routes; i++) {
+    const NcRoute *route = &nc_routes[i];
+    if (!route->op || !g_str_has_prefix(route->op, "fleet."))
+      continue;
+    bool shared = g_str_equal(route->op, "fleet.get") || g_str_equal(route->op, "fleet.cancel");
+    g_test_message("%s %s", route->method, route->pattern);
+    g_assert_true((route->id_prefix != NULL) == shared);
+    g_assert_true((route->operation != NULL) == shared);
+    g_assert_true(route->is_keyed == (route->role == NC_ROLE_ADMIN)); /* what changes something can be asked twice */
+  }
+}
+
 static void
 test_name_length(void)
 {
@@ -91,7 +122,8 @@ test_roles(void)
 {
   for (size_t i = 0; i < nc_n_routes; i++) {
     bool reads = g_str_equal(nc_routes[i].method, "GET");
-    bool looks = g_strcmp0(nc_routes[i].op, "audit.verify") == 0; /* changes nothing, too, and has a body */
+    bool looks = g_strcmp0(nc_routes[i].op, "audit.verify") == 0 ||
+                 g_strcmp0(nc_routes[i].op, "fleet.plan") == 0; /* with a body */
     g_assert_cmpint(nc_routes[i].role, ==, reads || looks ? NC_ROLE_VIEWER : NC_ROLE_ADMIN);
     g_assert_true(!reads || !nc_routes[i].body);
   }
@@ -104,5 +136,6 @@ main(int argc, char **argv)
   g_test_add_func("/gate/routes/find", test_find);
   g_test_add_func("/gate/routes/name_length", test_name_length);
   g_test_add_func("/gate/routes/roles", test_roles);
+  g_test_add_func("/gate/routes/fleet_rows", test_fleet_rows);
   return g_test_run();
 }

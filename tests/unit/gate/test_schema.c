@@ -51,6 +51,27 @@ static const Case cases[] = {
   { "migration.resolve", "{\"action\":\"run_there\"}", "\"action\" must be \"run_here\"" },
   { "machine.define", "{\"name\":\"a\",\"disks\":[{\"path\":\"/x\"}]}" },
   { "machine.define", "{\"vcpus\":1}", "\"name\" is missing" },
+  { "fleet.migrate", "{\"machine\":\"a\"}" },
+  { "fleet.migrate", "{\"destination\":\"b\"}", "\"machine\" is missing" },
+  { "fleet.migrate", "{\"machine\":\"a\",\"key\":\"k\"}", "unknown key \"key\"" }, /* a header */
+  { "fleet.migrate", "{\"machine\":\"a\",\"priority\":\"urgent\"}", "\"priority\" must be \"critical\"" },
+  { "fleet.evacuate", "{\"nodes\":[\"a\",\"b\"],\"allow_partial\":true,\"qos\":\"background\"}" },
+  { "fleet.evacuate", "{}", "\"nodes\" is missing" },
+  { "fleet.evacuate", "{\"nodes\":\"a\"}", "\"nodes\" must be an array of 1 to 100 items" },
+  { "fleet.evacuate", "{\"nodes\":[]}", "\"nodes\" must be an array of 1 to 100 items" },
+  { "fleet.evacuate", "{\"nodes\":[\"a\",1]}", "nodes[1]: \"node\" must be a string" },
+  { "fleet.evacuate", "{\"nodes\":[\"a\",\"a b\"]}", "nodes[1]: \"node\" must be a name" },
+  { "fleet.evacuate", "{\"nodes\":[\"a\"],\"destination\":\"b\"}", "unknown key \"destination\"" },
+  { "fleet.plan", "{\"nodes\":[\"a\"]}" },
+  { "fleet.batch", "{\"policy\":\"all\",\"migrations\":[{\"machine\":\"a\"},{\"machine\":\"b\",\"destination\":\"c\"}]}" },
+  { "fleet.batch", "{\"policy\":\"some\",\"migrations\":[{\"machine\":\"a\"}]}", "\"policy\" must be \"all\" or \"any\"" },
+  { "fleet.batch", "{\"migrations\":{\"machine\":\"a\"}}", "\"migrations\" must be an array" },
+  { "fleet.batch", "{\"migrations\":[{\"machine\":\"a\"},[]]}", "migrations[1]: it must be an object" },
+  { "fleet.batch", "{\"migrations\":[{}]}", "migrations[0]: \"machine\" is missing" },
+  { "fleet.batch", "{\"migrations\":[{\"machine\":\"a\",\"streams\":17}]}", "migrations[0]: \"streams\" must be an integer" },
+  { "fleet.batch", "{\"migrations\":[{\"machine\":\"a\",\"vm\":\"a\"}]}", "migrations[0]: unknown key \"vm\"" },
+  { "fleet.cancel", "" },
+  { "fleet.cancel", "{\"reason\":\"\"}", "\"reason\" must have 1 to 512 bytes" },
 };
 
 static const NcRoute *
@@ -131,6 +152,58 @@ test_number_of_values(void)
   g_assert_error(error, NC_ERROR, NC_ERROR_INVALID);
 }
 
+/* A batch of ${n} migrations with every key that there is: as much as one item can hold. */
+static char *
+full_batch(unsigned n)
+{
+  const char *item = "{\"machine\":\"a\",\"destination\":\"b\",\"destination_is_wish\":true,\"priority\":\"low\",\"qos\":\"high\","
+                     "\"bandwidth_limit_bps\":1,\"retry_attempts\":1,\"max_downtime_ms\":1,\"algorithm\":\"auto\",\"compression\":\"lz4\","
+                     "\"streams\":1,\"max_cpu\":1,\"max_throttle\":1,\"convergence_timeout_ms\":1,\"checkpoint\":true,"
+                     "\"checkpoint_keep_s\":1,\"paths\":\"h:1\",\"disk_chain\":\"keep\"}";
+  GString *text = g_string_new("{\"migrations\":[");
+
+  for (unsigned i = 0; i < n; i++)
+    g_string_append_printf(text, "%s%s", i ? "," : "", item);
+  g_string_append(text, "]}");
+  return g_string_free(text, FALSE);
+}
+
+static void
+test_largest_batch(void)
+{
+  const NcSchema *schema = route_of("fleet.batch")->body;
+  g_autofree char *most = full_batch(1000), *more = full_batch(1001);
+  g_autoptr(GError) error = NULL;
+  nc_autojson json_t *args = nc_schema_read_body(schema, most, strlen(most), &error);
+
+  g_assert_no_error(error);
+  g_assert_cmpint(json_array_size(json_object_get(args, "migrations")), ==, 1000);
+  g_assert_null(nc_schema_read_body(schema, more, strlen(more), &error));
+  g_assert_error(error, NC_ERROR, NC_ERROR_INVALID);
+  g_assert_nonnull(strstr(error->message, "1 to 1000 items"));
+}
+
+static void
+test_key(void)
+{
+  g_autofree char *most = g_strnfill(NC_KEY_MOST, 'k'), *more = g_strnfill(NC_KEY_MOST + 1, 'k');
+  const struct {
+    unsigned count;
+    const char *value;
+    bool ok;
+  } keys[] = {
+    { 1, "k", true },     { 1, "a b/~!", true }, { 1, most, true },   { 1, more, false },  { 1, "", false },
+    { 1, NULL, false },   { 1, "a\tb", false },  { 1, "\xc3\xa4", false }, { 2, "k", false },
+  };
+  for (size_t i = 0; i < G_N_ELEMENTS(keys); i++) {
+    nc_autojson json_t *args = json_object();
+    g_autoptr(GError) error = NULL;
+    g_assert_true(nc_schema_read_key(keys[i].count, keys[i].value, args, &error) == keys[i].ok);
+    g_assert_true((error == NULL) == keys[i].ok);
+    g_assert_cmpstr(nc_json_string_or(args, "key", NULL), ==, keys[i].ok ? keys[i].value : NULL);
+  }
+}
+
 static void
 test_compression(void)
 {
@@ -172,6 +245,15 @@ test_query(void)
   }
   nc_autojson json_t *none = json_object();
   g_assert_false(nc_schema_read_query(NULL, "limit", "1", none, NULL));
+  schema = route_of("fleet.list")->query;
+  g_assert_true(nc_schema_read_query(schema, "cursor", "migration:4711", none, NULL));
+  g_assert_true(nc_schema_read_query(schema, "unfinished", "true", none, NULL));
+  g_assert_true(nc_json_bool_or(none, "unfinished", false));
+  json_object_clear(none);
+  g_assert_false(nc_schema_read_query(schema, "unfinished", "1", none, NULL));
+  g_assert_false(nc_schema_read_query(schema, "cursor", "migration:", none, NULL));
+  g_assert_false(nc_schema_read_query(schema, "cursor", ":1", none, NULL));
+  g_assert_false(nc_schema_read_query(schema, "cursor", "node:a b", none, NULL));
 }
 
 int
@@ -182,6 +264,8 @@ main(int argc, char **argv)
   g_test_add_func("/gate/schema/spec_is_wrapped", test_spec_is_wrapped);
   g_test_add_func("/gate/schema/depth", test_depth);
   g_test_add_func("/gate/schema/number_of_values", test_number_of_values);
+  g_test_add_func("/gate/schema/largest_batch", test_largest_batch);
+  g_test_add_func("/gate/schema/key", test_key);
   g_test_add_func("/gate/schema/compression", test_compression);
   g_test_add_func("/gate/schema/query", test_query);
   return g_test_run();
