@@ -6,10 +6,13 @@
 #include <errno.h>
 #include <poll.h>
 #include <string.h>
+#include <sys/random.h>
 
 #define NC_CLIENT_ANSWER_MAX_BYTES (8u << 20) /* twice what novacrond can send */
 #define NC_CLIENT_CONNECT_S 10L
 #define NC_CLIENT_TOTAL_S 200L /* stopping a guest may take 180 s at the gate */
+#define NC_CLIENT_TRIES 5
+#define NC_CLIENT_AGAIN_US 200000u /* before the second try; twice as long before each further one */
 
 G_DEFINE_AUTOPTR_CLEANUP_FUNC(CURL, curl_easy_cleanup)
 
@@ -17,6 +20,7 @@ typedef struct {
   GByteArray *body;
   char problem[CURL_ERROR_SIZE];
   long status;
+  bool is_unsent; /* there was no connection */
 } NcAnswer;
 
 bool
@@ -109,24 +113,37 @@ nc_client_setup(CURL *curl, const NcCli *cli, const char *method, const char *ur
     curl_easy_setopt(curl, CURLOPT_SSLKEY, cli->key);
 }
 
+static struct curl_slist *
+nc_client_headers(const char *body, const char *key)
+{
+  g_autofree char *line = key ? g_strconcat("Idempotency-Key: ", key, NULL) : NULL;
+  struct curl_slist *headers = line ? curl_slist_append(NULL, line) : NULL;
+
+  if (!body)
+    return headers;
+  headers = curl_slist_append(headers, "Content-Type: application/json");
+  return curl_slist_append(headers, "Expect:");
+}
+
+/* ${body}, ${key}: NULL for none. */
 static bool
-nc_client_perform(const NcCli *cli, const char *method, const char *url, const char *body, NcAnswer *answer,
-                  GError **error)
+nc_client_perform(const NcCli *cli, const char *method, const char *url, const char *body, const char *key,
+                  NcAnswer *answer, GError **error)
 {
   g_autoptr(CURL) curl = curl_easy_init();
-  struct curl_slist *headers = NULL;
+  struct curl_slist *headers = nc_client_headers(body, key);
 
-  if (!curl)
+  if (!curl) {
+    curl_slist_free_all(headers);
     return nc_fail(error, NC_ERROR_INTERNAL, "libcurl does not start");
-  nc_client_setup(curl, cli, method, url, answer);
-  if (body) {
-    headers = curl_slist_append(headers, "Content-Type: application/json");
-    headers = curl_slist_append(headers, "Expect:");
-    curl_easy_setopt(curl, CURLOPT_HTTPHEADER, headers);
-    curl_easy_setopt(curl, CURLOPT_POSTFIELDS, body);
   }
+  nc_client_setup(curl, cli, method, url, answer);
+  curl_easy_setopt(curl, CURLOPT_HTTPHEADER, headers);
+  if (body)
+    curl_easy_setopt(curl, CURLOPT_POSTFIELDS, body);
   CURLcode failed = curl_easy_perform(curl);
   curl_slist_free_all(headers);
+  answer->is_unsent = failed == CURLE_COULDNT_CONNECT || failed == CURLE_COULDNT_RESOLVE_HOST;
   if (failed != CURLE_OK)
     return nc_client_fail(cli, curl, failed, answer, error);
   curl_easy_getinfo(curl, CURLINFO_RESPONSE_CODE, &answer->status);
@@ -164,17 +181,63 @@ nc_client_read_answer(const NcCli *cli, const NcAnswer *answer, GError **error)
   return NULL;
 }
 
-json_t *
-nc_client_call(const NcCli *cli, const char *method, const char *path, json_t *body, GError **error)
+/* One request. *ret_is_unsent: it failed because there was no connection. */
+static json_t *
+nc_client_ask(const NcCli *cli, const char *method, const char *path, json_t *body, const char *key,
+              bool *ret_is_unsent, GError **error)
 {
   g_autofree char *text = body ? json_dumps(body, JSON_COMPACT) : NULL;
   g_autofree char *url = g_strconcat(cli->url ? cli->url : "http://localhost", path, NULL);
   g_autoptr(GByteArray) data = g_byte_array_new();
   NcAnswer answer = { .body = data };
+  bool ok = nc_client_perform(cli, method, url, text, key, &answer, error);
 
-  if (!nc_client_perform(cli, method, url, text, &answer, error))
-    return NULL;
-  return nc_client_read_answer(cli, &answer, error);
+  *ret_is_unsent = answer.is_unsent;
+  return ok ? nc_client_read_answer(cli, &answer, error) : NULL;
+}
+
+json_t *
+nc_client_call(const NcCli *cli, const char *method, const char *path, json_t *body, GError **error)
+{
+  bool is_unsent;
+  return nc_client_ask(cli, method, path, body, NULL, &is_unsent, error);
+}
+
+/* 32 digits that nobody else has. Caller frees. */
+static char *
+nc_client_new_key(GError **error)
+{
+  uint64_t random[2];
+
+  if (getrandom(random, sizeof random, 0) == sizeof random)
+    return g_strdup_printf("%016" G_GINT64_MODIFIER "x%016" G_GINT64_MODIFIER "x", random[0], random[1]);
+  nc_fail(error, NC_ERROR_INTERNAL, "no random numbers");
+  return NULL;
+}
+
+json_t *
+nc_client_change(const NcCli *cli, const char *path, json_t *body, GError **error)
+{
+  g_autofree char *key = nc_client_new_key(error);
+  bool may_be_done = false;
+
+  for (unsigned n = 1; key; n++) {
+    g_autoptr(GError) problem = NULL;
+    bool is_unsent;
+    json_t *answer = nc_client_ask(cli, "POST", path, body, key, &is_unsent, &problem);
+    if (answer)
+      return answer;
+    bool is_lost = problem->code == NC_ERROR_UNREACHABLE && !is_unsent;
+    may_be_done = may_be_done || is_lost;
+    if (!may_be_done || problem->code != NC_ERROR_UNREACHABLE || n == NC_CLIENT_TRIES) {
+      if (may_be_done && problem->code == NC_ERROR_UNREACHABLE)
+        g_prefix_error(&problem, "asked %u times, and it is not known whether it was done (look before repeating): ", n);
+      g_propagate_error(error, g_steal_pointer(&problem));
+      return NULL;
+    }
+    g_usleep(NC_CLIENT_AGAIN_US << (n - 1));
+  }
+  return NULL;
 }
 
 json_t *
