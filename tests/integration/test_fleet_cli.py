@@ -22,16 +22,16 @@ NODE = {"name": "host-a", "address": "192.0.2.1:7450", "memory_bytes": 64 << 30,
 MACHINE = {"name": "web1", "node": "host-a", "epoch": 3, "state": "running", "memory_bytes": 2 << 30, "disk_bytes": 0, "cpus": 2,
            "priority": "normal", "requires": [], "seen_us": AT, "detail": {}}
 MOVE = {"seq": 7, "id": MIG, "machine": "web1", "source": "host-a", "destination": "host-b", "state": "running", "is_finished": False,
-        "priority": "high", "attempts": 1, "epoch": 4, "batch": "", "evacuation": EVA, "actor": "control socket", "submitted_us": AT,
+        "priority": "high", "attempts": 1, "epoch": 4, "batch": "", "evacuation": EVA, "actor": "uid:0", "submitted_us": AT,
         "started_us": AT, "finished_us": 0, "not_before_us": 0, "reason": "", "cancel_reason": "",
         "request": {"qos": "normal", "bandwidth_limit_bps": 50000000, "settings": {}}, "result": {}}
 LIVE = {"waits": "", "phase": "memory_copy", "percent": 43.4, "rate_bps": 50000000, "endgame": "none", "silence": ""}
 MOVED = {**MOVE, "state": "completed", "is_finished": True, "finished_us": AT + 9_000_000,
          "result": {"total_ms": 8400, "pause_ms": 212, "wire_bytes": 61 << 20}}
 NONE = dict.fromkeys(("queued", "backoff", "starting", "running", "completed", "failed", "refused", "cancelled"), 0)
-BATCH = {"seq": 1, "id": BAT, "policy": "any", "actor": "control socket", "created_us": AT, "detail": {"not_submitted": []},
+BATCH = {"seq": 1, "id": BAT, "policy": "any", "actor": "uid:0", "created_us": AT, "detail": {"not_submitted": []},
          "migrations": {**NONE, "running": 2, "completed": 1}}
-EVACUATION = {"seq": 1, "id": EVA, "nodes": ["host-a"], "state": "running", "is_finished": False, "actor": "control socket", "created_us": AT,
+EVACUATION = {"seq": 1, "id": EVA, "nodes": ["host-a"], "state": "running", "is_finished": False, "actor": "uid:0", "created_us": AT,
               "changed_us": AT, "reason": "", "detail": {"request": {}, "allow_partial": False, "planned_seconds": 125.0},
               "migrations": {**NONE, "running": 1, "queued": 1, "completed": 1}}
 EMPTIED = {**EVACUATION, "state": "completed", "is_finished": True, "migrations": {**NONE, "completed": 3}}
