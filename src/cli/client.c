@@ -16,11 +16,14 @@
 
 G_DEFINE_AUTOPTR_CLEANUP_FUNC(CURL, curl_easy_cleanup)
 
+/* How far a request has come. */
+typedef enum { NC_FATE_ANSWERED, NC_FATE_UNSENT /* there was no connection */, NC_FATE_LOST } NcFate;
+
 typedef struct {
   GByteArray *body;
   char problem[CURL_ERROR_SIZE];
   long status;
-  bool is_unsent; /* there was no connection */
+  NcFate fate;
 } NcAnswer;
 
 bool
@@ -143,7 +146,9 @@ nc_client_perform(const NcCli *cli, const char *method, const char *url, const c
     curl_easy_setopt(curl, CURLOPT_POSTFIELDS, body);
   CURLcode failed = curl_easy_perform(curl);
   curl_slist_free_all(headers);
-  answer->is_unsent = failed == CURLE_COULDNT_CONNECT || failed == CURLE_COULDNT_RESOLVE_HOST;
+  answer->fate = failed == CURLE_OK                                                        ? NC_FATE_ANSWERED
+                 : failed == CURLE_COULDNT_CONNECT || failed == CURLE_COULDNT_RESOLVE_HOST ? NC_FATE_UNSENT
+                                                                                           : NC_FATE_LOST;
   if (failed != CURLE_OK)
     return nc_client_fail(cli, curl, failed, answer, error);
   curl_easy_getinfo(curl, CURLINFO_RESPONSE_CODE, &answer->status);
@@ -181,10 +186,9 @@ nc_client_read_answer(const NcCli *cli, const NcAnswer *answer, GError **error)
   return NULL;
 }
 
-/* One request. *ret_is_unsent: it failed because there was no connection. */
 static json_t *
-nc_client_ask(const NcCli *cli, const char *method, const char *path, json_t *body, const char *key,
-              bool *ret_is_unsent, GError **error)
+nc_client_ask(const NcCli *cli, const char *method, const char *path, json_t *body, const char *key, NcFate *ret_fate,
+              GError **error)
 {
   g_autofree char *text = body ? json_dumps(body, JSON_COMPACT) : NULL;
   g_autofree char *url = g_strconcat(cli->url ? cli->url : "http://localhost", path, NULL);
@@ -192,15 +196,15 @@ nc_client_ask(const NcCli *cli, const char *method, const char *path, json_t *bo
   NcAnswer answer = { .body = data };
   bool ok = nc_client_perform(cli, method, url, text, key, &answer, error);
 
-  *ret_is_unsent = answer.is_unsent;
+  *ret_fate = answer.fate;
   return ok ? nc_client_read_answer(cli, &answer, error) : NULL;
 }
 
 json_t *
 nc_client_call(const NcCli *cli, const char *method, const char *path, json_t *body, GError **error)
 {
-  bool is_unsent;
-  return nc_client_ask(cli, method, path, body, NULL, &is_unsent, error);
+  NcFate fate;
+  return nc_client_ask(cli, method, path, body, NULL, &fate, error);
 }
 
 /* 32 digits that nobody else has. Caller frees. */
@@ -219,23 +223,25 @@ json_t *
 nc_client_change(const NcCli *cli, const char *path, json_t *body, GError **error)
 {
   g_autofree char *key = nc_client_new_key(error);
-  bool may_be_done = false;
+  bool was_lost = false;
 
   for (unsigned n = 1; key; n++) {
     g_autoptr(GError) problem = NULL;
-    bool is_unsent;
-    json_t *answer = nc_client_ask(cli, "POST", path, body, key, &is_unsent, &problem);
+    NcFate fate;
+    json_t *answer = nc_client_ask(cli, "POST", path, body, key, &fate, &problem);
     if (answer)
       return answer;
-    bool is_lost = problem->code == NC_ERROR_UNREACHABLE && !is_unsent;
-    may_be_done = may_be_done || is_lost;
-    if (!may_be_done || problem->code != NC_ERROR_UNREACHABLE || n == NC_CLIENT_TRIES) {
-      if (may_be_done && problem->code == NC_ERROR_UNREACHABLE)
-        g_prefix_error(&problem, "asked %u times, and it is not known whether it was done (look before repeating): ", n);
-      g_propagate_error(error, g_steal_pointer(&problem));
-      return NULL;
+    was_lost = was_lost || fate == NC_FATE_LOST;
+    bool may_pass = problem->code == NC_ERROR_UNREACHABLE && (n > 1 || fate != NC_FATE_UNSENT);
+    if (may_pass && n < NC_CLIENT_TRIES) {
+      g_usleep(NC_CLIENT_AGAIN_US << (n - 1));
+      continue;
     }
-    g_usleep(NC_CLIENT_AGAIN_US << (n - 1));
+    if (may_pass) /* if the gate has lost novacrond, it says itself what that means */
+      g_prefix_error(&problem, "asked %u times%s: ", n,
+                     was_lost ? ", and it is not known whether it was done (look before repeating)" : "");
+    g_propagate_error(error, g_steal_pointer(&problem));
+    return NULL;
   }
   return NULL;
 }

@@ -84,24 +84,28 @@ nc_fleet_print_end(NcFleetKind kind, const char *id, json_t *record, json_t *not
   nc_fleet_print_reasons(stderr, not_moved);
 }
 
-/* It is over, or a human has to decide. */
-static bool
-nc_fleet_tell_end(NcCli *cli, NcFleetKind kind, const char *id, json_t *record, GError **error)
+/* It is over, or a human has to decide. That is told also if it can't be asked any more which of a group it was. */
+static void
+nc_fleet_tell_end(NcCli *cli, NcFleetKind kind, const char *id, json_t *record)
 {
+  g_autoptr(GError) problem = NULL;
   bool is_group = kind != NC_FLEET_MIGRATION;
-  nc_autojson json_t *not_moved = is_group ? nc_fleet_not_moved(cli, kind, id, record, error) : json_array();
+  nc_autojson json_t *not_moved = is_group ? nc_fleet_not_moved(cli, kind, id, record, &problem) : NULL;
 
-  if (!not_moved)
-    return false;
   cli->status = nc_fleet_exit_status(kind, record);
   nc_fleet_print_end(kind, id, record, not_moved, cli->status);
+  if (problem) {
+    g_autofree char *text =
+        g_strdup_printf("novacron: which have not moved is not known (novacron fleet list --%s %s): %s",
+                        nc_fleet_kind_name(kind), id, problem->message);
+    nc_print_paragraph(stderr, 0, text);
+  }
   if (is_group)
-    json_object_set(record, "not_moved", not_moved);
+    json_object_set_new(record, "not_moved", not_moved ? json_incref(not_moved) : json_null());
   if (cli->json)
     nc_cli_print_json(record);
   else
     nc_fleet_print_record(kind, record);
-  return true;
 }
 
 bool
@@ -121,8 +125,10 @@ nc_fleet_wait(NcCli *cli, NcFleetKind kind, const char *id, GError **error)
   g_autoptr(GError) problem = NULL;
   nc_autojson json_t *record = nc_follow_path(cli, &followed, &interrupted, &problem);
 
-  if (record)
-    return nc_fleet_tell_end(cli, kind, id, record, error);
+  if (record) {
+    nc_fleet_tell_end(cli, kind, id, record);
+    return true;
+  }
   if (!interrupted) {
     g_propagate_error(error, g_steal_pointer(&problem));
     return false;

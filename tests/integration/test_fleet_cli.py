@@ -240,10 +240,11 @@ def test_lost_in_the_middle_it_is_asked_again_with_the_same_key(gate, error):
     assert bodies == [{"machine": "web1"}] * 3
 
 
-def test_repeating_has_an_end(gate):
-    done = losing(gate, 99)
+@pytest.mark.parametrize("error,is_known", [(Lost(), False), (Problem(502, "unreachable", "controller host-b leads, this one does not"), True)])
+def test_repeating_has_an_end(gate, error, is_known):
+    done = losing(gate, 99, error)
     out = fleet(gate, "migrate", "web1")
-    assert out.returncode == 8 and "asked 5 times" in out.stderr and "look before repeating" in out.stderr, out.stderr
+    assert out.returncode == 8 and "asked 5 times" in out.stderr and ("look before repeating" in out.stderr) == (not is_known), out.stderr
     (bodies,) = done.values()
     assert len(bodies) == 5
 
@@ -327,6 +328,15 @@ def test_what_did_not_move_is_named(gate):
     result = json.loads(out.stdout)
     assert result["state"] == "failed" and [m["machine"] for m in result["not_moved"]] == ["web3"]
     assert gate.requests[-1].query["evacuation"] == EVA
+
+
+def test_the_end_is_told_though_the_list_can_not_be_had(gate):
+    course(gate, f"/api/v2/fleet/evacuations/{EVA}", EMPTIED)
+    course(gate, "/api/v2/fleet/migrations", Problem(502, "unreachable", "novacrond is away"))
+    out = fleet(gate, "evacuate", "host-a", "--yes", "--wait", "--json")
+    assert out.returncode == 0 and f"fleet list --evacuation {EVA}" in " ".join(out.stderr.split()) and "novacrond is away" in out.stderr, out.stderr
+    result = json.loads(out.stdout)
+    assert result["state"] == "completed" and result["not_moved"] is None
 
 
 def test_interrupting_says_how_to_go_on(gate):
