@@ -6,17 +6,24 @@
 #include <errno.h>
 #include <poll.h>
 #include <string.h>
+#include <sys/random.h>
 
 #define NC_CLIENT_ANSWER_MAX_BYTES (8u << 20) /* twice what novacrond can send */
 #define NC_CLIENT_CONNECT_S 10L
 #define NC_CLIENT_TOTAL_S 200L /* stopping a guest may take 180 s at the gate */
+#define NC_CLIENT_TRIES 5
+#define NC_CLIENT_AGAIN_US 200000u /* before the second try; twice as long before each further one */
 
 G_DEFINE_AUTOPTR_CLEANUP_FUNC(CURL, curl_easy_cleanup)
+
+/* How far a request has come. */
+typedef enum { NC_FATE_ANSWERED, NC_FATE_UNSENT /* there was no connection */, NC_FATE_LOST } NcFate;
 
 typedef struct {
   GByteArray *body;
   char problem[CURL_ERROR_SIZE];
   long status;
+  NcFate fate;
 } NcAnswer;
 
 bool
@@ -109,24 +116,39 @@ nc_client_setup(CURL *curl, const NcCli *cli, const char *method, const char *ur
     curl_easy_setopt(curl, CURLOPT_SSLKEY, cli->key);
 }
 
+static struct curl_slist *
+nc_client_headers(const char *body, const char *key)
+{
+  g_autofree char *line = key ? g_strconcat("Idempotency-Key: ", key, NULL) : NULL;
+  struct curl_slist *headers = line ? curl_slist_append(NULL, line) : NULL;
+
+  if (!body)
+    return headers;
+  headers = curl_slist_append(headers, "Content-Type: application/json");
+  return curl_slist_append(headers, "Expect:");
+}
+
+/* ${body}, ${key}: NULL for none. */
 static bool
-nc_client_perform(const NcCli *cli, const char *method, const char *url, const char *body, NcAnswer *answer,
-                  GError **error)
+nc_client_perform(const NcCli *cli, const char *method, const char *url, const char *body, const char *key,
+                  NcAnswer *answer, GError **error)
 {
   g_autoptr(CURL) curl = curl_easy_init();
-  struct curl_slist *headers = NULL;
+  struct curl_slist *headers = nc_client_headers(body, key);
 
-  if (!curl)
+  if (!curl) {
+    curl_slist_free_all(headers);
     return nc_fail(error, NC_ERROR_INTERNAL, "libcurl does not start");
-  nc_client_setup(curl, cli, method, url, answer);
-  if (body) {
-    headers = curl_slist_append(headers, "Content-Type: application/json");
-    headers = curl_slist_append(headers, "Expect:");
-    curl_easy_setopt(curl, CURLOPT_HTTPHEADER, headers);
-    curl_easy_setopt(curl, CURLOPT_POSTFIELDS, body);
   }
+  nc_client_setup(curl, cli, method, url, answer);
+  curl_easy_setopt(curl, CURLOPT_HTTPHEADER, headers);
+  if (body)
+    curl_easy_setopt(curl, CURLOPT_POSTFIELDS, body);
   CURLcode failed = curl_easy_perform(curl);
   curl_slist_free_all(headers);
+  answer->fate = failed == CURLE_OK                                                        ? NC_FATE_ANSWERED
+                 : failed == CURLE_COULDNT_CONNECT || failed == CURLE_COULDNT_RESOLVE_HOST ? NC_FATE_UNSENT
+                                                                                           : NC_FATE_LOST;
   if (failed != CURLE_OK)
     return nc_client_fail(cli, curl, failed, answer, error);
   curl_easy_getinfo(curl, CURLINFO_RESPONSE_CODE, &answer->status);
@@ -164,17 +186,64 @@ nc_client_read_answer(const NcCli *cli, const NcAnswer *answer, GError **error)
   return NULL;
 }
 
-json_t *
-nc_client_call(const NcCli *cli, const char *method, const char *path, json_t *body, GError **error)
+static json_t *
+nc_client_ask(const NcCli *cli, const char *method, const char *path, json_t *body, const char *key, NcFate *ret_fate,
+              GError **error)
 {
   g_autofree char *text = body ? json_dumps(body, JSON_COMPACT) : NULL;
   g_autofree char *url = g_strconcat(cli->url ? cli->url : "http://localhost", path, NULL);
   g_autoptr(GByteArray) data = g_byte_array_new();
   NcAnswer answer = { .body = data };
+  bool ok = nc_client_perform(cli, method, url, text, key, &answer, error);
 
-  if (!nc_client_perform(cli, method, url, text, &answer, error))
+  *ret_fate = answer.fate;
+  return ok ? nc_client_read_answer(cli, &answer, error) : NULL;
+}
+
+json_t *
+nc_client_call(const NcCli *cli, const char *method, const char *path, json_t *body, GError **error)
+{
+  NcFate fate;
+  return nc_client_ask(cli, method, path, body, NULL, &fate, error);
+}
+
+/* 32 digits that nobody else has. Caller frees. */
+static char *
+nc_client_new_key(GError **error)
+{
+  uint64_t random[2];
+
+  if (getrandom(random, sizeof random, 0) == sizeof random)
+    return g_strdup_printf("%016" G_GINT64_MODIFIER "x%016" G_GINT64_MODIFIER "x", random[0], random[1]);
+  nc_fail(error, NC_ERROR_INTERNAL, "no random numbers");
+  return NULL;
+}
+
+json_t *
+nc_client_change(const NcCli *cli, const char *path, json_t *body, GError **error)
+{
+  g_autofree char *key = nc_client_new_key(error);
+  bool was_lost = false;
+
+  for (unsigned n = 1; key; n++) {
+    g_autoptr(GError) problem = NULL;
+    NcFate fate;
+    json_t *answer = nc_client_ask(cli, "POST", path, body, key, &fate, &problem);
+    if (answer)
+      return answer;
+    was_lost = was_lost || fate == NC_FATE_LOST;
+    bool may_pass = problem->code == NC_ERROR_UNREACHABLE && (n > 1 || fate != NC_FATE_UNSENT);
+    if (may_pass && n < NC_CLIENT_TRIES) {
+      g_usleep(NC_CLIENT_AGAIN_US << (n - 1));
+      continue;
+    }
+    if (may_pass) /* if the gate has lost novacrond, it says itself what that means */
+      g_prefix_error(&problem, "asked %u times%s: ", n,
+                     was_lost ? ", and it is not known whether it was done (look before repeating)" : "");
+    g_propagate_error(error, g_steal_pointer(&problem));
     return NULL;
-  return nc_client_read_answer(cli, &answer, error);
+  }
+  return NULL;
 }
 
 json_t *

@@ -18,6 +18,14 @@ json_t *nc_client_call(const NcCli *cli, const char *method, const char *path, j
 json_t *nc_client_callf(const NcCli *cli, const char *method, json_t *body, GError **error, const char *format, ...)
     G_GNUC_PRINTF(5, 6);
 
+/*
+ * POST as by nc_client_call(), for what changes something and is recorded under the header Idempotency-Key: a fresh
+ * random one. If the connection breaks before the answer has come, or the gate can't reach novacrond, it is asked again
+ * with the same key, up to five times in three seconds, and is carried out once. If that does not help, the error says
+ * whether it is known what became of it.
+ */
+json_t *nc_client_change(const NcCli *cli, const char *path, json_t *body, GError **error);
+
 /* --- a bare connection to the gate, trusted as all are, for cli/stream.h --- */
 
 typedef struct NcClientConnection NcClientConnection;

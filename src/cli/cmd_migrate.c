@@ -5,7 +5,6 @@
 #include "cli/migration_view.h"
 #include "cli/move_options.h"
 #include "cli/table.h"
-#include "cli/units.h"
 
 #include <stdio.h>
 
@@ -13,12 +12,7 @@
 
 typedef struct {
   NcMoveOptions move;
-  char *qos, *paths;
-  int streams, max_cpu; /* 0: the node's default */
-  int max_throttle, convergence_timeout_s, retry; /* -1: the node's default */
-  int checkpoint, no_checkpoint; /* neither: the node's default */
-  char *checkpoint_keep;
-  int keep_chain, trust_base;
+  NcMoveTuning tuning;
   int wait;
 } NcMigrateOptions;
 
@@ -41,60 +35,6 @@ nc_migrate_result(json_t *migration)
   }
   json_object_foreach(migration, key, value) if (!g_str_equal(key, "events")) json_object_set(result, key, value);
   return result;
-}
-
-static bool
-nc_migrate_check(const NcMigrateOptions *options, GError **error)
-{
-  if (options->streams < 0)
-    return nc_fail(error, NC_ERROR_INVALID, "--streams must be at least 1");
-  if (options->max_cpu < 0)
-    return nc_fail(error, NC_ERROR_INVALID, "--max-cpu must be at least 1 percent");
-  if (options->no_checkpoint && (options->checkpoint || options->checkpoint_keep))
-    return nc_fail(error, NC_ERROR_INVALID, "--no-checkpoint goes with neither --checkpoint nor --checkpoint-keep");
-  return true;
-}
-
-/* "forever" is 0. */
-static bool
-nc_migrate_put_checkpoint(json_t *body, const NcMigrateOptions *options, GError **error)
-{
-  const char *keep = options->checkpoint_keep;
-  int64_t keep_s = 0;
-
-  if (options->checkpoint || options->no_checkpoint)
-    json_object_set_new(body, "checkpoint", json_boolean(options->checkpoint));
-  if (!keep)
-    return true;
-  if (!g_str_equal(keep, "forever") && !nc_parse_duration(keep, &keep_s, error))
-    return false;
-  json_object_set_new(body, "checkpoint_keep_s", json_integer((json_int_t)keep_s));
-  return true;
-}
-
-/* What was not given is left out: the node knows its defaults. */
-static json_t *
-nc_migrate_body(const char *vm, const NcMigrateOptions *options, GError **error)
-{
-  nc_autojson json_t *body = nc_move_options_body(vm, &options->move, error);
-
-  if (!body || !nc_move_chain_body(body, options->keep_chain, options->trust_base, error))
-    return NULL;
-  if (options->streams > 0)
-    json_object_set_new(body, "streams", json_integer(options->streams));
-  if (options->paths)
-    json_object_set_new(body, "paths", json_string(options->paths));
-  if (options->max_cpu > 0)
-    json_object_set_new(body, "max_cpu", json_integer(options->max_cpu));
-  if (options->max_throttle >= 0)
-    json_object_set_new(body, "max_throttle", json_integer(options->max_throttle));
-  if (options->convergence_timeout_s >= 0)
-    json_object_set_new(body, "convergence_timeout_ms", json_integer(options->convergence_timeout_s * INT64_C(1000)));
-  if (options->retry >= 0)
-    json_object_set_new(body, "retry_attempts", json_integer(options->retry));
-  if (options->qos)
-    json_object_set_new(body, "qos", json_string(options->qos));
-  return nc_migrate_put_checkpoint(body, options, error) ? g_steal_pointer(&body) : NULL;
 }
 
 static void
@@ -149,10 +89,8 @@ nc_migrate_wait(NcCli *cli, const char *id, GError **error)
 static bool
 nc_migrate_run(NcCli *cli, const char *vm, const NcMigrateOptions *options, GError **error)
 {
-  if (!nc_migrate_check(options, error))
-    return false;
-  nc_autojson json_t *body = nc_migrate_body(vm, options, error);
-  if (!body)
+  nc_autojson json_t *body = nc_move_options_body(vm, &options->move, error);
+  if (!body || !nc_move_tuning_put(body, &options->tuning, error))
     return false;
   nc_autojson json_t *migration = nc_client_call(cli, "POST", "/api/v2/migrations", body, error);
   if (!migration)
@@ -177,34 +115,17 @@ nc_migrate_run(NcCli *cli, const char *vm, const NcMigrateOptions *options, GErr
 bool
 nc_cmd_migrate(NcCli *cli, const NcCommand *command, int argc, char **argv, GError **error)
 {
-  NcMigrateOptions options = { .max_throttle = -1, .convergence_timeout_s = -1, .retry = -1 };
+  NcMigrateOptions options = { .tuning = NC_MOVE_TUNING_NONE };
   const GOptionEntry entries[] = {
     { "to", 0, 0, G_OPTION_ARG_STRING, &options.move.to, "node to move it to", "NODE" },
     { "wait", 0, 0, G_OPTION_ARG_NONE, &options.wait, "stay until it has ended, showing progress", NULL },
     NC_MOVE_OPTION_ENTRIES(options.move),
-    NC_CHAIN_OPTION_ENTRIES(options.keep_chain, options.trust_base),
-    { "qos", 0, 0, G_OPTION_ARG_STRING, &options.qos,
-      "class of service: background, normal, high, critical (default normal)", "CLASS" },
-    { "max-cpu", 0, 0, G_OPTION_ARG_INT, &options.max_cpu,
-      "percent of the source's processors that coding may use (default: the node's, 100)", "PERCENT" },
-    { "max-throttle", 0, 0, G_OPTION_ARG_INT, &options.max_throttle,
-      "percent of its time that may be taken from the machine (default: the node's, 70)", "PERCENT" },
-    { "convergence-timeout", 0, 0, G_OPTION_ARG_INT, &options.convergence_timeout_s,
-      "give up if it still dirties too much so long after its memory was sent once (default: the node's, 300)", "SECONDS" },
-    { "retry", 0, 0, G_OPTION_ARG_INT, &options.retry, "more attempts if one fails by what may pass (default: the node's, 3)", "N" },
-    { "checkpoint", 0, 0, G_OPTION_ARG_NONE, &options.checkpoint, "take one first, to set it back to afterwards", NULL },
-    { "no-checkpoint", 0, 0, G_OPTION_ARG_NONE, &options.no_checkpoint, "take none", NULL },
-    { "checkpoint-keep", 0, 0, G_OPTION_ARG_STRING, &options.checkpoint_keep, "of it: 2h, 1d (default), forever", "DURATION" },
-    { "streams", 0, 0, G_OPTION_ARG_INT, &options.streams, "TCP connections (default: by the round trip)", "N" },
-    { "paths", 0, 0, G_OPTION_ARG_STRING, &options.paths,
-      "[LOCAL>]HOST:PORT, ... used at once (default: what the other node names)", "PATHS" },
+    NC_MOVE_TUNING_ENTRIES(options.tuning),
     { NULL },
   };
 
   bool ok = nc_cli_parse(cli, command, entries, &argc, &argv, error) && nc_migrate_run(cli, argv[0], &options, error);
   nc_move_options_clear(&options.move);
-  g_free(options.qos);
-  g_free(options.checkpoint_keep);
-  g_free(options.paths);
+  nc_move_tuning_clear(&options.tuning);
   return ok;
 }

@@ -2,6 +2,10 @@
 /* The table of subcommands: what exists, and what --help says about it. */
 #include "cli/cli.h"
 
+/* What the API takes at once. */
+#define NC_FLEET_MOST_ITEMS 1000
+#define NC_FLEET_MOST_NODES 100
+
 const NcCommand nc_commands[] = {
   { "migrate", "NAME --to NODE", 1, 1, nc_cmd_migrate, "Move a running machine to another node.",
     "Examples:\n"
@@ -114,6 +118,39 @@ const NcCommand nc_commands[] = {
     "On the new node: novacrond join --token TOKEN --to HOST:PORT --name NAME --address HOST:PORT" },
   { "node remove", "NAME", 1, 1, nc_cmd_node_remove, "Remove a node: its certificate is refused from now on.",
     "Example:\n  novacron node remove host-c\n\nIts machines are not touched." },
+  { "fleet status", "", 0, 0, nc_cmd_fleet_status, "Which controller leads the fleet?", "Example:\n  novacron fleet status" },
+  { "fleet nodes", "", 0, 0, nc_cmd_fleet_nodes, "List the nodes that the controller sees.",
+    "Examples:\n  novacron fleet nodes\n  novacron fleet nodes --json" },
+  { "fleet machines", "", 0, 0, nc_cmd_fleet_machines, "List the machines of all nodes, and where they are.",
+    "Examples:\n  novacron fleet machines\n  novacron fleet machines --node host-a" },
+  { "fleet list", "", 0, 0, nc_cmd_fleet_list, "List the fleet's migrations, newest first.",
+    "Examples:\n  novacron fleet list --unfinished\n  novacron fleet list --machine web1 --all\n"
+    "  novacron fleet list --evacuation eva-0t7bgtw5nn95j48m --json" },
+  { "fleet show", "ID", 1, 1, nc_cmd_fleet_show, "Show a migration, batch or evacuation of the fleet.",
+    "Examples:\n  novacron fleet show mig-0t7bgtw5nn95j48m\n  novacron fleet show eva-0t7bgtw5nn95j48m --json" },
+  { "fleet migrate", "NAME", 1, 1, nc_cmd_fleet_migrate, "Queue a move of a machine, wherever it is.",
+    "Examples:\n  novacron fleet migrate web1\n  novacron fleet migrate web1 --to host-b --priority high --wait\n\n"
+    "Without --to the controller chooses the node. The move begins when limits and\n"
+    "room allow. Exit status with --wait: 0 completed, 6 refused, 9 cancelled, 10\n"
+    "failed, 11 needs attention. Interrupting --wait (Ctrl-C) does not stop it." },
+  { "fleet batch", "NAME[:NODE]...", 1, NC_FLEET_MOST_ITEMS, nc_cmd_fleet_batch, "Queue moves of several machines as one.",
+    "Examples:\n  novacron fleet batch web1 web2 db1:host-c --wait\n"
+    "  novacron fleet batch --policy all web1:host-b web2:host-b\n\n"
+    "With --policy all nothing is queued if one of them can't be. Exit status: 6\n"
+    "something was not submitted or, with --wait, did not move." },
+  { "fleet evacuate", "NODE...", 1, NC_FLEET_MOST_NODES, nc_cmd_fleet_evacuate, "Empty nodes, after showing the plan.",
+    "Examples:\n  novacron fleet evacuate host-a --plan\n  novacron fleet evacuate host-a --wait\n"
+    "  novacron fleet evacuate host-a host-b --yes --priority high\n\n"
+    "The nodes are cordoned, and stay so. Without a terminal, and with --json, --yes\n"
+    "is needed. Exit status: 6 something can't move or, with --wait, did not; 9 not\n"
+    "begun, or cancelled. Interrupting --wait (Ctrl-C) does not stop it." },
+  { "fleet cancel", "ID", 1, 1, nc_cmd_fleet_cancel, "Cancel a migration, batch or evacuation of the fleet.",
+    "Examples:\n  novacron fleet cancel mig-0t7bgtw5nn95j48m\n"
+    "  novacron fleet cancel eva-0t7bgtw5nn95j48m --also-running --reason \"host-b is full\"\n\n"
+    "What has moved stays where it is; nodes stay cordoned." },
+  { "fleet cordon", "NODE", 1, 1, nc_cmd_fleet_cordon, "Let nothing more come to a node.", "Example:\n  novacron fleet cordon host-a" },
+  { "fleet uncordon", "NODE", 1, 1, nc_cmd_fleet_uncordon, "Let machines come to a node again.",
+    "Example:\n  novacron fleet uncordon host-a" },
   { "pki init", "--name NODE --address HOST:PORT", 0, 0, nc_cmd_pki_init, "Make a new cluster on this node.",
     "Example:\n  novacron pki init --name host-a --address 192.0.2.1:7450\n\n"
     "Makes the cluster's CA, this node's key and certificate, and the list of nodes.\n"

@@ -15,7 +15,7 @@
 
 typedef struct {
   const NcCli *cli;
-  const char *id;
+  const NcFollowed *what;
   NcProgressLine line;
   int64_t silent_since_us; /* 0: it answers */
 } NcFollow;
@@ -51,10 +51,11 @@ nc_follow_on_silence(NcFollow *follow, const GError *problem, GError **error)
     follow->silent_since_us = now;
   if (now - follow->silent_since_us > NC_FOLLOW_SILENCE_US) {
     g_propagate_error(error, g_error_copy(problem));
-    g_prefix_error(error, "migration %s goes on, but how it fares is not known: ", follow->id);
+    g_prefix_error(error, "%s goes on, but how it fares is not known: ", follow->what->title);
     return false;
   }
-  nc_progress_line_draw(&follow->line, "NovaCron does not answer; the migration goes on; asking again");
+  g_autofree char *line = g_strdup_printf("NovaCron does not answer; %s goes on; asking again", follow->what->title);
+  nc_progress_line_draw(&follow->line, line);
   return true;
 }
 
@@ -70,14 +71,13 @@ nc_follow_loop(NcFollow *follow, GError **error)
 {
   while (!nc_follow_interrupted) {
     g_autoptr(GError) problem = NULL;
-    nc_autojson json_t *migration =
-        nc_client_callf(follow->cli, "GET", NULL, &problem, "/api/v2/migrations/%s", follow->id);
-    if (migration) {
-      g_autofree char *line = nc_migration_progress(migration);
+    nc_autojson json_t *state = nc_client_call(follow->cli, "GET", follow->what->path, NULL, &problem);
+    if (state) {
+      g_autofree char *line = follow->what->progress(state);
       follow->silent_since_us = 0;
       nc_progress_line_draw(&follow->line, line);
-      if (nc_migration_has_ended(migration) || nc_migration_needs_attention(migration))
-        return g_steal_pointer(&migration);
+      if (follow->what->has_ended(state))
+        return g_steal_pointer(&state);
     } else if (!nc_follow_on_silence(follow, problem, error)) {
       return NULL;
     }
@@ -88,16 +88,32 @@ nc_follow_loop(NcFollow *follow, GError **error)
 }
 
 json_t *
-nc_follow(const NcCli *cli, const char *id, bool *ret_interrupted, GError **error)
+nc_follow_path(const NcCli *cli, const NcFollowed *followed, bool *ret_interrupted, GError **error)
 {
-  NcFollow follow = { .cli = cli, .id = id };
+  NcFollow follow = { .cli = cli, .what = followed };
   struct sigaction action = { .sa_handler = nc_follow_on_signal }; /* no SA_RESTART: the sleep must end */
 
   sigaction(SIGINT, &action, NULL);
   sigaction(SIGTERM, &action, NULL);
   nc_progress_line_begin(&follow.line);
-  json_t *migration = nc_follow_loop(&follow, error);
+  json_t *state = nc_follow_loop(&follow, error);
   nc_progress_line_end(&follow.line);
   *ret_interrupted = nc_follow_interrupted;
-  return migration;
+  return state;
+}
+
+static bool
+nc_follow_is_over(json_t *migration)
+{
+  return nc_migration_has_ended(migration) || nc_migration_needs_attention(migration);
+}
+
+json_t *
+nc_follow(const NcCli *cli, const char *id, bool *ret_interrupted, GError **error)
+{
+  g_autofree char *path = g_strconcat("/api/v2/migrations/", id, NULL), *title = g_strconcat("migration ", id, NULL);
+  const NcFollowed followed = {
+    .title = title, .path = path, .has_ended = nc_follow_is_over, .progress = nc_migration_progress
+  };
+  return nc_follow_path(cli, &followed, ret_interrupted, error);
 }

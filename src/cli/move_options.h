@@ -35,3 +35,44 @@ void nc_move_options_clear(NcMoveOptions *o);
 bool nc_move_check_names(const char *vm, const char *to, GError **error);
 /* The request's body, checked; what was not given is left out: the node knows its defaults. New reference. NC_ERROR_INVALID. */
 json_t *nc_move_options_body(const char *vm, const NcMoveOptions *o, GError **error);
+/* The same without the names, into ${body}. */
+bool nc_move_options_put(json_t *body, const NcMoveOptions *o, GError **error);
+
+/* --- the finer points of a move --- */
+
+typedef struct {
+  char *qos, *paths, *checkpoint_keep;
+  int streams, max_cpu;                           /* 0: the default */
+  int max_throttle, convergence_timeout_s, retry; /* -1: the default */
+  int checkpoint, no_checkpoint;                  /* neither: the default */
+  int keep_chain, trust_base;
+} NcMoveTuning;
+
+#define NC_MOVE_TUNING_NONE                                                                                            \
+  {                                                                                                                    \
+    .max_throttle = -1, .convergence_timeout_s = -1, .retry = -1                                                       \
+  }
+
+/* Rows of a GOptionEntry table. ${t}: an NcMoveTuning. */
+#define NC_MOVE_TUNING_ENTRIES(t)                                                                                                       \
+  NC_CHAIN_OPTION_ENTRIES((t).keep_chain, (t).trust_base),                                                                              \
+    { "qos", 0, 0, G_OPTION_ARG_STRING, &(t).qos, "class of service: background, normal, high, critical (default normal)", "CLASS" },   \
+    { "max-cpu", 0, 0, G_OPTION_ARG_INT, &(t).max_cpu,                                                                                  \
+      "percent of the source's processors that coding may use (default: the node's, 100)", "PERCENT" },                                 \
+    { "max-throttle", 0, 0, G_OPTION_ARG_INT, &(t).max_throttle,                                                                        \
+      "percent of its time that may be taken from the machine (default: the node's, 70)", "PERCENT" },                                  \
+    { "convergence-timeout", 0, 0, G_OPTION_ARG_INT, &(t).convergence_timeout_s,                                                        \
+      "give up if it still dirties too much so long after its memory was sent once (default: the node's, 300)", "SECONDS" },            \
+    { "retry", 0, 0, G_OPTION_ARG_INT, &(t).retry, "more attempts if one fails by what may pass (default 3)", "N" },                    \
+    { "checkpoint", 0, 0, G_OPTION_ARG_NONE, &(t).checkpoint, "take one first, to set it back to afterwards", NULL },                   \
+    { "no-checkpoint", 0, 0, G_OPTION_ARG_NONE, &(t).no_checkpoint, "take none", NULL },                                                \
+    { "checkpoint-keep", 0, 0, G_OPTION_ARG_STRING, &(t).checkpoint_keep, "of it: 2h, 1d (default), forever", "DURATION" },             \
+    { "streams", 0, 0, G_OPTION_ARG_INT, &(t).streams, "TCP connections (default: by the round trip)", "N" },                           \
+  {                                                                                                                                     \
+    "paths", 0, 0, G_OPTION_ARG_STRING, &(t).paths, "[LOCAL>]HOST:PORT, ... used at once (default: what the other node names)",         \
+        "PATHS"                                                                                                                         \
+  }
+
+void nc_move_tuning_clear(NcMoveTuning *t);
+/* Into ${body}, checked; what was not given is left out. NC_ERROR_INVALID. */
+bool nc_move_tuning_put(json_t *body, const NcMoveTuning *t, GError **error);

@@ -124,6 +124,27 @@ nc_table_print(const NcTable *table, const char *empty)
                           i + 1 == table->n_columns);
 }
 
+/* The words of ${text} behind what stands in the line up to ${column}; further lines begin with ${indent} blanks. */
+static void
+nc_print_words(FILE *file, const char *text, size_t column, int indent)
+{
+  g_auto(GStrv) words = g_strsplit(text, " ", -1);
+  bool begun = false;
+
+  for (char **word = words; *word; word++) {
+    size_t width = nc_text_width(*word);
+    if (begun && column + 1 + width > NC_COLUMNS) {
+      fprintf(file, "\n%*s", indent, "");
+      column = (size_t)indent;
+      begun = false;
+    }
+    fprintf(file, "%s%s", begun ? " " : "", *word);
+    column += width + begun;
+    begun = true;
+  }
+  fputc('\n', file);
+}
+
 void
 nc_print_fact(const char *name, const char *format, ...)
 {
@@ -133,18 +154,14 @@ nc_print_fact(const char *name, const char *format, ...)
   g_autofree char *raw = g_strdup_vprintf(format, args);
   va_end(args);
   g_autofree char *text = nc_text_clean(raw);
-  g_auto(GStrv) words = g_strsplit(text, " ", -1);
-  size_t column = (size_t)printf("  %-*s", NC_FACT_INDENT - 2, name);
-  bool begun = false;
-  for (char **word = words; *word; word++) {
-    size_t width = nc_text_width(*word);
-    if (begun && column + 1 + width > NC_COLUMNS) {
-      column = (size_t)printf("\n%*s", NC_FACT_INDENT, "") - 1;
-      begun = false;
-    }
-    printf("%s%s", begun ? " " : "", *word);
-    column += width + begun;
-    begun = true;
-  }
-  putchar('\n');
+  nc_print_words(stdout, text, (size_t)printf("  %-*s", NC_FACT_INDENT - 2, name), NC_FACT_INDENT);
+}
+
+void
+nc_print_paragraph(FILE *file, int indent, const char *text)
+{
+  g_autofree char *clean = nc_text_clean(text);
+
+  fprintf(file, "%*s", indent, "");
+  nc_print_words(file, clean, (size_t)indent, indent + 2);
 }

@@ -8,6 +8,7 @@
 
 #include <glib.h>
 #include <stdbool.h>
+#include <stdio.h>
 
 #define NC_COLUMNS 80
 
@@ -29,6 +30,9 @@ G_DEFINE_AUTOPTR_CLEANUP_FUNC(NcTable, nc_table_free)
 
 /* "  name        text", continued below itself if it is long. */
 void nc_print_fact(const char *name, const char *format, ...) G_GNUC_PRINTF(2, 3);
+
+/* ${text}, cleaned, ${indent} blanks in front, further lines two more; to ${file}. */
+void nc_print_paragraph(FILE *file, int indent, const char *text);
 
 /* Control characters to "?"; invalid UTF-8 replaced. Caller frees. */
 char *nc_text_clean(const char *text);

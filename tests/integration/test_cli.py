@@ -21,7 +21,8 @@ COMMANDS = ["migrate", "check", "plan", "status", "cancel", "limit", "resolve", 
             "vm show", "vm start", "vm stop", "vm destroy", "vm adopt",
             "checkpoint create", "checkpoint list", "checkpoint show", "checkpoint verify", "checkpoint restore",
             "checkpoint copy", "checkpoint cancel", "checkpoint schedule", "checkpoint delete", "store status", "store verify", "store gc", "store cancel",
-            "node list", "node info", "node token", "node remove", "pki init", "relay listen", "relay connect",
+            "node list", "node info", "node token", "node remove", "fleet status", "fleet nodes", "fleet machines", "fleet list", "fleet show",
+            "fleet migrate", "fleet batch", "fleet evacuate", "fleet cancel", "fleet cordon", "fleet uncordon", "pki init", "relay listen", "relay connect",
             "simulate", "version", "help"]
 
 

@@ -1,7 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """The fleet's controller in novacrond: it looks at nodes, moves machines by their agents, and goes on after it was killed."""
 
+import json
 import re
+import signal
+import subprocess
 
 import jsonschema
 import pytest
@@ -213,6 +216,72 @@ def test_killed_in_the_middle_an_evacuation_goes_on(cluster):
     done = wait_end(c, id)
     assert done["state"] == "completed" and done["migrations"]["completed"] == 3, done
     all_moved(c)
+
+
+# --- the same by the command line, over the gate ---
+
+def fleet_json(c, *arguments, check=True):
+    return json.loads(c.a.cli("fleet", *arguments, "--json", check=check).stdout)
+
+
+def test_the_command_line_moves_a_machine_and_looks(cluster):
+    c = cluster
+    out = c.a.cli("fleet", "migrate", "web1", "--to", "host-b", "--priority", "high", "--wait")
+    id = re.search(r"^mig-\w+", out.stdout).group()
+    assert "web1, host-a -> host-b" in out.stdout and "completed" in out.stdout, out.stdout
+    shown = fleet_json(c, "show", id)
+    assert shown["state"] == "completed" and shown["priority"] == "high" and shown["actor"] == "uid:0", shown
+    assert id in [m["id"] for m in fleet_json(c, "list", "--machine", "web1", "--all")["items"]]
+    assert fleet_json(c, "list", "--unfinished")["items"] == []
+    assert fleet_json(c, "status")["leads"] is True
+    wait_for(lambda: names(fleet_json(c, "machines", "--node", "host-b")) == ["web1"], 60, "the machine to be seen there")
+    c.assert_healthy("web1", c.b)
+    batch = fleet_json(c, "batch", "web1:host-a", "nobody", "--bandwidth", str(SLOW), check=False)
+    assert [i["machine"] for i in batch["items"] if i["migration"]] == ["web1"] and "nobody" in batch["items"][1]["reason"], batch
+    out = c.a.cli("fleet", "migrate", "web1", check=False)
+    assert out.returncode == 5 and "web1" in out.stderr, out
+    wait_for(lambda: fleet_json(c, "show", batch["id"])["migrations"]["completed"] == 1, 150, "the batch to end")
+    c.assert_healthy("web1", c.a)
+
+
+def test_the_command_line_evacuates_a_node(cluster):
+    c = cluster
+    out = c.a.cli("fleet", "evacuate", "host-a", "--plan")
+    assert "3 to move" in out.stdout and all(name in out.stdout for name in MACHINES), out.stdout
+    assert fleet_json(c, "list", "--unfinished")["items"] == []
+    out = c.a.cli("fleet", "evacuate", "host-a", "--yes", "--wait", "--json")
+    done = json.loads(out.stdout)
+    assert done["state"] == "completed" and done["migrations"]["completed"] == 3 and done["not_moved"] == [], done
+    assert " done, 0 failed, " in out.stderr, out.stderr
+    all_moved(c)
+    out = c.a.cli("fleet", "migrate", "web1", "--to", "host-a", "--wait", check=False)
+    assert out.returncode == 6 and "host-a" in out.stderr, out
+    c.a.cli("fleet", "uncordon", "host-a")
+    assert not any(n["is_cordoned"] for n in fleet_json(c, "nodes")["items"])
+
+
+def test_an_evacuation_is_left_running_and_then_cancelled(cluster):
+    c = cluster
+    process = subprocess.Popen([c.a.program("cli", "novacron"), "--socket", c.a.api, "fleet", "evacuate", "host-a", "--yes", "--wait",
+                                "--bandwidth", str(SLOW // 4)], text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    try:
+        wait_for(lambda: any(m["state"] == "running" for m in fleet_json(c, "list", "--unfinished")["items"]), 60, "one to be under way")
+        process.send_signal(signal.SIGINT)
+        _, err = process.communicate(timeout=30)
+    finally:
+        process.kill()
+        process.wait()
+    assert process.returncode == 130, err
+    id = re.search(r"novacron fleet cancel (eva-\w+)", err).group(1)
+    assert fleet_json(c, "show", id)["state"] == "running"
+    out = c.a.cli("fleet", "cancel", id, "--also-running", "--reason", "enough")
+    assert "being cancelled" in out.stdout, out.stdout
+    done = wait_end(c, id)
+    assert done["state"] == "cancelled" and done["migrations"]["cancelled"] == 3, done
+    out = c.a.cli("fleet", "cancel", id, check=False)
+    assert out.returncode == 5 and "cancelled already" in out.stderr, out
+    assert {name: c.a.state(name) for name in MACHINES} == dict.fromkeys(MACHINES, "running")
+    c.assert_healthy("web1", c.a)
 
 
 def test_what_is_malformed_is_refused(cluster):

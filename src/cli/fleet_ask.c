@@ -1,0 +1,153 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "cli/fleet_ask.h"
+#include "cli/client.h"
+#include "cli/follow.h"
+#include "cli/table.h"
+
+#include <string.h>
+
+#define NC_FLEET_PAGE 500u
+#define NC_EXIT_INTERRUPTED 130 /* what shells say for Ctrl-C */
+
+/* --- lists --- */
+
+/* Cursors go into URLs as they are. */
+static bool
+nc_fleet_check_cursor(const char *cursor, GError **error)
+{
+  static const char *const allowed = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz:._-";
+
+  return (cursor[0] && strspn(cursor, allowed) == strlen(cursor)) ||
+         nc_fail(error, NC_ERROR_PROTOCOL, "NovaCron answered with a strange cursor, \"%s\"", cursor);
+}
+
+json_t *
+nc_fleet_list(const NcCli *cli, const char *path, size_t most, GError **error)
+{
+  nc_autojson json_t *items = json_array(), *next = json_null();
+  const char separator = strchr(path, '?') ? '&' : '?';
+
+  do {
+    size_t left = most > 0 ? MIN(most - json_array_size(items), NC_FLEET_PAGE) : NC_FLEET_PAGE;
+    const char *cursor = json_string_value(next);
+    if (cursor && !nc_fleet_check_cursor(cursor, error))
+      return NULL;
+    nc_autojson json_t *page = nc_client_callf(cli, "GET", NULL, error, "%s%climit=%zu%s%s", path, separator, left,
+                                               cursor ? "&cursor=" : "", cursor ? cursor : "");
+    if (!page)
+      return NULL;
+    size_t before = json_array_size(items);
+    json_array_extend(items, json_object_get(page, "items"));
+    json_t *more = json_object_get(page, "next");
+    json_decref(next);
+    next = json_is_string(more) && json_array_size(items) > before ? json_incref(more) : json_null();
+  } while (json_is_string(next) && (most == 0 || json_array_size(items) < most));
+  return json_pack("{s:O, s:O}", "items", items, "next", next);
+}
+
+/* --- what has not moved --- */
+
+/* {"machine", "migration", "state", "reason"} of those migrations of a group that ended otherwise than they should. */
+static json_t *
+nc_fleet_not_moved(const NcCli *cli, NcFleetKind kind, const char *id, json_t *record, GError **error)
+{
+  g_autofree char *path = g_strdup_printf("/api/v2/fleet/migrations?%s=%s", nc_fleet_kind_name(kind), id);
+  nc_autojson json_t *list = nc_fleet_list(cli, path, 0, error);
+  json_t *refused = json_object_get(json_object_get(record, "detail"), "not_submitted"), *migration;
+  size_t i;
+
+  if (!list)
+    return NULL;
+  json_t *found = json_is_array(refused) ? json_copy(refused) : json_array();
+  json_array_foreach(json_object_get(list, "items"), i, migration)
+  {
+    const char *state = nc_json_string_or(migration, "state", "");
+    if (nc_json_bool_or(migration, "is_finished", false) && !g_str_equal(state, "completed"))
+      json_array_append_new(found,
+                            json_pack("{s:s, s:s, s:s, s:s}", "machine", nc_json_string_or(migration, "machine", "?"),
+                                      "migration", nc_json_string_or(migration, "id", "?"), "state", state, "reason",
+                                      nc_json_string_or(migration, "reason", "")));
+  }
+  return found;
+}
+
+static void
+nc_fleet_print_end(NcFleetKind kind, const char *id, json_t *record, json_t *not_moved, int status)
+{
+  const char *reason = nc_json_string_or(record, "reason", "");
+  g_autofree char *stands =
+      kind == NC_FLEET_MIGRATION ? nc_fleet_migration_progress(record) : nc_fleet_group_progress(record);
+  g_autofree char *text = g_strdup_printf("novacron: %s: %s%s%s", id, stands, reason[0] ? ": " : "", reason);
+
+  if (status != 0)
+    nc_print_paragraph(stderr, 0, text);
+  nc_fleet_print_reasons(stderr, not_moved);
+}
+
+/* It is over, or a human has to decide. That is told also if it can't be asked any more which of a group it was. */
+static void
+nc_fleet_tell_end(NcCli *cli, NcFleetKind kind, const char *id, json_t *record)
+{
+  g_autoptr(GError) problem = NULL;
+  bool is_group = kind != NC_FLEET_MIGRATION;
+  nc_autojson json_t *not_moved = is_group ? nc_fleet_not_moved(cli, kind, id, record, &problem) : NULL;
+
+  cli->status = nc_fleet_exit_status(kind, record);
+  nc_fleet_print_end(kind, id, record, not_moved, cli->status);
+  if (problem) {
+    g_autofree char *text =
+        g_strdup_printf("novacron: which have not moved is not known (novacron fleet list --%s %s): %s",
+                        nc_fleet_kind_name(kind), id, problem->message);
+    nc_print_paragraph(stderr, 0, text);
+  }
+  if (is_group)
+    json_object_set_new(record, "not_moved", not_moved ? json_incref(not_moved) : json_null());
+  if (cli->json)
+    nc_cli_print_json(record);
+  else
+    nc_fleet_print_record(kind, record);
+}
+
+bool
+nc_fleet_wait(NcCli *cli, NcFleetKind kind, const char *id, GError **error)
+{
+  static bool (*const is_over[])(json_t *) = { [NC_FLEET_MIGRATION] = nc_fleet_migration_is_over,
+                                               [NC_FLEET_BATCH] = nc_fleet_batch_is_over,
+                                               [NC_FLEET_EVACUATION] = nc_fleet_evacuation_is_over };
+  g_autofree char *path = nc_fleet_kind_path(kind, id);
+  g_autofree char *title = g_strdup_printf("%s %s", nc_fleet_kind_name(kind), id);
+  const NcFollowed followed = { .title = title,
+                                .path = path,
+                                .has_ended = is_over[kind],
+                                .progress = kind == NC_FLEET_MIGRATION ? nc_fleet_migration_progress
+                                                                       : nc_fleet_group_progress };
+  bool interrupted = false;
+  g_autoptr(GError) problem = NULL;
+  nc_autojson json_t *record = nc_follow_path(cli, &followed, &interrupted, &problem);
+
+  if (record) {
+    nc_fleet_tell_end(cli, kind, id, record);
+    return true;
+  }
+  if (!interrupted) {
+    g_propagate_error(error, g_steal_pointer(&problem));
+    return false;
+  }
+  fprintf(stderr,
+          "novacron: the %s goes on.\n  look at it:  novacron fleet show %s\n  stop it:     novacron fleet cancel %s\n",
+          nc_fleet_kind_name(kind), id, id);
+  cli->status = NC_EXIT_INTERRUPTED;
+  return true;
+}
+
+const char *
+nc_fleet_answered_id(json_t *answer, NcFleetKind kind, GError **error)
+{
+  const char *id = nc_json_string_or(answer, "id", "");
+  NcFleetKind found;
+
+  if (nc_fleet_kind_of(id, &found, NULL) && found == kind)
+    return id;
+  nc_fail(error, NC_ERROR_PROTOCOL, "NovaCron answered with a strange id, \"%s\"", id);
+  return NULL;
+}

@@ -1,0 +1,21 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* What the commands about the fleet have in common: lists of many pages, and staying to the end of what was begun. */
+#pragma once
+
+#include "cli/fleet_view.h"
+
+/*
+ * GET ${path}, which may have a query, page by page, up to ${most} rows (0: all). {"items", "next": null, or the cursor
+ * of what is left}. New reference.
+ */
+json_t *nc_fleet_list(const NcCli *cli, const char *path, size_t most, GError **error);
+
+/*
+ * Stays until ${id} has ended, with a line of progress; prints what came of it, and what has not moved and why (with
+ * --json the record with "not_moved"), and sets cli->status. After Ctrl-C it goes on, and how to look again and how to
+ * cancel it is said.
+ */
+bool nc_fleet_wait(NcCli *cli, NcFleetKind kind, const char *id, GError **error);
+
+/* The id in ${answer}, checked; borrowed from it. NC_ERROR_PROTOCOL. */
+const char *nc_fleet_answered_id(json_t *answer, NcFleetKind kind, GError **error);
