@@ -25,7 +25,6 @@
 
 #define PAGE 4096
 #define WORDS (PAGE / 8)
-#define BEAT_NS 2000000
 #define PORT 7000
 
 enum pattern { TEXT, RANDOM, SPARSE };
@@ -36,6 +35,7 @@ static struct {
   size_t fill_pages;  /* written once */
   size_t freed_pages; /* written at boot and given back to the kernel */
   uint64_t rate;      /* bytes dirtied per second */
+  long beat_ns;       /* between two beats */
   enum pattern pattern;
   uint64_t *memory, *fill;
   uint32_t *generation; /* expected, per page of the working set */
@@ -207,7 +207,7 @@ beat(void *unused)
       usleep(1000);
     atomic_store(&load.beats, n);
     struct timespec now;
-    next.tv_nsec += BEAT_NS;
+    next.tv_nsec += load.beat_ns;
     if (next.tv_nsec >= 1000000000) {
       next.tv_nsec -= 1000000000;
       next.tv_sec++;
@@ -452,6 +452,7 @@ main(void)
   load.fill_pages = (size_t)atol(parameter(cmdline, "nc.fill=", "0")) * 256;
   load.freed_pages = (size_t)atol(parameter(cmdline, "nc.freed=", "0")) * 256;
   load.rate = (uint64_t)(atof(parameter(cmdline, "nc.rate=", "5")) * 1048576);
+  load.beat_ns = atol(parameter(cmdline, "nc.beat_ms=", "2")) * 1000000;
   render_pieces();
   load.memory = allocate(load.pages);
   load.generation = calloc(load.pages, sizeof *load.generation);

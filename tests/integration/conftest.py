@@ -4,6 +4,7 @@ import sys
 
 import pytest
 
+os.environ.setdefault("NC_BEAT_MS", "10")  # before nctest is read; pauses are measured in bench/
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(__file__))), "lib"))
 
 from nctest.cluster import Cluster  # noqa: E402
