@@ -7,6 +7,8 @@
 #define NC_FLEET_TURN_US 500000
 /* Between two attempts to open the database. */
 #define NC_FLEET_OPEN_US 2000000
+/* Nodes do not tell by themselves: who waits for a place in the queue waits for this, too. */
+#define NC_FLEET_ASK_US 1000000
 
 typedef struct {
   NcFleetFunc func;
@@ -56,6 +58,7 @@ nc_fleet_open(NcFleetHost *host)
   NcControllerOptions options = NC_CONTROLLER_OPTIONS_DEFAULT;
   g_autoptr(GError) error = NULL;
 
+  options.ask_us = NC_FLEET_ASK_US;
   host->opened_us = nc_mono_us();
   host->db = nc_fleetdb_open(config->database, NULL, &error);
   if (!host->db) {
