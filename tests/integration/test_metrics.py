@@ -8,6 +8,7 @@ import re
 import socket
 import subprocess
 import threading
+import urllib.error
 import urllib.parse
 import urllib.request
 
@@ -20,6 +21,7 @@ VM = "web1"
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 DOCUMENT = os.path.join(ROOT, "docs/metrics.md")
 RULES = os.path.join(ROOT, "packaging/prometheus/novacron.rules.yml")
+DASHBOARD = os.path.join(ROOT, "packaging/grafana/novacron.dashboard.json")
 RULES_TEST = os.path.join(ROOT, "packaging/prometheus/novacron.rules.test.yml")
 LABELLED = re.compile(r"^([a-z_]+)(?:\{(.*)\})? (\S+)$")
 SEED = {"transfer_rate_bytes", "compression_ratio", "network_latency_ms", "progress", "duration_seconds", "cpu_usage_percent", "memory_usage_bytes"}
@@ -133,6 +135,15 @@ class Prometheus:
             return []
         return [(r["metric"], float(r["value"][1])) for r in result]
 
+    def understands(self, expression):
+        """What is wrong with it, or None."""
+        url = f"http://127.0.0.1:{self.port}/api/v1/query?" + urllib.parse.urlencode({"query": expression})
+        try:
+            with urllib.request.urlopen(url, timeout=20) as answer:
+                return None if json.load(answer)["status"] == "success" else expression
+        except urllib.error.HTTPError as error:
+            return f"{expression}: {error.read().decode()}"
+
     def close(self):
         stop_process(self.process)
         self.log.close()
@@ -178,6 +189,17 @@ def test_promtool_reads_it(cluster):
     assert got["novacron_migrations_under_way"]['role="source",state="running"'] == 0
 
 
+def check_dashboard(prometheus):
+    """Grafana is not here: but what its panels ask is understood, and of families that there are."""
+    with open(DASHBOARD, encoding="utf-8") as f, open(DOCUMENT, encoding="utf-8") as d:
+        dashboard, document = json.load(f), d.read()
+    asked = [t["expr"].replace("$migration", ".*").replace("$__rate_interval", "1m") for p in dashboard["panels"] for t in p.get("targets", [])]
+    wrong = [problem for problem in map(prometheus.understands, asked) if problem]
+    assert len(asked) > 20 and not wrong, wrong
+    families = {re.sub("_(bucket|total)$", "", name) for e in asked for name in re.findall(r"novacron_\w+", e)}
+    assert not [name for name in families if f"`{name}`" not in document]
+
+
 def test_a_real_prometheus_has_what_the_records_say(cluster, tmp_path):
     c = cluster
     bridges = {node.name: Bridge(node.api) for node in (c.a, c.b)}
@@ -200,6 +222,7 @@ def test_a_real_prometheus_has_what_the_records_say(cluster, tmp_path):
         counted = f'novacron_wire_bytes_total{{node="{c.a.name}",role="source"}}'
         assert prometheus.query(f"{counted} >= {wire}")
         assert prometheus.query(f"resets({counted}[10m])")[0][1] == 0
+        check_dashboard(prometheus)
         # Rate by time gives bytes; scrapes may be late, so that this is rough.
         carried = prometheus.query(f"avg_over_time(novacron_migration_wire_rate_bytes{{{ours}}}[10m])")[0][1] * m["total_ms"] / 1000
         assert wire / 3 < carried < wire * 3
