@@ -222,7 +222,7 @@ static const NcKey nc_keys[] = {
   NUMBER(path_timeout_ms, "120000", 1000, 86400000, "milliseconds",
          "Without any connection to the destination for so long, a migration that can still be undone is cancelled. "
          "Shorter losses are a pause."),
-  NUMBER(prepare_timeout_ms, "60000", 1000, 600000, "milliseconds", "For the destination to start its QEMU."),
+  NUMBER(prepare_timeout_ms, "60000", 1000, 600000, "milliseconds", "For a QEMU to start and answer, at the destination of a migration above all."),
   NUMBER(peer_retry_ms, "1000", 50, 60000, "milliseconds",
          "Between two questions to a node that does not answer, while a handoff waits for its word."),
   { "controller", NC_KEY_CHOICE, AT(controller), "no", "no or yes", 0, 1, false, NULL, nc_no_or_yes,

@@ -447,7 +447,8 @@ nc_machine_bring_up(NcMachine *m, NcMachineSpec *spec, bool incoming, GError **e
   /* The record before the rest: a QEMU of ours is never unknown for longer than this takes. */
   if (!nc_machine_spawn(m, spec, incoming, error) || !nc_machine_save(m, error))
     return false;
-  if (!nc_machine_connect(m, NC_CONNECT_TIMEOUT_MS, error) || (!spec->adopted_argv && !nc_machine_fix_type(m, spec, error))) {
+  /* Its socket is there long before it answers: first it takes its memory, of which there may be much. */
+  if (!nc_machine_connect(m, m->owner->config->prepare_timeout_ms, error) || (!spec->adopted_argv && !nc_machine_fix_type(m, spec, error))) {
     nc_machine_explain_end(m, error);
     return false;
   }
