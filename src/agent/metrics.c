@@ -165,6 +165,13 @@ nc_metrics_forecast_error(json_t *record)
   return NAN;
 }
 
+/* Of one migration, on one side: maybe of two attempts. */
+static bool
+nc_metrics_is_same(json_t *a, json_t *b)
+{
+  return g_str_equal(nc_json_string_or(a, "id", "a"), nc_json_string_or(b, "id", "b")) && nc_metrics_role(a) == nc_metrics_role(b);
+}
+
 /* --- counting --- */
 
 static void
@@ -172,6 +179,14 @@ nc_metrics_remember_locked(NcMetrics *metrics, json_t *record, const char *outco
 {
   NcRecent *recent = g_new0(NcRecent, 1);
 
+  for (GList *at = metrics->recent.head, *next; at; at = next) { /* an earlier attempt's: one of a name is shown */
+    NcRecent *older = at->data;
+    next = at->next;
+    if (nc_metrics_is_same(older->record, record)) {
+      nc_recent_free(older);
+      g_queue_delete_link(&metrics->recent, at);
+    }
+  }
   recent->record = json_copy(record);
   recent->at_us = now_us;
   json_object_set_new(recent->record, "outcome", json_string(outcome));
@@ -226,15 +241,25 @@ nc_metrics_serial(NcMetrics *metrics)
   return metrics->serial;
 }
 
+static bool
+nc_metrics_is_among(json_t *records, json_t *record)
+{
+  json_t *other;
+  size_t i;
+
+  json_array_foreach(records, i, other) if (nc_metrics_is_same(other, record)) return true;
+  return false;
+}
+
 json_t *
-nc_metrics_recent(NcMetrics *metrics, int64_t now_us)
+nc_metrics_recent(NcMetrics *metrics, json_t *running, int64_t now_us)
 {
   json_t *list = json_array();
 
   g_autoptr(GMutexLocker) guard = g_mutex_locker_new(&metrics->lock);
   for (GList *at = metrics->recent.head; at; at = at->next) {
     NcRecent *recent = at->data;
-    if (now_us - recent->at_us < NC_METRICS_RECENT_US)
+    if (now_us - recent->at_us < NC_METRICS_RECENT_US && !nc_metrics_is_among(running, recent->record))
       json_array_append_new(list, json_copy(recent->record));
   }
   return list;
@@ -248,8 +273,7 @@ nc_metrics_has_ended_locked(NcMetrics *metrics, json_t *record)
 {
   for (GList *at = metrics->recent.head; at; at = at->next) {
     NcRecent *recent = at->data;
-    if (g_str_equal(nc_json_string_or(recent->record, "id", ""), nc_json_string_or(record, "id", "?")) &&
-        nc_metrics_role(recent->record) == nc_metrics_role(record))
+    if (nc_metrics_is_same(recent->record, record))
       return true;
   }
   return false;

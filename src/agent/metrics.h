@@ -30,5 +30,8 @@ void nc_metrics_forget(json_t *record);
 uint64_t nc_metrics_serial(NcMetrics *metrics);
 /* Counters and histograms; ${running}: records of those that have not ended (array, borrowed). */
 void nc_metrics_write(NcMetrics *metrics, json_t *running, NcExposition *out);
-/* The last ones that ended, at most some minutes ago at ${now_us}: copies of their records, with outcome. New reference. */
-json_t *nc_metrics_recent(NcMetrics *metrics, int64_t now_us);
+/*
+ * The last ones that ended, at most some minutes ago at ${now_us}: copies of their records, with outcome. Not those that are among
+ * ${running} again (array, borrowed): at a destination each attempt has a record of its own. New reference.
+ */
+json_t *nc_metrics_recent(NcMetrics *metrics, json_t *running, int64_t now_us);

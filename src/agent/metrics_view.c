@@ -300,7 +300,7 @@ nc_metrics_view(NcMetricsView *view, json_t *args, GError **error)
   nc_metrics_view_process(out);
   nc_metrics_view_load(out, running);
   nc_metrics_write(view->metrics, running, out);
-  nc_autojson json_t *shown = nc_metrics_recent(view->metrics, now_us);
+  nc_autojson json_t *shown = nc_metrics_recent(view->metrics, running, now_us);
   json_array_extend(shown, running);
   nc_metrics_view_migrations(out, shown, now_us);
   nc_metrics_view_machines(view, out);

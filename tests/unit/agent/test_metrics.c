@@ -101,10 +101,28 @@ test_recent_ones_are_few_and_of_late(void)
     nc_autojson json_t *record = record_of(id, "source", 1);
     nc_metrics_count_end(metrics, record, "failed", NOW);
   }
-  nc_autojson json_t *recent = nc_metrics_recent(metrics, NOW + 1), *none = nc_metrics_recent(metrics, NOW + INT64_C(3600000000));
+  nc_autojson json_t *recent = nc_metrics_recent(metrics, NULL, NOW + 1), *none = nc_metrics_recent(metrics, NULL, NOW + INT64_C(3600000000));
   g_assert_cmpint(json_array_size(recent), ==, 32);
   g_assert_cmpstr(nc_json_string_or(json_array_get(recent, 0), "id", ""), ==, "m-999");
   g_assert_cmpint(json_array_size(none), ==, 0);
+}
+
+/* At a destination each attempt has a record of its own, and all of them one name. */
+static void
+test_one_of_a_name_is_shown(void)
+{
+  g_autoptr(NcMetrics) metrics = nc_metrics_new();
+  nc_autojson json_t *here = record_of("m-1", "source", 1), *there = record_of("m-1", "destination", 1), *running = json_array();
+
+  nc_metrics_count_end(metrics, there, "failed", NOW);
+  nc_metrics_count_end(metrics, here, "failed", NOW);
+  nc_metrics_count_end(metrics, there, "failed", NOW);
+  nc_autojson json_t *both = nc_metrics_recent(metrics, NULL, NOW);
+  json_array_append(running, there);
+  nc_autojson json_t *one = nc_metrics_recent(metrics, running, NOW);
+  g_assert_cmpint(json_array_size(both), ==, 2);
+  g_assert_cmpint(json_array_size(one), ==, 1);
+  g_assert_cmpstr(nc_json_string_or(json_array_get(one, 0), "role", ""), ==, "source");
 }
 
 #define ONE "{migration=\"m-1\",vm=\"we\\\"b\",source=\"a\",destination=\"b\",role=\"source\"}"
@@ -166,6 +184,7 @@ main(int argc, char **argv)
   g_test_add_func("/agent/metrics/end", test_an_end_is_counted);
   g_test_add_func("/agent/metrics/never_back", test_counters_do_not_go_back);
   g_test_add_func("/agent/metrics/recent", test_recent_ones_are_few_and_of_late);
+  g_test_add_func("/agent/metrics/one_of_a_name", test_one_of_a_name_is_shown);
   g_test_add_func("/agent/metrics/single", test_single_ones);
   g_test_add_func("/agent/metrics/ended", test_what_has_ended_has_no_rate);
   g_test_add_func("/agent/metrics/load", test_load);
