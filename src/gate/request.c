@@ -8,6 +8,7 @@
 #include "gate/http_check.h"
 #include "gate/gate_limits.h"
 #include "gate/openapi.h"
+#include "gate/origin.h"
 #include "gate/websocket.h"
 
 #include <arpa/inet.h>
@@ -181,6 +182,24 @@ nc_request_route(NcRequest *request, const char *method, const char *path)
   return true;
 }
 
+/* Is it a program, or a page that may (gate/origin.h)? */
+static bool
+nc_request_check_page(NcRequest *request)
+{
+  const NcHttpHead *head = &request->head;
+  char *const *origins = request->context->deps->origins;
+  bool tls = request->context->tls;
+  bool looks = (g_str_equal(head->method, "GET") || g_str_equal(head->method, "HEAD")) && !request->match.route->watch;
+
+  if (!tls && head->host && !nc_host_is_ours(head->host, origins))
+    return nc_request_refuse_http(request, NC_HTTP_ORIGIN, "over the UNIX socket, ask localhost; other hosts that browsers know this "
+                                                           "node by belong into origins in gate.conf");
+  if (!looks && head->origins && !nc_origin_is_allowed(head->origin, head->host, tls, origins))
+    return nc_request_refuse_http(request, NC_HTTP_ORIGIN,
+                                  "pages of this origin may not connect or change anything: origins in gate.conf lists those that may");
+  return true;
+}
+
 static bool
 nc_request_begin(NcRequest *request, const char *method, const char *path, const char *version)
 {
@@ -190,7 +209,7 @@ nc_request_begin(NcRequest *request, const char *method, const char *path, const
   if (!nc_request_check_http(request, method, path, version))
     return false;
   request->line = g_strdup_printf("%.16s %s", method, path);
-  if (!nc_request_identify(request) || !nc_request_route(request, method, path))
+  if (!nc_request_identify(request) || !nc_request_route(request, method, path) || !nc_request_check_page(request))
     return false;
   bool body = request->head.chunked || request->head.content_length > 0;
   if (body && !request->head.json)
@@ -349,7 +368,7 @@ nc_request_admit_watcher(NcRequest *request)
 
   if (!g_str_equal(request->head.version, "HTTP/1.1") || !g_str_equal(request->head.method, "GET"))
     return nc_request_refuse_http(request, NC_HTTP_UPGRADE, "WebSockets begin with GET in HTTP/1.1");
-  if (!nc_ws_offer_check(&request->offer, deps->origins, &problem, &detail))
+  if (!nc_ws_offer_check(&request->offer, &problem, &detail))
     return nc_request_refuse_http(request, problem, detail);
   g_autofree char *client = nc_request_watcher(request);
   request->place = nc_watchers_reserve(deps->watchers, client, request->match.value, &request->watched, &error);
