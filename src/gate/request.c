@@ -375,6 +375,21 @@ nc_request_admit_watcher(NcRequest *request)
   return request->place || nc_request_refuse(request, error);
 }
 
+/* What takes no novacrond. */
+static enum MHD_Result
+nc_request_answer_ourselves(NcRequest *request)
+{
+  const NcRoute *route = request->match.route;
+
+  if (route->by == NC_BY_GATE_DOCUMENT) {
+    request->answer = (NcAnswer){ .status = 200, .text = nc_openapi_json, .text_bytes = nc_openapi_json_bytes };
+  } else {
+    nc_autojson json_t *identity = nc_identity_to_json(&request->identity);
+    nc_answer_set_result(&request->answer, route, identity, 0, request->instance);
+  }
+  return nc_request_queue(request);
+}
+
 static enum MHD_Result
 nc_request_dispatch(NcRequest *request)
 {
@@ -383,10 +398,8 @@ nc_request_dispatch(NcRequest *request)
 
   if (request->answer.body || !nc_request_read_args(request))
     return nc_request_queue(request);
-  if (!route->op) {
-    request->answer = (NcAnswer){ .status = 200, .text = nc_openapi_json, .text_bytes = nc_openapi_json_bytes };
-    return nc_request_queue(request);
-  }
+  if (route->by != NC_BY_NOVACROND)
+    return nc_request_answer_ourselves(request);
   if (route->watch && (!nc_request_admit_watcher(request) || request->watched))
     return nc_request_queue(request);
   g_autofree char *client = nc_request_client(request);

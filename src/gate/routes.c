@@ -375,7 +375,8 @@ static const NcSchema nc_watch_schema = SCHEMA("", nc_watch_fields);
          .operation = (operation_), .is_keyed = true, __VA_ARGS__)
 
 const NcRoute nc_routes[] = {
-  READ("openapi.json", NULL),
+  READ("openapi.json", NULL, .by = NC_BY_GATE_DOCUMENT, .operation = "openapi"),
+  READ("whoami", NULL, .by = NC_BY_GATE_WHOAMI, .operation = "whoami"),
   READ("node", "node.info"),
   /* Where Prometheus looks by itself. */
   { .method = "GET", .pattern = "/metrics", .op = "node.metrics", .role = NC_ROLE_VIEWER, .status = 200, .text = true, .answer_ms = NC_GATE_ANSWER_MS },

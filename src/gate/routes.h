@@ -13,9 +13,17 @@
 typedef enum { NC_ROLE_VIEWER, NC_ROLE_ADMIN, NC_ROLE_COUNT } NcRole;
 const char *nc_role_name(NcRole role); /* "viewer", "admin" */
 
+/* Who answers. */
+typedef enum {
+  NC_BY_NOVACROND,
+  NC_BY_GATE_DOCUMENT, /* docs/api/openapi.json */
+  NC_BY_GATE_WHOAMI,   /* whom the gate takes the client for */
+} NcRouteOwner;
+
 typedef struct {
   const char *method;
   const char *pattern;   /* "/api/v2/machines/{name}": at most one {parameter} */
+  NcRouteOwner by;
   const char *op;        /* novacrond's operation; NULL: the gate answers by itself */
   const char *operation; /* its name in openapi.json, where several rows have one op; NULL: ${op} */
   const char *key;       /* the argument that the path's parameter becomes; NULL: that of its own name */

@@ -172,6 +172,13 @@ def test_headers_of_every_answer(bed):
     assert answer.headers["Cache-Control"] == "no-store" and answer.headers["X-Content-Type-Options"] == "nosniff"
 
 
+def test_whoami(bed, document):
+    answer = bed.call("GET", "/api/v2/whoami")
+    assert answer.status == 200 and answer.json == {"kind": "uid", "name": str(os.getuid()), "role": "admin"}
+    jsonschema.validate(answer.json, schema(document, "Identity"))
+    assert bed.call("GET", "/api/v2/whoami?x=1").status == 400
+
+
 def test_openapi_document(document):
     assert document["openapi"].startswith("3.1")
     jsonschema.Draft202012Validator.check_schema({"$defs": document["components"]["schemas"]})

@@ -13,6 +13,8 @@ typedef struct {
 static const Case cases[] = {
   { "GET", "/api/v2/node", NC_ROUTE_FOUND, "node.info" },
   { "HEAD", "/api/v2/node", NC_ROUTE_FOUND, "node.info" },
+  { "GET", "/api/v2/whoami", NC_ROUTE_FOUND, NULL },
+  { "POST", "/api/v2/whoami", NC_ROUTE_NO_METHOD, .allow = "GET, HEAD" },
   { "GET", "/api/v2/machines", NC_ROUTE_FOUND, "machine.list" },
   { "POST", "/api/v2/machines", NC_ROUTE_FOUND, "machine.define" },
   { "GET", "/api/v2/machines/web1", NC_ROUTE_FOUND, "machine.get", "web1" },
