@@ -383,6 +383,9 @@ nc_request_answer_ourselves(NcRequest *request)
 
   if (route->by == NC_BY_GATE_DOCUMENT) {
     request->answer = (NcAnswer){ .status = 200, .text = nc_openapi_json, .text_bytes = nc_openapi_json_bytes };
+  } else if (route->by == NC_BY_GATE_ASSET) {
+    nc_answer_set_asset(&request->answer, request->match.asset,
+                        MHD_lookup_connection_value(request->connection, MHD_HEADER_KIND, "If-None-Match"));
   } else {
     nc_autojson json_t *identity = nc_identity_to_json(&request->identity);
     nc_answer_set_result(&request->answer, route, identity, 0, request->instance);
