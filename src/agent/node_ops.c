@@ -45,12 +45,12 @@ nc_nodes_info(NcNodes *nodes, json_t *args, GError **error)
   g_autofree char *address = nc_nodes_address(nodes, nc_nodes_self(nodes), NULL);
   g_autofree char *expires = nc_time_format(nc_trust_expires_us(nodes->trust));
 
-  return json_pack("{s:s, s:s, s:s, s:s, s:s, s:i, s:I, s:I, s:b, s:I, s:s}", "name", nc_nodes_self(nodes), "cluster",
+  return json_pack("{s:s, s:s, s:s, s:s, s:s, s:i, s:I, s:I, s:b, s:b, s:I, s:s}", "name", nc_nodes_self(nodes), "cluster",
                    nc_trust_cluster(nodes->trust), "address", address ? address : "", "version", NC_VERSION, "qemu_version",
                    nc_nodes_qemu_version(nodes), "cpus", (int)g_get_num_processors(), "memory_bytes",
                    (json_int_t)nc_memory_total_bytes(), "memory_available_bytes", (json_int_t)MIN(nc_memory_available_bytes(), G_MAXINT64),
-                   "ca", nc_trust_has_ca_key(nodes->trust), "roster_version", (json_int_t)nc_trust_roster_version(nodes->trust),
-                   "certificate_expires", expires);
+                   "ca", nc_trust_has_ca_key(nodes->trust), "controller", nodes->config->controller, "roster_version",
+                   (json_int_t)nc_trust_roster_version(nodes->trust), "certificate_expires", expires);
 }
 
 static json_t *

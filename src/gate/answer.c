@@ -73,9 +73,20 @@ nc_answer_set_result(NcAnswer *answer, const NcRoute *route, json_t *result, siz
   nc_answer_set_location(answer, route);
 }
 
+void
+nc_answer_set_asset(NcAnswer *answer, const NcAsset *asset, const char *if_none_match)
+{
+  nc_answer_clear(answer);
+  answer->asset = asset;
+  answer->status = nc_asset_is_known(asset, if_none_match) ? MHD_HTTP_NOT_MODIFIED : MHD_HTTP_OK;
+}
+
 static struct MHD_Response *
 nc_answer_make_response(const NcAnswer *answer)
 {
+  if (answer->asset)
+    return MHD_create_response_from_buffer(answer->status == MHD_HTTP_OK ? answer->asset->data_bytes : 0, (void *)answer->asset->data,
+                                           MHD_RESPMEM_PERSISTENT);
   if (!answer->body)
     return MHD_create_response_from_buffer(answer->text_bytes, (void *)answer->text, MHD_RESPMEM_PERSISTENT);
   if (answer->plain) {
@@ -94,7 +105,26 @@ nc_answer_media_type(const NcAnswer *answer)
 {
   if (answer->problem)
     return NC_PROBLEM_MEDIA_TYPE;
+  if (answer->asset)
+    return answer->asset->type;
   return answer->plain ? nc_json_string_or(answer->body, "type", "text/plain") : "application/json";
+}
+
+/*
+ * What a page of ours may do: load its own files, ask its own node. Whatever an injected text could become, it can't
+ * reach anybody else, nor can the page be framed for somebody to click through.
+ */
+static void
+nc_answer_add_asset_headers(struct MHD_Response *response, const NcAsset *asset)
+{
+  MHD_add_response_header(response, "Cache-Control", "no-cache"); /* kept, and asked about each time */
+  MHD_add_response_header(response, "ETag", asset->etag);
+  MHD_add_response_header(response, "Content-Security-Policy",
+                          "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; img-src 'self' data:; base-uri 'none'; "
+                          "form-action 'none'; frame-ancestors 'none'");
+  MHD_add_response_header(response, "Referrer-Policy", "same-origin"); /* with no-referrer our own POSTs might come without an Origin */
+  MHD_add_response_header(response, "Cross-Origin-Opener-Policy", "same-origin");
+  MHD_add_response_header(response, "Cross-Origin-Resource-Policy", "same-origin");
 }
 
 enum MHD_Result
@@ -105,7 +135,10 @@ nc_answer_queue(const NcAnswer *answer, struct MHD_Connection *connection, const
   if (!response)
     return MHD_NO;
   MHD_add_response_header(response, "Content-Type", nc_answer_media_type(answer));
-  MHD_add_response_header(response, "Cache-Control", "no-store");
+  if (answer->asset)
+    nc_answer_add_asset_headers(response, answer->asset);
+  else
+    MHD_add_response_header(response, "Cache-Control", "no-store");
   MHD_add_response_header(response, "X-Content-Type-Options", "nosniff");
   MHD_add_response_header(response, "X-Request-Id", request_id);
   if (answer->allow[0])

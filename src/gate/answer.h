@@ -2,16 +2,18 @@
 /* An HTTP answer on its way out: status, JSON and the few headers we send. */
 #pragma once
 
+#include "gate/asset.h"
 #include "gate/problem.h"
 #include "gate/routes.h"
 #include <microhttpd.h>
 
 typedef struct {
   unsigned status;
-  json_t *body;     /* owned; NULL: ${text} is the body */
+  json_t *body;     /* owned; NULL: ${text} or ${asset} is the body */
   bool plain;       /* what is sent is body's member "text", of the type that its member "type" names */
   const char *text; /* static JSON, for openapi.json */
   size_t text_bytes;
+  const NcAsset *asset; /* with status 304 only its name goes out */
   bool problem;
   bool close;     /* the connection can't be trusted to be in step any more */
   char allow[64]; /* "" : no such header */
@@ -25,6 +27,9 @@ void nc_answer_set_error(NcAnswer *answer, const GError *error, const char *inst
 void nc_answer_set_http(NcAnswer *answer, NcHttpProblem problem, const char *detail, const char *instance);
 /* novacrond's ${result} (borrowed) in the shape ${route} promises, at most ${limit} items of a list (0: all). */
 void nc_answer_set_result(NcAnswer *answer, const NcRoute *route, json_t *result, size_t limit, const char *instance);
+
+/* ${if_none_match}: that header of the request; may be NULL. */
+void nc_answer_set_asset(NcAnswer *answer, const NcAsset *asset, const char *if_none_match);
 
 /* Gives the answer to libmicrohttpd. */
 enum MHD_Result nc_answer_queue(const NcAnswer *answer, struct MHD_Connection *connection, const char *request_id);

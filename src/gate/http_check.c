@@ -47,6 +47,10 @@ nc_http_head_add(NcHttpHead *head, const char *name, const char *value)
     head->bad_value |= ((unsigned char)*c < 0x20 && *c != '\t') || *c == 0x7f;
   if (g_ascii_strcasecmp(name, "Host") == 0) {
     head->hosts++;
+    head->host = value;
+  } else if (g_ascii_strcasecmp(name, "Origin") == 0) {
+    head->origins++;
+    head->origin = value;
   } else if (g_ascii_strcasecmp(name, "Content-Length") == 0) {
     nc_http_head_add_length(head, value);
   } else if (g_ascii_strcasecmp(name, "Transfer-Encoding") == 0) {
@@ -79,6 +83,8 @@ nc_http_head_find_fault(const NcHttpHead *head)
     return "HTTP/1.0 has no Transfer-Encoding";
   if (head->content_types > 1)
     return "there must be at most one Content-Type";
+  if (head->origins > 1)
+    return "there must be at most one Origin";
   if (head->bad_value)
     return "a header holds characters that do not belong there";
   /* More bytes came than are shown to us: something hides behind a NUL, a fold or padding. */

@@ -32,7 +32,7 @@ static const NcGateOption nc_gate_options[] = {
   OPTION("client-ca", client_ca, NULL, "FILE", "PEM certificate of the CA whose client certificates are accepted"),
   OPTION("admins", admins, NULL, "NAME,...",
          "names (CN) of client certificates that may change things; others may look"),
-  OPTION("origins", origins, NULL, "ORIGIN,...", "origins (https://HOST) of pages whose scripts may open WebSockets; default: none"),
+  OPTION("origins", origins, NULL, "ORIGIN,...", "origins (https://HOST) of pages that may open WebSockets and change things, beside the gate's own; default: none"),
   OPTION("watchers", watchers, "1024", "N", "WebSockets at once, 0 to 1024 (default 1024)"),
   OPTION("user", user, NULL, "USER", "run as this user"),
   OPTION("log-level", log_level, "info", "LEVEL", "err, warning, notice, info or debug (default info)"),

@@ -8,6 +8,7 @@
 #include "gate/http_check.h"
 #include "gate/gate_limits.h"
 #include "gate/openapi.h"
+#include "gate/origin.h"
 #include "gate/websocket.h"
 
 #include <arpa/inet.h>
@@ -181,6 +182,24 @@ nc_request_route(NcRequest *request, const char *method, const char *path)
   return true;
 }
 
+/* Is it a program, or a page that may (gate/origin.h)? */
+static bool
+nc_request_check_page(NcRequest *request)
+{
+  const NcHttpHead *head = &request->head;
+  char *const *origins = request->context->deps->origins;
+  bool tls = request->context->tls;
+  bool looks = (g_str_equal(head->method, "GET") || g_str_equal(head->method, "HEAD")) && !request->match.route->watch;
+
+  if (!tls && head->host && !nc_host_is_ours(head->host, origins))
+    return nc_request_refuse_http(request, NC_HTTP_ORIGIN, "over the UNIX socket, ask localhost; other hosts that browsers know this "
+                                                           "node by belong into origins in gate.conf");
+  if (!looks && head->origins && !nc_origin_is_allowed(head->origin, head->host, tls, origins))
+    return nc_request_refuse_http(request, NC_HTTP_ORIGIN,
+                                  "pages of this origin may not connect or change anything: origins in gate.conf lists those that may");
+  return true;
+}
+
 static bool
 nc_request_begin(NcRequest *request, const char *method, const char *path, const char *version)
 {
@@ -190,7 +209,7 @@ nc_request_begin(NcRequest *request, const char *method, const char *path, const
   if (!nc_request_check_http(request, method, path, version))
     return false;
   request->line = g_strdup_printf("%.16s %s", method, path);
-  if (!nc_request_identify(request) || !nc_request_route(request, method, path))
+  if (!nc_request_identify(request) || !nc_request_route(request, method, path) || !nc_request_check_page(request))
     return false;
   bool body = request->head.chunked || request->head.content_length > 0;
   if (body && !request->head.json)
@@ -349,11 +368,29 @@ nc_request_admit_watcher(NcRequest *request)
 
   if (!g_str_equal(request->head.version, "HTTP/1.1") || !g_str_equal(request->head.method, "GET"))
     return nc_request_refuse_http(request, NC_HTTP_UPGRADE, "WebSockets begin with GET in HTTP/1.1");
-  if (!nc_ws_offer_check(&request->offer, deps->origins, &problem, &detail))
+  if (!nc_ws_offer_check(&request->offer, &problem, &detail))
     return nc_request_refuse_http(request, problem, detail);
   g_autofree char *client = nc_request_watcher(request);
   request->place = nc_watchers_reserve(deps->watchers, client, request->match.value, &request->watched, &error);
   return request->place || nc_request_refuse(request, error);
+}
+
+/* What takes no novacrond. */
+static enum MHD_Result
+nc_request_answer_ourselves(NcRequest *request)
+{
+  const NcRoute *route = request->match.route;
+
+  if (route->by == NC_BY_GATE_DOCUMENT) {
+    request->answer = (NcAnswer){ .status = 200, .text = nc_openapi_json, .text_bytes = nc_openapi_json_bytes };
+  } else if (route->by == NC_BY_GATE_ASSET) {
+    nc_answer_set_asset(&request->answer, request->match.asset,
+                        MHD_lookup_connection_value(request->connection, MHD_HEADER_KIND, "If-None-Match"));
+  } else {
+    nc_autojson json_t *identity = nc_identity_to_json(&request->identity);
+    nc_answer_set_result(&request->answer, route, identity, 0, request->instance);
+  }
+  return nc_request_queue(request);
 }
 
 static enum MHD_Result
@@ -364,10 +401,8 @@ nc_request_dispatch(NcRequest *request)
 
   if (request->answer.body || !nc_request_read_args(request))
     return nc_request_queue(request);
-  if (!route->op) {
-    request->answer = (NcAnswer){ .status = 200, .text = nc_openapi_json, .text_bytes = nc_openapi_json_bytes };
-    return nc_request_queue(request);
-  }
+  if (route->by != NC_BY_NOVACROND)
+    return nc_request_answer_ourselves(request);
   if (route->watch && (!nc_request_admit_watcher(request) || request->watched))
     return nc_request_queue(request);
   g_autofree char *client = nc_request_client(request);

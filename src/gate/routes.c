@@ -375,7 +375,8 @@ static const NcSchema nc_watch_schema = SCHEMA("", nc_watch_fields);
          .operation = (operation_), .is_keyed = true, __VA_ARGS__)
 
 const NcRoute nc_routes[] = {
-  READ("openapi.json", NULL),
+  READ("openapi.json", NULL, .by = NC_BY_GATE_DOCUMENT, .operation = "openapi"),
+  READ("whoami", NULL, .by = NC_BY_GATE_WHOAMI, .operation = "whoami"),
   READ("node", "node.info"),
   /* Where Prometheus looks by itself. */
   { .method = "GET", .pattern = "/metrics", .op = "node.metrics", .role = NC_ROLE_VIEWER, .status = 200, .text = true, .answer_ms = NC_GATE_ANSWER_MS },
@@ -440,6 +441,7 @@ const NcRoute nc_routes[] = {
   FLEET_CANCEL("evacuations", "eva-", "fleet.evacuation.cancel", .body = &nc_group_cancel_schema),
 };
 const size_t nc_n_routes = G_N_ELEMENTS(nc_routes);
+const NcRoute nc_asset_route = { .method = "GET", .pattern = "/", .by = NC_BY_GATE_ASSET, .role = NC_ROLE_VIEWER, .status = 200 };
 
 static const char *const nc_role_names[] = { [NC_ROLE_VIEWER] = "viewer", [NC_ROLE_ADMIN] = "admin" };
 G_STATIC_ASSERT(G_N_ELEMENTS(nc_role_names) == NC_ROLE_COUNT);
@@ -490,6 +492,17 @@ nc_allow_add(NcRouteMatch *match, const char *method)
   g_strlcat(match->allow, g_str_equal(method, "GET") ? "GET, HEAD" : method, sizeof match->allow);
 }
 
+static NcRouteVerdict
+nc_route_find_asset(const char *wanted, const NcAsset *asset, NcRouteMatch *ret)
+{
+  nc_allow_add(ret, nc_asset_route.method);
+  if (!g_str_equal(wanted, nc_asset_route.method))
+    return NC_ROUTE_NO_METHOD;
+  ret->route = &nc_asset_route;
+  ret->asset = asset;
+  return NC_ROUTE_FOUND;
+}
+
 NcRouteVerdict
 nc_route_find(const char *method, const char *path, NcRouteMatch *ret)
 {
@@ -498,6 +511,9 @@ nc_route_find(const char *method, const char *path, NcRouteMatch *ret)
   *ret = (NcRouteMatch){ 0 };
   if (!nc_method_is_known(wanted))
     return NC_ROUTE_UNKNOWN_METHOD;
+  const NcAsset *asset = nc_asset_find(path);
+  if (asset)
+    return nc_route_find_asset(wanted, asset, ret);
   for (size_t i = 0; i < nc_n_routes; i++) {
     NcRouteMatch match = { .route = &nc_routes[i] };
     if (!nc_pattern_fits(nc_routes[i].pattern, path, &match))

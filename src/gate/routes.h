@@ -8,14 +8,24 @@
  */
 #pragma once
 
+#include "gate/asset.h"
 #include "gate/schema.h"
 
 typedef enum { NC_ROLE_VIEWER, NC_ROLE_ADMIN, NC_ROLE_COUNT } NcRole;
 const char *nc_role_name(NcRole role); /* "viewer", "admin" */
 
+/* Who answers. */
+typedef enum {
+  NC_BY_NOVACROND,
+  NC_BY_GATE_DOCUMENT, /* docs/api/openapi.json */
+  NC_BY_GATE_WHOAMI,   /* whom the gate takes the client for */
+  NC_BY_GATE_ASSET,    /* a file of the dashboard */
+} NcRouteOwner;
+
 typedef struct {
   const char *method;
   const char *pattern;   /* "/api/v2/machines/{name}": at most one {parameter} */
+  NcRouteOwner by;
   const char *op;        /* novacrond's operation; NULL: the gate answers by itself */
   const char *operation; /* its name in openapi.json, where several rows have one op; NULL: ${op} */
   const char *key;       /* the argument that the path's parameter becomes; NULL: that of its own name */
@@ -36,6 +46,7 @@ typedef struct {
 
 extern const NcRoute nc_routes[];
 extern const size_t nc_n_routes;
+extern const NcRoute nc_asset_route; /* of whatever gate/asset.h has; not in the table, which is the API's */
 
 typedef enum {
   NC_ROUTE_FOUND,
@@ -46,6 +57,7 @@ typedef enum {
 
 typedef struct {
   const NcRoute *route; /* if found */
+  const NcAsset *asset; /* with nc_asset_route: which */
   const char *key;      /* the argument that the path's parameter becomes, static; NULL: none */
   char value[64];       /* its value, a valid name (base/ident.h) */
   char allow[64];       /* for 405: "GET, HEAD, POST" */
@@ -53,6 +65,6 @@ typedef struct {
 
 /*
  * Finds the row for ${method} (HEAD counts as GET) and ${path}, which must be
- * free of %-escapes. A literal segment wins over a {parameter}.
+ * free of %-escapes. A literal segment wins over a {parameter}; files of the dashboard come first.
  */
 NcRouteVerdict nc_route_find(const char *method, const char *path, NcRouteMatch *ret);

@@ -21,7 +21,7 @@ typedef struct {
   NcConnections *connections;
   const NcAccess *access;
   NcWatchers *watchers;
-  char *const *origins; /* whose pages may watch from a browser; may be NULL */
+  char *const *origins; /* whose pages may use the API from a browser, beside our own (gate/origin.h); may be NULL */
 } NcServerDeps;
 
 /* PEM texts; borrowed until nc_server_free(). ${client_ca} NULL: nobody can authenticate over TLS. */

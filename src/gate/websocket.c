@@ -35,9 +35,6 @@ nc_ws_offer_add(NcWsOffer *offer, const char *name, const char *value)
   } else if (g_ascii_strcasecmp(name, "Sec-WebSocket-Key") == 0) {
     offer->keys++;
     g_strlcpy(offer->key, strlen(value) == NC_WS_KEY_BYTES ? value : "", sizeof offer->key);
-  } else if (g_ascii_strcasecmp(name, "Origin") == 0) {
-    offer->origins++;
-    g_strlcpy(offer->origin, strlen(value) < sizeof offer->origin ? value : "", sizeof offer->origin);
   }
 }
 
@@ -49,24 +46,12 @@ nc_ws_key_is_valid(const char *key)
   return strspn(key, digits) == 22 && g_str_equal(key + 22, "==") && strchr("AQgw", key[21]);
 }
 
-static bool
-nc_ws_origin_is_allowed(const NcWsOffer *offer, char *const *origins)
-{
-  if (offer->origins == 0)
-    return true;
-  return offer->origins == 1 && offer->origin[0] && origins && g_strv_contains((const char *const *)origins, offer->origin);
-}
-
 bool
-nc_ws_offer_check(const NcWsOffer *offer, char *const *origins, NcHttpProblem *ret_problem, const char **ret_detail)
+nc_ws_offer_check(const NcWsOffer *offer, NcHttpProblem *ret_problem, const char **ret_detail)
 {
   *ret_problem = NC_HTTP_UPGRADE;
   *ret_detail = "this resource is a WebSocket: connect with ws or wss, version 13";
   if (!offer->upgrade || !offer->websocket || !offer->version_13 || offer->versions != 1)
-    return false;
-  *ret_problem = NC_HTTP_ORIGIN;
-  *ret_detail = "pages of this origin may not connect: origins in gate.conf lists those that may";
-  if (!nc_ws_origin_is_allowed(offer, origins))
     return false;
   *ret_problem = NC_HTTP_BAD_REQUEST;
   *ret_detail = "there must be exactly one Sec-WebSocket-Key, base64 of 16 bytes";

@@ -18,20 +18,18 @@
 #define NC_WS_ACCEPT_BYTES 28 /* base64 of SHA-1 */
 
 typedef struct {
-  unsigned keys, versions, origins;
+  unsigned keys, versions;
   bool upgrade, websocket, version_13; /* Connection: upgrade; Upgrade: websocket; Sec-WebSocket-Version: 13 */
   char key[NC_WS_KEY_BYTES + 1];       /* "" : none, or not of that length */
-  char origin[256];                    /* "" : none; longer ones can't be allowed */
 } NcWsOffer;
 
 /* Counts one header in; ${value} NULL is an empty one. */
 void nc_ws_offer_add(NcWsOffer *offer, const char *name, const char *value);
 
 /*
- * Is it a handshake that may go on? ${origins} (may be NULL): pages that browsers may connect from; programs send no Origin.
- * If not: *ret_problem and a text (static).
+ * Is it a handshake that may go on (whose page asks, gate/origin.h says)? If not: *ret_problem and a text (static).
  */
-bool nc_ws_offer_check(const NcWsOffer *offer, char *const *origins, NcHttpProblem *ret_problem, const char **ret_detail);
+bool nc_ws_offer_check(const NcWsOffer *offer, NcHttpProblem *ret_problem, const char **ret_detail);
 
 /* The value of Sec-WebSocket-Accept for ${key}. */
 void nc_ws_accept(const char *key, char ret[NC_WS_ACCEPT_BYTES + 1]);

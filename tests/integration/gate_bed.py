@@ -38,7 +38,7 @@ COMPLETED = {**MIGRATION, "state": "done", "phase": "completed", "outcome": "com
                             "throttle": 40}],
              "events": MIGRATION["events"] + [{"at": "2026-01-02T03:04:13.900Z", "event": "released", "detail": "epoch 4 " + "x " * 60}]}
 NODE = {"name": "host-a", "address": "192.0.2.1:7450", "version": "0.1.0", "qemu_version": "7.2.0", "cpus": 2, "memory_bytes": 8 << 30,
-        "memory_available_bytes": 6 << 30, "ca": True, "roster_version": 2}
+        "memory_available_bytes": 6 << 30, "ca": True, "controller": True, "roster_version": 2}
 ENTRY = {"name": "host-b", "address": "192.0.2.2:7450", "state": "joined", "serial": "0a", "expires": "2027-01-02T03:04:05.678Z",
          "local": False}
 

@@ -529,6 +529,7 @@ def test_malformed_requests_get_an_answer(node):
 
 def test_node_info(node):
     info = node.call("node.info")
+    assert info["controller"] is False
     assert info["name"] == "host-a" and info["address"] == node.address and info["ca"] is True
     assert info["cpus"] >= 1 and info["memory_bytes"] > info["memory_available_bytes"] > 0
     assert info["qemu_version"][0].isdigit() and info["roster_version"] >= 1

@@ -50,6 +50,22 @@ def raw_status(answer):
     return int(answer.split(b" ", 2)[1]) if answer else 0
 
 
+def test_pages_of_others(bed, document):
+    """A form without fields, on any page, could cancel: no preflight, and the browser shows its certificate by itself."""
+    cancel = ("POST", "/api/v2/migrations/m-1/cancel", None)
+    before = len(bed.daemon.requests)
+    for origin in ("https://evil.example", "null", "http://localhost.evil.example", "https://localhost", ""):
+        form = {"Origin": origin, "Content-Type": "application/x-www-form-urlencoded", "Content-Length": "0"}
+        assert "origin" in is_problem(document, bed.call(*cancel, headers=form), 403, "forbidden")
+    for host in ("evil.example", "evil.example:8080", "localhost.evil.example"):
+        for method, path, body in (cancel, ("GET", "/api/v2/node", None)):
+            assert "localhost" in is_problem(document, bed.call(method, path, body, headers={"Host": host}), 403, "forbidden")
+    assert len(bed.daemon.requests) == before
+    assert bed.call(*cancel, headers={"Origin": "http://localhost"}).status == 202
+    assert bed.call(*cancel, headers={"Host": "[::1]:8080", "Origin": "http://[::1]:8080"}).status == 202
+    assert bed.call("GET", "/api/v2/node", headers={"Origin": "https://evil.example"}).status == 200, "which that page can't read"
+
+
 # method, path, body, status, operation, args novacrond must get, Location
 ENDPOINTS = [
     ("GET", "/api/v2/node", None, 200, "node.info", {}, None),
@@ -154,6 +170,13 @@ def test_headers_of_every_answer(bed):
     answer = bed.call("GET", "/api/v2/node")
     assert answer.headers["Content-Type"] == "application/json"
     assert answer.headers["Cache-Control"] == "no-store" and answer.headers["X-Content-Type-Options"] == "nosniff"
+
+
+def test_whoami(bed, document):
+    answer = bed.call("GET", "/api/v2/whoami")
+    assert answer.status == 200 and answer.json == {"kind": "uid", "name": str(os.getuid()), "role": "admin"}
+    jsonschema.validate(answer.json, schema(document, "Identity"))
+    assert bed.call("GET", "/api/v2/whoami?x=1").status == 400
 
 
 def test_openapi_document(document):

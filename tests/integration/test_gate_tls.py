@@ -39,6 +39,7 @@ def test_admin_may_change(bed, keys):
     assert call(bed, context, "POST", "/api/v2/machines/web1/start").status == 200
     assert bed.daemon.last("machine.start")["identity"] == {"kind": "certificate", "name": "alice", "role": "admin", "from": "127.0.0.1"}
     assert call(bed, context, "POST", "/api/v2/migrations", {"vm": "web1", "to": "host-b"}).status == 201
+    assert call(bed, context, path="/api/v2/whoami").json == {"kind": "certificate", "name": "alice", "role": "admin"}
 
 
 def test_viewer_may_look(bed, keys):

@@ -7,13 +7,13 @@ import os
 import re
 import socket
 import subprocess
-import threading
 import urllib.error
 import urllib.parse
 import urllib.request
 
 import pytest
 
+from nctest.bridge import Bridge
 from nctest.cluster import Cluster, guest_spec
 from nctest.net import stop_process, wait_for
 
@@ -69,45 +69,6 @@ def lint(text):
     # The names are given: promtool would have other units than _ms and _milliseconds.
     complaints = [line for line in out.stdout.splitlines() if "non-base units" not in line and "abbreviated units" not in line]
     assert out.returncode in (0, 3) and not complaints, out.stdout
-
-
-class Bridge:
-    """A TCP port on loopback that leads to a UNIX socket: Prometheus knows TCP only."""
-
-    def __init__(self, path):
-        self.path = path
-        self.listener = socket.create_server(("127.0.0.1", 0))
-        self.address = "127.0.0.1:%d" % self.listener.getsockname()[1]
-        threading.Thread(target=self.accept, daemon=True).start()
-
-    def accept(self):
-        while True:
-            try:
-                client, _ = self.listener.accept()
-            except OSError:
-                return
-            server = socket.socket(socket.AF_UNIX)
-            try:
-                server.connect(self.path)
-            except OSError:
-                client.close()
-                server.close()
-                continue
-            for a, b in ((client, server), (server, client)):
-                threading.Thread(target=self.pump, args=(a, b), daemon=True).start()
-
-    @staticmethod
-    def pump(a, b):
-        try:
-            while data := a.recv(65536):
-                b.sendall(data)
-            b.shutdown(socket.SHUT_WR)
-        except OSError:
-            pass
-
-    def close(self):
-        self.listener.shutdown(socket.SHUT_RDWR)
-        self.listener.close()
 
 
 class Prometheus:

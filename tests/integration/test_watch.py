@@ -169,7 +169,7 @@ def test_who_may_not(make_bed, story):
         refused = refusal(bed, **headers)
         assert refused.status == 426 and "Sec-WebSocket-Version: 13" in refused.head and refused.problem["code"] == "upgrade_required"
     assert refusal(bed, Sec_WebSocket_Key="short").status == 400
-    watching = [watch(bed, Origin=ORIGIN), watch(bed)]
+    watching = [watch(bed, Origin=ORIGIN), watch(bed, Origin="http://localhost")]
     refused = refusal(bed)
     assert refused.status == 503 and "Retry-After" in refused.head and "watchers" in refused.problem["detail"]
     watching[0].close()

@@ -34,7 +34,8 @@ check_operation(const NcRoute *route)
   json_t *success = at(at(operation, "responses"), status);
 
   const char *name = route->operation ? route->operation : route->op;
-  g_assert_cmpstr(nc_json_string_or(operation, "operationId", ""), ==, name ? name : "openapi");
+  g_assert_true((route->by == NC_BY_NOVACROND) == (route->op != NULL));
+  g_assert_cmpstr(nc_json_string_or(operation, "operationId", ""), ==, name);
   g_assert_cmpstr(nc_json_string_or(operation, "x-novacron-role", ""), ==, nc_role_name(route->role));
   g_assert_true((json_object_get(json_object_get(success, "headers"), "Location") != NULL) ==
                 (route->location != NULL));

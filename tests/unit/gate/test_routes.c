@@ -2,6 +2,8 @@
 /* The route table finds what exists, and says properly what does not. */
 #include "gate/routes.h"
 
+#include <string.h>
+
 typedef struct {
   const char *method, *path;
   NcRouteVerdict verdict;
@@ -13,6 +15,8 @@ typedef struct {
 static const Case cases[] = {
   { "GET", "/api/v2/node", NC_ROUTE_FOUND, "node.info" },
   { "HEAD", "/api/v2/node", NC_ROUTE_FOUND, "node.info" },
+  { "GET", "/api/v2/whoami", NC_ROUTE_FOUND, NULL },
+  { "POST", "/api/v2/whoami", NC_ROUTE_NO_METHOD, .allow = "GET, HEAD" },
   { "GET", "/api/v2/machines", NC_ROUTE_FOUND, "machine.list" },
   { "POST", "/api/v2/machines", NC_ROUTE_FOUND, "machine.define" },
   { "GET", "/api/v2/machines/web1", NC_ROUTE_FOUND, "machine.get", "web1" },
@@ -48,7 +52,11 @@ static const Case cases[] = {
   { "POST", "/api/v2/machines/web1", NC_ROUTE_NO_METHOD, .allow = "GET, HEAD, DELETE" },
   { "GET", "/api/v2/machines/web1/start", NC_ROUTE_NO_METHOD, .allow = "POST" },
   { "OPTIONS", "/api/v2/node", NC_ROUTE_NO_METHOD, .allow = "GET, HEAD" },
-  { "GET", "/", NC_ROUTE_NO_PATH },
+  { "GET", "/", NC_ROUTE_FOUND, NULL },
+  { "HEAD", "/", NC_ROUTE_FOUND, NULL },
+  { "POST", "/", NC_ROUTE_NO_METHOD, .allow = "GET, HEAD" },
+  { "GET", "/index.html", NC_ROUTE_NO_PATH },
+  { "GET", "/assets/", NC_ROUTE_NO_PATH },
   { "GET", "", NC_ROUTE_NO_PATH },
   { "GET", "/api/v2", NC_ROUTE_NO_PATH },
   { "GET", "/api/v2/node/", NC_ROUTE_NO_PATH },
@@ -81,6 +89,29 @@ test_find(void)
     if (c->allow)
       g_assert_cmpstr(match.allow, ==, c->allow);
   }
+}
+
+/* The dashboard's files, or the page that says that there are none: each under its path, looked at by anybody who may look. */
+static void
+test_assets(void)
+{
+  NcRouteMatch match;
+
+  g_assert_cmpuint(nc_n_assets, >=, 1);
+  for (size_t i = 0; i < nc_n_assets; i++) {
+    const NcAsset *asset = &nc_assets[i];
+    g_test_message("%s", asset->path);
+    g_assert_cmpint(nc_route_find("GET", asset->path, &match), ==, NC_ROUTE_FOUND);
+    g_assert_true(match.route == &nc_asset_route && match.asset == asset && !match.key);
+    g_assert_cmpuint(asset->data_bytes, >, 0);
+    g_assert_cmpuint(strlen(asset->etag), ==, 66);
+    g_autofree char *weak = g_strdup_printf("\"x\", W/%s", asset->etag), *longer = g_strdup_printf("%s-", asset->etag);
+    g_assert_true(nc_asset_is_known(asset, asset->etag) && nc_asset_is_known(asset, weak) && nc_asset_is_known(asset, "*"));
+    g_assert_false(nc_asset_is_known(asset, NULL) || nc_asset_is_known(asset, "") || nc_asset_is_known(asset, longer));
+  }
+  g_assert_cmpint(match.route->role, ==, NC_ROLE_VIEWER);
+  g_assert_cmpint(nc_route_find("GET", "/api/v2/node", &match), ==, NC_ROUTE_FOUND);
+  g_assert_null(match.asset);
 }
 
 /* Rows that share an operation of novacrond tell its arguments apart by the id, and the argument has its name. */
@@ -134,6 +165,7 @@ main(int argc, char **argv)
 {
   g_test_init(&argc, &argv, NULL);
   g_test_add_func("/gate/routes/find", test_find);
+  g_test_add_func("/gate/routes/assets", test_assets);
   g_test_add_func("/gate/routes/name_length", test_name_length);
   g_test_add_func("/gate/routes/roles", test_roles);
   g_test_add_func("/gate/routes/fleet_rows", test_fleet_rows);

@@ -27,11 +27,11 @@ test_accept(void)
 }
 
 static void
-check_offer(const NcWsOffer *offer, char *const *origins, int expected)
+check_offer(const NcWsOffer *offer, int expected)
 {
   NcHttpProblem problem = NC_HTTP_PROBLEM_COUNT;
   const char *detail = NULL;
-  bool ok = nc_ws_offer_check(offer, origins, &problem, &detail);
+  bool ok = nc_ws_offer_check(offer, &problem, &detail);
 
   g_assert_true(ok == (expected < 0));
   if (!ok) {
@@ -57,7 +57,7 @@ test_offers(void)
   for (size_t i = 0; i < G_N_ELEMENTS(more); i++) {
     NcWsOffer offer = good_offer();
     nc_ws_offer_add(&offer, more[i].name, more[i].value);
-    check_offer(&offer, NULL, more[i].expected);
+    check_offer(&offer, more[i].expected);
   }
   static const char *const bad_keys[] = { "", "short", "dGhlIHNhbXBsZSBub25jZQ=", "dGhlIHNhbXBsZSBub25jZQ==x", "dGhlIHNhbXBsZSBub25jZR==",
                                           "dGhlIHNhbXBsZSBub25j!Q==", "========================" };
@@ -65,34 +65,10 @@ test_offers(void)
     NcWsOffer offer = good_offer();
     offer.keys = 0;
     nc_ws_offer_add(&offer, "Sec-WebSocket-Key", bad_keys[i]);
-    check_offer(&offer, NULL, NC_HTTP_BAD_REQUEST);
+    check_offer(&offer, NC_HTTP_BAD_REQUEST);
   }
   NcWsOffer none = { 0 };
-  check_offer(&none, NULL, NC_HTTP_UPGRADE);
-}
-
-static void
-test_origins(void)
-{
-  char *allowed[] = { (char *)"https://a.example", (char *)"https://b.example", NULL };
-  g_autofree char *long_one = g_strnfill(5000, 'a');
-  const struct {
-    const char *origin;
-    int closed, open;
-  } cases[] = {
-    { "https://a.example", NC_HTTP_ORIGIN, -1 },         { "https://b.example", NC_HTTP_ORIGIN, -1 },
-    { "https://a.example.evil", NC_HTTP_ORIGIN, NC_HTTP_ORIGIN }, { "http://a.example", NC_HTTP_ORIGIN, NC_HTTP_ORIGIN },
-    { "null", NC_HTTP_ORIGIN, NC_HTTP_ORIGIN },          { "", NC_HTTP_ORIGIN, NC_HTTP_ORIGIN },
-    { long_one, NC_HTTP_ORIGIN, NC_HTTP_ORIGIN },
-  };
-  for (size_t i = 0; i < G_N_ELEMENTS(cases); i++) {
-    NcWsOffer offer = good_offer();
-    nc_ws_offer_add(&offer, "Origin", cases[i].origin);
-    check_offer(&offer, NULL, cases[i].closed);
-    check_offer(&offer, allowed, cases[i].open);
-    nc_ws_offer_add(&offer, "Origin", "https://a.example"); /* which one would be meant? */
-    check_offer(&offer, allowed, NC_HTTP_ORIGIN);
-  }
+  check_offer(&none, NC_HTTP_UPGRADE);
 }
 
 static void
@@ -222,7 +198,6 @@ main(int argc, char **argv)
   g_test_init(&argc, &argv, NULL);
   g_test_add_func("/gate/websocket/accept", test_accept);
   g_test_add_func("/gate/websocket/offers", test_offers);
-  g_test_add_func("/gate/websocket/origins", test_origins);
   g_test_add_func("/gate/websocket/frames-out", test_frames_out);
   g_test_add_func("/gate/websocket/frames-in", test_frames_in);
   g_test_add_func("/gate/websocket/payload", test_payload);

@@ -1,0 +1,118 @@
+// SPDX-License-Identifier: Apache-2.0
+// Making and renewing parts of the page. Text only ever becomes text: nothing here reads markup.
+
+/** An element. `properties`: attributes, or listeners ("onclick": function); children: elements, texts, or null. */
+export function h(tag, properties, ...children) {
+  const element = document.createElement(tag);
+  for (const [name, value] of Object.entries(properties ?? {})) {
+    if (typeof value === "function") element.addEventListener(name.slice(2), value);
+    else if (value === true) element.setAttribute(name, "");
+    else if (value !== false && value !== null && value !== undefined) element.setAttribute(name, value);
+  }
+  element.append(...children.filter((child) => child !== null && child !== undefined));
+  return element;
+}
+
+/** Only what differs is touched: a reader's place, a selection and a live region stay as they are. */
+export function setText(element, text) {
+  if (element.textContent !== text) element.textContent = text;
+}
+
+export function setHidden(element, hidden) {
+  if (element.hidden !== hidden) element.hidden = hidden;
+}
+
+/** Children of `parent`, one per item, kept from one update to the next: `make(item)` gives {element, update(item)}. */
+export class List {
+  constructor(parent, keyOf, make) {
+    this.parent = parent;
+    this.keyOf = keyOf;
+    this.make = make;
+    this.parts = new Map();
+  }
+
+  update(items) {
+    const seen = new Set();
+    let place = this.parent.firstElementChild;
+    for (const item of items) {
+      const key = this.keyOf(item);
+      if (seen.has(key)) continue;
+      seen.add(key);
+      if (!this.parts.has(key)) this.parts.set(key, this.make(item));
+      const part = this.parts.get(key);
+      part.update(item);
+      if (part.element === place) place = place.nextElementSibling;
+      else this.parent.insertBefore(part.element, place);
+    }
+    for (const [key, part] of this.parts) {
+      if (seen.has(key)) continue;
+      part.close?.();
+      part.element.remove();
+      this.parts.delete(key);
+    }
+  }
+
+  close() {
+    this.update([]);
+  }
+}
+
+/**
+ * A table that becomes a list of cards where it is narrow (its roles are named, since display takes them away there).
+ * `columns`: [{title, show(item, cell)}]; show fills the cell, with a text as its result or by itself.
+ */
+export class Table {
+  constructor(caption, columns, keyOf, empty) {
+    this.columns = columns;
+    this.body = h("tbody", { role: "rowgroup" });
+    this.empty = h("p", { class: "empty" }, empty);
+    const titles = columns.map((column) => h("th", { role: "columnheader", scope: "col" }, column.title));
+    this.table = h("table", { role: "table", "aria-label": caption },
+      h("thead", { role: "rowgroup" }, h("tr", { role: "row" }, ...titles)), this.body);
+    this.element = h("div", {}, this.table, this.empty);
+    this.list = new List(this.body, keyOf, () => this.makeRow());
+    this.update([]);
+  }
+
+  makeRow() {
+    const cells = this.columns.map((column, i) => h(i === 0 ? "th" : "td",
+      i === 0 ? { role: "rowheader", scope: "row" } : { role: "cell", "data-title": column.title }));
+    return {
+      element: h("tr", { role: "row" }, ...cells),
+      update: (item) => {
+        this.columns.forEach((column, i) => {
+          const text = column.show(item, cells[i]);
+          if (text !== undefined) setText(cells[i], text);
+        });
+      },
+    };
+  }
+
+  update(items) {
+    this.list.update(items);
+    setHidden(this.table, items.length === 0);
+    setHidden(this.empty, items.length > 0);
+  }
+}
+
+/** A link in a cell, made once. */
+export function showLink(cell, text, href) {
+  const link = cell.querySelector("a") ?? cell.appendChild(h("a"));
+  setText(link, text);
+  if (link.getAttribute("href") !== href) link.setAttribute("href", href);
+}
+
+/** A word with a colour of its own: `kind` is good, bad, busy or plain. */
+export function showBadge(parent, text, kind) {
+  const badge = parent.querySelector(".badge") ?? parent.appendChild(h("span", { class: "badge" }));
+  setText(badge, text);
+  badge.dataset.kind = kind;
+}
+
+let names = 0;
+
+/** An id that nothing else has. */
+export function newId() {
+  names += 1;
+  return `id-${names}`;
+}

@@ -1,0 +1,98 @@
+// SPDX-License-Identifier: Apache-2.0
+// Which page is shown, who looks at it, and asking the node again and again while somebody does.
+import "uplot/dist/uPlot.min.css";
+import "./style.css";
+import { get } from "./api.js";
+import { setHidden, setText } from "./dom.js";
+import { MigrationPage } from "./migration.js";
+import { Overview } from "./overview.js";
+
+const RETRY_MS = 3000;
+const NEWS_MS = 20000;
+const element = (id) => document.getElementById(id);
+
+let page = null;
+let node = "";
+
+const context = {
+  isAdmin: false,
+  say: (text) => {
+    setText(element("news"), text);
+    clearTimeout(context.newsOver);
+    context.newsOver = setTimeout(() => setText(element("news"), ""), NEWS_MS);
+  },
+  setNode: (name) => {
+    node = name;
+    setText(element("where"), name);
+    showTitle();
+  },
+  focusHeading: () => element("main").querySelector("h1")?.focus(),
+};
+
+function showTitle() {
+  document.title = `${page?.title ?? "NovaCron"}${node ? ` · ${node}` : ""} · NovaCron`;
+}
+
+function showTrouble(error) {
+  setText(element("trouble"), error ? `Trouble: ${error.message}. What is shown may be old; trying again.` : "");
+  setHidden(element("trouble"), !error);
+}
+
+/** Asks at once and then every so often, one question at a time, and not while nobody looks. */
+function poll(owner, [pause, ask]) {
+  let failed = false;
+  const once = async () => {
+    if (page !== owner) return;
+    if (!document.hidden) {
+      try {
+        await ask();
+        if (failed) owner.troubles -= 1;
+        failed = false;
+        if (page === owner && owner.troubles === 0) showTrouble(null);
+      } catch (error) {
+        if (!failed) owner.troubles += 1;
+        failed = true;
+        if (page === owner) showTrouble(error);
+      }
+    }
+    setTimeout(once, failed ? Math.max(pause, RETRY_MS) : pause);
+  };
+  once();
+}
+
+function makePage() {
+  const match = /^#\/migrations\/([A-Za-z0-9][A-Za-z0-9._-]{0,62})$/.exec(location.hash);
+  return match ? new MigrationPage(context, match[1]) : new Overview(context);
+}
+
+function show(isFirst) {
+  page?.close();
+  page = makePage();
+  page.troubles = 0;
+  element("main").replaceChildren(page.element);
+  showTitle();
+  if (!isFirst) context.focusHeading();
+  page.polls.forEach((one) => poll(page, one));
+}
+
+async function begin() {
+  try {
+    const who = await get("whoami");
+    context.isAdmin = who.role === "admin";
+    setText(element("who"), `${who.kind === "uid" ? "user " : ""}${who.name} (${who.role})`);
+    context.setNode((await get("node")).name);
+    showTrouble(null);
+  } catch (error) {
+    showTrouble(error);
+    if (error.code !== "unauthenticated" && error.code !== "forbidden") setTimeout(begin, RETRY_MS);
+    return;
+  }
+  addEventListener("hashchange", () => show(false));
+  show(true);
+}
+
+document.querySelector(".skip").addEventListener("click", (event) => {
+  event.preventDefault(); // its fragment would be a route
+  element("main").focus();
+});
+begin();

@@ -1,0 +1,139 @@
+// SPDX-License-Identifier: Apache-2.0
+// The first page: this node, the fleet where there is a controller, what moves now and what has moved.
+import { migrate } from "./actions.js";
+import { get, list } from "./api.js";
+import { Card } from "./card.js";
+import { h, List, setHidden, setText, showBadge, showLink, Table } from "./dom.js";
+import { bytes, duration, milliseconds, number, percent, phase, phaseKind, rate, time, UNKNOWN } from "./format.js";
+
+const LIVE_CARDS = 8; // a WebSocket and a canvas each; a gate lets one address have 24 WebSockets, and there may be more windows
+const EARLIER = 50;
+
+const MACHINE_KINDS = { running: "good", paused: "plain", stopped: "plain", migrating: "busy", incoming: "busy", moved: "plain" };
+
+function machineTable(context) {
+  const columns = [
+    { title: "Machine", show: (m) => m.name },
+    { title: "State", show: (m, cell) => showBadge(cell, m.moved_to ? `${m.state} to ${m.moved_to}` : m.state, MACHINE_KINDS[m.state] ?? "plain") },
+    { title: "Memory", show: (m) => (m.memory_mib ? bytes(m.memory_mib * 1024 * 1024) : UNKNOWN) },
+    { title: "CPUs", show: (m) => number(m.vcpus) },
+    { title: "Run right", show: (m) => `${m.right ?? UNKNOWN}, epoch ${number(m.epoch)}` },
+  ];
+  if (context.isAdmin) columns.push({ title: "Action", show: (m, cell) => showMigrate(m, cell, context) });
+  return new Table("Machines", columns, (m) => m.name, "There are no machines on this node.");
+}
+
+function showMigrate(machine, cell, context) {
+  const button = cell.querySelector("button") ?? cell.appendChild(h("button", {
+    type: "button",
+    "aria-label": `Migrate ${machine.name}`,
+    onclick: () => migrate(machine, context).catch((error) => context.say(error.message)),
+  }, "Migrate…"));
+  setHidden(button, machine.state !== "running" || Boolean(machine.migration));
+}
+
+function nodeTable() {
+  return new Table("Nodes of the fleet", [
+    { title: "Node", show: (n) => n.name },
+    { title: "Takes machines", show: (n, cell) => showBadge(cell, n.evacuation ? "is being emptied" : n.is_cordoned ? "no (cordoned)" : "yes", n.evacuation ? "busy" : n.is_cordoned ? "plain" : "good") },
+    { title: "Memory for machines", show: (n) => bytes(n.memory_bytes) },
+    { title: "In use", show: (n) => (n.memory_bytes > 0 ? `${bytes(n.used_bytes)} (${percent((100 * n.used_bytes) / n.memory_bytes)}), ${n.machines} machines` : `${n.machines} machines`) },
+    { title: "CPUs", show: (n) => number(n.cpus) },
+    { title: "Rate limit", show: (n) => (n.rate_bps > 0 ? rate(n.rate_bps) : "none") },
+    { title: "Last heard of", show: (n) => (n.seen_us > 0 ? time(new Date(n.seen_us / 1000).toISOString()) : UNKNOWN) },
+  ], (n) => n.name, "The controller knows no nodes.");
+}
+
+function earlierTable() {
+  return new Table("Earlier migrations", [
+    { title: "Machine", show: (m, cell) => showLink(cell, m.vm, `#/migrations/${m.id}`) },
+    { title: "From and to", show: (m) => `${m.source} → ${m.destination}` },
+    { title: "Outcome", show: (m, cell) => showBadge(cell, phase(m.phase), phaseKind(m.phase)) },
+    { title: "Pause", show: (m) => milliseconds(m.pause_ms) },
+    { title: "Duration", show: (m) => duration(m.total_ms) },
+    { title: "On the wire", show: (m) => bytes(m.wire_bytes) },
+    { title: "Ended", show: (m) => time(m.finished) },
+    { title: "Error", show: (m) => m.error?.message ?? "" },
+  ], (m) => m.id, "None has ended yet.");
+}
+
+function section(title, ...parts) {
+  return h("section", { "aria-label": title }, h("h2", {}, title), ...parts);
+}
+
+export class Overview {
+  constructor(context) {
+    this.context = context;
+    this.summary = h("p", { class: "summary" });
+    this.store = h("p", { class: "summary" });
+    this.machines = machineTable(context);
+    this.nodes = nodeTable();
+    this.leader = h("p", { class: "summary" });
+    this.cards = h("div", { class: "cards" });
+    this.idle = h("p", { class: "empty" }, "Nothing moves at the moment.");
+    this.running = new List(this.cards, (m) => m.id, (m) => this.makeCard(m));
+    this.earlier = earlierTable();
+    this.figures = h("p", { class: "summary" });
+    this.fleet = section("Fleet", this.leader, this.nodes.element);
+    this.fleet.hidden = true;
+    this.heading = h("h1", { tabindex: "-1" }, "This node");
+    this.element = h("div", {}, this.heading, this.summary, this.store,
+      section("Running migrations", this.idle, this.cards), section("Machines", this.machines.element), this.fleet,
+      section("Earlier migrations", this.figures, this.earlier.element));
+    this.title = "Overview";
+    // every so many milliseconds
+    this.polls = [[2000, () => this.askMigrations()], [5000, () => this.askMachines()], [10000, () => this.askNode()]];
+  }
+
+  makeCard(migration) {
+    return new Card(migration, this.context, { isLive: this.running.parts.size < LIVE_CARDS });
+  }
+
+  async askMigrations() {
+    const [active, ended, totals] = await Promise.all([get("migrations?state=active&limit=100"), get(`migrations?state=ended&limit=${EARLIER}`), get("migrations/dashboard")]);
+    this.running.update(active.items);
+    setHidden(this.idle, active.items.length > 0);
+    this.earlier.update(ended.items);
+    const success = totals.success_rate === null ? "" : `, ${percent(totals.success_rate * 100)} of those that were not cancelled completed`;
+    const pause = totals.pause_ms.count > 0 ? `, median pause ${milliseconds(totals.pause_ms.median)}, 95 % within ${milliseconds(totals.pause_ms.p95)}` : "";
+    setText(this.figures, totals.migrations > 0 ? `${totals.migrations} in this node's records${success}${pause}.` : "");
+  }
+
+  async askMachines() {
+    this.machines.update((await get("machines")).items);
+  }
+
+  async askNode() {
+    const node = await get("node");
+    setText(this.heading, `Node ${node.name}`);
+    this.context.setNode(node.name);
+    const expires = node.certificate_expires ? `, certificate until ${new Date(node.certificate_expires).toLocaleDateString()}` : "";
+    setText(this.summary, `novacrond ${node.version}, QEMU ${node.qemu_version ?? UNKNOWN}, ${number(node.cpus)} CPUs, ${bytes(node.memory_available_bytes)} of ${bytes(node.memory_bytes)} memory free${expires}.`);
+    await Promise.all([this.askStore(), node.controller ? this.askFleet() : null]);
+  }
+
+  /** Not every node has a page store, and what says so is no trouble. */
+  async askStore() {
+    const store = await get("store").catch((error) => (error.code ? null : Promise.reject(error)));
+    setHidden(this.store, store === null);
+    if (!store) return;
+    const budget = store.budget_bytes > 0 ? ` of ${bytes(store.budget_bytes)}` : "";
+    const state = store.failed ? " Writing to it failed." : store.read_only ? " It can only be read." : "";
+    setText(this.store, `Page store: ${bytes(store.used_bytes)}${budget} used, ${bytes(store.free_bytes)} free, ${store.manifests} checkpoints, ${store.encrypted ? "encrypted" : "not encrypted"}.${state}`);
+  }
+
+  async askFleet() {
+    const fleet = await get("fleet");
+    setHidden(this.fleet, false);
+    setText(this.leader, fleet.leads ? "This node's controller leads." : `Leads: ${fleet.holder || "nobody"}${fleet.address ? ` (${fleet.address})` : ""}.`);
+    const [nodes, machines] = await Promise.all([list("fleet/nodes"), list("fleet/machines", 10000)]);
+    this.nodes.update(nodes.map((node) => {
+      const there = machines.filter((machine) => machine.node === node.name);
+      return { ...node, machines: there.length, used_bytes: there.reduce((sum, machine) => sum + machine.memory_bytes, 0) };
+    }));
+  }
+
+  close() {
+    this.running.close();
+  }
+}

@@ -1,0 +1,53 @@
+// SPDX-License-Identifier: Apache-2.0
+// Watching one migration over its WebSocket: taken up again behind the last message that is known, until it has ended.
+
+const ENDS = new Set(["completed", "failed", "cancelled"]);
+const FIRST_WAIT_MS = 500;
+const LONGEST_WAIT_MS = 15000;
+
+export class Watch {
+  /** `onMessage(message)` as WatchMessage in openapi.json; `onLink(isUp)`. `since`: as there; undefined: everything. */
+  constructor(id, { since, onMessage, onLink }) {
+    this.id = id;
+    this.since = since;
+    this.onMessage = onMessage;
+    this.onLink = onLink;
+    this.wait = FIRST_WAIT_MS;
+    this.over = false;
+    this.open();
+  }
+
+  open() {
+    const url = new URL(`/api/v2/migrations/${encodeURIComponent(this.id)}/ws`, location.href);
+    url.protocol = location.protocol === "https:" ? "wss:" : "ws:";
+    if (this.since !== undefined) url.searchParams.set("since", this.since);
+    this.socket = new WebSocket(url);
+    this.socket.addEventListener("open", () => {
+      this.wait = FIRST_WAIT_MS;
+      this.onLink(true);
+    });
+    this.socket.addEventListener("message", (event) => this.take(JSON.parse(event.data)));
+    this.socket.addEventListener("close", () => this.closed());
+  }
+
+  take(message) {
+    if (this.over) return;
+    this.since = message.id;
+    if (ENDS.has(message.type)) this.over = true;
+    this.onMessage(message);
+  }
+
+  /** Refused (all places may be taken), or lost. Polling goes on meanwhile: nothing is missed but the smoothness. */
+  closed() {
+    if (this.over) return;
+    this.onLink(false);
+    this.timer = setTimeout(() => this.open(), this.wait);
+    this.wait = Math.min(this.wait * 2, LONGEST_WAIT_MS);
+  }
+
+  close() {
+    this.over = true;
+    clearTimeout(this.timer);
+    this.socket.close();
+  }
+}

@@ -1,0 +1,437 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The dashboard in a real browser: what it shows, does, and can be used with; and a real migration watched in it to its end."""
+
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+import threading
+from datetime import datetime, timedelta, timezone
+
+import pytest
+
+from fake_novacrond import Refusal
+from gate_bed import COMPLETED, ENTRY, FLEET_MACHINE, FLEET_NODE, MACHINE, MIGRATION, NODE, PROGRESS, ROLLBACK, Bed, Keys, free_port, tls_context
+from nctest.bridge import Bridge, CertifiedBridge
+from nctest.cluster import Cluster, guest_spec
+from nctest.net import BUILD, wait_for
+
+ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+MAKE = os.path.join(ROOT, "src/gate/make_dashboard.py")
+SHOTS = os.environ.get("NC_SHOTS")  # a directory: every page is photographed there
+PHONE, DESK = (360, 740, True), (1280, 900, False)
+MARKUP = "<img src=x onerror=\"document.title='owned'\"><b>bold</b> &amp; {{x}}"
+
+
+def was_bundled():
+    with open(os.path.join(BUILD, "src/gate/assets.c"), encoding="ascii") as f:
+        return "/assets/dashboard.js" in f.read()
+
+
+pytestmark = pytest.mark.skipif(not shutil.which("chromedriver") or not was_bundled(), reason="no chromedriver, or the gate was built without the dashboard")
+
+# After that a missing driver is no import error.
+from nctest.browser import ENTER, TAB, Browser  # noqa: E402
+
+
+def ago(seconds):
+    return (datetime.now(timezone.utc) - timedelta(seconds=seconds)).strftime("%Y-%m-%dT%H:%M:%S.000Z")
+
+
+class Fleet:
+    """What the fake novacrond has: tests change it while the browser looks."""
+
+    def __init__(self):
+        self.events, self.progress, self.asked_since = [], {**PROGRESS, "progress": 43}, []
+        self.lock = threading.Lock()
+        self.running = {**MIGRATION, "created": ago(20), "started": ago(20), "rtt_us": 20300, "eta_error_ms": 3000, "effective_rate_bps": 90000000, "converges": True,
+                        "connections": [{"index": 0, "up": True, "segments": 1000, "retransmitted_segments": 5},
+                                        {"index": 1, "up": False, "segments": 1000, "retransmitted_segments": 5}]}
+        started = COMPLETED["started"]
+        self.completed = {**COMPLETED, "id": "m-completed", "checkpoint": "c-1", "rollbacks": [ROLLBACK],
+                          "attempts": [{"attempt": 1, "ended": "2026-01-02T03:04:06.000Z", "error": {"code": "unreachable", "message": "the link was down"}}],
+                          "events": [{"at": started, "event": "round", "detail": "1"}, {"at": "2026-01-02T03:04:12.600Z", "event": "throttle", "detail": "since " + MARKUP}]
+                          + COMPLETED["events"]}
+        self.failed = {**COMPLETED, "id": "m-failed", "phase": "needs_attention", "outcome": "failed", "error": {"code": "convergence", "message": "too fast: " + MARKUP},
+                       "attention": "decide: novacron resolve m-failed --run-here " + MARKUP}
+        self.machines = [MACHINE, {**MACHINE, "name": "m2", "state": "moved", "moved_to": "host-b " + MARKUP, "memory_mib": None}]
+
+    def list(self, args):
+        items = {"active": [self.running] if self.running["outcome"] is None else [], "ended": [self.completed, self.failed]}
+        return {"items": items[args["state"]], "next": None}
+
+    def get(self, args):
+        found = {m["id"]: m for m in (self.running, self.completed, self.failed)}.get(args["id"])
+        if not found:
+            raise Refusal("not_found", f"there is no migration {args['id']} on this node")
+        return found
+
+    def happens(self, type="event", **data):
+        with self.lock:
+            self.events.append({"id": 10 + len(self.events), "type": type, "at": ago(0), "data": data or {"event": "x", "detail": ""}})
+
+    def watch(self, args):
+        with self.lock:
+            self.asked_since.append(args.get("since"))
+            events = [e for e in self.events if e["id"] > args.get("since", 0)]
+            ended = any(e["type"] == "completed" for e in self.events)
+            return {"id": args["id"], "events": events, "last": self.events[-1]["id"] if self.events else 0, "more": False, "ended": ended, "progress": dict(self.progress)}
+
+    def handlers(self):
+        nodes = [FLEET_NODE, {**FLEET_NODE, "name": "host-b", "is_cordoned": True, "evacuation": ""}]
+        return {"migration.list": self.list, "migration.get": self.get, "migration.watch": self.watch, "machine.list": lambda args: self.machines,
+                "fleet.nodes": lambda args: {"items": nodes, "next": None}, "fleet.machines": lambda args: {"items": [FLEET_MACHINE], "next": None}}
+
+
+@pytest.fixture(scope="module")
+def browser(tmp_path_factory):
+    b = Browser(tmp_path_factory.mktemp("browser"))
+    yield b
+    b.close()
+
+
+class Served:
+    def __init__(self, directory):
+        self.fleet = Fleet()
+        self.bed = Bed(directory, "--no-https", handlers=self.fleet.handlers())
+        self.bridge = Bridge(self.bed.socket)
+        self.url = f"http://{self.bridge.address}/"
+
+    def close(self):
+        self.bridge.close()
+        self.bed.close()
+
+
+@pytest.fixture
+def served(tmp_path, browser):
+    s = Served(tmp_path)
+    browser.size(*DESK)
+    browser.scheme("light")
+    yield s
+    try:
+        browser.open("about:blank")  # then nothing more comes
+        complaints = browser.complaints()
+        strangers = [url for url in browser.requests() if s.bridge.address not in url and not url.startswith(("data:", "about:"))]
+        assert not complaints and not strangers
+    finally:
+        s.close()
+
+
+def look(browser, served, fragment=""):
+    browser.open("about:blank")
+    browser.open(served.url + fragment)
+
+
+def shoot(browser, name):
+    if SHOTS:
+        browser.shoot(os.path.join(SHOTS, name + ".png"))
+
+
+# --- the files ---
+
+def test_files_and_their_headers(served):
+    page = served.bed.call("GET", "/")
+    assert page.status == 200 and page.headers["Content-Type"] == "text/html; charset=utf-8"
+    named = re.findall(r'(?:src|href)="(/[^"#]+)"', page.text)
+    assert len(named) == 3
+    types = {".js": "text/javascript; charset=utf-8", ".css": "text/css; charset=utf-8", ".svg": "image/svg+xml"}
+    for path in ["/", *named]:
+        answer = served.bed.call("GET", path)
+        assert answer.status == 200 and answer.headers["Content-Type"] == types.get(os.path.splitext(path)[1], "text/html; charset=utf-8")
+        assert answer.headers["X-Content-Type-Options"] == "nosniff" and answer.headers["Cache-Control"] == "no-cache"
+        policy = answer.headers["Content-Security-Policy"]
+        for part in ("default-src 'none'", "script-src 'self'", "style-src 'self'", "connect-src 'self'", "frame-ancestors 'none'", "base-uri 'none'", "form-action 'none'"):
+            assert part in policy.split("; ")
+        tag = answer.headers["ETag"]
+        for known in (tag, f'"x", W/{tag}', "*"):
+            again = served.bed.call("GET", path, headers={"If-None-Match": known})
+            assert again.status == 304 and again.text == "" and again.headers["ETag"] == tag
+        assert served.bed.call("GET", path, headers={"If-None-Match": tag[:-2] + '"'}).status == 200
+        head = served.bed.call("HEAD", path)
+        assert head.status == 200 and head.text == "" and int(head.headers["Content-Length"]) == len(answer.text.encode())
+        refused = served.bed.call("POST", path)
+        assert refused.status == 405 and refused.headers["Allow"] == "GET, HEAD"
+    assert "Permission is hereby granted" in served.bed.call("GET", "/assets/dashboard.js").text, "uPlot's licence"
+    for path in ("/index.html", "/assets/", "/assets/x.js"):
+        assert served.bed.call("GET", path).status == 404
+
+
+def make(tmp_path, *options):
+    target = tmp_path / "assets.c"
+    out = subprocess.run([sys.executable, MAKE, *options, os.path.join(ROOT, "src/dashboard"), str(tmp_path / "work"), str(target)],
+                         stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    return out, target.read_text() if target.exists() else ""
+
+
+def test_built_without(tmp_path):
+    """Where node or npm are missing, or npm gets nothing, the gate has one page that says so; unless it was to be had."""
+    out, made = make(tmp_path)
+    assert out.returncode == 0 and "built without the dashboard: node and npm are not installed" in out.stdout
+    assert made.count("text/html") == 1 and "nc_n_assets = 1" in made
+    out, made = make(tmp_path, "--node", "node", "--npm", "false")
+    assert out.returncode == 0 and "false ci" in out.stdout and "nc_n_assets = 1" in made
+    assert make(tmp_path, "--node", "node", "--npm", "false", "--required")[0].returncode == 1
+
+
+# --- what is shown ---
+
+def test_overview(served, browser):
+    look(browser, served)
+    for text in ("Node host-a", "QEMU 7.2.0", "web1: host-a → host-b", "copying memory", "43 %", "12 s ± 3.0 s", "20.3 ms", "0.50 %", "1 of 2 are up",
+                 "Converges: the guest dirties 5.0 MB/s, and 90.0 MB/s of its memory leave", "m2", "no (cordoned)", "This node's controller leads",
+                 "212 ms", "needs attention", "live", "Page store: 3.0 GiB of 10.0 GiB", MARKUP):
+        browser.shows(text)
+    assert browser.run("return document.querySelectorAll('main img, main b').length") == 0 and "owned" not in browser.run("return document.title")
+    assert browser.run("return document.querySelectorAll('.card canvas').length") == 1
+    shoot(browser, "overview")
+
+
+def test_the_page_of_one_migration(served, browser):
+    look(browser, served, "#/migrations/m-completed")
+    for text in ("completed", "released", "forecast", "Decision: throttle", "guest slowed by 40 %", "since " + MARKUP, "attempt 1 failed", "the link was down",
+                 "both ends computed the same SHA-256", "stop-transfer", "does not converge"):
+        browser.shows(text)
+    assert browser.run("return document.querySelectorAll('canvas').length") == 1
+    times = browser.run("return [...document.querySelectorAll('section[aria-label=Story] tbody th')].map(e => parseFloat(e.textContent))")
+    assert len(times) == 7 and times == sorted(times)
+    browser.run("location.hash = '#/migrations/m-failed'")
+    browser.shows("too fast: " + MARKUP)
+    browser.shows("decide: novacron resolve m-failed --run-here " + MARKUP)
+    assert browser.run("return document.activeElement.tagName") == "H1"
+
+
+def test_live_and_taken_up_again(served, browser):
+    """Progress comes over the WebSocket; what is cut is taken up behind the last message; the end is told and shown."""
+    fleet = served.fleet
+    look(browser, served)
+    browser.shows("43 %")
+    browser.shows("live", ".live")
+    fleet.happens()
+    fleet.progress["progress"] = 61
+    browser.shows("61 %", ".card")
+    last = fleet.events[-1]["id"]
+    browser.run("window.seen = []; new MutationObserver(() => seen.push(parseInt(document.querySelector('.share')?.textContent ?? 100)))"
+                ".observe(document.querySelector('.share'), {childList: true, characterData: true, subtree: true})")
+    fleet.asked_since.clear()
+    served.bridge.cut()
+    fleet.progress["progress"] = 77
+    browser.shows("77 %", ".card")
+    assert last in fleet.asked_since
+    seen = browser.run("return seen")
+    assert seen == sorted(seen), "it went backwards"
+    fleet.happens("completed", outcome="completed", progress=100, pause_ms=120)
+    browser.shows("web1: migration completed", "#news")
+    fleet.running = {**fleet.running, "outcome": "completed", "phase": "completed", "progress": 100}
+    browser.shows("Nothing moves at the moment")
+    browser.complaints()  # that a connection was cut, which is so
+
+
+def test_a_node_that_does_not_answer(served, browser):
+    look(browser, served)
+    browser.shows("43 %")
+    served.bed.daemon.handlers["machine.list"] = lambda args: (_ for _ in ()).throw(Refusal("internal", "out of order " + MARKUP))
+    browser.shows("Trouble: out of order " + MARKUP, "#trouble")
+    served.bed.daemon.handlers["machine.list"] = lambda args: [{**MACHINE, "name": "back-again"}]
+    browser.shows("back-again")
+    wait_for(lambda: browser.text("#trouble") == "", 20, "the trouble to be over")
+    browser.complaints()  # the status that was answered
+
+
+# --- what is done ---
+
+def test_migrate_by_keyboard(served, browser):
+    look(browser, served)
+    browser.shows("Migrate…")
+    browser.run("document.querySelector('button[aria-label=\"Migrate web1\"]').focus()")
+    browser.press(ENTER)
+    browser.shows("Migrate web1?", "dialog")
+    assert browser.name_of("dialog") == ("dialog", "Migrate web1?")
+    assert browser.run("return document.activeElement.tagName") == "SELECT"
+    browser.press(TAB, ENTER)
+    browser.shows("4.2 s ± 1.3 s", "dialog")
+    browser.press(TAB, TAB, ENTER)
+    wait_for(lambda: browser.run("return location.hash") == "#/migrations/" + MIGRATION["id"], 20, "the page of what was begun")
+    assert served.bed.daemon.last("migration.create")["args"] == {"vm": "web1", "to": "host-b"}
+    assert browser.run("return document.querySelector('dialog')") is None
+
+
+def test_cancel_and_undo(served, browser):
+    look(browser, served)
+    browser.shows("Cancel…")
+    browser.click(".card .buttons button")
+    browser.shows("Cancel the migration of web1?", "dialog")
+    browser.shows("goes on running on host-a", "dialog")
+    browser.click("dialog button[type=button]")
+    assert not [r for r in served.bed.daemon.requests if r["op"] == "migration.cancel"], "left as it is"
+    browser.click(".card .buttons button")
+    served.bed.daemon.handlers["migration.cancel"] = lambda args: (_ for _ in ()).throw(Refusal("conflict", "it is over " + MARKUP))
+    browser.click("dialog button[type=submit]")
+    browser.shows("it is over " + MARKUP, "dialog [role=alert]")
+    served.bed.daemon.handlers["migration.cancel"] = lambda args: MIGRATION
+    browser.click("dialog button[type=submit]")
+    browser.shows("is being cancelled", "#news")
+    assert served.bed.daemon.last("migration.cancel")["args"] == {"id": MIGRATION["id"]}
+    browser.complaints()  # the 409 that was asked for
+    look(browser, served, "#/migrations/m-completed")
+    browser.shows("Undo…")
+    browser.click(".card .buttons button:not([hidden])")
+    browser.shows("What it has done since is lost", "dialog")
+    browser.click("dialog input[value=to_checkpoint]")
+    browser.click("dialog button[type=submit]")
+    browser.shows("is being undone", "#news")
+    assert served.bed.daemon.last("migration.rollback")["args"] == {"id": "m-completed", "to_checkpoint": True}
+
+
+@pytest.mark.skipif(not shutil.which("openssl"), reason="openssl is not installed")
+def test_a_viewer_is_offered_nothing(tmp_path, browser):
+    """Over HTTPS, with a certificate that may look: all is shown and watched, and no button is there."""
+    keys, port, own = Keys(tmp_path), free_port(), free_port()
+    context = tls_context(keys, keys.issue("ca", "bob"))
+    bed = Bed(tmp_path, "--listen", f"127.0.0.1:{port}", "--tls-cert", keys.server[0], "--tls-key", keys.server[1], "--client-ca", keys.ca,
+              "--origins", f"http://127.0.0.1:{own}", handlers=Fleet().handlers())
+    bridge = CertifiedBridge(port, context, "localhost", own)
+    try:
+        browser.open(f"http://{bridge.address}/")
+        browser.shows("bob (viewer)")
+        browser.shows("43 %")
+        browser.shows("live", ".live")
+        assert browser.run("return [...document.querySelectorAll('button')].filter(b => b.checkVisibility()).length") == 0
+        assert not browser.complaints()
+    finally:
+        browser.open("about:blank")
+        browser.requests()
+        bridge.close()
+        bed.close()
+
+
+# --- who can use it ---
+
+CONTRAST = """
+const channel = (v) => { v /= 255; return v <= 0.04045 ? v / 12.92 : ((v + 0.055) / 1.055) ** 2.4; };
+const parse = (text) => text.match(/[\\d.]+/g).map(Number);
+const light = ([r, g, b]) => 0.2126 * channel(r) + 0.7152 * channel(g) + 0.0722 * channel(b);
+function ground(element) {
+  for (let e = element; e; e = e.parentElement) {
+    const c = parse(getComputedStyle(e).backgroundColor);
+    if (c.length === 3 || c[3] === 1) return c;
+    if (c[3] > 0) throw new Error("a half transparent ground");
+  }
+  throw new Error("no ground");
+}
+const found = [];
+const walker = document.createTreeWalker(document.body, NodeFilter.SHOW_TEXT);
+let looked = 0;
+while (walker.nextNode()) {
+  const element = walker.currentNode.parentElement;
+  if (!walker.currentNode.textContent.trim() || element.closest("noscript, script") || !element.checkVisibility()) continue;
+  looked += 1;
+  const [a, b] = [light(parse(getComputedStyle(element).color)), light(ground(element))].sort((x, y) => y - x);
+  const ratio = (a + 0.05) / (b + 0.05);
+  if (ratio < 4.5) found.push(`${walker.currentNode.textContent}: ${ratio.toFixed(2)}`);
+}
+return [looked, found];
+"""
+
+FOCUSABLE = "[...document.querySelectorAll('a[href], button, input, select, textarea, [tabindex=\"0\"]')].filter(e => e.checkVisibility() && !e.disabled)"
+
+
+def each_page(browser, served):
+    for name, fragment, text in (("overview", "", "Migrate…"), ("running", "#/migrations/" + MIGRATION["id"], "live"),
+                                 ("completed", "#/migrations/m-completed", "Decision"), ("failed", "#/migrations/m-failed", "too fast")):
+        look(browser, served, fragment)
+        browser.shows(text)
+        yield name
+    look(browser, served)
+    browser.shows("Migrate…")
+    browser.click("button[aria-label='Migrate web1']")
+    browser.shows("Migrate web1?", "dialog")
+    yield "dialog"
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("device", [DESK, PHONE], ids=["desk", "phone"])
+def test_contrast_and_width(served, browser, scheme, device):
+    browser.size(*device)
+    browser.scheme(scheme)
+    for name in each_page(browser, served):
+        looked, poor = browser.run(CONTRAST)
+        assert looked > 10 and not poor, name
+        assert browser.run("return document.documentElement.scrollWidth") <= device[0], f"{name} scrolls sideways"
+        shoot(browser, f"{name}-{scheme}-{device[0]}")
+
+
+def test_keyboard_and_names(served, browser):
+    """Tab comes to everything that does something, in the order of the page, and each has a name."""
+    for page in each_page(browser, served):
+        scope = "dialog" if page == "dialog" else "body"
+        wanted = browser.run(f"window.all = {FOCUSABLE}.filter(e => e.closest('{scope}')); window.got = new Set(); return all.length")
+        if page != "dialog":
+            browser.run("document.activeElement.blur(); getSelection().removeAllRanges()")
+        for _ in range(wanted + 3):
+            browser.run("got.add(document.activeElement)")
+            browser.press(TAB)
+        missed = browser.run("return all.filter(e => e.isConnected && !got.has(e)).map(e => e.outerHTML)")
+        assert wanted >= 3 and not missed, page
+        nameless = []
+        for i in range(wanted):
+            browser.run("all.forEach((e, i) => e.dataset.test = i)")
+            if not browser.name_of(f"[data-test='{i}']")[1].strip():
+                nameless.append(i)
+        assert not nameless, page
+        for css in ("progress", "table"):
+            if browser.run(f"return Boolean([...document.querySelectorAll('{css}')].find(e => e.checkVisibility()))"):
+                assert browser.run(f"return [...document.querySelectorAll('{css}')].every(e => e.getAttribute('aria-label'))")
+
+
+def test_many(served, browser):
+    """1000 machines and 50 migrations: all are there, and few enough are watched that others can."""
+    served.fleet.machines = [{**MACHINE, "name": f"vm-{n:04}"} for n in range(1000)]
+    running = [{**served.fleet.running, "id": f"m-{n}", "vm": f"vm-{n:04}"} for n in range(50)]
+    served.bed.daemon.handlers["migration.list"] = lambda args: {"items": running if args["state"] == "active" else [], "next": None}
+    look(browser, served)
+    browser.shows("vm-0999")
+    assert browser.run("return [document.querySelectorAll('.card').length, document.querySelectorAll('tbody tr').length]") == [50, 1002]
+    assert len({url for url in browser.requests() if url.startswith("ws")}) == 8
+
+
+# --- for real ---
+
+def test_a_real_migration_from_start_to_end(browser, tmp_path):
+    """Begun in the browser, watched in it; what it says at the end is what the record says."""
+    browser.size(*DESK)
+    browser.complaints()
+    with Cluster(rate="100mbit", delay="1ms", gates=True) as c:
+        c.boot(spec=guest_spec(memory_mib=128, fill=48, ws=8, rate=2))
+        bridge = Bridge(c.a.api)
+        try:
+            browser.requests()
+            browser.open(f"http://{bridge.address}/")
+            browser.shows("Migrate…")
+            browser.click("button[aria-label='Migrate web1']")
+            browser.shows("Migrate web1?", "dialog")
+            browser.click("dialog button[type=submit]")
+            browser.shows("web1: host-a → host-b", "h1")
+            browser.run("window.seen = []; new MutationObserver(() => seen.push(document.querySelector('.share').textContent))"
+                        ".observe(document.querySelector('.share'), {childList: true, characterData: true, subtree: true})")
+            m = c.a.wait_migration(c.a.call("migration.list")["items"][0]["id"])
+            assert m["outcome"] == "completed", m["error"]
+            browser.shows("both ends computed the same SHA-256")
+            browser.shows("web1: migration completed", "#news")
+            browser.shows("finished", "section[aria-label=Story]")
+            seen = [int(text.split()[0]) for text in browser.run("return seen")]
+            assert len(set(seen)) >= 3 and seen == sorted(seen) and seen[-1] == 100, seen
+            browser.shows(f"{m['pause_ms']:.1f} ms" if m["pause_ms"] < 10 else f"{round(m['pause_ms'])} ms", ".figures")
+            events = browser.run("return [...document.querySelectorAll('section[aria-label=Story] tbody tr')].map(r => r.cells[2].textContent)")
+            for event in ("round", "guest-stopped", "released", "started", "finished"):
+                assert event in events
+            shoot(browser, "real-migration")
+            browser.click("main a[href='#/']")
+            browser.shows("moved to host-b")
+            browser.open("about:blank")
+            assert not browser.complaints()
+            assert not [url for url in browser.requests() if bridge.address not in url and not url.startswith(("data:", "about:"))]
+        finally:
+            browser.open("about:blank")
+            bridge.close()
