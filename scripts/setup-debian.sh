@@ -12,10 +12,12 @@ qemu-system-x86 qemu-utils seabios ipxe-qemu
 busybox-static cpio kmod iproute2 iputils-ping procps zstd xz-utils
 python3 python3-pytest python3-yaml python3-jsonschema openssl
 "
-# The dashboard is bundled where node and npm are (any from 18 on; Debian's are fine): without them it is left out.
 # For `make test`, `make sanitize`, `make fuzz`, `make coverage`, `make model` and `make soak` only. (Of PostgreSQL and Prometheus the tests use
 # the programs, with data of their own; what Debian's packages start is left alone.)
 extra="clang llvm libclang-rt-14-dev gcovr spin libfaketime python3-pytest-xdist postgresql-15 prometheus chromium chromium-driver"
+
+# The dashboard is bundled where node and npm are, whoever they come from: Debian's npm does not go with another's node.
+command -v npm >/dev/null || extra="$extra nodejs npm"
 
 case "${1:-}" in
   --all) packages="$packages $extra" ;;

@@ -113,11 +113,18 @@ export class Card {
     this.update(migration);
   }
 
-  /** A whole record. Its progress never replaces a newer one of the same attempt that the WebSocket has told of. */
+  /** Takes in what is news. Records and samples overtake each other: within an attempt the progress of the one that is further counts. */
+  merge(news) {
+    const before = this.migration ?? {};
+    this.migration = { ...before, ...news };
+    const isSame = before.attempt === this.migration.attempt && this.migration.outcome === null;
+    if (isSame && before.progress > this.migration.progress) this.migration.progress = before.progress;
+  }
+
+  /** A whole record. */
   update(migration) {
     const before = this.migration;
-    this.migration = { ...before, ...migration };
-    if (before && migration.outcome === null && before.attempt === migration.attempt && before.progress > migration.progress) this.migration.progress = before.progress;
+    this.merge(migration);
     addSample(this.migration);
     this.show();
     if (before && this.migration.outcome !== null) this.announce(this.migration.outcome);
@@ -145,14 +152,13 @@ export class Card {
   }
 
   take(message) {
-    const m = this.migration;
-    if (message.type === "progress") Object.assign(m, message.data);
-    else if (message.type === "phase" && message.data.phase) m.phase = message.data.phase;
+    if (message.type === "progress") this.merge(message.data);
+    else if (message.type === "phase" && message.data.phase) this.migration.phase = message.data.phase;
     if (ENDS.has(message.type)) {
       setText(this.live, "");
       this.announce(message.type);
     }
-    addSample(m);
+    addSample(this.migration);
     this.show();
     if (message.type !== "progress") this.onEvent(message);
   }

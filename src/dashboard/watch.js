@@ -23,6 +23,7 @@ export class Watch {
     if (this.since !== undefined) url.searchParams.set("since", this.since);
     this.socket = new WebSocket(url);
     this.socket.addEventListener("open", () => {
+      if (this.over) return;
       this.wait = FIRST_WAIT_MS;
       this.onLink(true);
     });
@@ -48,6 +49,8 @@ export class Watch {
   close() {
     this.over = true;
     clearTimeout(this.timer);
-    this.socket.close();
+    const { socket } = this;
+    if (socket.readyState === WebSocket.CONNECTING) socket.addEventListener("open", () => socket.close()); // closed before, it would be told as a failure
+    else socket.close();
   }
 }

@@ -1,7 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """The dashboard in a real browser: what it shows, does, and can be used with; and a real migration watched in it to its end."""
 
-import json
 import os
 import re
 import shutil
@@ -13,8 +12,9 @@ from datetime import datetime, timedelta, timezone
 import pytest
 
 from fake_novacrond import Refusal
-from gate_bed import COMPLETED, ENTRY, FLEET_MACHINE, FLEET_NODE, MACHINE, MIGRATION, NODE, PROGRESS, ROLLBACK, Bed, Keys, free_port, tls_context
+from gate_bed import COMPLETED, FLEET_MACHINE, FLEET_NODE, MACHINE, MIGRATION, PROGRESS, ROLLBACK, Bed, Keys, free_port, tls_context
 from nctest.bridge import Bridge, CertifiedBridge
+from nctest.browser import ENTER, TAB, Browser
 from nctest.cluster import Cluster, guest_spec
 from nctest.net import BUILD, wait_for
 
@@ -31,9 +31,6 @@ def was_bundled():
 
 
 pytestmark = pytest.mark.skipif(not shutil.which("chromedriver") or not was_bundled(), reason="no chromedriver, or the gate was built without the dashboard")
-
-# After that a missing driver is no import error.
-from nctest.browser import ENTER, TAB, Browser  # noqa: E402
 
 
 def ago(seconds):
@@ -184,7 +181,7 @@ def test_overview(served, browser):
                  "212 ms", "needs attention", "live", "Page store: 3.0 GiB of 10.0 GiB", MARKUP):
         browser.shows(text)
     assert browser.run("return document.querySelectorAll('main img, main b').length") == 0 and "owned" not in browser.run("return document.title")
-    assert browser.run("return document.querySelectorAll('.card canvas').length") == 1
+    wait_for(lambda: browser.run("return document.querySelectorAll('.card canvas').length") == 1, 20, "the picture")
     shoot(browser, "overview")
 
 
@@ -193,7 +190,7 @@ def test_the_page_of_one_migration(served, browser):
     for text in ("completed", "released", "forecast", "Decision: throttle", "guest slowed by 40 %", "since " + MARKUP, "attempt 1 failed", "the link was down",
                  "both ends computed the same SHA-256", "stop-transfer", "does not converge"):
         browser.shows(text)
-    assert browser.run("return document.querySelectorAll('canvas').length") == 1
+    wait_for(lambda: browser.run("return document.querySelectorAll('canvas').length") == 1, 20, "the picture")
     times = browser.run("return [...document.querySelectorAll('section[aria-label=Story] tbody th')].map(e => parseFloat(e.textContent))")
     assert len(times) == 7 and times == sorted(times)
     browser.run("location.hash = '#/migrations/m-failed'")
@@ -391,8 +388,8 @@ def test_many(served, browser):
     running = [{**served.fleet.running, "id": f"m-{n}", "vm": f"vm-{n:04}"} for n in range(50)]
     served.bed.daemon.handlers["migration.list"] = lambda args: {"items": running if args["state"] == "active" else [], "next": None}
     look(browser, served)
-    browser.shows("vm-0999")
-    assert browser.run("return [document.querySelectorAll('.card').length, document.querySelectorAll('tbody tr').length]") == [50, 1002]
+    count = "return ['.card', 'table[aria-label=Machines] tbody tr', '.card canvas'].map(css => document.querySelectorAll(css).length)"
+    wait_for(lambda: browser.run(count) == [50, 1000, 8], 20, lambda: f"all of them: {browser.run(count)}")
     assert len({url for url in browser.requests() if url.startswith("ws")}) == 8
 
 

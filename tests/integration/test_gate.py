@@ -243,7 +243,7 @@ def test_statuses(bed, document, code, status):
 
 
 def test_no_path_no_method(bed, document):
-    is_problem(document, bed.call("GET", "/"), 404, "not_found")
+    is_problem(document, bed.call("GET", "/nothing"), 404, "not_found")
     is_problem(document, bed.call("GET", "/api/v2/nothing"), 404, "not_found")
     answer = bed.call("PUT", "/api/v2/machines", {})
     is_problem(document, answer, 405, "method_not_allowed")

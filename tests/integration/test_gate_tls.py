@@ -45,6 +45,7 @@ def test_admin_may_change(bed, keys):
 def test_viewer_may_look(bed, keys):
     context = tls_context(keys, keys.issue("ca", "bob"))
     assert call(bed, context).status == 200
+    assert call(bed, context, path="/").headers["Content-Type"] == "text/html; charset=utf-8"
     assert bed.daemon.last("node.info")["identity"] == {"kind": "certificate", "name": "bob", "role": "viewer", "from": "127.0.0.1"}
     before = len(bed.daemon.requests)
     for method, path in (("POST", "/api/v2/machines/web1/start"), ("DELETE", "/api/v2/machines/web1"), ("POST", "/api/v2/nodes/tokens")):
@@ -57,7 +58,8 @@ def test_without_certificate(bed, keys):
     before = len(bed.daemon.requests)
     answer = call(bed, tls_context(keys))
     assert answer.status == 401 and answer.json["code"] == "unauthenticated" and answer.headers["WWW-Authenticate"]
-    assert call(bed, tls_context(keys), path="/api/v2/nothing").status == 401  # nor what exists
+    for path in ("/api/v2/nothing", "/"):
+        assert call(bed, tls_context(keys), path=path).status == 401  # nor what exists
     assert len(bed.daemon.requests) == before
 
 

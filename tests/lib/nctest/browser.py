@@ -10,7 +10,7 @@ import subprocess
 from nctest.net import stop_process, wait_for
 
 ELEMENT = "element-6066-11e4-a52e-4f735466cecf"
-TAB, ENTER, ESCAPE, SPACE, SHIFT = "\ue004", "\ue007", "\ue00c", " ", "\ue008"
+TAB, ENTER = "\ue004", "\ue007"
 OPTIONS = ["--headless=new", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--disable-background-networking", "--disable-component-update",
            "--disable-sync", "--no-first-run", "--hide-scrollbars", "--force-color-profile=srgb"]
 
@@ -78,10 +78,6 @@ class Browser:
         """On whatever has the focus."""
         strokes = [{"type": kind, "value": key} for key in keys for kind in ("keyDown", "keyUp")]
         self.do("POST", "actions", actions=[{"type": "key", "id": "keyboard", "actions": strokes}])
-
-    def press_back(self):
-        strokes = [("keyDown", SHIFT), ("keyDown", TAB), ("keyUp", TAB), ("keyUp", SHIFT)]
-        self.do("POST", "actions", actions=[{"type": "key", "id": "keyboard", "actions": [{"type": t, "value": v} for t, v in strokes]}])
 
     def name_of(self, css):
         """As a screen reader has it: (role, name)."""
