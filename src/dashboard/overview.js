@@ -37,11 +37,27 @@ function nodeTable() {
     { title: "Node", show: (n) => n.name },
     { title: "Takes machines", show: (n, cell) => showBadge(cell, n.evacuation ? "is being emptied" : n.is_cordoned ? "no (cordoned)" : "yes", n.evacuation ? "busy" : n.is_cordoned ? "plain" : "good") },
     { title: "Memory for machines", show: (n) => bytes(n.memory_bytes) },
-    { title: "In use", show: (n) => (n.memory_bytes > 0 ? `${bytes(n.used_bytes)} (${percent((100 * n.used_bytes) / n.memory_bytes)}), ${n.machines} machines` : `${n.machines} machines`) },
+    { title: "In use", show: (n) => (n.memory_bytes > 0 ? `${bytes(n.used_bytes)} (${percent((100 * n.used_bytes) / n.memory_bytes)})` : bytes(n.used_bytes)) },
+    { title: "Machines", show: (n) => number(n.machines) },
     { title: "CPUs", show: (n) => number(n.cpus) },
     { title: "Rate limit", show: (n) => (n.rate_bps > 0 ? rate(n.rate_bps) : "none") },
     { title: "Last heard of", show: (n) => (n.seen_us > 0 ? time(new Date(n.seen_us / 1000).toISOString()) : UNKNOWN) },
   ], (n) => n.name, "The controller knows no nodes.");
+}
+
+const QUEUE_KINDS = { running: "busy", starting: "busy", backoff: "bad" };
+
+/** What the controller has not ended: it waits in the queue, or runs on one of the nodes. */
+function queueTable() {
+  return new Table("Queue of the fleet", [
+    { title: "Machine", show: (m) => m.machine },
+    { title: "From and to", show: (m) => `${m.source} → ${m.destination || "not chosen yet"}` },
+    { title: "State", show: (m, cell) => showBadge(cell, m.state, QUEUE_KINDS[m.state] ?? "plain") },
+    { title: "Priority", show: (m) => m.priority },
+    { title: "Attempts", show: (m) => number(m.attempts) },
+    { title: "Asked for", show: (m) => `${time(new Date(m.submitted_us / 1000).toISOString())} by ${m.actor}` },
+    { title: "Why", show: (m) => m.cancel_reason || m.reason },
+  ], (m) => m.id, "The controller has nothing to move.");
 }
 
 function earlierTable() {
@@ -74,7 +90,9 @@ export class Overview {
     this.running = new List(this.cards, (m) => m.id, (m) => this.makeCard(m));
     this.earlier = earlierTable();
     this.figures = h("p", { class: "summary" });
-    this.fleet = section("Fleet", this.leader, this.nodes.element);
+    this.queue = queueTable();
+    this.more = h("p", { class: "empty", hidden: true }, "There are more: novacron fleet list shows all.");
+    this.fleet = section("Fleet", this.leader, this.nodes.element, h("h3", {}, "Queue"), this.queue.element, this.more);
     this.fleet.hidden = true;
     this.heading = h("h1", { tabindex: "-1" }, "This node");
     this.element = h("div", {}, this.heading, this.summary, this.store,
@@ -126,7 +144,9 @@ export class Overview {
     const fleet = await get("fleet");
     setHidden(this.fleet, false);
     setText(this.leader, fleet.leads ? "This node's controller leads." : `Leads: ${fleet.holder || "nobody"}${fleet.address ? ` (${fleet.address})` : ""}.`);
-    const [nodes, machines] = await Promise.all([list("fleet/nodes"), list("fleet/machines", 10000)]);
+    const [nodes, machines, queue] = await Promise.all([list("fleet/nodes"), list("fleet/machines", 10000), get("fleet/migrations?unfinished=true")]);
+    this.queue.update(queue.items);
+    setHidden(this.more, queue.next === null);
     this.nodes.update(nodes.map((node) => {
       const there = machines.filter((machine) => machine.node === node.name);
       return { ...node, machines: there.length, used_bytes: there.reduce((sum, machine) => sum + machine.memory_bytes, 0) };

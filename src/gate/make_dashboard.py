@@ -76,7 +76,7 @@ def main():
     files = {"/": read(os.path.join(o.source, "absent.html"))}
     try:
         if not o.node or not o.npm:
-            raise RuntimeError("node and npm are not installed")
+            raise RuntimeError("there is no node and npm for it (not installed, or -Ddashboard=disabled)")
         files = bundle(o.source, os.path.abspath(o.work), o.node, o.npm)
     except (OSError, RuntimeError) as error:
         print("novacron-gate %s the dashboard: %s" % ("can't have" if o.required else "is built without", error), file=sys.stderr)

@@ -12,7 +12,7 @@ from datetime import datetime, timedelta, timezone
 import pytest
 
 from fake_novacrond import Refusal
-from gate_bed import COMPLETED, FLEET_MACHINE, FLEET_NODE, MACHINE, MIGRATION, PROGRESS, ROLLBACK, Bed, Keys, free_port, tls_context
+from gate_bed import COMPLETED, FLEET_MACHINE, FLEET_MIGRATION, FLEET_NODE, MACHINE, MIGRATION, PROGRESS, ROLLBACK, Bed, Keys, free_port, tls_context
 from nctest.bridge import Bridge, CertifiedBridge
 from nctest.browser import ENTER, TAB, Browser
 from nctest.cluster import Cluster, guest_spec
@@ -79,7 +79,9 @@ class Fleet:
     def handlers(self):
         nodes = [FLEET_NODE, {**FLEET_NODE, "name": "host-b", "is_cordoned": True, "evacuation": ""}]
         return {"migration.list": self.list, "migration.get": self.get, "migration.watch": self.watch, "machine.list": lambda args: self.machines,
-                "fleet.nodes": lambda args: {"items": nodes, "next": None}, "fleet.machines": lambda args: {"items": [FLEET_MACHINE], "next": None}}
+                "fleet.nodes": lambda args: {"items": nodes, "next": None}, "fleet.machines": lambda args: {"items": [FLEET_MACHINE], "next": None},
+                "fleet.list": lambda args: {"items": [{**FLEET_MIGRATION, "machine": "queued-one", "state": "queued", "destination": "", "reason": "no room " + MARKUP}],
+                                            "next": None if args["unfinished"] else "migration:17"}}
 
 
 @pytest.fixture(scope="module")
@@ -165,7 +167,7 @@ def make(tmp_path, *options):
 def test_built_without(tmp_path):
     """Where node or npm are missing, or npm gets nothing, the gate has one page that says so; unless it was to be had."""
     out, made = make(tmp_path)
-    assert out.returncode == 0 and "built without the dashboard: node and npm are not installed" in out.stdout
+    assert out.returncode == 0 and "built without the dashboard: there is no node and npm for it" in out.stdout
     assert made.count("text/html") == 1 and "nc_n_assets = 1" in made
     out, made = make(tmp_path, "--node", "node", "--npm", "false")
     assert out.returncode == 0 and "false ci" in out.stdout and "nc_n_assets = 1" in made
@@ -177,7 +179,7 @@ def test_built_without(tmp_path):
 def test_overview(served, browser):
     look(browser, served)
     for text in ("Node host-a", "QEMU 7.2.0", "web1: host-a → host-b", "copying memory", "43 %", "12 s ± 3.0 s", "20.3 ms", "0.50 %", "1 of 2 are up",
-                 "Converges: the guest dirties 5.0 MB/s, and 90.0 MB/s of its memory leave", "m2", "no (cordoned)", "This node's controller leads",
+                 "Converges: the guest dirties 5.0 MB/s, and 90.0 MB/s of its memory leave", "m2", "no (cordoned)", "This node's controller leads", "queued-one", "host-a → not chosen yet", "no room " + MARKUP,
                  "212 ms", "needs attention", "live", "Page store: 3.0 GiB of 10.0 GiB", MARKUP):
         browser.shows(text)
     assert browser.run("return document.querySelectorAll('main img, main b').length") == 0 and "owned" not in browser.run("return document.title")
@@ -399,13 +401,16 @@ def test_a_real_migration_from_start_to_end(browser, tmp_path):
     """Begun in the browser, watched in it; what it says at the end is what the record says."""
     browser.size(*DESK)
     browser.complaints()
-    with Cluster(rate="100mbit", delay="1ms", gates=True) as c:
+    with Cluster(rate="100mbit", delay="1ms", gates=True, controller="yes", controllers="host-a") as c:
         c.boot(spec=guest_spec(memory_mib=128, fill=48, ws=8, rate=2))
         bridge = Bridge(c.a.api)
         try:
             browser.requests()
             browser.open(f"http://{bridge.address}/")
             browser.shows("Migrate…")
+            browser.shows("This node's controller leads", "section[aria-label=Fleet]")
+            browser.shows("host-b", "section[aria-label=Fleet] tbody")
+            browser.shows("The controller has nothing to move")
             browser.click("button[aria-label='Migrate web1']")
             browser.shows("Migrate web1?", "dialog")
             browser.click("dialog button[type=submit]")
