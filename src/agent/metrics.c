@@ -120,13 +120,6 @@ nc_metrics_role(json_t *record)
   return g_str_equal(nc_json_string_or(record, "role", "source"), "source") ? NC_ROLE_OF_SOURCE : NC_ROLE_OF_DESTINATION;
 }
 
-static double
-nc_metrics_number(json_t *record, const char *key)
-{
-  json_t *value = json_object_get(record, key);
-  return json_is_number(value) ? json_number_value(value) : NAN;
-}
-
 static void
 nc_metrics_add(NcMetricsSums *sums, json_t *record)
 {
@@ -134,9 +127,9 @@ nc_metrics_add(NcMetricsSums *sums, json_t *record)
   size_t at;
 
   for (size_t i = 0; i < G_N_ELEMENTS(nc_metrics_sums); i++)
-    sums->sums[i] += fmax(nc_metrics_number(record, nc_metrics_sums[i].key), 0); /* fmax: of NAN and 0 it is 0 */
+    sums->sums[i] += fmax(nc_json_number_or(record, nc_metrics_sums[i].key, NAN), 0); /* fmax: of NAN and 0 it is 0 */
   json_array_foreach(connections, at, connection) for (size_t i = 0; i < G_N_ELEMENTS(nc_metrics_tcp); i++) sums->tcp[i] +=
-      fmax(nc_metrics_number(connection, nc_metrics_tcp[i].key), 0);
+      fmax(nc_json_number_or(connection, nc_metrics_tcp[i].key, NAN), 0);
 }
 
 /* Seconds between two of a record's times; NAN: not known. */
@@ -152,15 +145,15 @@ nc_metrics_between(json_t *record, const char *from, const char *to)
 static double
 nc_metrics_forecast_error(json_t *record)
 {
-  double total_ms = nc_metrics_number(record, "total_ms");
+  double total_ms = nc_json_number_or(record, "total_ms", NAN);
   json_t *forecast;
   size_t i;
 
   json_array_foreach(json_object_get(record, "forecasts"), i, forecast)
   {
-    double left_ms = total_ms - nc_metrics_number(forecast, "at_ms");
+    double left_ms = total_ms - nc_json_number_or(forecast, "at_ms", NAN);
     if (nc_json_bool_or(forecast, "converges", false))
-      return left_ms > 0 ? fabs(nc_metrics_number(forecast, "eta_ms") - left_ms) / left_ms : NAN;
+      return left_ms > 0 ? fabs(nc_json_number_or(forecast, "eta_ms", NAN) - left_ms) / left_ms : NAN;
   }
   return NAN;
 }
@@ -212,9 +205,19 @@ nc_metrics_count_end(NcMetrics *metrics, json_t *record, const char *outcome, in
   nc_histogram_observe(&metrics->histograms[NC_WAITS], nc_metrics_between(record, "created", "started"));
   if (!completed)
     return;
-  nc_histogram_observe(&metrics->histograms[NC_PAUSES], nc_metrics_number(record, "pause_ms") / 1000);
-  nc_histogram_observe(&metrics->histograms[NC_TOTALS], nc_metrics_number(record, "total_ms") / 1000);
+  nc_histogram_observe(&metrics->histograms[NC_PAUSES], nc_json_number_or(record, "pause_ms", NAN) / 1000);
+  nc_histogram_observe(&metrics->histograms[NC_TOTALS], nc_json_number_or(record, "total_ms", NAN) / 1000);
   nc_histogram_observe(&metrics->histograms[NC_ERRORS], nc_metrics_forecast_error(record));
+}
+
+/* What movers count, to nothing. */
+static void
+nc_metrics_forget(json_t *record)
+{
+  for (size_t i = 0; i < G_N_ELEMENTS(nc_metrics_sums); i++)
+    if (json_object_get(record, nc_metrics_sums[i].key))
+      json_object_set_new(record, nc_metrics_sums[i].key, json_integer(0));
+  json_object_del(record, "connections");
 }
 
 void
@@ -223,15 +226,7 @@ nc_metrics_count_attempt(NcMetrics *metrics, json_t *record)
   g_autoptr(GMutexLocker) guard = g_mutex_locker_new(&metrics->lock);
   metrics->serial++;
   nc_metrics_add(&metrics->sums[nc_metrics_role(record)], record);
-}
-
-void
-nc_metrics_forget(json_t *record)
-{
-  for (size_t i = 0; i < G_N_ELEMENTS(nc_metrics_sums); i++)
-    if (json_object_get(record, nc_metrics_sums[i].key))
-      json_object_set_new(record, nc_metrics_sums[i].key, json_integer(0));
-  json_object_del(record, "connections");
+  nc_metrics_forget(record);
 }
 
 uint64_t

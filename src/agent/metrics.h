@@ -18,10 +18,8 @@ G_DEFINE_AUTOPTR_CLEANUP_FUNC(NcMetrics, nc_metrics_free)
 
 /* The migration of ${record} ends like that; before its record says so. */
 void nc_metrics_count_end(NcMetrics *metrics, json_t *record, const char *outcome, int64_t now_us);
-/* What its mover had carried so far belongs to an attempt that is over: ${record} begins at 0 again (nc_metrics_forget()). */
+/* What its mover had carried so far belongs to an attempt that is over: it is counted, and ${record} begins at 0 again. */
 void nc_metrics_count_attempt(NcMetrics *metrics, json_t *record);
-/* Sets what movers count to nothing in ${record}. */
-void nc_metrics_forget(json_t *record);
 
 /*
  * Changes with every count. Who wants counters reads it, then the records that have not ended, and has both taken together if it is

@@ -18,37 +18,30 @@
 
 typedef double (*NcMetricsValue)(json_t *view, json_t *record, const char *key);
 
-static double
-nc_value_number(json_t *object, const char *key)
-{
-  json_t *value = json_object_get(object, key);
-  return json_is_number(value) ? json_number_value(value) : NAN;
-}
-
 /* Of the JSON that one migration's metrics are. */
 static double
 nc_value_seen(json_t *view, json_t *record, const char *key)
 {
-  return nc_value_number(view, key);
+  return nc_json_number_or(view, key, NAN);
 }
 
 static double
 nc_value_recorded(json_t *view, json_t *record, const char *key)
 {
-  return nc_value_number(record, key);
+  return nc_json_number_or(record, key, NAN);
 }
 
 static double
 nc_value_seconds(json_t *view, json_t *record, const char *key)
 {
-  return nc_value_number(record, key) / 1000;
+  return nc_json_number_or(record, key, NAN) / 1000;
 }
 
 /* Of its disks, if it has some that are copied. */
 static double
 nc_value_disks(json_t *view, json_t *record, const char *key)
 {
-  return json_array_size(json_object_get(record, "disks")) > 0 ? nc_value_number(view, key) : NAN;
+  return json_array_size(json_object_get(record, "disks")) > 0 ? nc_json_number_or(view, key, NAN) : NAN;
 }
 
 /* What was sent again of all segments of its connections. */
@@ -231,12 +224,12 @@ nc_metrics_view_store(NcMetricsView *view, NcExposition *out)
   bool is_well = status && !nc_json_bool_or(status, "failed", false);
 
   nc_metrics_gauge(out, "novacron_store_up", NULL, "1: the page store takes checkpoints.", is_well && !nc_json_bool_or(status, "read_only", false));
-  nc_metrics_gauge(out, "novacron_store_used_bytes", "bytes", "What the page store takes of its disk.", nc_value_number(status, "used_bytes"));
-  nc_metrics_gauge(out, "novacron_store_budget_bytes", "bytes", "What it may take.", nc_value_number(status, "budget_bytes"));
-  nc_metrics_gauge(out, "novacron_store_free_bytes", "bytes", "What it can still take.", nc_value_number(status, "free_bytes"));
+  nc_metrics_gauge(out, "novacron_store_used_bytes", "bytes", "What the page store takes of its disk.", nc_json_number_or(status, "used_bytes", NAN));
+  nc_metrics_gauge(out, "novacron_store_budget_bytes", "bytes", "What it may take.", nc_json_number_or(status, "budget_bytes", NAN));
+  nc_metrics_gauge(out, "novacron_store_free_bytes", "bytes", "What it can still take.", nc_json_number_or(status, "free_bytes", NAN));
 }
 
-/* utime and stime (fields 14 and 15 of proc_pid_stat(5)) in seconds, and the start as a time; NAN: not known. */
+/* Of getrusage(2), and of proc(5): /proc/self/statm, /proc/self/fd. */
 static void
 nc_metrics_view_process(NcExposition *out)
 {

@@ -420,7 +420,6 @@ nc_migration_begin_counting(NcMigration *m)
 {
   g_autoptr(GMutexLocker) guard = g_mutex_locker_new(&m->lock);
   nc_metrics_count_attempt(m->deps->metrics, m->record);
-  nc_metrics_forget(m->record);
 }
 
 NcMoverProcess *

@@ -152,6 +152,13 @@ nc_json_int_or(json_t *object, const char *key, int64_t fallback)
   return json_is_integer(value) ? json_integer_value(value) : fallback;
 }
 
+double
+nc_json_number_or(json_t *object, const char *key, double fallback)
+{
+  json_t *value = json_object_get(object, key);
+  return json_is_number(value) ? json_number_value(value) : fallback;
+}
+
 bool
 nc_json_bool_or(json_t *object, const char *key, bool fallback)
 {

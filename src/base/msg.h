@@ -44,4 +44,5 @@ bool nc_json_int(json_t *object, const char *key, int64_t minimum, int64_t maxim
 /* Optional values: ${fallback} if the key is missing or of another type. */
 const char *nc_json_string_or(json_t *object, const char *key, const char *fallback);
 int64_t nc_json_int_or(json_t *object, const char *key, int64_t fallback);
+double nc_json_number_or(json_t *object, const char *key, double fallback); /* whole or not */
 bool nc_json_bool_or(json_t *object, const char *key, bool fallback);
