@@ -10,6 +10,8 @@ import ssl
 import subprocess
 import time
 
+import pytest
+
 from fake_novacrond import FakeNovacrond, Refusal
 from nctest.net import BUILD
 
@@ -297,6 +299,19 @@ class UnixConnection(http.client.HTTPConnection):
         self.sock = socket.socket(socket.AF_UNIX)
         self.sock.settimeout(self.timeout)
         self.sock.connect(self.unix_path)
+
+
+# For whole modules that change nothing for each other; those that import both by name have them.
+@pytest.fixture(scope="module")
+def bed(tmp_path_factory):
+    b = Bed(tmp_path_factory.mktemp("gate"), "--no-https")
+    yield b
+    b.close()
+
+
+@pytest.fixture(scope="module")
+def document(bed):
+    return bed.call("GET", "/api/v2/openapi.json").json
 
 
 class Answer:

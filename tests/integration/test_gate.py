@@ -15,22 +15,10 @@ import jsonschema
 import pytest
 
 from fake_novacrond import FakeNovacrond, Refusal
-from gate_bed import COMPLETED, GATE, HANDLERS, MACHINE, MIGRATION, Bed, UnixConnection, exchange
+from gate_bed import COMPLETED, GATE, HANDLERS, MACHINE, MIGRATION, Bed, UnixConnection, exchange, bed, document  # noqa: F401
 
 SPEC = {"name": "web1", "vcpus": 2, "memory_mib": 2048}
 HEAD = b"GET /api/v2/node HTTP/1.1\r\n"
-
-
-@pytest.fixture(scope="module")
-def bed(tmp_path_factory):
-    b = Bed(tmp_path_factory.mktemp("gate"), "--no-https")
-    yield b
-    b.close()
-
-
-@pytest.fixture(scope="module")
-def document(bed):
-    return bed.call("GET", "/api/v2/openapi.json").json
 
 
 def schema(document, name):

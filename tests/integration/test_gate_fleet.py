@@ -11,7 +11,7 @@ import jsonschema
 import pytest
 
 from fake_novacrond import Refusal
-from gate_bed import FLEET_BATCH, FLEET_EVACUATION, FLEET_MIGRATION, Bed, Keys, exchange, free_port, tls_context
+from gate_bed import FLEET_BATCH, FLEET_EVACUATION, FLEET_MIGRATION, Bed, Keys, exchange, free_port, tls_context, bed, document  # noqa: F401
 
 MIGRATION, BATCH, EVACUATION = FLEET_MIGRATION["id"], FLEET_BATCH["id"], FLEET_EVACUATION["id"]
 SETTINGS = {"priority": "high", "qos": "background", "bandwidth_limit_bps": 5, "retry_attempts": 2, "max_downtime_ms": 100, "algorithm": "pre-copy",
@@ -54,18 +54,6 @@ CHANGES = [e for e in ENDPOINTS if e[0] == "POST" and e[4] != "fleet.plan"]
 
 def ids(endpoints):
     return [f"{number}-{e[0]} {e[1][:40]}" for number, e in enumerate(endpoints)]
-
-
-@pytest.fixture(scope="module")
-def bed(tmp_path_factory):
-    b = Bed(tmp_path_factory.mktemp("gate"), "--no-https")
-    yield b
-    b.close()
-
-
-@pytest.fixture(scope="module")
-def document(bed):
-    return bed.call("GET", "/api/v2/openapi.json").json
 
 
 def operation(document, operation_id):
