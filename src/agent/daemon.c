@@ -6,6 +6,7 @@
 #include "agent/checkpoints.h"
 #include "agent/control.h"
 #include "agent/disk_chain.h"
+#include "agent/fleet_call.h"
 #include "agent/fleet_host.h"
 #include "agent/machines.h"
 #include "agent/metrics_view.h"
@@ -43,6 +44,7 @@ typedef struct {
   NcStartCheck start_check;
   NcFleetSide fleet_side;
   NcFleetHost *fleet; /* NULL: no controller here */
+  NcFleetCaller *fleet_caller;
   NcRollbacks *rollbacks;
   NcPageStore *store; /* NULL: it could not be opened */
   NcCheckpoints *checkpoints;
@@ -312,8 +314,10 @@ nc_daemon_unload(NcDaemon *d)
   if (d->rollbacks)
     nc_rollbacks_stop_waiting(d->rollbacks);
   nc_control_free(d->control);
-  nc_fleet_host_free(d->fleet); /* nobody asks it any more */
+  nc_fleet_caller_free(d->fleet_caller);
+  nc_fleet_host_hang_up(d->fleet);
   nc_peer_server_free(d->server);
+  nc_fleet_host_free(d->fleet); /* nobody asks it any more */
   nc_rollbacks_free(d->rollbacks);
   nc_store_work_free(d->store_work);
   nc_migrations_free(d->migrations);
@@ -386,11 +390,13 @@ nc_daemon_run(NcConfig *config, GError **error)
     if (config->controller)
       d.fleet = nc_fleet_host_new(&d.fleet_side);
     nc_daemon_fill_ops(&d, ops);
-    ok = (d.server = nc_peer_server_new(config, d.nodes, d.migrations, d.checkpoints, d.rollbacks, &d.fleet_side, error)) &&
+    ok = (d.server = nc_peer_server_new(config, d.nodes, d.migrations, d.checkpoints, d.rollbacks, &d.fleet_side, d.fleet, error)) &&
          (d.control = nc_control_new(config, d.journal, ops, error));
   }
-  if (ok)
+  if (ok) {
+    d.fleet_caller = nc_fleet_caller_new(&d.fleet_side);
     nc_daemon_loop(&d);
+  }
   nc_daemon_unload(&d);
   g_main_loop_unref(d.loop);
   return ok;

@@ -18,6 +18,13 @@ typedef struct NcFleetHost NcFleetHost;
 
 /* ${side}: this node's; borrowed. */
 NcFleetHost *nc_fleet_host_new(const NcFleetSide *side);
+/*
+ * A node that heeds this one's controller has called (fleet_call.h): it is asked over ${peer}, borrowed, and this returns when that is over.
+ * NC_ERROR_CONFLICT: no controller here (${host} NULL), or not any more.
+ */
+bool nc_fleet_host_serve(NcFleetHost *host, NcPeer *peer, GError **error);
+/* Ends all of those. Before nc_fleet_host_free(), while nobody new can call. NULL is fine. */
+void nc_fleet_host_hang_up(NcFleetHost *host);
 /* Gives the lease back. After the control socket is closed. NULL is fine. */
 void nc_fleet_host_free(NcFleetHost *host);
 
