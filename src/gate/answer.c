@@ -152,7 +152,8 @@ nc_answer_queue(const NcAnswer *answer, struct MHD_Connection *connection, const
     MHD_add_response_header(response, "Sec-WebSocket-Version", "13");
   }
   if (answer->status == 401) /* RFC 9110 wants a scheme; certificates have none registered */
-    MHD_add_response_header(response, "WWW-Authenticate", "ClientCertificate realm=\"novacron\"");
+    MHD_add_response_header(response, "WWW-Authenticate",
+                            answer->authenticate ? answer->authenticate : "ClientCertificate realm=\"novacron\"");
   if (answer->close)
     MHD_add_response_header(response, "Connection", "close");
   enum MHD_Result queued = MHD_queue_response(connection, answer->status, response);

@@ -16,6 +16,7 @@ typedef struct {
   const NcAsset *asset; /* with status 304 only its name goes out */
   bool problem;
   bool close;     /* the connection can't be trusted to be in step any more */
+  const char *authenticate; /* static: what a 401 asks for; NULL: a client certificate */
   char allow[64]; /* "" : no such header */
   char location[128];
 } NcAnswer;

@@ -8,11 +8,9 @@
  */
 #pragma once
 
+#include "base/role.h"
 #include "gate/asset.h"
 #include "gate/schema.h"
-
-typedef enum { NC_ROLE_VIEWER, NC_ROLE_ADMIN, NC_ROLE_COUNT } NcRole;
-const char *nc_role_name(NcRole role); /* "viewer", "admin" */
 
 /* Who answers. */
 typedef enum {
