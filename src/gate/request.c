@@ -194,6 +194,10 @@ static enum MHD_Result
 nc_request_queue(NcRequest *request)
 {
   request->state = NC_REQUEST_ANSWERED;
+  if (request->match.route && request->match.route->list && !request->answer.problem) {
+    request->answer.tagged = true;
+    request->answer.if_none_match = MHD_lookup_connection_value(request->connection, MHD_HEADER_KIND, "If-None-Match");
+  }
   nc_connections_set_deadline(request->context->deps->connections, request->watch, NC_GATE_ANSWER_DEADLINE_MS);
   return request->watched ? nc_request_queue_upgrade(request) : nc_answer_queue(&request->answer, request->connection, request->id);
 }

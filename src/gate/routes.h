@@ -36,7 +36,7 @@ typedef struct {
   const char
       *location; /* of what was created: "/api/v2/machines/%s" with ${location_key} of the result; NULL: nothing */
   const char *location_key;
-  bool list;          /* the result is an array, to be wrapped as {"items":[...],"next":null}; or has that shape already */
+  bool list;          /* (GET) it has an ETag; the result is an array, to be wrapped as {"items":[...],"next":null}; or has that shape already */
   bool text;          /* the result is {text, type}: what is sent is that text; asked for as the Accept header says */
   bool watch;         /* a WebSocket; ${op} then says whether there is what is to be watched */
   unsigned answer_ms; /* time novacrond has */

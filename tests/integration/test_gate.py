@@ -143,6 +143,37 @@ def test_limit_cuts_the_list(bed):
     assert len(bed.call("GET", "/api/v2/migrations").json["items"]) == 2
 
 
+def test_lists_have_etags(bed, document):
+    """What a client has already is not sent again, whoever asks for it; what has changed is."""
+    lists = [path for path, item in document["paths"].items() if "304" in item.get("get", {"responses": {}})["responses"]]
+    assert len(lists) == 10
+    for path in lists:
+        path = path.replace("{name}", "web1")
+        first = bed.call("GET", path)
+        assert first.status == 200 and first.headers["Cache-Control"] == "private, no-cache"
+        etag = first.headers["ETag"]
+        assert bed.call("HEAD", path).headers["ETag"] == etag
+        for value in (etag, f'"x", W/{etag}', "*"):
+            again = bed.call("GET", path, headers={"If-None-Match": value})
+            assert (again.status, again.text, again.headers["ETag"]) == (304, "", etag)
+        for value in (etag[:-3] + 'zz"', etag.strip('"'), "", '"x"'):
+            assert bed.call("GET", path, headers={"If-None-Match": value}).json == first.json
+    before, bed.daemon.handlers["machine.list"] = bed.daemon.handlers["machine.list"], lambda args: [{**MACHINE, "state": "paused"}]
+    try:
+        etag = bed.call("GET", "/api/v2/machines", headers={"If-None-Match": '"x"'}).headers["ETag"]
+        changed = bed.call("GET", "/api/v2/machines", headers={"If-None-Match": etag})
+        assert changed.status == 304
+        bed.daemon.handlers["machine.list"] = before
+        changed = bed.call("GET", "/api/v2/machines", headers={"If-None-Match": etag})
+        assert changed.status == 200 and changed.json["items"] == [MACHINE] and changed.headers["ETag"] != etag
+        bed.daemon.handlers["machine.list"] = lambda args: {"not": "a list"}
+        is_problem(document, bed.call("GET", "/api/v2/machines", headers={"If-None-Match": "*"}), 502, "protocol")
+    finally:
+        bed.daemon.handlers["machine.list"] = before
+    one = bed.call("GET", "/api/v2/node", headers={"If-None-Match": "*"})
+    assert one.status == 200 and one.headers["ETag"] is None
+
+
 def test_pages_pass_as_novacrond_made_them(bed, document):
     page = {"items": [MIGRATION], "next": "m4711"}
     before, bed.daemon.handlers["migration.list"] = bed.daemon.handlers["migration.list"], lambda args: page
