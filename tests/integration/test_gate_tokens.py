@@ -208,10 +208,9 @@ def example(document, schema):
                                                        "integer": schema.get("minimum", 1), "boolean": False}[schema["type"]]
 
 
-def test_every_role_on_every_route(bed, keys):
-    """From the document: with less than its role nothing is begun, whatever the path."""
-    document = bed.call("GET", "/api/v2/openapi.json").json
-    ranks, tried = ["viewer", "operator", "admin"], {"viewer": 0, "operator": 0, "admin": 0}
+def changes(document):
+    """Every operation that needs more than looking: method, path, a body that fits, its role."""
+    ids = {"fleet.migration.cancel": "mig-1", "fleet.batch.cancel": "bat-1", "fleet.evacuation.cancel": "eva-1"}
     for path, item in document["paths"].items():
         for method, operation in item.items():
             body = None
@@ -219,18 +218,22 @@ def test_every_role_on_every_route(bed, keys):
                 described = operation["requestBody"]["content"]["application/json"]["schema"]
                 body = example(document, described)
                 jsonschema.validate(body, {**described, "components": document["components"]})
-            where = path.replace("{name}", "web1").replace("{id}", {"fleet.migration.cancel": "mig-1", "fleet.batch.cancel": "bat-1",
-                                                                   "fleet.evacuation.cancel": "eva-1"}.get(operation["operationId"], "m-1"))
-            for token, role in ((VIEWER, "viewer"), (OPERATOR, "operator")):
-                if ranks.index(role) >= ranks.index(operation["x-novacron-role"]):
-                    continue
-                before = len(asked(bed))
-                answer = bed.call(method.upper(), where, body, bearer(token))
-                assert operation["x-novacron-role"] in is_problem(answer, 403, "forbidden"), f"{method} {path}"
-                assert asked(bed)[before:] == ["token.check"]
-                tried[role] += 1
-            assert method in ("get", "head") or operation["x-novacron-role"] != "viewer" or operation["operationId"] in ("audit.verify", "fleet.plan")
-    assert tried["viewer"] > 30 and tried["operator"] > 9
+            role = operation["x-novacron-role"]
+            assert method in ("get", "head") or role != "viewer" or operation["operationId"] in ("audit.verify", "fleet.plan")
+            if role != "viewer":
+                yield method.upper(), path.replace("{name}", "nobody").replace("{id}", ids.get(operation["operationId"], "m-1")), body, role
+
+
+def test_every_role_on_every_route(bed):
+    """From the document: with less than its role nothing is begun, whatever the path."""
+    tried = {VIEWER: 0, OPERATOR: 0}
+    for method, path, body, role in changes(bed.call("GET", "/api/v2/openapi.json").json):
+        for token in (VIEWER, OPERATOR) if role == "admin" else (VIEWER,):
+            before = len(asked(bed))
+            assert role in is_problem(bed.call(method, path, body, bearer(token)), 403, "forbidden"), f"{method} {path}"
+            assert asked(bed)[before:] == ["token.check"]
+            tried[token] += 1
+    assert tried[VIEWER] > 30 and tried[OPERATOR] > 9
 
 
 def test_who_guesses_has_to_wait(own_bed, keys):
@@ -419,6 +422,20 @@ def test_the_log_says_who_from_where_and_how_it_ended(real):
     real.call("tok-forged." + "0" * 64, "GET", "/api/v2/node")
     refused = real.audit("token.refused")[0]
     assert refused["subject"] == "tok-forged" and refused["detail"]["from"] == "127.0.0.1"
+
+
+def test_every_change_by_token_is_recorded(real):
+    admin, viewer = (real.create("--subject", f"auto-{role}", "--role", role) for role in ("admin", "viewer"))
+    document = real.call(admin, "GET", "/api/v2/openapi.json").json
+    for method, path, body, _ in changes(document):
+        last = real.audit("request")[0]["seq"]
+        assert real.call(viewer, method, path, body).status == 403
+        assert real.audit("request")[0]["seq"] == last
+        status = real.call(admin, method, path, body).status
+        entry, result = real.audit("request")[0], real.audit("request.result")[0]
+        assert entry["seq"] > last, f"{method} {path}: {status}"
+        assert entry["actor"] == "token:auto-admin" and entry["detail"]["from"] == "127.0.0.1" and entry["detail"]["token"] == admin.split(".")[0]
+        assert result["detail"]["request"] == entry["seq"] and result["detail"]["ok"] == (status < 300), f"{method} {path}: {status}"
 
 
 def test_strangers_can_not_fill_the_log(real):
