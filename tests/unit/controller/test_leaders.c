@@ -95,9 +95,9 @@ a_frozen_leader_starts_nothing_later(void)
   g_assert_true(nc_controller_leads(p.cs[0]));
   world_pass(w, p.cs[0], 0);
   nc_autojson json_t *body = json_of("{'machine': 'web2'}");
-  assert_fails(nc_controller_migrate(p.cs[0], &somebody, body, &error), error, NC_ERROR_UNREACHABLE);
+  assert_fails(nc_controller_migrate(p.cs[0], &somebody, body, &error), error, NC_ERROR_UNAVAILABLE);
   g_assert_false(nc_controller_leads(p.cs[0]));
-  assert_fails(nc_controller_cordon(p.cs[0], &somebody, "a", true, &error), error, NC_ERROR_UNREACHABLE);
+  assert_fails(nc_controller_cordon(p.cs[0], &somebody, "a", true, &error), error, NC_ERROR_UNAVAILABLE);
   pair_free(&p);
 }
 
@@ -147,7 +147,7 @@ any_pair_turn(Pair *p)
   if (g_rand_double(w->random) < 0.3)
     world_end_lease(p->dbs[0]);
   if (!nc_controller_step(p->cs[stepped], &error))
-    g_assert_error(error, NC_ERROR, NC_ERROR_UNREACHABLE);
+    g_assert_error(error, NC_ERROR, NC_ERROR_UNAVAILABLE);
 }
 
 static void
