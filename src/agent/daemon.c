@@ -6,7 +6,7 @@
 #include "agent/checkpoints.h"
 #include "agent/control.h"
 #include "agent/disk_chain.h"
-#include "agent/fleet_host.h"
+#include "agent/fleet_desk.h"
 #include "agent/machines.h"
 #include "agent/metrics_view.h"
 #include "agent/migration_reports.h"
@@ -43,6 +43,7 @@ typedef struct {
   NcStartCheck start_check;
   NcFleetSide fleet_side;
   NcFleetHost *fleet; /* NULL: no controller here */
+  NcFleetDesk *desk;
   NcRollbacks *rollbacks;
   NcPageStore *store; /* NULL: it could not be opened */
   NcCheckpoints *checkpoints;
@@ -57,12 +58,6 @@ typedef struct {
   static json_t *nc_op_##name(gpointer object, const char *actor, json_t *args, GError **error)                                  \
   {                                                                                                                              \
     return func((type *)object, args, error);                                                                                    \
-  }
-/* What records who asked. */
-#define NC_FLEET_OP(name)                                                                                                        \
-  static json_t *nc_op_fleet_##name(gpointer object, const char *actor, json_t *args, GError **error)                            \
-  {                                                                                                                              \
-    return nc_fleet_host_##name((NcFleetHost *)object, actor, args, error);                                                      \
   }
 
 NC_OP(node_info, NcNodes, nc_nodes_info)
@@ -108,26 +103,15 @@ NC_OP(attempt_begin, NcAttempts, nc_attempts_begin)
 NC_OP(attempt_cancel, NcAttempts, nc_attempts_cancel)
 NC_OP(attempt_ask, NcAttempts, nc_attempts_ask)
 NC_OP(attempt_limit, NcAttempts, nc_attempts_limit)
-NC_FLEET_OP(status)
-NC_FLEET_OP(nodes)
-NC_FLEET_OP(machines)
-NC_FLEET_OP(migrate)
-NC_FLEET_OP(batch)
-NC_FLEET_OP(plan)
-NC_FLEET_OP(evacuate)
-NC_FLEET_OP(cordon)
-NC_FLEET_OP(uncordon)
-NC_FLEET_OP(cancel)
-NC_FLEET_OP(get)
-NC_FLEET_OP(list)
 NC_OP(migration_rollback, NcRollbacks, nc_rollbacks_start)
 
-#define NC_DAEMON_OPS 58 /* with the row that ends the table */
+#define NC_NODE_OPS 45
+#define NC_DAEMON_OPS (NC_NODE_OPS + NC_FLEET_OPS + 1) /* and the row that ends the table */
 
 static void
 nc_daemon_fill_ops(NcDaemon *d, NcControlOp ops[NC_DAEMON_OPS])
 {
-  const NcControlOp table[NC_DAEMON_OPS] = {
+  const NcControlOp table[NC_NODE_OPS] = {
     { "node.info", nc_op_node_info, d->nodes, false },
     { "node.list", nc_op_node_list, d->nodes, false },
     { "node.token", nc_op_node_token, d->nodes, true },
@@ -173,22 +157,11 @@ nc_daemon_fill_ops(NcDaemon *d, NcControlOp ops[NC_DAEMON_OPS])
     { "attempt.cancel", nc_op_attempt_cancel, &d->attempts, true },
     { "attempt.ask", nc_op_attempt_ask, &d->attempts, false },
     { "attempt.limit", nc_op_attempt_limit, &d->attempts, true },
-    { "fleet.status", nc_op_fleet_status, d->fleet, false },
-    { "fleet.nodes", nc_op_fleet_nodes, d->fleet, false },
-    { "fleet.machines", nc_op_fleet_machines, d->fleet, false },
-    { "fleet.migrate", nc_op_fleet_migrate, d->fleet, true },
-    { "fleet.batch", nc_op_fleet_batch, d->fleet, true },
-    { "fleet.plan", nc_op_fleet_plan, d->fleet, false },
-    { "fleet.evacuate", nc_op_fleet_evacuate, d->fleet, true },
-    { "fleet.cordon", nc_op_fleet_cordon, d->fleet, true },
-    { "fleet.uncordon", nc_op_fleet_uncordon, d->fleet, true },
-    { "fleet.cancel", nc_op_fleet_cancel, d->fleet, true },
-    { "fleet.get", nc_op_fleet_get, d->fleet, false },
-    { "fleet.list", nc_op_fleet_list, d->fleet, false },
-    { NULL, NULL, NULL, false },
   };
   for (size_t i = 0; i < G_N_ELEMENTS(table); i++)
     ops[i] = table[i];
+  nc_fleet_desk_fill_ops(d->desk, ops + NC_NODE_OPS);
+  ops[NC_DAEMON_OPS - 1] = (NcControlOp){ 0 };
 }
 
 static gboolean
@@ -311,9 +284,12 @@ nc_daemon_unload(NcDaemon *d)
     nc_machines_stop_waiting(d->machines);
   if (d->rollbacks)
     nc_rollbacks_stop_waiting(d->rollbacks);
+  if (d->desk)
+    nc_fleet_desk_stop(d->desk);
   nc_control_free(d->control);
-  nc_fleet_host_free(d->fleet); /* nobody asks it any more */
   nc_peer_server_free(d->server);
+  nc_fleet_desk_free(d->desk);
+  nc_fleet_host_free(d->fleet); /* nobody asks it any more, here or from elsewhere */
   nc_rollbacks_free(d->rollbacks);
   nc_store_work_free(d->store_work);
   nc_migrations_free(d->migrations);
@@ -385,8 +361,9 @@ nc_daemon_run(NcConfig *config, GError **error)
     nc_machines_release_orphans(d.machines);
     if (config->controller)
       d.fleet = nc_fleet_host_new(&d.fleet_side);
+    d.desk = nc_fleet_desk_new(&d.fleet_side, d.fleet);
     nc_daemon_fill_ops(&d, ops);
-    ok = (d.server = nc_peer_server_new(config, d.nodes, d.migrations, d.checkpoints, d.rollbacks, &d.fleet_side, error)) &&
+    ok = (d.server = nc_peer_server_new(config, d.nodes, d.migrations, d.checkpoints, d.rollbacks, d.desk, error)) &&
          (d.control = nc_control_new(config, d.journal, ops, error));
   }
   if (ok)
