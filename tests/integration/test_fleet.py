@@ -95,11 +95,11 @@ class Rest:
         wait_for(lambda: self.ask(200, "GET", pattern, id=id)["is_finished"], 150, lambda: f"the end of {self.ask(200, 'GET', pattern, id=id)}")
         return self.ask(200, "GET", pattern, id=id)
 
-    def pages(self, pattern, query=""):
+    def pages(self, pattern, query="", id=""):
         """The whole list, by two items on a page; and how many pages that were."""
         items, pages, cursor = [], 0, ""
         while cursor is not None:
-            page = self.ask(200, "GET", pattern, query=f"?limit=2{query}{cursor}")
+            page = self.ask(200, "GET", pattern, id=id, query=f"?limit=2{query}{cursor}")
             items, pages = items + page["items"], pages + 1
             cursor = page["next"] and f"&cursor={page['next']}"
         return items, pages
@@ -302,9 +302,10 @@ def test_rest_says_who_leads(cluster):
     assert c.rest.ask(200, "GET", "fleet")["leads"]
     machines, pages = c.rest.pages("fleet/machines", "&node=host-a")
     assert [m["name"] for m in machines] == list(MACHINES) and pages == 2
-    for method, pattern, body in (("GET", "fleet", None), ("GET", "fleet/nodes", None), ("POST", "migrations/evacuate", {"nodes": ["host-a"]})):
-        problem = Rest(c.b).ask(409, method, pattern, body)
-        assert "no controller on this node" in problem["detail"] and "controller = yes" in problem["detail"]
+    assert Rest(c.b).ask(200, "GET", "fleet")["controller"] == "host-a"  # handed on
+    assert names(Rest(c.b).ask(200, "GET", "fleet/nodes")) == ["host-a", "host-b"]
+    problem = Rest(c.b).ask(403, "POST", "migrations/evacuate", {"nodes": ["host-a"]})
+    assert "fleet_gates" in problem["detail"] and "host-b" in problem["detail"], problem
     for pattern, id in (("fleet/migrations/{id}", "mig-none"), ("fleet/batches/{id}", "bat-none"), ("fleet/evacuations/{id}", "eva-none")):
         c.rest.ask(404, "GET", pattern, id=id)
         c.rest.ask(404, "POST", pattern + "/cancel", id=id)
@@ -344,7 +345,12 @@ def test_rest_evacuates_a_node(cluster):
     assert made["id"] in c.rest.ask(409, "POST", "fleet/nodes/{name}/uncordon", id="host-a")["detail"]
     done = c.rest.wait_end("fleet/evacuations/{id}", made["id"])
     assert done["state"] == "completed" and done["migrations"]["completed"] == 3 and done["actor"] == "uid:0", done
-    moved, pages = c.rest.pages("fleet/migrations", f"&evacuation={made['id']}")
+    items, pages = c.rest.pages("fleet/evacuations/{id}/items", id=made["id"])
+    assert sorted((i["machine"], i["state"], i["destination"]) for i in items) == [(name, "completed", "host-b") for name in MACHINES] and pages == 2, items
+    events = c.rest.ask(200, "GET", "fleet/events", query="?limit=1000")
+    told = [e["detail"]["state"] for e in events["items"] if e["subject"] == made["id"]]
+    assert told == ["planned", "running", "completed"] and events["items"][-1]["id"] == events["newest"], told
+    moved, pages = c.rest.pages("fleet/migrations", f"&finished=true&evacuation={made['id']}")
     assert sorted(m["machine"] for m in moved) == list(MACHINES) and pages == 2 and {m["actor"] for m in moved} == {f"evacuation:{made['id']}"}
     all_moved(c)
     assert c.rest.cordoned() == ["host-a"]
