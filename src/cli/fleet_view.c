@@ -119,7 +119,7 @@ nc_fleet_print_status(json_t *status)
 {
   const char *holder = nc_fleet_text(status, "holder"), *address = nc_fleet_text(status, "address");
 
-  nc_print_fact("this node", "%s",
+  nc_print_fact("asked", "node %s: %s", nc_json_string_or(status, "controller", "?"),
                 nc_json_bool_or(status, "leads", false) ? "its controller leads" : "its controller does not lead");
   nc_print_fact("leader", "%s%s%s%s", holder[0] ? holder : "nobody", address[0] ? " (" : "", address,
                 address[0] ? ")" : "");
@@ -226,6 +226,74 @@ nc_fleet_print_migrations(json_t *list)
     { .title = "TRY", .right = true },
   };
   nc_fleet_print_list(list, columns, G_N_ELEMENTS(columns), nc_fleet_add_migration, "No migrations.");
+}
+
+static void
+nc_fleet_add_ended(NcTable *table, json_t *m)
+{
+  g_autofree char *ended = nc_fleet_time(m, "finished_us");
+  const char *const cells[] = { nc_fleet_text(m, "id"),     nc_fleet_text(m, "machine"),
+                                nc_fleet_text(m, "source"), nc_fleet_text(m, "destination"),
+                                nc_fleet_text(m, "state"),  ended };
+
+  nc_table_add(table, cells);
+}
+
+void
+nc_fleet_print_history(json_t *list)
+{
+  static const NcColumn columns[] = {
+    { .title = "ID" },
+    { .title = "MACHINE", .shrink = true },
+    { .title = "FROM", .shrink = true },
+    { .title = "TO", .shrink = true },
+    { .title = "STATE" },
+    { .title = "ENDED" },
+  };
+  nc_fleet_print_list(list, columns, G_N_ELEMENTS(columns), nc_fleet_add_ended, "No migration has ended.");
+}
+
+static void
+nc_fleet_add_item(NcTable *table, json_t *item)
+{
+  const char *migration = nc_fleet_text(item, "migration"), *state = nc_fleet_text(item, "state");
+  g_autofree char *wave = g_strdup_printf("%" PRId64, nc_json_int_or(item, "wave", 0) + 1); /* people count from 1 */
+  const char *const cells[] = { nc_fleet_text(item, "machine"),
+                                nc_fleet_text(item, "source"),
+                                nc_fleet_text(item, "destination"),
+                                wave,
+                                state[0]                           ? state
+                                : migration[0]                     ? "forgotten"
+                                : nc_fleet_text(item, "reason")[0] ? "not moved"
+                                                                   : "waits",
+                                migration };
+
+  nc_table_add(table, cells);
+}
+
+void
+nc_fleet_print_items(json_t *list)
+{
+  static const NcColumn columns[] = {
+    { .title = "MACHINE", .shrink = true },
+    { .title = "FROM", .shrink = true },
+    { .title = "TO", .shrink = true },
+    { .title = "WAVE", .right = true },
+    { .title = "STATE" },
+    { .title = "MIGRATION" },
+  };
+  nc_autojson json_t *told = json_array();
+  json_t *item;
+  size_t i;
+
+  nc_fleet_print_list(list, columns, G_N_ELEMENTS(columns), nc_fleet_add_item, "It has no machines.");
+  json_array_foreach(json_object_get(list, "items"), i,
+                     item) if (nc_fleet_text(item, "reason")[0] &&
+                               !g_str_equal(nc_fleet_text(item, "state"), "completed")) json_array_append(told, item);
+  if (json_array_size(told) == 0)
+    return;
+  puts("\nBecause:");
+  nc_fleet_print_reasons(stdout, told);
 }
 
 /* --- records --- */
