@@ -244,6 +244,13 @@ nc_courier_go_round(NcFleetCourier *courier, GPtrArray *candidates, char *leader
   return NULL;
 }
 
+bool
+nc_fleet_courier_knows_any(NcFleetCourier *courier)
+{
+  g_autoptr(GPtrArray) candidates = nc_courier_candidates(courier);
+  return candidates->len > 0;
+}
+
 json_t *
 nc_fleet_courier_to_any(NcFleetCourier *courier, const NcFleetErrand *errand, GError **error)
 {

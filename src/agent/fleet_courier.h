@@ -35,5 +35,7 @@ typedef struct {
  * lead any more, and nothing was done. NC_ERROR_UNREACHABLE: it is not known whether it was. Others: its own.
  */
 json_t *nc_fleet_courier_to(NcFleetCourier *courier, const char *leader, const NcFleetErrand *errand, GError **error);
+/* Does the key `controllers` name any node but this one? */
+bool nc_fleet_courier_knows_any(NcFleetCourier *courier);
 /* To one of those nodes that the key `controllers` names. NC_ERROR_CONFLICT: it names none. Others: likewise. */
 json_t *nc_fleet_courier_to_any(NcFleetCourier *courier, const NcFleetErrand *errand, GError **error);

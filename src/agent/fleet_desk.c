@@ -36,6 +36,34 @@ nc_desk_look_twice(NcFleetDesk *desk, const char *leader, const NcFleetErrand *e
   return there ? there : g_steal_pointer(&here);
 }
 
+/* Nothing was done here, and others may be able to: they may reach the database, or know who leads. */
+static bool
+nc_desk_may_ask_others(NcFleetDesk *desk, const NcFleetOp *op, const GError *problem)
+{
+  bool is_undone = g_error_matches(problem, NC_ERROR, NC_ERROR_UNAVAILABLE) ||
+                   (!op->changes && g_error_matches(problem, NC_ERROR, NC_ERROR_UNREACHABLE));
+  return is_undone && nc_fleet_courier_knows_any(desk->courier);
+}
+
+/* By this node's controller; by another one, if this one can't. */
+static json_t *
+nc_desk_do_here(NcFleetDesk *desk, const NcFleetErrand *errand, const NcFleetAsker *who, GError **error)
+{
+  g_autoptr(GError) problem = NULL, other = NULL;
+  json_t *result = nc_fleet_host_do(desk->host, errand->op, who, errand->args, &problem);
+
+  if (result)
+    return result;
+  if (nc_desk_may_ask_others(desk, errand->op, problem)) {
+    result = nc_fleet_courier_to_any(desk->courier, errand, &other);
+    if (result)
+      return result;
+  }
+  bool is_verdict = other && !g_error_matches(other, NC_ERROR, NC_ERROR_UNAVAILABLE);
+  g_propagate_error(error, is_verdict ? g_steal_pointer(&other) : g_steal_pointer(&problem));
+  return NULL;
+}
+
 /* NcControlFunc of all fleet.* operations. */
 static json_t *
 nc_desk_ask(gpointer object, const char *actor, json_t *args, GError **error)
@@ -51,7 +79,7 @@ nc_desk_ask(gpointer object, const char *actor, json_t *args, GError **error)
     return nc_fleet_courier_to_any(desk->courier, &errand, error);
   g_autofree char *leader = nc_fleet_host_leader(desk->host);
   if (!leader || g_str_equal(leader, self) || row->op->by == NC_FLEET_BY_ANY) /* without a leader it says so itself */
-    return nc_fleet_host_do(desk->host, row->op, &who, args, error);
+    return nc_desk_do_here(desk, &errand, &who, error);
   return row->op->by == NC_FLEET_BY_LEADER ? nc_fleet_courier_to(desk->courier, leader, &errand, error)
                                            : nc_desk_look_twice(desk, leader, &errand, &who, error);
 }

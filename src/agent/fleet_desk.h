@@ -3,7 +3,8 @@
  * Where people's fleet.* requests arrive, on whichever node: done by this node's controller, or handed on to the one
  * that leads (fleet_courier.h); and where other nodes' fl_* messages are answered (fleet_side.h, fleet_handed.h).
  *
- * What a controller that does not lead can read from the database it answers itself. Any thread; calls block.
+ * What a controller that does not lead can read from the database it answers itself, and if it can't, another one. Any
+ * thread; calls block.
  */
 #pragma once
 

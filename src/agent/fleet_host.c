@@ -90,7 +90,7 @@ nc_fleet_do_call(NcFleetHost *host, NcFleetCall *call)
   if (host->controller)
     call->result = call->op->func(host, call->who, call->args, &call->error);
   else
-    nc_fail(&call->error, NC_ERROR_UNREACHABLE, "the fleet's database can't be opened: %s",
+    nc_fail(&call->error, NC_ERROR_UNAVAILABLE, "the fleet's database can't be opened: %s",
             host->db_problem ? host->db_problem : "");
   nc_fleet_end_call(host, call);
 }

@@ -339,6 +339,24 @@ def test_postgresql_is_restarted(fleet):
     assert cordoned(fleet.c) == ["host-a"]
 
 
+def test_a_controller_without_its_database_asks_the_others(fleet):
+    other = fleet.other
+    url = other.settings["database"]
+    try:
+        other.terminate()
+        other.settings["database"] = url.replace(fleet.postgres.dir, "/nonexistent")
+        other.write_config()
+        other.start()
+        assert len(other.call("fleet.nodes")["items"]) == 3 and ask(other, "fleet.cordon", node="host-a")["is_cordoned"]
+        assert other.call("fleet.status")["controller"] == fleet.leader.name
+        assert ask(other, "fleet.uncordon", node="host-a") == {"node": "host-a", "is_cordoned": False}
+        assert "the fleet has no node" in refused(other, "not_found", "fleet.cordon", node="host-x")
+    finally:
+        other.terminate()
+        other.settings["database"] = url
+        other.write_config()
+
+
 def test_nobody_to_hand_on_to(fleet):
     """Configured wrongly, it says what to correct."""
     c = fleet.c
