@@ -402,7 +402,7 @@ def test_rest_takes_a_batch_whole_or_not(cluster):
 # --- two controllers, on PostgreSQL ---
 
 @pytest.fixture(scope="module")
-def postgres():
+def postgres(shared):
     if not find_programs():
         pytest.skip("PostgreSQL is not installed (scripts/setup-debian.sh --all installs it)")
     server = Postgres(find_programs())
@@ -411,6 +411,8 @@ def postgres():
         server.start()
         yield server
     finally:
+        for node in (shared.a, shared.b):  # which would wait for it
+            node.kill()
         server.stop()
         shutil.rmtree(server.dir, ignore_errors=True)
 
