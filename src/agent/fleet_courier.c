@@ -60,7 +60,7 @@ static json_t *
 nc_courier_message(const NcFleetErrand *errand)
 {
   return json_pack("{s:s, s:s, s:s, s:s, s:O}", "type", "fl_ask", "op", errand->op->op, "actor", errand->actor, "role",
-                   errand->op->changes ? "admin" : "viewer", "args", errand->args);
+                   nc_role_name(errand->op->role), "args", errand->args);
 }
 
 /* ${answer}: of ${node}; borrowed. *ret_leader: caller frees; NULL: it does not say. */
@@ -88,7 +88,7 @@ static NcErrandEnd
 nc_courier_lost(const char *node, const NcFleetErrand *errand, GError *problem, GError **error)
 {
   g_propagate_error(error, problem);
-  if (errand->op->changes)
+  if (errand->op->role > NC_ROLE_VIEWER)
     g_prefix_error(
         error,
         "node %s was asked to do it by its controller, and it is not known whether it was done: look (novacron "
@@ -191,10 +191,10 @@ nc_courier_may_go_on(NcErrandEnd end, const NcFleetErrand *errand, const GError 
   if (end == NC_ERRAND_UNSENT || end == NC_ERRAND_ELSEWHERE)
     return !problem || problem->code != NC_ERROR_CANCELLED;
   if (end == NC_ERRAND_LOST)
-    return !errand->op->changes;
+    return errand->op->role == NC_ROLE_VIEWER;
   if (problem->code == NC_ERROR_UNAVAILABLE)
     return true;
-  return problem->code == NC_ERROR_UNREACHABLE && !errand->op->changes; /* it has lost its database */
+  return problem->code == NC_ERROR_UNREACHABLE && errand->op->role == NC_ROLE_VIEWER; /* it has lost its database */
 }
 
 static void

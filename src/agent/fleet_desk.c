@@ -41,7 +41,7 @@ static bool
 nc_desk_may_ask_others(NcFleetDesk *desk, const NcFleetOp *op, const GError *problem)
 {
   bool is_undone = g_error_matches(problem, NC_ERROR, NC_ERROR_UNAVAILABLE) ||
-                   (!op->changes && g_error_matches(problem, NC_ERROR, NC_ERROR_UNREACHABLE));
+                   (op->role == NC_ROLE_VIEWER && g_error_matches(problem, NC_ERROR, NC_ERROR_UNREACHABLE));
   return is_undone && nc_fleet_courier_knows_any(desk->courier);
 }
 
@@ -89,7 +89,7 @@ nc_fleet_desk_fill_ops(NcFleetDesk *desk, NcControlOp ret_ops[NC_FLEET_OPS])
 {
   for (size_t i = 0; i < NC_FLEET_OPS; i++)
     ret_ops[i] = (NcControlOp){
-      .op = nc_fleet_ops[i].op, .func = nc_desk_ask, .object = &desk->rows[i], .changes = nc_fleet_ops[i].changes
+      .op = nc_fleet_ops[i].op, .func = nc_desk_ask, .object = &desk->rows[i], .role = nc_fleet_ops[i].role
     };
 }
 

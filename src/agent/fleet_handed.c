@@ -71,12 +71,12 @@ nc_handed_may(const NcFleetHanded *handed, const NcHandedRequest *request, GErro
 {
   const NcConfig *config = handed->side->config;
   const char *self = nc_nodes_self(handed->side->nodes);
-  bool is_admin = g_str_equal(request->role, "admin");
+  NcRole role;
 
-  if (!is_admin && (request->op->changes || !g_str_equal(request->role, "viewer")))
-    return nc_fail(error, NC_ERROR_FORBIDDEN, "%s needs the role admin; %s is %.16s on node %s", request->op->op,
-                   request->actor, request->role, request->node);
-  if (!request->op->changes && !request->op->is_long)
+  if (!nc_role_from_name(request->role, &role) || role < request->op->role)
+    return nc_fail(error, NC_ERROR_FORBIDDEN, "%s needs the role %s; %s is %.16s on node %s", request->op->op,
+                   nc_role_name(request->op->role), request->actor, request->role, request->node);
+  if (request->op->role == NC_ROLE_VIEWER && !request->op->is_long)
     return true;
   return nc_handed_is_named(config->fleet_gates, request->node) ||
          nc_handed_is_named(config->controllers, request->node) ||
@@ -130,7 +130,7 @@ nc_handed_do(NcFleetHanded *handed, const NcHandedRequest *request, GError **err
   g_autoptr(GError) problem = NULL;
   uint64_t seq = 0;
 
-  if (!request->op->changes)
+  if (request->op->role == NC_ROLE_VIEWER)
     return nc_fleet_host_do(handed->host, request->op, &who, request->args, error);
   if (!nc_request_log_begin(&logged, &seq, error))
     return NULL;

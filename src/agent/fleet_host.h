@@ -11,6 +11,7 @@
 #pragma once
 
 #include "agent/fleet_agents.h"
+#include "base/role.h"
 
 #define NC_FLEET_LOOK_US INT64_C(2000000)
 
@@ -18,6 +19,13 @@ typedef struct NcFleetHost NcFleetHost;
 
 /* ${side}: this node's; borrowed. */
 NcFleetHost *nc_fleet_host_new(const NcFleetSide *side);
+/*
+ * A node that heeds this one's controller has called (fleet_call.h): it is asked over ${peer}, borrowed, and this returns when that is over.
+ * NC_ERROR_CONFLICT: no controller here (${host} NULL), or not any more.
+ */
+bool nc_fleet_host_serve(NcFleetHost *host, NcPeer *peer, GError **error);
+/* Ends all of those. Before nc_fleet_host_free(), while nobody new can call. NULL is fine. */
+void nc_fleet_host_hang_up(NcFleetHost *host);
 /* Gives the lease back. When nobody asks it any more. NULL is fine. */
 void nc_fleet_host_free(NcFleetHost *host);
 
@@ -45,7 +53,7 @@ typedef struct {
   const char *op;
   NcFleetFunc func; /* for the thread */
   NcFleetBy by;
-  bool changes;
+  NcRole role; /* the least that is needed; what is more than a viewer's changes something */
   bool is_long; /* it decides about many: that may take its time */
 } NcFleetOp;
 
@@ -54,3 +62,13 @@ extern const NcFleetOp nc_fleet_ops[NC_FLEET_OPS];
 
 /* Does it by this node's controller, and waits. New reference. Errors: controller.h. */
 json_t *nc_fleet_host_do(NcFleetHost *host, const NcFleetOp *op, const NcFleetAsker *who, json_t *args, GError **error);
+
+/*
+ * The fleet's bearer tokens (agent/tokens.h), likewise. ${token}: {id, secret_sha256, subject, role, expires_us}. Only the
+ * leader changes them: NC_ERROR_UNAVAILABLE names it. Lists and checks: fleetdb/access.h; a list ends at NC_FLEET_TOKENS_MOST.
+ */
+#define NC_FLEET_TOKENS_MOST 5000
+bool nc_fleet_host_add_token(NcFleetHost *host, const char *actor, json_t *token, GError **error);
+bool nc_fleet_host_end_token(NcFleetHost *host, const char *actor, const char *id, GError **error);
+json_t *nc_fleet_host_check_token(NcFleetHost *host, const char *actor, const char *id, const char *secret_sha256, GError **error);
+json_t *nc_fleet_host_list_tokens(NcFleetHost *host, const char *actor, GError **error);

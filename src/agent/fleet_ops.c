@@ -266,7 +266,7 @@ nc_fleet_do_events(NcFleetHost *host, const NcFleetAsker *who, json_t *args, GEr
   }
 #define CHANGE(name_, ...)                                                                                             \
   {                                                                                                                    \
-    .op = "fleet." #name_, .func = nc_fleet_do_##name_, .by = NC_FLEET_BY_LEADER, .changes = true, __VA_ARGS__         \
+    .op = "fleet." #name_, .func = nc_fleet_do_##name_, .by = NC_FLEET_BY_LEADER, .role = NC_ROLE_OPERATOR, __VA_ARGS__         \
   }
 
 const NcFleetOp nc_fleet_ops[NC_FLEET_OPS] = {

@@ -12,9 +12,9 @@
 
 typedef struct NcPeerServer NcPeerServer;
 
-/* Listens at config->listen; all borrowed, outlive it. */
+/* Listens at config->listen; all borrowed, outlive it; ${controller} NULL: this node has none. */
 NcPeerServer *nc_peer_server_new(const NcConfig *config, NcNodes *nodes, NcMigrations *migrations, NcCheckpoints *checkpoints,
-                                 NcRollbacks *rollbacks, NcFleetDesk *fleet, GError **error);
+                                 NcRollbacks *rollbacks, NcFleetDesk *fleet, NcFleetHost *controller, GError **error);
 /* Shuts all connections down and waits for their threads. */
 void nc_peer_server_free(NcPeerServer *server);
 G_DEFINE_AUTOPTR_CLEANUP_FUNC(NcPeerServer, nc_peer_server_free)

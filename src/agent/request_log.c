@@ -17,8 +17,8 @@ nc_request_subject(json_t *args)
 bool
 nc_request_log_begin(const NcLoggedRequest *request, uint64_t *ret_seq, GError **error)
 {
-  nc_autojson json_t *detail = json_pack("{s:s, s:s, s:s, s:O}", "op", request->op, "role", request->role, "from",
-                                         request->from, "args", request->args);
+  nc_autojson json_t *detail = json_pack("{s:s, s:s, s:s, s:s*, s:O}", "op", request->op, "role", request->role, "from",
+                                         request->from, "token", request->token, "args", request->args);
   const NcAuditEntry entry = {
     .kind = "request", .subject = nc_request_subject(request->args), .actor = request->actor, .detail = detail
   };

@@ -14,8 +14,9 @@ typedef struct {
   const char *op;    /* "machine.start" */
   const char *actor; /* "certificate:alice" */
   const char *role;
-  const char *from; /* an address, a socket, a node: for people */
-  json_t *args;     /* an object */
+  const char *from;  /* an address, a socket, a node: for people */
+  json_t *args;      /* an object */
+  const char *token; /* the id of the bearer token that they came with; NULL: none */
 } NcLoggedRequest;
 
 /* *ret_seq: the entry's number, for nc_request_log_end(). */

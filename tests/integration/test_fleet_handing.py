@@ -161,7 +161,7 @@ def test_a_change_is_done_wherever_it_is_asked_for(fleet):
         assert cordoned(fleet.leader) == ["host-a"]
         entry = requests(fleet.leader, "fleet.cordon")[0]
         assert entry["actor"] == f"certificate:alice via {node.name}" and entry["subject"] == "host-a", entry
-        assert entry["detail"]["from"] == f"node {node.name}" and entry["detail"]["role"] == "admin", entry
+        assert entry["detail"]["from"] == f"node {node.name}" and entry["detail"]["role"] == "operator", entry
         assert requests(node, "fleet.cordon")[0]["actor"] == "certificate:alice"
         result = next(e for e in fleet.leader.call("audit.list", kind="request.result", limit=10) if e["detail"]["op"] == "fleet.cordon")
         assert result["detail"]["ok"] and result["detail"]["request"] == entry["seq"]
