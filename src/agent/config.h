@@ -79,6 +79,7 @@ typedef struct {
   int peer_retry_ms;
   int controller;          /* 0 or 1: the fleet's runs here */
   const char *controllers; /* nc_config_names_parse() takes it: nodes whose controllers this one heeds besides its own */
+  const char *fleet_gates; /* likewise: nodes from which this controller takes what people ask of the fleet there */
   int fleet_memory_mib;    /* 0: all of the host's but memory_reserve_mib */
   int fleet_vcpus;         /* 0: by the host's processors */
 } NcConfig;

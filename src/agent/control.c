@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "agent/control.h"
+#include "agent/request_log.h"
 #include "base/ident.h"
 #include "base/log.h"
 #include "base/service.h"
@@ -94,54 +95,12 @@ nc_client_refuse(NcClient *client, json_t *id, const GError *error)
 
 /* --- requests that change something --- */
 
-/* What an entry about a request is about: the migration, machine or node that it names. */
-static const char *
-nc_control_subject(json_t *args)
-{
-  static const char *const keys[] = { "id", "vm", "name", "machine", "node" };
-  const char *subject = NULL;
-
-  for (size_t i = 0; i < G_N_ELEMENTS(keys) && !subject; i++)
-    subject = nc_json_string_or(args, keys[i], NULL);
-  return subject;
-}
-
 static char *
 nc_control_actor(json_t *identity)
 {
   g_autofree char *cut =
       g_strdup_printf("%.16s:%.64s", nc_json_string_or(identity, "kind", "?"), nc_json_string_or(identity, "name", "?"));
   return g_utf8_make_valid(cut, -1); /* what was cut in the middle of a character could be recorded nowhere */
-}
-
-static bool
-nc_control_record_request(NcControl *control, const char *op, const char *actor, json_t *identity, json_t *args, uint64_t *ret_seq,
-                          GError **error)
-{
-  nc_autojson json_t *detail = json_pack("{s:s, s:s, s:s, s:s*, s:O}", "op", op, "role", nc_json_string_or(identity, "role", "?"), "from",
-                                         nc_json_string_or(identity, "from", "control socket"), "token",
-                                         nc_json_string_or(identity, "token", NULL), "args", args);
-  const NcAuditEntry entry = { .kind = "request", .subject = nc_control_subject(args), .actor = actor, .detail = detail };
-
-  if (nc_journal_audit(control->journal, &entry, false, ret_seq, error))
-    return true;
-  g_prefix_error(error, "%s is not done, since it can't be recorded: ", op);
-  return false;
-}
-
-static void
-nc_control_record_result(NcControl *control, const char *op, const char *actor, json_t *args, uint64_t seq, json_t *result,
-                         const GError *problem)
-{
-  g_autoptr(GError) error = NULL;
-  nc_autojson json_t *detail = json_pack("{s:I, s:s, s:b}", "request", (json_int_t)seq, "op", op, "ok", result != NULL);
-  const char *made = json_is_object(result) ? nc_json_string_or(result, "id", nc_json_string_or(result, "name", NULL)) : NULL;
-  const NcAuditEntry entry = { .kind = "request.result", .subject = made ? made : nc_control_subject(args), .actor = actor, .detail = detail };
-
-  if (problem)
-    json_object_set_new(detail, "error", nc_error_to_json(problem));
-  if (!nc_journal_audit(control->journal, &entry, false, NULL, &error))
-    nc_log(NC_LOG_ERR, "agent", "the result of %s can't be recorded: %s", op, error->message);
 }
 
 /* By the gate's word, which has looked already: this is the second lock. */
@@ -161,15 +120,22 @@ nc_control_allows(const NcControlOp *op, json_t *identity, json_t *args, GError 
 static json_t *
 nc_control_change(NcControl *control, const NcControlOp *op, const char *actor, json_t *identity, json_t *args, GError **error)
 {
+  const NcLoggedRequest request = { .journal = control->journal,
+                                    .op = op->op,
+                                    .actor = actor,
+                                    .role = nc_json_string_or(identity, "role", "?"),
+                                    .from = nc_json_string_or(identity, "from", "control socket"),
+                                    .token = nc_json_string_or(identity, "token", NULL),
+                                    .args = args };
   g_autoptr(GError) problem = NULL;
   uint64_t seq = 0;
   json_t *result = NULL;
 
-  if (!nc_control_record_request(control, op->op, actor, identity, args, &seq, error))
+  if (!nc_request_log_begin(&request, &seq, error))
     return NULL;
   if (nc_control_allows(op, identity, args, &problem))
     result = op->func(op->object, actor, args, &problem);
-  nc_control_record_result(control, op->op, actor, args, seq, result, problem);
+  nc_request_log_end(&request, seq, result, problem);
   if (problem)
     g_propagate_error(error, g_steal_pointer(&problem));
   return result;

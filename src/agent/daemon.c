@@ -7,7 +7,7 @@
 #include "agent/control.h"
 #include "agent/disk_chain.h"
 #include "agent/fleet_call.h"
-#include "agent/fleet_host.h"
+#include "agent/fleet_desk.h"
 #include "agent/machines.h"
 #include "agent/metrics_view.h"
 #include "agent/migration_reports.h"
@@ -45,6 +45,7 @@ typedef struct {
   NcStartCheck start_check;
   NcFleetSide fleet_side;
   NcFleetHost *fleet; /* NULL: no controller here */
+  NcFleetDesk *desk;
   NcFleetCaller *fleet_caller;
   NcTokens *tokens;
   NcRollbacks *rollbacks;
@@ -62,13 +63,6 @@ typedef struct {
   {                                                                                                                              \
     return func((type *)object, args, error);                                                                                    \
   }
-/* What records who asked. */
-#define NC_FLEET_OP(name)                                                                                                        \
-  static json_t *nc_op_fleet_##name(gpointer object, const char *actor, json_t *args, GError **error)                            \
-  {                                                                                                                              \
-    return nc_fleet_host_##name((NcFleetHost *)object, actor, args, error);                                                      \
-  }
-
 #define NC_TOKEN_OP(name)                                                                                                        \
   static json_t *nc_op_token_##name(gpointer object, const char *actor, json_t *args, GError **error)                            \
   {                                                                                                                              \
@@ -118,30 +112,19 @@ NC_OP(attempt_begin, NcAttempts, nc_attempts_begin)
 NC_OP(attempt_cancel, NcAttempts, nc_attempts_cancel)
 NC_OP(attempt_ask, NcAttempts, nc_attempts_ask)
 NC_OP(attempt_limit, NcAttempts, nc_attempts_limit)
-NC_FLEET_OP(status)
-NC_FLEET_OP(nodes)
-NC_FLEET_OP(machines)
-NC_FLEET_OP(migrate)
-NC_FLEET_OP(batch)
-NC_FLEET_OP(plan)
-NC_FLEET_OP(evacuate)
-NC_FLEET_OP(cordon)
-NC_FLEET_OP(uncordon)
-NC_FLEET_OP(cancel)
-NC_FLEET_OP(get)
-NC_FLEET_OP(list)
 NC_OP(migration_rollback, NcRollbacks, nc_rollbacks_start)
 NC_TOKEN_OP(create)
 NC_TOKEN_OP(list)
 NC_TOKEN_OP(revoke)
 NC_TOKEN_OP(check)
 
-#define NC_DAEMON_OPS 62 /* with the row that ends the table */
+#define NC_NODE_OPS 49
+#define NC_DAEMON_OPS (NC_NODE_OPS + NC_FLEET_OPS + 1) /* and the row that ends the table */
 
 static void
 nc_daemon_fill_ops(NcDaemon *d, NcControlOp ops[NC_DAEMON_OPS])
 {
-  const NcControlOp table[NC_DAEMON_OPS] = {
+  const NcControlOp table[NC_NODE_OPS] = {
     { "node.info", nc_op_node_info, d->nodes, NC_ROLE_VIEWER, NULL },
     { "node.list", nc_op_node_list, d->nodes, NC_ROLE_VIEWER, NULL },
     { "node.token", nc_op_node_token, d->nodes, NC_ROLE_ADMIN, NULL },
@@ -187,26 +170,15 @@ nc_daemon_fill_ops(NcDaemon *d, NcControlOp ops[NC_DAEMON_OPS])
     { "attempt.cancel", nc_op_attempt_cancel, &d->attempts, NC_ROLE_ADMIN, NULL },
     { "attempt.ask", nc_op_attempt_ask, &d->attempts, NC_ROLE_VIEWER, NULL },
     { "attempt.limit", nc_op_attempt_limit, &d->attempts, NC_ROLE_ADMIN, NULL },
-    { "fleet.status", nc_op_fleet_status, d->fleet, NC_ROLE_VIEWER, NULL },
-    { "fleet.nodes", nc_op_fleet_nodes, d->fleet, NC_ROLE_VIEWER, NULL },
-    { "fleet.machines", nc_op_fleet_machines, d->fleet, NC_ROLE_VIEWER, NULL },
-    { "fleet.migrate", nc_op_fleet_migrate, d->fleet, NC_ROLE_OPERATOR, NULL },
-    { "fleet.batch", nc_op_fleet_batch, d->fleet, NC_ROLE_OPERATOR, NULL },
-    { "fleet.plan", nc_op_fleet_plan, d->fleet, NC_ROLE_VIEWER, NULL },
-    { "fleet.evacuate", nc_op_fleet_evacuate, d->fleet, NC_ROLE_OPERATOR, NULL },
-    { "fleet.cordon", nc_op_fleet_cordon, d->fleet, NC_ROLE_OPERATOR, NULL },
-    { "fleet.uncordon", nc_op_fleet_uncordon, d->fleet, NC_ROLE_OPERATOR, NULL },
-    { "fleet.cancel", nc_op_fleet_cancel, d->fleet, NC_ROLE_OPERATOR, NULL },
-    { "fleet.get", nc_op_fleet_get, d->fleet, NC_ROLE_VIEWER, NULL },
-    { "fleet.list", nc_op_fleet_list, d->fleet, NC_ROLE_VIEWER, NULL },
     { "token.create", nc_op_token_create, d->tokens, NC_ROLE_ADMIN, NULL },
     { "token.list", nc_op_token_list, d->tokens, NC_ROLE_ADMIN, NULL },
     { "token.revoke", nc_op_token_revoke, d->tokens, NC_ROLE_ADMIN, NULL },
     { "token.check", nc_op_token_check, d->tokens, NC_ROLE_VIEWER, NULL }, /* the gate's own question */
-    { NULL, NULL, NULL, NC_ROLE_VIEWER, NULL },
   };
   for (size_t i = 0; i < G_N_ELEMENTS(table); i++)
     ops[i] = table[i];
+  nc_fleet_desk_fill_ops(d->desk, ops + NC_NODE_OPS);
+  ops[NC_DAEMON_OPS - 1] = (NcControlOp){ 0 };
 }
 
 static gboolean
@@ -329,12 +301,15 @@ nc_daemon_unload(NcDaemon *d)
     nc_machines_stop_waiting(d->machines);
   if (d->rollbacks)
     nc_rollbacks_stop_waiting(d->rollbacks);
+  if (d->desk)
+    nc_fleet_desk_stop(d->desk);
   nc_control_free(d->control);
   nc_tokens_free(d->tokens);
   nc_fleet_caller_free(d->fleet_caller);
   nc_fleet_host_hang_up(d->fleet);
   nc_peer_server_free(d->server);
-  nc_fleet_host_free(d->fleet); /* nobody asks it any more */
+  nc_fleet_desk_free(d->desk);
+  nc_fleet_host_free(d->fleet); /* nobody asks it any more, here or from elsewhere */
   nc_rollbacks_free(d->rollbacks);
   nc_store_work_free(d->store_work);
   nc_migrations_free(d->migrations);
@@ -407,8 +382,9 @@ nc_daemon_run(NcConfig *config, GError **error)
     if (config->controller)
       d.fleet = nc_fleet_host_new(&d.fleet_side);
     d.tokens = nc_tokens_new(d.journal, d.fleet);
+    d.desk = nc_fleet_desk_new(&d.fleet_side, d.fleet);
     nc_daemon_fill_ops(&d, ops);
-    ok = (d.server = nc_peer_server_new(config, d.nodes, d.migrations, d.checkpoints, d.rollbacks, &d.fleet_side, d.fleet, error)) &&
+    ok = (d.server = nc_peer_server_new(config, d.nodes, d.migrations, d.checkpoints, d.rollbacks, d.desk, d.fleet, error)) &&
          (d.control = nc_control_new(config, d.journal, ops, error));
   }
   if (ok) {

@@ -23,7 +23,7 @@ typedef struct {
   NcPeer *used; /* the thread asks over it */
   NcPeer *peer; /* our own, the thread's */
 
-  bool is_away; /* told in the log; of the thread */
+  int told; /* in the log: what is wrong, an NcErrorCode; -1: nothing; of the thread */
 } NcFleetAgent;
 
 struct NcFleetAgents {
@@ -114,15 +114,15 @@ nc_agent_ask(NcFleetAgent *a, json_t *message, GError **error)
              : nc_fleet_side_order(side, "controller", message, error);
 }
 
-/* What is wrong is said once, until something goes well again. */
+/* What is wrong is said once, until something else is, or something goes well again. */
 static void
 nc_agent_tell(NcFleetAgent *a, const GError *problem)
 {
-  if (problem && !a->is_away)
+  if (problem && problem->code != a->told)
     nc_log(NC_LOG_WARNING, "controller", "node %s does not do what is asked: %s", a->node, problem->message);
-  if (!problem && a->is_away)
+  if (!problem && a->told >= 0)
     nc_log(NC_LOG_NOTICE, "controller", "node %s does what is asked again", a->node);
-  a->is_away = problem != NULL;
+  a->told = problem ? problem->code : -1;
 }
 
 /* What waits for a node that can't be reached would reach it late, one time limit after the other. */
@@ -173,6 +173,7 @@ nc_agent_of_locked(NcFleetAgents *agents, const char *node)
   if (!a) {
     a = g_new0(NcFleetAgent, 1);
     a->agents = agents;
+    a->told = -1;
     a->node = g_strdup(node);
     a->is_here = g_str_equal(node, nc_nodes_self(agents->side->nodes));
     a->messages = g_async_queue_new_full((GDestroyNotify)json_decref);

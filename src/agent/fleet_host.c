@@ -11,8 +11,8 @@
 #define NC_FLEET_ASK_US 1000000
 
 typedef struct {
-  NcFleetFunc func;
-  const char *actor; /* borrowed, as is what follows */
+  const NcFleetOp *op; /* borrowed, as is what follows */
+  const NcFleetAsker *who;
   json_t *args;
   json_t *result;
   GError *error;
@@ -54,7 +54,8 @@ static void
 nc_fleet_open(NcFleetHost *host)
 {
   const NcConfig *config = host->side->config;
-  g_autofree char *address = nc_nodes_address(host->side->nodes, config->node, NULL);
+  const char *self = nc_nodes_self(host->side->nodes);
+  g_autofree char *address = nc_nodes_address(host->side->nodes, self, NULL);
   NcControllerOptions options = NC_CONTROLLER_OPTIONS_DEFAULT;
   g_autoptr(GError) error = NULL;
 
@@ -68,7 +69,7 @@ nc_fleet_open(NcFleetHost *host)
     host->db_problem = g_strdup(error->message);
     return;
   }
-  options.name = config->node;
+  options.name = self; /* others find it by that */
   options.address = address ? address : "";
   host->controller = nc_controller_new(host->db, &options, &nc_fleet_agents_port, host->agents);
   g_clear_pointer(&host->db_problem, g_free);
@@ -87,9 +88,9 @@ static void
 nc_fleet_do_call(NcFleetHost *host, NcFleetCall *call)
 {
   if (host->controller)
-    call->result = call->func(host, call->actor, call->args, &call->error);
+    call->result = call->op->func(host, call->who, call->args, &call->error);
   else
-    nc_fail(&call->error, NC_ERROR_UNREACHABLE, "the fleet's database can't be opened: %s",
+    nc_fail(&call->error, NC_ERROR_UNAVAILABLE, "the fleet's database can't be opened: %s",
             host->db_problem ? host->db_problem : "");
   nc_fleet_end_call(host, call);
 }
@@ -120,6 +121,16 @@ nc_fleet_do_job(NcFleetHost *host, NcFleetJob *job)
 }
 
 static void
+nc_fleet_note_leader(NcFleetHost *host)
+{
+  char *leader = nc_controller_leader(host->controller);
+  g_autoptr(GMutexLocker) guard = g_mutex_locker_new(&host->lock);
+
+  g_free(host->leader);
+  host->leader = leader;
+}
+
+static void
 nc_fleet_turn(NcFleetHost *host)
 {
   g_autoptr(GError) error = NULL;
@@ -134,6 +145,7 @@ nc_fleet_turn(NcFleetHost *host)
   else if (ok && host->is_troubled)
     nc_log(NC_LOG_NOTICE, "controller", "the fleet's controller goes on");
   host->is_troubled = !ok;
+  nc_fleet_note_leader(host);
   if (ok && nc_controller_leads(host->controller) && nc_mono_us() - host->looked_us >= NC_FLEET_LOOK_US) {
     host->looked_us = nc_mono_us();
     nc_fleet_look_around(host);
@@ -147,6 +159,18 @@ nc_fleet_is_quitting(NcFleetHost *host)
   return host->is_quitting;
 }
 
+/* What waits, but not so long that the lease runs out: others may ask without end. ${job}: taken. */
+static void
+nc_fleet_do_jobs(NcFleetHost *host, NcFleetJob *job)
+{
+  int64_t until_us = nc_mono_us() + NC_FLEET_TURN_US;
+
+  while (job) {
+    nc_fleet_do_job(host, job);
+    job = nc_mono_us() < until_us ? g_async_queue_try_pop(host->jobs) : NULL;
+  }
+}
+
 static gpointer
 nc_fleet_run(gpointer data)
 {
@@ -155,9 +179,7 @@ nc_fleet_run(gpointer data)
 
   nc_fleet_turn(host); /* who asks at once should not hear of a database that nobody has tried to open */
   while (!nc_fleet_is_quitting(host)) {
-    NcFleetJob *job = g_async_queue_timeout_pop(host->jobs, NC_FLEET_TURN_US);
-    for (; job; job = g_async_queue_try_pop(host->jobs))
-      nc_fleet_do_job(host, job);
+    nc_fleet_do_jobs(host, g_async_queue_timeout_pop(host->jobs, NC_FLEET_TURN_US));
     nc_fleet_turn(host);
   }
   if (host->controller && !nc_controller_resign(host->controller, &error))
@@ -222,23 +244,25 @@ nc_fleet_host_free(NcFleetHost *host)
   g_async_queue_unref(host->jobs);
   g_hash_table_unref(host->seen);
   g_free(host->db_problem);
+  g_free(host->leader);
   g_cond_clear(&host->done);
   g_mutex_clear(&host->lock);
   g_free(host);
 }
 
-json_t *
-nc_fleet_host_call(NcFleetHost *host, NcFleetFunc func, const char *actor, json_t *args, GError **error)
+char *
+nc_fleet_host_leader(NcFleetHost *host)
 {
-  NcFleetCall call = { .func = func, .actor = actor, .args = args };
+  g_autoptr(GMutexLocker) guard = g_mutex_locker_new(&host->lock);
+  return g_strdup(host->leader);
+}
 
-  if (!host) {
-    nc_fail(error, NC_ERROR_CONFLICT,
-            "there is no controller on this node: ask a node that has one, or make this one it (`controller = yes` in "
-            "novacrond.conf)");
-    return NULL;
-  }
+json_t *
+nc_fleet_host_do(NcFleetHost *host, const NcFleetOp *op, const NcFleetAsker *who, json_t *args, GError **error)
+{
+  NcFleetCall call = { .op = op, .who = who, .args = args };
   NcFleetJob *job = g_new0(NcFleetJob, 1);
+
   job->call = &call;
   g_async_queue_push(host->jobs, job);
   g_mutex_lock(&host->lock);

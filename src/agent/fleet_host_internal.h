@@ -6,17 +6,16 @@
 #include "agent/fleet_host.h"
 #include "controller/controller.h"
 
-typedef json_t *(*NcFleetFunc)(NcFleetHost *host, const char *actor, json_t *args, GError **error);
-
 struct NcFleetHost {
   const NcFleetSide *side;
   NcFleetAgents *agents;
   GAsyncQueue *jobs; /* NcFleetJob* */
   GThread *thread;
 
-  GMutex lock; /* protects is_quitting, and each call's is_done */
+  GMutex lock; /* protects what follows, and each call's is_done */
   GCond done;
   bool is_quitting;
+  char *leader; /* as of the last turn; NULL: nobody */
 
   /* of the thread */
   NcFleetDb *db;            /* NULL: it could not be opened */
@@ -28,8 +27,6 @@ struct NcFleetHost {
   bool is_troubled; /* told in the log */
 };
 
-/* Runs ${func} in the thread and waits for it. */
-json_t *nc_fleet_host_call(NcFleetHost *host, NcFleetFunc func, const char *actor, json_t *args, GError **error);
 /* In the thread: asks every joined node what it has; removes those that are gone from the roster. */
 void nc_fleet_look_around(NcFleetHost *host);
 /* In the thread: what ${node} has answered. */

@@ -21,7 +21,7 @@ nc_fleet_write_tokens(NcFleetHost *host, NcFleetWriteFunc func, gpointer data, G
   }
   if (!nc_fleetdb_look_at_lease(host->db, &lease, error))
     return false;
-  return nc_fail(error, NC_ERROR_UNREACHABLE, "this node's controller does not lead, and can't change the fleet's tokens: ask %s%s%s",
+  return nc_fail(error, NC_ERROR_UNAVAILABLE, "this node's controller does not lead, and can't change the fleet's tokens: ask %s%s%s",
                  lease.holder[0] ? lease.holder : "again in some seconds", lease.address[0] ? " at " : "", lease.address);
 }
 
@@ -32,14 +32,14 @@ nc_fleet_write_new_token(NcFleetDb *db, gpointer data, GError **error)
 }
 
 static json_t *
-nc_fleet_do_add_token(NcFleetHost *host, const char *actor, json_t *args, GError **error)
+nc_fleet_do_add_token(NcFleetHost *host, const NcFleetAsker *who, json_t *args, GError **error)
 {
   NcFleetToken token = { .id = nc_json_string_or(args, "id", ""),
                          .kind = "bearer",
                          .subject = nc_json_string_or(args, "subject", ""),
                          .role = nc_json_string_or(args, "role", ""),
                          .secret_sha256 = nc_json_string_or(args, "secret_sha256", ""),
-                         .actor = actor,
+                         .actor = who->actor,
                          .expires_us = nc_json_int_or(args, "expires_us", 0) };
 
   return nc_fleet_write_tokens(host, nc_fleet_write_new_token, &token, error) ? json_object() : NULL;
@@ -52,14 +52,14 @@ nc_fleet_write_end_of_token(NcFleetDb *db, gpointer data, GError **error)
 }
 
 static json_t *
-nc_fleet_do_end_token(NcFleetHost *host, const char *actor, json_t *args, GError **error)
+nc_fleet_do_end_token(NcFleetHost *host, const NcFleetAsker *who, json_t *args, GError **error)
 {
   const char *id = nc_json_string(args, "id", error);
   return id && nc_fleet_write_tokens(host, nc_fleet_write_end_of_token, (gpointer)id, error) ? json_object() : NULL;
 }
 
 static json_t *
-nc_fleet_do_check_token(NcFleetHost *host, const char *actor, json_t *args, GError **error)
+nc_fleet_do_check_token(NcFleetHost *host, const NcFleetAsker *who, json_t *args, GError **error)
 {
   return nc_fleetdb_check_token(host->db, nc_json_string_or(args, "id", ""), nc_json_string_or(args, "secret_sha256", ""), nc_wall_us(), error);
 }
@@ -79,7 +79,7 @@ nc_fleet_keep_bearers(json_t *list, json_t *page)
 }
 
 static json_t *
-nc_fleet_do_list_tokens(NcFleetHost *host, const char *actor, json_t *args, GError **error)
+nc_fleet_do_list_tokens(NcFleetHost *host, const NcFleetAsker *who, json_t *args, GError **error)
 {
   g_autofree char *cursor = NULL;
   nc_autojson json_t *list = json_array();
@@ -97,8 +97,22 @@ nc_fleet_do_list_tokens(NcFleetHost *host, const char *actor, json_t *args, GErr
   return g_steal_pointer(&list);
 }
 
-#define NC_FLEET_OP(name, args_)                                                                                       \
-  nc_fleet_host_call(host, nc_fleet_do_##name, actor, args_, error)
+/* ${func} in the controller's thread. New reference. */
+static json_t *
+nc_fleet_do_tokens(NcFleetHost *host, NcFleetFunc func, const char *actor, json_t *args, GError **error)
+{
+  const NcFleetOp op = { .op = "tokens", .func = func };
+  const NcFleetAsker who = { .actor = actor };
+
+  if (host)
+    return nc_fleet_host_do(host, &op, &who, args, error);
+  nc_fail(error, NC_ERROR_CONFLICT,
+          "there is no controller on this node: ask a node that has one, or make this one it (`controller = yes` in "
+          "novacrond.conf)");
+  return NULL;
+}
+
+#define NC_FLEET_OP(name, args_) nc_fleet_do_tokens(host, nc_fleet_do_##name, actor, args_, error)
 
 bool
 nc_fleet_host_add_token(NcFleetHost *host, const char *actor, json_t *token, GError **error)

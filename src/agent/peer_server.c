@@ -19,7 +19,7 @@ struct NcPeerServer {
   NcMigrations *migrations;
   NcCheckpoints *checkpoints;
   NcRollbacks *rollbacks;
-  const NcFleetSide *fleet;
+  NcFleetDesk *fleet;
   NcFleetHost *controller; /* NULL: none here */
   NcService *service;
 };
@@ -90,7 +90,7 @@ nc_peer_server_handle(NcPeerServer *server, NcPeer *peer, json_t *message, GErro
     return false; /* it was asked until it ended */
   }
   json_t *answer = g_str_has_prefix(type, "rb_")   ? nc_rollbacks_answer(server->rollbacks, peer, message, &problem)
-                   : g_str_has_prefix(type, "fl_") ? nc_fleet_side_answer(server->fleet, peer, message, &problem)
+                   : g_str_has_prefix(type, "fl_") ? nc_fleet_desk_answer(server->fleet, peer, message, &problem)
                                                    : nc_nodes_answer(server->nodes, peer, message, &problem);
   if (!answer && !problem)
     nc_fail(&problem, NC_ERROR_PROTOCOL, "\"%.32s\" is not a message between nodes", type);
@@ -142,7 +142,7 @@ nc_peer_server_serve(int fd, gpointer user_data)
 
 NcPeerServer *
 nc_peer_server_new(const NcConfig *config, NcNodes *nodes, NcMigrations *migrations, NcCheckpoints *checkpoints, NcRollbacks *rollbacks,
-                   const NcFleetSide *fleet, NcFleetHost *controller, GError **error)
+                   NcFleetDesk *fleet, NcFleetHost *controller, GError **error)
 {
   int listener = nc_tcp_listen(config->listen, error);
   if (listener < 0) {

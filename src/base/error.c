@@ -26,6 +26,7 @@ static const struct {
   [NC_ERROR_IO] = { "io", 500, 10 },
   [NC_ERROR_ATTENTION] = { "needs_attention", 409, 11 },
   [NC_ERROR_CONVERGENCE] = { "convergence", 503, 12 },
+  [NC_ERROR_UNAVAILABLE] = { "unavailable", 503, 8 },
 };
 G_STATIC_ASSERT(G_N_ELEMENTS(nc_error_table) == NC_ERROR_COUNT);
 

@@ -37,6 +37,7 @@ typedef enum {
   NC_ERROR_IO,              /* reading or writing failed */
   NC_ERROR_ATTENTION,       /* a human has to decide */
   NC_ERROR_CONVERGENCE,     /* a guest dirties its memory faster than it can be sent */
+  NC_ERROR_UNAVAILABLE,     /* nobody can do it at the moment, nothing was done, and asking again in some seconds helps */
   NC_ERROR_COUNT
 } NcErrorCode;
 

@@ -13,6 +13,9 @@
 #define NC_CLIENT_TOTAL_S 200L /* stopping a guest may take 180 s at the gate */
 #define NC_CLIENT_TRIES 5
 #define NC_CLIENT_AGAIN_US 200000u /* before the second try; twice as long before each further one */
+/* While no controller leads, which may be ten seconds. */
+#define NC_CLIENT_LEADER_TRIES 15
+#define NC_CLIENT_LEADER_US 1000000u
 
 G_DEFINE_AUTOPTR_CLEANUP_FUNC(CURL, curl_easy_cleanup)
 
@@ -235,9 +238,10 @@ nc_client_change(const NcCli *cli, const char *path, json_t *body, GError **erro
     if (answer)
       return answer;
     was_lost = was_lost || fate == NC_FATE_LOST;
-    bool may_pass = problem->code == NC_ERROR_UNREACHABLE && (n > 1 || fate != NC_FATE_UNSENT);
-    if (may_pass && n < NC_CLIENT_TRIES) {
-      g_usleep(NC_CLIENT_AGAIN_US << (n - 1));
+    bool lacks_leader = problem->code == NC_ERROR_UNAVAILABLE;
+    bool may_pass = lacks_leader || (problem->code == NC_ERROR_UNREACHABLE && (n > 1 || fate != NC_FATE_UNSENT));
+    if (may_pass && n < (lacks_leader ? NC_CLIENT_LEADER_TRIES : NC_CLIENT_TRIES)) {
+      g_usleep(lacks_leader ? NC_CLIENT_LEADER_US : NC_CLIENT_AGAIN_US << (n - 1));
       continue;
     }
     if (may_pass) /* if the gate has lost novacrond, it says itself what that means */

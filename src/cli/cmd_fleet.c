@@ -8,6 +8,7 @@
 #include <string.h>
 
 #define NC_FLEET_USUAL_ROWS 100
+#define NC_FLEET_PARTS 20 /* of a batch or evacuation */
 
 /* --- looking --- */
 
@@ -91,13 +92,15 @@ nc_fleet_add_filter(GString *path, const char *what, const char *value, GError *
   return true;
 }
 
-bool
-nc_cmd_fleet_list(NcCli *cli, const NcCommand *command, int argc, char **argv, GError **error)
+/* ${only}: "finished", "unfinished", or NULL: as the options say. */
+static bool
+nc_fleet_list_command(NcCli *cli, const NcCommand *command, int argc, char **argv, const char *only,
+                      void (*print)(json_t *), GError **error)
 {
   g_auto(NcFleetListOptions) o = { .limit = NC_FLEET_USUAL_ROWS };
   const GOptionEntry entries[] = {
-    { "all", 0, 0, G_OPTION_ARG_NONE, &o.all, "all of them, however many", NULL },
     { "unfinished", 0, 0, G_OPTION_ARG_NONE, &o.unfinished, "those that wait or are under way", NULL },
+    { "all", 0, 0, G_OPTION_ARG_NONE, &o.all, "all of them, however many", NULL },
     { "limit", 0, 0, G_OPTION_ARG_INT, &o.limit, "the newest N only (default 100)", "N" },
     { "machine", 0, 0, G_OPTION_ARG_STRING, &o.machine, "of this machine", "NAME" },
     { "node", 0, 0, G_OPTION_ARG_STRING, &o.node, "from or to this node", "NODE" },
@@ -107,33 +110,78 @@ nc_cmd_fleet_list(NcCli *cli, const NcCommand *command, int argc, char **argv, G
   };
   g_autoptr(GString) path = g_string_new("/api/v2/fleet/migrations");
 
-  if (!nc_cli_parse(cli, command, entries, &argc, &argv, error))
+  if (!nc_cli_parse(cli, command, only ? entries + 1 : entries, &argc, &argv, error))
     return false;
   if (o.limit < 1)
     return nc_fail(error, NC_ERROR_INVALID, "--limit must be at least 1");
-  if (o.unfinished)
-    g_string_append(path, "?unfinished=true");
+  if (only || o.unfinished)
+    g_string_append_printf(path, "?%s=true", only ? only : "unfinished");
   return nc_fleet_add_filter(path, "machine", o.machine, error) && nc_fleet_add_filter(path, "node", o.node, error) &&
          nc_fleet_add_filter(path, "batch", o.batch, error) &&
          nc_fleet_add_filter(path, "evacuation", o.evacuation, error) &&
-         nc_fleet_show_list(cli, path->str, o.all ? 0 : (size_t)o.limit, nc_fleet_print_migrations, error);
+         nc_fleet_show_list(cli, path->str, o.all ? 0 : (size_t)o.limit, print, error);
+}
+
+bool
+nc_cmd_fleet_list(NcCli *cli, const NcCommand *command, int argc, char **argv, GError **error)
+{
+  return nc_fleet_list_command(cli, command, argc, argv, NULL, nc_fleet_print_migrations, error);
+}
+
+bool
+nc_cmd_queue(NcCli *cli, const NcCommand *command, int argc, char **argv, GError **error)
+{
+  return nc_fleet_list_command(cli, command, argc, argv, "unfinished", nc_fleet_print_migrations, error);
+}
+
+bool
+nc_cmd_history(NcCli *cli, const NcCommand *command, int argc, char **argv, GError **error)
+{
+  return nc_fleet_list_command(cli, command, argc, argv, "finished", nc_fleet_print_history, error);
+}
+
+/* What a batch or an evacuation consists of; ${most} rows, 0: all. With --json as "items" of ${record}. */
+static bool
+nc_fleet_show_parts(const NcCli *cli, NcFleetKind kind, const char *id, json_t *record, size_t most, GError **error)
+{
+  g_autofree char *path = nc_fleet_parts_path(kind, id);
+  nc_autojson json_t *list = nc_fleet_list(cli, path, cli->json ? 0 : most, error);
+
+  if (!list)
+    return false;
+  if (cli->json) {
+    json_object_set(record, "items", json_object_get(list, "items"));
+    return true;
+  }
+  puts("");
+  kind == NC_FLEET_BATCH ? nc_fleet_print_migrations(list) : nc_fleet_print_items(list);
+  if (json_is_string(json_object_get(list, "next")))
+    printf("... and more (--all shows them)\n");
+  return true;
 }
 
 bool
 nc_cmd_fleet_show(NcCli *cli, const NcCommand *command, int argc, char **argv, GError **error)
 {
+  gboolean all = FALSE;
+  const GOptionEntry entries[] = {
+    { "all", 0, 0, G_OPTION_ARG_NONE, &all, "of a batch or evacuation: all machines, not only the first 20", NULL },
+    { NULL },
+  };
   NcFleetKind kind;
 
-  if (!nc_cli_parse(cli, command, NULL, &argc, &argv, error) || !nc_fleet_kind_of(argv[0], &kind, error))
+  if (!nc_cli_parse(cli, command, entries, &argc, &argv, error) || !nc_fleet_kind_of(argv[0], &kind, error))
     return false;
   g_autofree char *path = nc_fleet_kind_path(kind, argv[0]);
   nc_autojson json_t *record = nc_client_call(cli, "GET", path, NULL, error);
   if (!record)
     return false;
+  if (!cli->json)
+    nc_fleet_print_record(kind, record);
+  if (kind != NC_FLEET_MIGRATION && !nc_fleet_show_parts(cli, kind, argv[0], record, all ? 0 : NC_FLEET_PARTS, error))
+    return false;
   if (cli->json)
     nc_cli_print_json(record);
-  else
-    nc_fleet_print_record(kind, record);
   return true;
 }
 

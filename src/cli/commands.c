@@ -118,6 +118,23 @@ const NcCommand nc_commands[] = {
     "On the new node: novacrond join --token TOKEN --to HOST:PORT --name NAME --address HOST:PORT" },
   { "node remove", "NAME", 1, 1, nc_cmd_node_remove, "Remove a node: its certificate is refused from now on.",
     "Example:\n  novacron node remove host-c\n\nIts machines are not touched." },
+  { "node cordon", "NODE", 1, 1, nc_cmd_fleet_cordon, "The same as fleet cordon.", "Example:\n  novacron node cordon host-a" },
+  { "node uncordon", "NODE", 1, 1, nc_cmd_fleet_uncordon, "The same as fleet uncordon.",
+    "Example:\n  novacron node uncordon host-a" },
+  { "evacuate", "NODE...", 1, NC_FLEET_MOST_NODES, nc_cmd_fleet_evacuate, "The same as fleet evacuate.",
+    "Examples:\n  novacron evacuate host-a --plan\n  novacron evacuate host-a --wait\n\n"
+    "See novacron fleet evacuate --help." },
+  { "batch", "NAME[:NODE]...", 1, NC_FLEET_MOST_ITEMS, nc_cmd_fleet_batch, "The same as fleet batch.",
+    "Example:\n  novacron batch web1 web2 db1:host-c --wait\n\nSee novacron fleet batch --help." },
+  { "queue", "", 0, 0, nc_cmd_queue, "List the fleet's migrations that have not ended.",
+    "Examples:\n  novacron queue\n  novacron queue --node host-a --json" },
+  { "history", "", 0, 0, nc_cmd_history, "List the fleet's migrations that have ended.",
+    "Examples:\n  novacron history --limit 20\n  novacron history --machine web1 --all" },
+  { "events", "", 0, 0, nc_cmd_events, "Show what happened in the fleet.",
+    "Examples:\n  novacron events\n  novacron events --follow\n"
+    "  novacron events --follow --json --after 4711\n\n"
+    "With --follow until interrupted; a restart of NovaCron, or another leader, is\n"
+    "waited for." },
   { "token create", "--subject NAME --role ROLE", 0, 0, nc_cmd_token_create, "Make a bearer token for a person or a program.",
     "Examples:\n  novacron token create --subject ci --role operator --expires 30d >ci.token\n"
     "  novacron --url https://host-a:7443 --token-file ci.token vm list\n\n"

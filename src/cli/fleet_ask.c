@@ -45,28 +45,46 @@ nc_fleet_list(const NcCli *cli, const char *path, size_t most, GError **error)
   return json_pack("{s:O, s:O}", "items", items, "next", next);
 }
 
+char *
+nc_fleet_parts_path(NcFleetKind kind, const char *id)
+{
+  return kind == NC_FLEET_EVACUATION ? g_strdup_printf("/api/v2/fleet/evacuations/%s/items", id)
+                                     : g_strdup_printf("/api/v2/fleet/migrations?batch=%s", id);
+}
+
 /* --- what has not moved --- */
 
-/* {"machine", "migration", "state", "reason"} of those migrations of a group that ended otherwise than they should. */
+/* Has this part of a group ended otherwise than it should? An item of an evacuation may have no migration. */
+static bool
+nc_fleet_is_left_behind(json_t *record, json_t *part)
+{
+  const char *state = nc_json_string_or(part, "state", "");
+
+  if (!state[0]) /* a completed evacuation has nothing left: it has moved in another way */
+    return !g_str_equal(nc_json_string_or(record, "state", ""), "completed");
+  return nc_json_bool_or(part, "is_finished", true) && !g_str_equal(state, "completed");
+}
+
+/* {"machine", "migration", "state", "reason"} of those parts of a group. New reference; NULL on error. */
 static json_t *
 nc_fleet_not_moved(const NcCli *cli, NcFleetKind kind, const char *id, json_t *record, GError **error)
 {
-  g_autofree char *path = g_strdup_printf("/api/v2/fleet/migrations?%s=%s", nc_fleet_kind_name(kind), id);
+  g_autofree char *path = nc_fleet_parts_path(kind, id);
   nc_autojson json_t *list = nc_fleet_list(cli, path, 0, error);
-  json_t *refused = json_object_get(json_object_get(record, "detail"), "not_submitted"), *migration;
+  json_t *refused = json_object_get(json_object_get(record, "detail"), "not_submitted"), *part;
   size_t i;
 
   if (!list)
     return NULL;
   json_t *found = json_is_array(refused) ? json_copy(refused) : json_array();
-  json_array_foreach(json_object_get(list, "items"), i, migration)
+  json_array_foreach(json_object_get(list, "items"), i, part)
   {
-    const char *state = nc_json_string_or(migration, "state", "");
-    if (nc_json_bool_or(migration, "is_finished", false) && !g_str_equal(state, "completed"))
-      json_array_append_new(found,
-                            json_pack("{s:s, s:s, s:s, s:s}", "machine", nc_json_string_or(migration, "machine", "?"),
-                                      "migration", nc_json_string_or(migration, "id", "?"), "state", state, "reason",
-                                      nc_json_string_or(migration, "reason", "")));
+    const char *moved_by = nc_json_string_or(part, "id", nc_json_string_or(part, "migration", ""));
+    const char *reason = nc_json_string_or(part, "reason", "");
+    if (nc_fleet_is_left_behind(record, part))
+      json_array_append_new(found, json_pack("{s:s, s:s, s:s, s:s}", "machine", nc_json_string_or(part, "machine", "?"),
+                                             "migration", moved_by, "state", nc_json_string_or(part, "state", ""),
+                                             "reason", moved_by[0] || reason[0] ? reason : "it was not begun"));
   }
   return found;
 }

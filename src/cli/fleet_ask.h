@@ -10,6 +10,9 @@
  */
 json_t *nc_fleet_list(const NcCli *cli, const char *path, size_t most, GError **error);
 
+/* Of the list of what a batch (its migrations) or an evacuation (its items) consists of. Caller frees. */
+char *nc_fleet_parts_path(NcFleetKind kind, const char *id);
+
 /*
  * Stays until ${id} has ended, with a line of progress; prints what came of it, and what has not moved and why (with
  * --json the record with "not_moved"), and sets cli->status. After Ctrl-C it goes on, and how to look again and how to

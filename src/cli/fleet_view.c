@@ -1,13 +1,13 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "cli/fleet_view.h"
 #include "base/ident.h"
+#include "cli/fleet_pieces.h"
 #include "cli/table.h"
 #include "cli/units.h"
 
 #include <inttypes.h>
 
 #define NC_FLEET_MOST_ROWS 20u /* of moves and reasons; --json has all */
-#define NC_FLEET_SECONDS 19    /* of a time in RFC 3339: the rest is the fraction */
 
 /* In the order in which people want to read them. */
 static const char *const nc_fleet_states[] = { "completed", "running", "starting",  "backoff",
@@ -50,47 +50,6 @@ nc_fleet_kind_path(NcFleetKind kind, const char *id)
 
 /* --- pieces --- */
 
-static const char *
-nc_fleet_text(json_t *object, const char *key)
-{
-  return nc_json_string_or(object, key, "");
-}
-
-static double
-nc_fleet_number(json_t *object, const char *key)
-{
-  return json_number_value(json_object_get(object, key));
-}
-
-/* "2026-01-02T03:04:05Z" of microseconds since 1970; NULL for 0. Caller frees. */
-static char *
-nc_fleet_time(json_t *object, const char *key)
-{
-  int64_t us = nc_json_int_or(object, key, 0);
-  g_autofree char *time = us > 0 ? nc_time_format(us) : NULL;
-
-  return time ? g_strdup_printf("%.*sZ", NC_FLEET_SECONDS, time) : NULL;
-}
-
-static char *
-nc_fleet_seconds(json_t *object, const char *key)
-{
-  return nc_format_ms(nc_fleet_number(object, key) * 1000);
-}
-
-/* The texts of an array, with commas. Caller frees. */
-static char *
-nc_fleet_join(json_t *texts)
-{
-  g_autoptr(GString) all = g_string_new(NULL);
-  json_t *text;
-  size_t i;
-
-  json_array_foreach(texts, i, text)
-      g_string_append_printf(all, "%s%s", i > 0 ? ", " : "", json_is_string(text) ? json_string_value(text) : "?");
-  return g_string_free(g_steal_pointer(&all), FALSE);
-}
-
 static void
 nc_fleet_print_text(const char *name, const char *text)
 {
@@ -110,122 +69,6 @@ nc_fleet_print_time(const char *name, json_t *record, const char *key)
 {
   g_autofree char *time = nc_fleet_time(record, key);
   nc_fleet_print_text(name, time);
-}
-
-/* --- lists --- */
-
-void
-nc_fleet_print_status(json_t *status)
-{
-  const char *holder = nc_fleet_text(status, "holder"), *address = nc_fleet_text(status, "address");
-
-  nc_print_fact("this node", "%s",
-                nc_json_bool_or(status, "leads", false) ? "its controller leads" : "its controller does not lead");
-  nc_print_fact("leader", "%s%s%s%s", holder[0] ? holder : "nobody", address[0] ? " (" : "", address,
-                address[0] ? ")" : "");
-  nc_print_fact("epoch", "%" PRId64, nc_json_int_or(status, "epoch", 0));
-}
-
-/* Calls ${add} for each of the list's rows. */
-static void
-nc_fleet_print_list(json_t *list, const NcColumn *columns, size_t count, void (*add)(NcTable *, json_t *),
-                    const char *empty)
-{
-  g_autoptr(NcTable) table = nc_table_new(columns, count);
-  json_t *row;
-  size_t i;
-
-  json_array_foreach(json_object_get(list, "items"), i, row) add(table, row);
-  nc_table_print(table, empty);
-}
-
-static void
-nc_fleet_add_node(NcTable *table, json_t *node)
-{
-  const char *evacuation = nc_fleet_text(node, "evacuation");
-  g_autofree char *cpus = g_strdup_printf("%" PRId64, nc_json_int_or(node, "cpus", 0));
-  g_autofree char *memory = nc_format_bytes(nc_json_int_or(node, "memory_bytes", 0));
-  g_autofree char *seen = nc_fleet_time(node, "seen_us");
-  const char *state = evacuation[0] ? "evacuating" : nc_json_bool_or(node, "is_cordoned", false) ? "cordoned" : "open";
-  const char *const cells[] = {
-    nc_fleet_text(node, "name"), state, cpus, memory, nc_fleet_text(node, "address"), seen
-  };
-
-  nc_table_add(table, cells);
-}
-
-void
-nc_fleet_print_nodes(json_t *list)
-{
-  static const NcColumn columns[] = {
-    { .title = "NAME", .shrink = true },    { .title = "STATE" },
-    { .title = "CPUS", .right = true },     { .title = "MEMORY", .right = true },
-    { .title = "ADDRESS", .shrink = true }, { .title = "SEEN" },
-  };
-  nc_fleet_print_list(list, columns, G_N_ELEMENTS(columns), nc_fleet_add_node, "The controller has seen no nodes.");
-}
-
-static void
-nc_fleet_add_machine(NcTable *table, json_t *machine)
-{
-  g_autofree char *cpus = g_strdup_printf("%" PRId64, nc_json_int_or(machine, "cpus", 0));
-  g_autofree char *memory = nc_format_bytes(nc_json_int_or(machine, "memory_bytes", 0));
-  g_autofree char *seen = nc_fleet_time(machine, "seen_us");
-  const char *const cells[] = { nc_fleet_text(machine, "name"),
-                                nc_fleet_text(machine, "node"),
-                                nc_fleet_text(machine, "state"),
-                                nc_fleet_text(machine, "priority"),
-                                cpus,
-                                memory,
-                                seen };
-
-  nc_table_add(table, cells);
-}
-
-void
-nc_fleet_print_machines(json_t *list)
-{
-  static const NcColumn columns[] = {
-    { .title = "NAME", .shrink = true },
-    { .title = "NODE", .shrink = true },
-    { .title = "STATE", .shrink = true },
-    { .title = "PRIORITY" },
-    { .title = "CPUS", .right = true },
-    { .title = "MEMORY", .right = true },
-    { .title = "SEEN" },
-  };
-  nc_fleet_print_list(list, columns, G_N_ELEMENTS(columns), nc_fleet_add_machine,
-                      "The controller has seen no machines.");
-}
-
-static void
-nc_fleet_add_migration(NcTable *table, json_t *m)
-{
-  g_autofree char *attempts = g_strdup_printf("%" PRId64, nc_json_int_or(m, "attempts", 0));
-  const char *const cells[] = { nc_fleet_text(m, "id"),
-                                nc_fleet_text(m, "machine"),
-                                nc_fleet_text(m, "source"),
-                                nc_fleet_text(m, "destination"),
-                                nc_fleet_text(m, "state"),
-                                nc_fleet_text(m, "priority"),
-                                attempts };
-
-  nc_table_add(table, cells);
-}
-
-void
-nc_fleet_print_migrations(json_t *list)
-{
-  static const NcColumn columns[] = {
-    { .title = "ID" },
-    { .title = "MACHINE", .shrink = true },
-    { .title = "FROM", .shrink = true },
-    { .title = "TO", .shrink = true },
-    { .title = "STATE" },
-    { .title = "PRIORITY" },
-    { .title = "TRY", .right = true },
-  };
-  nc_fleet_print_list(list, columns, G_N_ELEMENTS(columns), nc_fleet_add_migration, "No migrations.");
 }
 
 /* --- records --- */

@@ -27,6 +27,10 @@ void nc_fleet_print_status(json_t *status);
 void nc_fleet_print_nodes(json_t *list);
 void nc_fleet_print_machines(json_t *list);
 void nc_fleet_print_migrations(json_t *list);
+/* Those that have ended. */
+void nc_fleet_print_history(json_t *list);
+/* Of an evacuation, and why some have not moved. */
+void nc_fleet_print_items(json_t *list);
 
 /* --- records --- */
 

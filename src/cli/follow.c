@@ -34,7 +34,8 @@ static bool
 nc_follow_is_passing(const GError *error)
 {
   return error->domain == NC_ERROR &&
-         (error->code == NC_ERROR_UNREACHABLE || error->code == NC_ERROR_TIMEOUT || error->code == NC_ERROR_RESOURCE);
+         (error->code == NC_ERROR_UNREACHABLE || error->code == NC_ERROR_TIMEOUT || error->code == NC_ERROR_RESOURCE ||
+          error->code == NC_ERROR_UNAVAILABLE);
 }
 
 /* false: give up. */

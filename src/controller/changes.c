@@ -221,7 +221,7 @@ nc_flush(NcController *c, NcFleetWriteFunc func, gpointer data, GError **error)
   }
   if (g_error_matches(problem, NC_FLEETDB_ERROR, NC_FLEETDB_FENCED)) {
     nc_step_down(c);
-    return nc_fail(error, NC_ERROR_UNREACHABLE, "controller %s does not lead any more; ask again: %s", c->name,
+    return nc_fail(error, NC_ERROR_UNAVAILABLE, "controller %s does not lead any more; ask again: %s", c->name,
                    problem->message);
   }
   nc_log(NC_LOG_WARNING, "controller", "not written, and so not done: %s", problem->message);

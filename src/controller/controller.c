@@ -4,6 +4,11 @@
 #include "base/ident.h"
 #include "base/log.h"
 
+#include <string.h>
+
+/* Behind a holder's name: "-" and nc_id_new("c"). */
+#define NC_HOLDER_RANDOM_BYTES 19
+
 NcController *
 nc_controller_new(NcFleetDb *db, const NcControllerOptions *options, const NcAgentPort *port, void *agents)
 {
@@ -66,6 +71,17 @@ nc_controller_leads(const NcController *c)
   return c->epoch > 0;
 }
 
+char *
+nc_controller_leader(const NcController *c)
+{
+  size_t length = strlen(c->lease.holder);
+  bool was_mine = c->epoch == 0 && g_str_equal(c->lease.holder, c->holder); /* and somebody has taken it since */
+
+  if (was_mine || length <= NC_HOLDER_RANDOM_BYTES || nc_mono_us() - c->renewed_us >= c->lease.left_us)
+    return NULL;
+  return g_strndup(c->lease.holder, length - NC_HOLDER_RANDOM_BYTES);
+}
+
 uint64_t
 nc_controller_epoch(const NcController *c)
 {
@@ -77,13 +93,13 @@ nc_controller_is_ready(NcController *c, GError **error)
 {
   nc_controller_now(c);
   if (c->epoch == 0)
-    return nc_fail(error, NC_ERROR_UNREACHABLE, "controller %s does not lead: ask %s%s%s", c->name,
+    return nc_fail(error, NC_ERROR_UNAVAILABLE, "controller %s does not lead: ask %s%s%s", c->name,
                    c->lease.holder[0] ? c->lease.holder : "another one, or again in some seconds",
                    c->lease.address[0] ? " at " : "", c->lease.address);
   /* Another one may lead by now. What it writes is fenced; this is so that it does not refuse what the other one would
    * not. */
   if (nc_mono_us() - c->renewed_us >= c->options.lease_ms * 1000)
-    return nc_fail(error, NC_ERROR_UNREACHABLE,
+    return nc_fail(error, NC_ERROR_UNAVAILABLE,
                    "controller %s has to see first whether it still leads: ask again in a second", c->name);
   return c->is_loaded || nc_load_model(c, error);
 }

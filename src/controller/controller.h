@@ -21,8 +21,8 @@
  * Time is the options' clock: microseconds since 1970; of one that goes back the latest time counts. (The lease goes by
  * the database's clock, and by CLOCK_MONOTONIC here.) One thread. Calls block for the database.
  *
- * Errors of all calls: NC_ERROR_UNREACHABLE: this one does not lead (the message says who does), or the database is
- * away. Others are told with the function.
+ * Errors of all calls: NC_ERROR_UNAVAILABLE: this one does not lead (the message says who does), and nothing was done;
+ * NC_ERROR_UNREACHABLE: the database is away. Others are told with the function.
  */
 #pragma once
 
@@ -63,6 +63,11 @@ G_DEFINE_AUTOPTR_CLEANUP_FUNC(NcController, nc_controller_free)
  */
 bool nc_controller_step(NcController *c, GError **error);
 bool nc_controller_leads(const NcController *c);
+/*
+ * The name of the controller that leads, this one or another, for all that the last step has seen; NULL: none does, or
+ * it is not known any more. Caller frees.
+ */
+char *nc_controller_leader(const NcController *c);
 /* Its epoch; 0: it does not lead. */
 uint64_t nc_controller_epoch(const NcController *c);
 /* Gives the lease back, so that nobody has to wait for its end. */
@@ -72,9 +77,10 @@ bool nc_controller_resign(NcController *c, GError **error);
 
 /* Who asks. */
 typedef struct {
-  const char *actor;
+  const char *actor;          /* as the records name them */
   const char *key;            /* idempotency key; NULL: none */
   const char *request_sha256; /* with a key: hex, of what is asked (fleetdb/access.h) */
+  const char *owner;          /* whose key that is, wherever they ask; NULL: ${actor}'s */
 } NcAsker;
 
 /*

@@ -120,7 +120,7 @@ struct NcController {
 /* --- controller.c --- */
 
 int64_t nc_controller_now(NcController *c);
-/* Makes the model, if there is none. False with NC_ERROR_UNREACHABLE: it does not lead; others: as of nc_load_model().
+/* Makes the model, if there is none. False with NC_ERROR_UNAVAILABLE: it does not lead; others: as of nc_load_model().
  */
 bool nc_controller_is_ready(NcController *c, GError **error);
 void nc_step_down(NcController *c);

@@ -10,7 +10,7 @@
 static NcIdempotencyKey
 nc_key_of(const NcAsker *who)
 {
-  return (NcIdempotencyKey){ .actor = who->actor,
+  return (NcIdempotencyKey){ .actor = who->owner ? who->owner : who->actor,
                              .key = who->key,
                              .request_sha256 = who->request_sha256 ? who->request_sha256 : "" };
 }

@@ -57,5 +57,8 @@ bool nc_fleetdb_set_item(NcFleetDb *db, const char *evacuation, const char *mach
 json_t *nc_fleetdb_get_evacuation(NcFleetDb *db, const char *id, GError **error);
 /* Newest first; ${unfinished_only}. New reference. */
 json_t *nc_fleetdb_list_evacuations(NcFleetDb *db, bool unfinished_only, const NcPage *page, char **ret_next, GError **error);
-/* In the order of the plan: {position, machine, source, destination, wave, migration, reason}. New reference. */
+/*
+ * In the order of the plan: {position, machine, source, destination, wave, migration, state (of its migration; "": it has none), reason (likewise; or why
+ * it has none)}. New reference.
+ */
 json_t *nc_fleetdb_list_items(NcFleetDb *db, const char *evacuation, const NcPage *page, char **ret_next, GError **error);

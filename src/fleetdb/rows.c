@@ -45,9 +45,11 @@ nc_rows_object(const NcRows *table, const NcSqlRow *row, GError **error)
 char *
 nc_rows_columns(const NcRows *table)
 {
-  GString *text = g_string_new(table->columns[0].name);
-  for (int i = 1; i < table->count; i++)
-    g_string_append_printf(text, ", %s", table->columns[i].name);
+  GString *text = g_string_new(NULL);
+  for (int i = 0; i < table->count; i++) {
+    const NcRowsColumn *column = &table->columns[i];
+    g_string_append_printf(text, "%s%s", i > 0 ? ", " : "", column->expression ? column->expression : column->name);
+  }
   return g_string_free(text, FALSE);
 }
 

@@ -14,6 +14,7 @@ typedef enum { NC_COLUMN_TEXT, NC_COLUMN_INT, NC_COLUMN_BOOL, NC_COLUMN_JSON } N
 typedef struct {
   const char *name;
   NcRowsColumnType type;
+  const char *expression; /* of SQL, whose value it is; NULL: the column of that name */
 } NcRowsColumn;
 
 typedef struct {

@@ -41,6 +41,7 @@ static const char *const nc_error_titles[] = {
   [NC_ERROR_IO] = "Reading or writing failed",
   [NC_ERROR_ATTENTION] = "A human has to decide",
   [NC_ERROR_CONVERGENCE] = "The machine dirties its memory faster than it can be sent",
+  [NC_ERROR_UNAVAILABLE] = "Nobody can do it at the moment",
 };
 G_STATIC_ASSERT(G_N_ELEMENTS(nc_error_titles) == NC_ERROR_COUNT);
 

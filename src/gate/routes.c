@@ -318,10 +318,17 @@ static const NcSchema nc_fleet_nodes_query = SCHEMA("", nc_fleet_nodes_fields);
 static const NcField nc_fleet_machines_fields[] = { FLEET_PAGE, NAME("node", false) };
 static const NcSchema nc_fleet_machines_query = SCHEMA("", nc_fleet_machines_fields);
 static const NcField nc_fleet_list_fields[] = {
-  FLEET_PAGE,         { .key = "unfinished", .type = NC_FIELD_BOOLEAN }, NAME("machine", false), NAME("node", false),
-  NAME("batch", false), NAME("evacuation", false),
+  FLEET_PAGE,
+  { .key = "unfinished", .type = NC_FIELD_BOOLEAN },
+  { .key = "finished", .type = NC_FIELD_BOOLEAN },
+  NAME("machine", false),
+  NAME("node", false),
+  NAME("batch", false),
+  NAME("evacuation", false),
 };
 static const NcSchema nc_fleet_list_query = SCHEMA("", nc_fleet_list_fields);
+static const NcField nc_fleet_events_fields[] = { INTEGER("limit", 1, 1000), INTEGER("after", 0, INT64_MAX), NAME("migration", false) };
+static const NcSchema nc_fleet_events_query = SCHEMA("", nc_fleet_events_fields);
 
 /* --- lists of one node --- */
 
@@ -454,6 +461,7 @@ const NcRoute nc_routes[] = {
   OPERATE("POST", "fleet/nodes/{name}/cordon", "fleet.cordon", 200, .key = "node", .is_keyed = true),
   OPERATE("POST", "fleet/nodes/{name}/uncordon", "fleet.uncordon", 200, .key = "node", .is_keyed = true),
   READ("fleet/machines", "fleet.machines", .list = true, .query = &nc_fleet_machines_query),
+  READ("fleet/events", "fleet.events", .query = &nc_fleet_events_query),
   READ("fleet/migrations", "fleet.list", .list = true, .query = &nc_fleet_list_query),
   OPERATE("POST", "fleet/migrations", "fleet.migrate", 201, .body = &nc_fleet_migration_schema, .is_keyed = true,
          NEW_AT("fleet/migrations", "id")),
@@ -467,6 +475,7 @@ const NcRoute nc_routes[] = {
               NEW_AT("fleet/evacuations", "id")),
   LOOK("POST", "fleet/evacuations/plan", "fleet.plan", .body = &nc_evacuation_schema),
   FLEET_GET("evacuations", "eva-", "fleet.evacuation.get"),
+  READ("fleet/evacuations/{id}/items", "fleet.items", .list = true, .query = &nc_fleet_nodes_query, .id_prefix = "eva-"),
   FLEET_CANCEL("evacuations", "eva-", "fleet.evacuation.cancel", .body = &nc_group_cancel_schema),
 };
 const size_t nc_n_routes = G_N_ELEMENTS(nc_routes);

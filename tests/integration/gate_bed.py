@@ -164,6 +164,10 @@ FLEET_BATCH = {"seq": 3, "id": "bat-0t7bd31dsw67hqqr", "policy": "any", "actor":
 FLEET_EVACUATION = {"seq": 2, "id": "eva-0t7bd31dsw67hqqr", "nodes": ["host-a"], "state": "completed", "is_finished": True,
                     "actor": "certificate:alice", "created_us": 1767322810000000, "changed_us": 1767322870000000, "reason": "",
                     "detail": {"allow_partial": False, "planned_seconds": 61.5, "request": {}}, "migrations": FLEET_COUNTS}
+FLEET_ITEM = {"position": 4, "machine": "web1", "source": "host-a", "destination": "host-b", "wave": 1, "migration": FLEET_MIGRATION["id"],
+              "state": "running", "reason": ""}
+FLEET_EVENT = {"id": 9, "at_us": 1767322810000000, "kind": "migration.state", "subject": FLEET_MIGRATION["id"], "migration": FLEET_MIGRATION["id"],
+               "detail": {"state": "running", "reason": "", "attempt": 1}}
 FLEET_PLAN = {"nodes": ["host-a"], "moves": [{"machine": "web1", "source": "host-a", "destination": "host-b", "wave": 1, "seconds": 30.5,
                                               "pause_s": 0.2, "wire_bytes": 3e8, "postcopy": False}],
               "cannot_move": [{"machine": "web2", "reason": "no node has 64 GiB of memory left"}],
@@ -206,11 +210,12 @@ HANDLERS = {
     "token.list": lambda args: [BEARER, {**BEARER, "id": "ftok-0t7bd31dsw67hqqr", "scope": "fleet", "expires": None, "state": "revoked",
                                          "revoked": "2026-01-02T03:04:05.678Z"}],
     "token.revoke": lambda args: {"id": args["id"], "state": "revoked"}, "token.check": token_checked,
-    "fleet.status": lambda args: {"leads": True, "epoch": 2, "holder": "host-a-0t7bd31d", "address": "192.0.2.1:7450"},
+    "fleet.status": lambda args: {"controller": "host-a", "leads": True, "epoch": 2, "holder": "host-a-0t7bd31d", "address": "192.0.2.1:7450"},
     "fleet.nodes": lambda args: {"items": [FLEET_NODE], "next": "node:host-a"},
     "fleet.machines": lambda args: {"items": [FLEET_MACHINE], "next": None},
     "fleet.list": lambda args: {"items": [{key: value for key, value in FLEET_MIGRATION.items() if key != "live"}], "next": "migration:17"},
     "fleet.migrate": lambda args: {"id": FLEET_MIGRATION["id"], "machine": args["machine"], "state": "queued"},
+    "fleet.events": lambda args: {"items": [FLEET_EVENT], "oldest": 1, "newest": 9}, "fleet.items": lambda args: {"items": [FLEET_ITEM], "next": "item:4"},
     "fleet.batch": fleet_batch_of, "fleet.plan": lambda args: FLEET_PLAN,
     "fleet.evacuate": lambda args: {"id": FLEET_EVACUATION["id"], "state": "planned", "plan": FLEET_PLAN},
     "fleet.cordon": lambda args: {"node": args["node"], "is_cordoned": True}, "fleet.uncordon": lambda args: {"node": args["node"], "is_cordoned": False},

@@ -21,7 +21,8 @@ COMMANDS = ["migrate", "check", "plan", "status", "cancel", "limit", "resolve", 
             "vm show", "vm start", "vm stop", "vm destroy", "vm adopt",
             "checkpoint create", "checkpoint list", "checkpoint show", "checkpoint verify", "checkpoint restore",
             "checkpoint copy", "checkpoint cancel", "checkpoint schedule", "checkpoint delete", "store status", "store verify", "store gc", "store cancel",
-            "node list", "node info", "node token", "node remove", "token create", "token list", "token revoke",
+            "node list", "node info", "node token", "node remove", "node cordon", "node uncordon", "evacuate", "batch", "queue", "history", "events",
+            "token create", "token list", "token revoke",
             "fleet status", "fleet nodes", "fleet machines", "fleet list", "fleet show",
             "fleet migrate", "fleet batch", "fleet evacuate", "fleet cancel", "fleet cordon", "fleet uncordon", "pki init", "relay listen", "relay connect",
             "simulate", "version", "help"]
@@ -83,6 +84,29 @@ def test_manual_describes_every_command_option_and_status():
             assert option in ("help", "help-all", "help-global") or f"--{option}" in plain, option
     for status in ("0", "1", "2", "3", "4", "5", "6", "7", "8", "9", "10", "11", "12", "130"):
         assert re.search(rf"^\*{status}\*", text, re.M), status
+
+
+def complete(*words):
+    """What bash offers for the last of them."""
+    script = os.path.join(ROOT, "packaging/completion/novacron.bash")
+    out = subprocess.run(["bash", "-c", 'source "$1"; shift; COMP_WORDS=("$@"); COMP_CWORD=$(($# - 1)); _novacron; printf "%s\\n" "${COMPREPLY[@]}"',
+                          "bash", script, CLI, *words], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, timeout=30)
+    assert out.returncode == 0 and not out.stderr, out
+    return out.stdout.split()
+
+
+def test_bash_completes_every_command_and_option(tmp_path):
+    assert set(complete("")) == {c.split()[0] for c in COMMANDS}
+    for group in ("vm", "checkpoint", "fleet", "node", "store", "audit", "relay", "pki"):
+        assert set(complete(group, "")) == {c.split()[1] for c in COMMANDS if c.startswith(group + " ")}
+    assert complete("fleet", "ev") == ["evacuate"] and complete("help", "fleet", "ca") == ["cancel"]
+    assert complete("--socket", "fleet", "hist") == ["history"]  # a value is no command
+    for command in ("migrate", "fleet evacuate", "events"):
+        out = subprocess.run([CLI, *command.split(), "--help-all"], stdout=subprocess.PIPE, text=True, timeout=20).stdout
+        assert set(complete(*command.split(), "--")) == set(re.findall(r"^  (?:-\w, )?(--[a-z-]+)", out, re.M))
+    (tmp_path / "machine.conf").touch()
+    assert complete("vm", "define", f"{tmp_path}/mach") == complete("--socket", f"{tmp_path}/mach") == [f"{tmp_path}/machine.conf"]
+    assert complete("migrate", "web1", "--to", "") == [] and complete("bogus", "") == []
 
 
 @pytest.mark.skipif(not shutil.which("scdoc"), reason="scdoc is not installed")

@@ -2,15 +2,20 @@
 """The fleet's controller in novacrond: it looks at nodes, moves machines by their agents, and goes on after it was killed."""
 
 import json
+import random
 import re
+import shutil
 import signal
 import subprocess
+import time
 
 import jsonschema
 import pytest
 from gate_bed import UnixConnection, exchange
 from nctest.cluster import Cluster, Refused, guest_spec
 from nctest.net import wait_for
+from with_postgres import Cluster as Postgres
+from with_postgres import find_programs
 
 MACHINES = ("web1", "web2", "web3")
 SLOW = 2_000_000  # bytes per second
@@ -27,25 +32,35 @@ def names(answer):
     return sorted(item["name"] for item in answer["items"])
 
 
-def seen(c):
+def seen(c, by=None):
     """Where the controller takes each machine to be."""
-    return {m["name"]: m["node"] for m in c.a.call("fleet.machines")["items"]}
+    return {m["name"]: m["node"] for m in (by or c.a).call("fleet.machines")["items"]}
 
 
-def wait_leads(c):
+def wait_leads(node):
     """What it hears of nodes, it hears when it leads; a lease that was not given back runs out first."""
-    wait_for(lambda: c.a.call("fleet.status")["leads"], 30, "the controller to lead")
+    wait_for(lambda: node.call("fleet.status")["leads"], 30, "the controller to lead")
 
 
-def wait_seen(c, where):
-    wait_for(lambda: seen(c) == where, 60, lambda: f"the controller to see {where}; it sees {seen(c)}")
+def wait_seen(c, where, by=None):
+    wait_for(lambda: seen(c, by) == where, 60, lambda: f"the controller to see {where}; it sees {seen(c, by)}")
 
 
-def wait_end(c, id):
+def asked(node, op, **args):
+    """None while nobody can answer."""
+    try:
+        return node.call(op, **args)
+    except Refused as refusal:
+        if refusal.code not in ("unavailable", "unreachable", "timeout"):
+            raise
+        return None
+
+
+def wait_end(c, id, by=None):
     def has_ended():
-        record = c.a.call("fleet.get", id=id)
-        return record if record["is_finished"] else None
-    wait_for(has_ended, 150, lambda: f"the end of {c.a.call('fleet.get', id=id)}")
+        record = asked(by or c.a, "fleet.get", id=id)
+        return record if record and record["is_finished"] else None
+    wait_for(has_ended, 150, lambda: f"the end of {(by or c.a).call('fleet.get', id=id)}")
     return has_ended()
 
 
@@ -95,11 +110,11 @@ class Rest:
         wait_for(lambda: self.ask(200, "GET", pattern, id=id)["is_finished"], 150, lambda: f"the end of {self.ask(200, 'GET', pattern, id=id)}")
         return self.ask(200, "GET", pattern, id=id)
 
-    def pages(self, pattern, query=""):
+    def pages(self, pattern, query="", id=""):
         """The whole list, by two items on a page; and how many pages that were."""
         items, pages, cursor = [], 0, ""
         while cursor is not None:
-            page = self.ask(200, "GET", pattern, query=f"?limit=2{query}{cursor}")
+            page = self.ask(200, "GET", pattern, id=id, query=f"?limit=2{query}{cursor}")
             items, pages = items + page["items"], pages + 1
             cursor = page["next"] and f"&cursor={page['next']}"
         return items, pages
@@ -131,7 +146,7 @@ def cluster(shared):
     for node in (c.a, c.b):
         if node.is_dead():
             node.start()
-    wait_leads(c)
+    wait_leads(c.a)
     wait_for(lambda: names(c.a.call("fleet.nodes")) == ["host-a", "host-b"], 30, "both nodes to be seen")
     c.a.call("fleet.uncordon", node="host-a")
     c.cancel_all()
@@ -153,7 +168,7 @@ def all_moved(c):
 
 def test_a_node_that_does_not_heed_it_is_left_alone(shared):
     c = shared
-    wait_leads(c)
+    wait_leads(c.a)
     wait_for(lambda: re.search(r"node host-b takes no orders of node host-a: `controllers`", open(c.a.log).read()), 30, "the refusal")
     wait_seen(c, dict.fromkeys(MACHINES, "host-a"))
     assert names(c.a.call("fleet.nodes")) == ["host-a"]
@@ -220,15 +235,18 @@ def test_what_fails_and_may_pass_is_tried_again(cluster):
 
 
 def test_killed_in_the_middle_an_evacuation_goes_on(cluster):
-    """With it dies the source's agent, which is the same process: what it had begun ends there and is tried again."""
+    """With it dies the source's agent, which is the same process: what it had begun ends there and is tried again. Then once more, anywhere."""
     c = cluster
     id = c.a.call("fleet.evacuate", nodes=["host-a"], bandwidth_limit_bps=2 * SLOW)["id"]
     wait_for(lambda: any(m["state"] == "running" for m in c.a.call("fleet.list", evacuation=id)["items"]), 60, "one to be under way")
     epoch = c.a.call("fleet.status")["epoch"]
-    c.a.kill()
-    c.a.start()
-    wait_leads(c)
-    assert c.a.call("fleet.status")["epoch"] > epoch
+    for moment in (0, random.uniform(0, 5)):
+        print(f"killed {moment:.3f} s after it led")
+        time.sleep(moment)
+        c.a.kill()
+        c.a.start()
+        wait_leads(c.a)
+    assert c.a.call("fleet.status")["epoch"] >= epoch + 2
     done = wait_end(c, id)
     assert done["state"] == "completed" and done["migrations"]["completed"] == 3, done
     all_moved(c)
@@ -318,9 +336,10 @@ def test_rest_says_who_leads(cluster):
     assert c.rest.ask(200, "GET", "fleet")["leads"]
     machines, pages = c.rest.pages("fleet/machines", "&node=host-a")
     assert [m["name"] for m in machines] == list(MACHINES) and pages == 2
-    for method, pattern, body in (("GET", "fleet", None), ("GET", "fleet/nodes", None), ("POST", "migrations/evacuate", {"nodes": ["host-a"]})):
-        problem = Rest(c.b).ask(409, method, pattern, body)
-        assert "no controller on this node" in problem["detail"] and "controller = yes" in problem["detail"]
+    assert Rest(c.b).ask(200, "GET", "fleet")["controller"] == "host-a"  # handed on
+    assert names(Rest(c.b).ask(200, "GET", "fleet/nodes")) == ["host-a", "host-b"]
+    problem = Rest(c.b).ask(403, "POST", "migrations/evacuate", {"nodes": ["host-a"]})
+    assert "fleet_gates" in problem["detail"] and "host-b" in problem["detail"], problem
     for pattern, id in (("fleet/migrations/{id}", "mig-none"), ("fleet/batches/{id}", "bat-none"), ("fleet/evacuations/{id}", "eva-none")):
         c.rest.ask(404, "GET", pattern, id=id)
         c.rest.ask(404, "POST", pattern + "/cancel", id=id)
@@ -360,7 +379,12 @@ def test_rest_evacuates_a_node(cluster):
     assert made["id"] in c.rest.ask(409, "POST", "fleet/nodes/{name}/uncordon", id="host-a")["detail"]
     done = c.rest.wait_end("fleet/evacuations/{id}", made["id"])
     assert done["state"] == "completed" and done["migrations"]["completed"] == 3 and done["actor"] == "uid:0", done
-    moved, pages = c.rest.pages("fleet/migrations", f"&evacuation={made['id']}")
+    items, pages = c.rest.pages("fleet/evacuations/{id}/items", id=made["id"])
+    assert sorted((i["machine"], i["state"], i["destination"]) for i in items) == [(name, "completed", "host-b") for name in MACHINES] and pages == 2, items
+    events = c.rest.ask(200, "GET", "fleet/events", query="?limit=1000")
+    told = [e["detail"]["state"] for e in events["items"] if e["subject"] == made["id"]]
+    assert told == ["planned", "running", "completed"] and events["items"][-1]["id"] == events["newest"], told
+    moved, pages = c.rest.pages("fleet/migrations", f"&finished=true&evacuation={made['id']}")
     assert sorted(m["machine"] for m in moved) == list(MACHINES) and pages == 2 and {m["actor"] for m in moved} == {f"evacuation:{made['id']}"}
     all_moved(c)
     assert c.rest.cordoned() == ["host-a"]
@@ -389,3 +413,96 @@ def test_rest_takes_a_batch_whole_or_not(cluster):
         assert done["state"] == "cancelled" and done["reason"] == "enough" and done["batch"] == made["id"], done
     batch = c.rest.ask(200, "GET", "fleet/batches/{id}", id=made["id"])
     assert batch["migrations"]["cancelled"] == 2 and batch["actor"] == "uid:0", batch
+
+
+# --- two controllers, on PostgreSQL ---
+
+@pytest.fixture(scope="module")
+def postgres(shared):
+    if not find_programs():
+        pytest.skip("PostgreSQL is not installed (scripts/setup-debian.sh --all installs it)")
+    server = Postgres(find_programs())
+    try:
+        server.create()
+        server.start()
+        yield server
+    finally:
+        for node in (shared.a, shared.b):  # which would wait for it
+            node.kill()
+        server.stop()
+        shutil.rmtree(server.dir, ignore_errors=True)
+
+
+@pytest.fixture()
+def pair(shared, postgres):
+    """Both nodes have a controller; host-b's leads. The machines are together on one of them, `source`."""
+    c = shared
+    for node, other in ((c.a, c.b), (c.b, c.a)):
+        if node.is_dead():
+            node.start()
+        if "database" not in node.settings:
+            node.stop()
+            node.settings.update(controller="yes", controllers=other.name, database=postgres.url)
+            node.write_config()
+            node.start()
+    if c.a.call("fleet.status")["leads"]:
+        c.a.stop()
+        wait_leads(c.b)
+        c.a.start()
+    wait_leads(c.b)
+    c.source = c.a if c.a.state("web1") == "running" else c.b
+    c.target = c.other(c.source)
+    for name in MACHINES:
+        if c.source.state(name) != "running":
+            assert c.target.wait_migration(c.target.call("migration.create", vm=name, to=c.source.name)["id"])["outcome"] == "completed"
+    wait_seen(c, dict.fromkeys(MACHINES, c.source.name), c.b)
+    for node in (c.a, c.b):
+        c.b.call("fleet.uncordon", node=node.name)
+    return c
+
+
+def check_moved(c, id):
+    """All have moved, each by one migration, and what the agents have begun are its attempts, each once."""
+    moves = c.b.call("fleet.list", **{"evacuation" if id.startswith("eva") else "batch": id})["items"]
+    assert sorted(m["machine"] for m in moves) == list(MACHINES) and {m["state"] for m in moves} == {"completed"}, moves
+    begun = [x["id"] for node in (c.a, c.b) for x in node.call("migration.list", limit=1000)["items"] if x["role"] == "source"]
+    for move in moves:
+        mine = sorted(x for x in begun if x.startswith(move["id"]))
+        assert set(mine) <= {f"{move['id']}.{n}" for n in range(1, move["attempts"] + 1)} and len(mine) == len(set(mine)), (move, mine)
+        assert f"{move['id']}.{move['attempts']}" in mine, (move, mine)
+    for name in MACHINES:
+        assert c.target.state(name) == "running" and c.source.state(name) != "running", name
+        assert not c.complaints(name)
+    c.assert_healthy("web1", c.target)
+    assert c.observer.double == 0, "two runners were seen"
+    return moves
+
+
+def test_the_leader_is_killed_in_the_middle_of_an_evacuation(pair):
+    """The other one leads, and goes on. It was asked while it did not lead; the agent of one side died with the leader."""
+    c = pair
+    id = c.a.call("fleet.evacuate", nodes=[c.source.name], bandwidth_limit_bps=2 * SLOW)["id"]
+    assert c.b.call("fleet.get", id=id)["actor"] == "uid:root via host-a"
+    wait_for(lambda: any(m["state"] == "running" for m in c.a.call("fleet.list", evacuation=id)["items"]), 60, "one to be under way")
+    epoch, before = c.b.call("fleet.status")["epoch"], {m["id"] for m in c.a.call("fleet.list", evacuation=id)["items"]}
+    c.b.kill()
+    killed = time.monotonic()
+    wait_leads(c.a)
+    print(f"the other one leads {time.monotonic() - killed:.1f} s after the kill")
+    assert c.a.call("fleet.status")["epoch"] == epoch + 1
+    assert {m["id"] for m in c.a.call("fleet.list", evacuation=id)["items"]} >= before, "some were lost"
+    c.b.start()
+    done = wait_end(c, id)
+    assert done["state"] == "completed" and done["migrations"]["completed"] == 3, done
+    check_moved(c, id)
+
+
+def test_postgresql_is_restarted_in_the_middle_of_a_batch(pair, postgres):
+    c = pair
+    id = c.a.call("fleet.batch", migrations=[{"machine": name, "destination": c.target.name, "bandwidth_limit_bps": 2 * SLOW} for name in MACHINES])["id"]
+    wait_for(lambda: any(m["state"] == "running" for m in c.a.call("fleet.list", batch=id)["items"]), 60, "one to be under way")
+    postgres.stop()
+    postgres.start()
+    wait_for(lambda: (asked(c.a, "fleet.get", id=id) or {"migrations": {}})["migrations"].get("completed") == 3, 150,
+             lambda: f"the end of {c.a.call('fleet.list', batch=id)}")
+    assert {m["attempts"] for m in check_moved(c, id)} == {1}

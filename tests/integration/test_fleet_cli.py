@@ -35,6 +35,15 @@ EVACUATION = {"seq": 1, "id": EVA, "nodes": ["host-a"], "state": "running", "is_
               "changed_us": AT, "reason": "", "detail": {"request": {}, "allow_partial": False, "planned_seconds": 125.0},
               "migrations": {**NONE, "running": 1, "queued": 1, "completed": 1}}
 EMPTIED = {**EVACUATION, "state": "completed", "is_finished": True, "migrations": {**NONE, "completed": 3}}
+ITEMS = [{"position": 0, "machine": "web1", "source": "host-a", "destination": "host-b", "wave": 0, "migration": MIG, "state": "completed", "reason": ""},
+         {"position": 1, "machine": "web2", "source": "host-a", "destination": "host-b", "wave": 1, "migration": MIG[:-1] + "q", "state": "failed",
+          "reason": "the disk of host-b is full"},
+         {"position": 2, "machine": "db1", "source": "host-a", "destination": "", "wave": 0, "migration": "", "state": "",
+          "reason": "no node has 512.0 GiB of memory left"},
+         {"position": 3, "machine": "web3", "source": "host-a", "destination": "host-b", "wave": 1, "migration": "", "state": "", "reason": ""}]
+EVENTS = [{"id": 11, "at_us": AT, "kind": "node.joined", "subject": "host-a", "migration": "", "detail": {}},
+          {"id": 12, "at_us": AT, "kind": "migration.state", "subject": MIG, "migration": MIG,
+           "detail": {"state": "failed", "attempt": 1, "reason": "a\x1b[31m link"}}]
 PLAN = {"nodes": ["host-a"], "moves": [{"machine": f"web{i}", "source": "host-a", "destination": "host-b", "wave": i // 3, "seconds": 12.5,
                                         "pause_s": 0.212, "wire_bytes": 1e9, "postcopy": i == 2} for i in (1, 2, 3)],
         "cannot_move": [], "waves": [{"moves": 2, "seconds": 12.5, "memory_bytes": 4e9, "wire_bytes": 2e9, "pause_s": 0.2},
@@ -47,7 +56,7 @@ BEGUN = {"id": EVA, "state": "planned", "plan": PLAN}
 @pytest.fixture
 def gate(tmp_path):
     g = FakeGate(tmp_path / "api.sock")
-    g.on("GET", "/api/v2/fleet", {"leads": True, "epoch": 4, "holder": "host-a-1f", "address": "192.0.2.1:7450"})
+    g.on("GET", "/api/v2/fleet", {"controller": "host-a", "leads": True, "epoch": 4, "holder": "host-a-1f", "address": "192.0.2.1:7450"})
     g.on("GET", "/api/v2/fleet/nodes", {"items": [NODE, {**NODE, "name": "host-b", "is_cordoned": True},
                                                   {**NODE, "name": "host-c", "is_cordoned": True, "evacuation": EVA}], "next": None})
     g.on("GET", "/api/v2/fleet/machines", {"items": [MACHINE], "next": None})
@@ -56,6 +65,8 @@ def gate(tmp_path):
     g.on("GET", f"/api/v2/fleet/migrations/{MIG}", {**MOVE, "live": LIVE})
     g.on("GET", f"/api/v2/fleet/batches/{BAT}", BATCH)
     g.on("GET", f"/api/v2/fleet/evacuations/{EVA}", EVACUATION)
+    g.on("GET", f"/api/v2/fleet/evacuations/{EVA}/items", {"items": ITEMS, "next": None})
+    g.on("GET", "/api/v2/fleet/events", {"items": EVENTS, "oldest": 1, "newest": 12})
     g.on("POST", "/api/v2/fleet/evacuations/plan", PLAN)
     g.on("POST", "/api/v2/migrations/evacuate", BEGUN)
     g.on("POST", "/api/v2/migrations/batch", {"id": BAT, "policy": "any", "submitted": 2, "items": [
@@ -95,12 +106,13 @@ def body(gate, path):
 
 
 @pytest.mark.parametrize("arguments,words", [
-    (["status"], ["its controller leads", "host-a-1f (192.0.2.1:7450)", "epoch        4"]),
+    (["status"], ["node host-a: its controller leads", "host-a-1f (192.0.2.1:7450)", "epoch        4"]),
     (["nodes"], ["host-a  open", "host-b  cordoned", "evacuating", "64.0 GiB", "2026-01-02T03:04:05Z"]),
     (["machines"], ["web1  host-a  running", "2.0 GiB"]), (["list"], [MIG, "running", "completed"]),
     (["show", MIG], ["web1, host-a -> host-b", "running: memory_copy, 43 %", "high, class normal", "50.0 MB/s", EVA, f"novacron status {MIG}.1"]),
-    (["show", BAT], ["1 completed, 2 running", "policy       any"]),
-    (["show", EVA], ["host-a", "1 completed, 1 running, 1 queued", "2 min 05 s", f"--evacuation {EVA}"]),
+    (["show", BAT], ["1 completed, 2 running", "policy       any", MIG]),
+    (["show", EVA], ["host-a", "1 completed, 1 running, 1 queued", "2 min 05 s", f"--evacuation {EVA}", f"web1     host-a  host-b     1  completed  {MIG}",
+                     "not moved", "waits", "web2: failed: the disk of host-b is full", "db1: no node has 512.0 GiB"]),
     (["migrate", "web1"], [f"novacron fleet show {MIG}"]), (["batch", "web1", "web2"], [f"web1     {MIG}", f"fleet show {BAT}"]),
     (["evacuate", "host-a", "--plan"], ["3 to move in 2 min 05 s, 0 can't move", "WAVE", "1 min 53 s", "post-copy"]),
     (["evacuate", "host-a", "--yes"], [f"{EVA} has begun", f"novacron fleet cancel {EVA}"]),
@@ -115,6 +127,61 @@ def test_text_and_json(gate, arguments, words):
     assert fits(out.stdout), out.stdout
     out = fleet(gate, *arguments, "--json")
     assert out.returncode == 0 and len(out.stdout.splitlines()) == 1 and isinstance(json.loads(out.stdout), dict)
+
+
+def novacron(gate, *arguments):
+    return subprocess.run([CLI, "--socket", gate.path, *arguments], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+                          timeout=60)
+
+
+@pytest.mark.parametrize("arguments,same", [
+    (["evacuate", "host-a", "--plan"], ["evacuate", "host-a", "--plan"]), (["batch", "web1", "web2"], ["batch", "web1", "web2"]),
+    (["node", "cordon", "host-a"], ["cordon", "host-a"]), (["node", "uncordon", "host-a"], ["uncordon", "host-a"]),
+    (["queue"], ["list", "--unfinished"]), (["queue", "--machine", "web1", "--json"], ["list", "--unfinished", "--machine", "web1", "--json"])])
+def test_short_names_are_the_same_commands(gate, arguments, same):
+    out, expected = novacron(gate, *arguments), fleet(gate, *same)
+    assert out.returncode == expected.returncode == 0 and out.stdout == expected.stdout, (out, expected)
+
+
+def test_history_is_of_those_that_have_ended(gate):
+    gate.on("GET", "/api/v2/fleet/migrations", {"items": [MOVED], "next": None})
+    out = novacron(gate, "history", "--machine", "web1", "--limit", "5")
+    assert out.returncode == 0 and "2026-01-02T03:04:14Z" in out.stdout and fits(out.stdout), out
+    asked = gate.asked("GET", "/api/v2/fleet/migrations")[-1].query
+    assert asked == {"finished": "true", "machine": "web1", "limit": "5"}, asked
+
+
+def test_all_items_are_shown_when_asked_for(gate):
+    def page(request):
+        first = int(request.query.get("cursor", "item:0").split(":")[1])
+        items = [{**ITEMS[0], "machine": f"vm-{n}", "position": n} for n in range(first, min(first + int(request.query["limit"]), 45))]
+        return {"items": items, "next": f"item:{first + len(items)}" if first + len(items) < 45 else None}
+    gate.on("GET", f"/api/v2/fleet/evacuations/{EVA}/items", page)
+    out = fleet(gate, "show", EVA)
+    assert "vm-19 " in out.stdout and "vm-20 " not in out.stdout and "--all" in out.stdout, out.stdout
+    out = fleet(gate, "show", EVA, "--all")
+    assert "vm-44 " in out.stdout and "--all" not in out.stdout, out.stdout
+    assert len(json.loads(fleet(gate, "show", EVA, "--json").stdout)["items"]) == 45
+
+
+def test_events_are_followed(gate):
+    out = novacron(gate, "events")
+    assert out.returncode == 0 and out.stdout.splitlines() == [
+        "2026-01-02T03:04:05Z  node.joined  host-a  ", f"2026-01-02T03:04:05Z  migration.state  {MIG}  state failed, attempt 1, reason a?[31m link"], out.stdout
+    assert gate.asked("GET", "/api/v2/fleet/events")[-1].query == {"limit": "100"}
+    assert json.loads(novacron(gate, "events", "--json", "--after", "5", "--migration", MIG).stdout)["newest"] == 12
+    assert gate.asked("GET", "/api/v2/fleet/events")[-1].query == {"limit": "100", "after": "5", "migration": MIG}
+    new = {**EVENTS[0], "id": 14, "subject": "host-b"}
+    course(gate, "/api/v2/fleet/events", {"items": EVENTS, "oldest": 1, "newest": 12}, Problem(503, "unavailable", "no controller leads"),
+           {"items": [new], "oldest": 14, "newest": 14}, {"items": [], "oldest": 14, "newest": 14})
+    with subprocess.Popen([CLI, "--socket", gate.path, "events", "--follow", "--json"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as follower:
+        try:
+            assert [json.loads(follower.stdout.readline())["id"] for _ in range(3)] == [11, 12, 14]
+        finally:
+            follower.terminate()
+        _, err = follower.communicate(timeout=20)
+    assert "no controller leads" in err and "some events before 14" in err, err
+    assert gate.asked("GET", "/api/v2/fleet/events")[-1].query["after"] in ("12", "14")
 
 
 def test_tables_fit_whatever_the_names(gate):
@@ -249,6 +316,21 @@ def test_repeating_has_an_end(gate, error, is_known):
     assert len(bodies) == 5
 
 
+def test_a_leader_is_waited_for(gate):
+    """Longer than for a connection: the other controller's lease has to run out."""
+    told = [Problem(503, "unavailable", "no controller leads")] * 2 + [Lost()] + [{"node": "host-a", "is_cordoned": True}]
+
+    def tell(_):
+        answer = told.pop(0)
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
+    gate.on("POST", "/api/v2/fleet/nodes/host-a/cordon", tell)
+    out = fleet(gate, "cordon", "host-a")
+    assert out.returncode == 0 and not told, out
+    assert len({r.key for r in gate.asked("POST", "/api/v2/fleet/nodes/host-a/cordon")}) == 1
+
+
 def test_refusals_and_a_gate_that_is_not_there_are_not_repeated(gate, tmp_path):
     done = losing(gate, 99, Problem(409, "conflict", "machine \"web1\" has a migration already"))
     out = fleet(gate, "migrate", "web1")
@@ -308,8 +390,8 @@ def test_on_a_terminal_it_asks(gate, typed, begins):
 
 
 def test_waiting_shows_how_it_gets_on(gate):
-    course(gate, f"/api/v2/fleet/evacuations/{EVA}", EVACUATION, Problem(502, "unreachable", "another one leads"), EVACUATION, EMPTIED)
-    gate.on("GET", "/api/v2/fleet/migrations", {"items": [MOVED], "next": None})
+    course(gate, f"/api/v2/fleet/evacuations/{EVA}", EVACUATION, Problem(502, "unreachable", "novacrond is away"), Problem(503, "unavailable", "none leads"),
+           EVACUATION, EMPTIED)
     out = fleet(gate, "evacuate", "host-a", "--yes", "--wait")
     assert out.returncode == 0, out.stderr
     assert "running: 1 done, 0 failed, 2 left (1 under way)" in out.stderr and "\r" not in out.stderr
@@ -319,20 +401,21 @@ def test_waiting_shows_how_it_gets_on(gate):
 
 
 def test_what_did_not_move_is_named(gate):
-    failed = {**MOVED, "machine": "web3", "state": "failed", "reason": "the destination has no bridge br0"}
-    gate.on("GET", "/api/v2/fleet/migrations", {"items": [MOVED, failed], "next": None})
+    failed = {**ITEMS[1], "machine": "web3", "reason": "the destination has no bridge br0"}
+    gate.on("GET", f"/api/v2/fleet/evacuations/{EVA}/items", {"items": [ITEMS[0], failed, ITEMS[2], {**ITEMS[3], "machine": "web4"}], "next": None})
     course(gate, f"/api/v2/fleet/evacuations/{EVA}", {**EMPTIED, "state": "failed", "reason": "1 machines are still there (web3)",
                                                       "migrations": {**NONE, "completed": 2, "failed": 1}})
     out = fleet(gate, "evacuate", "host-a", "--yes", "--wait", "--json")
     assert out.returncode == 6 and "web3: failed: the destination has no bridge br0" in out.stderr and "still there" in out.stderr
     result = json.loads(out.stdout)
-    assert result["state"] == "failed" and [m["machine"] for m in result["not_moved"]] == ["web3"]
-    assert gate.requests[-1].query["evacuation"] == EVA
+    assert result["state"] == "failed"
+    assert {m["machine"]: m["reason"] for m in result["not_moved"]} == {"web3": "the destination has no bridge br0", "db1": ITEMS[2]["reason"],
+                                                                       "web4": "it was not begun"}
 
 
 def test_the_end_is_told_though_the_list_can_not_be_had(gate):
     course(gate, f"/api/v2/fleet/evacuations/{EVA}", EMPTIED)
-    course(gate, "/api/v2/fleet/migrations", Problem(502, "unreachable", "novacrond is away"))
+    course(gate, f"/api/v2/fleet/evacuations/{EVA}/items", Problem(502, "unreachable", "novacrond is away"))
     out = fleet(gate, "evacuate", "host-a", "--yes", "--wait", "--json")
     assert out.returncode == 0 and f"fleet list --evacuation {EVA}" in " ".join(out.stderr.split()) and "novacrond is away" in out.stderr, out.stderr
     result = json.loads(out.stdout)

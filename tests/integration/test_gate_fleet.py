@@ -25,7 +25,11 @@ ENDPOINTS = [
     ("POST", "fleet/nodes/host-a/cordon", None, 200, "fleet.cordon", "fleet.cordon", {"node": "host-a"}, None),
     ("POST", "fleet/nodes/host-a/uncordon", {}, 200, "fleet.uncordon", "fleet.uncordon", {"node": "host-a"}, None),
     ("GET", "fleet/machines?node=host-a", None, 200, "fleet.machines", "fleet.machines", {"node": "host-a"}, None),
+    ("GET", "fleet/events", None, 200, "fleet.events", "fleet.events", {}, None),
+    ("GET", f"fleet/events?after=0&limit=5&migration={MIGRATION}", None, 200, "fleet.events", "fleet.events",
+     {"after": 0, "limit": 5, "migration": MIGRATION}, None),
     ("GET", "fleet/migrations", None, 200, "fleet.list", "fleet.list", {}, None),
+    ("GET", "fleet/migrations?finished=true", None, 200, "fleet.list", "fleet.list", {"finished": True}, None),
     ("GET", f"fleet/migrations?unfinished=true&machine=web1&node=host-b&batch={BATCH}&evacuation={EVACUATION}&limit=7&cursor=migration:17", None,
      200, "fleet.list", "fleet.list", {"unfinished": True, "machine": "web1", "node": "host-b", "batch": BATCH, "evacuation": EVACUATION,
                                        "limit": 7, "cursor": "migration:17"}, None),
@@ -46,6 +50,8 @@ ENDPOINTS = [
      {"nodes": ["host-a", "host-b"], "allow_partial": True, **SETTINGS}, f"/api/v2/fleet/evacuations/{EVACUATION}"),
     ("POST", "fleet/evacuations/plan", {"nodes": ["host-a"]}, 200, "fleet.plan", "fleet.plan", {"nodes": ["host-a"]}, None),
     ("GET", f"fleet/evacuations/{EVACUATION}", None, 200, "fleet.evacuation.get", "fleet.get", {"id": EVACUATION}, None),
+    ("GET", f"fleet/evacuations/{EVACUATION}/items?limit=2&cursor=item:1", None, 200, "fleet.items", "fleet.items",
+     {"id": EVACUATION, "limit": 2, "cursor": "item:1"}, None),
     ("POST", f"fleet/evacuations/{EVACUATION}/cancel", {"also_running": False, "reason": "not now"}, 202, "fleet.evacuation.cancel", "fleet.cancel",
      {"id": EVACUATION, "also_running": False, "reason": "not now"}, None),
 ]
@@ -230,7 +236,7 @@ def test_unknown_ids(bed, document):
 
 @pytest.mark.parametrize("code,status,text", [
     ("conflict", 409, "there is no controller on this node: ask a node that has one"),
-    ("unreachable", 502, "this controller does not lead; host-b, at 192.0.2.2:7450, does"), ("unsuitable", 422, "no room")])
+    ("unavailable", 503, "no controller leads at the moment: ask again in some seconds"), ("unsuitable", 422, "no room")])
 def test_what_novacrond_refuses_is_told(bed, document, code, status, text):
     def refuse(args):
         raise Refusal(code, text)

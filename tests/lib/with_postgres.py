@@ -30,6 +30,12 @@ def die_with_parent(number):
     return lambda: LIBC.prctl(PR_SET_PDEATHSIG, number)
 
 
+def find_programs():
+    """The directory of the newest PostgreSQL's programs; None: there is none."""
+    found = sorted(glob.glob("/usr/lib/postgresql/*/bin"), key=lambda path: int(path.split("/")[4]))
+    return found[-1] if found else None
+
+
 class Cluster:
     def __init__(self, programs):
         self.programs = programs
@@ -87,12 +93,12 @@ class Cluster:
 
 
 def main():
-    programs = sorted(glob.glob("/usr/lib/postgresql/*/bin"), key=lambda path: int(path.split("/")[4]))
+    programs = find_programs()
     if not programs:
         print("1..0 # SKIP PostgreSQL is not installed (scripts/setup-debian.sh --all installs it)")
         return 0
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
-    cluster = Cluster(programs[-1])
+    cluster = Cluster(programs)
     child = None
     try:
         cluster.create()

@@ -95,9 +95,9 @@ a_frozen_leader_starts_nothing_later(void)
   g_assert_true(nc_controller_leads(p.cs[0]));
   world_pass(w, p.cs[0], 0);
   nc_autojson json_t *body = json_of("{'machine': 'web2'}");
-  assert_fails(nc_controller_migrate(p.cs[0], &somebody, body, &error), error, NC_ERROR_UNREACHABLE);
+  assert_fails(nc_controller_migrate(p.cs[0], &somebody, body, &error), error, NC_ERROR_UNAVAILABLE);
   g_assert_false(nc_controller_leads(p.cs[0]));
-  assert_fails(nc_controller_cordon(p.cs[0], &somebody, "a", true, &error), error, NC_ERROR_UNREACHABLE);
+  assert_fails(nc_controller_cordon(p.cs[0], &somebody, "a", true, &error), error, NC_ERROR_UNAVAILABLE);
   pair_free(&p);
 }
 
@@ -147,7 +147,7 @@ any_pair_turn(Pair *p)
   if (g_rand_double(w->random) < 0.3)
     world_end_lease(p->dbs[0]);
   if (!nc_controller_step(p->cs[stepped], &error))
-    g_assert_error(error, NC_ERROR, NC_ERROR_UNREACHABLE);
+    g_assert_error(error, NC_ERROR, NC_ERROR_UNAVAILABLE);
 }
 
 static void
@@ -229,6 +229,36 @@ the_server_restarts(void)
   pair_free(&p);
 }
 
+static void
+assert_leader(NcController *c, const char *name)
+{
+  g_autofree char *leader = nc_controller_leader(c);
+  g_assert_cmpstr(leader, ==, name);
+}
+
+/* By its name, so that others can hand requests on; nobody who may have been put aside is named. */
+static void
+each_knows_who_leads(void)
+{
+  g_autoptr(GError) error = NULL;
+  Pair p = { 0 };
+  pair_make(&p, 1);
+
+  assert_leader(p.cs[0], "c");
+  assert_leader(p.cs[1], NULL); /* it has not looked yet */
+  assert_works(nc_controller_step(p.cs[1], &error), error);
+  assert_leader(p.cs[1], "c");
+  take_over(&p, 1);
+  assert_leader(p.cs[1], "other");
+  nc_controller_cordon(p.cs[0], &somebody, "a", true, &error); /* and hears that it does not lead any more */
+  g_assert_error(error, NC_ERROR, NC_ERROR_UNAVAILABLE);
+  g_clear_error(&error);
+  assert_leader(p.cs[0], NULL);
+  assert_works(nc_controller_step(p.cs[0], &error), error);
+  assert_leader(p.cs[0], "other");
+  pair_free(&p);
+}
+
 int
 main(int argc, char **argv)
 {
@@ -237,6 +267,7 @@ main(int argc, char **argv)
   g_test_add_func("/controller/leaders/a_killed_leader_is_followed", a_killed_leader_is_followed);
   g_test_add_func("/controller/leaders/the_lead_changes_all_the_time", the_lead_changes_all_the_time);
   g_test_add_func("/controller/leaders/the_lead_is_given_back", the_lead_is_given_back);
+  g_test_add_func("/controller/leaders/each_knows_who_leads", each_knows_who_leads);
   g_test_add_func("/controller/leaders/the_server_restarts", the_server_restarts);
   return g_test_run();
 }

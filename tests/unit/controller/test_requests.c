@@ -147,7 +147,7 @@ a_key_is_answered_once(void)
   g_autoptr(GError) error = NULL;
   World *w = small_world();
   const NcAsker who = { "uid:7", "first", SHA_A }, other = { "uid:7", "first", SHA_B },
-                stranger = { "uid:8", "first", SHA_A };
+                stranger = { "uid:8", "first", SHA_A }, elsewhere = { "uid:7 via b", "first", SHA_A, "uid:7" };
   nc_autojson json_t *body = json_of("{'machine': 'web1'}");
   nc_autojson json_t *one = nc_controller_migrate(w->controller, &who, body, &error);
   g_assert_no_error(error);
@@ -157,6 +157,9 @@ a_key_is_answered_once(void)
   nc_autojson json_t *two = nc_controller_migrate(w->controller, &who, body, &error);
   g_assert_no_error(error);
   g_assert_true(json_equal(one, two));
+  nc_autojson json_t *same = nc_controller_migrate(w->controller, &elsewhere, body, &error);
+  g_assert_no_error(error);
+  g_assert_true(json_equal(one, same));
   assert_fails(nc_controller_migrate(w->controller, &other, body, &error), error, NC_ERROR_CONFLICT);
   nc_autojson json_t *three = nc_controller_migrate(w->controller, &stranger, body, &error);
   g_assert_no_error(error);

@@ -305,7 +305,7 @@ deliver_report(World *w, NcController *c, const Mail *mail)
                                    .result = result };
 
   if (c && !nc_controller_report(c, &report, &error) && !g_error_matches(error, NC_ERROR, NC_ERROR_CONFLICT) &&
-      !g_error_matches(error, NC_ERROR, NC_ERROR_UNREACHABLE))
+      !g_error_matches(error, NC_ERROR, NC_ERROR_UNAVAILABLE))
     g_error("%s", error->message);
 }
 

@@ -241,6 +241,8 @@ what_is_left_of_an_evacuation_is_known(Bed *bed, gconstpointer data)
   g_assert_cmpstr(json_string_value(json_object_get(json_array_get(items, 1), "migration")), ==, "");
   g_assert_cmpint(json_integer_value(json_object_get(json_array_get(items, 1), "wave")), ==, 1);
   g_assert_cmpstr(json_string_value(json_object_get(json_array_get(items, 2), "reason")), ==, "fits nowhere");
+  g_assert_cmpstr(json_string_value(json_object_get(json_array_get(items, 0), "state")), ==, "queued");
+  g_assert_cmpstr(json_string_value(json_object_get(json_array_get(items, 1), "state")), ==, "");
   nc_autojson json_t *counts = nc_fleetdb_count_migrations(bed->db, NULL, "evac-1", &error);
   g_assert_cmpint(json_integer_value(json_object_get(counts, "queued")), ==, 1);
 }
