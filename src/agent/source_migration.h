@@ -34,6 +34,8 @@ typedef struct {
   NcSourcePath *path;
   NcSourceForecast *forecast;
   NcSourceDisks *disks; /* those that are copied; NULL: none */
+  NcEndgameAnswer endgame;  /* the last one */
+  unsigned endgame_notes;
   bool memory_begun;    /* QEMU was told to migrate; before that, disks are copied */
   bool may_go_ahead;    /* the destination keeps pages that come ahead of QEMU's stream */
   NcPageFeed *page_feed; /* they come from here; NULL */
