@@ -13,6 +13,8 @@
 #define NC_SOURCE_TICK_MS 50
 #define NC_SOURCE_POLL_US 100000
 #define NC_SOURCE_DISK_TRIPS 4
+#define NC_SOURCE_PACE 8                /* of what is left, what is sent per second while the endgame is waited for: a round takes about a second, */
+#define NC_SOURCE_PACE_LEAST_BPS 40960  /* or as long as QEMU takes with a page in each of its periods of 100 ms */
 #define NC_SOURCE_ENDGAME_NOTES 20 /* in the history: a guest may come near its end again and again */
 
 bool
@@ -59,12 +61,27 @@ nc_source_note_endgame(NcSource *s, NcEndgameAnswer answer)
     return;
   if (answer == NC_ENDGAME_WAIT && s->endgame_notes++ < NC_SOURCE_ENDGAME_NOTES)
     nc_migration_note(s->m, "endgame-waits", "round after round is sent, so that two last rounds do not share a link");
-  if (answer == NC_ENDGAME_HAS && (s->m->is_attempt || waited_ms > 0) && s->endgame_notes++ < NC_SOURCE_ENDGAME_NOTES)
+  if (answer == NC_ENDGAME_HAS && s->endgame != NC_ENDGAME_WITHOUT && s->endgame_notes++ < NC_SOURCE_ENDGAME_NOTES)
     nc_migration_note(s->m, "endgame", "the last round may begin, after %" G_GINT64_FORMAT " ms of waiting for it", waited_ms);
+  if (answer != NC_ENDGAME_HAS && s->endgame == NC_ENDGAME_HAS && s->endgame_notes > 0)
+    nc_migration_note(s->m, "endgame-returned", "the last round is not near any more");
   if (answer == NC_ENDGAME_WITHOUT && s->endgame == NC_ENDGAME_WAIT)
     nc_migration_note(s->m, "endgame-unheeded", "after %" G_GINT64_FORMAT " ms of waiting the last round may begin, though another one may meet it",
                       waited_ms);
   s->endgame = answer;
+}
+
+/*
+ * A guest writes in bursts: in rounds of a millisecond QEMU would soon find one in which nothing was written, and switch over. So rounds are as long
+ * as sending slowly makes them, and the link is the others' meanwhile.
+ */
+static void
+nc_source_pace(NcSource *s, NcQmp *qmp, uint64_t left_bytes)
+{
+  uint64_t bps = s->endgame == NC_ENDGAME_WAIT ? MAX(left_bytes * NC_SOURCE_PACE, NC_SOURCE_PACE_LEAST_BPS) : 0;
+
+  if (bps != s->pace_bps && nc_qemu_set_max_bandwidth(qmp, bps, NULL))
+    s->pace_bps = bps;
 }
 
 /* While its last round may not begin, QEMU is given next to nothing for it. */
@@ -155,10 +172,12 @@ nc_source_poll_qemu(NcSource *s)
     g_autoptr(GError) error = NULL;
     const NcPauseFacts facts = nc_source_pause_facts(s);
     int64_t limit_ms = nc_source_less_disks(s, nc_pause_limit_ms(&facts));
-    if (nc_source_forecast_take(s->forecast, qmp, &info, limit_ms, nc_pause_likely_overhead_ms(&facts), &error))
-      nc_source_adjust_downtime_limit(s, qmp, limit_ms);
-    else
+    if (!nc_source_forecast_take(s->forecast, qmp, &info, limit_ms, nc_pause_likely_overhead_ms(&facts), &error)) {
       nc_source_fail(s, error->code, "%s", error->message);
+    } else {
+      nc_source_adjust_downtime_limit(s, qmp, limit_ms);
+      nc_source_pace(s, qmp, info.ram_remaining_bytes);
+    }
   }
   nc_qemu_migration_info_clear(&info);
 }

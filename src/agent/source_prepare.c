@@ -527,8 +527,8 @@ static bool
 nc_source_set_up_qemu(NcSource *s, NcQmp *qmp, GError **error)
 {
   /* The limit is of the wire, and the mover's: QEMU's would be one of bytes before compression. */
-  bool is_held = nc_migration_look_endgame(s->m, NC_ENDGAME_FAR) == NC_ENDGAME_HOLD;
-  NcQemuMigrationParams params = { .downtime_limit_ms = is_held ? NC_PAUSE_HELD_MS : (uint32_t)s->max_downtime_ms,
+  s->endgame = nc_migration_look_endgame(s->m, NC_ENDGAME_FAR);
+  NcQemuMigrationParams params = { .downtime_limit_ms = s->endgame == NC_ENDGAME_HOLD ? NC_PAUSE_HELD_MS : (uint32_t)s->max_downtime_ms,
                                    .postcopy = s->postcopy,
                                    .preempt = s->preempt,
                                    .may_throttle = nc_migration_int(s->m, "max_throttle") > 0 };
