@@ -4,17 +4,17 @@
 
 BUILD ?= build
 N ?= 300
-BENCHES = replay size paths shaping stall postcopy pause forecast disk checkpoint warm hints
+BENCHES = replay size paths shaping stall postcopy pause forecast disk checkpoint warm hints fleet_five
 PYTEST = /usr/bin/python3 -m pytest -p no:cacheprovider
 
-.PHONY: help demo test bench bench-table bench-fleet bench-fleetdb $(BENCHES:%=bench-%) soak acceptance build guest setup need-root unit integration sanitize tsan fuzz model coverage clean install
+.PHONY: help demo test bench bench-table bench-fleet bench-fleetdb $(subst _,-,$(BENCHES:%=bench-%)) soak acceptance build guest setup need-root unit integration sanitize tsan fuzz model coverage clean install
 
 help:
 	@echo "make demo         a real Linux machine moves between two nodes, live (KEEP=1 leaves it up)"
 	@echo "make test         all tests (about 50 minutes on two cores)"
 	@echo "make bench        side by side: QEMU plain, XBZRLE, multifd+zstd, NovaCron; the movers alone; by size"
 	@echo "                  (one of them: bench-table BENCH_ARGS='--rows veth --rounds 1', bench-replay, -size, -paths,"
-	@echo "                  -shaping, -stall, -postcopy, -pause, -forecast, -disk, -checkpoint, -warm; by itself only: bench-hints, what free-page hints save;"
+	@echo "                  -shaping, -stall, -postcopy, -pause, -forecast, -disk, -checkpoint, -warm, -fleet-five; by itself only: bench-hints, what free-page hints save;"
 	@echo "                  without QEMU: bench-fleet, what decisions about 10 000 nodes cost; bench-fleetdb, pages and writes of its database)"
 	@echo "make acceptance   each claim, its value, its target, its verdict: hours; ACCEPTANCE_ARGS='--only wire' for a group of them (--list)"
 	@echo "make soak N=300   as many migrations of a busy guest, a random fault in each; an observer looks for a second copy"
@@ -54,7 +54,7 @@ test: need-root guest
 
 # All of them, whatever one says; fails if a target was missed.
 bench: need-root guest
-	@status=0; for part in table fleet fleetdb $(filter-out hints,$(BENCHES)); do $(MAKE) --no-print-directory bench-$$part || status=1; done; exit $$status
+	@status=0; for part in table fleet fleetdb $(filter-out hints,$(BENCHES)); do $(MAKE) --no-print-directory bench-$$(echo $$part | tr _ -) || status=1; done; exit $$status
 
 bench-table: need-root guest
 	@NC_BUILD=$(BUILD) /usr/bin/python3 bench/bench.py $(BENCH_ARGS)
@@ -68,8 +68,8 @@ bench-fleetdb: build
 	@$(BUILD)/bench/fleetdb_bench
 	@if ls /usr/lib/postgresql/*/bin/postgres >/dev/null 2>&1; then tests/lib/with_postgres.py $(BUILD)/bench/fleetdb_bench; fi
 
-$(BENCHES:%=bench-%): bench-%: need-root guest
-	@NC_BUILD=$(BUILD) /usr/bin/python3 bench/$*_bench.py $(BENCH_ARGS)
+$(subst _,-,$(BENCHES:%=bench-%)): bench-%: need-root guest
+	@NC_BUILD=$(BUILD) /usr/bin/python3 bench/$(subst -,_,$*)_bench.py $(BENCH_ARGS)
 
 soak: need-root guest
 	@scripts/setup-debian.sh --all

@@ -13,8 +13,8 @@
 static json_t *
 nc_attempt_answer(const char *name, const char *state, const char *reason, bool may_pass)
 {
-  return json_pack("{s:s, s:s, s:s?, s:b, s:n, s:n, s:n, s:n}", "name", name, "state", state, "reason", reason,
-                   "may_pass", may_pass, "phase", "percent", "run_epoch", "result");
+  return json_pack("{s:s, s:s, s:s?, s:b, s:n, s:n, s:b, s:n, s:n}", "name", name, "state", state, "reason", reason,
+                   "may_pass", may_pass, "phase", "percent", "wants_endgame", 0, "run_epoch", "result");
 }
 
 json_t *
@@ -114,13 +114,25 @@ nc_attempt_look(NcAttempts *a, const char *name, NcAttemptMark *ret_mark, GError
   return nc_attempt_answer_marked(name, mark, detail);
 }
 
+/* Whoever asks is a controller: of one that runs it hears whether its last round is near, and is heard. ${says}: as in agent/endgame.h. */
+static json_t *
+nc_attempt_look_heard(NcAttempts *a, const char *name, bool says, bool has_endgame, GError **error)
+{
+  NcAttemptMark mark;
+  json_t *answer = nc_attempt_look(a, name, &mark, error);
+
+  if (answer && g_str_equal(nc_json_string_or(answer, "state", ""), "running"))
+    json_object_set_new(answer, "wants_endgame",
+                        json_boolean(nc_migrations_hear_controller(a->migrations, name, says, has_endgame)));
+  return answer;
+}
+
 json_t *
 nc_attempts_ask(NcAttempts *a, json_t *args, GError **error)
 {
   const char *name = nc_attempt_name(args, error);
-  NcAttemptMark mark;
 
-  return name ? nc_attempt_look(a, name, &mark, error) : NULL;
+  return name ? nc_attempt_look_heard(a, name, false, false, error) : NULL;
 }
 
 json_t *
@@ -199,7 +211,8 @@ nc_attempts_limit(NcAttempts *a, json_t *args, GError **error)
   if (!name || !nc_json_int(args, "rate_bps", 0, (int64_t)NC_ATTEMPT_MOST_RATE, &rate_bps, error))
     return NULL;
   nc_autojson json_t *which = json_pack("{s:s, s:I}", "id", name, "bandwidth_limit_bps", (json_int_t)rate_bps);
-  nc_autojson json_t *answer = nc_attempt_look(a, name, &mark, error);
+  json_t *endgame = json_object_get(args, "has_endgame");
+  nc_autojson json_t *answer = nc_attempt_look_heard(a, name, json_is_boolean(endgame), json_is_true(endgame), error);
   if (!answer || !g_str_equal(nc_json_string_or(answer, "state", ""), "running"))
     return g_steal_pointer(&answer);
   nc_autojson json_t *record = nc_migrations_record(a->migrations, name, &problem);

@@ -8,11 +8,12 @@
  * the migration whose id is its name; it is limited, shown and resolved as any other.
  *
  * All answer how the attempt stands then, a new reference: {name, state, reason, may_pass, phase, percent,
- * run_epoch, result}.
+ * wants_endgame, run_epoch, result}.
  *   - state: "unknown" (never heard of, or forgotten: ${reason} says so), "running" (also if it waits for an operator),
  * "completed", "failed", "cancelled".
  *   - reason: a text; null: none. may_pass: another attempt may do better (failed).
- *   - phase, percent: the migration's. run_epoch: of the machine's run right at the destination (completed; else null).
+ *   - phase, percent: the migration's. wants_endgame: its last round is near, or there, and not over (agent/endgame.h).
+ *     run_epoch: of the machine's run right at the destination (completed; else null).
  *   - result: what it cost, {total_ms, pause_ms, wire_bytes, ram_bytes, ratio, sha256, postcopy}, of one that has
  * ended; else null. NULL on error: nothing was decided, so it may be asked again. NC_ERROR_INVALID: the name is none.
  * Any thread.
@@ -48,8 +49,10 @@ json_t *nc_attempt_result(json_t *said);
 #define NC_ATTEMPT_RESULT_TEXT 256 /* bytes of a text of a result */
 #define NC_ATTEMPT_REASON_BYTES 512
 
-/* ${args}: {name, rate_bps (0: no limit; at most NC_ATTEMPT_MOST_RATE)}: what one that runs may have of the bandwidth
- * from now on. */
+/*
+ * ${args}: {name, rate_bps (0: no limit; at most NC_ATTEMPT_MOST_RATE), has_endgame (a bool; left out: not told)}: what one that runs may
+ * have of the bandwidth from now on, and whether its last round may begin.
+ */
 json_t *nc_attempts_limit(NcAttempts *attempts, json_t *args, GError **error);
 
 #define NC_ATTEMPT_MOST_RATE (UINT64_C(1) << 40)

@@ -7,6 +7,9 @@
  * bandwidth_reserve change, everything is divided anew (bandwidth_share.h) and each claim whose
  * rate is another now hears of it.
  *
+ * Endgames, as budget.h has them for a fleet (decisions 061, 095): a claim asks for its endgame before its last round, and has it
+ * alone on this node, with NC_BANDWIDTH_ENDGAME_PERCENT of what is usable for itself; the others' turn comes in the order in which they asked.
+ *
  * Thread-safe. The functions given are called with the register's lock held: they must not
  * call back, and must not wait.
  */
@@ -33,5 +36,14 @@ void nc_bandwidth_reload(NcBandwidth *b);
 NcBandwidthClaim *nc_bandwidth_claim(NcBandwidth *b, NcQos qos, uint64_t limit_bps, NcBandwidthFunc func,
                                      void *user_data);
 void nc_bandwidth_change(NcBandwidthClaim *claim, NcQos qos, uint64_t limit_bps);
-/* Ends and frees the claim; its function is not called any more. NULL is fine. */
+
+#define NC_BANDWIDTH_ENDGAME_PERCENT 75u
+/* Asks for the endgame, or asks again: true if it has it. */
+bool nc_bandwidth_ask_endgame(NcBandwidthClaim *claim);
+/* Gives it back, or asks no longer. */
+void nc_bandwidth_end_endgame(NcBandwidthClaim *claim);
+/* Is there no other claim? Then nobody's last round can meet its own. */
+bool nc_bandwidth_is_alone(NcBandwidthClaim *claim);
+
+/* Ends and frees the claim, with its endgame; its function is not called any more. NULL is fine. */
 void nc_bandwidth_release(NcBandwidthClaim *claim);

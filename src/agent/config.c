@@ -106,6 +106,13 @@ nc_is_names(const char *text)
 }
 
 static bool
+nc_is_labels(const char *text)
+{
+  g_auto(GStrv) names = nc_config_names_parse(text);
+  return names && g_strv_length(names) <= NC_CONFIG_LABELS_MAX;
+}
+
+static bool
 nc_is_database(const char *text)
 {
   return !text[0] || nc_fleetdb_check(text, NULL);
@@ -233,6 +240,8 @@ static const NcKey nc_keys[] = {
   { "fleet_gates", NC_KEY_TEXT, AT(fleet_gates), "", "names of nodes, comma-separated", 0, 0, true, nc_is_names, NULL,
     "Of a controller: other nodes, besides `controllers`, from which it takes changes of the fleet that people have asked for there. It believes them who "
     "that was, so whoever breaks into one of them may do with the fleet what an administrator may. Questions it takes from every node of the cluster." },
+  { "labels", NC_KEY_TEXT, AT(labels), "", "names, comma-separated", 0, 0, true, nc_is_labels, NULL,
+    "What machines may require of the node that a controller places them on (`requires` in a machine file), at most 16." },
   NUMBER(fleet_memory_mib, "0", 0, 1 << 30, "MiB",
          "What machines may have of this node's memory together, for a controller. 0: all but memory_reserve_mib."),
   NUMBER(fleet_vcpus, "0", 0, 1000000, "virtual processors",

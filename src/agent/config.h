@@ -78,6 +78,7 @@ typedef struct {
   int prepare_timeout_ms;
   int peer_retry_ms;
   int controller;          /* 0 or 1: the fleet's runs here */
+  const char *labels;      /* likewise: what machines may require of this node */
   const char *controllers; /* nc_config_names_parse() takes it: nodes whose controllers this one heeds besides its own */
   const char *fleet_gates; /* likewise: nodes from which this controller takes what people ask of the fleet there */
   int fleet_memory_mib;    /* 0: all of the host's but memory_reserve_mib */
@@ -108,6 +109,7 @@ char *nc_config_sample(void);
 
 /* Names with commas between them; NULL: one of them is none. */
 char **nc_config_names_parse(const char *text);
+#define NC_CONFIG_LABELS_MAX 16u /* as many as the fleet knows of a node: fleet/inventory.h */
 
 /* Is ${text} "auto", "none", "lz4", "zstd" or "zstd:LEVEL" with a level from -5 to 9 except 0? */
 bool nc_config_compression_is_valid(const char *text);

@@ -318,12 +318,12 @@ nc_port_ask(void *agents, const char *source, const char *name)
   nc_agent_order(agents, source, "ask", json_pack("{s:s}", "name", name));
 }
 
-/* Agents do not wait for an endgame, and do not ask for one. */
 static void
 nc_port_set_rate(void *agents, const char *source, const char *name, uint64_t rate_bps, bool has_endgame)
 {
   nc_agent_order(agents, source, "limit",
-                 json_pack("{s:s, s:I}", "name", name, "rate_bps", (json_int_t)MIN(rate_bps, NC_ATTEMPT_MOST_RATE)));
+                 json_pack("{s:s, s:I, s:b}", "name", name, "rate_bps", (json_int_t)MIN(rate_bps, NC_ATTEMPT_MOST_RATE), "has_endgame",
+                           has_endgame));
 }
 
 const NcAgentPort nc_fleet_agents_port = {
@@ -355,6 +355,7 @@ nc_fleet_agents_read(const char *node, json_t *said, NcAttemptReport *ret, json_
                             .state = (NcReportState)found,
                             .phase = nc_json_string_or(said, "phase", NULL),
                             .percent = json_number_value(json_object_get(said, "percent")),
+                            .wants_endgame = nc_json_bool_or(said, "wants_endgame", false),
                             .reason = nc_json_string_or(said, "reason", NULL),
                             .may_pass = nc_json_bool_or(said, "may_pass", false),
                             .run_epoch = (uint64_t)MAX(nc_json_int_or(said, "run_epoch", 0), 0),

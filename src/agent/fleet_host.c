@@ -4,7 +4,7 @@
 #include "base/log.h"
 
 /* How long the thread waits for a job before its next turn. */
-#define NC_FLEET_TURN_US 500000
+#define NC_FLEET_TURN_US 250000
 /* Between two attempts to open the database. */
 #define NC_FLEET_OPEN_US 2000000
 /* Nodes do not tell by themselves: who waits for a place in the queue waits for this, too. */

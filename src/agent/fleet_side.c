@@ -6,6 +6,17 @@
 #define NC_FLEET_VCPUS_PER_CPU 16
 
 static json_t *
+nc_fleet_side_labels(const NcConfig *config)
+{
+  g_auto(GStrv) labels = nc_config_names_parse(config->labels);
+  json_t *array = json_array();
+
+  for (char **label = labels; label && *label; label++)
+    json_array_append_new(array, json_string(*label));
+  return array;
+}
+
+static json_t *
 nc_fleet_side_node(const NcFleetSide *side, GError **error)
 {
   const NcConfig *config = side->config;
@@ -18,9 +29,9 @@ nc_fleet_side_node(const NcFleetSide *side, GError **error)
 
   if (!address)
     return NULL;
-  return json_pack("{s:s, s:s, s:I, s:I, s:I, s:i, s:i}", "name", name, "address", address, "memory_bytes",
+  return json_pack("{s:s, s:s, s:I, s:I, s:I, s:i, s:i, s:o}", "name", name, "address", address, "memory_bytes",
                    (json_int_t)memory, "vcpus", (json_int_t)vcpus, "rate_bps", (json_int_t)rate, "in_limit",
-                   config->max_migrations_in, "out_limit", config->max_migrations_out);
+                   config->max_migrations_in, "out_limit", config->max_migrations_out, "labels", nc_fleet_side_labels(config));
 }
 
 /* Of what nc_machine_view() tells, what a controller heeds: the rest would make the message long. */
@@ -28,10 +39,14 @@ static json_t *
 nc_fleet_side_machine(json_t *view)
 {
   static const char *const keys[] = { "name", "state", "right", "epoch", "memory_mib", "vcpus" };
-  json_t *machine = json_object();
+  static const char *const spec_keys[] = { "priority", "requires" }; /* one that was defined before there were these has none */
+  json_t *machine = json_object(), *spec = json_object_get(view, "spec");
 
   for (size_t i = 0; i < G_N_ELEMENTS(keys); i++)
     json_object_set(machine, keys[i], json_object_get(view, keys[i]));
+  for (size_t i = 0; i < G_N_ELEMENTS(spec_keys); i++)
+    if (json_object_get(spec, spec_keys[i]))
+      json_object_set(machine, spec_keys[i], json_object_get(spec, spec_keys[i]));
   return machine;
 }
 

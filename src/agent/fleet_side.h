@@ -21,8 +21,8 @@ typedef struct {
 } NcFleetSide;
 
 /*
- * {node: {name, address, memory_bytes, vcpus, rate_bps, in_limit, out_limit}, machines: [{name, state, right, epoch,
- * memory_mib, vcpus}]}. New reference.
+ * {node: {name, address, memory_bytes, vcpus, rate_bps, in_limit, out_limit, labels}, machines: [{name, state, right, epoch,
+ * memory_mib, vcpus, priority, requires}]}. New reference.
  */
 json_t *nc_fleet_side_look(const NcFleetSide *side, GError **error);
 /*

@@ -56,12 +56,16 @@ nc_fleet_put_node(NcFleetHost *host, const char *name, json_t *said, GError **er
     return false;
   if (!nc_tcp_address_is_valid(address))
     return nc_fail(error, NC_ERROR_PROTOCOL, "its address is none");
+  json_t *labels = json_object_get(said, "labels"); /* older ones tell of none */
+  if (labels && !nc_controller_are_labels(labels))
+    return nc_fail(error, NC_ERROR_PROTOCOL, "its labels are no list of at most %u names", NC_FLEET_MOST_LABELS);
   const NcNodeRecord node = { .name = name,
                               .address = address,
                               .capacity = { .memory_bytes = (uint64_t)memory, .cpus = (uint64_t)vcpus },
                               .rate_bps = (uint64_t)rate,
                               .in_limit = (unsigned)in_limit,
-                              .out_limit = (unsigned)out_limit };
+                              .out_limit = (unsigned)out_limit,
+                              .labels = labels };
   return nc_controller_put_node(host->controller, &node, error);
 }
 

@@ -34,6 +34,7 @@ struct NcForecast {
   double expected_dirt; /* bytes per second, of a sample of a second */
   double round_error; /* of the last round's dirt, relative */
   bool free_pages;    /* the guest names its free pages */
+  bool is_held;       /* kept from its last round */
   bool is_assumed;
   double assumed_share; /* wire bytes per byte of content, without a sample of the memory; 0: not known */
 };
@@ -139,12 +140,12 @@ nc_forecast_sample(NcForecast *f, const NcForecastSample *sample, uint64_t now_u
   double seconds = (double)(now_us - f->last_us) / 1e6;
   bool ended = sample->rounds > f->last.rounds;
 
-  if (sample->sent_bytes > f->last.sent_bytes && seconds > 0 && !nc_forecast_has_cleared(f, sample->rounds)) {
+  if (!f->is_held && sample->sent_bytes > f->last.sent_bytes && seconds > 0 && !nc_forecast_has_cleared(f, sample->rounds)) {
     double rate = (double)(sample->sent_bytes - f->last.sent_bytes) / seconds;
     f->rate += (f->rate > 0 ? nc_forecast_memory_weight(seconds, f->seconds) : 1) * (rate - f->rate);
     f->seconds += seconds;
   }
-  if (!nc_forecast_has_cleared(f, sample->rounds))
+  if (!f->is_held && !nc_forecast_has_cleared(f, sample->rounds))
     nc_forecast_memory_learn(&f->memory, &f->last, sample, seconds);
   if (ended)
     nc_forecast_end_round(f, sample, now_us);
@@ -193,6 +194,12 @@ nc_forecast_assume(NcForecast *f, const NcForecastPrior *prior)
   nc_forecast_memory_assume(&f->memory, prior->link_bps, prior->content_bps, prior->factor);
   double seconds = nc_forecast_memory_is_known(&f->memory) ? nc_forecast_memory_rest(&f->memory, total, &content) : 0;
   f->rate = content > 0 ? content / seconds : nc_forecast_memory_rate(&f->memory, f->assumed_share);
+}
+
+void
+nc_forecast_hold(NcForecast *f, bool is_held)
+{
+  f->is_held = is_held;
 }
 
 double

@@ -84,6 +84,11 @@ bool nc_forecast_sample(NcForecast *f, const NcForecastSample *sample, uint64_t 
  * look like dirt at the end of the first round and go in no time in the second.
  */
 void nc_forecast_expect_free_pages(NcForecast *f);
+/*
+ * From now on QEMU is kept from its last round, and sends no faster than the guest dirties: what is seen then tells nothing of how fast it
+ * could be sent. Until the opposite is said.
+ */
+void nc_forecast_hold(NcForecast *f, bool is_held);
 /* How much larger the first round's content gets on the wire than its sample did, so far; 0: not known. For NcForecastPrior. */
 double nc_forecast_coding_factor(const NcForecast *f);
 /* The guest is another from now on, say slowed down: what it dirtied before tells nothing. */

@@ -25,6 +25,7 @@ nc_migration_new(const NcMigrationsDeps *deps, bool is_source, const char *id, c
   g_mutex_init(&m->lock);
   g_mutex_init(&m->link_lock);
   g_mutex_init(&m->claim_lock);
+  nc_endgame_init(&m->endgame);
   m->record = record ? record : json_object();
   return m;
 }
@@ -56,6 +57,7 @@ nc_migration_free(NcMigration *m)
   g_mutex_clear(&m->lock);
   g_mutex_clear(&m->link_lock);
   g_mutex_clear(&m->claim_lock);
+  nc_endgame_clear(&m->endgame);
   g_free(m->id);
   g_free(m->vm);
   g_free(m->peer);
@@ -293,6 +295,22 @@ nc_migration_claim_bandwidth(NcMigration *m)
   uint64_t limit_bps = (uint64_t)nc_migration_int(m, "bandwidth_limit_bps");
   g_autoptr(GMutexLocker) guard = g_mutex_locker_new(&m->claim_lock);
   m->claim = nc_bandwidth_claim(m->deps->bandwidth, nc_migration_qos(m), limit_bps, nc_migration_on_rate, m);
+  if (m->is_attempt)
+    nc_endgame_set_controlled(&m->endgame, nc_mono_us());
+}
+
+NcEndgameAnswer
+nc_migration_look_endgame(NcMigration *m, NcEndgameNeed need)
+{
+  g_autoptr(GMutexLocker) guard = g_mutex_locker_new(&m->claim_lock);
+  return nc_endgame_look(&m->endgame, m->claim, need, nc_mono_us());
+}
+
+void
+nc_migration_end_endgame(NcMigration *m)
+{
+  g_autoptr(GMutexLocker) guard = g_mutex_locker_new(&m->claim_lock);
+  nc_endgame_end(&m->endgame, m->claim);
 }
 
 void

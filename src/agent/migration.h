@@ -9,6 +9,7 @@
 #pragma once
 
 #include "agent/disk_chain.h"
+#include "agent/endgame.h"
 #include "agent/handoff.h"
 #include "agent/inbox.h"
 #include "agent/keeper.h"
@@ -45,8 +46,9 @@ typedef struct {
   GMutex link_lock; /* protects link */
   NcPeer *link;     /* session with the other agent; NULL when cut off */
 
-  GMutex claim_lock;       /* protects claim; nothing but the register's lock and ${lock} is taken under it */
+  GMutex claim_lock;       /* protects claim; nothing but the endgame's and the register's lock and ${lock} is taken under it */
   NcBandwidthClaim *claim; /* source, from admission to the end */
+  NcEndgame endgame;       /* source */
 
   GMutex lock; /* protects record, finished, wanted_back, permitted_us */
   json_t *record;
@@ -100,6 +102,12 @@ bool nc_migration_is_finished(NcMigration *m);
  */
 void nc_migration_claim_bandwidth(NcMigration *m);
 void nc_migration_limit(NcMigration *m, NcQos qos, uint64_t limit_bps);
+/*
+ * Source: may the last round begin (agent/endgame.h)? What has to be waited for is in the history. end: it is over, or need not be alone any
+ * more. Of the migration's thread.
+ */
+NcEndgameAnswer nc_migration_look_endgame(NcMigration *m, NcEndgameNeed need);
+void nc_migration_end_endgame(NcMigration *m);
 /* The record's disk_chain. */
 NcDiskChain nc_migration_disk_chain(NcMigration *m);
 /* The record's class of service. */

@@ -388,6 +388,15 @@ nc_migrations_limit(NcMigrations *ms, json_t *args, GError **error)
   return nc_migrations_view(ms, id, error);
 }
 
+bool
+nc_migrations_hear_controller(NcMigrations *ms, const char *id, bool says, bool is_granted)
+{
+  g_autoptr(GMutexLocker) guard = g_mutex_locker_new(&ms->lock);
+  NcMigration *m = nc_migrations_find_locked(ms, id);
+
+  return m && m->is_source && nc_endgame_hear(&m->endgame, says, is_granted, nc_mono_us());
+}
+
 static bool
 nc_migrations_do_resolve(NcMigration *m, json_t *args, GError **error)
 {

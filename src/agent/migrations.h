@@ -83,6 +83,11 @@ json_t *nc_migrations_get(NcMigrations *migrations, json_t *args, GError **error
 json_t *nc_migrations_cancel(NcMigrations *migrations, json_t *args, GError **error);
 json_t *nc_migrations_limit(NcMigrations *migrations, json_t *args, GError **error);
 json_t *nc_migrations_resolve(NcMigrations *migrations, json_t *args, GError **error);
+/*
+ * A controller has said something about ${id}, if ${says}, whether its last round may begin (agent/endgame.h). True: it asks for that, or has it and
+ * has not given it back. False of what is not under way.
+ */
+bool nc_migrations_hear_controller(NcMigrations *migrations, const char *id, bool says, bool is_granted);
 
 /*
  * A mover's TCP connection whose preface named ${migration_id}: writes the one

@@ -22,6 +22,8 @@ typedef struct {
   int64_t rtt_us;
 } NcPauseFacts;
 
+#define NC_PAUSE_HELD_MS 1 /* what QEMU is told where it may not switch over yet; 0 would not have it look for dirty pages any more */
+
 /* QEMU's downtime limit, to be on the safe side; a tenth of max_downtime_ms at least. */
 int64_t nc_pause_limit_ms(const NcPauseFacts *facts);
 /* Of that, what QEMU is told in ${step} (from 0, less than NC_PAUSE_STEPS). */

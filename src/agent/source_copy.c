@@ -13,6 +13,9 @@
 #define NC_SOURCE_TICK_MS 50
 #define NC_SOURCE_POLL_US 100000
 #define NC_SOURCE_DISK_TRIPS 4
+#define NC_SOURCE_PACE 8                /* of what is left, what is sent per second while the endgame is waited for: a round takes about a second, */
+#define NC_SOURCE_PACE_LEAST_BPS 40960  /* or as long as QEMU takes with a page in each of its periods of 100 ms */
+#define NC_SOURCE_ENDGAME_NOTES 20 /* in the history: a guest may come near its end again and again */
 
 bool
 nc_source_must_stop(NcSource *s)
@@ -48,10 +51,54 @@ nc_source_pause_facts(NcSource *s)
                          .rtt_us = MAX(nc_migration_int(s->m, "rtt_us"), s->link_rtt_us) };
 }
 
+/* Of one that nobody could have met there is nothing to say. */
+static void
+nc_source_note_endgame(NcSource *s, NcEndgameAnswer answer)
+{
+  int64_t waited_ms = nc_endgame_waited_us(&s->m->endgame) / 1000;
+
+  if (answer == s->endgame)
+    return;
+  if (answer == NC_ENDGAME_WAIT && s->endgame_notes++ < NC_SOURCE_ENDGAME_NOTES)
+    nc_migration_note(s->m, "endgame-waits", "round after round is sent, so that two last rounds do not share a link");
+  if (answer == NC_ENDGAME_HAS && s->endgame != NC_ENDGAME_WITHOUT && s->endgame_notes++ < NC_SOURCE_ENDGAME_NOTES)
+    nc_migration_note(s->m, "endgame", "the last round may begin, after %" G_GINT64_FORMAT " ms of waiting for it", waited_ms);
+  if (answer != NC_ENDGAME_HAS && s->endgame == NC_ENDGAME_HAS && s->endgame_notes > 0)
+    nc_migration_note(s->m, "endgame-returned", "the last round is not near any more");
+  if (answer == NC_ENDGAME_WITHOUT && s->endgame == NC_ENDGAME_WAIT)
+    nc_migration_note(s->m, "endgame-unheeded", "after %" G_GINT64_FORMAT " ms of waiting the last round may begin, though another one may meet it",
+                      waited_ms);
+  s->endgame = answer;
+}
+
+/*
+ * A guest writes in bursts: in rounds of a millisecond QEMU would soon find one in which nothing was written, and switch over. So rounds are as long
+ * as sending slowly makes them, and the link is the others' meanwhile.
+ */
+static void
+nc_source_pace(NcSource *s, NcQmp *qmp, uint64_t left_bytes)
+{
+  uint64_t bps = s->endgame == NC_ENDGAME_WAIT ? MAX(left_bytes * NC_SOURCE_PACE, NC_SOURCE_PACE_LEAST_BPS) : 0;
+
+  if (bps != s->pace_bps && nc_qemu_set_max_bandwidth(qmp, bps, NULL))
+    s->pace_bps = bps;
+}
+
+/* While its last round may not begin, QEMU is given next to nothing for it. */
+static bool
+nc_source_is_held(NcSource *s)
+{
+  NcEndgameAnswer answer = nc_migration_look_endgame(s->m, nc_source_forecast_need(s->forecast));
+
+  nc_source_note_endgame(s, answer);
+  nc_source_forecast_hold(s->forecast, answer == NC_ENDGAME_WAIT);
+  return answer == NC_ENDGAME_HOLD || answer == NC_ENDGAME_WAIT;
+}
+
 static void
 nc_source_adjust_downtime_limit(NcSource *s, NcQmp *qmp, int64_t limit_ms)
 {
-  int64_t aim = nc_pause_aim_ms(limit_ms, nc_source_forecast_pause_step(s->forecast));
+  int64_t aim = nc_source_is_held(s) ? NC_PAUSE_HELD_MS : nc_pause_aim_ms(limit_ms, nc_source_forecast_pause_step(s->forecast));
   int64_t last = nc_migration_int(s->m, "downtime_limit_ms");
   if (ABS(aim - last) * 20 <= last)
     return; /* less than 5 % is noise */
@@ -125,9 +172,12 @@ nc_source_poll_qemu(NcSource *s)
     g_autoptr(GError) error = NULL;
     const NcPauseFacts facts = nc_source_pause_facts(s);
     int64_t limit_ms = nc_source_less_disks(s, nc_pause_limit_ms(&facts));
-    nc_source_adjust_downtime_limit(s, qmp, limit_ms);
-    if (!nc_source_forecast_take(s->forecast, qmp, &info, limit_ms, nc_pause_likely_overhead_ms(&facts), &error))
+    if (!nc_source_forecast_take(s->forecast, qmp, &info, limit_ms, nc_pause_likely_overhead_ms(&facts), &error)) {
       nc_source_fail(s, error->code, "%s", error->message);
+    } else {
+      nc_source_adjust_downtime_limit(s, qmp, limit_ms);
+      nc_source_pace(s, qmp, info.ram_remaining_bytes);
+    }
   }
   nc_qemu_migration_info_clear(&info);
 }
@@ -152,6 +202,8 @@ nc_source_switchover(NcSource *s)
 
   if (!nc_migration_step(m, NC_EV_GUEST_STOPPED, NULL))
     return;
+  if (nc_source_forecast_need(s->forecast) != NC_ENDGAME_OPEN)
+    nc_migration_look_endgame(m, NC_ENDGAME_NEAR); /* it may have been alone so far, and others come */
   nc_fault_point("source-switching");
   if (nc_source_must_stop(s))
     nc_fail(&error, NC_ERROR_CANCELLED, "cancelled at the switchover");

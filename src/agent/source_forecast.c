@@ -26,7 +26,9 @@ struct NcSourceForecast {
   bool postcopy;        /* QEMU was told to switch to it: nothing is left to decide */
   int throttle;              /* percent that QEMU was told */
   int64_t throttle_asked_us; /* and when; 0: it does it */
+  bool is_held;              /* it waits for its endgame */
   NcConvergenceAction last;
+  NcForecastResult result;   /* the last one */
   json_t *said; /* the record's `forecasts`; readers have copies */
 };
 
@@ -235,6 +237,26 @@ nc_source_forecast_pause_step(const NcSourceForecast *f)
   return nc_pause_step(f->sent_once_us ? (nc_mono_us() - f->sent_once_us) / 1000 : -1);
 }
 
+NcEndgameNeed
+nc_source_forecast_need(const NcSourceForecast *f)
+{
+  if (f->postcopy)
+    return NC_ENDGAME_OPEN;
+  if (!f->result.is_known) /* what has sent next to nothing is never known */
+    return f->sent_once_us ? NC_ENDGAME_NEAR : NC_ENDGAME_FAR;
+  if (!f->result.converges)
+    return f->sent_once_us ? NC_ENDGAME_OPEN : NC_ENDGAME_FAR;
+  return f->result.eta_ms <= (double)nc_endgame_ahead_ms(&f->m->endgame) ? NC_ENDGAME_NEAR : NC_ENDGAME_FAR;
+}
+
+void
+nc_source_forecast_hold(NcSourceForecast *f, bool is_held)
+{
+  f->is_held = is_held;
+  if (f->forecast)
+    nc_forecast_hold(f->forecast, is_held);
+}
+
 bool
 nc_source_forecast_take(NcSourceForecast *f, NcQmp *qmp, const NcQemuMigrationInfo *info, int64_t limit_ms, int64_t overhead_ms,
                         GError **error)
@@ -244,7 +266,6 @@ nc_source_forecast_take(NcSourceForecast *f, NcQmp *qmp, const NcQemuMigrationIn
                               .remaining_bytes = info->ram_remaining_bytes,
                               .sent_bytes = info->ram_normal_pages * info->ram_page_size,
                               .wire_bytes = (uint64_t)nc_migration_int(f->m, "wire_bytes") };
-  NcForecastResult result;
 
   if (info->ram_total_bytes == 0 || f->postcopy)
     return true;
@@ -258,8 +279,8 @@ nc_source_forecast_take(NcSourceForecast *f, NcQmp *qmp, const NcQemuMigrationIn
   nc_source_forecast_look(f, now_us);
   nc_source_forecast_take_sample(f, qmp);
   bool round_ended = nc_forecast_sample(f->forecast, &sample, (uint64_t)now_us);
-  nc_pause_forecast(f->forecast, limit_ms, nc_source_forecast_pause_step(f), (double)overhead_ms, &result);
-  nc_source_forecast_show(f, &result);
+  nc_pause_forecast(f->forecast, limit_ms, nc_source_forecast_pause_step(f), (double)overhead_ms, &f->result);
+  nc_source_forecast_show(f, &f->result);
   if (f->sent_once_us == 0 && sample.rounds > 1) {
     f->sent_once_us = now_us;
     f->limits.first_round_ms = (now_us - f->started_us) / 1000;
@@ -268,14 +289,14 @@ nc_source_forecast_take(NcSourceForecast *f, NcQmp *qmp, const NcQemuMigrationIn
   }
   int64_t elapsed_ms = f->sent_once_us ? (now_us - f->sent_once_us) / 1000 : 0;
   bool late = f->limits.timeout_ms > 0 && elapsed_ms >= f->limits.timeout_ms; /* a round may take longer than that */
-  if (!result.is_known || now_us - f->decided_us < NC_DECIDE_EVERY_US)
+  if (f->is_held || !f->result.is_known || now_us - f->decided_us < NC_DECIDE_EVERY_US)
     return true;
   if (!late && (!round_ended || !nc_source_forecast_is_settled(f, info, now_us)))
     return true;
   f->decided_us = now_us;
   NcConvergenceDecision decision;
-  nc_convergence_decide(&result, &f->limits, f->throttle, elapsed_ms, &decision);
-  nc_source_forecast_remember(f, &result, &decision, sample.rounds, now_us);
+  nc_convergence_decide(&f->result, &f->limits, f->throttle, elapsed_ms, &decision);
+  nc_source_forecast_remember(f, &f->result, &decision, sample.rounds, now_us);
   bool ok = nc_source_forecast_act(f, qmp, &decision, now_us, error);
   g_free(decision.reason);
   return ok;

@@ -25,6 +25,11 @@ void nc_source_forecast_expect_free_pages(NcSourceForecast *f);
 /* How much of the pause QEMU may use now: see nc_pause_aim_ms(). */
 unsigned nc_source_forecast_pause_step(const NcSourceForecast *f);
 
+/* How near the last round is, by what QEMU said last. */
+NcEndgameNeed nc_source_forecast_need(const NcSourceForecast *f);
+/* ${is_held}: it waits for its endgame, from now on or until now; that is no reason to throttle the guest, or to give up. */
+void nc_source_forecast_hold(NcSourceForecast *f, bool is_held);
+
 /*
  * What QEMU says now. ${limit_ms}: what of the pause is left for pages; ${overhead_ms}: what it holds besides. False with *error: it will not converge
  * (NC_ERROR_CONVERGENCE), and the migration has to be undone.

@@ -98,6 +98,7 @@ nc_source_attention(NcSource *s, const char *what, const char *choice)
   if (s->attention)
     return;
   s->attention = true;
+  nc_migration_end_endgame(m); /* others need not wait as long as people do */
   g_autofree char *message = g_strdup_printf("%s. %s", what, choice);
   nc_log(NC_LOG_ERR, "agent", "migration %s needs attention: %s", m->id, message);
   nc_migration_note(m, "needs_attention", "%s", message);
@@ -169,6 +170,7 @@ nc_source_on_started(NcSource *s, json_t *message)
   s->destination_broken = postcopy && nc_json_bool_or(message, "broken", false);
   if (!nc_migration_step(m, postcopy ? NC_EV_STARTED_POSTCOPY : NC_EV_STARTED, NULL))
     return;
+  nc_migration_end_endgame(m);
   s->verifying_since_us = nc_mono_us();
   nc_fault_point("source-started");
   if (!postcopy)

@@ -62,6 +62,7 @@ nc_source_attempt(NcMigration *m)
     nc_source_abort(s, error);
   nc_source_copy(s);
   nc_source_await_verdict(s);
+  nc_migration_end_endgame(m);
   nc_source_free(s);
 }
 

@@ -34,6 +34,9 @@ typedef struct {
   NcSourcePath *path;
   NcSourceForecast *forecast;
   NcSourceDisks *disks; /* those that are copied; NULL: none */
+  NcEndgameAnswer endgame;  /* the last one */
+  unsigned endgame_notes;
+  uint64_t pace_bps;        /* what QEMU may send per second while it waits for that; 0: no limit */
   bool memory_begun;    /* QEMU was told to migrate; before that, disks are copied */
   bool may_go_ahead;    /* the destination keeps pages that come ahead of QEMU's stream */
   NcPageFeed *page_feed; /* they come from here; NULL */

@@ -4,6 +4,7 @@
  * preparation, movers and their connections, QEMU's socket and its keeper.
  */
 #include "agent/source_migration.h"
+#include "agent/pause_share.h"
 #include "agent/shadow_budget.h"
 #include "agent/stored_pages.h"
 #include "agent/warm_return.h"
@@ -526,7 +527,8 @@ static bool
 nc_source_set_up_qemu(NcSource *s, NcQmp *qmp, GError **error)
 {
   /* The limit is of the wire, and the mover's: QEMU's would be one of bytes before compression. */
-  NcQemuMigrationParams params = { .downtime_limit_ms = (uint32_t)s->max_downtime_ms,
+  s->endgame = nc_migration_look_endgame(s->m, NC_ENDGAME_FAR);
+  NcQemuMigrationParams params = { .downtime_limit_ms = s->endgame == NC_ENDGAME_HOLD ? NC_PAUSE_HELD_MS : (uint32_t)s->max_downtime_ms,
                                    .postcopy = s->postcopy,
                                    .preempt = s->preempt,
                                    .may_throttle = nc_migration_int(s->m, "max_throttle") > 0 };

@@ -23,6 +23,7 @@
 #include "fleetdb/migrations.h"
 
 #define NC_MOST_REASON_BYTES 512u
+#define NC_ASK_ENDGAME_US INT64_C(200000) /* between two questions to one whose last round is near, or there */
 #define NC_MOST_PHASE_EVENTS 32u /* of an attempt: an agent that tells more has them in describe() only */
 
 /* A migration that has not ended. */

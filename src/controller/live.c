@@ -148,6 +148,13 @@ nc_ask(NcController *c, NcLive *live)
   c->port.ask(c->agents, nc_source_of(c, live), name);
 }
 
+/* Endgames go from one to the next as fast as agents are asked. */
+static int64_t
+nc_ask_every_us(NcController *c, const NcLive *live)
+{
+  return live->wants_endgame ? MIN(c->options.ask_us, NC_ASK_ENDGAME_US) : c->options.ask_us;
+}
+
 /* Also what it was told some time ago: messages are lost. */
 static void
 nc_tell_rate(NcController *c, NcLive *live)
@@ -200,7 +207,7 @@ nc_send_orders(NcController *c)
     int64_t since_us = live->cancel_reason ? live->asked_us : MAX(live->heard_us, live->asked_us);
     if (live->is_to_be_sent)
       nc_send_start(c, live);
-    else if (c->now_us - since_us >= c->options.ask_us)
+    else if (c->now_us - since_us >= nc_ask_every_us(c, live))
       live->cancel_reason ? nc_send_cancel(c, live) : nc_ask(c, live);
     nc_tell_rate(c, live);
   }

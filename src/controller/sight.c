@@ -12,6 +12,34 @@
 #define NC_MOST_VCPUS 65536
 
 bool
+nc_controller_are_labels(json_t *said)
+{
+  size_t i;
+  json_t *label;
+
+  if (!json_is_array(said) || json_array_size(said) > NC_FLEET_MOST_LABELS)
+    return false;
+  json_array_foreach(said, i, label)
+  {
+    if (!json_is_string(label) || !nc_name_is_valid(json_string_value(label)))
+      return false;
+  }
+  return true;
+}
+
+/* What it wants of the fleet; an agent that knows of no such things says nothing of them. */
+static bool
+nc_read_wants(json_t *said, NcMachineRecord *ret)
+{
+  json_t *priority = json_object_get(said, "priority"), *requires = json_object_get(said, "requires");
+
+  ret->priority = NC_PRIORITY_NORMAL;
+  ret->requires = requires;
+  return (!requires || nc_controller_are_labels(requires)) &&
+         (!priority || nc_priority_from_name(json_string_value(priority), &ret->priority));
+}
+
+bool
 nc_controller_read_machine(const char *node, json_t *said, NcMachineRecord *ret, GError **error)
 {
   const char *name = nc_json_string(said, "name", error);
@@ -33,7 +61,7 @@ nc_controller_read_machine(const char *node, json_t *said, NcMachineRecord *ret,
                             .epoch = (uint64_t)epoch,
                             .lacks_right = !g_str_equal(right, "held"),
                             .state = state,
-                            .need = { .memory_bytes = (uint64_t)memory_mib << 20, .cpus = (unsigned)vcpus },
-                            .priority = NC_PRIORITY_NORMAL };
-  return true;
+                            .need = { .memory_bytes = (uint64_t)memory_mib << 20, .cpus = (unsigned)vcpus } };
+  return nc_read_wants(said, ret) ||
+         nc_fail(error, NC_ERROR_PROTOCOL, "node %s tells of a machine %s whose priority is none, or which requires what are no labels", node, name);
 }

@@ -137,6 +137,15 @@ nc_stable_uuid(const char *name)
                          d[6], d[7], d[8], d[9], d[10], d[11], d[12], d[13], d[14], d[15]);
 }
 
+static bool
+nc_spec_check_requires(const NcMachineSpec *spec, GError **error)
+{
+  for (char **label = spec->requires; *label; label++)
+    if (!nc_name_is_valid(*label))
+      return nc_fail(error, NC_ERROR_INVALID, "requires: \"%.80s\" is not a name: " NC_NAME_RULE, *label);
+  return true;
+}
+
 bool
 nc_machine_spec_complete(NcMachineSpec *spec, GError **error)
 {
@@ -148,7 +157,7 @@ nc_machine_spec_complete(NcMachineSpec *spec, GError **error)
     return nc_fail(error, NC_ERROR_INVALID, "initrd, cmdline: only with kernel");
   if (!nc_spec_check_names("disks", spec->disks, error) || !nc_spec_check_names("nics", spec->nics, error) ||
       !nc_spec_check_names("serial", spec->serials, error) || !nc_spec_check_devices(spec, error) ||
-      !nc_spec_complete_balloon(spec, error))
+      !nc_spec_check_requires(spec, error) || !nc_spec_complete_balloon(spec, error))
     return false;
   if (spec->uuid && !g_uuid_string_is_valid(spec->uuid))
     return nc_fail(error, NC_ERROR_INVALID, "uuid: \"%s\" is not a UUID", spec->uuid);

@@ -38,6 +38,8 @@ static const NcSpecKey nc_machine_keys[] = {
   { "observer_qmp", NC_SPEC_BOOL, FIELD(NcMachineSpec, observer_qmp), 0, 0, NULL, NULL },
   { "checkpoint_every_s", NC_SPEC_NUMBER, FIELD(NcMachineSpec, checkpoint_every_s), 0, 366 * 86400, NULL, NULL },
   { "checkpoint_keep", NC_SPEC_NUMBER, FIELD(NcMachineSpec, checkpoint_keep), 1, 1000, NULL, NULL },
+  { "priority", NC_SPEC_CHOICE, FIELD(NcMachineSpec, priority), 0, 0, NC_SPEC_PRIORITIES, "normal" },
+  { "requires", NC_SPEC_LIST, FIELD(NcMachineSpec, requires), 0, NC_SPEC_LABELS_MAX, NULL, NULL },
   { "balloon", NC_SPEC_CHOICE, FIELD(NcMachineSpec, balloon), 0, 0, NC_SPEC_BALLOON_NONE "|" NC_SPEC_BALLOON_HINTS, NC_SPEC_BALLOON_NONE },
   END,
 };
@@ -219,6 +221,7 @@ nc_machine_spec_new(const char *name)
   spec->memory_mib = 512;
   spec->checkpoint_keep = 7;
   spec->qemu_args = g_new0(char *, 1);
+  spec->requires = g_new0(char *, 1);
   spec->disks = g_ptr_array_new();
   spec->nics = g_ptr_array_new();
   spec->serials = g_ptr_array_new();

@@ -20,6 +20,8 @@
 #define NC_SPEC_DEVICES_MAX 32 /* of each kind: what fits on one PCI bus beside the rest */
 #define NC_RUN_MARK "@RUN@" /* in adopted_argv: the machine's run directory */
 #define NC_SPEC_DISK_NAME_MAX 29 /* QEMU's node names have at most 31 characters, ours begin with "f-" */
+#define NC_SPEC_LABELS_MAX 16 /* that a machine requires: fleet/inventory.h */
+#define NC_SPEC_PRIORITIES "critical|high|normal|low"
 #define NC_SPEC_FILE_MAX (256u << 10)
 #define NC_SPEC_BALLOON_NONE "none"
 #define NC_SPEC_BALLOON_HINTS "free-page-hint" /* as QEMU's property */
@@ -61,6 +63,8 @@ typedef struct {
   char **qemu_args;  /* raw arguments, appended; NULL-terminated, never NULL */
   bool observer_qmp; /* a second QMP socket RUN_DIR/observer.sock */
   char *balloon;     /* NC_SPEC_BALLOON_HINTS: a virtio-balloon behind all other devices; NC_SPEC_BALLOON_NONE */
+  char *priority;  /* one of NC_SPEC_PRIORITIES: when its node is evacuated by a controller */
+  char **requires; /* labels that a node must have for a controller to place it there; NULL-terminated, never NULL */
   unsigned checkpoint_every_s; /* 0: none are made by the clock */
   unsigned checkpoint_keep;    /* of these, how many */
   GPtrArray *disks, *nics, *serials; /* of the structs above */

@@ -394,6 +394,13 @@ nc_qemu_set_downtime_limit(NcQmp *qmp, uint32_t limit_ms, GError **error)
 }
 
 bool
+nc_qemu_set_max_bandwidth(NcQmp *qmp, uint64_t bps, GError **error)
+{
+  json_int_t limit = bps ? (json_int_t)bps : NC_NO_BANDWIDTH_LIMIT;
+  return nc_qmp_do(qmp, "migrate-set-parameters", json_pack("{s:I}", "max-bandwidth", limit), error);
+}
+
+bool
 nc_qemu_cont(NcQmp *qmp, GError **error)
 {
   return nc_qmp_do(qmp, "cont", NULL, error);

@@ -105,6 +105,8 @@ NcQemuMigrationStatus nc_qemu_migration_status(NcQmp *qmp);
 /* From pre-switchover on to the device state. */
 bool nc_qemu_migrate_continue(NcQmp *qmp, GError **error);
 bool nc_qemu_set_downtime_limit(NcQmp *qmp, uint32_t limit_ms, GError **error);
+/* Of its stream, before any coding, while memory goes in rounds; 0: none. */
+bool nc_qemu_set_max_bandwidth(NcQmp *qmp, uint64_t bps, GError **error);
 
 /*
  * From 1 to 99 percent of its time are taken from the guest as soon as QEMU finds, in two of its periods of a second, that it

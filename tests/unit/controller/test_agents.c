@@ -404,6 +404,10 @@ only_who_holds_the_right_has_the_machine(void)
     "{'name': '../m', 'state': 'running', 'memory_mib': 1, 'vcpus': 1, 'epoch': 1, 'right': 'held'}",
     "{'name': 'm', 'state': 'a state of more bytes than any has in fact', 'memory_mib': 1, 'vcpus': 1, 'epoch': 1, "
     "'right': 'held'}",
+    "{'name': 'm', 'state': 'running', 'memory_mib': 1, 'vcpus': 1, 'epoch': 1, 'right': 'held', 'priority': 'urgent'}",
+    "{'name': 'm', 'state': 'running', 'memory_mib': 1, 'vcpus': 1, 'epoch': 1, 'right': 'held', 'requires': 'ssd'}",
+    "{'name': 'm', 'state': 'running', 'memory_mib': 1, 'vcpus': 1, 'epoch': 1, 'right': 'held', 'requires': ['ssd', 5]}",
+    "{'name': 'm', 'state': 'running', 'memory_mib': 1, 'vcpus': 1, 'epoch': 1, 'right': 'held', 'requires': ['a b']}",
   };
   World *w = plain_world();
   NcMachineRecord record;
@@ -424,6 +428,30 @@ only_who_holds_the_right_has_the_machine(void)
   world_free(w);
 }
 
+/* What its agent says that it requires of a node, and when it is to go. */
+static void
+what_machines_want_is_heeded(void)
+{
+  g_autoptr(GError) error = NULL;
+  World *w = plain_world();
+  NcMachineRecord record;
+  nc_autojson json_t *said = json_of("{'name': 'web1', 'state': 'running', 'memory_mib': 1024, 'vcpus': 1, 'epoch': 100, 'right': 'held', "
+                                     "'priority': 'critical', 'requires': ['ssd']}");
+
+  assert_works(nc_controller_read_machine("a", said, &record, &error), error);
+  g_assert_cmpint(record.priority, ==, NC_PRIORITY_CRITICAL);
+  assert_works(nc_controller_see_machines(w->controller, &record, 1, &error), error);
+  nc_autojson json_t *row = nc_fleetdb_get_machine(w->bed.db, "web1", NULL);
+  g_assert_cmpstr(json_string_value(json_object_get(row, "priority")), ==, "critical");
+  nc_autojson json_t *body = json_of("{'nodes': ['a']}");
+  nc_autojson json_t *plan = nc_controller_plan_evacuation(w->controller, body, &error);
+  g_assert_no_error(error);
+  json_t *stays = json_array_get(json_object_get(plan, "cannot_move"), 0);
+  g_assert_cmpstr(json_string_value(json_object_get(stays, "machine")), ==, "web1");
+  g_assert_nonnull(strstr(json_string_value(json_object_get(stays, "reason")), "2 lack a label"));
+  world_free(w);
+}
+
 int
 main(int argc, char **argv)
 {
@@ -433,6 +461,7 @@ main(int argc, char **argv)
                   late_and_strange_reports_change_nothing);
   g_test_add_func("/controller/agents/a_forgotten_attempt_is_not_begun_again", a_forgotten_attempt_is_not_begun_again);
   g_test_add_func("/controller/agents/text_of_agents_is_bounded", text_of_agents_is_bounded);
+  g_test_add_func("/controller/agents/what_machines_want_is_heeded", what_machines_want_is_heeded);
   g_test_add_func("/controller/agents/endgames_come_one_by_one", endgames_come_one_by_one);
   g_test_add_data_func("/controller/agents/a_silent_source_is_waited_for", GINT_TO_POINTER(true),
                        a_silent_source_is_waited_for);

@@ -14,6 +14,8 @@ static const char full[] = "# a machine\n"
                            "kernel = /k\n"
                            "cmdline = a=1,b=2 c\n"
                            "observer_qmp = yes\n"
+                           "priority = high\n"
+                           "requires = ssd rack-1\n"
                            "qemu_args = -device 'virtio-rng-pci,id=rng0'\n"
                            "[disk root]\n"
                            "path = /d.raw\n"
@@ -36,6 +38,9 @@ test_file_json_and_back(void)
   g_assert_no_error(error);
   nc_autojson json_t *json2 = nc_machine_spec_to_json(again);
   g_assert_true(json_equal(json, json2));
+  g_assert_cmpstr(again->priority, ==, "high");
+  g_assert_cmpstr(again->requires[1], ==, "rack-1");
+  g_assert_null(again->requires[2]);
   NcNicSpec *nic = again->nics->pdata[0];
   g_assert_true(g_str_has_prefix(nic->mac, "52:54:00:"));
   g_assert_cmpuint(strlen(nic->tap), <=, 15);
@@ -72,6 +77,9 @@ test_refusals_name_line_and_key(void)
     { "name = a\n[disk d23456789012345678901234567890]\npath = /x\n", { "29" } }, /* QEMU's node names */
     { "name = a\n[disk d]\npath = /x\n[nic d]\n", { "d", "disk" } }, /* one id, two devices */
     { "name = a\nobserver_qmp = maybe\n", { "f:2", "observer_qmp" } },
+    { "name = a\npriority = urgent\n", { "f:2", "priority", "critical|high|normal|low" } },
+    { "name = a\nrequires = ssd a/b\n", { "requires", "a/b" } },
+    { "name = a\nrequires = a b c d e f g h i j k l m n o p q\n", { "f:2", "requires", "16" } },
     { "name = a\nballoon = yes\n", { "f:2", "balloon", "none|free-page-hint" } },
     { "name = a\nballoon = free-page-hint\nqemu_args = -device virtio-balloon-pci\n", { "balloon", "qemu_args" } },
   };
