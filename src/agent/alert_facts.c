@@ -130,12 +130,12 @@ nc_alert_is_in(json_t *record, const char *const phases[])
   return g_strv_contains(phases, nc_json_string_or(record, "phase", ""));
 }
 
-/* It has most of what it may have, or of what the link was seen to carry: a slow link is no fault. */
+/* It has most of what it may have (less than its limit, where it gives way), or of what the link was seen to carry: a slow link is no fault. */
 static bool
 nc_alert_fills_its_link(json_t *record)
 {
-  double limit = nc_json_number_or(record, "rate_limit_bps", 0), wire = nc_json_number_or(record, "wire_rate_bps", NAN);
-  double link = limit > 0 ? limit : nc_json_number_or(record, "link_rate_bps", NAN);
+  double kept = nc_json_number_or(record, "shaped_rate_bps", 0), limit = kept > 0 ? kept : nc_json_number_or(record, "rate_limit_bps", 0);
+  double wire = nc_json_number_or(record, "wire_rate_bps", NAN), link = limit > 0 ? limit : nc_json_number_or(record, "link_rate_bps", NAN);
   return wire >= NC_ALERT_SHARE * link;
 }
 

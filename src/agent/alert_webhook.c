@@ -4,6 +4,8 @@
 #include "base/io.h"
 #include "base/log.h"
 #include "base/msg.h"
+#include "crypto/digest.h"
+#include "crypto/seal.h"
 #include "post/process.h"
 
 #include <string.h>
@@ -79,30 +81,41 @@ nc_alert_webhook_pause_us(unsigned attempt)
 
 /* --- one attempt --- */
 
-/* The file's bytes without the end of the line. */
-static char *
-nc_webhook_key(const NcConfig *config, size_t *ret_bytes, GError **error)
-{
-  const char *path = config->alert_webhook_key_file;
-  g_autofree char *key = nc_file_read(path, NC_WEBHOOK_KEY_MAX, ret_bytes, error);
+typedef struct {
+  uint8_t bytes[NC_WEBHOOK_KEY_MAX];
+  size_t n;
+} NcWebhookKey;
 
-  if (!key) {
-    g_prefix_error(error, "alert_webhook_key_file: ");
-    return NULL;
-  }
-  while (*ret_bytes > 0 && (key[*ret_bytes - 1] == '\n' || key[*ret_bytes - 1] == '\r'))
-    --*ret_bytes;
-  if (*ret_bytes >= NC_WEBHOOK_KEY_MIN)
-    return g_steal_pointer(&key);
-  nc_fail(error, NC_ERROR_INVALID, "alert_webhook_key_file: the key in %s is shorter than %d bytes", path, NC_WEBHOOK_KEY_MIN);
-  return NULL;
+static void
+nc_webhook_key_clear(NcWebhookKey *key)
+{
+  nc_secret_clear(key->bytes, sizeof key->bytes);
+}
+
+G_DEFINE_AUTO_CLEANUP_CLEAR_FUNC(NcWebhookKey, nc_webhook_key_clear)
+
+/* The file's bytes without the end of the line. */
+static bool
+nc_webhook_key_read(const char *path, NcWebhookKey *ret, GError **error)
+{
+  nc_autofd int fd = nc_key_file_open(path, &ret->n, error);
+
+  if (fd < 0)
+    return false;
+  if (ret->n > NC_WEBHOOK_KEY_MAX)
+    return nc_fail(error, NC_ERROR_TRUST, "the key in %s has more than %d bytes", path, NC_WEBHOOK_KEY_MAX);
+  if (!nc_read_all(fd, ret->bytes, ret->n, -1, error))
+    return false;
+  while (ret->n > 0 && (ret->bytes[ret->n - 1] == '\n' || ret->bytes[ret->n - 1] == '\r'))
+    ret->n--;
+  return ret->n >= NC_WEBHOOK_KEY_MIN || nc_fail(error, NC_ERROR_TRUST, "the key in %s has less than %d bytes", path, NC_WEBHOOK_KEY_MIN);
 }
 
 static json_t *
-nc_webhook_headers(const NcDelivery *delivery, const char *key, size_t key_bytes)
+nc_webhook_headers(const NcDelivery *delivery, const NcWebhookKey *key)
 {
   int64_t now_s = nc_wall_us() / G_USEC_PER_SEC;
-  g_autofree char *signature = nc_alert_webhook_sign(key, key_bytes, now_s, delivery->body);
+  g_autofree char *signature = nc_alert_webhook_sign(key->bytes, key->n, now_s, delivery->body);
   g_autofree char *stamp = g_strdup_printf("X-Novacron-Timestamp: %" G_GINT64_FORMAT, now_s);
   g_autofree char *signed_with = g_strconcat("X-Novacron-Signature: ", signature, NULL);
   g_autofree char *id = g_strconcat("X-Novacron-Delivery: ", delivery->id, NULL);
@@ -138,18 +151,19 @@ static bool
 nc_webhook_send(NcAlertWebhook *webhook, const NcDelivery *delivery, int *ret_status, GError **error)
 {
   const char *ca_path = webhook->config->alert_webhook_ca_file;
-  size_t key_bytes = 0;
-  g_autofree char *key = nc_webhook_key(webhook->config, &key_bytes, error);
+  g_auto(NcWebhookKey) key = { .n = 0 };
   g_autofree char *ca = NULL;
   g_autoptr(GError) problem = NULL;
 
-  if (!key)
+  if (!nc_webhook_key_read(webhook->config->alert_webhook_key_file, &key, error)) {
+    g_prefix_error(error, "alert_webhook_key_file: ");
     return false;
+  }
   if (ca_path[0] && !(ca = nc_file_read(ca_path, NC_WEBHOOK_CA_MAX, NULL, error))) {
     g_prefix_error(error, "alert_webhook_ca_file: ");
     return false;
   }
-  nc_autojson json_t *headers = nc_webhook_headers(delivery, key, key_bytes);
+  nc_autojson json_t *headers = nc_webhook_headers(delivery, &key);
   const NcPost post = { .url = webhook->config->alert_webhook_url, .ca = ca, .body = delivery->body, .headers = headers };
   NcPoster *poster = nc_webhook_poster(webhook, error);
   if (!poster || nc_poster_post(poster, &post, ret_status, &problem))

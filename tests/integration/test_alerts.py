@@ -105,6 +105,7 @@ def receiver(cluster, tmp_path_factory):
     strangers = keys.make_ca("strangers")
     key = directory / "webhook.key"
     key.write_bytes(KEY + b"\n")
+    key.chmod(0o600)
     r = Receiver(cluster.net.a, keys)
     configure(cluster.a, alert_webhook_url=r.url, alert_webhook_key_file=key, alert_webhook_ca_file=strangers)
     r.ca = keys.ca

@@ -419,6 +419,8 @@ test_facts_of_a_link(void)
   g_assert_true(fine);
   look(facts, 104, "{\"rate_limit_bps\":6000000,\"link_rate_bps\":1000}", NC_ALERT_SLOW_TRANSFER, &fine); /* who sets a limit says what it should carry */
   g_assert_false(fine);
+  look(facts, 104, "{\"rate_limit_bps\":6000000,\"shaped_rate_bps\":1000}", NC_ALERT_SLOW_TRANSFER, &fine); /* it gives way to others */
+  g_assert_true(fine);
   look(facts, 105, "{\"phase\":\"verify\"}", NC_ALERT_SLOW_TRANSFER, &fine);
   g_assert_true(fine);
   g_assert_cmpfloat_with_epsilon(look(facts, 106, "{}", NC_ALERT_HIGH_LATENCY, &fine), 20.3, 1e-9);
