@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "agent/config.h"
+#include "agent/alert_keys.h"
 #include "agent/algorithm.h"
 #include "agent/disk_chain.h"
 #include "base/ident.h"
@@ -117,6 +118,36 @@ nc_is_database(const char *text)
 {
   return !text[0] || nc_fleetdb_check(text, NULL);
 }
+
+/* HTTPS; without TLS only to this host itself. Nothing that a header or another host could hide in. */
+static bool
+nc_is_webhook(const char *text)
+{
+  static const char *const local[] = { "http://127.0.0.1", "http://localhost", "http://[::1]" };
+  const char *rest = g_str_has_prefix(text, "https://") ? text + strlen("https://") : NULL;
+
+  if (!text[0])
+    return true;
+  for (size_t i = 0; i < G_N_ELEMENTS(local) && !rest; i++)
+    if (g_str_has_prefix(text, local[i]) && (text[strlen(local[i])] == ':' || text[strlen(local[i])] == '/'))
+      rest = text + strlen("http://");
+  for (const char *c = text; *c; c++)
+    if (!g_ascii_isgraph(*c) || *c == '@')
+      return false;
+  return rest && rest[0] && rest[0] != '/';
+}
+
+#define NC_ALERT_CHECK(constant, key, fallback)                    \
+  static bool nc_is_alert_##key(const char *text)                  \
+  {                                                                \
+    NcAlertSetting setting;                                        \
+    return nc_alert_setting_parse(NC_ALERT_##constant, text, &setting); \
+  }
+NC_ALERT_RULES(NC_ALERT_CHECK)
+
+#define ALERT(rule, key, fallback, shape, text) \
+  { "alert_" #key, NC_KEY_TEXT, AT(alerts[NC_ALERT_##rule]), fallback, shape, 0, 0, true, nc_is_alert_##key, NULL, text }
+#define ALERT_KEYS(rule, key, fallback) ALERT(rule, key, fallback, NC_ALERT_SHAPE_##rule, NC_ALERT_HELP_##rule),
 
 static const NcKey nc_keys[] = {
   STRING(node, "", "name", nc_is_name,
@@ -246,6 +277,15 @@ static const NcKey nc_keys[] = {
          "What machines may have of this node's memory together, for a controller. 0: all but memory_reserve_mib."),
   NUMBER(fleet_vcpus, "0", 0, 1000000, "virtual processors",
          "Likewise of its processors. 0: 16 for each processor of the host."),
+  NC_ALERT_RULES(ALERT_KEYS)
+  { "alert_webhook_url", NC_KEY_TEXT, AT(alert_webhook_url), "", "https://..., or http:// to this host", 0, 0, true, nc_is_webhook, NULL,
+    "Where each alert is sent to when it is raised and when it is cleared: a POST with JSON, signed with the key in alert_webhook_key_file, and again until it "
+    "is taken (docs/alerts.md). Left out: nowhere.", .is_private = true },
+  { "alert_webhook_key_file", NC_KEY_TEXT, AT(alert_webhook_key_file), "", "path", 0, 0, true, nc_is_absolute_or_derived, NULL,
+    "The key of the signatures, 16 bytes or more, known to the receiver and readable by novacrond's user only. Read at each attempt. Needed with "
+    "alert_webhook_url." },
+  { "alert_webhook_ca_file", NC_KEY_TEXT, AT(alert_webhook_ca_file), "", "path", 0, 0, true, nc_is_absolute_or_derived, NULL,
+    "Certificates (PEM) of those whom the receiver's certificate may be from. Left out: the system's." },
 };
 
 static void *
@@ -462,6 +502,10 @@ nc_config_parse(const char *name, const char *text, GError **error)
     }
   }
   nc_config_derive(config);
+  if (config->alert_webhook_url[0] && !config->alert_webhook_key_file[0]) {
+    nc_fail(error, NC_ERROR_INVALID, "%s: alert_webhook_url needs alert_webhook_key_file", name);
+    return NULL;
+  }
   return g_steal_pointer(&config);
 }
 

@@ -13,6 +13,7 @@
  */
 #pragma once
 
+#include "agent/alert_rules.h"
 #include "base/error.h"
 #include <stdbool.h>
 #include <stdint.h>
@@ -83,6 +84,10 @@ typedef struct {
   const char *fleet_gates; /* likewise: nodes from which this controller takes what people ask of the fleet there */
   int fleet_memory_mib;    /* 0: all of the host's but memory_reserve_mib */
   int fleet_vcpus;         /* 0: by the host's processors */
+  const char *alerts[NC_ALERT_RULE_COUNT]; /* nc_alert_setting_parse() takes them */
+  const char *alert_webhook_url;           /* "": none */
+  const char *alert_webhook_key_file;
+  const char *alert_webhook_ca_file; /* "": the system's */
 } NcConfig;
 
 /* Defaults, then ${path}. A missing file is NC_ERROR_NOT_FOUND. NULL on error. */

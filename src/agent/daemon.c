@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "agent/daemon.h"
+#include "agent/alerts.h"
 #include "agent/attempts.h"
 #include "agent/audit.h"
 #include "agent/checkpoint_steps.h"
@@ -39,6 +40,7 @@ typedef struct {
   NcKeptShadows *kept_shadows;
   NcMetrics *metrics;
   NcMetricsView metrics_view;
+  NcAlerts *alerts;
   NcMigrationsDeps deps;
   NcMigrations *migrations;
   NcAttempts attempts;
@@ -74,6 +76,7 @@ NC_OP(node_list, NcNodes, nc_nodes_list)
 NC_OP(node_token, NcNodes, nc_nodes_token)
 NC_OP(node_remove, NcNodes, nc_nodes_remove)
 NC_OP(node_metrics, NcMetricsView, nc_metrics_view)
+NC_OP(alert_list, NcAlerts, nc_alerts_list)
 NC_OP(machine_define, NcMachines, nc_machines_define)
 NC_OP(machine_list, NcMachines, nc_machines_list)
 NC_OP(machine_get, NcMachines, nc_machines_get)
@@ -118,7 +121,7 @@ NC_TOKEN_OP(list)
 NC_TOKEN_OP(revoke)
 NC_TOKEN_OP(check)
 
-#define NC_NODE_OPS 49
+#define NC_NODE_OPS 50
 #define NC_DAEMON_OPS (NC_NODE_OPS + NC_FLEET_OPS + 1) /* and the row that ends the table */
 
 static void
@@ -130,6 +133,7 @@ nc_daemon_fill_ops(NcDaemon *d, NcControlOp ops[NC_DAEMON_OPS])
     { "node.token", nc_op_node_token, d->nodes, NC_ROLE_ADMIN, NULL },
     { "node.remove", nc_op_node_remove, d->nodes, NC_ROLE_ADMIN, NULL },
     { "node.metrics", nc_op_node_metrics, &d->metrics_view, NC_ROLE_VIEWER, NULL },
+    { "alert.list", nc_op_alert_list, d->alerts, NC_ROLE_VIEWER, NULL },
     { "machine.define", nc_op_machine_define, d->machines, NC_ROLE_ADMIN, NULL },
     { "machine.list", nc_op_machine_list, d->machines, NC_ROLE_VIEWER, NULL },
     { "machine.get", nc_op_machine_get, d->machines, NC_ROLE_VIEWER, NULL },
@@ -273,9 +277,11 @@ nc_daemon_load(NcDaemon *d, GError **error)
   d->bandwidth = nc_bandwidth_new(d->config);
   d->kept_shadows = nc_kept_shadows_new(d->config);
   d->metrics = nc_metrics_new();
+  const NcAlertsDeps alerts = { .config = d->config, .journal = d->journal, .nodes = d->nodes, .store_work = d->store_work };
+  d->alerts = nc_alerts_new(&alerts);
   d->deps = (NcMigrationsDeps){
     .config = d->config, .journal = d->journal, .machines = d->machines, .nodes = d->nodes, .bandwidth = d->bandwidth, .audit = d->audit,
-    .kept_shadows = d->kept_shadows, .checkpoints = d->checkpoints, .metrics = d->metrics
+    .kept_shadows = d->kept_shadows, .checkpoints = d->checkpoints, .metrics = d->metrics, .alerts = d->alerts
   };
   d->migrations = nc_migrations_new(&d->deps);
   d->metrics_view = (NcMetricsView){ .metrics = d->metrics, .migrations = d->migrations, .machines = d->machines, .nodes = d->nodes,
@@ -311,8 +317,10 @@ nc_daemon_unload(NcDaemon *d)
   nc_fleet_desk_free(d->desk);
   nc_fleet_host_free(d->fleet); /* nobody asks it any more, here or from elsewhere */
   nc_rollbacks_free(d->rollbacks);
-  nc_store_work_free(d->store_work);
+  nc_alerts_stop(d->alerts);
   nc_migrations_free(d->migrations);
+  nc_alerts_free(d->alerts);
+  nc_store_work_free(d->store_work);
   nc_metrics_free(d->metrics);
   nc_checkpoints_free(d->checkpoints);
   nc_page_store_close(d->store);
@@ -379,6 +387,7 @@ nc_daemon_run(NcConfig *config, GError **error)
     nc_checkpoints_recover(d.checkpoints); /* before rollbacks, which use them */
     nc_rollbacks_recover(d.rollbacks);
     nc_machines_release_orphans(d.machines);
+    nc_alerts_start(d.alerts, d.migrations);
     if (config->controller)
       d.fleet = nc_fleet_host_new(&d.fleet_side);
     d.tokens = nc_tokens_new(d.journal, d.fleet);

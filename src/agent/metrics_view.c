@@ -93,6 +93,7 @@ static const struct {
   { "novacron_migration_transfer_rate_bytes", "bytes", "Bytes of the machine per second, before coding.", "transfer_rate_bytes", nc_value_seen, true },
   { "novacron_migration_wire_rate_bytes", "bytes", "Bytes on the wire per second.", "wire_rate_bytes", nc_value_seen, true },
   { "novacron_migration_rate_limit_bytes", "bytes", "The limit it has now, in bytes per second on the wire; 0: none.", "rate_limit_bytes", nc_value_seen, true },
+  { "novacron_migration_link_rate_bytes", "bytes", "What its link was seen to carry at best, in bytes per second on the wire.", "link_rate_bytes", nc_value_seen, true },
   { "novacron_migration_compression_ratio", NULL, "QEMU's stream to bytes on the wire.", "compression_ratio", nc_value_seen, false },
   { "novacron_migration_network_latency_ms", NULL, "Round trip between the movers, in milliseconds.", "network_latency_ms", nc_value_seen, true },
   { "novacron_migration_packet_loss_ratio", NULL, "TCP segments that were sent again, of all.", "", nc_value_loss, false },

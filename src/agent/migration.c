@@ -206,6 +206,14 @@ nc_migration_count(NcMigration *m, const char *outcome)
   nc_metrics_count_end(m->deps->metrics, record, outcome, nc_wall_us());
 }
 
+/* When the record says that it has ended, and before its history does. */
+static void
+nc_migration_end_alerts(NcMigration *m, const char *outcome)
+{
+  nc_autojson json_t *record = nc_migration_snapshot(m);
+  nc_alerts_end(m->deps->alerts, record, outcome);
+}
+
 void
 nc_migration_finish(NcMigration *m, const char *outcome, const GError *error)
 {
@@ -222,6 +230,7 @@ nc_migration_finish(NcMigration *m, const char *outcome, const GError *error)
     nc_migration_note(m, "error", "%s", error->message);
     nc_log(NC_LOG_WARNING, "agent", "migration %s of %s %s: %s", m->id, m->vm, outcome, error->message);
   }
+  nc_migration_end_alerts(m, outcome);
   g_autoptr(GError) problem = NULL;
   nc_autojson json_t *detail = json_pack("{s:s, s:o?}", "outcome", outcome, "error", error ? nc_error_to_json(error) : NULL);
   const NcAuditEntry entry = { .kind = "migration.finished", .subject = m->id, .vm = m->vm, .detail = detail };
@@ -421,7 +430,9 @@ nc_migration_take_progress(NcMigration *m, json_t *progress)
   if (json_is_array(connections))
     json_object_set(m->record, "connections", connections);
   int64_t stream = nc_json_int_or(m->record, "stream_bytes", 0) + nc_migration_disk_bytes(progress);
-  int64_t wire = nc_json_int_or(m->record, "wire_bytes", 0);
+  int64_t wire = nc_json_int_or(m->record, "wire_bytes", 0), link_bps = nc_link_rate_take(&m->link_rate, wire, nc_mono_us());
+  if (link_bps > 0)
+    json_object_set_new(m->record, "link_rate_bps", json_integer((json_int_t)link_bps));
   if (wire > 0)
     json_object_set_new(m->record, "ratio", json_real((double)stream / (double)wire));
 }

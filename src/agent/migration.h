@@ -13,6 +13,7 @@
 #include "agent/handoff.h"
 #include "agent/inbox.h"
 #include "agent/keeper.h"
+#include "agent/link_rate.h"
 #include "agent/migrations.h"
 #include "agent/stored_giver.h"
 #include "mover/process.h"
@@ -50,8 +51,9 @@ typedef struct {
   NcBandwidthClaim *claim; /* source, from admission to the end */
   NcEndgame endgame;       /* source */
 
-  GMutex lock; /* protects record, finished, wanted_back, permitted_us */
+  GMutex lock; /* protects record, link_rate, finished, wanted_back, permitted_us */
   json_t *record;
+  NcLinkRate link_rate;
   bool finished;
   bool wanted_back;     /* source: an operator has said that it runs here */
   int64_t permitted_us; /* source: the destination was told that it may start it anew, CLOCK_MONOTONIC; 0: never */

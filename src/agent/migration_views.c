@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "agent/migration_views.h"
+#include "agent/alert_rules.h"
 #include "agent/handoff.h"
 #include "base/msg.h"
 
@@ -140,6 +141,7 @@ nc_migration_metrics_view(json_t *record, int64_t now_us)
     { "wire_bytes", "wire_bytes" },
     { "wire_rate_bps", "wire_rate_bytes" },
     { "rate_limit_bps", "rate_limit_bytes" },
+    { "link_rate_bps", "link_rate_bytes" },
     { "ram_bytes", "ram_bytes" },
     { "ram_total_bytes", "ram_total_bytes" },
     { "ram_remaining_bytes", "ram_remaining_bytes" },
@@ -352,7 +354,7 @@ nc_event_type(const char *event)
 {
   static const char *const warnings[] = { "warning", "error", "corrupt", NULL };
 
-  if (g_str_equal(event, "needs_attention"))
+  if (g_str_equal(event, "needs_attention") || g_str_equal(event, "alert"))
     return "alert";
   return g_strv_contains(warnings, event) ? "warning" : "event";
 }
@@ -377,6 +379,22 @@ nc_migration_event_phase(json_t *event)
   return g_str_equal(name, "phase") ? nc_json_string_or(event, "detail", NULL) : nc_handoff_phase_after(name);
 }
 
+/* Which alert it is: what agent/alerts.c wrote, "NAME STATE: SUMMARY", or that a human has to decide, which has a line of its own. */
+static void
+nc_event_alert_data(json_t *data, const char *event, const char *detail)
+{
+  g_auto(GStrv) head = g_strsplit(detail, ":", 2);
+  g_auto(GStrv) words = g_strsplit(head[0] ? head[0] : "", " ", 3);
+  bool is_rule = g_str_equal(event, "alert") && g_strv_length(words) == 2;
+  const NcAlertRuleInfo *rule = is_rule ? nc_alert_rule_named(words[0]) : nc_alert_rule(NC_ALERT_NEEDS_ATTENTION);
+
+  if (!rule)
+    return;
+  json_object_set_new(data, "alert", json_string(rule->name));
+  json_object_set_new(data, "state", json_string(is_rule ? words[1] : "firing"));
+  json_object_set_new(data, "severity", json_string(rule->is_critical ? "critical" : "warning"));
+}
+
 json_t *
 nc_migration_event_view(json_t *event, json_t *record, const char *before)
 {
@@ -396,6 +414,8 @@ nc_migration_event_view(json_t *event, json_t *record, const char *before)
   } else {
     data = json_pack("{s:s, s:s}", "event", name, "detail", detail);
   }
+  if (g_str_equal(type, "alert"))
+    nc_event_alert_data(data, name, detail);
   return json_pack("{s:I, s:s, s:s, s:o}", "id", (json_int_t)nc_json_int_or(event, "id", 0), "type", type, "at",
                    nc_json_string_or(event, "at", ""), "data", data);
 }

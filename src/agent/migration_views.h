@@ -47,7 +47,7 @@ bool nc_migration_event_is_sighting(json_t *event);
 /* The phase that this line leads to, needs_attention included; borrowed from it, or static. NULL: it stays in the one it was in. */
 const char *nc_migration_event_phase(json_t *event);
 /*
- * As watchers get it: {id, type, at, data}; type: phase, warning, alert (a human has to decide), event, and at the end completed,
+ * As watchers get it: {id, type, at, data}; type: phase, warning, alert (raised or cleared, or a human has to decide), event, and at the end completed,
  * failed or cancelled, with what ${record} (the present one) says of the end. A phase is told when it is another one than
  * ${before} (NULL: none yet); what leads to the same once more is an event. New reference.
  */

@@ -10,6 +10,7 @@
  */
 #pragma once
 
+#include "agent/alerts.h"
 #include "agent/audit.h"
 #include "agent/bandwidth.h"
 #include "agent/checkpoints.h"
@@ -20,8 +21,6 @@
 #include "agent/nodes.h"
 #include "crypto/peer.h"
 #include "store/journal.h"
-
-typedef struct NcMigrations NcMigrations;
 
 /* What migrations need of the rest of novacrond; all borrowed, all outlive the register. */
 typedef struct {
@@ -34,6 +33,7 @@ typedef struct {
   NcKeptShadows *kept_shadows;
   NcCheckpoints *checkpoints;
   NcMetrics *metrics;
+  NcAlerts *alerts; /* NULL: nobody is told */
 } NcMigrationsDeps;
 
 NcMigrations *nc_migrations_new(const NcMigrationsDeps *deps);

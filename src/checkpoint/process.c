@@ -8,7 +8,6 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-#define NC_CHECKPOINTER_FD 3
 /* Of the socket between us: enough for several frames, so that reading and storing overlap. */
 #define NC_CHECKPOINTER_BUFFER (2 << 20)
 
@@ -28,16 +27,12 @@ nc_checkpointer_spawn(const NcMoverProgram *program, int theirs, pid_t *ret_pid,
 {
   g_autofree char *uid = g_strdup_printf("--uid=%u", (unsigned)program->uid);
   g_autofree char *gid = g_strdup_printf("--gid=%u", (unsigned)program->gid);
-  const char *argv[] = { program->binary, uid, gid, NULL };
-  const int from[] = { theirs }, to[] = { NC_CHECKPOINTER_FD };
-  g_auto(GStrv) environment = g_environ_unsetenv(g_get_environ(), "LD_PRELOAD");
-  g_autoptr(GError) problem = NULL;
+  const char *const options[] = { uid, gid, NULL };
 
-  return g_spawn_async_with_pipes_and_fds(NULL, argv, (const char *const *)environment,
-                                          G_SPAWN_DO_NOT_REAP_CHILD | G_SPAWN_SEARCH_PATH, NULL, NULL, -1, -1, -1, from, to, 1,
-                                          ret_pid, NULL, NULL, NULL, &problem) ||
-         nc_fail(error, NC_ERROR_INTERNAL, "can't start %s: %s (it belongs to novacrond's installation)", program->binary,
-                 problem->message);
+  if (nc_program_start(program->binary, options, theirs, ret_pid, error))
+    return true;
+  g_prefix_error(error, "the checkpointer, which belongs to novacrond's installation: ");
+  return false;
 }
 
 NcCheckpointer *

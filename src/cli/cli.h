@@ -115,6 +115,7 @@ bool nc_cmd_cancel(NcCli *, const NcCommand *, int, char **, GError **);
 bool nc_cmd_limit(NcCli *, const NcCommand *, int, char **, GError **);
 bool nc_cmd_resolve(NcCli *, const NcCommand *, int, char **, GError **);
 bool nc_cmd_rollback(NcCli *, const NcCommand *, int, char **, GError **);
+bool nc_cmd_alerts(NcCli *, const NcCommand *, int, char **, GError **);
 bool nc_cmd_audit_list(NcCli *, const NcCommand *, int, char **, GError **);
 bool nc_cmd_audit_verify(NcCli *, const NcCommand *, int, char **, GError **);
 bool nc_cmd_version(NcCli *, const NcCommand *, int, char **, GError **);

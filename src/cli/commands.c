@@ -47,6 +47,10 @@ const NcCommand nc_commands[] = {
     "node where it runs), --to-checkpoint to the one that was taken before it\n"
     "(migrate --checkpoint), there or on the node that it came from. What it did\n"
     "since is lost with the latter two." },
+  { "alerts", "", 0, 0, nc_cmd_alerts, "Show what is wrong on this node, and what was.",
+    "Examples:\n  novacron alerts\n  novacron alerts --json\n\n"
+    "Those that fire, then those resolved within the last hour. Thresholds are in\n"
+    "novacrond.conf(5), alert_*; docs/alerts.md says what each means." },
   { "audit list", "", 0, 0, nc_cmd_audit_list, "Show this node's transaction log.",
     "Examples:\n  novacron audit list\n  novacron audit list --about web1 --limit 200\n  novacron audit list --kind request --json" },
   { "audit verify", "", 0, 0, nc_cmd_audit_verify, "Prove that the transaction log was not tampered with.",

@@ -105,34 +105,48 @@ nc_seal_key_new(const uint8_t bytes[NC_SEAL_KEY_BYTES])
 }
 
 static bool
-nc_seal_key_file_is_private(int fd, const char *path, GError **error)
+nc_key_file_is_private(const struct stat *st)
 {
+  return S_ISREG(st->st_mode) && (st->st_mode & 077) == 0 && (st->st_uid == geteuid() || st->st_uid == 0);
+}
+
+int
+nc_key_file_open(const char *path, size_t *ret_bytes, GError **error)
+{
+  nc_autofd int fd = open(path, O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
   struct stat st;
 
-  if (fstat(fd, &st) < 0)
-    return nc_fail_errno(error, NC_ERROR_IO, errno, "can't look at key file %s", path);
-  if (!S_ISREG(st.st_mode) || (st.st_mode & 077) != 0 || (st.st_uid != geteuid() && st.st_uid != 0))
-    return nc_fail(error, NC_ERROR_TRUST,
-                   "key file %s is not private: it must be a file of this user's or root's that nobody else can read "
-                   "(chmod 600)", path);
-  if (st.st_size != NC_SEAL_KEY_BYTES)
-    return nc_fail(error, NC_ERROR_TRUST, "key file %s has %lld bytes, a key has %d", path, (long long)st.st_size,
-                   NC_SEAL_KEY_BYTES);
-  return true;
+  if (fd < 0) {
+    nc_fail_errno(error, errno == ENOENT ? NC_ERROR_NOT_FOUND : NC_ERROR_IO, errno, "can't open key file %s", path);
+    return -1;
+  }
+  if (fstat(fd, &st) < 0) {
+    nc_fail_errno(error, NC_ERROR_IO, errno, "can't look at key file %s", path);
+    return -1;
+  }
+  if (!nc_key_file_is_private(&st)) {
+    nc_fail(error, NC_ERROR_TRUST,
+            "key file %s is not private: it must be a file of this user's or root's that nobody else can read "
+            "(chmod 600)", path);
+    return -1;
+  }
+  *ret_bytes = (size_t)st.st_size;
+  return nc_fd_steal(&fd);
 }
 
 NcSealKey *
 nc_seal_key_load(const char *path, GError **error)
 {
   uint8_t bytes[NC_SEAL_KEY_BYTES];
-  nc_autofd int fd = open(path, O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
+  size_t size;
+  nc_autofd int fd = nc_key_file_open(path, &size, error);
 
-  if (fd < 0) {
-    nc_fail_errno(error, errno == ENOENT ? NC_ERROR_NOT_FOUND : NC_ERROR_IO, errno, "can't open key file %s", path);
+  if (fd < 0)
+    return NULL;
+  if (size != NC_SEAL_KEY_BYTES) {
+    nc_fail(error, NC_ERROR_TRUST, "key file %s has %zu bytes, a key has %d", path, size, NC_SEAL_KEY_BYTES);
     return NULL;
   }
-  if (!nc_seal_key_file_is_private(fd, path, error))
-    return NULL;
   if (!nc_read_all(fd, bytes, sizeof bytes, -1, error)) {
     g_prefix_error(error, "key file %s: ", path);
     return NULL;

@@ -26,6 +26,12 @@
 
 typedef struct NcSealKey NcSealKey;
 
+/*
+ * Opens a file that holds a key, any: of this user or root, with no permission for group and others (NC_ERROR_TRUST otherwise).
+ * -1 on error.
+ */
+int nc_key_file_open(const char *path, size_t *ret_bytes, GError **error);
+
 /* ${bytes} are copied. */
 NcSealKey *nc_seal_key_new(const uint8_t bytes[NC_SEAL_KEY_BYTES]);
 /*

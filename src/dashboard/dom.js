@@ -102,7 +102,7 @@ export function showLink(cell, text, href) {
   if (link.getAttribute("href") !== href) link.setAttribute("href", href);
 }
 
-/** A word with a colour of its own: `kind` is good, bad, busy or plain. */
+/** A word with a colour of its own: `kind` is good, bad, warn, busy or plain. */
 export function showBadge(parent, text, kind) {
   const badge = parent.querySelector(".badge") ?? parent.appendChild(h("span", { class: "badge" }));
   setText(badge, text);

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // The page of one migration.
+import { Alerts } from "./alerts.js";
 import { get } from "./api.js";
 import { Card } from "./card.js";
 import { h, setHidden, setText } from "./dom.js";
@@ -16,13 +17,14 @@ export class MigrationPage {
     this.missing = h("p", { class: "empty" }, "Asking…");
     this.place = h("div");
     this.facts = h("p", { class: "summary" });
+    this.alerts = new Alerts(context, (a) => a.migration === id, "None of this migration.");
     this.story = new Story();
     this.rollbacks = rollbackTable();
     this.back = h("section", { "aria-label": "Ways back", hidden: true }, h("h2", {}, "Ways back"), this.rollbacks.element);
-    this.rest = h("div", { hidden: true }, this.facts, this.back, h("section", { "aria-label": "Story" }, h("h2", {}, "Story"), this.story.element));
+    this.rest = h("div", { hidden: true }, this.facts, this.alerts.element, this.back, h("section", { "aria-label": "Story" }, h("h2", {}, "Story"), this.story.element));
     this.element = h("div", {}, h("p", {}, h("a", { href: "#/" }, "← Overview")), this.missing, this.place, this.rest);
     this.turn = 0;
-    this.polls = [[2000, () => this.ask()]];
+    this.polls = [[2000, () => this.ask()], [2000, () => this.alerts.ask()]];
   }
 
   async ask() {

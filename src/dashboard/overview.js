@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // The first page: this node, the fleet where there is a controller, what moves now and what has moved.
 import { migrate } from "./actions.js";
+import { Alerts } from "./alerts.js";
 import { get, list } from "./api.js";
 import { Card } from "./card.js";
 import { h, List, setHidden, setText, showBadge, showLink, Table } from "./dom.js";
@@ -82,6 +83,7 @@ export class Overview {
     this.context = context;
     this.summary = h("p", { class: "summary" });
     this.store = h("p", { class: "summary" });
+    this.alerts = new Alerts(context, () => true, "Nothing is wrong.");
     this.machines = machineTable(context);
     this.nodes = nodeTable();
     this.leader = h("p", { class: "summary" });
@@ -95,12 +97,12 @@ export class Overview {
     this.fleet = section("Fleet", this.leader, this.nodes.element, h("h3", {}, "Queue"), this.queue.element, this.more);
     this.fleet.hidden = true;
     this.heading = h("h1", { tabindex: "-1" }, "This node");
-    this.element = h("div", {}, this.heading, this.summary, this.store,
+    this.element = h("div", {}, this.heading, this.summary, this.store, this.alerts.element,
       section("Running migrations", this.idle, this.cards), section("Machines", this.machines.element), this.fleet,
       section("Earlier migrations", this.figures, this.earlier.element));
     this.title = "Overview";
     // every so many milliseconds
-    this.polls = [[2000, () => this.askMigrations()], [5000, () => this.askMachines()], [10000, () => this.askNode()]];
+    this.polls = [[2000, () => this.askMigrations()], [2000, () => this.alerts.ask()], [5000, () => this.askMachines()], [10000, () => this.askNode()]];
   }
 
   makeCard(migration) {

@@ -8,7 +8,8 @@ const WARNINGS = new Set(["warning", "error", "corrupt", "needs_attention", "con
 const STEPS = new Set(["guest-stopped", "released", "started", "finished", "grant", "loaded", "done", "phase"]);
 const DECISIONS = new Set(["go-on", "throttle", "post-copy", "wait", "stop"]);
 
-function kindOf(event) {
+function kindOf(event, detail) {
+  if (event === "alert") return / resolved: /.test(detail) ? "good" : "bad";
   if (WARNINGS.has(event) || event.startsWith("attempt ")) return "bad";
   if (DECISIONS.has(event) || event === "forecast") return "busy";
   return STEPS.has(event) ? "good" : "plain";
@@ -36,7 +37,7 @@ export class Story {
     this.table = new Table("Story", [
       { title: "After", show: (line) => seconds(Math.max(0, line.at - this.start)) },
       { title: "At", show: (line) => time(new Date(line.at).toISOString()) },
-      { title: "What", show: (line, cell) => showBadge(cell, line.event, kindOf(line.event)) },
+      { title: "What", show: (line, cell) => showBadge(cell, line.event, kindOf(line.event, line.detail)) },
       { title: "More", show: (line) => line.detail },
     ], (line) => line.key, "Nothing has happened yet.");
     this.element = this.table.element;

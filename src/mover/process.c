@@ -11,7 +11,6 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-#define NC_MOVER_CONTROL_FD 3
 #define NC_MOVER_NOBODY 65534 /* where even that name is missing */
 
 struct NcMoverProcess {
@@ -66,19 +65,12 @@ nc_mover_spawn(const NcMoverProgram *program, int control, pid_t *ret_pid, GErro
   g_autofree char *uid = g_strdup_printf("--uid=%u", (unsigned)program->uid);
   g_autofree char *gid = g_strdup_printf("--gid=%u", (unsigned)program->gid);
   g_autofree char *level = program->log_level ? g_strconcat("--log-level=", program->log_level, NULL) : NULL;
-  const char *argv[] = { program->binary, uid, gid, level, NULL };
-  const int from[] = { control };
-  const int to[] = { NC_MOVER_CONTROL_FD };
-  /* What is preloaded into us need not get along with the mover's sandbox. */
-  g_auto(GStrv) environment = g_environ_unsetenv(g_get_environ(), "LD_PRELOAD");
-  g_autoptr(GError) problem = NULL;
+  const char *const options[] = { uid, gid, level, NULL };
 
-  if (!g_spawn_async_with_pipes_and_fds(NULL, argv, (const char *const *)environment, G_SPAWN_DO_NOT_REAP_CHILD | G_SPAWN_SEARCH_PATH, NULL, NULL,
-                                        -1, -1, -1, from, to, 1, ret_pid, NULL, NULL, NULL, &problem))
-    return nc_fail(error, NC_ERROR_INTERNAL,
-                   "can't start the mover %s: %s (say where it is: mover_binary, or --mover of a relay)",
-                   program->binary, problem->message);
-  return true;
+  if (nc_program_start(program->binary, options, control, ret_pid, error))
+    return true;
+  g_prefix_error(error, "the mover (say where it is: mover_binary, or --mover of a relay): ");
+  return false;
 }
 
 static json_t *

@@ -123,7 +123,7 @@ PROGRESS = {"phase": "memory_copy", "progress": 43, "transfer_rate": 112300000, 
             "wire_bytes": 1 << 26, "rounds": 1, "attempt": 1}
 STATUS = {**PROGRESS, **{key: MIGRATION[key] for key in ("id", "vm", "source", "destination", "role", "state", "outcome", "pause_ms", "attention",
                                                         "created", "started", "finished", "error")}, "attempts": [], "elapsed_ms": 4000}
-METRICS = {**dict.fromkeys(("outcome", "average_wire_rate_bytes", "rate_limit_bytes", "network_latency_ms", "downtime_milliseconds",
+METRICS = {**dict.fromkeys(("outcome", "average_wire_rate_bytes", "rate_limit_bytes", "link_rate_bytes", "network_latency_ms", "downtime_milliseconds",
                             "qemu_downtime_milliseconds", "expected_downtime_milliseconds", "cpu_usage_percent", "memory_usage_bytes",
                             "ram_remaining_bytes", "dirty_rate_bytes", "throttle_percent", "in_flight_bytes", "window_bytes", "reconnects",
                             "resent_bytes", "pages", "zero_pages", "reference_pages", "delta_pages", "coding")),
@@ -142,6 +142,13 @@ ROLLBACK = {"id": "r-1", "migration": "m-1", "vm": "web1", "attempt": 1, "mode":
             "steps": [{"step": n + 1, "name": name, "state": "nothing-to-do" if n in (3, 4) else "done", "tries": 1, "begun": "", "ended": "",
                        "detail": "what was seen, " * 6} for n, name in enumerate(STEPS)]}
 ROLLED_BACK = {**MIGRATION, "state": "cancelled", "phase": "cancelled", "outcome": "cancelled", "rollbacks": [ROLLBACK]}
+ALERT = {"id": "a-0t7bd31dsw67hqqr.1", "alert": "NovacronHighLatency", "severity": "warning", "state": "firing", "summary": "web1: round trip of 240 ms to host-b",
+         "remedy": "Is something else filling the link's queue?", "value": 240.0, "threshold": 100.0, "unit": "ms", "since": "2026-01-02T03:04:05.678Z",
+         "fired": "2026-01-02T03:05:05.678Z", "resolved": None, "reason": None, "inhibited_by": None, "node": "host-a", "migration": "m-0t7bd31dsw67hqqr",
+         "vm": "web1", "source": "host-a", "destination": "host-b", "role": "source"}
+STORE_ALERT = {**{key: value for key, value in ALERT.items() if key not in ("migration", "vm", "source", "destination", "role")},
+               "id": "a-0t7bd31dsw67hqqr.2", "alert": "NovacronStoreDown", "severity": "critical", "summary": "the page store of host-a takes no checkpoints",
+               "state": "resolved", "resolved": "2026-01-02T03:06:05.678Z", "reason": "condition", "value": None, "threshold": None, "unit": ""}
 AUDIT = [{"seq": 4711, "at": "2026-01-02T03:04:05.678Z", "kind": "request", "subject": "web1", "vm": "", "actor": "uid:0",
           "detail": {"op": "machine.start", "args": {"name": "web1"}}, "hash": "ab" * 32}]
 PROOF = {"ok": True, "entries": 4711, "seq": 4711, "hash": "ab" * 32, "at": "2026-01-02T03:04:05.678Z", "first_bad": None, "problem": None,
@@ -205,6 +212,7 @@ def token_checked(args):
 
 
 HANDLERS = {
+    "alert.list": lambda args: [ALERT, STORE_ALERT],
     "token.create": lambda args: {"id": BEARER["id"], "token": BEARER["id"] + "." + "5e" * 32, "scope": args.get("scope", "node"),
                                   "subject": args["subject"], "role": args["role"], "expires": None},
     "token.list": lambda args: [BEARER, {**BEARER, "id": "ftok-0t7bd31dsw67hqqr", "scope": "fleet", "expires": None, "state": "revoked",

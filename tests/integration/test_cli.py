@@ -17,7 +17,7 @@ from fake_novacrond import Refusal
 from gate_bed import CLI, COMPLETED, FAKE_STORE, MIGRATION, STORE_HURT, Bed
 from nctest.net import ROOT
 
-COMMANDS = ["migrate", "check", "plan", "status", "cancel", "limit", "resolve", "rollback", "audit list", "audit verify", "vm define", "vm list",
+COMMANDS = ["migrate", "check", "plan", "status", "cancel", "limit", "resolve", "rollback", "alerts", "audit list", "audit verify", "vm define", "vm list",
             "vm show", "vm start", "vm stop", "vm destroy", "vm adopt",
             "checkpoint create", "checkpoint list", "checkpoint show", "checkpoint verify", "checkpoint restore",
             "checkpoint copy", "checkpoint cancel", "checkpoint schedule", "checkpoint delete", "store status", "store verify", "store gc", "store cancel",
@@ -189,6 +189,7 @@ def test_exit_status_of_refusals(bed, code, status):
     (["store", "gc", "--dry-run"], ["512.0 MiB could be freed", "1 packs by checkpoints"]), (["store", "cancel"], ["gc of the store ends"]),
     (["resolve", "m-1", "--run-here"], ["resumes web1"]), (["rollback", "m-back"], ["m-back is being rolled back"]),
     (["rollback", "m-back", "--wait"], ["rollback r-1 (source), completed", "restore-disks: nothing-to-do", "clean-up: done"]),
+    (["alerts"], ["WARNING", "NovacronHighLatency", "migration m-0t7bd31dsw67hqqr", "round trip of 240 ms", "filling the link", "resolved", "until 2026-01-02T03:06:05.678Z"]),
     (["audit", "list"], ["4711", "uid:0: request, web1", '"machine.start"']), (["audit", "verify"], ["is whole", "4711", "host-b has heard of entry 4700"]), (["version"], ["novacron 0."]),
 ])
 def test_text_and_json(bed, arguments, words):

@@ -12,7 +12,7 @@ from datetime import datetime, timedelta, timezone
 import pytest
 
 from fake_novacrond import Refusal
-from gate_bed import COMPLETED, FLEET_MACHINE, FLEET_MIGRATION, FLEET_NODE, MACHINE, MIGRATION, PROGRESS, ROLLBACK, Bed, Keys, free_port, tls_context
+from gate_bed import ALERT, COMPLETED, FLEET_MACHINE, FLEET_MIGRATION, FLEET_NODE, MACHINE, MIGRATION, PROGRESS, ROLLBACK, Bed, Keys, free_port, tls_context
 from nctest.bridge import Bridge, CertifiedBridge
 from nctest.browser import ENTER, TAB, Browser
 from nctest.cluster import Cluster, guest_spec
@@ -236,6 +236,32 @@ def test_a_node_that_does_not_answer(served, browser):
     browser.shows("back-again")
     wait_for(lambda: browser.text("#trouble") == "", 20, "the trouble to be over")
     browser.complaints()  # the status that was answered
+
+
+def test_alerts(served, browser):
+    """Shown with what to do, on the overview and on the page of their migration; what begins and ends is said aloud, what was there before is not."""
+    section = "section[aria-label=Alerts]"
+    first = {**ALERT, "summary": "web1: round trip of 240 ms " + MARKUP}
+    served.bed.daemon.handlers["alert.list"] = lambda args: [first]
+    look(browser, served)
+    for text in ("NovacronHighLatency", "warning", "web1: round trip of 240 ms " + MARKUP, "Is something else filling the link's queue?"):
+        browser.shows(text, section)
+    assert browser.text("#news") == ""
+    stuck = {**ALERT, "id": "a-1.7", "alert": "NovacronStuck", "severity": "critical", "summary": "web1: nothing has crossed to host-b for 301 s"}
+    hidden = {**first, "id": "a-1.8", "inhibited_by": "NovacronStuck"}
+    served.bed.daemon.handlers["alert.list"] = lambda args: [stuck, hidden, {**first, "state": "resolved", "resolved": ago(0), "reason": "condition"}]
+    browser.shows("Nobody was told, because of NovacronStuck", section)
+    wait_for(lambda: browser.name_of("#news")[0] == "status" and browser.text("#news").startswith(("critical: web1: nothing", "resolved: web1: round")), 20, "the news")
+    browser.run(f"document.querySelector('{section} a').focus()")
+    browser.press(ENTER)
+    wait_for(lambda: browser.run("return location.hash") == "#/migrations/" + ALERT["migration"], 20, "the page of its migration")
+    browser.shows("NovacronStuck", section)
+    served.bed.daemon.handlers["alert.list"] = lambda args: [{**stuck, "migration": "m-another"}]
+    browser.shows("None of this migration", section)
+    browser.run("location.hash = '#/'")
+    served.bed.daemon.handlers["alert.list"] = lambda args: []
+    browser.shows("Nothing is wrong", section)
+    shoot(browser, "no-alerts")
 
 
 # --- what is done ---

@@ -83,6 +83,13 @@ refusals_name_file_line_and_key(void)
     { "control_users = 1,2,3,4,5,6,7,8,9,10,11,12,13,14,15,16,17", "f:1: control_users: more than" },
     { "streams = 2\nstreams = 2", "f:2: streams: stands there twice" },
     { "= 2", "f:1: unknown key \"\"" },
+    { "alert_high_latency = 100ms", "f:1: alert_high_latency: " },
+    { "alert_needs_attention = 1", "f:1: alert_needs_attention: " },
+    { "alert_webhook_url = http://alerts.example/x", "f:1: alert_webhook_url: \"...\" is not a value" }, /* not without TLS over the network */
+    { "alert_webhook_url = http://localhost@alerts.example/", "f:1: alert_webhook_url: " },
+    { "alert_webhook_url = http://localhost.example/", "f:1: alert_webhook_url: " },
+    { "alert_webhook_url = https://", "f:1: alert_webhook_url: " },
+    { "alert_webhook_url = https://alerts.example/hook", "f: alert_webhook_url needs alert_webhook_key_file" },
     { "node = \xff", "not UTF-8" },
   };
   for (size_t i = 0; i < G_N_ELEMENTS(bad); i++) {

@@ -200,6 +200,28 @@ line(const char *name, const char *detail)
   return json_pack("{s:i, s:s, s:s, s:s}", "id", 17, "at", "2026-01-02T03:04:05.678Z", "event", name, "detail", detail);
 }
 
+static void
+check_alert(const char *event, const char *detail, const char *alert, const char *state, const char *severity)
+{
+  nc_autojson json_t *row = line(event, detail), *view = nc_migration_event_view(row, row, NULL);
+  json_t *data = json_object_get(view, "data");
+
+  g_assert_cmpstr(nc_json_string_or(view, "type", ""), ==, "alert");
+  g_assert_cmpstr(nc_json_string_or(data, "detail", ""), ==, detail);
+  g_assert_cmpstr(nc_json_string_or(data, "alert", NULL), ==, alert);
+  g_assert_cmpstr(nc_json_string_or(data, "state", NULL), ==, state);
+  g_assert_cmpstr(nc_json_string_or(data, "severity", NULL), ==, severity);
+}
+
+static void
+test_alerts(void)
+{
+  check_alert("alert", "NovacronHighLatency firing: web1: round trip of 240 ms to b", "NovacronHighLatency", "firing", "warning");
+  check_alert("alert", "NovacronStuck resolved: web1: nothing", "NovacronStuck", "resolved", "critical");
+  check_alert("alert", "NovacronOfTomorrow firing: x", NULL, NULL, NULL);
+  check_alert("needs_attention", "who has it? b: who else", "NovacronNeedsAttention", "firing", "critical");
+}
+
 /* Several states of the handoff are one phase to users. */
 static void
 test_a_phase_is_told_when_it_changes(void)
@@ -249,6 +271,7 @@ main(int argc, char **argv)
   g_test_add_func("/migration-views/dashboard", test_dashboard);
   g_test_add_func("/migration-views/filter", test_filter);
   g_test_add_func("/migration-views/events", test_events);
+  g_test_add_func("/migration-views/alerts", test_alerts);
   g_test_add_func("/migration-views/a-phase-is-told-when-it-changes", test_a_phase_is_told_when_it_changes);
   g_test_add_func("/migration-views/sightings", test_sightings);
   return g_test_run();
