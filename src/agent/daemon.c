@@ -11,6 +11,7 @@
 #include "agent/metrics_view.h"
 #include "agent/migration_reports.h"
 #include "agent/migrations.h"
+#include "agent/node_look.h"
 #include "agent/node_store.h"
 #include "agent/nodes.h"
 #include "agent/peer_server.h"
@@ -47,6 +48,7 @@ typedef struct {
   NcPageStore *store; /* NULL: it could not be opened */
   NcCheckpoints *checkpoints;
   NcStoreWork *store_work;
+  NcNodeLook node_look;
   NcRollbackSteps steps; /* of the checkpoints, for rollbacks */
   NcPeerServer *server;
   NcControl *control;
@@ -67,6 +69,7 @@ typedef struct {
 
 NC_OP(node_info, NcNodes, nc_nodes_info)
 NC_OP(node_list, NcNodes, nc_nodes_list)
+NC_OP(node_checks, NcNodeLook, nc_node_look)
 NC_OP(node_token, NcNodes, nc_nodes_token)
 NC_OP(node_remove, NcNodes, nc_nodes_remove)
 NC_OP(node_metrics, NcMetricsView, nc_metrics_view)
@@ -122,7 +125,7 @@ NC_FLEET_OP(get)
 NC_FLEET_OP(list)
 NC_OP(migration_rollback, NcRollbacks, nc_rollbacks_start)
 
-#define NC_DAEMON_OPS 58 /* with the row that ends the table */
+#define NC_DAEMON_OPS 59 /* with the row that ends the table */
 
 static void
 nc_daemon_fill_ops(NcDaemon *d, NcControlOp ops[NC_DAEMON_OPS])
@@ -130,6 +133,7 @@ nc_daemon_fill_ops(NcDaemon *d, NcControlOp ops[NC_DAEMON_OPS])
   const NcControlOp table[NC_DAEMON_OPS] = {
     { "node.info", nc_op_node_info, d->nodes, false },
     { "node.list", nc_op_node_list, d->nodes, false },
+    { "node.checks", nc_op_node_checks, &d->node_look, false },
     { "node.token", nc_op_node_token, d->nodes, true },
     { "node.remove", nc_op_node_remove, d->nodes, true },
     { "node.metrics", nc_op_node_metrics, &d->metrics_view, false },
@@ -290,6 +294,7 @@ nc_daemon_load(NcDaemon *d, GError **error)
   d->migrations = nc_migrations_new(&d->deps);
   d->metrics_view = (NcMetricsView){ .metrics = d->metrics, .migrations = d->migrations, .machines = d->machines, .nodes = d->nodes,
                                      .store_work = d->store_work };
+  d->node_look = (NcNodeLook){ .config = d->config, .nodes = d->nodes, .store_work = d->store_work, .migrations = d->migrations };
   d->attempts = (NcAttempts){ .journal = d->journal, .migrations = d->migrations };
   d->fleet_side = (NcFleetSide){ .config = d->config,
                                  .journal = d->journal,

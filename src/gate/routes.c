@@ -380,6 +380,7 @@ const NcRoute nc_routes[] = {
   READ("node", "node.info"),
   /* Where Prometheus looks by itself. */
   { .method = "GET", .pattern = "/metrics", .op = "node.metrics", .role = NC_ROLE_VIEWER, .status = 200, .text = true, .answer_ms = NC_GATE_ANSWER_MS },
+  LOOK("POST", "node/checks", "node.checks"),
   READ("nodes", "node.list", .list = true),
   CHANGE("POST", "nodes/tokens", "node.token", 201, .body = &nc_token_schema),
   CHANGE("DELETE", "nodes/{name}", "node.remove", 200),
