@@ -105,8 +105,8 @@ nc_look_at_migrations(NcNodeLook *look)
   return records;
 }
 
-json_t *
-nc_node_look(NcNodeLook *look, json_t *args, GError **error)
+static json_t *
+nc_node_look_now(NcNodeLook *look)
 {
   g_autoptr(GError) problem = NULL;
   nc_autojson json_t *node = nc_nodes_info(look->nodes, NULL, NULL);
@@ -136,4 +136,16 @@ nc_node_look(NcNodeLook *look, json_t *args, GError **error)
   json_t *checks = nc_node_checks(&facts);
   return json_pack("{s:s, s:s, s:o}", "node", nc_nodes_self(look->nodes), "verdict", nc_verdict_name(nc_checks_worst(checks)), "checks",
                    checks);
+}
+
+json_t *
+nc_node_look(NcNodeLook *look, json_t *args, GError **error)
+{
+  if (!g_atomic_int_compare_and_exchange(&look->is_looking, 0, 1)) {
+    nc_fail(error, NC_ERROR_RESOURCE, "somebody is looking at node %s just now: try again in a moment", nc_nodes_self(look->nodes));
+    return NULL;
+  }
+  json_t *result = nc_node_look_now(look);
+  g_atomic_int_set(&look->is_looking, 0);
+  return result;
 }

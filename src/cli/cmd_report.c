@@ -24,9 +24,9 @@ nc_report_write(const char *path, const char *text, GError **error)
 }
 
 static bool
-nc_report_make_html(const NcReport *report, const char *path, GError **error)
+nc_report_make_html(const NcReport *report, const char *id, const char *path, GError **error)
 {
-  g_autofree char *name = path ? g_strdup(path) : g_strconcat(report->id, ".html", NULL); /* an id is a name: no path */
+  g_autofree char *name = path ? g_strdup(path) : g_strconcat(id, ".html", NULL); /* as it was asked for: a name, no path */
   g_autofree char *html = nc_report_html(report);
 
   if (!nc_report_write(name, html, error))
@@ -52,7 +52,7 @@ nc_report_run(NcCli *cli, const char *id, bool md, const char *path, GError **er
   }
   g_autoptr(NcReport) report = nc_report_build(record, now_us);
   if (!md)
-    return nc_report_make_html(report, path, error);
+    return nc_report_make_html(report, id, path, error);
   g_autofree char *text = nc_report_md(report);
   return nc_report_write(path ? path : "-", text, error);
 }

@@ -13,6 +13,7 @@
 #define NC_WAITS 0.3       /* share of the time: much of it */
 #define NC_DENIED 0.5      /* share of the encoders' time without a processor */
 #define NC_IDLE_LINK 2.0   /* times more than was used could be delivered */
+#define NC_MANY_TIMES 3.0       /* all of the memory copied */
 #define NC_QUEUE_TIMES 2.0 /* a round trip that is so many times the smallest, */
 #define NC_QUEUE_MS 5.0    /* and by so much longer, waits in a queue */
 
@@ -177,12 +178,16 @@ nc_diagnose_convergence(json_t *list, json_t *record, const NcFigures *f)
   g_autofree char *cause = g_strdup_printf("the guest dirties its memory faster than it can be sent%s%s",
                                            limit ? ", which the limit allows no faster than " : "", limit ? limit : "");
   bool hopeless = last && !nc_json_bool_or(last, "converges", true);
+  double times = nc_figure(record, "ram_bytes") / nc_figure(record, "ram_total_bytes");
   if (gave_up || (hopeless && !postcopy))
     nc_finding_add(list, "convergence", gave_up ? NC_CHECK_FAILED : NC_CHECK_WARNING, cause, nc_converge_remedy,
                    "the guest dirties %s, and %s of its memory leave", dirty, effective);
   else if (throttle > 0)
     nc_finding_add(list, "convergence", NC_CHECK_WARNING, cause, nc_converge_remedy,
                    "the guest was slowed down by %d %%; it dirties %s, and %s leave", (int)throttle, dirty, effective);
+  else if (times >= NC_MANY_TIMES)
+    nc_finding_add(list, "convergence", NC_CHECK_WARNING, "the guest dirties much of what was sent, so that it has to be sent again", nc_converge_remedy,
+                   "memory was copied %.1f times; the guest dirties %s, and %s leave", times, dirty, effective);
   else
     nc_finding_add(list, "convergence", NC_CHECK_OK, NULL, NULL, "the guest dirties %s, and %s of its memory leave%s", dirty, effective,
                    postcopy ? "; switched to post-copy" : "");

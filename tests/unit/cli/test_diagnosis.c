@@ -92,7 +92,7 @@ static void
 test_well(void)
 {
   int status;
-  nc_autojson json_t *row = finding(record_with("{\"ram_bytes\":6000000000}"), "transfer rate", &status);
+  nc_autojson json_t *row = finding(record_with("{\"ram_bytes\":3000000000}"), "transfer rate", &status);
 
   g_assert_cmpstr(nc_json_string_or(row, "verdict", ""), ==, "ok");
   g_assert_cmpint(status, ==, 0);
@@ -153,6 +153,7 @@ test_convergence(void)
   assert_found("{}", "convergence", "ok", "dirties 5.0 MB/s, and 60.0 MB/s", "", "");
   assert_found(hopeless, "convergence", "failed", "dirties 25.0 MB/s, and 9.0 MB/s", "limit allows no faster than 10.0 MB/s", "post-copy");
   assert_found(hopeless, "outcome", "failed", "web1 will not converge", "dirtied its memory faster", "--max-throttle");
+  assert_found("{\"ram_bytes\":4294967296}", "convergence", "warning", "memory was copied 4.0 times", "has to be sent again", "post-copy");
   assert_found("{\"throttle\":40}", "convergence", "warning", "slowed down by 40 %", "faster than it can be sent", "--bandwidth");
   nc_autojson json_t *row = finding(record_with(hopeless), "outcome", &status);
   g_assert_cmpint(status, ==, 2);
