@@ -13,6 +13,7 @@
 #include "agent/metrics_view.h"
 #include "agent/migration_reports.h"
 #include "agent/migrations.h"
+#include "agent/node_look.h"
 #include "agent/node_store.h"
 #include "agent/nodes.h"
 #include "agent/peer_server.h"
@@ -54,6 +55,7 @@ typedef struct {
   NcPageStore *store; /* NULL: it could not be opened */
   NcCheckpoints *checkpoints;
   NcStoreWork *store_work;
+  NcNodeLook node_look;
   NcRollbackSteps steps; /* of the checkpoints, for rollbacks */
   NcPeerServer *server;
   NcControl *control;
@@ -73,6 +75,7 @@ typedef struct {
 
 NC_OP(node_info, NcNodes, nc_nodes_info)
 NC_OP(node_list, NcNodes, nc_nodes_list)
+NC_OP(node_checks, NcNodeLook, nc_node_look)
 NC_OP(node_token, NcNodes, nc_nodes_token)
 NC_OP(node_remove, NcNodes, nc_nodes_remove)
 NC_OP(node_metrics, NcMetricsView, nc_metrics_view)
@@ -121,7 +124,7 @@ NC_TOKEN_OP(list)
 NC_TOKEN_OP(revoke)
 NC_TOKEN_OP(check)
 
-#define NC_NODE_OPS 50
+#define NC_NODE_OPS 51
 #define NC_DAEMON_OPS (NC_NODE_OPS + NC_FLEET_OPS + 1) /* and the row that ends the table */
 
 static void
@@ -130,6 +133,7 @@ nc_daemon_fill_ops(NcDaemon *d, NcControlOp ops[NC_DAEMON_OPS])
   const NcControlOp table[NC_NODE_OPS] = {
     { "node.info", nc_op_node_info, d->nodes, NC_ROLE_VIEWER, NULL },
     { "node.list", nc_op_node_list, d->nodes, NC_ROLE_VIEWER, NULL },
+    { "node.checks", nc_op_node_checks, &d->node_look, NC_ROLE_VIEWER, NULL },
     { "node.token", nc_op_node_token, d->nodes, NC_ROLE_ADMIN, NULL },
     { "node.remove", nc_op_node_remove, d->nodes, NC_ROLE_ADMIN, NULL },
     { "node.metrics", nc_op_node_metrics, &d->metrics_view, NC_ROLE_VIEWER, NULL },
@@ -286,6 +290,7 @@ nc_daemon_load(NcDaemon *d, GError **error)
   d->migrations = nc_migrations_new(&d->deps);
   d->metrics_view = (NcMetricsView){ .metrics = d->metrics, .migrations = d->migrations, .machines = d->machines, .nodes = d->nodes,
                                      .store_work = d->store_work };
+  d->node_look = (NcNodeLook){ .config = d->config, .nodes = d->nodes, .store_work = d->store_work, .migrations = d->migrations };
   d->attempts = (NcAttempts){ .journal = d->journal, .migrations = d->migrations };
   d->fleet_side = (NcFleetSide){ .config = d->config,
                                  .journal = d->journal,

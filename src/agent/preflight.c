@@ -2,6 +2,7 @@
 /* The source's side of a check: its own machine, the way, and what the destination says. */
 #include "agent/preflight.h"
 #include "agent/disk_offer.h"
+#include "agent/node_checks.h"
 #include "agent/way.h"
 #include "base/check.h"
 #include "base/ident.h"
@@ -13,7 +14,6 @@
 #include <string.h>
 
 #define NC_TCG_FRAGMENT_BYTES (256u << 10) /* design.md section 9 */
-#define NC_CLOCK_WARN_US 1000000
 #define NC_LOSS_WARN 1.0 /* percent */
 /* Backing files that are compared within a check: somebody waits for its answer, and the other node has to read as much. */
 #define NC_COMPARE_NOW_BYTES (UINT64_C(2) << 30)
@@ -101,10 +101,8 @@ nc_preflight_clock(NcPreflight *p)
     nc_check_add(p->checks, "round trip", NC_CHECK_UNKNOWN, "try again", "%s", error->message);
     return;
   }
-  bool apart = ABS(offset_us) > NC_CLOCK_WARN_US;
   nc_check_add(p->checks, "round trip", NC_CHECK_OK, NULL, "%.1f ms", (double)p->rtt_us / 1000);
-  nc_check_add(p->checks, "clocks", apart ? NC_CHECK_WARNING : NC_CHECK_OK, apart ? "let NTP set both clocks" : NULL, "%.0f ms apart",
-               (double)offset_us / 1000);
+  nc_node_check_clock(p->checks, "clocks", NULL, offset_us);
 }
 
 static void

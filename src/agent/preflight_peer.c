@@ -2,14 +2,12 @@
 /* What the destination says of itself before a migration. */
 #include "agent/destination.h"
 #include "agent/disk_offer.h"
+#include "agent/node_checks.h"
+#include "agent/node_look.h"
 #include "agent/preflight.h"
 #include "base/check.h"
 #include "base/ident.h"
 #include "qemu/suitability.h"
-
-#include <sys/statvfs.h>
-
-#define NC_LEAST_STATE_MIB 64 /* the journal's, and room to write what went wrong */
 
 static void
 nc_preflight_run_right(const NcMigrationsDeps *deps, const char *vm, json_t *checks)
@@ -26,35 +24,6 @@ nc_preflight_run_right(const NcMigrationsDeps *deps, const char *vm, json_t *che
     nc_check_add(checks, "run right", NC_CHECK_FAILED, "destroy or rename one of them", "it %s a machine named %s", held ? "has" : "is receiving", vm);
   else
     nc_check_add(checks, "run right", NC_CHECK_OK, NULL, "no machine of that name there");
-}
-
-/* Post-copy has the kernel tell QEMU of missing pages, also those that system calls touch. */
-static void
-nc_preflight_postcopy(json_t *checks)
-{
-  static const char remedy[] = "sysctl vm.unprivileged_userfaultfd=1, or run novacrond with CAP_SYS_PTRACE";
-  int problem = 0;
-
-  if (!nc_postcopy_is_possible(&problem))
-    nc_check_add(checks, "post-copy", NC_CHECK_WARNING, remedy, "userfaultfd can't be used: %s; only pre-copy is possible", g_strerror(problem));
-  else
-    nc_check_add(checks, "post-copy", NC_CHECK_OK, NULL, "userfaultfd works");
-}
-
-static void
-nc_preflight_disk_space(const NcMigrationsDeps *deps, json_t *checks)
-{
-  struct statvfs fs;
-  uint64_t free_mib;
-
-  if (statvfs(deps->config->data_dir, &fs) < 0) {
-    nc_check_add(checks, "disk space", NC_CHECK_UNKNOWN, "look at data_dir", "%s: %s", deps->config->data_dir, g_strerror(errno));
-    return;
-  }
-  free_mib = (uint64_t)fs.f_bavail * fs.f_frsize >> 20;
-  bool enough = free_mib >= NC_LEAST_STATE_MIB;
-  nc_check_add(checks, "disk space", enough ? NC_CHECK_OK : NC_CHECK_FAILED, enough ? NULL : "free some: what can't be recorded is not taken over",
-               "%" G_GUINT64_FORMAT " MiB free for %s", free_mib, deps->config->data_dir);
 }
 
 /* Those that would come along: [{name, copied}], a new reference; what is left in ${spec} must be there. */
@@ -86,6 +55,7 @@ nc_preflight_answer(const NcMigrationsDeps *deps, json_t *message)
   g_autoptr(NcMachineSpec) spec = nc_machine_spec_from_json(json_object_get(message, "spec"), &error);
   nc_autojson json_t *disks = NULL;
   json_t *checks = json_array();
+  int problem = 0;
 
   if (!spec || !nc_name_is_valid(vm)) {
     nc_check_add(checks, "machine", NC_CHECK_FAILED, "the same version of NovaCron on both nodes", "its specification is not understood: %s",
@@ -96,8 +66,8 @@ nc_preflight_answer(const NcMigrationsDeps *deps, json_t *message)
     nc_suitability_list(spec, deps->config->qemu_binary, reserved, checks);
     nc_preflight_run_right(deps, vm, checks);
   }
-  nc_preflight_postcopy(checks);
-  nc_preflight_disk_space(deps, checks);
+  nc_node_check_postcopy(checks, nc_postcopy_is_possible(&problem) ? 0 : problem);
+  nc_node_check_data_dir(checks, deps->config->data_dir, nc_directory_free_bytes(deps->config->data_dir));
   nc_autojson json_t *node = nc_nodes_info(deps->nodes, NULL, NULL);
   return json_pack("{s:s, s:o, s:s, s:s, s:O?}", "type", "mig_checked", "checks", checks, "version", nc_json_string_or(node, "version", ""),
                    "qemu_version", nc_json_string_or(node, "qemu_version", ""), "disks", disks);

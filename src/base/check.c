@@ -9,6 +9,15 @@ nc_verdict_name(NcVerdict verdict)
   return nc_verdict_names[verdict];
 }
 
+NcVerdict
+nc_verdict_from_name(const char *name)
+{
+  for (size_t i = 0; i < G_N_ELEMENTS(nc_verdict_names); i++)
+    if (g_str_equal(nc_verdict_names[i], name))
+      return (NcVerdict)i;
+  return NC_CHECK_UNKNOWN;
+}
+
 void
 nc_check_add(json_t *list, const char *check, NcVerdict verdict, const char *remedy, const char *format, ...)
 {

@@ -17,6 +17,8 @@ typedef enum {
 
 /* "ok", "warning", "failed", "unknown". */
 const char *nc_verdict_name(NcVerdict verdict);
+/* The reverse; NC_CHECK_UNKNOWN for an unknown one. */
+NcVerdict nc_verdict_from_name(const char *name);
 /* Appends to ${list}; ${format}: the value seen, as people read it. ${remedy}: NULL if nothing need be done. */
 void nc_check_add(json_t *list, const char *check, NcVerdict verdict, const char *remedy, const char *format, ...)
     G_GNUC_PRINTF(5, 6);

@@ -111,6 +111,8 @@ bool nc_cmd_simulate(NcCli *, const NcCommand *, int, char **, GError **);
 bool nc_cmd_status(NcCli *, const NcCommand *, int, char **, GError **);
 bool nc_cmd_check(NcCli *, const NcCommand *, int, char **, GError **);
 bool nc_cmd_plan(NcCli *, const NcCommand *, int, char **, GError **);
+bool nc_cmd_report(NcCli *, const NcCommand *, int, char **, GError **);
+bool nc_cmd_doctor(NcCli *, const NcCommand *, int, char **, GError **);
 bool nc_cmd_cancel(NcCli *, const NcCommand *, int, char **, GError **);
 bool nc_cmd_limit(NcCli *, const NcCommand *, int, char **, GError **);
 bool nc_cmd_resolve(NcCli *, const NcCommand *, int, char **, GError **);

@@ -25,6 +25,18 @@ const NcCommand nc_commands[] = {
   { "status", "[ID]", 0, 1, nc_cmd_status, "Show all migrations, or all about one.",
     "Examples:\n  novacron status\n  novacron status m-0t7bgtw5nn95j48m\n  novacron status m-0t7bgtw5nn95j48m --follow\n"
     "  novacron status --json" },
+  { "report", "ID", 1, 1, nc_cmd_report, "Write all about a migration, for a ticket.",
+    "Examples:\n  novacron report m-0t7bgtw5nn95j48m\n  novacron report m-0t7bgtw5nn95j48m --html /tmp/web1.html\n"
+    "  novacron report m-0t7bgtw5nn95j48m --md\n  novacron report m-0t7bgtw5nn95j48m --json\n\n"
+    "One HTML file that needs no other and no script (ID.html, or where -o or --html\n"
+    "says); --md a short text, --json the record with what follows from it, both to\n"
+    "standard output. Also of one that is under way, as of now. On the node that the\n"
+    "machine left: the other one's record has less." },
+  { "doctor", "[ID]", 0, 1, nc_cmd_doctor, "Is this node well? What was wrong with a migration?",
+    "Examples:\n  novacron doctor\n  novacron doctor m-0t7bgtw5nn95j48m\n  novacron doctor --json\n\n"
+    "Without ID it looks at this node and asks all others; with ID at that migration:\n"
+    "what is seen, the likely cause, what to do. Exit status: 0 well, 1 warnings,\n"
+    "2 problems; else as in novacron(1)." },
   { "cancel", "ID", 1, 1, nc_cmd_cancel, "Stop a migration; the machine stays where it is.",
     "Example:\n  novacron cancel m-0t7bgtw5nn95j48m\n\n"
     "Possible until the run right has been handed over." },

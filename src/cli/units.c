@@ -34,6 +34,7 @@ nc_format_rate(double bytes_per_s)
 char *
 nc_format_ms(double ms)
 {
+  ms = fmin(ms, 1e15); /* nobody waits so long; beyond it int64_t ends */
   if (ms < 999.5)
     return g_strdup_printf("%.0f ms", ms);
   if (ms < 59950)

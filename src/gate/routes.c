@@ -414,6 +414,7 @@ const NcRoute nc_routes[] = {
   /* Where Prometheus looks by itself. */
   { .method = "GET", .pattern = "/metrics", .op = "node.metrics", .role = NC_ROLE_VIEWER, .status = 200, .text = true, .answer_ms = NC_GATE_ANSWER_MS },
   READ("alerts", "alert.list", .list = true),
+  LOOK("POST", "node/checks", "node.checks"),
   READ("nodes", "node.list", .list = true),
   ADMINISTER("POST", "nodes/tokens", "node.token", 201, .body = &nc_token_schema),
   ADMINISTER("DELETE", "nodes/{name}", "node.remove", 200),

@@ -41,6 +41,9 @@ COMPLETED = {**MIGRATION, "state": "done", "phase": "completed", "outcome": "com
              "events": MIGRATION["events"] + [{"at": "2026-01-02T03:04:13.900Z", "event": "released", "detail": "epoch 4 " + "x " * 60}]}
 NODE = {"name": "host-a", "address": "192.0.2.1:7450", "version": "0.1.0", "qemu_version": "7.2.0", "cpus": 2, "memory_bytes": 8 << 30,
         "memory_available_bytes": 6 << 30, "ca": True, "controller": True, "roster_version": 2}
+NODE_CHECKS = {"node": "host-a", "verdict": "failed", "checks": [
+    {"check": "qemu", "verdict": "ok", "value": "qemu-system-x86_64, version 7.2.0", "remedy": ""},
+    {"check": "peer", "verdict": "failed", "value": "host-b (192.0.2.2:7450): it does not answer \x1b[31m", "remedy": "is that host up?"}]}
 ENTRY = {"name": "host-b", "address": "192.0.2.2:7450", "state": "joined", "serial": "0a", "expires": "2027-01-02T03:04:05.678Z",
          "local": False}
 
@@ -228,7 +231,7 @@ HANDLERS = {
     "fleet.evacuate": lambda args: {"id": FLEET_EVACUATION["id"], "state": "planned", "plan": FLEET_PLAN},
     "fleet.cordon": lambda args: {"node": args["node"], "is_cordoned": True}, "fleet.uncordon": lambda args: {"node": args["node"], "is_cordoned": False},
     "fleet.get": fleet_thing, "fleet.cancel": fleet_cancelled,
-    "node.info": lambda args: NODE, "node.list": lambda args: [{**ENTRY, "name": "host-a", "local": True}, ENTRY],
+    "node.info": lambda args: NODE, "node.checks": lambda args: NODE_CHECKS, "node.list": lambda args: [{**ENTRY, "name": "host-a", "local": True}, ENTRY],
     "node.token": lambda args: {"token": "nc1.id.secret.ca", "expires": "2026-01-02T04:04:05.678Z"}, "node.remove": named(ENTRY),
     "node.metrics": lambda args: {"text": "# EOF\n" if args["openmetrics"] else "x 1\n", "type": "text/x-metrics; version=7"},
     "machine.define": lambda args: {**MACHINE, "name": args["spec"]["name"], "state": "stopped"}, "machine.list": lambda args: [MACHINE],

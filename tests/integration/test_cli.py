@@ -17,7 +17,7 @@ from fake_novacrond import Refusal
 from gate_bed import CLI, COMPLETED, FAKE_STORE, MIGRATION, STORE_HURT, Bed
 from nctest.net import ROOT
 
-COMMANDS = ["migrate", "check", "plan", "status", "cancel", "limit", "resolve", "rollback", "alerts", "audit list", "audit verify", "vm define", "vm list",
+COMMANDS = ["migrate", "check", "plan", "status", "report", "doctor", "cancel", "limit", "resolve", "rollback", "alerts", "audit list", "audit verify", "vm define", "vm list",
             "vm show", "vm start", "vm stop", "vm destroy", "vm adopt",
             "checkpoint create", "checkpoint list", "checkpoint show", "checkpoint verify", "checkpoint restore",
             "checkpoint copy", "checkpoint cancel", "checkpoint schedule", "checkpoint delete", "store status", "store verify", "store gc", "store cancel",
@@ -121,7 +121,7 @@ def test_manuals_are_valid(page):
     (["migrate"], "usage"), (["migrate", "web1"], "--to"), (["migrate", "a/b", "--to", "c"], "a/b"), (["migrate", "a", "b", "--to", "c"], "too many"),
     (["migrate", "a", "--to", "b", "--bogus"], "--bogus"), (["migrate", "a", "--to", "b", "--bandwidth-limit", "fast"], "not a rate"),
     (["migrate", "a", "--to", "b", "--streams", "x"], "streams"), (["migrate", "a", "--to", "b", "--streams", "99"], "streams"),
-    (["migrate", "a", "--to", "b", "--compression", "gzip"], "compression"), (["migrate", "a", "--to", "b", "--max-cpu", "101"], "max_cpu"), (["resolve", "m-1"], "--run-here"), (["rollback"], "usage"),
+    (["migrate", "a", "--to", "b", "--compression", "gzip"], "compression"), (["report"], "usage"), (["report", "m-1", "--md", "--html", "x"], "exclude"), (["doctor", "a/b"], "a/b"), (["migrate", "a", "--to", "b", "--max-cpu", "101"], "max_cpu"), (["resolve", "m-1"], "--run-here"), (["rollback"], "usage"),
     (["rollback", "m-1", "--back", "--checkpoint", "c-1"], "exclude"), (["audit"], "needs one of these"), (["audit", "list", "--limit", "0"], "--limit"),
     (["audit", "list", "--before", "x"], "--before"), (["audit", "verify", "--expect", "5"], "expect"), (["audit", "verify", "--seal", "x"], "--file"), (["cancel"], "usage"), (["limit", "m-1"], "--bandwidth"),
     (["migrate", "a", "--to", "b", "--trust-base"], "--keep-chain"), (["check", "a", "--to", "b", "--trust-base"], "--keep-chain"),
@@ -406,6 +406,34 @@ def test_check_shows_verdicts_and_what_to_do(bed):
     assert json.loads(bed.cli("check", "odd", "--to", "host-b", "--json").stdout)["verdict"] == "failed"
     out = bed.cli("check", "web1")
     assert out.returncode == 2 and "--to NODE is needed" in out.stderr
+
+
+def test_report_of_each_form(bed, tmp_path):
+    out = bed.cli("report", "m-1", cwd=tmp_path)
+    assert out.returncode == 0 and out.stdout == "m-1.html\n"
+    html = (tmp_path / out.stdout.strip()).read_text(encoding="utf-8")
+    assert html.startswith("<!DOCTYPE html>") and COMPLETED["sha256"] in html and "throttle" in html
+    assert bed.cli("report", "m-1", "--md").stdout.startswith("# web1, host-a -\\> host-b\n")
+    assert json.loads(bed.cli("report", "m-1", "--json").stdout)["record"] == COMPLETED
+    assert bed.cli("report", "m-1", "-o", "-").stdout.startswith("<!DOCTYPE html>")
+    assert bed.cli("report", "m-nobody").returncode == 4
+
+
+def test_doctor_shows_causes_and_what_to_do(bed):
+    out = bed.cli("doctor")
+    assert out.returncode == 2 and out.stdout.startswith("node host-a\n") and "There are problems." in out.stdout and fits(out.stdout)
+    assert "PROBLEM  peer: host-b" in out.stdout and "-> is that host up?" in out.stdout and "\x1b" not in out.stdout
+    out = bed.cli("doctor", "m-1")
+    assert out.returncode == 1 and "ok       pause: 212 ms, within 300 ms" in out.stdout and "because: the guest dirties its memory faster" in out.stdout and fits(out.stdout)
+    result = json.loads(bed.cli("doctor", "--json").stdout)
+    assert result["verdict"] == "failed" and [f["check"] for f in result["findings"]] == ["gate", "qemu", "peer"]
+    out = bed.cli("doctor", "m-nobody")
+    assert out.returncode == 4
+
+
+def test_doctor_where_nobody_is(tmp_path):
+    out = subprocess.run([CLI, "--socket", str(tmp_path / "s"), "doctor"], stdout=subprocess.PIPE, text=True, timeout=20)
+    assert out.returncode == 2 and "PROBLEM  gate: can't reach NovaCron" in out.stdout and "systemctl status novacron-gate" in out.stdout
 
 
 def test_plan_fits_the_terminal(bed):
