@@ -17,6 +17,7 @@ typedef struct {
   char *url;                 /* "https://host:port" */
   char *cert, *key, *cacert; /* PEM files for ${url} */
   int json;                  /* one JSON object on standard output instead of text */
+  const int *stop; /* set, by g_atomic_int_set(), to end what is asked; NULL: nobody does */
   int status; /* the exit status of a command that did what it was asked (`migrate --wait` reports an outcome) */
 } NcCli;
 
@@ -100,6 +101,7 @@ bool nc_cmd_fleet_cancel(NcCli *, const NcCommand *, int, char **, GError **);
 bool nc_cmd_fleet_cordon(NcCli *, const NcCommand *, int, char **, GError **);
 bool nc_cmd_fleet_uncordon(NcCli *, const NcCommand *, int, char **, GError **);
 bool nc_cmd_simulate(NcCli *, const NcCommand *, int, char **, GError **);
+bool nc_cmd_top(NcCli *, const NcCommand *, int, char **, GError **);
 bool nc_cmd_status(NcCli *, const NcCommand *, int, char **, GError **);
 bool nc_cmd_check(NcCli *, const NcCommand *, int, char **, GError **);
 bool nc_cmd_plan(NcCli *, const NcCommand *, int, char **, GError **);
