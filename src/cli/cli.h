@@ -19,6 +19,7 @@ typedef struct {
   char *token_file;
   char *token; /* from ${token_file} or, with ${url}, $NOVACRON_TOKEN; NULL: none */
   int json;                  /* one JSON object on standard output instead of text */
+  const int *stop; /* set, by g_atomic_int_set(), to end what is asked; NULL: nobody does */
   int status; /* the exit status of a command that did what it was asked (`migrate --wait` reports an outcome) */
 } NcCli;
 
@@ -108,6 +109,7 @@ bool nc_cmd_queue(NcCli *, const NcCommand *, int, char **, GError **);
 bool nc_cmd_history(NcCli *, const NcCommand *, int, char **, GError **);
 bool nc_cmd_events(NcCli *, const NcCommand *, int, char **, GError **);
 bool nc_cmd_simulate(NcCli *, const NcCommand *, int, char **, GError **);
+bool nc_cmd_top(NcCli *, const NcCommand *, int, char **, GError **);
 bool nc_cmd_status(NcCli *, const NcCommand *, int, char **, GError **);
 bool nc_cmd_check(NcCli *, const NcCommand *, int, char **, GError **);
 bool nc_cmd_plan(NcCli *, const NcCommand *, int, char **, GError **);

@@ -85,11 +85,20 @@ nc_client_fail(const NcCli *cli, CURL *curl, CURLcode failed, const NcAnswer *an
   case CURLE_SSL_CACERT_BADFILE:
   case CURLE_SSL_CONNECT_ERROR:
     return nc_fail(error, NC_ERROR_TRUST, "no trusted connection to %s: %s", where, text);
+  case CURLE_ABORTED_BY_CALLBACK:
+    return nc_fail(error, NC_ERROR_CANCELLED, "not asked to the end");
   case CURLE_WRITE_ERROR:
     return nc_fail(error, NC_ERROR_PROTOCOL, "the answer of %s is too large", where);
   default:
     return nc_fail(error, NC_ERROR_UNREACHABLE, "the connection to NovaCron at %s broke: %s", where, text);
   }
+}
+
+/* Called by libcurl at least once a second; not 0 ends the request. */
+static int
+nc_client_is_stopped(void *stop, curl_off_t down_total, curl_off_t down, curl_off_t up_total, curl_off_t up)
+{
+  return g_atomic_int_get((const int *)stop);
 }
 
 static void
@@ -106,6 +115,11 @@ nc_client_setup(CURL *curl, const NcCli *cli, const char *method, const char *ur
   curl_easy_setopt(curl, CURLOPT_WRITEFUNCTION, nc_client_on_data);
   curl_easy_setopt(curl, CURLOPT_WRITEDATA, answer);
   curl_easy_setopt(curl, CURLOPT_USERAGENT, "novacron/" NC_VERSION);
+  if (cli->stop) {
+    curl_easy_setopt(curl, CURLOPT_XFERINFOFUNCTION, nc_client_is_stopped);
+    curl_easy_setopt(curl, CURLOPT_XFERINFODATA, (void *)cli->stop);
+    curl_easy_setopt(curl, CURLOPT_NOPROGRESS, 0L);
+  }
   if (!cli->url) {
     curl_easy_setopt(curl, CURLOPT_UNIX_SOCKET_PATH, cli->socket);
     return;

@@ -25,6 +25,11 @@ const NcCommand nc_commands[] = {
   { "status", "[ID]", 0, 1, nc_cmd_status, "Show all migrations, or all about one.",
     "Examples:\n  novacron status\n  novacron status m-0t7bgtw5nn95j48m\n  novacron status m-0t7bgtw5nn95j48m --follow\n"
     "  novacron status --json" },
+  { "top", "", 0, 0, nc_cmd_top, "Watch this node and its migrations, live.",
+    "Examples:\n  novacron top\n  novacron top --batch -n 1\n  novacron top --json | jq .running[].progress\n\n"
+    "Keys: q quit, arrows or j/k select, Enter details, s sort, ? help. Without a\n"
+    "terminal it is plain text each second, as with --batch; with --json an object a\n"
+    "line. NO_COLOR in the environment turns colours off." },
   { "report", "ID", 1, 1, nc_cmd_report, "Write all about a migration, for a ticket.",
     "Examples:\n  novacron report m-0t7bgtw5nn95j48m\n  novacron report m-0t7bgtw5nn95j48m --html /tmp/web1.html\n"
     "  novacron report m-0t7bgtw5nn95j48m --md\n  novacron report m-0t7bgtw5nn95j48m --json\n\n"

@@ -17,7 +17,7 @@ from fake_novacrond import Refusal
 from gate_bed import CLI, COMPLETED, FAKE_STORE, MIGRATION, STORE_HURT, Bed
 from nctest.net import ROOT
 
-COMMANDS = ["migrate", "check", "plan", "status", "report", "doctor", "cancel", "limit", "resolve", "rollback", "alerts", "audit list", "audit verify", "vm define", "vm list",
+COMMANDS = ["migrate", "check", "plan", "status", "top", "report", "doctor", "cancel", "limit", "resolve", "rollback", "alerts", "audit list", "audit verify", "vm define", "vm list",
             "vm show", "vm start", "vm stop", "vm destroy", "vm adopt",
             "checkpoint create", "checkpoint list", "checkpoint show", "checkpoint verify", "checkpoint restore",
             "checkpoint copy", "checkpoint cancel", "checkpoint schedule", "checkpoint delete", "store status", "store verify", "store gc", "store cancel",
