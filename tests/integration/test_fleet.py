@@ -102,7 +102,7 @@ class Rest:
             assert answer.headers["Content-Type"] == "application/problem+json"
         content = next(iter(described["content"].values()))
         jsonschema.validate(answer.json, {**content["schema"], "components": self.document["components"]})
-        if "headers" in described:
+        if "Location" in described.get("headers", {}):
             assert answer.headers["Location"].endswith("/" + answer.json["id"])
         return answer.json
 
