@@ -54,7 +54,7 @@ class Counter(threading.Thread):
 def evacuate(budget_bps):
     each = {FULL: {"bandwidth_total": str(budget_bps), "bandwidth_reserve": "0"}}
     with Fleet(each=each, fleet_vcpus="64", fleet_memory_mib="4096") as f:
-        names = f.boot(memory_mib=96, ws=8, rate=1, fill=32, pattern="random")
+        names = f.boot(memory_mib=128, rate=0.3, fill=32, pattern="random")
         f.wait_seen(dict.fromkeys(names, FULL))
         counter = Counter(f.star.wan)
         began = time.time()
