@@ -16,7 +16,7 @@ help:
 	@echo "                  (one of them: bench-table BENCH_ARGS='--rows veth --rounds 1', bench-replay, -size, -paths,"
 	@echo "                  -shaping, -stall, -postcopy, -pause, -forecast, -disk, -checkpoint, -warm; by itself only: bench-hints, what free-page hints save;"
 	@echo "                  without QEMU: bench-fleet, what decisions about 10 000 nodes cost; bench-fleetdb, pages and writes of its database)"
-	@echo "make acceptance   each claim, its value, its target, its verdict"
+	@echo "make acceptance   each claim, its value, its target, its verdict: hours; ACCEPTANCE_ARGS='--only wire' for a group of them (--list)"
 	@echo "make soak N=300   as many migrations of a busy guest, a random fault in each; an observer looks for a second copy"
 	@echo "make build        programs only; make unit: quick tests; make integration: real QEMU"
 	@echo "make sanitize     unit and fuzz replay tests under ASan+UBSan; make tsan: mover and page store under TSan"
@@ -76,7 +76,7 @@ soak: need-root guest
 	@NC_BUILD=$(BUILD) /usr/bin/python3 tests/soak/soak.py --count $(N) $(SOAK_ARGS)
 
 acceptance: need-root guest
-	@NC_BUILD=$(BUILD) /usr/bin/python3 scripts/acceptance.py
+	@NC_BUILD=$(BUILD) /usr/bin/python3 scripts/acceptance.py $(ACCEPTANCE_ARGS)
 
 sanitize: build
 	@scripts/run-tests.py asan-units

@@ -13,6 +13,7 @@ import re
 import subprocess
 import sys
 import tempfile
+import time
 
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 sys.path.insert(0, os.path.join(ROOT, "bench"))
@@ -21,8 +22,6 @@ from claims import Claims  # noqa: E402
 
 PYTHON = "/usr/bin/python3"
 LIMIT_MS = 300
-PARTS = ["demo", "fifty", "faults", "resume", "paths", "shaping", "memory", "bench", "replay", "size", "model", "recovery", "postcopy", "pause",
-         "forecast", "disks", "warm", "checkpoint", "copies", "rollback", "fleet", "chaos"]
 
 
 def run(*command):
@@ -106,67 +105,96 @@ def chaos(table, count):
     table.least(f"chaos: of {soak['counted']} whose fault left the machine alive, arrived", 100 * soak["success"], 99.9, " %", 1)
 
 
+def resume(table):
+    tests(table, "20 resets of all connections, 60 s without link, new address, one of two paths dies, a path that loses segments",
+          "tests/integration/test_paths.py")
+    tests(table, "random streams, random faults: byte-equal", "tests/integration/test_resume.py")
+
+
+def recovery(table):
+    tests(table, "post-copy: taken up again, or said to be lost", "tests/integration/test_postcopy.py")
+    tests(table, "what may pass is tried again", "tests/integration/test_retry.py")
+
+
+def disks(table, rounds):
+    tests(table, "disks: no record lost or torn, no copy left behind, whatever dies", "tests/integration/test_disks.py")
+    tests(table, "what memory and disks both hold crosses once", "tests/integration/test_mover_disks.py", "tests/integration/test_disks.py",
+          "-k", "once or twice or same_files or written_to_a_disk")
+    bench(table, "disk_bench.py", "--rounds", rounds)
+
+
+def warm(table):
+    tests(table, "warm return: kept, restarted, damaged, torn", "tests/integration/test_warm_return.py")
+    bench(table, "warm_bench.py")
+
+
+def checkpoint(table):
+    bench(table, "checkpoint_bench.py")
+    tests(table, "checkpoints: of one instant, verified, restored wholly or not at all", "tests/integration/test_checkpoint.py")
+
+
+def parts(options):
+    """{group: {part: what to do with the table}}, in the order in which they run."""
+    rounds = str(options.rounds)
+    return {
+        "handoff": {
+            "demo": demo,
+            "fifty": fifty,
+            "faults": lambda t: tests(t, "faults: one runner, nothing lost, cause and side named", "tests/integration/test_faults.py"),
+            "model": model,
+        },
+        "wire": {
+            "resume": resume,
+            "paths": lambda t: bench(t, "paths_bench.py", "--rounds", rounds),
+            "shaping": lambda t: bench(t, "shaping_bench.py"),
+            "memory": lambda t: tests(t, "a mover's memory: shadow + 128 MiB (RLIMIT_DATA)", "tests/integration/test_mover.py", "-k", "memory"),
+            "bench": lambda t: bench(t, "bench.py", "--rounds", rounds, "--rows", options.rows),
+            "replay": lambda t: bench(t, "replay_bench.py", "--rounds", rounds),
+            "size": lambda t: bench(t, "size_bench.py"),
+        },
+        "convergence": {
+            "recovery": recovery,
+            "postcopy": lambda t: bench(t, "postcopy_bench.py", "--rounds", rounds),
+            "pause": lambda t: bench(t, "pause_bench.py"),
+            "forecast": lambda t: bench(t, "forecast_bench.py"),
+            "chaos": lambda t: chaos(t, options.chaos),
+        },
+        "disks": {
+            "disks": lambda t: disks(t, rounds),
+            "warm": warm,
+            "checkpoint": checkpoint,
+            "copies": lambda t: tests(t, "checkpoints on other nodes; back to the one before a migration", "tests/integration/test_checkpoint_copy.py"),
+            "rollback": lambda t: tests(t, "rollback: killed at each of its eight steps, the machine runs once and the log tells the story, and shows every tampering",
+                                        "tests/integration/test_rollback.py"),
+        },
+        "fleet": {"fleet": fleet},
+    }
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--rounds", type=int, default=3, help="of the bench")
     parser.add_argument("--rows", default="100mbit,hot,1gbit,veth", help="of the bench")
     parser.add_argument("--chaos", type=int, default=300, help="migrations with a fault in each")
-    parser.add_argument("--only", choices=PARTS, action="append")
+    parser.add_argument("--only", action="append", help="a part or a group of parts, by name; more than once for more of them")
+    parser.add_argument("--list", action="store_true", help="names groups and their parts, and ends")
     options = parser.parse_args()
-    chosen = options.only or PARTS
+    groups = parts(options)
+    known = {**{name: set(group) for name, group in groups.items()}, **{part: {part} for group in groups.values() for part in group}}
+    if options.list:
+        for name, group in groups.items():
+            print(f"{name}: {' '.join(group)}")
+        return 0
+    if unknown := [name for name in options.only or [] if name not in known]:
+        parser.error(f"{unknown[0]}: no part and no group of parts (--list names them)")
+    chosen = set().union(*(known[name] for name in options.only or groups))
     table = Claims()
-    if "demo" in chosen:
-        demo(table)
-    if "fifty" in chosen:
-        fifty(table)
-    if "faults" in chosen:
-        tests(table, "faults: one runner, nothing lost, cause and side named", "tests/integration/test_faults.py")
-    if "resume" in chosen:
-        tests(table, "20 resets of all connections, 60 s without link, new address, one of two paths dies",
-              "tests/integration/test_paths.py")
-        tests(table, "random streams, random faults: byte-equal", "tests/integration/test_resume.py")
-    if "paths" in chosen:
-        bench(table, "paths_bench.py", "--rounds", str(options.rounds))
-    if "shaping" in chosen:
-        bench(table, "shaping_bench.py")
-    if "memory" in chosen:
-        tests(table, "a mover's memory: shadow + 128 MiB (RLIMIT_DATA)", "tests/integration/test_mover.py", "-k", "memory")
-    if "bench" in chosen:
-        bench(table, "bench.py", "--rounds", str(options.rounds), "--rows", options.rows)
-    if "replay" in chosen:
-        bench(table, "replay_bench.py", "--rounds", str(options.rounds))
-    if "size" in chosen:
-        bench(table, "size_bench.py")
-    if "model" in chosen:
-        model(table)
-    if "recovery" in chosen:
-        tests(table, "post-copy: taken up again, or said to be lost", "tests/integration/test_postcopy.py")
-        tests(table, "what may pass is tried again", "tests/integration/test_retry.py")
-    if "postcopy" in chosen:
-        bench(table, "postcopy_bench.py", "--rounds", str(options.rounds))
-    if "pause" in chosen:
-        bench(table, "pause_bench.py")
-    if "forecast" in chosen:
-        bench(table, "forecast_bench.py")
-    if "disks" in chosen:
-        tests(table, "disks: no record lost or torn, no copy left behind, whatever dies", "tests/integration/test_disks.py")
-        tests(table, "what memory and disks both hold crosses once", "tests/integration/test_mover_disks.py", "tests/integration/test_disks.py",
-              "-k", "once or twice or same_files or written_to_a_disk")
-        bench(table, "disk_bench.py", "--rounds", str(options.rounds))
-    if "checkpoint" in chosen:
-        bench(table, "checkpoint_bench.py")
-        tests(table, "checkpoints: of one instant, verified, restored wholly or not at all", "tests/integration/test_checkpoint.py")
-    if "copies" in chosen:
-        tests(table, "checkpoints on other nodes; back to the one before a migration", "tests/integration/test_checkpoint_copy.py")
-    if "fleet" in chosen:
-        fleet(table)
-    if "rollback" in chosen:
-        tests(table, "rollback: killed at each of its eight steps, the machine runs once and the log tells the story, and shows every tampering", "tests/integration/test_rollback.py")
-    if "warm" in chosen:
-        tests(table, "warm return: kept, restarted, damaged, torn", "tests/integration/test_warm_return.py")
-        bench(table, "warm_bench.py")
-    if "chaos" in chosen:
-        chaos(table, options.chaos)
+    for group in groups.values():
+        for part, run_part in group.items():
+            if part in chosen:
+                begin = time.monotonic()
+                run_part(table)
+                print(f"({part}: {(time.monotonic() - begin) / 60:.1f} minutes)", flush=True)
     return table.conclude()
 
 

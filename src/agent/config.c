@@ -259,7 +259,7 @@ static const NcKey nc_keys[] = {
   { "controller", NC_KEY_CHOICE, AT(controller), "no", "no or yes", 0, 1, false, NULL, nc_no_or_yes,
     "Whether the fleet's controller runs in this novacrond: it moves machines between the nodes that heed it, by what is asked of it." },
   { "controllers", NC_KEY_TEXT, AT(controllers), "", "names of nodes, comma-separated", 0, 0, true, nc_is_names, NULL,
-    "Other nodes whose controllers this one heeds: they may see its machines, and have them moved away." },
+    "Other nodes whose controllers this one heeds: they may see its machines, and have them moved away. This node calls them, too." },
   NUMBER(fleet_memory_mib, "0", 0, 1 << 30, "MiB",
          "What machines may have of this node's memory together, for a controller. 0: all but memory_reserve_mib."),
   NUMBER(fleet_vcpus, "0", 0, 1000000, "virtual processors",

@@ -118,8 +118,9 @@ static bool
 nc_control_record_request(NcControl *control, const char *op, const char *actor, json_t *identity, json_t *args, uint64_t *ret_seq,
                           GError **error)
 {
-  nc_autojson json_t *detail = json_pack("{s:s, s:s, s:s, s:O}", "op", op, "role", nc_json_string_or(identity, "role", "?"), "from",
-                                         nc_json_string_or(identity, "from", "control socket"), "args", args);
+  nc_autojson json_t *detail = json_pack("{s:s, s:s, s:s, s:s*, s:O}", "op", op, "role", nc_json_string_or(identity, "role", "?"), "from",
+                                         nc_json_string_or(identity, "from", "control socket"), "token",
+                                         nc_json_string_or(identity, "token", NULL), "args", args);
   const NcAuditEntry entry = { .kind = "request", .subject = nc_control_subject(args), .actor = actor, .detail = detail };
 
   if (nc_journal_audit(control->journal, &entry, false, ret_seq, error))
@@ -143,21 +144,31 @@ nc_control_record_result(NcControl *control, const char *op, const char *actor, 
     nc_log(NC_LOG_ERR, "agent", "the result of %s can't be recorded: %s", op, error->message);
 }
 
+/* By the gate's word, which has looked already: this is the second lock. */
+static bool
+nc_control_allows(const NcControlOp *op, json_t *identity, json_t *args, GError **error)
+{
+  const char *name = nc_json_string_or(identity, "role", "");
+  const char *key = op->admin_key && nc_json_bool_or(args, op->admin_key, false) ? op->admin_key : NULL;
+  NcRole needed = key ? NC_ROLE_ADMIN : op->role, role;
+
+  if (nc_role_from_name(name, &role) && role >= needed)
+    return true;
+  return nc_fail(error, NC_ERROR_FORBIDDEN, "%s%s%s needs the role %s; %.64s is %.16s", op->op, key ? " with " : "", key ? key : "",
+                 nc_role_name(needed), nc_json_string_or(identity, "name", "somebody"), name);
+}
+
 static json_t *
 nc_control_change(NcControl *control, const NcControlOp *op, const char *actor, json_t *identity, json_t *args, GError **error)
 {
-  const char *role = nc_json_string_or(identity, "role", "");
   g_autoptr(GError) problem = NULL;
   uint64_t seq = 0;
   json_t *result = NULL;
 
   if (!nc_control_record_request(control, op->op, actor, identity, args, &seq, error))
     return NULL;
-  if (g_str_equal(role, "admin"))
+  if (nc_control_allows(op, identity, args, &problem))
     result = op->func(op->object, actor, args, &problem);
-  else
-    nc_fail(&problem, NC_ERROR_FORBIDDEN, "%s needs the role admin; %.64s is %.16s", op->op, nc_json_string_or(identity, "name", "somebody"),
-            role);
   nc_control_record_result(control, op->op, actor, args, seq, result, problem);
   if (problem)
     g_propagate_error(error, g_steal_pointer(&problem));
@@ -187,7 +198,7 @@ nc_control_execute(NcControl *control, json_t *message, GError **error)
   }
   nc_autojson json_t *none = json_object();
   g_autofree char *actor = nc_control_actor(identity);
-  if (found->changes)
+  if (found->role > NC_ROLE_VIEWER)
     return nc_control_change(control, found, actor, identity, args ? args : none, error);
   return found->func(found->object, actor, args ? args : none, error);
 }

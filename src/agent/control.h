@@ -5,7 +5,7 @@
  *
  * Who connects is known by the kernel's word (SO_PEERCRED): root, our own user
  * and config->control_uids. A request's identity is the gate's word, checked
- * here only for its role: a viewer changes nothing. What asks for a change is in the transaction
+ * here only for its role. What asks for a change is in the transaction
  * log before it is begun (kind "request"), and with its result afterwards ("request.result"); what can't be
  * recorded is not done. Requests run in a pool of
  * threads, so that several of one connection may be under way.
@@ -13,6 +13,7 @@
 #pragma once
 
 #include "agent/config.h"
+#include "base/role.h"
 #include "store/journal.h"
 
 /*
@@ -25,7 +26,8 @@ typedef struct {
   const char *op;
   NcControlFunc func;
   gpointer object;
-  bool changes; /* refused to viewers */
+  NcRole role;           /* the least that is needed; what a viewer may not do is recorded */
+  const char *admin_key; /* an argument that, where it is true, is for admins; NULL: none */
 } NcControlOp;
 
 typedef struct NcControl NcControl;

@@ -7,6 +7,7 @@
 #include "agent/checkpoints.h"
 #include "agent/control.h"
 #include "agent/disk_chain.h"
+#include "agent/fleet_call.h"
 #include "agent/fleet_host.h"
 #include "agent/machines.h"
 #include "agent/metrics_view.h"
@@ -18,6 +19,7 @@
 #include "agent/rollbacks.h"
 #include "agent/start_check.h"
 #include "agent/store_work.h"
+#include "agent/tokens.h"
 #include "base/ident.h"
 #include "base/io.h"
 #include "base/log.h"
@@ -45,6 +47,8 @@ typedef struct {
   NcStartCheck start_check;
   NcFleetSide fleet_side;
   NcFleetHost *fleet; /* NULL: no controller here */
+  NcFleetCaller *fleet_caller;
+  NcTokens *tokens;
   NcRollbacks *rollbacks;
   NcPageStore *store; /* NULL: it could not be opened */
   NcCheckpoints *checkpoints;
@@ -65,6 +69,12 @@ typedef struct {
   static json_t *nc_op_fleet_##name(gpointer object, const char *actor, json_t *args, GError **error)                            \
   {                                                                                                                              \
     return nc_fleet_host_##name((NcFleetHost *)object, actor, args, error);                                                      \
+  }
+
+#define NC_TOKEN_OP(name)                                                                                                        \
+  static json_t *nc_op_token_##name(gpointer object, const char *actor, json_t *args, GError **error)                            \
+  {                                                                                                                              \
+    return nc_tokens_##name((NcTokens *)object, actor, args, error);                                                             \
   }
 
 NC_OP(node_info, NcNodes, nc_nodes_info)
@@ -124,72 +134,80 @@ NC_FLEET_OP(cancel)
 NC_FLEET_OP(get)
 NC_FLEET_OP(list)
 NC_OP(migration_rollback, NcRollbacks, nc_rollbacks_start)
+NC_TOKEN_OP(create)
+NC_TOKEN_OP(list)
+NC_TOKEN_OP(revoke)
+NC_TOKEN_OP(check)
 
-#define NC_DAEMON_OPS 59 /* with the row that ends the table */
+#define NC_DAEMON_OPS 63 /* with the row that ends the table */
 
 static void
 nc_daemon_fill_ops(NcDaemon *d, NcControlOp ops[NC_DAEMON_OPS])
 {
   const NcControlOp table[NC_DAEMON_OPS] = {
-    { "node.info", nc_op_node_info, d->nodes, false },
-    { "node.list", nc_op_node_list, d->nodes, false },
-    { "node.token", nc_op_node_token, d->nodes, true },
-    { "node.remove", nc_op_node_remove, d->nodes, true },
-    { "node.metrics", nc_op_node_metrics, &d->metrics_view, false },
-    { "alert.list", nc_op_alert_list, d->alerts, false },
-    { "machine.define", nc_op_machine_define, d->machines, true },
-    { "machine.list", nc_op_machine_list, d->machines, false },
-    { "machine.get", nc_op_machine_get, d->machines, false },
-    { "machine.start", nc_op_machine_start, d->machines, true },
-    { "machine.stop", nc_op_machine_stop, d->machines, true },
-    { "machine.destroy", nc_op_machine_destroy, d->machines, true },
-    { "machine.adopt", nc_op_machine_adopt, d->machines, true },
-    { "audit.list", nc_op_audit_list, d->audit, false },
-    { "audit.verify", nc_op_audit_verify, d->audit, false },
-    { "checkpoint.create", nc_op_checkpoint_create, d->checkpoints, true },
-    { "machine.checkpoints", nc_op_checkpoint_list, d->checkpoints, false },
-    { "checkpoint.list", nc_op_checkpoint_list, d->checkpoints, false },
-    { "checkpoint.get", nc_op_checkpoint_get, d->checkpoints, false },
-    { "checkpoint.verify", nc_op_checkpoint_verify, d->checkpoints, true },
-    { "checkpoint.restore", nc_op_checkpoint_restore, d->checkpoints, true },
-    { "checkpoint.copy", nc_op_checkpoint_copy, d->checkpoints, true },
-    { "checkpoint.cancel", nc_op_checkpoint_cancel, d->checkpoints, true },
-    { "checkpoint.delete", nc_op_checkpoint_delete, d->checkpoints, true },
-    { "checkpoint.schedule", nc_op_checkpoint_schedule, d->checkpoints, true },
-    { "store.status", nc_op_store_status, d->store_work, false },
-    { "store.verify", nc_op_store_verify, d->store_work, true },
-    { "store.gc", nc_op_store_gc, d->store_work, true },
-    { "store.cancel", nc_op_store_cancel, d->store_work, true },
-    { "migration.create", nc_op_migration_create, d->migrations, true },
-    { "migration.check", nc_op_migration_check, d->migrations, true },
-    { "migration.plan", nc_op_migration_plan, d->migrations, true },
-    { "migration.list", nc_op_migration_list, d->migrations, false },
-    { "migration.status", nc_op_migration_status, d->migrations, false },
-    { "migration.metrics", nc_op_migration_metrics, d->migrations, false },
-    { "migration.dashboard", nc_op_migration_dashboard, d->migrations, false },
-    { "migration.watch", nc_op_migration_watch, d->migrations, false },
-    { "migration.get", nc_op_migration_get, d->migrations, false },
-    { "migration.cancel", nc_op_migration_cancel, d->migrations, true },
-    { "migration.limit", nc_op_migration_limit, d->migrations, true },
-    { "migration.rollback", nc_op_migration_rollback, d->rollbacks, true },
-    { "migration.resolve", nc_op_migration_resolve, d->migrations, true },
-    { "attempt.begin", nc_op_attempt_begin, &d->attempts, true },
-    { "attempt.cancel", nc_op_attempt_cancel, &d->attempts, true },
-    { "attempt.ask", nc_op_attempt_ask, &d->attempts, false },
-    { "attempt.limit", nc_op_attempt_limit, &d->attempts, true },
-    { "fleet.status", nc_op_fleet_status, d->fleet, false },
-    { "fleet.nodes", nc_op_fleet_nodes, d->fleet, false },
-    { "fleet.machines", nc_op_fleet_machines, d->fleet, false },
-    { "fleet.migrate", nc_op_fleet_migrate, d->fleet, true },
-    { "fleet.batch", nc_op_fleet_batch, d->fleet, true },
-    { "fleet.plan", nc_op_fleet_plan, d->fleet, false },
-    { "fleet.evacuate", nc_op_fleet_evacuate, d->fleet, true },
-    { "fleet.cordon", nc_op_fleet_cordon, d->fleet, true },
-    { "fleet.uncordon", nc_op_fleet_uncordon, d->fleet, true },
-    { "fleet.cancel", nc_op_fleet_cancel, d->fleet, true },
-    { "fleet.get", nc_op_fleet_get, d->fleet, false },
-    { "fleet.list", nc_op_fleet_list, d->fleet, false },
-    { NULL, NULL, NULL, false },
+    { "node.info", nc_op_node_info, d->nodes, NC_ROLE_VIEWER, NULL },
+    { "node.list", nc_op_node_list, d->nodes, NC_ROLE_VIEWER, NULL },
+    { "node.token", nc_op_node_token, d->nodes, NC_ROLE_ADMIN, NULL },
+    { "node.remove", nc_op_node_remove, d->nodes, NC_ROLE_ADMIN, NULL },
+    { "node.metrics", nc_op_node_metrics, &d->metrics_view, NC_ROLE_VIEWER, NULL },
+    { "alert.list", nc_op_alert_list, d->alerts, NC_ROLE_VIEWER, NULL },
+    { "machine.define", nc_op_machine_define, d->machines, NC_ROLE_ADMIN, NULL },
+    { "machine.list", nc_op_machine_list, d->machines, NC_ROLE_VIEWER, NULL },
+    { "machine.get", nc_op_machine_get, d->machines, NC_ROLE_VIEWER, NULL },
+    { "machine.start", nc_op_machine_start, d->machines, NC_ROLE_OPERATOR, "take" },
+    { "machine.stop", nc_op_machine_stop, d->machines, NC_ROLE_OPERATOR, NULL },
+    { "machine.destroy", nc_op_machine_destroy, d->machines, NC_ROLE_ADMIN, NULL },
+    { "machine.adopt", nc_op_machine_adopt, d->machines, NC_ROLE_ADMIN, NULL },
+    { "audit.list", nc_op_audit_list, d->audit, NC_ROLE_VIEWER, NULL },
+    { "audit.verify", nc_op_audit_verify, d->audit, NC_ROLE_VIEWER, NULL },
+    { "checkpoint.create", nc_op_checkpoint_create, d->checkpoints, NC_ROLE_OPERATOR, NULL },
+    { "machine.checkpoints", nc_op_checkpoint_list, d->checkpoints, NC_ROLE_VIEWER, NULL },
+    { "checkpoint.list", nc_op_checkpoint_list, d->checkpoints, NC_ROLE_VIEWER, NULL },
+    { "checkpoint.get", nc_op_checkpoint_get, d->checkpoints, NC_ROLE_VIEWER, NULL },
+    { "checkpoint.verify", nc_op_checkpoint_verify, d->checkpoints, NC_ROLE_OPERATOR, NULL },
+    { "checkpoint.restore", nc_op_checkpoint_restore, d->checkpoints, NC_ROLE_ADMIN, NULL },
+    { "checkpoint.copy", nc_op_checkpoint_copy, d->checkpoints, NC_ROLE_OPERATOR, NULL },
+    { "checkpoint.cancel", nc_op_checkpoint_cancel, d->checkpoints, NC_ROLE_OPERATOR, NULL },
+    { "checkpoint.delete", nc_op_checkpoint_delete, d->checkpoints, NC_ROLE_ADMIN, NULL },
+    { "checkpoint.schedule", nc_op_checkpoint_schedule, d->checkpoints, NC_ROLE_ADMIN, NULL },
+    { "store.status", nc_op_store_status, d->store_work, NC_ROLE_VIEWER, NULL },
+    { "store.verify", nc_op_store_verify, d->store_work, NC_ROLE_OPERATOR, NULL },
+    { "store.gc", nc_op_store_gc, d->store_work, NC_ROLE_OPERATOR, NULL },
+    { "store.cancel", nc_op_store_cancel, d->store_work, NC_ROLE_OPERATOR, NULL },
+    { "migration.create", nc_op_migration_create, d->migrations, NC_ROLE_OPERATOR, NULL },
+    { "migration.check", nc_op_migration_check, d->migrations, NC_ROLE_OPERATOR, NULL },
+    { "migration.plan", nc_op_migration_plan, d->migrations, NC_ROLE_OPERATOR, NULL },
+    { "migration.list", nc_op_migration_list, d->migrations, NC_ROLE_VIEWER, NULL },
+    { "migration.status", nc_op_migration_status, d->migrations, NC_ROLE_VIEWER, NULL },
+    { "migration.metrics", nc_op_migration_metrics, d->migrations, NC_ROLE_VIEWER, NULL },
+    { "migration.dashboard", nc_op_migration_dashboard, d->migrations, NC_ROLE_VIEWER, NULL },
+    { "migration.watch", nc_op_migration_watch, d->migrations, NC_ROLE_VIEWER, NULL },
+    { "migration.get", nc_op_migration_get, d->migrations, NC_ROLE_VIEWER, NULL },
+    { "migration.cancel", nc_op_migration_cancel, d->migrations, NC_ROLE_OPERATOR, NULL },
+    { "migration.limit", nc_op_migration_limit, d->migrations, NC_ROLE_OPERATOR, NULL },
+    { "migration.rollback", nc_op_migration_rollback, d->rollbacks, NC_ROLE_OPERATOR, NULL },
+    { "migration.resolve", nc_op_migration_resolve, d->migrations, NC_ROLE_ADMIN, NULL },
+    { "attempt.begin", nc_op_attempt_begin, &d->attempts, NC_ROLE_ADMIN, NULL },
+    { "attempt.cancel", nc_op_attempt_cancel, &d->attempts, NC_ROLE_ADMIN, NULL },
+    { "attempt.ask", nc_op_attempt_ask, &d->attempts, NC_ROLE_VIEWER, NULL },
+    { "attempt.limit", nc_op_attempt_limit, &d->attempts, NC_ROLE_ADMIN, NULL },
+    { "fleet.status", nc_op_fleet_status, d->fleet, NC_ROLE_VIEWER, NULL },
+    { "fleet.nodes", nc_op_fleet_nodes, d->fleet, NC_ROLE_VIEWER, NULL },
+    { "fleet.machines", nc_op_fleet_machines, d->fleet, NC_ROLE_VIEWER, NULL },
+    { "fleet.migrate", nc_op_fleet_migrate, d->fleet, NC_ROLE_OPERATOR, NULL },
+    { "fleet.batch", nc_op_fleet_batch, d->fleet, NC_ROLE_OPERATOR, NULL },
+    { "fleet.plan", nc_op_fleet_plan, d->fleet, NC_ROLE_VIEWER, NULL },
+    { "fleet.evacuate", nc_op_fleet_evacuate, d->fleet, NC_ROLE_OPERATOR, NULL },
+    { "fleet.cordon", nc_op_fleet_cordon, d->fleet, NC_ROLE_OPERATOR, NULL },
+    { "fleet.uncordon", nc_op_fleet_uncordon, d->fleet, NC_ROLE_OPERATOR, NULL },
+    { "fleet.cancel", nc_op_fleet_cancel, d->fleet, NC_ROLE_OPERATOR, NULL },
+    { "fleet.get", nc_op_fleet_get, d->fleet, NC_ROLE_VIEWER, NULL },
+    { "fleet.list", nc_op_fleet_list, d->fleet, NC_ROLE_VIEWER, NULL },
+    { "token.create", nc_op_token_create, d->tokens, NC_ROLE_ADMIN, NULL },
+    { "token.list", nc_op_token_list, d->tokens, NC_ROLE_ADMIN, NULL },
+    { "token.revoke", nc_op_token_revoke, d->tokens, NC_ROLE_ADMIN, NULL },
+    { "token.check", nc_op_token_check, d->tokens, NC_ROLE_VIEWER, NULL }, /* the gate's own question */
+    { NULL, NULL, NULL, NC_ROLE_VIEWER, NULL },
   };
   for (size_t i = 0; i < G_N_ELEMENTS(table); i++)
     ops[i] = table[i];
@@ -318,8 +336,11 @@ nc_daemon_unload(NcDaemon *d)
   if (d->rollbacks)
     nc_rollbacks_stop_waiting(d->rollbacks);
   nc_control_free(d->control);
-  nc_fleet_host_free(d->fleet); /* nobody asks it any more */
+  nc_tokens_free(d->tokens);
+  nc_fleet_caller_free(d->fleet_caller);
+  nc_fleet_host_hang_up(d->fleet);
   nc_peer_server_free(d->server);
+  nc_fleet_host_free(d->fleet); /* nobody asks it any more */
   nc_rollbacks_free(d->rollbacks);
   nc_alerts_stop(d->alerts);
   nc_migrations_free(d->migrations);
@@ -394,12 +415,15 @@ nc_daemon_run(NcConfig *config, GError **error)
     nc_alerts_start(d.alerts, d.migrations);
     if (config->controller)
       d.fleet = nc_fleet_host_new(&d.fleet_side);
+    d.tokens = nc_tokens_new(d.journal, d.fleet);
     nc_daemon_fill_ops(&d, ops);
-    ok = (d.server = nc_peer_server_new(config, d.nodes, d.migrations, d.checkpoints, d.rollbacks, &d.fleet_side, error)) &&
+    ok = (d.server = nc_peer_server_new(config, d.nodes, d.migrations, d.checkpoints, d.rollbacks, &d.fleet_side, d.fleet, error)) &&
          (d.control = nc_control_new(config, d.journal, ops, error));
   }
-  if (ok)
+  if (ok) {
+    d.fleet_caller = nc_fleet_caller_new(&d.fleet_side);
     nc_daemon_loop(&d);
+  }
   nc_daemon_unload(&d);
   g_main_loop_unref(d.loop);
   return ok;

@@ -18,9 +18,12 @@ typedef struct {
   gint is_looking;       /* atomic: a look is pending */
   GThread *thread;
 
-  /* of its thread */
-  NcPeer *peer; /* set and cleared under the agents' lock */
-  bool is_away; /* told in the log */
+  /* under the agents' lock */
+  NcPeer *lent; /* made by the node; NULL: none. Its owner waits in nc_fleet_agents_serve() until it is neither lent nor in use */
+  NcPeer *used; /* the thread asks over it */
+  NcPeer *peer; /* our own, the thread's */
+
+  bool is_away; /* told in the log; of the thread */
 } NcFleetAgent;
 
 struct NcFleetAgents {
@@ -28,8 +31,10 @@ struct NcFleetAgents {
   NcFleetHeardFunc heard;
   gpointer user_data;
   gint is_quitting; /* atomic */
-  GMutex lock;      /* around all, and each one's peer */
+  GMutex lock;      /* around what follows, and each one's connections */
   GHashTable *all;  /* node -> NcFleetAgent */
+  bool hangs_up;
+  GCond returned; /* what is lent, or in use, has changed */
 };
 
 /* --- a node's thread --- */
@@ -44,25 +49,57 @@ nc_agent_set_peer(NcFleetAgent *a, NcPeer *peer)
   nc_peer_free(old);
 }
 
-static json_t *
-nc_agent_ask_peer(NcFleetAgent *a, json_t *message, GError **error)
+/* A connection to ask over, marked as used. */
+static NcPeer *
+nc_agent_take(NcFleetAgent *a, GError **error)
 {
   const NcFleetSide *side = a->agents->side;
 
-  if (!a->peer) {
-    NcPeer *peer = nc_nodes_connect(side->nodes, a->node, side->config->connect_timeout_ms, error);
-    if (!peer)
-      return NULL;
-    nc_agent_set_peer(a, peer);
-  }
-  nc_autojson json_t *answer =
-      nc_peer_send(a->peer, message, error) ? nc_peer_recv(a->peer, NC_AGENT_ANSWER_MS, error) : NULL;
-  if (answer && g_str_equal(nc_json_string_or(answer, "type", ""), "fl_answer"))
-    return g_steal_pointer(&answer);
-  if (answer)
+  g_mutex_lock(&a->agents->lock);
+  NcPeer *peer = a->used = a->lent ? a->lent : a->peer;
+  g_mutex_unlock(&a->agents->lock);
+  if (peer)
+    return peer;
+  peer = nc_nodes_connect(side->nodes, a->node, side->config->connect_timeout_ms, error);
+  if (!peer)
+    return NULL;
+  nc_agent_set_peer(a, peer);
+  g_mutex_lock(&a->agents->lock);
+  a->used = peer;
+  g_mutex_unlock(&a->agents->lock);
+  return peer;
+}
+
+/* It is no more used; nor asked again, if it ${failed}: a late answer must not be taken for the next one's, and who refuses closes. */
+static void
+nc_agent_put_back(NcFleetAgent *a, bool failed)
+{
+  g_mutex_lock(&a->agents->lock);
+  NcPeer *used = g_steal_pointer(&a->used);
+  bool is_own = used == a->peer;
+  if (failed && used == a->lent)
+    a->lent = NULL;
+  if (failed)
+    nc_peer_shutdown(used);
+  g_cond_broadcast(&a->agents->returned); /* from now on one that was lent may be gone */
+  g_mutex_unlock(&a->agents->lock);
+  if (failed && is_own)
+    nc_agent_set_peer(a, NULL);
+}
+
+static json_t *
+nc_agent_ask_peer(NcFleetAgent *a, json_t *message, GError **error)
+{
+  NcPeer *peer = nc_agent_take(a, error);
+
+  if (!peer)
+    return NULL;
+  nc_autojson json_t *answer = nc_peer_send(peer, message, error) ? nc_peer_recv(peer, NC_AGENT_ANSWER_MS, error) : NULL;
+  bool ok = answer && g_str_equal(nc_json_string_or(answer, "type", ""), "fl_answer");
+  if (answer && !ok)
     nc_error_set_json(error, json_object_get(answer, "error"));
-  nc_agent_set_peer(a, NULL); /* a late answer must not be taken for the next one's; and who refuses closes */
-  return NULL;
+  nc_agent_put_back(a, !ok);
+  return ok ? g_steal_pointer(&answer) : NULL;
 }
 
 static json_t *
@@ -168,6 +205,40 @@ nc_fleet_agents_look(NcFleetAgents *agents, const char *node)
     g_async_queue_push(a->messages, json_pack("{s:s}", "type", "fl_look"));
 }
 
+bool
+nc_fleet_agents_serve(NcFleetAgents *agents, NcPeer *peer)
+{
+  g_autoptr(GMutexLocker) guard = g_mutex_locker_new(&agents->lock);
+
+  if (agents->hangs_up)
+    return false;
+  NcFleetAgent *a = nc_agent_of_locked(agents, nc_peer_node(peer));
+  if (a->lent)
+    nc_peer_shutdown(a->lent);
+  a->lent = peer;
+  g_cond_broadcast(&agents->returned);
+  while ((a->lent == peer && !agents->hangs_up) || a->used == peer)
+    g_cond_wait(&agents->returned, &agents->lock);
+  if (a->lent == peer)
+    a->lent = NULL;
+  return true;
+}
+
+void
+nc_fleet_agents_hang_up(NcFleetAgents *agents)
+{
+  g_autoptr(GMutexLocker) guard = g_mutex_locker_new(&agents->lock);
+  GHashTableIter iter;
+  NcFleetAgent *a;
+
+  agents->hangs_up = true;
+  g_hash_table_iter_init(&iter, agents->all);
+  while (g_hash_table_iter_next(&iter, NULL, (gpointer *)&a))
+    if (a->lent)
+      nc_peer_shutdown(a->lent); /* who asks over it returns */
+  g_cond_broadcast(&agents->returned);
+}
+
 NcFleetAgents *
 nc_fleet_agents_new(const NcFleetSide *side, NcFleetHeardFunc heard, gpointer user_data)
 {
@@ -177,6 +248,7 @@ nc_fleet_agents_new(const NcFleetSide *side, NcFleetHeardFunc heard, gpointer us
   agents->heard = heard;
   agents->user_data = user_data;
   g_mutex_init(&agents->lock);
+  g_cond_init(&agents->returned);
   agents->all = g_hash_table_new(g_str_hash, g_str_equal);
   return agents;
 }
@@ -206,6 +278,7 @@ nc_fleet_agents_free(NcFleetAgents *agents)
     g_free(a);
   }
   g_hash_table_unref(agents->all);
+  g_cond_clear(&agents->returned);
   g_mutex_clear(&agents->lock);
   g_free(agents);
 }

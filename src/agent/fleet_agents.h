@@ -4,7 +4,7 @@
  * directly to this one's.
  *
  * For each node there is a thread, with a connection that it keeps, which sends one message after the other and hands
- * the answers on. A message that can't be delivered, or is too much for a node that is slow, is lost; the controller
+ * the answers on. The connection is one that the node has made (fleet_call.h) if there is one, else our own. A message that can't be delivered, or is too much for a node that is slow, is lost; the controller
  * asks again. Nothing here blocks the caller. Any thread.
  */
 #pragma once
@@ -24,6 +24,14 @@ typedef void (*NcFleetHeardFunc)(gpointer user_data, const char *node, bool is_l
 NcFleetAgents *nc_fleet_agents_new(const NcFleetSide *side, NcFleetHeardFunc heard, gpointer user_data);
 /* Ends the threads: within the time limit of one message. */
 void nc_fleet_agents_free(NcFleetAgents *agents);
+
+/*
+ * ${peer}'s node has called, to be asked over this connection: it is, until it fails, or the node calls anew. Blocks until then; ${peer}: borrowed.
+ * False: not any more, after nc_fleet_agents_hang_up().
+ */
+bool nc_fleet_agents_serve(NcFleetAgents *agents, NcPeer *peer);
+/* Those who are in nc_fleet_agents_serve() return. Before nc_fleet_agents_free(). */
+void nc_fleet_agents_hang_up(NcFleetAgents *agents);
 
 /* Asks ${node} for what it has, unless that is asked already. */
 void nc_fleet_agents_look(NcFleetAgents *agents, const char *node);

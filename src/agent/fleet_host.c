@@ -185,6 +185,25 @@ nc_fleet_host_new(const NcFleetSide *side)
   return host;
 }
 
+bool
+nc_fleet_host_serve(NcFleetHost *host, NcPeer *peer, GError **error)
+{
+  nc_autojson json_t *answer = json_pack("{s:s}", "type", "fl_serving");
+
+  if (!host)
+    return nc_fail(error, NC_ERROR_CONFLICT, "there is no controller on this node that could ask (`controller = yes` in novacrond.conf)");
+  if (!nc_peer_send(peer, answer, error))
+    return false;
+  return nc_fleet_agents_serve(host->agents, peer) || nc_fail(error, NC_ERROR_CONFLICT, "novacrond is stopping");
+}
+
+void
+nc_fleet_host_hang_up(NcFleetHost *host)
+{
+  if (host)
+    nc_fleet_agents_hang_up(host->agents);
+}
+
 void
 nc_fleet_host_free(NcFleetHost *host)
 {

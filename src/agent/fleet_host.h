@@ -18,6 +18,13 @@ typedef struct NcFleetHost NcFleetHost;
 
 /* ${side}: this node's; borrowed. */
 NcFleetHost *nc_fleet_host_new(const NcFleetSide *side);
+/*
+ * A node that heeds this one's controller has called (fleet_call.h): it is asked over ${peer}, borrowed, and this returns when that is over.
+ * NC_ERROR_CONFLICT: no controller here (${host} NULL), or not any more.
+ */
+bool nc_fleet_host_serve(NcFleetHost *host, NcPeer *peer, GError **error);
+/* Ends all of those. Before nc_fleet_host_free(), while nobody new can call. NULL is fine. */
+void nc_fleet_host_hang_up(NcFleetHost *host);
 /* Gives the lease back. After the control socket is closed. NULL is fine. */
 void nc_fleet_host_free(NcFleetHost *host);
 
@@ -38,3 +45,13 @@ json_t *nc_fleet_host_uncordon(NcFleetHost *host, const char *actor, json_t *arg
 json_t *nc_fleet_host_cancel(NcFleetHost *host, const char *actor, json_t *args, GError **error);
 json_t *nc_fleet_host_get(NcFleetHost *host, const char *actor, json_t *args, GError **error);
 json_t *nc_fleet_host_list(NcFleetHost *host, const char *actor, json_t *args, GError **error);
+
+/*
+ * The fleet's bearer tokens (agent/tokens.h), likewise. ${token}: {id, secret_sha256, subject, role, expires_us}. Only the
+ * leader changes them: NC_ERROR_UNREACHABLE names it. Lists and checks: fleetdb/access.h; a list ends at NC_FLEET_TOKENS_MOST.
+ */
+#define NC_FLEET_TOKENS_MOST 5000
+bool nc_fleet_host_add_token(NcFleetHost *host, const char *actor, json_t *token, GError **error);
+bool nc_fleet_host_end_token(NcFleetHost *host, const char *actor, const char *id, GError **error);
+json_t *nc_fleet_host_check_token(NcFleetHost *host, const char *actor, const char *id, const char *secret_sha256, GError **error);
+json_t *nc_fleet_host_list_tokens(NcFleetHost *host, const char *actor, GError **error);

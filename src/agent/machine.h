@@ -125,8 +125,8 @@ void nc_machine_find_qemu(NcMachine *m);
 bool nc_machine_kill(NcMachine *m, GError **error);
 /* The process is gone: clears the runtime, cleans up what belonged to it, except its logs. Does not save. */
 void nc_machine_clear_runtime(NcMachine *m);
-/* Removes the files in run_dir, and the directory if nothing is left: sockets, with ${logs_too} everything. */
-void nc_machine_empty_run_dir(NcMachine *m, bool logs_too);
+/* Removes what there is in run_dir, the directory, and the lock of its QEMU unless a process has it; the machine's QEMU is gone. */
+void nc_machine_remove_files(NcMachine *m);
 bool nc_machine_qemu_lives(NcMachine *m);
 /* 0: there is none. */
 pid_t nc_machine_pid(NcMachine *m);

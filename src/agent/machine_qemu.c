@@ -7,6 +7,7 @@
 #include "qemu/command_line.h"
 #include "qemu/machine_spec.h"
 #include "qemu/process.h"
+#include "qemu/start_lock.h"
 #include "qemu/tap.h"
 
 #include <glib/gstdio.h>
@@ -237,7 +238,17 @@ nc_machine_log_tail(NcMachine *m)
 
 /* --- ending --- */
 
-void
+/* Beside run_dir, which is emptied while the process may still be about; no machine's name begins with a dot. */
+static char *
+nc_machine_lock_path(const NcMachine *m)
+{
+  g_autofree char *parent = g_path_get_dirname(m->run_dir);
+  g_autofree char *name = g_strdup_printf(".%s.lock", m->name);
+  return g_build_filename(parent, name, NULL);
+}
+
+/* Sockets, with ${logs_too} everything; and the directory if nothing is left. */
+static void
 nc_machine_empty_run_dir(NcMachine *m, bool logs_too)
 {
   GDir *dir = g_dir_open(m->run_dir, 0, NULL);
@@ -251,6 +262,15 @@ nc_machine_empty_run_dir(NcMachine *m, bool logs_too)
   if (dir)
     g_dir_close(dir);
   g_rmdir(m->run_dir);
+}
+
+void
+nc_machine_remove_files(NcMachine *m)
+{
+  g_autofree char *lock_path = nc_machine_lock_path(m);
+
+  nc_machine_empty_run_dir(m, true);
+  nc_start_lock_remove(lock_path);
 }
 
 /*
@@ -393,12 +413,11 @@ nc_machine_spawn(NcMachine *m, const NcMachineSpec *spec, bool incoming, GError 
   g_autofree char *qmp_path = g_build_filename(m->run_dir, NC_QMP_SOCKET_NAME, NULL);
   g_autofree char *log_path = nc_machine_log_path(m);
   g_auto(GStrv) argv = nc_qemu_command_line(spec, &launch, error);
+  g_autofree char *lock_path = nc_machine_lock_path(m);
+  NcQemuStart start = { .argv = argv, .lock_path = lock_path, .qmp_path = qmp_path, .log_path = log_path, .timeout_ms = NC_LAUNCH_TIMEOUT_MS };
   NcQemuProcess process;
 
-  if (!argv || !nc_machine_make_run_dir(m, error) || !nc_machine_make_taps(spec, error))
-    return false;
-  g_unlink(qmp_path); /* of one that was killed: its appearance is the sign that QEMU is up */
-  if (!nc_qemu_process_start(argv, qmp_path, log_path, NC_LAUNCH_TIMEOUT_MS, &process, error))
+  if (!argv || !nc_machine_make_run_dir(m, error) || !nc_machine_make_taps(spec, error) || !nc_qemu_process_start(&start, &process, error))
     return false;
   nc_machine_set_process(m, process.pid, process.start_time, qmp_path);
   return true;

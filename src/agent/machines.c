@@ -242,7 +242,7 @@ nc_machine_forget(NcMachine *m, GError **error)
 
   if (!nc_journal_delete_machine(m->owner->journal, m->name, error))
     return false;
-  nc_machine_empty_run_dir(m, true);
+  nc_machine_remove_files(m);
   g_autoptr(GMutexLocker) guard = g_mutex_locker_new(&m->owner->lock);
   m->present = false;
   if (g_hash_table_lookup(m->owner->table, m->name) == m)

@@ -1,28 +1,14 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-#include "agent/migrations.h"
-#include "agent/algorithm.h"
-#include "agent/disk_chain.h"
+#include "agent/migrations_internal.h"
 #include "agent/destination.h"
+#include "agent/migration_request.h"
 #include "agent/plan.h"
 #include "agent/preflight.h"
 #include "base/ident.h"
 #include "base/log.h"
-#include "base/tcp.h"
-#include "mover/preface.h"
 #include "qemu/process.h"
-#include "wire/batch.h"
 
 #include <unistd.h>
-
-#define NC_PREDECESSOR_US 15000000 /* for an abandoned migration to end: killing its QEMU takes a tenth of a second, or many on a host without time */
-
-struct NcMigrations {
-  NcMigrationsDeps deps;
-  GMutex lock;     /* protects live, quitting */
-  GHashTable *keepers; /* id -> NcKeeper*, between unblock and recover; of the starting thread */
-  GPtrArray *live; /* NcMigration*; finished ones are swept by the next caller */
-  bool quitting;
-};
 
 NcMigrations *
 nc_migrations_new(const NcMigrationsDeps *deps)
@@ -43,8 +29,7 @@ nc_migrations_join(NcMigration *m)
   nc_migration_free(m);
 }
 
-/* Frees what has finished. */
-static void
+void
 nc_migrations_sweep_locked(NcMigrations *ms)
 {
   for (guint i = 0; i < ms->live->len;) {
@@ -58,8 +43,7 @@ nc_migrations_sweep_locked(NcMigrations *ms)
   }
 }
 
-/* At a destination each attempt has one of its own: the present one, if there is one. */
-static NcMigration *
+NcMigration *
 nc_migrations_find_locked(NcMigrations *ms, const char *id)
 {
   NcMigration *found = NULL;
@@ -72,7 +56,7 @@ nc_migrations_find_locked(NcMigrations *ms, const char *id)
   return found;
 }
 
-static unsigned
+unsigned
 nc_migrations_count_locked(NcMigrations *ms, bool is_source)
 {
   unsigned count = 0;
@@ -113,146 +97,6 @@ nc_migrations_free(NcMigrations *ms)
 
 /* --- the control socket's operations --- */
 
-typedef struct {
-  const char *vm, *to, *compression, *paths;
-  NcAlgorithm algorithm;
-  NcDiskChain disk_chain;
-  NcQos qos;
-  int64_t max_downtime_ms, bandwidth_limit_bps, streams, max_cpu, max_throttle, convergence_timeout_ms, retry_attempts;
-  bool checkpoint; /* before it */
-  int64_t checkpoint_keep_s;
-} NcMigrationRequest;
-
-static bool
-nc_optional_int(json_t *args, const char *key, int64_t fallback, int64_t minimum, int64_t maximum, int64_t *ret, GError **error)
-{
-  json_t *value = json_object_get(args, key);
-  int64_t n = value && !json_is_null(value) ? json_integer_value(value) : fallback;
-  if ((value && !json_is_null(value) && !json_is_integer(value)) || n < minimum || n > maximum)
-    return nc_fail(error, NC_ERROR_INVALID, "%s must be a whole number from %" G_GINT64_FORMAT " to %" G_GINT64_FORMAT, key,
-                   minimum, maximum);
-  *ret = n;
-  return true;
-}
-
-/* args.qos; left out, ${fallback}. */
-static bool
-nc_optional_qos(json_t *args, NcQos fallback, NcQos *ret, GError **error)
-{
-  json_t *value = json_object_get(args, "qos");
-  *ret = fallback;
-  return !value || json_is_null(value) || nc_qos_from_name(json_string_value(value), ret) ||
-         nc_fail(error, NC_ERROR_INVALID, "\"qos\" must be " NC_QOS_NAMES);
-}
-
-/* args.algorithm; left out, ${fallback}. */
-static bool
-nc_optional_algorithm(json_t *args, NcAlgorithm fallback, NcAlgorithm *ret, GError **error)
-{
-  json_t *value = json_object_get(args, "algorithm");
-  *ret = fallback;
-  return !value || json_is_null(value) || nc_algorithm_from_name(json_string_value(value), ret) ||
-         nc_fail(error, NC_ERROR_INVALID, "\"algorithm\" must be " NC_ALGORITHM_NAMES);
-}
-
-/* args.checkpoint and args.checkpoint_keep_s; left out, the node's. */
-static bool
-nc_optional_checkpoint(const NcConfig *config, json_t *args, NcMigrationRequest *ret, GError **error)
-{
-  json_t *value = json_object_get(args, "checkpoint");
-
-  ret->checkpoint = value && !json_is_null(value) ? json_is_true(value) : config->migration_checkpoint != 0;
-  if (value && !json_is_null(value) && !json_is_boolean(value))
-    return nc_fail(error, NC_ERROR_INVALID, "\"checkpoint\" must be true or false");
-  return nc_optional_int(args, "checkpoint_keep_s", config->migration_checkpoint_keep_s, 0, 366 * 86400, &ret->checkpoint_keep_s, error);
-}
-
-static bool
-nc_optional_disk_chain(json_t *args, NcDiskChain fallback, NcDiskChain *ret, GError **error)
-{
-  json_t *value = json_object_get(args, "disk_chain");
-  *ret = fallback;
-  return !value || json_is_null(value) || nc_disk_chain_from_name(json_string_value(value), ret) ||
-         nc_fail(error, NC_ERROR_INVALID, "\"disk_chain\" must be " NC_DISK_CHAIN_NAMES);
-}
-
-static bool
-nc_optional_limit(json_t *args, int64_t fallback, int64_t *ret, GError **error)
-{
-  return nc_optional_int(args, "bandwidth_limit_bps", fallback, 0, INT64_C(1) << 40, ret, error);
-}
-
-static bool
-nc_migration_request_parse(NcMigrations *ms, json_t *args, NcMigrationRequest *ret, GError **error)
-{
-  const NcConfig *config = ms->deps.config;
-  NcBatchPolicy policy;
-
-  ret->vm = nc_json_string_or(args, "vm", NULL);
-  ret->to = nc_json_string_or(args, "to", NULL);
-  if (!nc_name_is_valid(ret->vm) || !nc_name_is_valid(ret->to))
-    return nc_fail(error, NC_ERROR_INVALID, "\"vm\" and \"to\" must be names: " NC_NAME_RULE);
-  ret->compression = nc_json_string_or(args, "compression", config->compression);
-  if (!nc_compression_parse(ret->compression, &policy, error))
-    return false;
-  ret->paths = nc_json_string_or(args, "paths", "");
-  g_auto(GStrv) paths = nc_tcp_paths_parse(ret->paths);
-  if (!paths)
-    return nc_fail(error, NC_ERROR_INVALID, "\"paths\" must be %d at most of the form [LOCAL>]HOST:PORT, with commas between them",
-                   NC_TCP_PATHS_MAX);
-  return nc_optional_algorithm(args, (NcAlgorithm)config->algorithm, &ret->algorithm, error) &&
-         nc_optional_disk_chain(args, (NcDiskChain)config->disk_chain, &ret->disk_chain, error) &&
-         nc_optional_int(args, "max_downtime_ms", config->max_downtime_ms, 1, 2000000, &ret->max_downtime_ms, error) &&
-         nc_optional_limit(args, 0, &ret->bandwidth_limit_bps, error) && nc_optional_checkpoint(config, args, ret, error) &&
-         nc_optional_qos(args, NC_QOS_NORMAL, &ret->qos, error) &&
-         nc_optional_int(args, "streams", config->streams, 0, NC_MIG_MAX_STREAMS, &ret->streams, error) &&
-         nc_optional_int(args, "max_cpu", config->max_cpu, 1, 100, &ret->max_cpu, error) &&
-         nc_optional_int(args, "max_throttle", config->max_throttle, 0, 99, &ret->max_throttle, error) &&
-         nc_optional_int(args, "retry_attempts", config->retry_attempts, 0, 100, &ret->retry_attempts, error) &&
-         nc_optional_int(args, "convergence_timeout_ms", config->convergence_timeout_ms, 0, 86400000, &ret->convergence_timeout_ms,
-                         error);
-}
-
-static json_t *
-nc_migrations_new_record(NcMigrations *ms, const char *id, const NcMigrationRequest *r, uint64_t held_epoch)
-{
-  g_autofree char *now = nc_time_format(nc_wall_us());
-  json_t *record = json_pack(
-      "{s:s, s:s, s:s, s:s, s:s, s:s, s:s, s:n, s:i, s:s, s:s, s:n}", "id", id, "vm", r->vm, "source", nc_nodes_self(ms->deps.nodes),
-      "destination", r->to, "role", "source", "state", "preparing", "phase", "prepare", "outcome", "progress", 0, "created", now,
-      "started", now, "finished");
-  nc_autojson json_t *more = json_pack(
-      "{s:I, s:I, s:I, s:s, s:I, s:n, s:n, s:n, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:n, s:n, s:n, s:n, s:n}", "held_epoch",
-      (json_int_t)held_epoch, "max_downtime_ms", (json_int_t)r->max_downtime_ms, "bandwidth_limit_bps",
-      (json_int_t)r->bandwidth_limit_bps, "compression", r->compression, "streams", (json_int_t)r->streams, "total_ms",
-      "pause_ms", "qemu_downtime_ms", "ram_bytes", (json_int_t)0, "ram_total_bytes", (json_int_t)0, "ram_remaining_bytes",
-      (json_int_t)0, "wire_bytes", (json_int_t)0, "rate_bps", (json_int_t)0, "rounds", (json_int_t)0, "dirty_rate_bps",
-      (json_int_t)0, "ratio", "eta_ms", "sha256", "attention", "error");
-  json_object_update(record, more);
-  json_object_set_new(record, "qos", json_string(nc_qos_name(r->qos)));
-  json_object_set_new(record, "rate_limit_bps", json_integer(0));
-  json_object_set_new(record, "path", json_null());
-  json_object_set_new(record, "paths", json_string(r->paths));
-  json_object_set_new(record, "reconnects", json_integer(0));
-  json_object_set_new(record, "resent_bytes", json_integer(0));
-  json_object_set_new(record, "max_cpu", json_integer((json_int_t)r->max_cpu));
-  json_object_set_new(record, "max_throttle", json_integer((json_int_t)r->max_throttle));
-  json_object_set_new(record, "convergence_timeout_ms", json_integer((json_int_t)r->convergence_timeout_ms));
-  json_object_set_new(record, "algorithm", json_string(nc_algorithm_name(r->algorithm)));
-  json_object_set_new(record, "disk_chain", json_string(nc_disk_chain_name(r->disk_chain)));
-  json_object_set_new(record, "postcopy", json_false());
-  json_object_set_new(record, "free_page_hints", json_null());
-  json_object_set_new(record, "kept_shadow", json_null());
-  json_object_set_new(record, "retry_attempts", json_integer((json_int_t)r->retry_attempts));
-  json_object_set_new(record, "checkpoint", json_null());
-  json_object_set_new(record, "checkpoint_wanted", json_boolean(r->checkpoint));
-  json_object_set_new(record, "checkpoint_keep_s", json_integer((json_int_t)r->checkpoint_keep_s));
-  json_object_set_new(record, "attempt", json_integer(1));
-  json_object_set_new(record, "attempts", json_array());
-  json_object_set_new(record, "forecasts", json_array());
-  return record;
-}
-
 static bool
 nc_migrations_check_destination(NcMigrations *ms, const NcMigrationRequest *r, GError **error)
 {
@@ -274,7 +118,7 @@ nc_migrations_admit(NcMigrations *ms, const NcMigrationRequest *r, const char *w
   if (!lease)
     return NULL;
   NcMigration *m =
-      nc_migration_new(&ms->deps, true, id, r->vm, r->to, 0, nc_migrations_new_record(ms, id, r, right.epoch));
+      nc_migration_new(&ms->deps, true, id, r->vm, r->to, 0, nc_migration_request_record(r, nc_nodes_self(ms->deps.nodes), id, right.epoch));
   m->lease = lease;
   m->is_attempt = is_attempt;
   if (!nc_migration_create(m, error)) {
@@ -290,7 +134,7 @@ static json_t *
 nc_migrations_make(NcMigrations *ms, const char *id, bool is_attempt, json_t *args, GError **error)
 {
   NcMigrationRequest request;
-  if (!nc_migration_request_parse(ms, args, &request, error) || !nc_migrations_check_destination(ms, &request, error))
+  if (!nc_migration_request_parse(ms->deps.config, args, &request, error) || !nc_migrations_check_destination(ms, &request, error))
     return NULL;
 
   g_autoptr(GMutexLocker) guard = g_mutex_locker_new(&ms->lock);
@@ -395,7 +239,7 @@ json_t *
 nc_migrations_plan(NcMigrations *ms, json_t *args, GError **error)
 {
   NcMigrationRequest request;
-  if (!nc_migration_request_parse(ms, args, &request, error) || !nc_migrations_check_destination(ms, &request, error))
+  if (!nc_migration_request_parse(ms->deps.config, args, &request, error) || !nc_migrations_check_destination(ms, &request, error))
     return NULL;
   const NcPlanRequest plan = { .vm = request.vm,
                                .to = request.to,
@@ -514,17 +358,15 @@ nc_migrations_roll_back(NcMigrations *ms, json_t *args, GError **error)
   return nc_migrations_view(ms, id, error);
 }
 
-/* What is left out stays as it is. */
 static bool
 nc_migrations_do_limit(NcMigration *m, json_t *args, GError **error)
 {
-  NcQos qos;
-  int64_t limit_bps;
+  NcQos qos = nc_migration_qos(m);
+  int64_t limit_bps = nc_migration_int(m, "bandwidth_limit_bps");
 
   if (!m->is_source)
     return nc_fail(error, NC_ERROR_CONFLICT, "migration %s arrives here: its limits are set on %s", m->id, m->peer);
-  if (!nc_optional_limit(args, nc_migration_int(m, "bandwidth_limit_bps"), &limit_bps, error) ||
-      !nc_optional_qos(args, nc_migration_qos(m), &qos, error))
+  if (!nc_migration_request_limits(args, &limit_bps, &qos, error))
     return false;
   nc_migration_limit(m, qos, (uint64_t)limit_bps);
   nc_migration_note(m, "limits", "%s, bandwidth limit %" G_GINT64_FORMAT " bytes/s", nc_qos_name(qos), limit_bps);
@@ -577,245 +419,6 @@ nc_migrations_resolve(NcMigrations *ms, json_t *args, GError **error)
   if (!nc_migrations_with_live(ms, id, "resolved", nc_migrations_do_resolve, args, error))
     return NULL;
   return nc_migrations_view(ms, id, error);
-}
-
-/* --- the network's side --- */
-
-bool
-nc_migrations_accept_conn(NcMigrations *ms, const char *migration_id, unsigned index, int fd, GError **error)
-{
-  nc_autofd int owned = fd;
-
-  g_autoptr(GMutexLocker) guard = g_mutex_locker_new(&ms->lock);
-  NcMigration *m = nc_migrations_find_locked(ms, migration_id);
-  if (!m || m->is_source || nc_migration_is_finished(m))
-    return nc_fail(error, NC_ERROR_NOT_FOUND, "a mover's connection names migration %s, which does not arrive here", migration_id);
-  /* The byte first: once the mover has the descriptor, TLS starts on it. */
-  return nc_preface_accept(owned, error) && nc_destination_migration_conn(m, index, owned, error);
-}
-
-/* Whoever was given the machine may ask because it wants to start it anew (start_check.h). */
-static bool
-nc_migrations_permit_start(NcMigrations *ms, const char *peer, const char *vm, GError **error)
-{
-  g_autoptr(GMutexLocker) guard = g_mutex_locker_new(&ms->lock);
-
-  for (guint i = 0; i < ms->live->len; i++) {
-    NcMigration *m = ms->live->pdata[i];
-    if (m->is_source && !nc_migration_is_finished(m) && g_str_equal(m->vm, vm) && g_strcmp0(m->peer, peer) == 0 &&
-        !nc_migration_permit_start(m, nc_mono_us()))
-      return nc_fail(error, NC_ERROR_CONFLICT, "an operator has said that it is to run on node %s again (migration %s)",
-                     nc_nodes_self(ms->deps.nodes), m->id);
-  }
-  return true;
-}
-
-static void
-nc_migrations_answer_probe(NcMigrations *ms, NcPeer *peer, json_t *message)
-{
-  const char *vm = nc_json_string_or(message, "vm", "");
-  g_autoptr(GError) error = NULL;
-  NcRight right;
-  nc_autojson json_t *answer = NULL;
-
-  if (!nc_name_is_valid(vm))
-    nc_fail(&error, NC_ERROR_INVALID, "\"vm\" must be a machine's name: " NC_NAME_RULE);
-  /* The right after that: one that is taken back in between is seen. */
-  if (!error && nc_migrations_permit_start(ms, nc_peer_node(peer), vm, &error) && nc_journal_get_right(ms->deps.journal, vm, &right, &error))
-    answer = json_pack("{s:s, s:I, s:s, s:s, s:b}", "type", "mig_probed", "epoch", (json_int_t)right.epoch, "right",
-                       nc_right_name(right.state), "paths", ms->deps.config->paths, "postcopy", nc_postcopy_is_possible(NULL));
-  else
-    answer = json_pack("{s:s, s:o}", "type", "refused", "error", nc_error_to_json(error));
-  nc_peer_send(peer, answer, NULL);
-}
-
-/* True while an older migration of the same machine from the same node is live here; it is told to end when ${tell} is set. */
-static bool
-nc_migrations_has_predecessor(NcMigrations *ms, const char *peer, const char *vm, uint64_t epoch, bool tell)
-{
-  g_autoptr(GMutexLocker) guard = g_mutex_locker_new(&ms->lock);
-
-  for (guint i = 0; i < ms->live->len; i++) {
-    NcMigration *m = ms->live->pdata[i];
-    if (m->is_source || nc_migration_is_finished(m) || !g_str_equal(m->vm, vm) || !g_str_equal(m->peer, peer) || m->epoch >= epoch)
-      continue;
-    if (tell)
-      nc_inbox_push(m->inbox, NC_FROM_PEER,
-                    json_pack("{s:s, s:{s:s, s:s}}", "type", "mig_abort", "error", "code", "cancelled", "message",
-                              "it was restarted and begins anew"));
-    return true;
-  }
-  return false;
-}
-
-/*
- * A source that crashed may be back before we have noticed. That it offers a newer
- * epoch says that it has given the older one up; refusing that is always safe
- * (docs/decisions/006), and if it was taken already, the new offer fails by the run right.
- */
-static void
-nc_migrations_end_predecessor(NcMigrations *ms, const char *peer, json_t *message)
-{
-  const char *vm = nc_json_string_or(message, "vm", "");
-  int64_t epoch = nc_json_int_or(message, "epoch", 0);
-  int64_t deadline = nc_mono_us() + NC_PREDECESSOR_US;
-
-  bool found = nc_migrations_has_predecessor(ms, peer, vm, (uint64_t)MAX(epoch, 0), true);
-  while (found && nc_mono_us() < deadline) {
-    g_usleep(20000);
-    found = nc_migrations_has_predecessor(ms, peer, vm, (uint64_t)MAX(epoch, 0), false);
-  }
-}
-
-/* What is refused at once. */
-static bool
-nc_migrations_may_arrive_locked(NcMigrations *ms, const char *id, GError **error)
-{
-  const NcConfig *config = ms->deps.config;
-  NcMigration *present = nc_migrations_find_locked(ms, id);
-
-  if (ms->quitting || (present && !nc_migration_is_finished(present)))
-    return nc_fail(error, NC_ERROR_CONFLICT, "%s",
-                   ms->quitting ? "the destination's novacrond is stopping" : "this migration is under way already");
-  if (nc_migrations_count_locked(ms, false) >= (unsigned)config->max_migrations_in)
-    return nc_fail(error, NC_ERROR_RESOURCE, "%d migrations arrive at the destination (%s) already (max_migrations_in): try again later",
-                   config->max_migrations_in, nc_nodes_self(ms->deps.nodes));
-  return true;
-}
-
-static NcMigration *
-nc_migrations_admit_incoming(NcMigrations *ms, NcPeer *peer, json_t *message, GError **error)
-{
-  const char *id = nc_json_string_or(message, "migration", "");
-
-  {
-    g_autoptr(GMutexLocker) guard = g_mutex_locker_new(&ms->lock);
-    nc_migrations_sweep_locked(ms);
-    if (!nc_migrations_may_arrive_locked(ms, id, error))
-      return NULL;
-  }
-  /* Reads backing files, perhaps for minutes: nobody else waits for that. */
-  if (!nc_destination_judge(&ms->deps, message, error))
-    return NULL;
-  g_autoptr(GMutexLocker) guard = g_mutex_locker_new(&ms->lock);
-  if (!nc_migrations_may_arrive_locked(ms, id, error))
-    return NULL;
-  NcMigration *m = nc_destination_migration_start(&ms->deps, nc_peer_node(peer), message, peer, error);
-  if (m)
-    g_ptr_array_add(ms->live, m);
-  return m;
-}
-
-static void
-nc_migrations_refuse(NcPeer *peer, json_t *message, const GError *error)
-{
-  nc_log(NC_LOG_WARNING, "agent", "migration %s from %s is refused: %s", nc_json_string_or(message, "migration", "?"),
-         nc_peer_node(peer), error->message);
-  nc_autojson json_t *answer = json_pack("{s:s, s:s, s:o}", "type", "mig_refused", "migration",
-                                         nc_json_string_or(message, "migration", ""), "error", nc_error_to_json(error));
-  nc_peer_send(peer, answer, NULL);
-}
-
-/*
- * The session's messages go to the migration's inbox until the connection ends: NULL. Or until it has ended itself, and something comes
- * that its thread can't hear any more: that, a new reference.
- */
-static json_t *
-nc_migrations_pump(NcMigration *m, NcPeer *peer)
-{
-  json_t *message;
-
-  while ((message = nc_peer_recv(peer, -1, NULL))) {
-    if (nc_migration_hear_head(m, message))
-      json_decref(message);
-    else if (nc_migration_is_finished(m))
-      break;
-    else
-      nc_inbox_push(m->inbox, NC_FROM_PEER, message);
-  }
-  nc_migration_reclaim_link(m, peer);
-  nc_inbox_push(m->inbox, NC_FROM_PEER, NULL);
-  nc_migration_return(m);
-  return message;
-}
-
-/*
- * A source that comes back, or wants the machine back, asks the living thread, or the journal. The session's next message (new reference),
- * if it has been read already.
- */
-static json_t *
-nc_migrations_serve_query(NcMigrations *ms, NcPeer *peer, json_t *message)
-{
-  const char *id = nc_json_string_or(message, "migration", "");
-  g_mutex_lock(&ms->lock);
-  NcMigration *m = nc_migrations_find_locked(ms, id);
-  bool living = m && !m->is_source && !nc_migration_is_finished(m) && g_strcmp0(m->peer, nc_peer_node(peer)) == 0;
-  if (living) {
-    nc_migration_borrow(m);
-  }
-  g_mutex_unlock(&ms->lock);
-  if (living) {
-    nc_migration_lend_link(m, peer); /* which may wait for a peer that does not read: not under everybody's lock */
-    nc_inbox_push(m->inbox, NC_FROM_PEER, json_incref(message));
-    return nc_migrations_pump(m, peer);
-  }
-  bool let_go = g_str_equal(nc_json_string_or(message, "type", ""), "mig_let_go");
-  nc_autojson json_t *answer = let_go ? nc_destination_let_go(&ms->deps, nc_peer_node(peer), message)
-                                      : nc_destination_answer_query(&ms->deps, nc_peer_node(peer), message);
-  bool started = g_str_equal(nc_json_string_or(answer, "type", ""), "mig_started");
-  if (nc_peer_send(peer, answer, NULL) && started) {
-    nc_autojson json_t *alive = json_pack("{s:s, s:s, s:b, s:s}", "type", "mig_alive", "migration", id, "alive", 1, "detail",
-                                          "running, as its node's record says");
-    nc_peer_send(peer, alive, NULL);
-  }
-  return NULL;
-}
-
-/* The source has let go of what arrived here when nobody was there to hear it. */
-static void
-nc_migrations_hear_finished(NcMigrations *ms, NcPeer *peer, json_t *message)
-{
-  const char *id = nc_json_string_or(message, "migration", "");
-  g_autoptr(GError) error = NULL;
-
-  if (!nc_name_is_valid(id) || !nc_destination_confirm(&ms->deps, nc_peer_node(peer), id, &error)) {
-    if (error)
-      nc_log(NC_LOG_WARNING, "agent", "migration %s: that %s has let go of it can't be recorded: %s", id, nc_peer_node(peer), error->message);
-    return;
-  }
-  nc_autojson json_t *done = json_pack("{s:s, s:s}", "type", "mig_done", "migration", id);
-  nc_peer_send(peer, done, NULL);
-}
-
-void
-nc_migrations_serve_peer(NcMigrations *ms, NcPeer *peer, json_t *first_message)
-{
-  json_t *message = json_incref(first_message);
-  NcPreflightSession session = { 0 };
-
-  while (message) {
-    const char *type = nc_json_string_or(message, "type", "");
-    json_t *next = NULL;
-    if (g_str_equal(type, "mig_probe")) {
-      nc_migrations_answer_probe(ms, peer, message);
-    } else if (nc_preflight_serve(&ms->deps, &session, peer, message)) {
-      /* answered */
-    } else if (g_str_equal(type, "mig_query") || g_str_equal(type, "mig_let_go")) {
-      next = nc_migrations_serve_query(ms, peer, message);
-    } else if (g_str_equal(type, "mig_finished")) {
-      nc_migrations_hear_finished(ms, peer, message);
-    } else if (g_str_equal(type, "mig_prepare")) {
-      g_autoptr(GError) error = NULL;
-      nc_migrations_end_predecessor(ms, nc_peer_node(peer), message);
-      NcMigration *m = nc_migrations_admit_incoming(ms, peer, message, &error);
-      if (m)
-        next = nc_migrations_pump(m, peer);
-      else
-        nc_migrations_refuse(peer, message, error);
-    }
-    json_decref(message);
-    message = next ? next : nc_peer_recv(peer, -1, NULL);
-  }
 }
 
 /* --- after a restart --- */

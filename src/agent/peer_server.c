@@ -5,8 +5,9 @@
 #include "base/tcp.h"
 #include "mover/preface.h"
 
-/* Sessions of migrations (at most 100), their successors after a cut, and strangers who have 10 s to prove themselves. */
-#define NC_SERVER_CONNECTIONS 256
+/* Sessions of migrations (at most 100), their successors after a cut, strangers who have 10 s to prove themselves, and nodes that are asked
+ * over their own connections. */
+#define NC_SERVER_CONNECTIONS 1280
 /* From connecting to the end of TLS and hello. */
 #define NC_SERVER_GREETING_MS 10000
 /* A known node that says nothing. */
@@ -19,6 +20,7 @@ struct NcPeerServer {
   NcCheckpoints *checkpoints;
   NcRollbacks *rollbacks;
   const NcFleetSide *fleet;
+  NcFleetHost *controller; /* NULL: none here */
   NcService *service;
 };
 
@@ -82,6 +84,11 @@ nc_peer_server_handle(NcPeerServer *server, NcPeer *peer, json_t *message, GErro
     nc_checkpoints_serve_peer(server->checkpoints, peer, message);
     return false;
   }
+  if (g_str_equal(type, "fl_serve")) {
+    if (!nc_fleet_host_serve(server->controller, peer, &problem))
+      nc_peer_server_answer(peer, NULL, problem, NULL);
+    return false; /* it was asked until it ended */
+  }
   json_t *answer = g_str_has_prefix(type, "rb_")   ? nc_rollbacks_answer(server->rollbacks, peer, message, &problem)
                    : g_str_has_prefix(type, "fl_") ? nc_fleet_side_answer(server->fleet, peer, message, &problem)
                                                    : nc_nodes_answer(server->nodes, peer, message, &problem);
@@ -135,7 +142,7 @@ nc_peer_server_serve(int fd, gpointer user_data)
 
 NcPeerServer *
 nc_peer_server_new(const NcConfig *config, NcNodes *nodes, NcMigrations *migrations, NcCheckpoints *checkpoints, NcRollbacks *rollbacks,
-                   const NcFleetSide *fleet, GError **error)
+                   const NcFleetSide *fleet, NcFleetHost *controller, GError **error)
 {
   int listener = nc_tcp_listen(config->listen, error);
   if (listener < 0) {
@@ -149,6 +156,7 @@ nc_peer_server_new(const NcConfig *config, NcNodes *nodes, NcMigrations *migrati
   server->checkpoints = checkpoints;
   server->rollbacks = rollbacks;
   server->fleet = fleet;
+  server->controller = controller;
   server->service = nc_service_new("nodes", listener, NC_SERVER_CONNECTIONS, nc_peer_server_serve, server);
   return server;
 }

@@ -16,6 +16,8 @@ typedef struct {
   char *socket;              /* the gate's UNIX socket; used unless ${url} is set */
   char *url;                 /* "https://host:port" */
   char *cert, *key, *cacert; /* PEM files for ${url} */
+  char *token_file;
+  char *token; /* from ${token_file} or, with ${url}, $NOVACRON_TOKEN; NULL: none */
   int json;                  /* one JSON object on standard output instead of text */
   int status; /* the exit status of a command that did what it was asked (`migrate --wait` reports an outcome) */
 } NcCli;
@@ -67,6 +69,9 @@ bool nc_cmd_node_list(NcCli *, const NcCommand *, int, char **, GError **);
 bool nc_cmd_node_info(NcCli *, const NcCommand *, int, char **, GError **);
 bool nc_cmd_node_token(NcCli *, const NcCommand *, int, char **, GError **);
 bool nc_cmd_node_remove(NcCli *, const NcCommand *, int, char **, GError **);
+bool nc_cmd_token_create(NcCli *, const NcCommand *, int, char **, GError **);
+bool nc_cmd_token_list(NcCli *, const NcCommand *, int, char **, GError **);
+bool nc_cmd_token_revoke(NcCli *, const NcCommand *, int, char **, GError **);
 bool nc_cmd_vm_define(NcCli *, const NcCommand *, int, char **, GError **);
 bool nc_cmd_vm_list(NcCli *, const NcCommand *, int, char **, GError **);
 bool nc_cmd_vm_show(NcCli *, const NcCommand *, int, char **, GError **);

@@ -117,11 +117,14 @@ nc_client_setup(CURL *curl, const NcCli *cli, const char *method, const char *ur
 }
 
 static struct curl_slist *
-nc_client_headers(const char *body, const char *key)
+nc_client_headers(const NcCli *cli, const char *body, const char *key)
 {
   g_autofree char *line = key ? g_strconcat("Idempotency-Key: ", key, NULL) : NULL;
+  g_autofree char *token = cli->token ? g_strconcat("Authorization: Bearer ", cli->token, NULL) : NULL;
   struct curl_slist *headers = line ? curl_slist_append(NULL, line) : NULL;
 
+  if (token)
+    headers = curl_slist_append(headers, token);
   if (!body)
     return headers;
   headers = curl_slist_append(headers, "Content-Type: application/json");
@@ -134,7 +137,7 @@ nc_client_perform(const NcCli *cli, const char *method, const char *url, const c
                   NcAnswer *answer, GError **error)
 {
   g_autoptr(CURL) curl = curl_easy_init();
-  struct curl_slist *headers = nc_client_headers(body, key);
+  struct curl_slist *headers = nc_client_headers(cli, body, key);
 
   if (!curl) {
     curl_slist_free_all(headers);

@@ -122,6 +122,16 @@ const NcCommand nc_commands[] = {
     "On the new node: novacrond join --token TOKEN --to HOST:PORT --name NAME --address HOST:PORT" },
   { "node remove", "NAME", 1, 1, nc_cmd_node_remove, "Remove a node: its certificate is refused from now on.",
     "Example:\n  novacron node remove host-c\n\nIts machines are not touched." },
+  { "token create", "--subject NAME --role ROLE", 0, 0, nc_cmd_token_create, "Make a bearer token for a person or a program.",
+    "Examples:\n  novacron token create --subject ci --role operator --expires 30d >ci.token\n"
+    "  novacron --url https://host-a:7443 --token-file ci.token vm list\n\n"
+    "It is printed once; only a hash of it is kept. viewer: looks; operator: moves\n"
+    "machines, cancels, rolls back, cordons, takes checkpoints; admin: everything.\n"
+    "Over HTTPS a client certificate is needed besides, unless gate.conf says\n"
+    "tokens-without-certificate = yes." },
+  { "token list", "", 0, 0, nc_cmd_token_list, "List bearer tokens, without their secrets.", "Example:\n  novacron token list" },
+  { "token revoke", "ID", 1, 1, nc_cmd_token_revoke, "End a bearer token: it is refused from now on.",
+    "Example:\n  novacron token revoke tok-0t7bd31dsw67hqqr" },
   { "fleet status", "", 0, 0, nc_cmd_fleet_status, "Which controller leads the fleet?", "Example:\n  novacron fleet status" },
   { "fleet nodes", "", 0, 0, nc_cmd_fleet_nodes, "List the nodes that the controller sees.",
     "Examples:\n  novacron fleet nodes\n  novacron fleet nodes --json" },

@@ -62,6 +62,8 @@ nc_print_usage(void)
        "  --cert FILE      client certificate for --url (PEM)\n"
        "  --key FILE       its key (PEM)\n"
        "  --cacert FILE    the CA the other node's certificate must come from\n"
+       "  --token-file F   bearer token to be known by (with --url: or\n"
+       "                   $NOVACRON_TOKEN)\n"
        "  --json           print one JSON object, stable for scripts\n\n"
        "novacron COMMAND --help explains a command. See novacron(1).");
 }
@@ -158,5 +160,7 @@ main(int argc, char **argv)
   g_free(cli.cert);
   g_free(cli.key);
   g_free(cli.cacert);
+  g_free(cli.token_file);
+  g_free(cli.token);
   return status;
 }

@@ -64,7 +64,7 @@ nc_stream_check_head(const char *head, const char *key, GError **error)
 }
 
 static bool
-nc_stream_shake(NcStream *s, const char *path, GError **error)
+nc_stream_shake(NcStream *s, const char *path, const char *token, GError **error)
 {
   uint8_t random[16];
   int64_t end_us = nc_mono_us() + NC_STREAM_HANDSHAKE_MS * INT64_C(1000);
@@ -73,8 +73,8 @@ nc_stream_shake(NcStream *s, const char *path, GError **error)
     return nc_fail(error, NC_ERROR_INTERNAL, "no random numbers");
   g_autofree char *key = g_base64_encode(random, sizeof random);
   g_autofree char *request = g_strdup_printf("GET %s HTTP/1.1\r\nHost: localhost\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n"
-                                             "Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: %s\r\n\r\n",
-                                             path, key);
+                                             "Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: %s\r\n%s%s%s\r\n",
+                                             path, key, token ? "Authorization: Bearer " : "", token ? token : "", token ? "\r\n" : "");
   if (!nc_client_send(s->connection, request, strlen(request), error))
     return false;
   for (;;) {
@@ -104,7 +104,7 @@ nc_stream_open(const NcCli *cli, const char *path, GError **error)
   NcStream *s = g_new0(NcStream, 1);
   s->connection = connection;
   s->in = g_byte_array_new();
-  if (nc_stream_shake(s, path, error))
+  if (nc_stream_shake(s, path, cli->token, error))
     return s;
   nc_stream_close(s);
   return NULL;

@@ -87,7 +87,7 @@ class Complaints {
 }
 
 export class Card {
-  /** `context`: {isAdmin, say(text)}; `big`: on a page of its own; `isLive`: with plot and WebSocket. `onEvent` is called when its history has grown. */
+  /** `context`: {mayOperate, say(text)}; `big`: on a page of its own; `isLive`: with plot and WebSocket. `onEvent` is called when its history has grown. */
   constructor(migration, context, { big = false, isLive = true, onEvent = () => {} } = {}) {
     this.context = context;
     this.onEvent = onEvent;
@@ -174,8 +174,8 @@ export class Card {
     this.figures.update(m);
     this.complaints.update(m);
     this.plot?.update(m);
-    setHidden(this.cancelButton, !this.context.isAdmin || m.outcome !== null);
-    setHidden(this.rollbackButton, !this.context.isAdmin || m.outcome !== "completed");
+    setHidden(this.cancelButton, !this.context.mayOperate || m.outcome !== null);
+    setHidden(this.rollbackButton, !this.context.mayOperate || m.outcome !== "completed");
   }
 
   close() {

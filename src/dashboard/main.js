@@ -15,7 +15,7 @@ let page = null;
 let node = "";
 
 const context = {
-  isAdmin: false,
+  mayOperate: false,
   say: (text) => {
     setText(element("news"), text);
     clearTimeout(context.newsOver);
@@ -78,7 +78,7 @@ function show(isFirst) {
 async function begin() {
   try {
     const who = await get("whoami");
-    context.isAdmin = who.role === "admin";
+    context.mayOperate = who.role !== "viewer";
     setText(element("who"), `${who.kind === "uid" ? "user " : ""}${who.name} (${who.role})`);
     context.setNode((await get("node")).name);
     showTrouble(null);

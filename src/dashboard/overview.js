@@ -20,7 +20,7 @@ function machineTable(context) {
     { title: "CPUs", show: (m) => number(m.vcpus) },
     { title: "Run right", show: (m) => `${m.right ?? UNKNOWN}, epoch ${number(m.epoch)}` },
   ];
-  if (context.isAdmin) columns.push({ title: "Action", show: (m, cell) => showMigrate(m, cell, context) });
+  if (context.mayOperate) columns.push({ title: "Action", show: (m, cell) => showMigrate(m, cell, context) });
   return new Table("Machines", columns, (m) => m.name, "There are no machines on this node.");
 }
 

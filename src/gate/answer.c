@@ -3,6 +3,7 @@
 #include "gate/answer.h"
 #include "base/ident.h"
 #include "base/msg.h"
+#include "gate/etag.h"
 
 #include <string.h>
 
@@ -78,11 +79,30 @@ nc_answer_set_asset(NcAnswer *answer, const NcAsset *asset, const char *if_none_
 {
   nc_answer_clear(answer);
   answer->asset = asset;
-  answer->status = nc_asset_is_known(asset, if_none_match) ? MHD_HTTP_NOT_MODIFIED : MHD_HTTP_OK;
+  answer->status = nc_etag_is_known(asset->etag, if_none_match) ? MHD_HTTP_NOT_MODIFIED : MHD_HTTP_OK;
+}
+
+/* The answer's JSON as it is sent. If it is tagged, ${ret_etag} gets the tag, and a client that has it gets only that. */
+static struct MHD_Response *
+nc_answer_make_json(NcAnswer *answer, char ret_etag[NC_ETAG_BYTES])
+{
+  g_autofree char *json = json_dumps(answer->body, JSON_COMPACT | JSON_REAL_PRECISION(10));
+  if (!json)
+    return NULL;
+  g_autofree char *text = g_strconcat(json, "\n", NULL);
+  size_t length = strlen(text);
+  if (answer->tagged) {
+    nc_etag_of(text, length, ret_etag);
+    if (nc_etag_is_known(ret_etag, answer->if_none_match)) {
+      answer->status = MHD_HTTP_NOT_MODIFIED;
+      length = 0;
+    }
+  }
+  return MHD_create_response_from_buffer(length, text, MHD_RESPMEM_MUST_COPY);
 }
 
 static struct MHD_Response *
-nc_answer_make_response(const NcAnswer *answer)
+nc_answer_make_response(NcAnswer *answer, char ret_etag[NC_ETAG_BYTES])
 {
   if (answer->asset)
     return MHD_create_response_from_buffer(answer->status == MHD_HTTP_OK ? answer->asset->data_bytes : 0, (void *)answer->asset->data,
@@ -93,11 +113,7 @@ nc_answer_make_response(const NcAnswer *answer)
     const char *plain = nc_json_string_or(answer->body, "text", "");
     return MHD_create_response_from_buffer(strlen(plain), (void *)plain, MHD_RESPMEM_MUST_COPY);
   }
-  g_autofree char *json = json_dumps(answer->body, JSON_COMPACT | JSON_REAL_PRECISION(10));
-  if (!json)
-    return NULL;
-  g_autofree char *text = g_strconcat(json, "\n", NULL);
-  return MHD_create_response_from_buffer(strlen(text), text, MHD_RESPMEM_MUST_COPY);
+  return nc_answer_make_json(answer, ret_etag);
 }
 
 static const char *
@@ -128,17 +144,20 @@ nc_answer_add_asset_headers(struct MHD_Response *response, const NcAsset *asset)
 }
 
 enum MHD_Result
-nc_answer_queue(const NcAnswer *answer, struct MHD_Connection *connection, const char *request_id)
+nc_answer_queue(NcAnswer *answer, struct MHD_Connection *connection, const char *request_id)
 {
-  struct MHD_Response *response = nc_answer_make_response(answer);
+  char etag[NC_ETAG_BYTES] = "";
+  struct MHD_Response *response = nc_answer_make_response(answer, etag);
 
   if (!response)
     return MHD_NO;
   MHD_add_response_header(response, "Content-Type", nc_answer_media_type(answer));
   if (answer->asset)
     nc_answer_add_asset_headers(response, answer->asset);
-  else
-    MHD_add_response_header(response, "Cache-Control", "no-store");
+  else /* what may be kept is asked about each time, and by nobody else's browser */
+    MHD_add_response_header(response, "Cache-Control", etag[0] ? "private, no-cache" : "no-store");
+  if (etag[0])
+    MHD_add_response_header(response, "ETag", etag);
   MHD_add_response_header(response, "X-Content-Type-Options", "nosniff");
   MHD_add_response_header(response, "X-Request-Id", request_id);
   if (answer->allow[0])
@@ -152,7 +171,8 @@ nc_answer_queue(const NcAnswer *answer, struct MHD_Connection *connection, const
     MHD_add_response_header(response, "Sec-WebSocket-Version", "13");
   }
   if (answer->status == 401) /* RFC 9110 wants a scheme; certificates have none registered */
-    MHD_add_response_header(response, "WWW-Authenticate", "ClientCertificate realm=\"novacron\"");
+    MHD_add_response_header(response, "WWW-Authenticate",
+                            answer->authenticate ? answer->authenticate : "ClientCertificate realm=\"novacron\"");
   if (answer->close)
     MHD_add_response_header(response, "Connection", "close");
   enum MHD_Result queued = MHD_queue_response(connection, answer->status, response);

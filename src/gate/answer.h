@@ -13,9 +13,12 @@ typedef struct {
   bool plain;       /* what is sent is body's member "text", of the type that its member "type" names */
   const char *text; /* static JSON, for openapi.json */
   size_t text_bytes;
+  bool tagged;    /* a list: goes out with the tag of its content (gate/etag.h), unless that is known */
+  const char *if_none_match; /* that header of the request, borrowed; may be NULL */
   const NcAsset *asset; /* with status 304 only its name goes out */
   bool problem;
   bool close;     /* the connection can't be trusted to be in step any more */
+  const char *authenticate; /* static: what a 401 asks for; NULL: a client certificate */
   char allow[64]; /* "" : no such header */
   char location[128];
 } NcAnswer;
@@ -31,5 +34,5 @@ void nc_answer_set_result(NcAnswer *answer, const NcRoute *route, json_t *result
 /* ${if_none_match}: that header of the request; may be NULL. */
 void nc_answer_set_asset(NcAnswer *answer, const NcAsset *asset, const char *if_none_match);
 
-/* Gives the answer to libmicrohttpd. */
-enum MHD_Result nc_answer_queue(const NcAnswer *answer, struct MHD_Connection *connection, const char *request_id);
+/* Gives the answer to libmicrohttpd. What is tagged and known already becomes a 304 here. */
+enum MHD_Result nc_answer_queue(NcAnswer *answer, struct MHD_Connection *connection, const char *request_id);

@@ -6,7 +6,6 @@
  */
 #pragma once
 
-#include <stdbool.h>
 #include <stddef.h>
 
 typedef struct {
@@ -22,6 +21,3 @@ extern const size_t nc_n_assets;
 
 /* NULL: there is none at ${path}. */
 const NcAsset *nc_asset_find(const char *path);
-
-/* Does the client have it already? ${if_none_match}: that header; may be NULL. */
-bool nc_asset_is_known(const NcAsset *asset, const char *if_none_match);

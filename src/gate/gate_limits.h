@@ -29,6 +29,8 @@
 #define NC_GATE_RATE_BURST 200           /* a dashboard's start, a script's loop */
 #define NC_GATE_LOCAL_RATE_PER_S 200     /* per local user: 50 `migrate --wait` at once */
 #define NC_GATE_LOCAL_RATE_BURST 1000
+#define NC_GATE_REFUSED_PER_S 1 /* tokens that are not good, per client; behind that it is not even looked at one */
+#define NC_GATE_REFUSED_BURST 10
 #define NC_GATE_RATE_CLIENTS 1024 /* clients remembered; the stalest makes room */
 
 /* Watchers (WebSockets). */

@@ -51,6 +51,9 @@ nc_http_head_add(NcHttpHead *head, const char *name, const char *value)
   } else if (g_ascii_strcasecmp(name, "Origin") == 0) {
     head->origins++;
     head->origin = value;
+  } else if (g_ascii_strcasecmp(name, "Authorization") == 0) {
+    head->authorizations++;
+    head->authorization = value;
   } else if (g_ascii_strcasecmp(name, "Content-Length") == 0) {
     nc_http_head_add_length(head, value);
   } else if (g_ascii_strcasecmp(name, "Transfer-Encoding") == 0) {
@@ -85,6 +88,8 @@ nc_http_head_find_fault(const NcHttpHead *head)
     return "there must be at most one Content-Type";
   if (head->origins > 1)
     return "there must be at most one Origin";
+  if (head->authorizations > 1)
+    return "there must be at most one Authorization";
   if (head->bad_value)
     return "a header holds characters that do not belong there";
   /* More bytes came than are shown to us: something hides behind a NUL, a fold or padding. */

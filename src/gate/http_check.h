@@ -19,9 +19,9 @@ typedef struct {
   size_t uri_bytes;    /* path and query as received */
   size_t raw_bytes;    /* request line and headers as received, with the final empty line; 0: unknown */
   /* filled by nc_http_head_add() */
-  unsigned headers, hosts, lengths, codings, content_types, keys, origins;
+  unsigned headers, hosts, lengths, codings, content_types, keys, origins, authorizations;
   const char *key;    /* the last Idempotency-Key's value, as borrowed as what was added */
-  const char *host, *origin; /* likewise, of Host and Origin */
+  const char *host, *origin, *authorization; /* likewise, of those headers */
   size_t shown_bytes; /* of the header lines, as far as libmicrohttpd shows them */
   bool chunked, bad_coding, bad_value, json;
   unsigned long long content_length;

@@ -2,6 +2,7 @@
 /* Peer credentials and client certificates turned into a name and a role. */
 #include "gate/identity.h"
 #include "base/ident.h"
+#include "base/msg.h"
 
 #include <errno.h>
 #include <gnutls/x509.h>
@@ -87,25 +88,59 @@ nc_certificate_get_name(gnutls_session_t session, char ret_name[64], GError **er
 }
 
 bool
-nc_identity_from_tls(gnutls_session_t session, const NcAccess *access, NcIdentity *ret, GError **error)
+nc_identity_has_certificate(gnutls_session_t session)
 {
   unsigned n = 0;
-  NcIdentity identity = { .kind = NC_IDENTITY_CERTIFICATE, .role = NC_ROLE_VIEWER };
+  return session && gnutls_certificate_get_peers(session, &n) && n > 0;
+}
 
-  if (!session || !gnutls_certificate_get_peers(session, &n) || n == 0)
-    return nc_fail(error, NC_ERROR_UNAUTHENTICATED,
-                   "a client certificate of this cluster's CA is needed (novacron --cert FILE --key FILE)");
+static bool
+nc_is_listed(char *const *names, const char *name)
+{
+  return names && g_strv_contains((const gchar *const *)names, name);
+}
+
+bool
+nc_identity_from_tls(gnutls_session_t session, const NcAccess *access, NcIdentity *ret, GError **error)
+{
+  NcIdentity identity = { .kind = NC_IDENTITY_CERTIFICATE };
+
+  if (!nc_identity_has_certificate(session))
+    return nc_fail(error, NC_ERROR_UNAUTHENTICATED, "a client certificate of this cluster's CA is needed (novacron --cert FILE --key FILE)%s",
+                   access->tokens_alone ? ", or a token (--token-file FILE)" : "");
   if (!nc_certificate_check(session, error) || !nc_certificate_get_name(session, identity.name, error))
     return false;
-  if (access->admins && g_strv_contains((const gchar *const *)access->admins, identity.name))
-    identity.role = NC_ROLE_ADMIN;
+  identity.role = nc_is_listed(access->admins, identity.name)      ? NC_ROLE_ADMIN
+                  : nc_is_listed(access->operators, identity.name) ? NC_ROLE_OPERATOR
+                                                                   : NC_ROLE_VIEWER;
   *ret = identity;
   return true;
+}
+
+bool
+nc_identity_from_token(json_t *token, NcIdentity *ret, GError **error)
+{
+  const char *id = nc_json_string_or(token, "id", ""), *subject = nc_json_string_or(token, "subject", "");
+  NcIdentity identity = { .kind = NC_IDENTITY_TOKEN };
+
+  if (!nc_name_is_valid(id) || !nc_name_is_valid(subject) || !nc_role_from_name(nc_json_string_or(token, "role", NULL), &identity.role))
+    return nc_fail(error, NC_ERROR_PROTOCOL, "novacrond does not say whose token that is");
+  g_strlcpy(identity.name, subject, sizeof identity.name);
+  g_strlcpy(identity.token, id, sizeof identity.token);
+  *ret = identity;
+  return true;
+}
+
+const char *
+nc_identity_kind_name(NcIdentityKind kind)
+{
+  static const char *const names[] = { [NC_IDENTITY_UID] = "uid", [NC_IDENTITY_CERTIFICATE] = "certificate", [NC_IDENTITY_TOKEN] = "token" };
+  return names[kind];
 }
 
 json_t *
 nc_identity_to_json(const NcIdentity *identity)
 {
-  return json_pack("{s:s, s:s, s:s}", "kind", identity->kind == NC_IDENTITY_UID ? "uid" : "certificate", "name",
-                   identity->name, "role", nc_role_name(identity->role));
+  return json_pack("{s:s, s:s, s:s, s:s*}", "kind", nc_identity_kind_name(identity->kind), "name", identity->name, "role",
+                   nc_role_name(identity->role), "token", identity->token[0] ? identity->token : NULL);
 }

@@ -51,15 +51,26 @@ nc_gate_read_pem(const char *path, const char *what, char **ret, GError **error)
   return true;
 }
 
+/* The names that ${text} lists under ${key}; *ret stays NULL if there is none. */
+static bool
+nc_gate_read_names(const char *key, const char *text, char ***ret, GError **error)
+{
+  *ret = text ? g_strsplit(text, ",", -1) : NULL;
+  for (char **name = *ret; name && *name; name++) {
+    g_strstrip(*name);
+    if (!nc_name_is_valid(*name))
+      return nc_fail(error, NC_ERROR_INVALID, "%s: \"%s\" is not a name: %s", key, *name, NC_NAME_RULE);
+  }
+  return true;
+}
+
 static bool
 nc_gate_read_access(const NcGateOptions *options, NcAccess *access, GError **error)
 {
-  access->admins = options->admins ? g_strsplit(options->admins, ",", -1) : NULL;
-  for (size_t i = 0; access->admins && access->admins[i]; i++) {
-    g_strstrip(access->admins[i]);
-    if (!nc_name_is_valid(access->admins[i]))
-      return nc_fail(error, NC_ERROR_INVALID, "admins: \"%s\" is not a name: %s", access->admins[i], NC_NAME_RULE);
-  }
+  if (!nc_gate_read_names("admins", options->admins, &access->admins, error) ||
+      !nc_gate_read_names("operators", options->operators, &access->operators, error))
+    return false;
+  access->tokens_alone = g_str_equal(options->tokens_without_certificate, "yes");
   if (!options->socket_group)
     return true;
   struct group *entry = getgrnam(options->socket_group);
@@ -199,6 +210,7 @@ nc_gate_stop(NcGate *gate)
   nc_fd_clear(&gate->listeners.local);
   nc_fd_clear(&gate->listeners.https);
   g_strfreev(gate->access.admins);
+  g_strfreev(gate->access.operators);
   g_strfreev(gate->origins);
   if (gate->key)
     explicit_bzero(gate->key, strlen(gate->key));

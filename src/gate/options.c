@@ -31,7 +31,11 @@ static const NcGateOption nc_gate_options[] = {
   OPTION("tls-key", tls_key, NULL, "FILE", "PEM key for HTTPS"),
   OPTION("client-ca", client_ca, NULL, "FILE", "PEM certificate of the CA whose client certificates are accepted"),
   OPTION("admins", admins, NULL, "NAME,...",
-         "names (CN) of client certificates that may change things; others may look"),
+         "names (CN) of client certificates that may do everything; those in neither list may look"),
+  OPTION("operators", operators, NULL, "NAME,...",
+         "names (CN) of client certificates that may move machines, cancel, cordon and take checkpoints"),
+  OPTION("tokens-without-certificate", tokens_without_certificate, "no", "yes|no",
+         "over HTTPS, may who brings a bearer token do without a client certificate? (default no)"),
   OPTION("origins", origins, NULL, "ORIGIN,...", "origins (https://HOST) of pages that may open WebSockets and change things, beside the gate's own; default: none"),
   OPTION("watchers", watchers, "1024", "N", "WebSockets at once, 0 to 1024 (default 1024)"),
   OPTION("user", user, NULL, "USER", "run as this user"),
@@ -140,6 +144,8 @@ nc_gate_options_finish(NcGateOptions *options, GError **error)
     return nc_fail(error, NC_ERROR_INVALID, "watchers must be a number from 0 to %d, not \"%s\"", NC_GATE_WATCHERS, options->watchers);
   if (!g_str_equal(options->log_format, "text") && !g_str_equal(options->log_format, "json"))
     return nc_fail(error, NC_ERROR_INVALID, "log-format must be text or json, not \"%s\"", options->log_format);
+  if (!g_str_equal(options->tokens_without_certificate, "yes") && !g_str_equal(options->tokens_without_certificate, "no"))
+    return nc_fail(error, NC_ERROR_INVALID, "tokens-without-certificate must be yes or no, not \"%s\"", options->tokens_without_certificate);
   if (!options->tls_cert != !options->tls_key)
     return nc_fail(error, NC_ERROR_INVALID, "tls-cert and tls-key belong together: give both or neither");
   return true;

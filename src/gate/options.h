@@ -16,6 +16,8 @@ typedef struct {
   char *tls_key;
   char *client_ca; /* NULL: nobody can authenticate over HTTPS */
   char *admins;    /* comma-separated names of client certificates */
+  char *operators; /* likewise */
+  char *tokens_without_certificate; /* "yes" or "no" */
   char *origins;   /* comma-separated origins of pages that may use the API, beside our own; NULL: none */
   char *watchers;  /* how many WebSockets at once, in decimal */
   char *user;      /* run as; NULL: stay who we are */

@@ -76,14 +76,33 @@ nc_rate_bucket(NcRate *rate, const char *client, int64_t now_us)
   return bucket;
 }
 
-bool
-nc_rate_take(NcRate *rate, const char *client, int64_t now_us)
+/* Gives ${bucket} what it has earned. */
+static void
+nc_rate_fill(const NcRate *rate, NcBucket *bucket, int64_t now_us)
 {
-  NcBucket *bucket = nc_rate_bucket(rate, client, now_us);
   double earned = (double)(now_us - bucket->at_us) * rate->per_s / 1e6;
 
   bucket->tokens = MIN(bucket->tokens + MAX(earned, 0), (double)rate->burst);
   bucket->at_us = now_us;
+}
+
+bool
+nc_rate_has(NcRate *rate, const char *client, int64_t now_us)
+{
+  NcBucket *bucket = g_hash_table_lookup(rate->buckets, client);
+
+  if (!bucket)
+    return true;
+  nc_rate_fill(rate, bucket, now_us);
+  return bucket->tokens >= 1;
+}
+
+bool
+nc_rate_take(NcRate *rate, const char *client, int64_t now_us)
+{
+  NcBucket *bucket = nc_rate_bucket(rate, client, now_us);
+
+  nc_rate_fill(rate, bucket, now_us);
   if (bucket->tokens < 1)
     return false;
   bucket->tokens -= 1;

@@ -15,3 +15,5 @@ G_DEFINE_AUTOPTR_CLEANUP_FUNC(NcRate, nc_rate_free)
 
 /* May ${client} (an address or "uid:N") make a request at ${now_us} (monotonic)? Counts it if so. */
 bool nc_rate_take(NcRate *rate, const char *client, int64_t now_us);
+/* The same without counting: one whose mistakes are counted may go on as long as it has made few. */
+bool nc_rate_has(NcRate *rate, const char *client, int64_t now_us);

@@ -1,43 +1,15 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* The life of one request; its states are in the header. */
-#include "gate/request.h"
+#include "gate/request_internal.h"
 #include "base/ident.h"
 #include "base/log.h"
 #include "base/msg.h"
-#include "gate/answer.h"
-#include "gate/http_check.h"
 #include "gate/gate_limits.h"
 #include "gate/openapi.h"
 #include "gate/origin.h"
-#include "gate/websocket.h"
 
-#include <arpa/inet.h>
 #include <string.h>
-
-typedef enum { NC_REQUEST_NEW, NC_REQUEST_BODY, NC_REQUEST_WAITING, NC_REQUEST_ANSWERED } NcRequestState;
-
-struct NcRequest {
-  const NcRequestContext *context;
-  struct MHD_Connection *connection;
-  NcConnection *watch;
-  NcRequestState state;
-  char *id;
-  char *instance; /* "urn:novacron:request:ID" */
-  size_t uri_bytes;
-  int64_t begun_us;
-  char *line; /* "GET /api/...", once the path has proved harmless */
-  NcHttpHead head;
-  NcWsOffer offer;
-  bool place; /* one is reserved among the watchers */
-  bool watched; /* what is to be watched exists: the answer is 101 */
-  NcIdentity identity;
-  bool known; /* identity is filled */
-  NcRouteMatch match;
-  GByteArray *body;
-  size_t discarded;
-  json_t *args;
-  NcAnswer answer;
-};
+#include <sys/socket.h>
 
 NcRequest *
 nc_request_new(const NcRequestContext *context, struct MHD_Connection *connection, NcConnection *watch, const char *uri)
@@ -55,14 +27,14 @@ nc_request_new(const NcRequestContext *context, struct MHD_Connection *connectio
   return request;
 }
 
-static bool
+bool
 nc_request_refuse_http(NcRequest *request, NcHttpProblem problem, const char *detail)
 {
   nc_answer_set_http(&request->answer, problem, detail, request->instance);
   return false;
 }
 
-static bool
+bool
 nc_request_refuse(NcRequest *request, const GError *error)
 {
   nc_answer_set_error(&request->answer, error, request->instance);
@@ -101,63 +73,6 @@ nc_request_check_http(NcRequest *request, const char *method, const char *path, 
   return true;
 }
 
-/* The key under which requests are counted: an address, or a local user. Caller frees. */
-static char *
-nc_request_client(NcRequest *request)
-{
-  char text[INET6_ADDRSTRLEN] = "?";
-
-  if (!request->context->tls)
-    return g_strconcat("uid:", request->identity.name, NULL);
-  const union MHD_ConnectionInfo *info =
-      MHD_get_connection_info(request->connection, MHD_CONNECTION_INFO_CLIENT_ADDRESS);
-  const struct sockaddr *address = info ? info->client_addr : NULL;
-  if (address && address->sa_family == AF_INET)
-    inet_ntop(AF_INET, &((const struct sockaddr_in *)address)->sin_addr, text, sizeof text);
-  else if (address && address->sa_family == AF_INET6)
-    inet_ntop(AF_INET6, &((const struct sockaddr_in6 *)address)->sin6_addr, text, sizeof text);
-  return g_strdup(text);
-}
-
-/* Who is counted as a watcher: an address. The local users share all places. Caller frees. */
-static char *
-nc_request_watcher(NcRequest *request)
-{
-  return request->context->tls ? nc_request_client(request) : NULL;
-}
-
-static bool
-nc_request_count(NcRequest *request)
-{
-  g_autofree char *client = nc_request_client(request);
-  if (!nc_rate_take(request->context->rate, client, nc_mono_us()))
-    return nc_request_refuse_http(request, NC_HTTP_TOO_MANY, "too many requests in a short time: slow down");
-  return true;
-}
-
-static bool
-nc_request_identify(NcRequest *request)
-{
-  const NcAccess *access = request->context->deps->access;
-  g_autoptr(GError) error = NULL;
-
-  if (request->context->tls) {
-    /* Counted first: verifying a chain costs more than refusing a stranger. */
-    const union MHD_ConnectionInfo *info =
-        MHD_get_connection_info(request->connection, MHD_CONNECTION_INFO_GNUTLS_SESSION);
-    if (!nc_request_count(request))
-      return false;
-    request->known = nc_identity_from_tls(info ? info->tls_session : NULL, access, &request->identity, &error);
-  } else {
-    const union MHD_ConnectionInfo *info =
-        MHD_get_connection_info(request->connection, MHD_CONNECTION_INFO_CONNECTION_FD);
-    request->known = nc_identity_from_unix(info ? info->connect_fd : -1, access, &request->identity, &error);
-    if (request->known && !nc_request_count(request))
-      return false;
-  }
-  return request->known || nc_request_refuse(request, error);
-}
-
 static bool
 nc_request_route(NcRequest *request, const char *method, const char *path)
 {
@@ -176,7 +91,8 @@ nc_request_route(NcRequest *request, const char *method, const char *path)
   }
   if (request->identity.role < request->match.route->role) {
     g_autoptr(GError) error =
-        g_error_new(NC_ERROR, NC_ERROR_FORBIDDEN, "\"%s\" may look but not change anything", request->identity.name);
+        g_error_new(NC_ERROR, NC_ERROR_FORBIDDEN, "this needs the role %s; \"%s\" is %s", nc_role_name(request->match.route->role),
+                    request->identity.name, nc_role_name(request->identity.role));
     return nc_request_refuse(request, error);
   }
   return true;
@@ -200,6 +116,18 @@ nc_request_check_page(NcRequest *request)
   return true;
 }
 
+/* It is known who asks: for what, and may they? */
+static bool
+nc_request_enter(NcRequest *request, const char *method, const char *path)
+{
+  if (!nc_request_route(request, method, path) || !nc_request_check_page(request))
+    return false;
+  bool body = request->head.chunked || request->head.content_length > 0;
+  if (body && !request->head.json)
+    return nc_request_refuse_http(request, NC_HTTP_MEDIA_TYPE, "send the body as Content-Type: application/json");
+  return true;
+}
+
 static bool
 nc_request_begin(NcRequest *request, const char *method, const char *path, const char *version)
 {
@@ -209,12 +137,9 @@ nc_request_begin(NcRequest *request, const char *method, const char *path, const
   if (!nc_request_check_http(request, method, path, version))
     return false;
   request->line = g_strdup_printf("%.16s %s", method, path);
-  if (!nc_request_identify(request) || !nc_request_route(request, method, path) || !nc_request_check_page(request))
+  if (!nc_request_identify(request))
     return false;
-  bool body = request->head.chunked || request->head.content_length > 0;
-  if (body && !request->head.json)
-    return nc_request_refuse_http(request, NC_HTTP_MEDIA_TYPE, "send the body as Content-Type: application/json");
-  return true;
+  return request->token || nc_request_enter(request, method, path);
 }
 
 /* The client's socket is ours no more, libmicrohttpd's only to close. */
@@ -231,11 +156,10 @@ nc_request_on_upgrade(void *data, struct MHD_Connection *connection, void *state
 {
   NcRequest *request = data;
   const NcServerDeps *deps = request->context->deps;
-  g_autofree char *client = nc_request_watcher(request);
   const union MHD_ConnectionInfo *socket = MHD_get_connection_info(connection, MHD_CONNECTION_INFO_CONNECTION_FD);
   int send_bytes = NC_GATE_WATCH_SEND_BYTES;
   const NcWatcherOrder order = { .id = request->match.value,
-                                 .client = client,
+                                 .client = nc_request_watcher(request),
                                  .since = nc_json_int_or(request->args, "since", 0),
                                  .fd = fd,
                                  .over = nc_request_on_watcher_over,
@@ -270,6 +194,10 @@ static enum MHD_Result
 nc_request_queue(NcRequest *request)
 {
   request->state = NC_REQUEST_ANSWERED;
+  if (request->match.route && request->match.route->list && !request->answer.problem) {
+    request->answer.tagged = true;
+    request->answer.if_none_match = MHD_lookup_connection_value(request->connection, MHD_HEADER_KIND, "If-None-Match");
+  }
   nc_connections_set_deadline(request->context->deps->connections, request->watch, NC_GATE_ANSWER_DEADLINE_MS);
   return request->watched ? nc_request_queue_upgrade(request) : nc_answer_queue(&request->answer, request->connection, request->id);
 }
@@ -370,8 +298,7 @@ nc_request_admit_watcher(NcRequest *request)
     return nc_request_refuse_http(request, NC_HTTP_UPGRADE, "WebSockets begin with GET in HTTP/1.1");
   if (!nc_ws_offer_check(&request->offer, &problem, &detail))
     return nc_request_refuse_http(request, problem, detail);
-  g_autofree char *client = nc_request_watcher(request);
-  request->place = nc_watchers_reserve(deps->watchers, client, request->match.value, &request->watched, &error);
+  request->place = nc_watchers_reserve(deps->watchers, nc_request_watcher(request), request->match.value, &request->watched, &error);
   return request->place || nc_request_refuse(request, error);
 }
 
@@ -405,9 +332,9 @@ nc_request_dispatch(NcRequest *request)
     return nc_request_answer_ourselves(request);
   if (route->watch && (!nc_request_admit_watcher(request) || request->watched))
     return nc_request_queue(request);
-  g_autofree char *client = nc_request_client(request);
+  g_autofree char *from = nc_request_from(request);
   nc_autojson json_t *identity = nc_identity_to_json(&request->identity);
-  json_object_set_new(identity, "from", json_string(request->context->tls ? client : "UNIX socket"));
+  json_object_set_new(identity, "from", json_string(from));
   request->state = NC_REQUEST_WAITING;
   nc_connections_set_deadline(request->context->deps->connections, request->watch, 0); /* the backend has a clock */
   MHD_suspend_connection(request->connection);
@@ -428,10 +355,20 @@ nc_request_step(NcRequest *request, const char *method, const char *path, const 
     if (!nc_request_begin(request, method, path, version) && request->answer.close)
       return nc_request_queue(request);
     return MHD_YES;
+  case NC_REQUEST_ASKED:
+    request->state = NC_REQUEST_BODY;
+    if (nc_request_take_word(request))
+      nc_request_enter(request, method, path);
+    G_GNUC_FALLTHROUGH; /* the call that was suspended comes again */
   case NC_REQUEST_BODY:
+    if (request->token && !request->answer.body) { /* before a byte of the body is kept */
+      nc_request_ask(request);
+      return MHD_YES;
+    }
     return *upload_bytes > 0 ? nc_request_take_body(request, upload, upload_bytes) : nc_request_dispatch(request);
   case NC_REQUEST_ANSWERED:
     return nc_request_queue(request);
+  case NC_REQUEST_ASKING:
   case NC_REQUEST_WAITING:
     break;
   }
@@ -441,12 +378,13 @@ nc_request_step(NcRequest *request, const char *method, const char *path, const 
 static void
 nc_request_log(const NcRequest *request)
 {
-  bool change = request->match.route && request->match.route->role == NC_ROLE_ADMIN;
+  bool change = request->match.route && request->match.route->role > NC_ROLE_VIEWER;
   int64_t ms = (nc_mono_us() - request->begun_us) / 1000;
 
   nc_log(change || request->answer.problem ? NC_LOG_INFO : NC_LOG_DEBUG, "gate",
-         "%s %s: %s: %u in %" G_GINT64_FORMAT " ms (%s)", request->context->tls ? "certificate" : "uid",
-         request->known ? request->identity.name : "?", request->line ? request->line : "refused request",
+         "%s %s: %s: %u in %" G_GINT64_FORMAT " ms (%s)",
+         request->known ? nc_identity_kind_name(request->identity.kind) : request->context->tls ? "from" : "uid",
+         request->known ? request->identity.name : request->client ? request->client : "?", request->line ? request->line : "refused request",
          request->answer.status, ms, request->id);
 }
 
@@ -454,15 +392,15 @@ void
 nc_request_end(NcRequest *request)
 {
   nc_request_log(request);
-  if (request->place) {
-    g_autofree char *client = nc_request_watcher(request);
-    nc_watchers_release(request->context->deps->watchers, client);
-  }
+  if (request->place)
+    nc_watchers_release(request->context->deps->watchers, nc_request_watcher(request));
   nc_connections_set_deadline(request->context->deps->connections, request->watch, NC_GATE_IDLE_DEADLINE_MS);
   nc_answer_clear(&request->answer);
   json_decref(request->args);
   g_byte_array_unref(request->body);
   g_free(request->line);
+  g_free(request->client);
+  g_free(request->token);
   g_free(request->instance);
   g_free(request->id);
   g_free(request);

@@ -5,11 +5,14 @@
  *   NEW      headers are here: refuse what is hostile, find out who asks and
  *            what for, all before a byte of the body is read
  *   BODY     collecting the body, bounded
+ *   ASKING   suspended, before a byte of the body is kept; novacrond looks up
+ *            whose token the request brings, and then: ASKED
  *   WAITING  suspended; novacrond has it
  *   ANSWERED the answer is there and goes out
  *
- * All in the server's thread except the step from WAITING to ANSWERED, which
- * the backend's thread makes before it resumes the connection.
+ * All in the server's thread except the steps from ASKING to ASKED and from
+ * WAITING to ANSWERED, which the backend's thread makes before it resumes the
+ * connection.
  */
 #pragma once
 
@@ -23,6 +26,7 @@ typedef struct NcRequest NcRequest;
 typedef struct {
   const NcServerDeps *deps;
   NcRate *rate;
+  NcRate *refused; /* counts tokens that were not good */
   bool tls;
 } NcRequestContext;
 

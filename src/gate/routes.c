@@ -112,6 +112,29 @@ nc_policy_is_known(const char *text)
 static const NcField nc_token_fields[] = { INTEGER("ttl_s", 60, 604800), NAME("name", false) };
 static const NcSchema nc_token_schema = SCHEMA("TokenRequest", nc_token_fields, .optional = true);
 
+static bool
+nc_role_is_known(const char *text)
+{
+  NcRole role;
+  return nc_role_from_name(text, &role);
+}
+
+static bool
+nc_scope_is_known(const char *text)
+{
+  return g_str_equal(text, "node") || g_str_equal(text, "fleet");
+}
+
+static const NcField nc_bearer_fields[] = {
+  NAME("subject", true),
+  { .key = "role", .type = NC_FIELD_STRING, .required = true, .minimum = 5, .maximum = 16, .check = nc_role_is_known,
+    .rule = "\"viewer\", \"operator\" or \"admin\"" },
+  INTEGER("expires_s", 0, INT64_C(316224000)), /* ten years */
+  { .key = "scope", .type = NC_FIELD_STRING, .minimum = 4, .maximum = 16, .check = nc_scope_is_known,
+    .rule = "\"node\" or \"fleet\"" },
+};
+static const NcSchema nc_bearer_schema = SCHEMA("BearerRequest", nc_bearer_fields);
+
 static const NcField nc_machine_fields[] = { NAME("name", true) };
 static const NcSchema nc_machine_schema = SCHEMA("MachineSpec", nc_machine_fields, .open = true, .wrap = "spec");
 
@@ -360,18 +383,21 @@ static const NcSchema nc_watch_schema = SCHEMA("", nc_watch_fields);
     .method = (method_), .pattern = "/api/v2/" pattern_, .op = (op_), .role = NC_ROLE_VIEWER, .status = 200,           \
     .answer_ms = NC_GATE_SLOW_ANSWER_MS, __VA_ARGS__                                                                   \
   }
-#define CHANGE_WITHIN(answer_ms_, method_, pattern_, op_, status_, ...)                                                \
+#define CHANGE_WITHIN(role_, answer_ms_, method_, pattern_, op_, status_, ...)                                                \
   {                                                                                                                    \
-    .method = (method_), .pattern = "/api/v2/" pattern_, .op = (op_), .role = NC_ROLE_ADMIN, .status = (status_),      \
+    .method = (method_), .pattern = "/api/v2/" pattern_, .op = (op_), .role = (role_), .status = (status_),            \
     .answer_ms = (answer_ms_), __VA_ARGS__                                                                             \
   }
-#define CHANGE(...) CHANGE_WITHIN(NC_GATE_ANSWER_MS, __VA_ARGS__)
-#define SLOW_CHANGE(...) CHANGE_WITHIN(NC_GATE_SLOW_ANSWER_MS, __VA_ARGS__) /* waits for a QEMU or its guest, or decides about many */
+/* Slow: it waits for a QEMU or its guest, or decides about many. */
+#define OPERATE(...) CHANGE_WITHIN(NC_ROLE_OPERATOR, NC_GATE_ANSWER_MS, __VA_ARGS__)
+#define SLOW_OPERATE(...) CHANGE_WITHIN(NC_ROLE_OPERATOR, NC_GATE_SLOW_ANSWER_MS, __VA_ARGS__)
+#define ADMINISTER(...) CHANGE_WITHIN(NC_ROLE_ADMIN, NC_GATE_ANSWER_MS, __VA_ARGS__)
+#define SLOW_ADMINISTER(...) CHANGE_WITHIN(NC_ROLE_ADMIN, NC_GATE_SLOW_ANSWER_MS, __VA_ARGS__)
 #define NEW_AT(what_, key_) .location = "/api/v2/" what_ "/%s", .location_key = (key_)
 /* Several resources of the fleet share fleet.get and fleet.cancel, which tell them by their ids. */
 #define FLEET_GET(what_, prefix_, operation_) READ("fleet/" what_ "/{id}", "fleet.get", .id_prefix = (prefix_), .operation = (operation_))
 #define FLEET_CANCEL(what_, prefix_, operation_, ...)                                                                  \
-  CHANGE("POST", "fleet/" what_ "/{id}/cancel", "fleet.cancel", 202, .id_prefix = (prefix_),                           \
+  OPERATE("POST", "fleet/" what_ "/{id}/cancel", "fleet.cancel", 202, .id_prefix = (prefix_),                           \
          .operation = (operation_), .is_keyed = true, __VA_ARGS__)
 
 const NcRoute nc_routes[] = {
@@ -382,60 +408,63 @@ const NcRoute nc_routes[] = {
   { .method = "GET", .pattern = "/metrics", .op = "node.metrics", .role = NC_ROLE_VIEWER, .status = 200, .text = true, .answer_ms = NC_GATE_ANSWER_MS },
   READ("alerts", "alert.list", .list = true),
   READ("nodes", "node.list", .list = true),
-  CHANGE("POST", "nodes/tokens", "node.token", 201, .body = &nc_token_schema),
-  CHANGE("DELETE", "nodes/{name}", "node.remove", 200),
+  ADMINISTER("POST", "nodes/tokens", "node.token", 201, .body = &nc_token_schema),
+  ADMINISTER("DELETE", "nodes/{name}", "node.remove", 200),
+  { .method = "GET", .pattern = "/api/v2/tokens", .op = "token.list", .role = NC_ROLE_ADMIN, .status = 200, .list = true, .answer_ms = NC_GATE_ANSWER_MS },
+  ADMINISTER("POST", "tokens", "token.create", 201, .body = &nc_bearer_schema),
+  ADMINISTER("DELETE", "tokens/{id}", "token.revoke", 200),
   READ("machines", "machine.list", .list = true),
-  CHANGE("POST", "machines", "machine.define", 201, .body = &nc_machine_schema, NEW_AT("machines", "name")),
-  SLOW_CHANGE("POST", "machines/adopt", "machine.adopt", 201, .body = &nc_adopt_schema, NEW_AT("machines", "name")),
+  ADMINISTER("POST", "machines", "machine.define", 201, .body = &nc_machine_schema, NEW_AT("machines", "name")),
+  SLOW_ADMINISTER("POST", "machines/adopt", "machine.adopt", 201, .body = &nc_adopt_schema, NEW_AT("machines", "name")),
   READ("machines/{name}", "machine.get"),
-  CHANGE("DELETE", "machines/{name}", "machine.destroy", 200),
-  SLOW_CHANGE("POST", "machines/{name}/start", "machine.start", 200, .body = &nc_start_schema),
-  SLOW_CHANGE("POST", "machines/{name}/stop", "machine.stop", 200, .body = &nc_stop_schema),
+  ADMINISTER("DELETE", "machines/{name}", "machine.destroy", 200),
+  SLOW_OPERATE("POST", "machines/{name}/start", "machine.start", 200, .body = &nc_start_schema),
+  SLOW_OPERATE("POST", "machines/{name}/stop", "machine.stop", 200, .body = &nc_stop_schema),
   READ("machines/{name}/checkpoints", "machine.checkpoints", .list = true),
-  SLOW_CHANGE("POST", "machines/{name}/checkpoints", "checkpoint.create", 201, .body = &nc_checkpoint_schema, NEW_AT("checkpoints", "id")),
-  CHANGE("POST", "machines/{name}/checkpoint-schedule", "checkpoint.schedule", 200, .body = &nc_schedule_schema),
+  SLOW_OPERATE("POST", "machines/{name}/checkpoints", "checkpoint.create", 201, .body = &nc_checkpoint_schema, NEW_AT("checkpoints", "id")),
+  ADMINISTER("POST", "machines/{name}/checkpoint-schedule", "checkpoint.schedule", 200, .body = &nc_schedule_schema),
   READ("checkpoints", "checkpoint.list", .list = true),
   READ("checkpoints/{id}", "checkpoint.get"),
-  CHANGE("DELETE", "checkpoints/{id}", "checkpoint.delete", 200),
-  CHANGE("POST", "checkpoints/{id}/verify", "checkpoint.verify", 202),
-  CHANGE("POST", "checkpoints/{id}/copy", "checkpoint.copy", 202, .body = &nc_copy_schema),
-  CHANGE("POST", "checkpoints/{id}/cancel", "checkpoint.cancel", 202),
-  CHANGE("POST", "checkpoints/{id}/restore", "checkpoint.restore", 202, .body = &nc_restore_schema),
+  ADMINISTER("DELETE", "checkpoints/{id}", "checkpoint.delete", 200),
+  OPERATE("POST", "checkpoints/{id}/verify", "checkpoint.verify", 202),
+  OPERATE("POST", "checkpoints/{id}/copy", "checkpoint.copy", 202, .body = &nc_copy_schema),
+  OPERATE("POST", "checkpoints/{id}/cancel", "checkpoint.cancel", 202),
+  ADMINISTER("POST", "checkpoints/{id}/restore", "checkpoint.restore", 202, .body = &nc_restore_schema),
   READ("store", "store.status"),
-  CHANGE("POST", "store/verify", "store.verify", 202, .body = &nc_store_verify_schema),
-  CHANGE("POST", "store/gc", "store.gc", 202, .body = &nc_store_gc_schema),
-  CHANGE("POST", "store/cancel", "store.cancel", 202),
-  SLOW_CHANGE("POST", "checks", "migration.check", 200, .body = &nc_check_schema),
-  SLOW_CHANGE("POST", "plans", "migration.plan", 200, .body = &nc_plan_schema),
+  OPERATE("POST", "store/verify", "store.verify", 202, .body = &nc_store_verify_schema),
+  OPERATE("POST", "store/gc", "store.gc", 202, .body = &nc_store_gc_schema),
+  OPERATE("POST", "store/cancel", "store.cancel", 202),
+  SLOW_OPERATE("POST", "checks", "migration.check", 200, .body = &nc_check_schema),
+  SLOW_OPERATE("POST", "plans", "migration.plan", 200, .body = &nc_plan_schema),
   READ("migrations", "migration.list", .list = true, .query = &nc_list_schema),
-  CHANGE("POST", "migrations", "migration.create", 201, .body = &nc_migration_schema, NEW_AT("migrations", "id")),
+  OPERATE("POST", "migrations", "migration.create", 201, .body = &nc_migration_schema, NEW_AT("migrations", "id")),
   READ("migrations/dashboard", "migration.dashboard"),
   READ("migrations/{id}", "migration.get"),
   READ("migrations/{id}/status", "migration.status"),
   READ("migrations/{id}/metrics", "migration.metrics"),
   { .method = "GET", .pattern = "/api/v2/migrations/{id}/ws", .op = "migration.watch", .query = &nc_watch_schema, .role = NC_ROLE_VIEWER,
     .status = 101, .watch = true, .answer_ms = NC_GATE_ANSWER_MS },
-  CHANGE("POST", "migrations/{id}/cancel", "migration.cancel", 202),
-  CHANGE("POST", "migrations/{id}/rollback", "migration.rollback", 202, .body = &nc_rollback_schema),
+  OPERATE("POST", "migrations/{id}/cancel", "migration.cancel", 202),
+  OPERATE("POST", "migrations/{id}/rollback", "migration.rollback", 202, .body = &nc_rollback_schema),
   READ("audit", "audit.list", .list = true, .query = &nc_audit_schema),
   LOOK("POST", "audit/verify", "audit.verify", .body = &nc_verify_schema),
-  CHANGE("POST", "migrations/{id}/limits", "migration.limit", 200, .body = &nc_limit_schema),
-  CHANGE("POST", "migrations/{id}/resolve", "migration.resolve", 202, .body = &nc_resolve_schema),
+  OPERATE("POST", "migrations/{id}/limits", "migration.limit", 200, .body = &nc_limit_schema),
+  ADMINISTER("POST", "migrations/{id}/resolve", "migration.resolve", 202, .body = &nc_resolve_schema),
   READ("fleet", "fleet.status"),
   READ("fleet/nodes", "fleet.nodes", .list = true, .query = &nc_fleet_nodes_query),
-  CHANGE("POST", "fleet/nodes/{name}/cordon", "fleet.cordon", 200, .key = "node", .is_keyed = true),
-  CHANGE("POST", "fleet/nodes/{name}/uncordon", "fleet.uncordon", 200, .key = "node", .is_keyed = true),
+  OPERATE("POST", "fleet/nodes/{name}/cordon", "fleet.cordon", 200, .key = "node", .is_keyed = true),
+  OPERATE("POST", "fleet/nodes/{name}/uncordon", "fleet.uncordon", 200, .key = "node", .is_keyed = true),
   READ("fleet/machines", "fleet.machines", .list = true, .query = &nc_fleet_machines_query),
   READ("fleet/migrations", "fleet.list", .list = true, .query = &nc_fleet_list_query),
-  CHANGE("POST", "fleet/migrations", "fleet.migrate", 201, .body = &nc_fleet_migration_schema, .is_keyed = true,
+  OPERATE("POST", "fleet/migrations", "fleet.migrate", 201, .body = &nc_fleet_migration_schema, .is_keyed = true,
          NEW_AT("fleet/migrations", "id")),
   FLEET_GET("migrations", "mig-", "fleet.migration.get"),
   FLEET_CANCEL("migrations", "mig-", "fleet.migration.cancel", .body = &nc_fleet_cancel_schema),
-  SLOW_CHANGE("POST", "migrations/batch", "fleet.batch", 201, .body = &nc_batch_schema, .is_keyed = true,
+  SLOW_OPERATE("POST", "migrations/batch", "fleet.batch", 201, .body = &nc_batch_schema, .is_keyed = true,
               NEW_AT("fleet/batches", "id")),
   FLEET_GET("batches", "bat-", "fleet.batch.get"),
   FLEET_CANCEL("batches", "bat-", "fleet.batch.cancel", .body = &nc_group_cancel_schema),
-  SLOW_CHANGE("POST", "migrations/evacuate", "fleet.evacuate", 201, .body = &nc_evacuation_schema, .is_keyed = true,
+  SLOW_OPERATE("POST", "migrations/evacuate", "fleet.evacuate", 201, .body = &nc_evacuation_schema, .is_keyed = true,
               NEW_AT("fleet/evacuations", "id")),
   LOOK("POST", "fleet/evacuations/plan", "fleet.plan", .body = &nc_evacuation_schema),
   FLEET_GET("evacuations", "eva-", "fleet.evacuation.get"),
@@ -443,15 +472,6 @@ const NcRoute nc_routes[] = {
 };
 const size_t nc_n_routes = G_N_ELEMENTS(nc_routes);
 const NcRoute nc_asset_route = { .method = "GET", .pattern = "/", .by = NC_BY_GATE_ASSET, .role = NC_ROLE_VIEWER, .status = 200 };
-
-static const char *const nc_role_names[] = { [NC_ROLE_VIEWER] = "viewer", [NC_ROLE_ADMIN] = "admin" };
-G_STATIC_ASSERT(G_N_ELEMENTS(nc_role_names) == NC_ROLE_COUNT);
-
-const char *
-nc_role_name(NcRole role)
-{
-  return role < NC_ROLE_COUNT ? nc_role_names[role] : "none";
-}
 
 /* Does ${path} fit ${pattern}? Fills key and value of ${ret} if the pattern has a parameter. */
 static bool

@@ -8,11 +8,9 @@
  */
 #pragma once
 
+#include "base/role.h"
 #include "gate/asset.h"
 #include "gate/schema.h"
-
-typedef enum { NC_ROLE_VIEWER, NC_ROLE_ADMIN, NC_ROLE_COUNT } NcRole;
-const char *nc_role_name(NcRole role); /* "viewer", "admin" */
 
 /* Who answers. */
 typedef enum {
@@ -38,7 +36,7 @@ typedef struct {
   const char
       *location; /* of what was created: "/api/v2/machines/%s" with ${location_key} of the result; NULL: nothing */
   const char *location_key;
-  bool list;          /* the result is an array, to be wrapped as {"items":[...],"next":null}; or has that shape already */
+  bool list;          /* (GET) it has an ETag; the result is an array, to be wrapped as {"items":[...],"next":null}; or has that shape already */
   bool text;          /* the result is {text, type}: what is sent is that text; asked for as the Accept header says */
   bool watch;         /* a WebSocket; ${op} then says whether there is what is to be watched */
   unsigned answer_ms; /* time novacrond has */

@@ -108,11 +108,13 @@ nc_server_new(int listener, const NcServerTls *tls, const NcServerDeps *deps, GE
   server->context.tls = tls != NULL;
   server->context.rate = tls ? nc_rate_new(NC_GATE_RATE_PER_S, NC_GATE_RATE_BURST, NC_GATE_RATE_CLIENTS)
                              : nc_rate_new(NC_GATE_LOCAL_RATE_PER_S, NC_GATE_LOCAL_RATE_BURST, NC_GATE_RATE_CLIENTS);
+  server->context.refused = nc_rate_new(NC_GATE_REFUSED_PER_S, NC_GATE_REFUSED_BURST, NC_GATE_RATE_CLIENTS);
   server->daemon = nc_server_start(server, listener, tls);
   if (server->daemon)
     return server;
   nc_fd_clear(&listener);
   nc_rate_free(server->context.rate);
+  nc_rate_free(server->context.refused);
   g_free(server);
   nc_fail(error, NC_ERROR_INTERNAL, "the %s server does not start%s", tls ? "HTTPS" : "HTTP",
           tls ? ": do certificate and key fit each other, and is the client CA a certificate?" : "");
@@ -126,5 +128,6 @@ nc_server_free(NcServer *server)
     return;
   MHD_stop_daemon(server->daemon); /* closes the listening socket and ends the thread */
   nc_rate_free(server->context.rate);
+  nc_rate_free(server->context.refused);
   g_free(server);
 }

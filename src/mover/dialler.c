@@ -67,11 +67,24 @@ nc_dialler_has_bbr(void)
   return fd >= 0 && nc_dialler_use_bbr(fd);
 }
 
-static void
-nc_dialler_choose_congestion_control(int fd)
+/* Of a link's first connection; its successors have BBR: whatever ended it, the path is not what one would wish. */
+static bool
+nc_dialler_use_loss_based(int fd)
 {
-  if (!nc_dialler_use_bbr(fd))
-    nc_log(NC_LOG_DEBUG, "mover", "no BBR here (%m): the node's own congestion control is used");
+  static const char cubic[] = "cubic";
+  return setsockopt(fd, IPPROTO_TCP, TCP_CONGESTION, cubic, strlen(cubic)) == 0;
+}
+
+static void
+nc_dialler_choose_congestion_control(NcDialler *d, unsigned index, int fd)
+{
+  bool first;
+  {
+    g_autoptr(GMutexLocker) guard = g_mutex_locker_new(&d->lock);
+    first = !d->dials[index].connected;
+  }
+  if (!(first ? nc_dialler_use_loss_based(fd) : nc_dialler_use_bbr(fd)))
+    nc_log(NC_LOG_DEBUG, "mover", "no %s here (%m): the node's own congestion control is used", first ? "cubic" : "BBR");
 }
 
 /* A path that worked answers soon, or another one should be tried. */
@@ -94,7 +107,7 @@ nc_dialler_try(NcDialler *d, unsigned index, unsigned number, GError **error)
   if (fd < 0)
     g_prefix_error(error, "connection %u of the movers to %s: ", index, path);
   else
-    nc_dialler_choose_congestion_control(fd);
+    nc_dialler_choose_congestion_control(d, index, fd);
   return fd;
 }
 

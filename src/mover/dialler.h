@@ -9,8 +9,8 @@
  * delays nobody. A connection that was lost is dialled until it is there or the
  * dialler goes, at growing intervals of at most NC_DIALLER_MOST_MS.
  *
- * Sockets get BBR where the kernel has it: with losses that are not congestion, the
- * others let a far link starve.
+ * The first of each gets cubic, its successors get BBR, where the kernel has them: which of both a path needs, shows
+ * by what it loses (mover/congestion.h, decision 079).
  *
  * Needs nothing but src/base/. Thread-safe.
  */

@@ -23,7 +23,6 @@
 #define NC_LINK_CHUNK_BYTES 16384u /* a TLS record */
 #define NC_LINK_READS_PER_TURN 64  /* then it is writing's turn: at most 1 MiB */
 #define NC_LINK_LINGER_US 2000000  /* for the peer to close, after our last frame; one that is denied processors reads it late */
-#define NC_LINK_SAMPLE_US 200000   /* the kernel's numbers */
 #define NC_LINK_CANDIDATES 4       /* sockets that shake hands at a time: one, its successor, and some of strangers */
 
 /* Ends of connections that are part of the plan. */
@@ -39,12 +38,6 @@ typedef struct {
   int fd;
 } NcLinkCandidate;
 
-/* Written by the link's thread, read by anybody. */
-typedef struct {
-  _Atomic uint64_t sent_bytes, received_bytes, retransmitted_bytes, segments, retransmitted_segments;
-  _Atomic uint64_t rtt_us, min_rtt_us, delivery_bps;
-} NcLinkSample;
-
 struct NcLink {
   NcMover *mover;
   unsigned index;
@@ -52,7 +45,8 @@ struct NcLink {
   atomic_bool asleep; /* in poll(): whoever has something writes wake_fd */
   atomic_bool up;     /* there is a connection */
   atomic_uint candidates;
-  NcLinkSample sample;
+  NcKernelView kernel;
+  _Atomic uint64_t sent_bytes, received_bytes; /* written by the link's thread */
   _Atomic uint32_t path;
 
   pthread_mutex_t lock; /* protects this group */
@@ -82,7 +76,6 @@ struct NcLink {
   bool pong_due;
   uint64_t pong_value;
   int64_t next_ping_us;
-  int64_t next_sample_us;
 
   /* coming in */
   uint8_t header[NC_FRAME_HEADER_BYTES];
@@ -233,38 +226,8 @@ nc_link_admit(NcLink *l, int fd)
 void
 nc_link_stats(NcLink *l, NcLinkStats *ret)
 {
-  *ret = (NcLinkStats){
-    .up = atomic_load(&l->up),
-    .sent_bytes = nc_counted(&l->sample.sent_bytes),
-    .received_bytes = nc_counted(&l->sample.received_bytes),
-    .retransmitted_bytes = nc_counted(&l->sample.retransmitted_bytes),
-    .segments = nc_counted(&l->sample.segments),
-    .retransmitted_segments = nc_counted(&l->sample.retransmitted_segments),
-    .rtt_us = nc_counted(&l->sample.rtt_us),
-    .min_rtt_us = nc_counted(&l->sample.min_rtt_us),
-    .delivery_bps = nc_counted(&l->sample.delivery_bps),
-  };
-}
-
-/* Asks the kernel, when it is time. Sockets that are not TCP (tests) leave zeros. */
-static void
-nc_link_take_sample(NcLink *l)
-{
-  struct tcp_info info = { 0 };
-  socklen_t length = sizeof info;
-  int64_t now_us = nc_mono_us();
-
-  if (now_us < l->next_sample_us)
-    return;
-  l->next_sample_us = now_us + NC_LINK_SAMPLE_US;
-  if (getsockopt(l->fd, IPPROTO_TCP, TCP_INFO, &info, &length) < 0)
-    return;
-  atomic_store_explicit(&l->sample.retransmitted_bytes, info.tcpi_bytes_retrans, memory_order_relaxed);
-  atomic_store_explicit(&l->sample.segments, info.tcpi_segs_out, memory_order_relaxed);
-  atomic_store_explicit(&l->sample.retransmitted_segments, info.tcpi_total_retrans, memory_order_relaxed);
-  atomic_store_explicit(&l->sample.rtt_us, info.tcpi_rtt, memory_order_relaxed);
-  atomic_store_explicit(&l->sample.min_rtt_us, info.tcpi_min_rtt == ~0u ? 0 : info.tcpi_min_rtt, memory_order_relaxed);
-  atomic_store_explicit(&l->sample.delivery_bps, info.tcpi_delivery_rate, memory_order_relaxed);
+  *ret = (NcLinkStats){ .up = atomic_load(&l->up), .sent_bytes = nc_counted(&l->sent_bytes), .received_bytes = nc_counted(&l->received_bytes) };
+  nc_kernel_view_read(&l->kernel, &ret->kernel);
 }
 
 static bool
@@ -429,7 +392,7 @@ nc_link_write(NcLink *l, bool *moved, GError **error)
   case NC_TLS_DONE:
     l->chunk_done += n;
     nc_count(&l->mover->counters.wire_bytes, n);
-    nc_count(&l->sample.sent_bytes, n);
+    nc_count(&l->sent_bytes, n);
     *moved = true;
     return true;
   case NC_TLS_WANT_READ:
@@ -567,7 +530,7 @@ nc_link_read(NcLink *l, bool *moved, GError **error)
     }
     *moved = true;
     nc_count(&l->mover->counters.wire_bytes, n);
-    nc_count(&l->sample.received_bytes, n);
+    nc_count(&l->received_bytes, n);
     if (!nc_link_advance(l, n, &refusal))
       nc_link_refuse(l, refusal);
   }
@@ -618,13 +581,19 @@ nc_link_is_replaced(NcLink *l)
   return is_replaced;
 }
 
+/* Our last words are said on the connection that there is. */
+static bool
+nc_link_look(NcLink *l, GError **error)
+{
+  return nc_kernel_view_look(&l->kernel, l->phase == NC_LINK_RUNNING ? error : NULL) || l->phase != NC_LINK_RUNNING;
+}
+
 /* One turn of writing and reading; false when the connection is over, with *error unless that was the plan. */
 static bool
 nc_link_turn(NcLink *l, bool *moved, GError **error)
 {
   l->want = 0;
-  nc_link_take_sample(l);
-  if (nc_link_is_replaced(l) || !nc_link_write(l, moved, error) || !nc_link_read(l, moved, error))
+  if (nc_link_is_replaced(l) || !nc_link_look(l, error) || !nc_link_write(l, moved, error) || !nc_link_read(l, moved, error))
     return false;
   if (l->deadline_us > 0 && nc_mono_us() >= l->deadline_us)
     return l->phase == NC_LINK_RUNNING && nc_fail(error, NC_ERROR_TIMEOUT, "the other side did not say hello in time");
@@ -707,6 +676,7 @@ nc_link_begin(NcLink *l)
   l->fd = nc_tls_fd(l->tls);
   atomic_store(&l->path, nc_link_find_path(l->fd));
   nc_shaper_attach(l->mover->shaper, &l->port, l->fd);
+  nc_kernel_view_begin(&l->kernel, l->fd, l->mover->source != NULL);
   l->phase = NC_LINK_RUNNING;
   l->has_hello = l->deaf = l->pong_due = false;
   l->chunk_length = l->chunk_done = l->frame_done = l->header_done = 0;

@@ -15,6 +15,7 @@
  */
 #pragma once
 
+#include "mover/kernel_view.h"
 #include "mover/mover.h"
 #include "wire/frame.h"
 
@@ -33,14 +34,10 @@ void nc_link_wake(NcLink *l);
  * peer to close. The main thread, once.
  */
 void nc_link_close_after(NcLink *l, const GByteArray *last);
-/* What the kernel knows of a link's connections, sampled several times a second. */
 typedef struct {
   bool up;
   uint64_t sent_bytes, received_bytes; /* TLS payload, of all its connections */
-  uint64_t retransmitted_bytes;        /* of the present one, as the rest */
-  uint64_t segments, retransmitted_segments;
-  uint64_t rtt_us, min_rtt_us;
-  uint64_t delivery_bps; /* bytes per second, as the kernel measured last */
+  NcKernelNumbers kernel;              /* of the present one */
 } NcLinkStats;
 
 /* Any thread, without a lock: the numbers may be of different moments. */

@@ -237,24 +237,28 @@ nc_mover_add_coding(NcMover *m, json_t *object)
   json_object_set_new(object, "coded_batches", batches);
 }
 
+static json_t *
+nc_mover_connection(NcLink *link, unsigned index)
+{
+  NcLinkStats s;
+  nc_link_stats(link, &s);
+  const NcKernelNumbers *kernel = &s.kernel;
+  return json_pack("{s:i, s:b, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I}", "index", (int)index, "up", (int)s.up, "sent_bytes",
+                   (json_int_t)s.sent_bytes, "received_bytes", (json_int_t)s.received_bytes, "retransmitted_bytes",
+                   (json_int_t)kernel->retransmitted_bytes, "segments", (json_int_t)kernel->segments, "retransmitted_segments",
+                   (json_int_t)kernel->retransmitted_segments, "rtt_us", (json_int_t)kernel->rtt_us, "min_rtt_us",
+                   (json_int_t)kernel->min_rtt_us, "delivery_bps", (json_int_t)kernel->delivery_bps);
+}
+
 /* What each connection carries, and the kernel's view of it. */
 static json_t *
 nc_mover_connections(NcMover *m)
 {
   json_t *list = json_array();
 
-  for (unsigned i = 0; i < m->setup.streams; i++) {
-    NcLinkStats s;
-    if (!m->links[i])
-      continue;
-    nc_link_stats(m->links[i], &s);
-    json_array_append_new(
-        list, json_pack("{s:i, s:b, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I}", "index", (int)i, "up", (int)s.up, "sent_bytes",
-                        (json_int_t)s.sent_bytes, "received_bytes", (json_int_t)s.received_bytes, "retransmitted_bytes",
-                        (json_int_t)s.retransmitted_bytes, "segments", (json_int_t)s.segments, "retransmitted_segments",
-                        (json_int_t)s.retransmitted_segments, "rtt_us", (json_int_t)s.rtt_us, "min_rtt_us",
-                        (json_int_t)s.min_rtt_us, "delivery_bps", (json_int_t)s.delivery_bps));
-  }
+  for (unsigned i = 0; i < m->setup.streams; i++)
+    if (m->links[i])
+      json_array_append_new(list, nc_mover_connection(m->links[i], i));
   return list;
 }
 

@@ -1,9 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* fork, /proc and pidfds: everything about a QEMU that is a process and no QMP. */
+/* /proc and pidfds: everything about a QEMU that is a process and no QMP, but how it begins (process_start.c). */
 #include "qemu/process.h"
 #include "base/ident.h"
 #include "base/io.h"
 #include "qemu/dial.h"
+#include "qemu/process_internal.h"
 
 #include <dirent.h>
 #include <errno.h>
@@ -22,7 +23,7 @@
 #define NC_LOG_TAIL_LINES 4
 #define NC_KILL_WAIT_MS 10000 /* for the kernel to take a killed process apart */
 
-static int
+int
 nc_pidfd_open(pid_t pid)
 {
   return (int)syscall(SYS_pidfd_open, pid, 0);
@@ -75,70 +76,8 @@ nc_qemu_log_tail(const char *log_path)
   return g_strjoinv("; ", lines + (count > NC_LOG_TAIL_LINES ? count - NC_LOG_TAIL_LINES : 0));
 }
 
-/* In the child, between fork and exec: async-signal-safe calls only. */
-static void G_GNUC_NORETURN
-nc_exec_child(char *const *argv, int log)
-{
-  int null = open("/dev/null", O_RDONLY);
-  sigset_t none;
-  sigemptyset(&none);
-  sigprocmask(SIG_SETMASK, &none, NULL);
-  signal(SIGPIPE, SIG_DFL);
-  setsid();
-  dup2(null, 0);
-  dup2(log, 1);
-  dup2(log, 2);
-  syscall(SYS_close_range, 3u, ~0u, 0u);
-  execvp(argv[0], argv);
-  static const char complaint[] = "can't execute the QEMU binary\n";
-  if (write(2, complaint, sizeof complaint - 1) < 0)
-    _exit(126);
-  _exit(127);
-}
-
-/*
- * A grandchild, so that it belongs to init and leaves no zombie with us; its pid
- * comes back through a pipe.
- */
-static pid_t
-nc_fork_twice(char *const *argv, int log, GError **error)
-{
-  int pipes[2];
-  pid_t pid = 0;
-
-  if (pipe2(pipes, O_CLOEXEC) < 0) {
-    nc_fail_errno(error, NC_ERROR_RESOURCE, errno, "pipe");
-    return 0;
-  }
-  nc_autofd int in = pipes[0];
-  nc_autofd int out = pipes[1];
-  pid_t middle = fork();
-  if (middle < 0) {
-    nc_fail_errno(error, NC_ERROR_RESOURCE, errno, "fork");
-    return 0;
-  }
-  if (middle == 0) {
-    pid_t child = fork();
-    if (child == 0)
-      nc_exec_child(argv, log);
-    _exit(child < 0 || write(out, &child, sizeof child) != sizeof child);
-  }
-  nc_fd_clear(&out);
-  bool told = nc_read_all(in, &pid, sizeof pid, 5000, error);
-  while (waitpid(middle, NULL, 0) < 0 && errno == EINTR)
-    ;
-  return told ? pid : 0;
-}
-
-static bool
-nc_socket_exists(const char *path)
-{
-  struct stat st;
-  return stat(path, &st) == 0 && S_ISSOCK(st.st_mode);
-}
-
-static bool
-nc_await_exit(int pidfd, int timeout_ms)
+bool
+nc_pidfd_await_exit(int pidfd, int timeout_ms)
 {
   struct pollfd p = { .fd = pidfd, .events = POLLIN };
   int n;
@@ -146,50 +85,6 @@ nc_await_exit(int pidfd, int timeout_ms)
     n = poll(&p, 1, timeout_ms);
   while (n < 0 && errno == EINTR);
   return n > 0;
-}
-
-/* false: it is no more, or ${timeout_ms} have passed; which of both is in *ret_late. */
-static bool
-nc_await_socket(int pidfd, const char *path, int timeout_ms, bool *ret_late)
-{
-  int64_t deadline_us = nc_mono_us() + (int64_t)timeout_ms * 1000;
-
-  *ret_late = false;
-  while (!nc_socket_exists(path)) {
-    if (nc_await_exit(pidfd, 5))
-      return false;
-    if (nc_mono_us() >= deadline_us) {
-      *ret_late = true;
-      return false;
-    }
-  }
-  return true;
-}
-
-bool
-nc_qemu_process_start(char *const *argv, const char *qmp_path, const char *log_path, int timeout_ms, NcQemuProcess *ret,
-                      GError **error)
-{
-  nc_autofd int log = open(log_path, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0640);
-  if (log < 0)
-    return nc_fail_errno(error, NC_ERROR_IO, errno, "can't open QEMU's log %s", log_path);
-  unlink(qmp_path);
-  NcQemuProcess process = { .pid = nc_fork_twice(argv, log, error) };
-  if (process.pid == 0)
-    return false;
-  /* A descriptor can't be mistaken for a moment, as reading /proc can where the node is out of something. */
-  nc_autofd int pidfd = nc_pidfd_open(process.pid);
-  bool known = pidfd >= 0 && nc_qemu_process_start_time(process.pid, &process.start_time);
-  bool late = false;
-  if (known && nc_await_socket(pidfd, qmp_path, timeout_ms, &late)) {
-    *ret = process;
-    return true;
-  }
-  if (pidfd >= 0)
-    syscall(SYS_pidfd_send_signal, pidfd, SIGKILL, NULL, 0);
-  g_autofree char *tail = nc_qemu_log_tail(log_path);
-  g_autofree char *what = late ? g_strdup_printf("did not come up in %d s", timeout_ms / 1000) : g_strdup("ended at once");
-  return nc_fail(error, NC_ERROR_QEMU, "%s %s: %s (log: %s)", argv[0], what, tail[0] ? tail : "it wrote nothing", log_path);
 }
 
 bool
@@ -201,12 +96,12 @@ nc_qemu_process_kill(pid_t pid, uint64_t start_time, int term_ms, GError **error
     return true;
   if (term_ms > 0) {
     syscall(SYS_pidfd_send_signal, pidfd, SIGTERM, NULL, 0);
-    if (nc_await_exit(pidfd, term_ms))
+    if (nc_pidfd_await_exit(pidfd, term_ms))
       return true;
   }
   if (syscall(SYS_pidfd_send_signal, pidfd, SIGKILL, NULL, 0) < 0 && errno != ESRCH)
     return nc_fail_errno(error, NC_ERROR_QEMU, errno, "QEMU (process %d) can't be killed", (int)pid);
-  return nc_await_exit(pidfd, NC_KILL_WAIT_MS) ||
+  return nc_pidfd_await_exit(pidfd, NC_KILL_WAIT_MS) ||
          nc_fail(error, NC_ERROR_QEMU, "QEMU (process %d) does not die (stuck in the kernel?)", (int)pid);
 }
 

@@ -17,14 +17,21 @@ typedef struct {
   uint64_t start_time; /* clock ticks since boot */
 } NcQemuProcess;
 
+typedef struct {
+  char *const *argv;
+  const char *lock_path; /* one process at a time (qemu/start_lock.h); its directory outlives what is made for a single start */
+  const char *qmp_path;
+  const char *log_path;
+  int timeout_ms;
+} NcQemuStart;
+
 /*
- * Starts ${argv} in a session of its own, with none of our descriptors, its
- * output appended to ${log_path}. Returns when a socket exists at ${qmp_path}; if
- * the process ends before, or after ${timeout_ms} (it is killed then), the error
- * holds what it last wrote.
+ * Starts ${start->argv} in a session of its own, with none of our descriptors but the lock, its
+ * output appended to the log, after the process that had the lock has ended: NC_ERROR_CONFLICT if it does not.
+ * Returns when a socket exists at qmp_path; if the process ends before, or after timeout_ms (it is killed
+ * then), the error says what kept it and what it last wrote.
  */
-bool nc_qemu_process_start(char *const *argv, const char *qmp_path, const char *log_path, int timeout_ms, NcQemuProcess *ret,
-                           GError **error);
+bool nc_qemu_process_start(const NcQemuStart *start, NcQemuProcess *ret, GError **error);
 
 /* Start time of ${pid}; false if there is no such process. */
 bool nc_qemu_process_start_time(pid_t pid, uint64_t *ret_start_time);

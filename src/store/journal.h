@@ -189,7 +189,7 @@ json_t *nc_journal_list_audit(NcJournal *journal, const NcAuditFilter *filter, G
 /* For fault points (base/fault.h): SQLite refuses the next write, as if the file were read-only; the one after it goes as ever. */
 void nc_journal_refuse_next(NcJournal *journal);
 
-/* --- settings and one-time tokens --- */
+/* --- settings and the one-time tokens of nodes that join (those of people: store/bearer.h) --- */
 
 bool nc_journal_put_value(NcJournal *journal, const char *key, const char *value, GError **error);
 char *nc_journal_get_value(NcJournal *journal, const char *key, GError **error); /* NULL without error: not there */

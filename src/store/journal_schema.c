@@ -28,6 +28,10 @@ static const char *const nc_journal_steps[] = {
 
   "CREATE TABLE attempt(seq INTEGER PRIMARY KEY, name TEXT NOT NULL UNIQUE, at_us INTEGER NOT NULL, mark TEXT NOT NULL,"
   " detail TEXT NOT NULL) STRICT;",
+
+  /* Of people and programs; the table "token" has those by which nodes join. */
+  "CREATE TABLE bearer(id TEXT PRIMARY KEY, secret_sha256 TEXT NOT NULL, subject TEXT NOT NULL, role TEXT NOT NULL,"
+  " actor TEXT NOT NULL, created_us INTEGER NOT NULL, expires_us INTEGER NOT NULL, ended_us INTEGER NOT NULL) STRICT;",
 };
 
 const NcDbKind nc_journal_kind = {

@@ -195,7 +195,7 @@ nc_history_take_frame(NcHistory *h, NcHistoryPage *page)
 static uint32_t
 nc_history_take_stale(NcHistory *h, NcHistoryPage *page)
 {
-  while (h->stale < MIN(h->next, h->kept)) {
+  while (h->in_order && h->stale < MIN(h->next, h->kept)) {
     uint32_t frame = h->stale++;
     if (h->owners->pdata[frame] || nc_history_is_held(h, frame))
       continue;
@@ -274,6 +274,7 @@ static void
 nc_history_begin_kept_locked(NcHistory *h, uint32_t frames)
 {
   h->kept = MIN(frames, nc_shadow_frames(h->shadow));
+  h->in_order = true;
   nc_history_widen_table(h, h->kept);
   g_ptr_array_set_size(h->owners, (gint)h->kept);
   g_array_set_size(h->chances, h->kept);

@@ -42,6 +42,7 @@ struct NcHistory {
   uint32_t next;   /* the frame behind the last that was adopted */
   uint32_t missed; /* pages since then that had no frame and found none */
   uint32_t stale;  /* below it no frame is looked at that the stream has passed without adopting it */
+  bool in_order;   /* as the stream is: of a head start, which goes over the memory in passes, none is passed for good */
 };
 
 /* With the lock held. Where a frame with content of ${hash} is noted. */

@@ -195,8 +195,25 @@ def fleet_batch_of(args):
     return {"id": FLEET_BATCH["id"], "policy": args.get("policy", "any"), "submitted": len(items), "items": items}
 
 
+BEARER = {"id": "tok-0t7bd31dsw67hqqr", "scope": "node", "subject": "ci", "role": "operator", "state": "good", "actor": "uid:0",
+          "created": "2026-01-02T03:04:05.678Z", "expires": "2026-04-02T03:04:05.678Z", "revoked": None}
+# What novacrond would have a hash of: token -> what it says of it.
+TOKENS = {f"tok-{role}.{'5e' * 32}": {**BEARER, "id": f"tok-{role}", "subject": f"{role}-program", "role": role} for role in ("viewer", "operator", "admin")}
+
+
+def token_checked(args):
+    if args["token"] not in TOKENS:
+        raise Refusal("unauthenticated", "the token is not known, has run out, or was ended: ask an administrator for a new one")
+    return TOKENS[args["token"]]
+
+
 HANDLERS = {
     "alert.list": lambda args: [ALERT, STORE_ALERT],
+    "token.create": lambda args: {"id": BEARER["id"], "token": BEARER["id"] + "." + "5e" * 32, "scope": args.get("scope", "node"),
+                                  "subject": args["subject"], "role": args["role"], "expires": None},
+    "token.list": lambda args: [BEARER, {**BEARER, "id": "ftok-0t7bd31dsw67hqqr", "scope": "fleet", "expires": None, "state": "revoked",
+                                         "revoked": "2026-01-02T03:04:05.678Z"}],
+    "token.revoke": lambda args: {"id": args["id"], "state": "revoked"}, "token.check": token_checked,
     "fleet.status": lambda args: {"leads": True, "epoch": 2, "holder": "host-a-0t7bd31d", "address": "192.0.2.1:7450"},
     "fleet.nodes": lambda args: {"items": [FLEET_NODE], "next": "node:host-a"},
     "fleet.machines": lambda args: {"items": [FLEET_MACHINE], "next": None},

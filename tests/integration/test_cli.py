@@ -21,7 +21,8 @@ COMMANDS = ["migrate", "check", "plan", "status", "cancel", "limit", "resolve", 
             "vm show", "vm start", "vm stop", "vm destroy", "vm adopt",
             "checkpoint create", "checkpoint list", "checkpoint show", "checkpoint verify", "checkpoint restore",
             "checkpoint copy", "checkpoint cancel", "checkpoint schedule", "checkpoint delete", "store status", "store verify", "store gc", "store cancel",
-            "node list", "node info", "node token", "node remove", "fleet status", "fleet nodes", "fleet machines", "fleet list", "fleet show",
+            "node list", "node info", "node token", "node remove", "token create", "token list", "token revoke",
+            "fleet status", "fleet nodes", "fleet machines", "fleet list", "fleet show",
             "fleet migrate", "fleet batch", "fleet evacuate", "fleet cancel", "fleet cordon", "fleet uncordon", "pki init", "relay listen", "relay connect",
             "simulate", "version", "help"]
 
@@ -153,6 +154,7 @@ def test_exit_status_of_refusals(bed, code, status):
     (["node", "info"], ["host-a", "7.2.0", "8.0 GiB"]), (["node", "remove", "host-b"], ["no longer part"]),
     (["node", "token", "--ttl", "15min", "--name", "host-c"], ["nc1.id.secret.ca"]), (["status"], ["memory_copy", "completed", "43 %"]),
     (["status", "m-1"], ["released: epoch 4", "pause", "212 ms", "03:04:13.900", "equal on both sides", "25 % lz4, 75 % zstd:1 of 120 batches, 3 changes"]),
+    (["token", "list"], ["tok-0t7bd31dsw67hqqr", "ci", "operator", "2026-04-02", "never", "revoked"]), (["token", "revoke", "tok-1"], ["not good any more"]),
     (["cancel", "m-1"], ["web1 stays on host-a"]), (["limit", "m-1", "--qos", "high"], ["m-1: class"]),
     (["checkpoint", "create", "web1"], ["c-0tnpya6pejb5gsgd", "14 ms", "disk root"]), (["checkpoint", "list"], ["web1", "ready", "5.0 MiB"]),
     (["checkpoint", "show", "c-1"], ["before the upgrade", "128.0 MiB not zero"]), (["checkpoint", "verify", "c-1"], ["256.0 MiB"]),
@@ -179,6 +181,9 @@ def test_text_and_json(bed, arguments, words):
 def test_requests_say_what_was_asked(bed):
     bed.cli("node", "token", "--ttl", "15min", "--name", "host-c")
     assert bed.daemon.last("node.token")["args"] == {"ttl_s": 900, "name": "host-c"}
+    out = bed.cli("token", "create", "--subject", "ci", "--role", "admin", "--expires", "never", "--scope", "fleet")
+    assert out.stdout == "tok-0t7bd31dsw67hqqr." + "5e" * 32 + "\n" and "not shown again" in out.stderr  # to be redirected into a file
+    assert bed.daemon.last("token.create")["args"] == {"subject": "ci", "role": "admin", "expires_s": 0, "scope": "fleet"}
     bed.cli("vm", "stop", "web1", "--force")
     assert bed.daemon.last("machine.stop")["args"] == {"name": "web1", "force": True}
     bed.cli("vm", "adopt", "a", "--qmp", "q.sock", cwd="/tmp")

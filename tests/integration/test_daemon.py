@@ -489,7 +489,18 @@ def test_viewer_changes_nothing(node):
     node.call("machine.list", role="viewer")
     for op in ("machine.define", "machine.start", "machine.stop", "machine.destroy", "machine.adopt", "node.token", "node.remove",
                "migration.create", "migration.cancel", "migration.limit", "migration.resolve", "attempt.begin", "attempt.cancel"):
-        assert "admin" in node.refuses("forbidden", op, role="viewer")
+        assert "needs the role" in node.refuses("forbidden", op, role="viewer")
+        node.refuses("forbidden", op, role="superuser")
+
+
+def test_operator_is_no_admin(node):
+    """What can be made good an operator may do; what removes, lets in, or says what runs where, not."""
+    for op in ("machine.define", "machine.destroy", "machine.adopt", "node.token", "node.remove", "checkpoint.delete", "checkpoint.restore",
+               "migration.resolve", "attempt.begin"):
+        assert "needs the role admin" in node.refuses("forbidden", op, role="operator")
+    node.refuses("not_found", "machine.start", role="operator", name="nobody")
+    assert "take needs the role admin" in node.refuses("forbidden", "machine.start", role="operator", name="nobody", take=True)
+    node.refuses("not_found", "migration.cancel", role="operator", id="m-nobody")
 
 
 def test_stranger_is_refused_by_uid(node):

@@ -181,6 +181,22 @@ def test_a_machine_is_moved_to_where_it_fits(cluster):
     c.assert_healthy("web1", c.a)
 
 
+def test_a_node_that_can_not_be_called_calls(cluster):
+    """As behind NAT: nothing reaches its port, and it is asked, and given orders, over the connection that it made itself."""
+    c = cluster
+    assert wait_end(c, c.a.call("fleet.migrate", machine="web2", destination="host-b")["id"])["state"] == "completed"
+    listen = c.b.settings["listen"]
+    restart(c.b, listen="127.0.0.1:7450")
+    try:
+        direct = c.a.wait_migration(c.a.call("migration.create", vm="web1", to="host-b", retry_attempts=0)["id"])
+        assert direct["error"]["code"] == "unreachable", direct["error"]
+        id = c.a.call("fleet.migrate", machine="web2", destination="host-a")["id"]
+        assert wait_end(c, id)["state"] == "completed"
+        wait_seen(c, dict.fromkeys(MACHINES, "host-a"))
+    finally:
+        restart(c.b, listen=listen)
+
+
 def test_one_under_way_is_cancelled(cluster):
     c = cluster
     id = c.a.call("fleet.migrate", machine="web1", bandwidth_limit_bps=SLOW // 2, algorithm="pre-copy")["id"]

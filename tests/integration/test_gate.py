@@ -61,6 +61,11 @@ ENDPOINTS = [
     ("POST", "/api/v2/nodes/tokens", None, 201, "node.token", {}, None),
     ("POST", "/api/v2/nodes/tokens", {"ttl_s": 60, "name": "host-c"}, 201, "node.token", {"ttl_s": 60, "name": "host-c"}, None),
     ("DELETE", "/api/v2/nodes/host-b", None, 200, "node.remove", {"name": "host-b"}, None),
+    ("GET", "/api/v2/tokens", None, 200, "token.list", {}, None),
+    ("POST", "/api/v2/tokens", {"subject": "ci", "role": "operator"}, 201, "token.create", {"subject": "ci", "role": "operator"}, None),
+    ("POST", "/api/v2/tokens", {"subject": "ci", "role": "admin", "expires_s": 0, "scope": "fleet"}, 201, "token.create",
+     {"subject": "ci", "role": "admin", "expires_s": 0, "scope": "fleet"}, None),
+    ("DELETE", "/api/v2/tokens/tok-0t7bd31dsw67hqqr", None, 200, "token.revoke", {"id": "tok-0t7bd31dsw67hqqr"}, None),
     ("GET", "/api/v2/machines", None, 200, "machine.list", {}, None),
     ("POST", "/api/v2/machines", SPEC, 201, "machine.define", {"spec": SPEC}, "/api/v2/machines/web1"),
     ("POST", "/api/v2/machines/adopt", {"name": "a", "qmp": "/q"}, 201, "machine.adopt", {"name": "a", "qmp": "/q"}, "/api/v2/machines/a"),
@@ -138,6 +143,37 @@ def test_limit_cuts_the_list(bed):
     assert len(bed.call("GET", "/api/v2/migrations").json["items"]) == 2
 
 
+def test_lists_have_etags(bed, document):
+    """What a client has already is not sent again, whoever asks for it; what has changed is."""
+    lists = [path for path, item in document["paths"].items() if "304" in item.get("get", {"responses": {}})["responses"]]
+    assert len(lists) == 10
+    for path in lists:
+        path = path.replace("{name}", "web1")
+        first = bed.call("GET", path)
+        assert first.status == 200 and first.headers["Cache-Control"] == "private, no-cache"
+        etag = first.headers["ETag"]
+        assert bed.call("HEAD", path).headers["ETag"] == etag
+        for value in (etag, f'"x", W/{etag}', "*"):
+            again = bed.call("GET", path, headers={"If-None-Match": value})
+            assert (again.status, again.text, again.headers["ETag"]) == (304, "", etag)
+        for value in (etag[:-3] + 'zz"', etag.strip('"'), "", '"x"'):
+            assert bed.call("GET", path, headers={"If-None-Match": value}).json == first.json
+    before, bed.daemon.handlers["machine.list"] = bed.daemon.handlers["machine.list"], lambda args: [{**MACHINE, "state": "paused"}]
+    try:
+        etag = bed.call("GET", "/api/v2/machines", headers={"If-None-Match": '"x"'}).headers["ETag"]
+        changed = bed.call("GET", "/api/v2/machines", headers={"If-None-Match": etag})
+        assert changed.status == 304
+        bed.daemon.handlers["machine.list"] = before
+        changed = bed.call("GET", "/api/v2/machines", headers={"If-None-Match": etag})
+        assert changed.status == 200 and changed.json["items"] == [MACHINE] and changed.headers["ETag"] != etag
+        bed.daemon.handlers["machine.list"] = lambda args: {"not": "a list"}
+        is_problem(document, bed.call("GET", "/api/v2/machines", headers={"If-None-Match": "*"}), 502, "protocol")
+    finally:
+        bed.daemon.handlers["machine.list"] = before
+    one = bed.call("GET", "/api/v2/node", headers={"If-None-Match": "*"})
+    assert one.status == 200 and one.headers["ETag"] is None
+
+
 def test_pages_pass_as_novacrond_made_them(bed, document):
     page = {"items": [MIGRATION], "next": "m4711"}
     before, bed.daemon.handlers["migration.list"] = bed.daemon.handlers["migration.list"], lambda args: page
@@ -199,7 +235,7 @@ def test_every_documented_route_is_answered(bed, document):
                 body = {"MigrationRequest": {"vm": "a", "to": "b"}, "MachineSpec": SPEC, "AdoptRequest": {"name": "a", "qmp": "/q"},
                         "CheckRequest": {"vm": "a", "to": "b"}, "PlanRequest": {"vm": "a", "to": "b"}, "ResolveRequest": {"action": "run_here"},
                         "ScheduleRequest": {"every_s": 60}, "CopyRequest": {"to": "b"}, "FleetMigrationRequest": {"machine": "a"},
-                        "BatchRequest": {"migrations": [{"machine": "a"}]}, "EvacuationRequest": {"nodes": ["a"]}}.get(name, {})
+                        "BatchRequest": {"migrations": [{"machine": "a"}]}, "EvacuationRequest": {"nodes": ["a"]}, "BearerRequest": {"subject": "a", "role": "viewer"}}.get(name, {})
                 jsonschema.validate(body, schema(document, name))
             answer = bed.call(method.upper(), path.replace("{name}", "x").replace("{id}", "x"), body)
             assert str(answer.status) in operation["responses"], f"{method} {path}: {answer.status}"
@@ -292,6 +328,7 @@ HOSTILE = {
     "control_character": HEAD + b"Host: a\r\nX: \x01\r\n\r\n",
     "length_and_chunked": b"POST /api/v2/migrations HTTP/1.1\r\nHost: a\r\nContent-Type: application/json\r\nContent-Length: 5\r\n"
                           b"Transfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
+    "two_tokens": HEAD + b"Host: a\r\nAuthorization: Bearer a.b\r\nAuthorization: Bearer c.d\r\n\r\n",
     "two_lengths": b"POST /api/v2/migrations HTTP/1.1\r\nHost: a\r\nContent-Length: 2\r\nContent-Length: 3\r\n\r\n{}",
     "negative_length": b"POST /api/v2/migrations HTTP/1.1\r\nHost: a\r\nContent-Length: -1\r\n\r\n{}",
     "gzip_coding": b"POST /api/v2/migrations HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: gzip\r\n\r\n{}",

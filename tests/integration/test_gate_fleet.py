@@ -247,27 +247,28 @@ def test_what_novacrond_refuses_is_told(bed, document, code, status, text):
 
 @pytest.mark.skipif(not shutil.which("openssl"), reason="openssl is not installed")
 def test_roles(tmp_path, document):
-    """Who is no admin looks and plans; an admin's name is handed on."""
+    """A viewer looks and plans; an operator's name, as an admin's, is handed on."""
     keys = Keys(tmp_path)
-    alice, bob = keys.issue("ca", "alice"), keys.issue("ca", "bob")
+    alice, bob, carol = (keys.issue("ca", name) for name in ("alice", "bob", "carol"))
     port = free_port()
     bed = Bed(tmp_path, "--listen", f"127.0.0.1:{port}", "--tls-cert", keys.server[0], "--tls-key", keys.server[1], "--client-ca", keys.ca,
-              "--admins", "alice")
+              "--admins", "alice", "--operators", "carol")
 
     def ask(who, method, path, body):
         return exchange(HTTPSConnection("127.0.0.1", port, context=tls_context(keys, who), timeout=30), method, "/api/v2/" + path, body)
     try:
         for method, path, body, status, operation_id, op, _, _ in ENDPOINTS:
             role = operation(document, operation_id)["x-novacron-role"]
-            assert (role == "admin") == (method == "POST" and op != "fleet.plan")
+            assert (role == "operator") == (method == "POST" and op != "fleet.plan")
             asked = len(bed.daemon.requests)
             answer = ask(bob, method, path, body)
-            if role == "admin":
+            if role == "operator":
                 is_problem(document, answer, 403, "forbidden")
                 assert len(bed.daemon.requests) == asked
             else:
                 assert answer.status == status, answer.text
-            assert ask(alice, method, path, body).status == status
-            assert bed.daemon.last(op)["identity"] == {"kind": "certificate", "name": "alice", "role": "admin", "from": "127.0.0.1"}
+            for who, name, role in ((alice, "alice", "admin"), (carol, "carol", "operator")):
+                assert ask(who, method, path, body).status == status
+                assert bed.daemon.last(op)["identity"] == {"kind": "certificate", "name": name, "role": role, "from": "127.0.0.1"}
     finally:
         bed.close()

@@ -24,7 +24,7 @@ def keys(tmp_path_factory):
 def bed(tmp_path_factory, keys):
     port = free_port()
     b = Bed(tmp_path_factory.mktemp("gate"), "--listen", f"127.0.0.1:{port}", "--tls-cert", keys.server[0], "--tls-key", keys.server[1],
-            "--client-ca", keys.ca, "--admins", "alice, carol")
+            "--client-ca", keys.ca, "--admins", "alice, carol", "--operators", "dave, alice")
     b.port = port
     yield b
     b.close()
@@ -52,6 +52,15 @@ def test_viewer_may_look(bed, keys):
         answer = call(bed, context, method, path)
         assert answer.status == 403 and answer.json["code"] == "forbidden", answer.text
     assert len(bed.daemon.requests) == before
+
+
+def test_operator_may_move_but_not_remove(bed, keys):
+    context = tls_context(keys, keys.issue("ca", "dave"))
+    assert call(bed, context, path="/api/v2/whoami").json == {"kind": "certificate", "name": "dave", "role": "operator"}
+    assert call(bed, context, "POST", "/api/v2/migrations", {"vm": "web1", "to": "host-b"}).status == 201
+    for method, path in (("DELETE", "/api/v2/machines/web1"), ("POST", "/api/v2/nodes/tokens"), ("DELETE", "/api/v2/checkpoints/c-1")):
+        answer = call(bed, context, method, path)
+        assert answer.status == 403 and "the role admin" in answer.json["detail"], answer.text
 
 
 def test_without_certificate(bed, keys):
@@ -194,7 +203,7 @@ def test_start_errors_name_the_cause(keys, tmp_path):
         assert out.returncode != 0 and (status is None or out.returncode == status), (options, out.returncode, out.stderr)
         assert word in out.stderr, (options, out.stderr)
     help_text = start_gate("--help").stdout
-    for option in "listen socket socket-group control tls-cert tls-key client-ca admins user log-level log-format config".split():
+    for option in "listen socket socket-group control tls-cert tls-key client-ca admins operators user log-level log-format config".split():
         assert "--" + option in help_text
     assert start_gate("--version").stdout.startswith("novacron-gate 0.")
 

@@ -61,6 +61,19 @@ def test_twenty_resets_of_all_connections(cluster):
     assert "connection-lost" in events and "session-back" in events
 
 
+def test_a_path_that_loses_segments_by_accident(cluster):
+    """The first connection would take each of them for a full queue: another one takes its place."""
+    c = cluster
+    id = begin(c)
+    c.net.wan.tell("loss 2")
+    lost = wait_for(lambda: [e for e in c.a.call("migration.get", id=id)["events"] if e["event"] == "connection-lost"], 60, "a new connection")
+    assert "loses segments" in lost[0]["detail"], lost
+    c.a.call("migration.limit", id=id, bandwidth_limit_bps=0)
+    m = c.a.wait_migration(id)
+    judge(c, m, c.b)
+    assert m["reconnects"] == 1, "once is enough"
+
+
 def test_the_link_is_down_for_a_minute(cluster):
     c = cluster
     id = begin(c)

@@ -6,6 +6,7 @@
 #include "base/io.h"
 #include "base/msg.h"
 #include "base/program.h"
+#include "base/role.h"
 
 #include <sys/socket.h>
 #include <sys/stat.h>
@@ -215,6 +216,19 @@ test_programs_are_found_beside_us(void)
   g_assert_cmpstr(nc_program_find(".", room), ==, "."); /* a directory is no program */
 }
 
+static void
+test_roles_by_name(void)
+{
+  NcRole role;
+
+  for (int i = 0; i < NC_ROLE_COUNT; i++)
+    g_assert_true(nc_role_from_name(nc_role_name((NcRole)i), &role) && (int)role == i);
+  g_assert_true(NC_ROLE_VIEWER < NC_ROLE_OPERATOR && NC_ROLE_OPERATOR < NC_ROLE_ADMIN);
+  const char *const none[] = { NULL, "", "Admin", "admin ", "root", "none" };
+  for (size_t i = 0; i < G_N_ELEMENTS(none); i++)
+    g_assert_false(nc_role_from_name(none[i], &role));
+}
+
 int
 main(int argc, char **argv)
 {
@@ -227,6 +241,7 @@ main(int argc, char **argv)
   g_test_add_func("/base/message-with-descriptor", test_message_with_descriptor);
   g_test_add_func("/base/hostile-messages", test_hostile_messages);
   g_test_add_func("/base/file-replace", test_file_replace_is_all_or_nothing);
+  g_test_add_func("/base/roles", test_roles_by_name);
   g_test_add_func("/base/programs", test_programs_are_found_beside_us);
   return g_test_run();
 }

@@ -47,6 +47,8 @@ static const Case cases[] = {
   { "blank_before_colon", "HTTP/1.1", { "Host", "a", "Content-Length ", "5" }, 0, false },
   { "control_character", "HTTP/1.1", { "Host", "a", "X", "b\x01" }, 0, false },
   { "delete_character", "HTTP/1.1", { "Host", "a", "X", "b\x7f" }, 0, false },
+  { "one_token", "HTTP/1.1", { "Host", "a", "Authorization", "Bearer a.b" }, 0, true },
+  { "two_tokens", "HTTP/1.1", { "Host", "a", "Authorization", "Bearer a.b", "Authorization", "Bearer a.b" }, 0, false },
   { "two_origins", "HTTP/1.1", { "Host", "a", "Origin", "https://a", "Origin", "https://a" }, 0, false },
   { "behind_a_nul", "HTTP/1.1", { "Host", "a" }, 2, false },
   { "one_hidden_byte", "HTTP/1.1", { "Host", "a" }, 1, false },

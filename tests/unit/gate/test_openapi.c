@@ -40,6 +40,8 @@ check_operation(const NcRoute *route)
   g_assert_true((json_object_get(json_object_get(success, "headers"), "Location") != NULL) ==
                 (route->location != NULL));
   g_assert_true((json_object_get(operation, "requestBody") != NULL) == (route->body != NULL));
+  g_assert_true((json_object_get(json_object_get(success, "headers"), "ETag") != NULL) == route->list);
+  g_assert_true((json_object_get(at(operation, "responses"), "304") != NULL) == route->list);
 }
 
 static void
@@ -152,7 +154,7 @@ check_query_field(const NcField *field, json_t *parameter)
     g_assert_cmpint(nc_json_int_or(described, field->type == NC_FIELD_STRING ? "maxLength" : "maximum", -1), ==, field->maximum);
 }
 
-/* In this order: the path's parameter, the query's, the header. */
+/* In this order: the path's parameter, the query's, the header: a change's key, or what of a list is known already. */
 static void
 test_parameters_match(void)
 {
@@ -160,7 +162,9 @@ test_parameters_match(void)
     const NcSchema *query = nc_routes[i].query;
     size_t path = strchr(nc_routes[i].pattern, '{') != NULL, n = path + (query ? query->n_fields : 0);
     json_t *parameters = json_object_get(operation_of(&nc_routes[i]), "parameters");
-    g_assert_cmpint(json_array_size(parameters), ==, n + nc_routes[i].is_keyed);
+    g_assert_cmpint(json_array_size(parameters), ==, n + (nc_routes[i].is_keyed || nc_routes[i].list));
+    if (nc_routes[i].list)
+      g_assert_cmpstr(nc_json_string_or(json_array_get(parameters, n), "$ref", ""), ==, "#/components/parameters/ifNoneMatch");
     for (size_t f = 0; query && f < query->n_fields; f++)
       check_query_field(&query->fields[f], json_array_get(parameters, path + f));
     if (nc_routes[i].is_keyed)

@@ -19,6 +19,19 @@ test_burst_then_average(void)
   g_assert_false(nc_rate_take(rate, "a", 100 * SECOND));
 }
 
+/* Looking costs nothing, and sees what time has given back. */
+static void
+test_looking(void)
+{
+  g_autoptr(NcRate) rate = nc_rate_new(1, 2, 100);
+  for (int i = 0; i < 5; i++)
+    g_assert_true(nc_rate_has(rate, "a", SECOND));
+  g_assert_true(nc_rate_take(rate, "a", SECOND) && nc_rate_has(rate, "a", SECOND) && nc_rate_take(rate, "a", SECOND));
+  g_assert_false(nc_rate_has(rate, "a", SECOND));
+  g_assert_false(nc_rate_has(rate, "a", 2 * SECOND - 1));
+  g_assert_true(nc_rate_has(rate, "a", 2 * SECOND + 1) && nc_rate_has(rate, "b", SECOND));
+}
+
 static void
 test_clock_backwards(void)
 {
@@ -43,6 +56,7 @@ main(int argc, char **argv)
 {
   g_test_init(&argc, &argv, NULL);
   g_test_add_func("/gate/rate/burst_then_average", test_burst_then_average);
+  g_test_add_func("/gate/rate/looking", test_looking);
   g_test_add_func("/gate/rate/clock_backwards", test_clock_backwards);
   g_test_add_func("/gate/rate/many_clients_stay_bounded", test_many_clients_stay_bounded);
   return g_test_run();

@@ -11,6 +11,7 @@
 #include "qemu/command_line.h"
 #include "qemu/migration_qmp.h"
 #include "qemu/process.h"
+#include "qemu/start_lock.h"
 #include "qemu/suitability.h"
 
 #include <glib/gstdio.h>
@@ -58,7 +59,9 @@ machine_start(Machine *m, const NcMachineSpec *spec, bool incoming)
   NcQemuLaunch launch = { .run_dir = m->dir, .qemu_binary = BINARY, .incoming = incoming };
   g_auto(GStrv) argv = nc_qemu_command_line(spec, &launch, &error);
   g_assert_no_error(error);
-  nc_qemu_process_start(argv, m->qmp_path, m->log, START_MS, &m->process, &error);
+  g_autofree char *lock = g_build_filename(m->dir, "lock", NULL);
+  NcQemuStart start = { .argv = argv, .lock_path = lock, .qmp_path = m->qmp_path, .log_path = m->log, .timeout_ms = START_MS };
+  nc_qemu_process_start(&start, &m->process, &error);
   g_assert_no_error(error);
   machine_connect(m);
 }
@@ -66,7 +69,7 @@ machine_start(Machine *m, const NcMachineSpec *spec, bool incoming)
 static void
 machine_end(Machine *m)
 {
-  static const char *const files[] = { "qmp.sock", "qemu.log", "qemu.pid", "console.sock", "in.sock", "second.sock" };
+  static const char *const files[] = { "qmp.sock", "qemu.log", "qemu.pid", "console.sock", "in.sock", "second.sock", "lock" };
   g_autoptr(GError) error = NULL;
   g_assert_true(nc_qemu_process_kill(m->process.pid, m->process.start_time, 5000, &error));
   g_assert_false(nc_qemu_process_is_alive(m->process.pid, m->process.start_time));
@@ -109,16 +112,60 @@ test_bad_argument_is_told_with_its_words(void)
   g_autoptr(GError) error = NULL;
   g_autofree char *dir = g_dir_make_tmp("nc-real-XXXXXX", NULL);
   g_autofree char *log = g_build_filename(dir, "log", NULL);
+  g_autofree char *lock = g_build_filename(dir, "lock", NULL);
   char *qemu[] = { (char *)BINARY, (char *)"-no-such-option", NULL };
   char *nobody[] = { (char *)"/no/such/qemu", NULL };
   NcQemuProcess process;
-  g_assert_false(nc_qemu_process_start(qemu, "/no/such/socket", log, START_MS, &process, &error));
+  NcQemuStart start = { .argv = qemu, .lock_path = lock, .qmp_path = "/no/such/socket", .log_path = log, .timeout_ms = START_MS };
+  g_assert_false(nc_qemu_process_start(&start, &process, &error));
   g_assert_nonnull(strstr(error->message, "-no-such-option: invalid option"));
   g_clear_error(&error);
-  g_assert_false(nc_qemu_process_start(nobody, "/no/such/socket", log, START_MS, &process, &error));
+  start.argv = nobody;
+  g_assert_false(nc_qemu_process_start(&start, &process, &error));
   g_assert_nonnull(strstr(error->message, "can't execute"));
   g_unlink(log);
+  g_unlink(lock);
   g_rmdir(dir);
+}
+
+static void *
+end_soon(void *machine)
+{
+  Machine *m = machine;
+  g_usleep(200000);
+  g_assert_true(nc_qemu_process_kill(m->process.pid, m->process.start_time, 5000, NULL));
+  return NULL;
+}
+
+/* Whatever we think of the first one: the second begins when the first is no more, and finds its own socket. */
+static void
+test_one_at_a_time(void)
+{
+  g_autoptr(NcMachineSpec) spec = spec_of(tiny);
+  g_autoptr(GError) error = NULL;
+  Machine m;
+  machine_start(&m, spec, false);
+  g_autofree char *path = g_build_filename(m.dir, "lock", NULL);
+  g_assert_cmpint(nc_start_lock_take(path, 50, &error), ==, -1);
+  g_assert_error(error, NC_ERROR, NC_ERROR_CONFLICT);
+  g_autofree char *who = g_strdup_printf("process %d", (int)m.process.pid);
+  g_assert_nonnull(strstr(error->message, who));
+  g_clear_error(&error);
+  nc_start_lock_remove(path);
+  g_assert_true(g_file_test(path, G_FILE_TEST_EXISTS));
+
+  Machine second = m;
+  NcQemuLaunch launch = { .run_dir = m.dir, .qemu_binary = BINARY };
+  g_auto(GStrv) argv = nc_qemu_command_line(spec, &launch, &error);
+  NcQemuStart start = { .argv = argv, .lock_path = path, .qmp_path = m.qmp_path, .log_path = m.log, .timeout_ms = START_MS };
+  GThread *ends = g_thread_new("ends", end_soon, &m);
+  g_assert_true(nc_qemu_process_start(&start, &second.process, &error));
+  g_thread_join(ends);
+  g_assert_false(nc_qemu_process_is_alive(m.process.pid, m.process.start_time));
+  g_clear_pointer(&m.qmp, nc_qmp_free);
+  machine_connect(&second);
+  g_assert_cmpint(nc_qmp_peer_pid(second.qmp), ==, second.process.pid);
+  machine_end(&second);
 }
 
 static void
@@ -352,6 +399,7 @@ main(int argc, char **argv)
   }
   g_test_add_func("/qemu-real/process-and-its-end", test_process_and_its_end);
   g_test_add_func("/qemu-real/bad-argument-is-told-with-its-words", test_bad_argument_is_told_with_its_words);
+  g_test_add_func("/qemu-real/one-at-a-time", test_one_at_a_time);
   g_test_add_func("/qemu-real/qmp", test_qmp);
   g_test_add_func("/qemu-real/descriptor-comes-back", test_descriptor_comes_back);
   g_test_add_func("/qemu-real/migration", test_migration);

@@ -270,13 +270,13 @@ send_all(Wire *w)
   return again;
 }
 
-/* All of the memory before there is a stream, a batch at a time, as far as there are frames. Returns how many pages were worth it. */
+/* Memory from ${from} to ${to} before there is a stream, each ${step}th batch, as far as there are frames. Returns how many pages were worth it. */
 static unsigned
-send_ahead(Wire *w)
+send_some_ahead(Wire *w, unsigned from, unsigned to, unsigned step)
 {
   unsigned sent = 0;
 
-  for (unsigned first = 0; first < PAGES; first += BATCH_PAGES) {
+  for (unsigned first = from; first < to; first += step * BATCH_PAGES) {
     Piece p = { .raw = g_byte_array_new(), .records = g_array_new(FALSE, FALSE, sizeof(NcStreamRecord)), .plan = nc_plan_new() };
     uint32_t frame = NC_NO_FRAME;
     for (unsigned page = first; page < first + BATCH_PAGES; page++) {
@@ -298,6 +298,12 @@ send_ahead(Wire *w)
     piece_free(&p);
   }
   return sent;
+}
+
+static unsigned
+send_ahead(Wire *w)
+{
+  return send_some_ahead(w, 0, PAGES, 1);
 }
 
 static Wire *
@@ -333,6 +339,27 @@ test_head_start(void)
   g_assert_cmpuint(w->wholes, >=, 3); /* two patterns and the new one, */
   g_assert_cmpuint(w->wholes, <=, 6); /* and what a table of hashes does not find */
   g_assert_cmpuint(w->deltas, >, PAGES / 6 - 4);
+  assert_equal_shadows(w);
+  wire_free(w);
+}
+
+/* Every other batch, then some of those between: what was sent first is no less worth because the stream has met what was sent later. */
+static void
+test_head_start_in_passes(void)
+{
+  enum { NEW = 12 };
+  static const Budget budget = { 2 * PAGES, true };
+  Wire *w = make_guest(&budget, 33);
+  unsigned sent = send_some_ahead(w, 0, PAGES, 2) + send_some_ahead(w, BATCH_PAGES, PAGES / 2, 2);
+
+  g_assert_cmpuint(sent, ==, 3 * BATCH_PAGES);
+  w->wholes = 0;
+  for (unsigned page = 2 * BATCH_PAGES - NEW; page < 2 * BATCH_PAGES; page++) /* they need frames, before the stream comes to the third batch */
+    for (size_t i = 0; i < PAGE; i++)
+      w->memory[page][i] = (uint8_t)g_rand_int(w->random);
+  g_assert_cmpuint(send_all(w), ==, 0);
+  g_assert_cmpuint(w->wholes, >=, PAGES - sent + NEW);
+  g_assert_cmpuint(w->wholes, <=, PAGES - sent + NEW + 3); /* and what a table of hashes does not find */
   assert_equal_shadows(w);
   wire_free(w);
 }
@@ -515,6 +542,7 @@ main(int argc, char **argv)
   g_test_add_func("/history/warm-return-with-damage", test_warm_return_with_damage);
   g_test_add_func("/history/head-start", test_head_start);
   g_test_add_func("/history/head-start-in-little-room", test_head_start_in_little_room);
+  g_test_add_func("/history/head-start-in-passes", test_head_start_in_passes);
   g_test_add_func("/history/the-tuner-hears-the-same-on-each-rung", test_the_tuner_hears_the_same_on_each_rung);
   g_test_add_func("/history/without-a-shadow", test_without_a_shadow);
   return g_test_run();
