@@ -92,7 +92,8 @@ nc_alert_facts_see(NcAlertFacts *facts, const char *subject, json_t *record, int
   if (wire_bytes != seen->wire_bytes || seen->crossed_us == 0)
     seen->crossed_us = now_us;
   seen->wire_bytes = wire_bytes;
-  nc_alert_seen_window(seen, nc_json_number_or(record, "mover_cpu_ms", NAN), nc_alert_sum(record, "segments"), nc_alert_sum(record, "retransmitted_segments"), now_us);
+  nc_alert_seen_window(seen, nc_json_number_or(record, "mover_cpu_ms", NAN), nc_alert_sum(record, "segments"),
+                       nc_alert_sum(record, "retransmitted_segments"), now_us);
   return seen;
 }
 

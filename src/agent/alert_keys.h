@@ -17,7 +17,8 @@
 #define NC_ALERT_SHAPE_MOVER_BUSY "off, or percent of a processor " NC_ALERT_FOR
 #define NC_ALERT_HELP_MOVER_BUSY "NovacronMoverBusy: a mover takes more of this node's processors."
 #define NC_ALERT_SHAPE_PAUSE_OVER_BUDGET "off, or percent [after SECONDS]"
-#define NC_ALERT_HELP_PAUSE_OVER_BUDGET "NovacronPauseOverBudget: a guest stood still for longer than so much of its max_downtime_ms. Raised at the end of its migration."
+#define NC_ALERT_HELP_PAUSE_OVER_BUDGET \
+  "NovacronPauseOverBudget: a guest stood still for longer than so much of its max_downtime_ms. Raised at the end of its migration."
 #define NC_ALERT_SHAPE_STUCK "off, or seconds " NC_ALERT_FOR
 #define NC_ALERT_HELP_STUCK "NovacronStuck: nothing of a migration has crossed for so long."
 #define NC_ALERT_SHAPE_NEEDS_ATTENTION "off, or on [for SECONDS] [after SECONDS]"

@@ -12,10 +12,8 @@
 /* With these the rest of what is wrong with a migration is no news. */
 #define NC_ALERT_WORSE (BIT(NEEDS_ATTENTION) | BIT(STUCK))
 
-#define NC_ALERT_NAMED(constant, key_, fallback_) [NC_ALERT_##constant] = { .key = #key_, .fallback = fallback_ },
-static const struct {
-  const char *key, *fallback;
-} nc_alert_keys[] = { NC_ALERT_RULES(NC_ALERT_NAMED) };
+#define NC_ALERT_FALLBACK(constant, key, fallback) [NC_ALERT_##constant] = fallback,
+static const char *const nc_alert_fallbacks[] = { NC_ALERT_RULES(NC_ALERT_FALLBACK) };
 
 static const NcAlertRuleInfo nc_alert_table[NC_ALERT_RULE_COUNT] = {
   [NC_ALERT_SLOW_TRANSFER] = { .name = "NovacronSlowTransfer",
@@ -76,18 +74,13 @@ static const NcAlertRuleInfo nc_alert_table[NC_ALERT_RULE_COUNT] = {
 const NcAlertRuleInfo *
 nc_alert_rule(NcAlertRule rule)
 {
-  static NcAlertRuleInfo table[NC_ALERT_RULE_COUNT];
-  static gsize filled;
+  return &nc_alert_table[rule];
+}
 
-  if (g_once_init_enter(&filled)) {
-    for (size_t i = 0; i < NC_ALERT_RULE_COUNT; i++) {
-      table[i] = nc_alert_table[i];
-      table[i].key = nc_alert_keys[i].key;
-      table[i].fallback = nc_alert_keys[i].fallback;
-    }
-    g_once_init_leave(&filled, 1);
-  }
-  return &table[rule];
+const char *
+nc_alert_fallback(NcAlertRule rule)
+{
+  return nc_alert_fallbacks[rule];
 }
 
 const NcAlertRuleInfo *
@@ -95,7 +88,7 @@ nc_alert_rule_named(const char *name)
 {
   for (NcAlertRule rule = 0; rule < NC_ALERT_RULE_COUNT; rule++)
     if (g_str_equal(nc_alert_table[rule].name, name))
-      return nc_alert_rule(rule);
+      return &nc_alert_table[rule];
   return NULL;
 }
 
@@ -178,7 +171,7 @@ nc_alert_setting_parse(NcAlertRule rule, const char *text, NcAlertSetting *ret)
   const NcAlertSetting nothing = { 0 };
   NcAlertSetting fallback;
 
-  return nc_alert_setting_read(rule, nc_alert_keys[rule].fallback, &nothing, &fallback) && nc_alert_setting_read(rule, text, &fallback, ret);
+  return nc_alert_setting_read(rule, nc_alert_fallbacks[rule], &nothing, &fallback) && nc_alert_setting_read(rule, text, &fallback, ret);
 }
 
 /* --- words --- */

@@ -34,7 +34,7 @@ typedef enum { NC_ALERT_RULES(NC_ALERT_ENUM) NC_ALERT_RULE_COUNT } NcAlertRule;
 #undef NC_ALERT_ENUM
 
 typedef struct {
-  const char *name, *key, *fallback;
+  const char *name;
   const char *unit;    /* of value and threshold; "" where it is or is not so */
   bool is_flag;        /* 1: so, 0: not so */
   bool is_below;       /* raised below the threshold, not above it */
@@ -45,6 +45,8 @@ typedef struct {
 } NcAlertRuleInfo;
 
 const NcAlertRuleInfo *nc_alert_rule(NcAlertRule rule);
+/* Its setting where the configuration says nothing. */
+const char *nc_alert_fallback(NcAlertRule rule);
 /* NULL: none has that name. */
 const NcAlertRuleInfo *nc_alert_rule_named(const char *name);
 

@@ -25,7 +25,7 @@ world_begin(World *w)
   w->facts = g_ptr_array_new_with_free_func(nc_alert_fact_free);
   w->about = json_pack("{s:s, s:s, s:s}", "vm", "web1", "migration", "m-1", "destination", "b");
   for (NcAlertRule rule = 0; rule < NC_ALERT_RULE_COUNT; rule++)
-    g_assert_true(nc_alert_setting_parse(rule, nc_alert_rule(rule)->fallback, &w->settings[rule]));
+    g_assert_true(nc_alert_setting_parse(rule, nc_alert_fallback(rule), &w->settings[rule]));
 }
 
 static void
@@ -257,8 +257,8 @@ check_setting(NcAlertRule rule, const char *text, double threshold, int for_s, d
 static void
 test_settings(void)
 {
-  static const char *const bad[] = { "",          "on",           "100 60",           "100 for",         "100 for 60 for 60", "-1",       "1e400",     "nan", "inf", "100 for -1",
-                                     "off for 1", "100 clear 101", "100 for 6000000000", "100 since 60", "100 clear",         "0x64 for 1", "100ms" };
+  static const char *const bad[] = { "", "on", "100 60", "100 for", "100 for 60 for 60", "-1", "1e400", "nan", "inf", "100 for -1", "off for 1",
+                                     "100 clear 101", "100 for 6000000000", "100 since 60", "100 clear", "0x64 for 1", "100ms" };
   NcAlertSetting setting;
 
   check_setting(NC_ALERT_HIGH_LATENCY, "100 for 60 clear 90 after 30", 100, 60, 90, 30);
@@ -330,7 +330,7 @@ test_the_same_rules_as_prometheus(void)
     NcAlertSetting setting;
     g_test_message("%s: %s", info->name, text);
     g_assert_nonnull(text);
-    g_assert_true(nc_alert_setting_parse(rule, info->fallback, &setting));
+    g_assert_true(nc_alert_setting_parse(rule, nc_alert_fallback(rule), &setting));
 #pragma GCC diagnostic push
 #pragma GCC diagnostic ignored "-Wformat-nonliteral"
     g_autofree char *threshold = g_strdup_printf(wanted[rule].format, setting.threshold * wanted[rule].factor);
