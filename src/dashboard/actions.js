@@ -8,7 +8,7 @@ import { bytes, milliseconds, withError } from "./format.js";
  * Asks; `act()` does it, and what it throws is shown while the dialog stays open. `parts`: what stands between title and
  * buttons. Where the focus came from it goes back to, as <dialog> has it.
  */
-function ask(title, parts, verb, act) {
+export function ask(title, parts, verb, act) {
   const id = newId();
   const wrong = h("p", { class: "complaint", role: "alert", hidden: true });
   const yes = h("button", { type: "submit", class: "main" }, verb);
@@ -27,7 +27,7 @@ function ask(title, parts, verb, act) {
       }
       yes.disabled = false;
     },
-  }, h("h2", { id }, title), ...parts, wrong, h("div", { class: "buttons" }, no, yes));
+  }, h("h2", { id }, title), ...parts.filter(Boolean), wrong, h("div", { class: "buttons" }, no, yes));
   const dialog = h("dialog", { "aria-labelledby": id, onclose: () => dialog.remove() }, form);
   document.body.append(dialog);
   dialog.showModal();
@@ -44,7 +44,7 @@ export function cancel(migration, context) {
   });
 }
 
-function choice(name, value, label, checked) {
+export function choice(name, value, label, checked) {
   return h("label", { class: "choice" }, h("input", { type: "radio", name, value, checked }), h("span", {}, label));
 }
 

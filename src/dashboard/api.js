@@ -33,6 +33,8 @@ async function ask(method, path, body, patience) {
 export const get = (path) => ask("GET", path, undefined, PATIENCE_MS);
 export const post = (path, body) => ask("POST", path, body, SLOW_PATIENCE_MS);
 
+export const remove = (path) => ask("DELETE", path, undefined, SLOW_PATIENCE_MS);
+
 /** All pages of a list, up to `most` items. */
 export async function list(path, most = 1000) {
   const items = [];

@@ -3,7 +3,9 @@
 import "uplot/dist/uPlot.min.css";
 import "./style.css";
 import { get } from "./api.js";
+import { CheckpointsPage } from "./checkpoints.js";
 import { setHidden, setText } from "./dom.js";
+import { LogPage } from "./log.js";
 import { MigrationPage } from "./migration.js";
 import { Overview } from "./overview.js";
 
@@ -33,6 +35,14 @@ function showTitle() {
   document.title = `${page?.title ?? "NovaCron"}${node ? ` · ${node}` : ""} · NovaCron`;
 }
 
+/** Which of the links at the top leads to what is shown. */
+function showWhere() {
+  for (const link of document.querySelectorAll("nav a")) {
+    if (link.getAttribute("href") === (location.hash || "#/")) link.setAttribute("aria-current", "page");
+    else link.removeAttribute("aria-current");
+  }
+}
+
 function showTrouble(error) {
   setText(element("trouble"), error ? `Trouble: ${error.message}. What is shown may be old; trying again.` : "");
   setHidden(element("trouble"), !error);
@@ -60,7 +70,10 @@ function poll(owner, [pause, ask]) {
   once();
 }
 
+const PAGES = { "#/checkpoints": CheckpointsPage, "#/log": LogPage };
+
 function makePage() {
+  if (PAGES[location.hash]) return new PAGES[location.hash](context);
   const match = /^#\/migrations\/([A-Za-z0-9][A-Za-z0-9._-]{0,62})$/.exec(location.hash);
   return match ? new MigrationPage(context, match[1]) : new Overview(context);
 }
@@ -71,6 +84,7 @@ function show(isFirst) {
   page.troubles = 0;
   element("main").replaceChildren(page.element);
   showTitle();
+  showWhere();
   if (!isFirst) context.focusHeading();
   page.polls.forEach((one) => poll(page, one));
 }

@@ -5,6 +5,7 @@ import { Alerts } from "./alerts.js";
 import { get, list } from "./api.js";
 import { Card } from "./card.js";
 import { h, List, setHidden, setText, showBadge, showLink, Table } from "./dom.js";
+import { evacuate } from "./evacuate.js";
 import { bytes, duration, milliseconds, number, percent, phase, phaseKind, rate, time, UNKNOWN } from "./format.js";
 
 const LIVE_CARDS = 8; // a WebSocket and a canvas each; a gate lets one address have 24 WebSockets, and there may be more windows
@@ -33,8 +34,17 @@ function showMigrate(machine, cell, context) {
   setHidden(button, machine.state !== "running" || Boolean(machine.migration));
 }
 
-function nodeTable() {
-  return new Table("Nodes of the fleet", [
+function showEvacuate(node, cell, context) {
+  const button = cell.querySelector("button") ?? cell.appendChild(h("button", {
+    type: "button",
+    "aria-label": `Empty ${node.name}`,
+    onclick: () => evacuate(node, context).catch((error) => context.say(error.message)),
+  }, "Empty…"));
+  setHidden(button, Boolean(node.evacuation));
+}
+
+function nodeTable(context) {
+  const columns = [
     { title: "Node", show: (n) => n.name },
     { title: "Takes machines", show: (n, cell) => showBadge(cell, n.evacuation ? "is being emptied" : n.is_cordoned ? "no (cordoned)" : "yes", n.evacuation ? "busy" : n.is_cordoned ? "plain" : "good") },
     { title: "Memory for machines", show: (n) => bytes(n.memory_bytes) },
@@ -43,7 +53,9 @@ function nodeTable() {
     { title: "CPUs", show: (n) => number(n.cpus) },
     { title: "Rate limit", show: (n) => (n.rate_bps > 0 ? rate(n.rate_bps) : "none") },
     { title: "Last heard of", show: (n) => (n.seen_us > 0 ? time(new Date(n.seen_us / 1000).toISOString()) : UNKNOWN) },
-  ], (n) => n.name, "The controller knows no nodes.");
+  ];
+  if (context.isAdmin) columns.push({ title: "Action", show: (n, cell) => showEvacuate(n, cell, context) });
+  return new Table("Nodes of the fleet", columns, (n) => n.name, "The controller knows no nodes.");
 }
 
 const QUEUE_KINDS = { running: "busy", starting: "busy", backoff: "bad" };
@@ -85,7 +97,7 @@ export class Overview {
     this.store = h("p", { class: "summary" });
     this.alerts = new Alerts(context, () => true, "Nothing is wrong.");
     this.machines = machineTable(context);
-    this.nodes = nodeTable();
+    this.nodes = nodeTable(context);
     this.leader = h("p", { class: "summary" });
     this.cards = h("div", { class: "cards" });
     this.idle = h("p", { class: "empty" }, "Nothing moves at the moment.");

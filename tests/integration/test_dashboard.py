@@ -12,7 +12,7 @@ from datetime import datetime, timedelta, timezone
 import pytest
 
 from fake_novacrond import Refusal
-from gate_bed import ALERT, COMPLETED, FLEET_MACHINE, FLEET_MIGRATION, FLEET_NODE, MACHINE, MIGRATION, PROGRESS, ROLLBACK, Bed, Keys, free_port, tls_context
+from gate_bed import ALERT, AUDIT, CHECKPOINT, COMPLETED, FLEET_MACHINE, FLEET_MIGRATION, FLEET_NODE, FLEET_PLAN, MACHINE, MIGRATION, PROGRESS, ROLLBACK, Bed, Keys, free_port, tls_context
 from nctest.bridge import Bridge, CertifiedBridge
 from nctest.browser import ENTER, TAB, Browser
 from nctest.cluster import Cluster, guest_spec
@@ -309,6 +309,125 @@ def test_cancel_and_undo(served, browser):
     assert served.bed.daemon.last("migration.rollback")["args"] == {"id": "m-completed", "to_checkpoint": True}
 
 
+def asked(served, op):
+    return [r["args"] for r in served.bed.daemon.requests if r["op"] == op]
+
+
+def test_checkpoints(served, browser):
+    """What there is and what became of it; each thing that can be done says what will happen, and is done by the keyboard."""
+    checkpoints = [{**CHECKPOINT, "id": "c-old", "label": "old " + MARKUP, "state": "damaged", "warning": "blocks are lost " + MARKUP},
+                   {**CHECKPOINT, "id": "c-making", "state": "making", "progress": 43, "pause_ms": None, "activity": None}, CHECKPOINT]
+    served.bed.daemon.handlers["checkpoint.list"] = lambda args: checkpoints
+    look(browser, served)
+    browser.shows("Checkpoints", "nav")
+    browser.click("nav a[href='#/checkpoints']")
+    for text in ("3 on this node, newest first", "web1", "ready", "damaged", "making, 43 %", "before the upgrade", "512 MiB", "5.0 MiB", "14 ms", "verified: all of it is there",
+                 "not since novacrond started", "old " + MARKUP, "blocks are lost " + MARKUP):
+        browser.shows(text, "main")
+    assert browser.run("return document.activeElement.tagName") == "H1" and browser.run("return document.title").startswith("Checkpoints")
+    assert browser.run("return document.querySelector('nav a[aria-current=page]').textContent") == "Checkpoints"
+    words = "return [...document.querySelectorAll('tbody tr')].map(row => [...row.querySelectorAll('button')].filter(b => !b.hidden).map(b => b.textContent[0]).join(''))"
+    assert browser.run(words) == ["VRD", "D", "VD"]
+    first = "tbody tr:first-child button"
+    browser.run(f"document.querySelectorAll('{first}')[1].focus()")
+    browser.press(ENTER)
+    browser.shows("Restore the checkpoint of web1?", "dialog")
+    browser.shows("is lost", "dialog")
+    browser.run("const name = document.querySelector('dialog input[type=text]'); name.value = '../x'")
+    browser.click("dialog button[type=submit]")
+    assert asked(served, "checkpoint.restore") == [], "a name that the browser itself refuses"
+    browser.run("document.querySelector('dialog input[type=text]').value = 'web2'")
+    browser.click("dialog input[type=checkbox]")
+    browser.click("dialog button[type=submit]")
+    browser.shows("is being restored as web2", "#news")
+    assert asked(served, "checkpoint.restore") == [{"id": CHECKPOINT["id"], "as": "web2", "paused": True}]
+    browser.click(f"{first}:nth-child(2)")
+    browser.click("dialog input[value=force]")
+    assert browser.run("return document.querySelector('dialog input[type=text]').checkVisibility()") is False
+    browser.click("dialog button[type=submit]")
+    wait_for(lambda: len(asked(served, "checkpoint.restore")) == 2, 20, "the second one")
+    assert asked(served, "checkpoint.restore")[1] == {"id": CHECKPOINT["id"], "force": True}
+    browser.click(f"{first}:nth-child(1)")
+    browser.shows("Nothing is changed", "dialog")
+    browser.click("dialog button[type=submit]")
+    browser.shows("is being verified", "#news")
+    served.bed.daemon.handlers["checkpoint.delete"] = lambda args: (_ for _ in ()).throw(Refusal("conflict", "it is being restored " + MARKUP))
+    browser.click(f"{first}:nth-child(3)")
+    browser.shows("can't be set back", "dialog")
+    browser.click("dialog button[type=submit]")
+    browser.shows("it is being restored " + MARKUP, "dialog [role=alert]")
+    served.bed.daemon.handlers["checkpoint.delete"] = lambda args: CHECKPOINT
+    browser.click("dialog button[type=submit]")
+    browser.shows("is deleted", "#news")
+    browser.complaints()  # the 409 that was asked for
+    checkpoints[2] = {**CHECKPOINT, "activity": {"what": "restore", "state": "running", "progress": 12, "error": None}}
+    browser.shows("being restored, 12 %")
+    assert browser.run(words)[0] == "", "one thing at a time"
+    served.bed.daemon.handlers["checkpoint.list"] = lambda args: (_ for _ in ()).throw(Refusal("not_found", "node host-a has no page store"))
+    browser.shows("node host-a has no page store")
+    browser.complaints()
+
+
+def test_transaction_log(served, browser):
+    """The newest entries, which are renewed; older ones page by page, and back."""
+    newest = [120]
+
+    def entries(args):
+        first = min(args.get("before", 10**9) - 1, newest[0])
+        return [{**AUDIT[0], "seq": n, "actor": "certificate:al " + MARKUP} for n in range(first, max(first - args["limit"], 0), -1)]
+    served.bed.daemon.handlers["audit.list"] = entries
+    look(browser, served, "#/log")
+    for text in ("Entries 120 to 71, the newest", "request", "certificate:al " + MARKUP, "op machine.start, args.name web1"):
+        browser.shows(text)
+    newest[0] = 121
+    browser.shows("Entries 121 to 72, the newest")
+    browser.run("[...document.querySelectorAll('button')].find(b => b.textContent === 'Older').focus()")
+    browser.press(ENTER)
+    browser.shows("Entries 71 to 22.")
+    browser.press(ENTER)
+    browser.shows("Entries 21 to 1.")
+    buttons = "return [...document.querySelectorAll('main button')].filter(b => !b.hidden).map(b => b.textContent)"
+    assert browser.run(buttons) == ["Newest"]
+    assert browser.run("return document.querySelectorAll('tbody tr').length") == 21
+    browser.click("main button")
+    browser.shows("Entries 121 to 72, the newest")
+    assert browser.run(buttons) == ["Older"]
+
+
+def test_evacuation(served, browser):
+    """Its plan is shown before anything is asked for; who leaves something behind has to say so."""
+    plan = {**FLEET_PLAN, "cannot_move": [{"machine": "web2", "reason": "no room " + MARKUP}]}
+    served.bed.daemon.handlers["fleet.plan"] = lambda args: plan
+    look(browser, served)
+    browser.shows("Empty…")
+    browser.run("document.querySelector('button[aria-label=\"Empty host-a\"]').focus()")
+    browser.press(ENTER)
+    for text in ("Empty host-a?", "1 machine moves in one wave: about 31 s and 286 MiB on the wire", "web1 → host-b: wave 1, about 31 s, stands still for 200 ms", "web2: no room " + MARKUP,
+                 "is cordoned"):
+        browser.shows(text, "dialog")
+    assert asked(served, "fleet.plan") == [{"nodes": ["host-a"]}]
+    browser.click("dialog button[type=submit]")
+    assert asked(served, "fleet.evacuate") == [], "that web2 stays was not agreed to"
+    browser.click("dialog input[type=checkbox]")
+    served.bed.daemon.handlers["fleet.evacuate"] = lambda args: {"id": "eva-1", "state": "failed", "plan": plan}
+    browser.click("dialog button[type=submit]")
+    browser.shows("nothing was moved (eva-1)", "dialog [role=alert]")
+    served.bed.daemon.handlers["fleet.evacuate"] = lambda args: {"id": "eva-2", "state": "planned", "plan": plan}
+    browser.click("dialog button[type=submit]")
+    browser.shows("host-a is being emptied: eva-2", "#news")
+    assert asked(served, "fleet.evacuate")[-1] == {"nodes": ["host-a"], "allow_partial": True}
+    plan["cannot_move"] = []
+    browser.click("button[aria-label='Empty host-a']")
+    browser.shows("Empty host-a?", "dialog")
+    assert browser.run("return document.querySelectorAll('dialog input').length") == 0
+    browser.click("dialog button[type=submit]")
+    wait_for(lambda: asked(served, "fleet.evacuate")[-1] == {"nodes": ["host-a"]}, 20, "one that leaves nothing")
+    served.bed.daemon.handlers["fleet.plan"] = lambda args: (_ for _ in ()).throw(Refusal("conflict", "host-b leads"))
+    browser.click("button[aria-label='Empty host-a']")
+    browser.shows("host-b leads", "#news")
+    browser.complaints()  # the 409 that was asked for
+
+
 @pytest.mark.skipif(not shutil.which("openssl"), reason="openssl is not installed")
 def test_a_viewer_is_offered_nothing(tmp_path, browser):
     """Over HTTPS, with a certificate that may look: all is shown and watched, and no button is there."""
@@ -323,6 +442,9 @@ def test_a_viewer_is_offered_nothing(tmp_path, browser):
         browser.shows("43 %")
         browser.shows("live", ".live")
         assert browser.run("return [...document.querySelectorAll('button')].filter(b => b.checkVisibility()).length") == 0
+        browser.run("location.hash = '#/checkpoints'")
+        browser.shows("before the upgrade")
+        assert browser.run("return document.querySelectorAll('button').length") == 0
         assert not browser.complaints()
     finally:
         browser.open("about:blank")
@@ -359,12 +481,13 @@ while (walker.nextNode()) {
 return [looked, found];
 """
 
-FOCUSABLE = "[...document.querySelectorAll('a[href], button, input, select, textarea, [tabindex=\"0\"]')].filter(e => e.checkVisibility() && !e.disabled)"
+FOCUSABLE = "[...document.querySelectorAll('a[href], button, input, select, textarea, [tabindex=\"0\"]')].filter(e => e.checkVisibility() && !e.disabled && !(e.type === 'radio' && !e.checked))"  # arrow keys come to the other choices
 
 
 def each_page(browser, served):
     for name, fragment, text in (("overview", "", "Migrate…"), ("running", "#/migrations/" + MIGRATION["id"], "live"),
-                                 ("completed", "#/migrations/m-completed", "Decision"), ("failed", "#/migrations/m-failed", "too fast")):
+                                 ("completed", "#/migrations/m-completed", "Decision"), ("failed", "#/migrations/m-failed", "too fast"),
+                                 ("log", "#/log", "machine.start")):
         look(browser, served, fragment)
         browser.shows(text)
         yield name
@@ -373,6 +496,16 @@ def each_page(browser, served):
     browser.click("button[aria-label='Migrate web1']")
     browser.shows("Migrate web1?", "dialog")
     yield "dialog"
+    browser.click("dialog .buttons button[type=button]")
+    browser.click("button[aria-label='Empty host-a']")
+    browser.shows("no node has 64 GiB", "dialog")
+    yield "evacuation dialog"
+    look(browser, served, "#/checkpoints")
+    browser.shows("Restore…")
+    yield "checkpoints"
+    browser.click("tbody button:nth-child(2)")
+    browser.shows("What becomes of it?", "dialog")
+    yield "restore dialog"
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
@@ -390,9 +523,9 @@ def test_contrast_and_width(served, browser, scheme, device):
 def test_keyboard_and_names(served, browser):
     """Tab comes to everything that does something, in the order of the page, and each has a name."""
     for page in each_page(browser, served):
-        scope = "dialog" if page == "dialog" else "body"
+        scope = "dialog" if page.endswith("dialog") else "body"
         wanted = browser.run(f"window.all = {FOCUSABLE}.filter(e => e.closest('{scope}')); window.got = new Set(); return all.length")
-        if page != "dialog":
+        if scope == "body":
             browser.run("document.activeElement.blur(); getSelection().removeAllRanges()")
         for _ in range(wanted + 3):
             browser.run("got.add(document.activeElement)")
@@ -402,7 +535,7 @@ def test_keyboard_and_names(served, browser):
         nameless = []
         for i in range(wanted):
             browser.run("all.forEach((e, i) => e.dataset.test = i)")
-            if not browser.name_of(f"[data-test='{i}']")[1].strip():
+            if not browser.name_of(f"{scope} [data-test='{i}']")[1].strip():
                 nameless.append(i)
         assert not nameless, page
         for css in ("progress", "table"):
