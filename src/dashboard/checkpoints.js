@@ -74,8 +74,8 @@ function drop(c, context) {
   });
 }
 
-const ACTIONS = [["Verify", verify, (c) => c.state === "ready" || c.state === "damaged"], ["Restore", restore, (c) => c.state === "ready"],
-  ["Delete", drop, () => true]];
+const ACTIONS = [["Verify", verify, (c) => c.state === "ready" || c.state === "damaged"], ["Restore", restore, (c, context) => context.mayAdminister && c.state === "ready"],
+  ["Delete", drop, (c, context) => context.mayAdminister]]; // what may be done, by whom: src/gate/routes.c
 
 function showActions(c, cell, context) {
   cell.item = c; // the buttons stay, what they are about is renewed
@@ -86,7 +86,7 @@ function showActions(c, cell, context) {
       onclick: () => act(cell.item, context),
     }, `${word}…`))));
   }
-  ACTIONS.forEach(([, , isPossible], i) => setHidden(cell.firstElementChild.children[i], !isPossible(c) || (c.activity?.state === "running" && c.state !== "making")));
+  ACTIONS.forEach(([, , isPossible], i) => setHidden(cell.firstElementChild.children[i], !isPossible(c, context) || (c.activity?.state === "running" && c.state !== "making")));
 }
 
 // --- the page ---
@@ -105,7 +105,7 @@ export class CheckpointsPage {
       { title: "Pause", show: (c) => milliseconds(c.pause_ms) },
       { title: "Since then", show: (c) => [activity(c), c.warning, c.error?.message].filter(Boolean).join(". ") },
     ];
-    if (context.isAdmin) columns.push({ title: "Action", show: (c, cell) => showActions(c, cell, context) });
+    if (context.mayOperate) columns.push({ title: "Action", show: (c, cell) => showActions(c, cell, context) });
     this.table = new Table("Checkpoints", columns, (c) => c.id, "There are no checkpoints on this node.");
     this.summary = h("p", { class: "summary" });
     this.element = h("div", {}, h("h1", { tabindex: "-1" }, "Checkpoints"), this.summary, h("section", { "aria-label": "Checkpoints" }, this.table.element));

@@ -18,6 +18,7 @@ let node = "";
 
 const context = {
   mayOperate: false,
+  mayAdminister: false,
   say: (text) => {
     setText(element("news"), text);
     clearTimeout(context.newsOver);
@@ -93,6 +94,7 @@ async function begin() {
   try {
     const who = await get("whoami");
     context.mayOperate = who.role !== "viewer";
+    context.mayAdminister = who.role === "admin";
     setText(element("who"), `${who.kind === "uid" ? "user " : ""}${who.name} (${who.role})`);
     context.setNode((await get("node")).name);
     showTrouble(null);

@@ -54,7 +54,7 @@ function nodeTable(context) {
     { title: "Rate limit", show: (n) => (n.rate_bps > 0 ? rate(n.rate_bps) : "none") },
     { title: "Last heard of", show: (n) => (n.seen_us > 0 ? time(new Date(n.seen_us / 1000).toISOString()) : UNKNOWN) },
   ];
-  if (context.isAdmin) columns.push({ title: "Action", show: (n, cell) => showEvacuate(n, cell, context) });
+  if (context.mayOperate) columns.push({ title: "Action", show: (n, cell) => showEvacuate(n, cell, context) });
   return new Table("Nodes of the fleet", columns, (n) => n.name, "The controller knows no nodes.");
 }
 
