@@ -123,6 +123,11 @@ def disks(table, rounds):
     bench(table, "disk_bench.py", "--rounds", rounds)
 
 
+def five(table):
+    tests(table, "five nodes, ten guests: one is emptied, last rounds take turns, what fits nowhere is said before", "tests/integration/test_fleet_five.py")
+    bench(table, "fleet_five_bench.py")
+
+
 def warm(table):
     tests(table, "warm return: kept, restarted, damaged, torn", "tests/integration/test_warm_return.py")
     bench(table, "warm_bench.py")
@@ -167,7 +172,18 @@ def parts(options):
             "rollback": lambda t: tests(t, "rollback: killed at each of its eight steps, the machine runs once and the log tells the story, and shows every tampering",
                                         "tests/integration/test_rollback.py"),
         },
-        "fleet": {"fleet": fleet},
+        "fleet": {
+            "fleet": fleet,
+            "controller": lambda t: tests(t, "fleet: moved, emptied, cancelled, killed in the middle; two controllers on one PostgreSQL", "tests/integration/test_fleet.py",
+                                          "tests/integration/test_fleet_cli.py", "tests/integration/test_fleet_handing.py"),
+            "five": five,
+        },
+        "seeing": {
+            "metrics": lambda t: tests(t, "metrics: a real Prometheus, promtool", "tests/integration/test_metrics.py"),
+            "alerts": lambda t: tests(t, "alerts: raised by real conditions and cleared, webhook signed and repeated", "tests/integration/test_alerts.py"),
+            "dashboard": lambda t: tests(t, "dashboard: in Chromium, a real migration, keyboard, contrast, no request elsewhere", "tests/integration/test_dashboard.py"),
+            "terminal": lambda t: tests(t, "top, report, doctor", "tests/integration/test_top.py", "tests/integration/test_report.py"),
+        },
     }
 
 
