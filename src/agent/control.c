@@ -103,12 +103,26 @@ nc_control_actor(json_t *identity)
   return g_utf8_make_valid(cut, -1); /* what was cut in the middle of a character could be recorded nowhere */
 }
 
+/* The first of ${keys} that ${args} has; NULL: none. Caller frees. */
+static char *
+nc_control_find_key(const char *keys, json_t *args)
+{
+  g_auto(GStrv) all = g_strsplit(keys ? keys : "", " ", -1);
+
+  for (char **key = all; *key; key++) {
+    json_t *value = json_object_get(args, *key);
+    if (value && !json_is_null(value) && !json_is_false(value))
+      return g_strdup(*key);
+  }
+  return NULL;
+}
+
 /* By the gate's word, which has looked already: this is the second lock. */
 static bool
 nc_control_allows(const NcControlOp *op, json_t *identity, json_t *args, GError **error)
 {
   const char *name = nc_json_string_or(identity, "role", "");
-  const char *key = op->admin_key && nc_json_bool_or(args, op->admin_key, false) ? op->admin_key : NULL;
+  g_autofree char *key = nc_control_find_key(op->admin_keys, args);
   NcRole needed = key ? NC_ROLE_ADMIN : op->role, role;
 
   if (nc_role_from_name(name, &role) && role >= needed)

@@ -27,7 +27,7 @@ typedef struct {
   NcControlFunc func;
   gpointer object;
   NcRole role;           /* the least that is needed; what a viewer may not do is recorded */
-  const char *admin_key; /* an argument that, where it is true, is for admins; NULL: none */
+  const char *admin_keys; /* arguments that are for admins, where they are there and not false; separated by spaces; NULL: none */
 } NcControlOp;
 
 typedef struct NcControl NcControl;

@@ -172,7 +172,7 @@ nc_daemon_fill_ops(NcDaemon *d, NcControlOp ops[NC_DAEMON_OPS])
     { "migration.get", nc_op_migration_get, d->migrations, NC_ROLE_VIEWER, NULL },
     { "migration.cancel", nc_op_migration_cancel, d->migrations, NC_ROLE_OPERATOR, NULL },
     { "migration.limit", nc_op_migration_limit, d->migrations, NC_ROLE_OPERATOR, NULL },
-    { "migration.rollback", nc_op_migration_rollback, d->rollbacks, NC_ROLE_OPERATOR, NULL },
+    { "migration.rollback", nc_op_migration_rollback, d->rollbacks, NC_ROLE_OPERATOR, "checkpoint to_checkpoint" } /* which end a guest that runs */,
     { "migration.resolve", nc_op_migration_resolve, d->migrations, NC_ROLE_ADMIN, NULL },
     { "attempt.begin", nc_op_attempt_begin, &d->attempts, NC_ROLE_ADMIN, NULL },
     { "attempt.cancel", nc_op_attempt_cancel, &d->attempts, NC_ROLE_ADMIN, NULL },

@@ -22,11 +22,26 @@ nc_endgame_set_controlled(NcEndgame *e, int64_t now_us)
   e->heard_us = now_us;
 }
 
-int64_t
+static double
 nc_endgame_ahead_ms(NcEndgame *e)
 {
   g_autoptr(GMutexLocker) guard = g_mutex_locker_new(&e->lock);
   return e->is_controlled ? NC_ENDGAME_AHEAD_CONTROLLED_MS : NC_ENDGAME_AHEAD_MS;
+}
+
+NcEndgameNeed
+nc_endgame_need(NcEndgame *e, const NcEndgameOutlook *outlook)
+{
+  bool first_pass = outlook->since_first_pass_us < 0;
+
+  if (outlook->postcopy)
+    return NC_ENDGAME_OPEN;
+  if (!outlook->is_known) /* what has sent next to nothing is never known */
+    return first_pass ? NC_ENDGAME_FAR : NC_ENDGAME_NEAR;
+  if (!outlook->converges)
+    return first_pass ? NC_ENDGAME_FAR : NC_ENDGAME_OPEN;
+  bool is_near = outlook->last_round_ms <= nc_endgame_ahead_ms(e) || outlook->since_first_pass_us >= NC_ENDGAME_OVERDUE_US;
+  return is_near ? NC_ENDGAME_NEAR : NC_ENDGAME_FAR;
 }
 
 static void

@@ -17,15 +17,24 @@
 
 #define NC_ENDGAME_AWAY_US INT64_C(3000000)
 #define NC_ENDGAME_MOST_US INT64_C(30000000)
-/* What is not further from its end than that asks: a controller looks once a second, the node's register answers at once. */
+/* What is not further from its last round than that asks: a controller looks once a second, the node's register answers at once. */
 #define NC_ENDGAME_AHEAD_MS 1000
 #define NC_ENDGAME_AHEAD_CONTROLLED_MS 2000
+#define NC_ENDGAME_OVERDUE_US INT64_C(60000000)
 
 typedef enum {
   NC_ENDGAME_FAR,  /* its last round is not near */
   NC_ENDGAME_NEAR, /* it is */
   NC_ENDGAME_OPEN, /* nobody knows when it will come: it waits for a lull, or has switched to post-copy */
 } NcEndgameNeed;
+
+/* What a forecast says. */
+typedef struct {
+  bool postcopy; /* it has switched */
+  bool is_known, converges;
+  double last_round_ms;        /* until it begins: however long that may be, or a long pause that is allowed would never be near */
+  int64_t since_first_pass_us; /* -1: not everything was sent once yet */
+} NcEndgameOutlook;
 
 typedef enum {
   NC_ENDGAME_HOLD,    /* no last round now, and none is asked for */
@@ -50,8 +59,11 @@ void nc_endgame_init(NcEndgame *e);
 void nc_endgame_clear(NcEndgame *e);
 /* A controller has begun the migration, now. */
 void nc_endgame_set_controlled(NcEndgame *e, int64_t now_us);
-/* How far before its end it asks. */
-int64_t nc_endgame_ahead_ms(NcEndgame *e);
+/*
+ * How near the last round is. Forecasts may err: NC_ENDGAME_OVERDUE_US after the first pass it is near, whatever they say, so that QEMU decides as soon as nobody
+ * else has theirs.
+ */
+NcEndgameNeed nc_endgame_need(NcEndgame *e, const NcEndgameOutlook *outlook);
 
 /* May the last round begin? ${claim}: the migration's, NULL: none any more. Of the migration's thread, several times a second. */
 NcEndgameAnswer nc_endgame_look(NcEndgame *e, NcBandwidthClaim *claim, NcEndgameNeed need, int64_t now_us);

@@ -49,27 +49,6 @@ nc_agent_set_peer(NcFleetAgent *a, NcPeer *peer)
   nc_peer_free(old);
 }
 
-/* A connection to ask over, marked as used. */
-static NcPeer *
-nc_agent_take(NcFleetAgent *a, GError **error)
-{
-  const NcFleetSide *side = a->agents->side;
-
-  g_mutex_lock(&a->agents->lock);
-  NcPeer *peer = a->used = a->lent ? a->lent : a->peer;
-  g_mutex_unlock(&a->agents->lock);
-  if (peer)
-    return peer;
-  peer = nc_nodes_connect(side->nodes, a->node, side->config->connect_timeout_ms, error);
-  if (!peer)
-    return NULL;
-  nc_agent_set_peer(a, peer);
-  g_mutex_lock(&a->agents->lock);
-  a->used = peer;
-  g_mutex_unlock(&a->agents->lock);
-  return peer;
-}
-
 /* It is no more used; nor asked again, if it ${failed}: a late answer must not be taken for the next one's, and who refuses closes. */
 static void
 nc_agent_put_back(NcFleetAgent *a, bool failed)
@@ -85,6 +64,31 @@ nc_agent_put_back(NcFleetAgent *a, bool failed)
   g_mutex_unlock(&a->agents->lock);
   if (failed && is_own)
     nc_agent_set_peer(a, NULL);
+}
+
+/* A connection to ask over, marked as used. */
+static NcPeer *
+nc_agent_take(NcFleetAgent *a, GError **error)
+{
+  const NcFleetSide *side = a->agents->side;
+
+  g_mutex_lock(&a->agents->lock);
+  NcPeer *peer = a->used = a->lent ? a->lent : a->peer;
+  g_mutex_unlock(&a->agents->lock);
+  if (peer && nc_peer_check_trusted(peer, error)) /* it may have been removed since */
+    return peer;
+  if (peer) {
+    nc_agent_put_back(a, true);
+    return NULL;
+  }
+  peer = nc_nodes_connect(side->nodes, a->node, side->config->connect_timeout_ms, error);
+  if (!peer)
+    return NULL;
+  nc_agent_set_peer(a, peer);
+  g_mutex_lock(&a->agents->lock);
+  a->used = peer;
+  g_mutex_unlock(&a->agents->lock);
+  return peer;
 }
 
 static json_t *

@@ -3,6 +3,9 @@
 #include "agent/fleet_courier.h"
 #include "agent/fleet_handed.h"
 
+/* Of the control socket's workers (control.c has 16): whatever the fleet's database or other nodes do, the node's own business goes on. */
+#define NC_DESK_MOST 8
+
 /* What the control socket's table has for one operation. */
 typedef struct {
   NcFleetDesk *desk;
@@ -14,6 +17,7 @@ struct NcFleetDesk {
   NcFleetHost *host;
   NcFleetCourier *courier;
   NcFleetHanded *handed;
+  gint under_way; /* atomic; of the control socket */
   NcDeskRow rows[NC_FLEET_OPS];
 };
 
@@ -64,11 +68,9 @@ nc_desk_do_here(NcFleetDesk *desk, const NcFleetErrand *errand, const NcFleetAsk
   return NULL;
 }
 
-/* NcControlFunc of all fleet.* operations. */
 static json_t *
-nc_desk_ask(gpointer object, const char *actor, json_t *args, GError **error)
+nc_desk_do(const NcDeskRow *row, const char *actor, json_t *args, GError **error)
 {
-  const NcDeskRow *row = object;
   NcFleetDesk *desk = row->desk;
   const char *self = nc_nodes_self(desk->side->nodes);
   const NcFleetErrand errand = { .op = row->op, .actor = actor, .args = args };
@@ -82,6 +84,21 @@ nc_desk_ask(gpointer object, const char *actor, json_t *args, GError **error)
     return nc_desk_do_here(desk, &errand, &who, error);
   return row->op->by == NC_FLEET_BY_LEADER ? nc_fleet_courier_to(desk->courier, leader, &errand, error)
                                            : nc_desk_look_twice(desk, leader, &errand, &who, error);
+}
+
+/* NcControlFunc of all fleet.* operations. */
+static json_t *
+nc_desk_ask(gpointer object, const char *actor, json_t *args, GError **error)
+{
+  const NcDeskRow *row = object;
+  bool is_room = g_atomic_int_add(&row->desk->under_way, 1) < NC_DESK_MOST;
+  json_t *answer = is_room ? nc_desk_do(row, actor, args, error) : NULL;
+
+  g_atomic_int_add(&row->desk->under_way, -1);
+  if (!is_room)
+    nc_fail(error, NC_ERROR_RESOURCE, "%d requests about the fleet are under way on node %s: ask again later", NC_DESK_MOST,
+            nc_nodes_self(row->desk->side->nodes));
+  return answer;
 }
 
 void

@@ -22,6 +22,7 @@
 #define NC_QUERY_TIMEOUT_MS 5000
 #define NC_EXPLAIN_MS 1000
 #define NC_KILL_TERM_MS 10000
+#define NC_LOCK_WAIT_MS (NC_KILL_TERM_MS + 5000) /* for one that was told to end, and is killed then */
 /* A QMP connection ends just before its QEMU: this long it may take to be gone before we try to reconnect. */
 #define NC_DYING_US 1000000
 /* In the machine's run_dir; nc_qemu_command_line() says so. */
@@ -414,11 +415,15 @@ nc_machine_spawn(NcMachine *m, const NcMachineSpec *spec, bool incoming, GError 
   g_autofree char *log_path = nc_machine_log_path(m);
   g_auto(GStrv) argv = nc_qemu_command_line(spec, &launch, error);
   g_autofree char *lock_path = nc_machine_lock_path(m);
-  NcQemuStart start = { .argv = argv, .lock_path = lock_path, .qmp_path = qmp_path, .log_path = log_path, .timeout_ms = NC_LAUNCH_TIMEOUT_MS };
   NcQemuProcess process;
 
-  if (!argv || !nc_machine_make_run_dir(m, error) || !nc_machine_make_taps(spec, error) || !nc_qemu_process_start(&start, &process, error))
+  if (!argv || !nc_machine_make_run_dir(m, error))
     return false;
+  nc_autofd int lock = nc_start_lock_take(lock_path, NC_LOCK_WAIT_MS, error); /* before the taps, which the one before it may still use */
+  NcQemuStart start = { .argv = argv, .lock = lock, .qmp_path = qmp_path, .log_path = log_path, .timeout_ms = NC_LAUNCH_TIMEOUT_MS };
+  if (lock < 0 || !nc_machine_make_taps(spec, error) || !nc_qemu_process_start(&start, &process, error))
+    return false;
+  nc_start_lock_sign(lock_path, process.pid);
   nc_machine_set_process(m, process.pid, process.start_time, qmp_path);
   return true;
 }
@@ -474,9 +479,28 @@ nc_machine_bring_up(NcMachine *m, NcMachineSpec *spec, bool incoming, GError **e
   return nc_machine_save(m, error);
 }
 
+/*
+ * After a start that failed. Where nothing was started since another QEMU of the machine holds the lock, that one's sockets are not touched: by them it
+ * is found, now or at the next attempt.
+ */
+static void
+nc_machine_undo_launch(NcMachine *m, const GError *failure)
+{
+  g_autoptr(GError) problem = NULL;
+  bool is_another = nc_machine_pid(m) == 0 && g_error_matches(failure, NC_ERROR, NC_ERROR_CONFLICT);
+
+  if (is_another)
+    nc_machine_look_for_unrecorded(m);
+  if ((!is_another && !nc_machine_kill(m, &problem)) || !nc_machine_save(m, &problem))
+    nc_log(NC_LOG_ERR, "agent", "machine %s: %s", m->name, problem->message);
+  if (!is_another)
+    nc_machine_clean_up(m);
+}
+
 bool
 nc_machine_launch(NcMachine *m, bool incoming, GError **error)
 {
+  g_autoptr(GError) failure = NULL;
   nc_autojson json_t *json = nc_machine_get_spec(m);
   g_autoptr(NcMachineSpec) spec = nc_machine_spec_from_json(json, error);
 
@@ -486,14 +510,12 @@ nc_machine_launch(NcMachine *m, bool incoming, GError **error)
   if (nc_machine_qemu_lives(m))
     return nc_fail(error, NC_ERROR_CONFLICT, "a QEMU of %s is on node %s already (process %d)", m->name, m->owner->config->node, (int)m->pid);
   nc_machine_set_settling(m, true);
-  bool ok = nc_machine_bring_up(m, spec, incoming, error);
+  bool ok = nc_machine_bring_up(m, spec, incoming, &failure);
   nc_machine_set_settling(m, false);
   if (ok)
     return true;
-  g_autoptr(GError) problem = NULL;
-  if (!nc_machine_kill(m, &problem) || !nc_machine_save(m, &problem))
-    nc_log(NC_LOG_ERR, "agent", "machine %s: %s", m->name, problem->message);
-  nc_machine_clean_up(m);
+  nc_machine_undo_launch(m, failure);
+  g_propagate_error(error, g_steal_pointer(&failure));
   return false;
 }
 

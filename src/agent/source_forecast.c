@@ -240,13 +240,13 @@ nc_source_forecast_pause_step(const NcSourceForecast *f)
 NcEndgameNeed
 nc_source_forecast_need(const NcSourceForecast *f)
 {
-  if (f->postcopy)
-    return NC_ENDGAME_OPEN;
-  if (!f->result.is_known) /* what has sent next to nothing is never known */
-    return f->sent_once_us ? NC_ENDGAME_NEAR : NC_ENDGAME_FAR;
-  if (!f->result.converges)
-    return f->sent_once_us ? NC_ENDGAME_OPEN : NC_ENDGAME_FAR;
-  return f->result.eta_ms <= (double)nc_endgame_ahead_ms(&f->m->endgame) ? NC_ENDGAME_NEAR : NC_ENDGAME_FAR;
+  const NcEndgameOutlook outlook = { .postcopy = f->postcopy,
+                                     .is_known = f->result.is_known,
+                                     .converges = f->result.converges,
+                                     .last_round_ms = f->result.eta_ms - f->result.pause_ms,
+                                     .since_first_pass_us = f->sent_once_us ? nc_mono_us() - f->sent_once_us : -1 };
+
+  return nc_endgame_need(&f->m->endgame, &outlook);
 }
 
 void
@@ -287,7 +287,8 @@ nc_source_forecast_take(NcSourceForecast *f, NcQmp *qmp, const NcQemuMigrationIn
     if (f->free_pages)
       nc_source_forecast_sample_memory(f, info);
   }
-  int64_t elapsed_ms = f->sent_once_us ? (now_us - f->sent_once_us) / 1000 : 0;
+  int64_t waited_us = nc_endgame_waited_us(&f->m->endgame); /* for others' last rounds: that is not this machine's doing */
+  int64_t elapsed_ms = f->sent_once_us ? MAX(now_us - f->sent_once_us - waited_us, 0) / 1000 : 0;
   bool late = f->limits.timeout_ms > 0 && elapsed_ms >= f->limits.timeout_ms; /* a round may take longer than that */
   if (f->is_held || !f->result.is_known || now_us - f->decided_us < NC_DECIDE_EVERY_US)
     return true;

@@ -13,9 +13,13 @@
 #define NC_TOKEN_OF_NODE "tok"
 #define NC_TOKEN_OF_FLEET "ftok"
 
+/* Tokens of the fleet that are looked up at a time, which may wait for its database: the others of the control socket's workers have other work. */
+#define NC_TOKENS_LOOKUPS_MOST 4
+
 struct NcTokens {
   NcJournal *journal;
   NcFleetHost *fleet;
+  gint lookups; /* atomic; of the fleet's */
   GMutex lock; /* protects what follows */
   double credit; /* refusals that may be recorded now */
   int64_t credit_us;
@@ -242,6 +246,18 @@ nc_token_parse(const char *text, char ret_id[64], const char **ret_secret)
 }
 
 static json_t *
+nc_tokens_look_up_of_fleet(NcTokens *tokens, const char *actor, const char *id, const char *hash, GError **error)
+{
+  bool is_room = g_atomic_int_add(&tokens->lookups, 1) < NC_TOKENS_LOOKUPS_MOST;
+  json_t *row = is_room ? nc_fleet_host_check_token(tokens->fleet, actor, id, hash, error) : NULL;
+
+  g_atomic_int_add(&tokens->lookups, -1);
+  if (!is_room)
+    nc_fail(error, NC_ERROR_RESOURCE, "%d tokens of the fleet are being looked up, which takes long at the moment: ask again later", NC_TOKENS_LOOKUPS_MOST);
+  return row;
+}
+
+static json_t *
 nc_tokens_look_up(NcTokens *tokens, const char *actor, const char *id, const char *secret, GError **error)
 {
   g_autofree char *hash = nc_sha256_hex(secret, strlen(secret));
@@ -249,7 +265,7 @@ nc_tokens_look_up(NcTokens *tokens, const char *actor, const char *id, const cha
   if (!nc_token_is_of_fleet(id))
     return nc_journal_check_bearer(tokens->journal, id, hash, nc_wall_us(), error);
   if (tokens->fleet)
-    return nc_fleet_host_check_token(tokens->fleet, actor, id, hash, error);
+    return nc_tokens_look_up_of_fleet(tokens, actor, id, hash, error);
   nc_fail(error, NC_ERROR_UNAUTHENTICATED, "tokens of the fleet are good on nodes with a controller, and this node has none");
   return NULL;
 }

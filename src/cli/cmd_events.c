@@ -106,8 +106,9 @@ nc_events_bear(NcEvents *e, const GError *problem, GError **error)
     g_propagate_error(error, g_error_copy(problem));
     return false;
   }
+  g_autofree char *message = nc_text_clean(problem->message); /* it may be another node's */
   if (!e->is_silent)
-    fprintf(stderr, "novacron: asking again until there is an answer: %s\n", problem->message);
+    fprintf(stderr, "novacron: asking again until there is an answer: %s\n", message);
   e->is_silent = true;
   return true;
 }

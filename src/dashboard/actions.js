@@ -53,7 +53,7 @@ export function rollback(migration, context) {
   const name = newId();
   const choices = h("fieldset", {}, h("legend", {}, "Which way?"),
     choice(name, "back", `Move ${vm}, as it is now, back to ${source}. It loses nothing, and stands still once more for a moment.`, true),
-    checkpoint ? choice(name, "to_checkpoint", `Set ${vm} back to the checkpoint taken before the migration. What it has done since is lost.`, false) : null);
+    checkpoint && context.mayAdminister ? choice(name, "to_checkpoint", `Set ${vm} back to the checkpoint taken before the migration. What it has done since is lost.`, false) : null);
   ask(`Undo the migration of ${vm}?`, [choices], "Undo it", async () => {
     const way = choices.querySelector("input:checked").value;
     await post(`migrations/${encodeURIComponent(id)}/rollback`, { [way]: true });

@@ -581,11 +581,14 @@ nc_link_is_replaced(NcLink *l)
   return is_replaced;
 }
 
-/* Our last words are said on the connection that there is. */
+/* False: a new connection would serve better. Not while a guest waits for what is on this one, and our last words are said on it. */
 static bool
 nc_link_look(NcLink *l, GError **error)
 {
-  return nc_kernel_view_look(&l->kernel, l->phase == NC_LINK_RUNNING ? error : NULL) || l->phase != NC_LINK_RUNNING;
+  NcSource *source = l->mover->source;
+  bool stays = l->phase != NC_LINK_RUNNING || (source && nc_source_is_granting(source));
+
+  return nc_kernel_view_look(&l->kernel, stays ? NULL : error) || stays;
 }
 
 /* One turn of writing and reading; false when the connection is over, with *error unless that was the plan. */

@@ -25,6 +25,7 @@ struct NcSource {
   int pages_fd;                  /* what is sent ahead of its pages, before there is a reader; -1: nothing */
   int wake_fd;                   /* eventfd: a grant was asked for, or QEMU has come */
   _Atomic uint64_t wanted_epoch; /* 0: none */
+  atomic_bool is_granting;       /* a grant was asked for, at least once */
 
   /* the reader's */
   NcStreamParser *parser;
@@ -380,9 +381,16 @@ nc_source_start(NcSource *s, int qemu)
   nc_source_wake(s);
 }
 
+bool
+nc_source_is_granting(NcSource *s)
+{
+  return atomic_load(&s->is_granting);
+}
+
 void
 nc_source_grant(NcSource *s, uint64_t epoch)
 {
   atomic_store(&s->wanted_epoch, epoch);
+  atomic_store(&s->is_granting, true);
   nc_source_wake(s);
 }

@@ -32,5 +32,7 @@ void nc_source_start(NcSource *s, int qemu);
  * has come since; the stream goes on. Any thread.
  */
 void nc_source_grant(NcSource *s, uint64_t epoch);
+/* Was that done: does the guest stand still, or wait for pages? Any thread. */
+bool nc_source_is_granting(NcSource *s);
 /* Where the links get their bulk from. */
 NcOutbox *nc_source_outbox(NcSource *s);

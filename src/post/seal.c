@@ -5,6 +5,7 @@
 #include <fcntl.h>
 #include <seccomp.h>
 #include <sys/socket.h>
+#include <unistd.h>
 
 G_DEFINE_AUTO_CLEANUP_FREE_FUNC(scmp_filter_ctx, seccomp_release, NULL)
 
@@ -66,7 +67,6 @@ static const int nc_post_calls[] = {
   SCMP_SYS(sched_getaffinity),
   SCMP_SYS(gettid),
   SCMP_SYS(getpid),
-  SCMP_SYS(tgkill),
   SCMP_SYS(exit),
   SCMP_SYS(exit_group),
   SCMP_SYS(prctl),
@@ -119,8 +119,11 @@ nc_post_seal(GError **error)
     failed = seccomp_rule_add(filter, SCMP_ACT_KILL_PROCESS, nc_post_fatal[i], 0);
   for (size_t i = 0; i < G_N_ELEMENTS(families) && failed == 0; i++)
     failed = seccomp_rule_add(filter, SCMP_ACT_ALLOW, SCMP_SYS(socket), 1, SCMP_A0(SCMP_CMP_EQ, (scmp_datum_t)families[i]));
-  if (failed == 0) /* between libcurl's threads */
-    failed = seccomp_rule_add(filter, SCMP_ACT_ALLOW, SCMP_SYS(socketpair), 1, SCMP_A0(SCMP_CMP_EQ, AF_UNIX));
+  if (failed == 0) /* between libcurl's threads; of datagrams it could be turned towards the log's socket */
+    failed = seccomp_rule_add(filter, SCMP_ACT_ALLOW, SCMP_SYS(socketpair), 2, SCMP_A0(SCMP_CMP_EQ, AF_UNIX),
+                              SCMP_A1(SCMP_CMP_MASKED_EQ, (scmp_datum_t) ~(SOCK_CLOEXEC | SOCK_NONBLOCK), SOCK_STREAM));
+  if (failed == 0) /* abort(3); others of its user are not its business */
+    failed = seccomp_rule_add(filter, SCMP_ACT_ALLOW, SCMP_SYS(tgkill), 1, SCMP_A0(SCMP_CMP_EQ, (scmp_datum_t)getpid()));
   if (failed == 0)
     failed = seccomp_rule_add(filter, SCMP_ACT_ALLOW, SCMP_SYS(openat), 1, SCMP_A2(SCMP_CMP_MASKED_EQ, O_ACCMODE | O_CREAT | O_TRUNC, O_RDONLY));
   if (failed == 0)

@@ -19,7 +19,7 @@ typedef struct {
 
 typedef struct {
   char *const *argv;
-  const char *lock_path; /* one process at a time (qemu/start_lock.h); its directory outlives what is made for a single start */
+  int lock; /* borrowed; of qemu/start_lock.h: the process holds it, too, and is alone */
   const char *qmp_path;
   const char *log_path;
   int timeout_ms;
@@ -27,8 +27,7 @@ typedef struct {
 
 /*
  * Starts ${start->argv} in a session of its own, with none of our descriptors but the lock, its
- * output appended to the log, after the process that had the lock has ended: NC_ERROR_CONFLICT if it does not.
- * Returns when a socket exists at qmp_path; if the process ends before, or after timeout_ms (it is killed
+ * output appended to the log. Returns when a socket exists at qmp_path; if the process ends before, or after timeout_ms (it is killed
  * then), the error says what kept it and what it last wrote.
  */
 bool nc_qemu_process_start(const NcQemuStart *start, NcQemuProcess *ret, GError **error);

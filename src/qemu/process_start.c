@@ -4,7 +4,6 @@
 #include "base/io.h"
 #include "qemu/process.h"
 #include "qemu/process_internal.h"
-#include "qemu/start_lock.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -16,7 +15,6 @@
 #include <unistd.h>
 
 #define NC_LOCK_FD 3             /* in QEMU: the first that is not standard input, output, error */
-#define NC_LOCK_WAIT_MS 15000    /* one that was told to end has 10 s, then it is killed */
 #define NC_UNIX_TABLE_BYTES (4 << 20)
 
 /* In the child, between fork and exec: async-signal-safe calls only. */
@@ -131,14 +129,10 @@ nc_qemu_process_start(const NcQemuStart *start, NcQemuProcess *ret, GError **err
   nc_autofd int log = open(start->log_path, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0640);
   if (log < 0)
     return nc_fail_errno(error, NC_ERROR_IO, errno, "can't open QEMU's log %s", start->log_path);
-  nc_autofd int lock = nc_start_lock_take(start->lock_path, NC_LOCK_WAIT_MS, error);
-  if (lock < 0)
-    return false;
   unlink(start->qmp_path); /* of one that was killed: its appearance is the sign that this one is up */
-  NcQemuProcess process = { .pid = nc_fork_twice(start->argv, log, lock, error) };
+  NcQemuProcess process = { .pid = nc_fork_twice(start->argv, log, start->lock, error) };
   if (process.pid == 0)
     return false;
-  nc_start_lock_sign(lock, process.pid);
   /* A descriptor can't be mistaken for a moment, as reading /proc can where the node is out of something. */
   nc_autofd int pidfd = nc_pidfd_open(process.pid);
   bool known = pidfd >= 0 && nc_qemu_process_start_time(process.pid, &process.start_time);

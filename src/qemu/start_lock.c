@@ -33,7 +33,7 @@ nc_start_lock_try(int lock)
 int
 nc_start_lock_take(const char *path, int timeout_ms, GError **error)
 {
-  nc_autofd int lock = open(path, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600);
+  nc_autofd int lock = open(path, O_RDONLY | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600); /* QEMU has nothing to write there */
   int64_t deadline_us = nc_mono_us() + (int64_t)timeout_ms * 1000;
 
   if (lock < 0) {
@@ -56,20 +56,21 @@ nc_start_lock_take(const char *path, int timeout_ms, GError **error)
 }
 
 void
-nc_start_lock_sign(int lock, pid_t pid)
+nc_start_lock_sign(const char *path, pid_t pid)
 {
+  nc_autofd int file = open(path, O_WRONLY | O_TRUNC | O_CLOEXEC | O_NOFOLLOW);
   char text[NC_SIGNATURE_BYTES];
   int length = g_snprintf(text, sizeof text, "%d\n", (int)pid);
 
   /* Only for people: without it the error says process 0. */
-  if (pwrite(lock, text, (size_t)length, 0) == length && ftruncate(lock, length) < 0)
+  if (file >= 0 && write(file, text, (size_t)length) < 0)
     return;
 }
 
 void
 nc_start_lock_remove(const char *path)
 {
-  nc_autofd int lock = open(path, O_RDWR | O_CLOEXEC | O_NOFOLLOW);
+  nc_autofd int lock = open(path, O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
 
   if (lock >= 0 && nc_start_lock_try(lock))
     unlink(path);

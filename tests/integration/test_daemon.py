@@ -500,6 +500,10 @@ def test_operator_is_no_admin(node):
         assert "needs the role admin" in node.refuses("forbidden", op, role="operator")
     node.refuses("not_found", "machine.start", role="operator", name="nobody")
     assert "take needs the role admin" in node.refuses("forbidden", "machine.start", role="operator", name="nobody", take=True)
+    for way in ({"checkpoint": "cp-1"}, {"to_checkpoint": True}):  # a guest that runs ends by that
+        assert f"{next(iter(way))} needs the role admin" in node.refuses("forbidden", "migration.rollback", role="operator", id="m-1", **way)
+    for way in ({}, {"back": True}, {"to_checkpoint": False}):
+        node.refuses("not_found", "migration.rollback", role="operator", id="m-1", **way)
     node.refuses("not_found", "migration.cancel", role="operator", id="m-nobody")
 
 

@@ -200,6 +200,36 @@ test_any_order(void)
   nc_bandwidth_free(b);
 }
 
+static NcEndgameNeed
+need(NcEndgame *e, double last_round_ms, int64_t since_first_pass_us)
+{
+  const NcEndgameOutlook outlook = { .is_known = true, .converges = true, .last_round_ms = last_round_ms, .since_first_pass_us = since_first_pass_us };
+  return nc_endgame_need(e, &outlook);
+}
+
+/* It is the way to the last round that counts; a controller is asked earlier, and nobody is far for ever. */
+static void
+test_how_near_it_is(void)
+{
+  NcEndgame e;
+  nc_endgame_init(&e);
+  g_assert_cmpint(need(&e, 5000, -1), ==, NC_ENDGAME_FAR);
+  g_assert_cmpint(need(&e, 1500, 1000000), ==, NC_ENDGAME_FAR);
+  g_assert_cmpint(need(&e, 900, 1000000), ==, NC_ENDGAME_NEAR);
+  g_assert_cmpint(need(&e, 1500, NC_ENDGAME_OVERDUE_US), ==, NC_ENDGAME_NEAR);
+  nc_endgame_set_controlled(&e, 1);
+  g_assert_cmpint(need(&e, 1500, 1000000), ==, NC_ENDGAME_NEAR);
+  NcEndgameOutlook outlook = { .is_known = true, .since_first_pass_us = 1 };
+  g_assert_cmpint(nc_endgame_need(&e, &outlook), ==, NC_ENDGAME_OPEN); /* it does not converge: it waits for a lull */
+  outlook.is_known = false;
+  g_assert_cmpint(nc_endgame_need(&e, &outlook), ==, NC_ENDGAME_NEAR);
+  outlook.since_first_pass_us = -1;
+  g_assert_cmpint(nc_endgame_need(&e, &outlook), ==, NC_ENDGAME_FAR);
+  outlook.postcopy = true;
+  g_assert_cmpint(nc_endgame_need(&e, &outlook), ==, NC_ENDGAME_OPEN);
+  nc_endgame_clear(&e);
+}
+
 int
 main(int argc, char **argv)
 {
@@ -208,6 +238,7 @@ main(int argc, char **argv)
   g_test_add_func("/endgame/they_take_turns", test_they_take_turns);
   g_test_add_func("/endgame/the_controller_is_asked_first", test_the_controller_is_asked_first);
   g_test_add_func("/endgame/who_is_away_holds_nobody_up", test_who_is_away_holds_nobody_up);
+  g_test_add_func("/endgame/how_near_it_is", test_how_near_it_is);
   g_test_add_func("/endgame/any_order", test_any_order);
   return g_test_run();
 }

@@ -60,9 +60,12 @@ machine_start(Machine *m, const NcMachineSpec *spec, bool incoming)
   g_auto(GStrv) argv = nc_qemu_command_line(spec, &launch, &error);
   g_assert_no_error(error);
   g_autofree char *lock = g_build_filename(m->dir, "lock", NULL);
-  NcQemuStart start = { .argv = argv, .lock_path = lock, .qmp_path = m->qmp_path, .log_path = m->log, .timeout_ms = START_MS };
+  nc_autofd int held = nc_start_lock_take(lock, 0, &error);
+  g_assert_no_error(error);
+  NcQemuStart start = { .argv = argv, .lock = held, .qmp_path = m->qmp_path, .log_path = m->log, .timeout_ms = START_MS };
   nc_qemu_process_start(&start, &m->process, &error);
   g_assert_no_error(error);
+  nc_start_lock_sign(lock, m->process.pid);
   machine_connect(m);
 }
 
@@ -116,7 +119,8 @@ test_bad_argument_is_told_with_its_words(void)
   char *qemu[] = { (char *)BINARY, (char *)"-no-such-option", NULL };
   char *nobody[] = { (char *)"/no/such/qemu", NULL };
   NcQemuProcess process;
-  NcQemuStart start = { .argv = qemu, .lock_path = lock, .qmp_path = "/no/such/socket", .log_path = log, .timeout_ms = START_MS };
+  nc_autofd int held = nc_start_lock_take(lock, 0, &error);
+  NcQemuStart start = { .argv = qemu, .lock = held, .qmp_path = "/no/such/socket", .log_path = log, .timeout_ms = START_MS };
   g_assert_false(nc_qemu_process_start(&start, &process, &error));
   g_assert_nonnull(strstr(error->message, "-no-such-option: invalid option"));
   g_clear_error(&error);
@@ -157,8 +161,11 @@ test_one_at_a_time(void)
   Machine second = m;
   NcQemuLaunch launch = { .run_dir = m.dir, .qemu_binary = BINARY };
   g_auto(GStrv) argv = nc_qemu_command_line(spec, &launch, &error);
-  NcQemuStart start = { .argv = argv, .lock_path = path, .qmp_path = m.qmp_path, .log_path = m.log, .timeout_ms = START_MS };
   GThread *ends = g_thread_new("ends", end_soon, &m);
+  nc_autofd int held = nc_start_lock_take(path, START_MS, &error);
+  g_assert_no_error(error);
+  g_assert_false(nc_qemu_process_is_alive(m.process.pid, m.process.start_time));
+  NcQemuStart start = { .argv = argv, .lock = held, .qmp_path = m.qmp_path, .log_path = m.log, .timeout_ms = START_MS };
   g_assert_true(nc_qemu_process_start(&start, &second.process, &error));
   g_thread_join(ends);
   g_assert_false(nc_qemu_process_is_alive(m.process.pid, m.process.start_time));
