@@ -3,80 +3,15 @@
 #include "base/log.h"
 #include "base/msg.h"
 #include "checkpoint/reader.h"
-#include "mover/sandbox.h"
+#include "mover/sandbox_options.h"
 
 #include <errno.h>
-#include <getopt.h>
 #include <jansson.h>
 #include <signal.h>
-#include <stdio.h>
 #include <stdlib.h>
 
-typedef struct {
-  uid_t uid;
-  gid_t gid;
-  int no_sandbox;
-} NcCheckpointerOptions;
-
-static const char nc_checkpointer_usage[] = "Usage: novacron-checkpointer [OPTION]...\n"
-                                            "Reads the memory of one machine for a checkpoint. novacrond starts it, with a\n"
-                                            "socket as descriptor 3; there is nothing to gain from starting it by hand.\n"
-                                            "\n"
-                                            "      --uid N           become user N (number; as root)\n"
-                                            "      --gid N           become group N (number; as root)\n"
-                                            "      --no-sandbox      keep privileges and system calls: for debugging only\n"
-                                            "      --help            print this\n"
-                                            "      --version         print the version\n"
-                                            "\n"
-                                            "Exit status: 0 after an orderly end, 1 after an error, 2 for wrong usage.\n";
-
-static uid_t
-nc_checkpointer_parse_id(const char *text)
-{
-  guint64 value;
-  if (!g_ascii_string_to_unsigned(text, 10, 0, G_MAXUINT32 - 1, &value, NULL)) {
-    fprintf(stderr, "novacron-checkpointer: bad value '%s'\n", text);
-    exit(2);
-  }
-  return (uid_t)value;
-}
-
-/* Exits for --help, --version and wrong usage. */
-static void
-nc_checkpointer_parse(int argc, char **argv, NcCheckpointerOptions *ret)
-{
-  const struct option options[] = { { "uid", required_argument, NULL, 'u' },  { "gid", required_argument, NULL, 'g' },
-                                    { "no-sandbox", no_argument, NULL, 'n' }, { "help", no_argument, NULL, 'h' },
-                                    { "version", no_argument, NULL, 'v' },    { NULL, 0, NULL, 0 } };
-  int choice;
-
-  while ((choice = getopt_long(argc, argv, "", options, NULL)) != -1) {
-    switch (choice) {
-    case 'u':
-      ret->uid = nc_checkpointer_parse_id(optarg);
-      break;
-    case 'g':
-      ret->gid = nc_checkpointer_parse_id(optarg);
-      break;
-    case 'n':
-      ret->no_sandbox = true;
-      break;
-    case 'h':
-      fputs(nc_checkpointer_usage, stdout);
-      exit(EXIT_SUCCESS);
-    case 'v':
-      puts("novacron-checkpointer " NC_VERSION);
-      exit(EXIT_SUCCESS);
-    default:
-      fputs("Try 'novacron-checkpointer --help'.\n", stderr);
-      exit(2);
-    }
-  }
-  if (optind < argc) {
-    fprintf(stderr, "novacron-checkpointer: unexpected argument '%s'\n", argv[optind]);
-    exit(2);
-  }
-}
+static const char nc_checkpointer_purpose[] = "Reads the memory of one machine for a checkpoint. novacrond starts it, with a\n"
+                                       "socket as descriptor 3; there is nothing to gain from starting it by hand.\n";
 
 /* GLib translates an error's text when it is first asked for, and that opens files. */
 static void
@@ -89,7 +24,7 @@ nc_checkpointer_load_error_texts(void)
 }
 
 static bool
-nc_checkpointer_run(const NcCheckpointerOptions *options, GError **error)
+nc_checkpointer_run(const NcSandboxOptions *options, GError **error)
 {
   nc_autofd int qemu = -1;
 
@@ -112,10 +47,10 @@ nc_checkpointer_run(const NcCheckpointerOptions *options, GError **error)
 int
 main(int argc, char **argv)
 {
-  NcCheckpointerOptions options = { .uid = NC_SANDBOX_KEEP_ID, .gid = NC_SANDBOX_KEEP_ID };
+  NcSandboxOptions options;
   g_autoptr(GError) error = NULL;
 
-  nc_checkpointer_parse(argc, argv, &options);
+  nc_sandbox_options_parse("novacron-checkpointer", nc_checkpointer_purpose, argc, argv, &options);
   nc_log_init("novacron-checkpointer", NC_LOG_TEXT, NC_LOG_INFO);
   if (nc_checkpointer_run(&options, &error))
     return EXIT_SUCCESS;

@@ -2,13 +2,11 @@
 /* novacron-post: makes HTTP POSTs for novacrond, one at a time, in a sandbox; keeps nothing. */
 #include "base/log.h"
 #include "base/msg.h"
-#include "mover/sandbox.h"
+#include "mover/sandbox_options.h"
 #include "post/seal.h"
 
 #include <curl/curl.h>
-#include <getopt.h>
 #include <signal.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -17,71 +15,8 @@
 
 G_DEFINE_AUTOPTR_CLEANUP_FUNC(CURL, curl_easy_cleanup)
 
-typedef struct {
-  uid_t uid;
-  gid_t gid;
-  int no_sandbox;
-} NcPostOptions;
-
-static const char nc_post_usage[] = "Usage: novacron-post [OPTION]...\n"
-                                    "Sends alerts to a webhook. novacrond starts it, with a socket as descriptor 3; there is\n"
-                                    "nothing to gain from starting it by hand.\n"
-                                    "\n"
-                                    "      --uid N           become user N (number; as root)\n"
-                                    "      --gid N           become group N (number; as root)\n"
-                                    "      --no-sandbox      keep privileges and system calls: for debugging only\n"
-                                    "      --help            print this\n"
-                                    "      --version         print the version\n"
-                                    "\n"
-                                    "Exit status: 0 after an orderly end, 1 after an error, 2 for wrong usage.\n";
-
-static uid_t
-nc_post_parse_id(const char *text)
-{
-  guint64 value;
-  if (!g_ascii_string_to_unsigned(text, 10, 0, G_MAXUINT32 - 1, &value, NULL)) {
-    fprintf(stderr, "novacron-post: bad value '%s'\n", text);
-    exit(2);
-  }
-  return (uid_t)value;
-}
-
-/* Exits for --help, --version and wrong usage. */
-static void
-nc_post_parse(int argc, char **argv, NcPostOptions *ret)
-{
-  const struct option options[] = { { "uid", required_argument, NULL, 'u' },  { "gid", required_argument, NULL, 'g' },
-                                    { "no-sandbox", no_argument, NULL, 'n' }, { "help", no_argument, NULL, 'h' },
-                                    { "version", no_argument, NULL, 'v' },    { NULL, 0, NULL, 0 } };
-  int choice;
-
-  while ((choice = getopt_long(argc, argv, "", options, NULL)) != -1) {
-    switch (choice) {
-    case 'u':
-      ret->uid = nc_post_parse_id(optarg);
-      break;
-    case 'g':
-      ret->gid = nc_post_parse_id(optarg);
-      break;
-    case 'n':
-      ret->no_sandbox = true;
-      break;
-    case 'h':
-      fputs(nc_post_usage, stdout);
-      exit(EXIT_SUCCESS);
-    case 'v':
-      puts("novacron-post " NC_VERSION);
-      exit(EXIT_SUCCESS);
-    default:
-      fputs("Try 'novacron-post --help'.\n", stderr);
-      exit(2);
-    }
-  }
-  if (optind < argc) {
-    fprintf(stderr, "novacron-post: unexpected argument '%s'\n", argv[optind]);
-    exit(2);
-  }
-}
+static const char nc_post_purpose[] = "Sends alerts to a webhook. novacrond starts it, with a socket as descriptor 3; there is\n"
+                               "nothing to gain from starting it by hand.\n";
 
 /* What the other side has to say is of no interest. */
 static size_t
@@ -141,7 +76,7 @@ nc_post_do(json_t *order)
 }
 
 static bool
-nc_post_run(const NcPostOptions *options, GError **error)
+nc_post_run(const NcSandboxOptions *options, GError **error)
 {
   g_autoptr(GError) closed = NULL;
 
@@ -167,10 +102,10 @@ nc_post_run(const NcPostOptions *options, GError **error)
 int
 main(int argc, char **argv)
 {
-  NcPostOptions options = { .uid = NC_SANDBOX_KEEP_ID, .gid = NC_SANDBOX_KEEP_ID };
+  NcSandboxOptions options;
   g_autoptr(GError) error = NULL;
 
-  nc_post_parse(argc, argv, &options);
+  nc_sandbox_options_parse("novacron-post", nc_post_purpose, argc, argv, &options);
   nc_log_init("novacron-post", NC_LOG_TEXT, NC_LOG_INFO);
   if (nc_post_run(&options, &error))
     return EXIT_SUCCESS;
