@@ -17,7 +17,8 @@ nc_say_wait(NcController *c, const NcLive *live)
   if (item->state == NC_ITEM_BACKOFF)
     return g_strdup_printf("its next attempt, in %" G_GINT64_FORMAT " s",
                            MAX(item->not_before_us - c->now_us, 0) / G_USEC_PER_SEC);
-  return g_strdup("its turn: the limits of cluster and nodes, those before it, or room");
+  char *why = nc_queue_why_no_room(c->queue, item->id);
+  return why ? why : g_strdup("its turn: the limits of cluster and nodes, or those before it");
 }
 
 static char *
