@@ -18,9 +18,9 @@ from gate_bed import CLI
 MIG, BAT, EVA = "mig-0t7bgtw5nn95j48m", "bat-0t7bgtw5nn95j48n", "eva-0t7bgtw5nn95j48p"
 AT = 1_767_323_045_678_000  # 2026-01-02T03:04:05.678Z
 NODE = {"name": "host-a", "address": "192.0.2.1:7450", "memory_bytes": 64 << 30, "disk_bytes": 0, "cpus": 16, "rate_bps": 0, "in_limit": 0,
-        "out_limit": 0, "labels": [], "is_cordoned": False, "evacuation": "", "joined_us": AT, "seen_us": AT, "detail": {}}
+        "out_limit": 0, "labels": [], "is_cordoned": False, "evacuation": "", "joined_us": AT, "seen_us": AT, "detail": {}, "file_systems": []}
 MACHINE = {"name": "web1", "node": "host-a", "epoch": 3, "state": "running", "memory_bytes": 2 << 30, "disk_bytes": 0, "cpus": 2,
-           "priority": "normal", "requires": [], "seen_us": AT, "detail": {}}
+           "priority": "normal", "requires": [], "seen_us": AT, "detail": {}, "disks": []}
 MOVE = {"seq": 7, "id": MIG, "machine": "web1", "source": "host-a", "destination": "host-b", "state": "running", "is_finished": False,
         "priority": "high", "attempts": 1, "epoch": 4, "batch": "", "evacuation": EVA, "actor": "uid:0", "submitted_us": AT,
         "started_us": AT, "finished_us": 0, "not_before_us": 0, "reason": "", "cancel_reason": "",
