@@ -119,6 +119,13 @@ json_t *nc_controller_plan_evacuation(NcController *c, json_t *body, GError **er
 json_t *nc_controller_evacuate(NcController *c, const NcAsker *who, json_t *body, GError **error);
 #define NC_CONTROLLER_MOST_NODES 100u
 
+/*
+ * Where ${machine} would go if its move began now, and why not elsewhere: {"machine", "chosen" (null: nowhere), "nodes": [{"node", "score" or "refused"
+ * and "detail"}], "nodes_left_out"}, as fleet/placement.h says, NC_CONTROLLER_MOST_EXPLAINED nodes at most. Nothing is changed. NC_ERROR_NOT_FOUND.
+ */
+json_t *nc_controller_explain(NcController *c, const char *machine, GError **error);
+#define NC_CONTROLLER_MOST_EXPLAINED 1000u
+
 /* Nothing more comes to it; what is on its way there goes on. Answer: {"node", "is_cordoned"}. NC_ERROR_CONFLICT:
  * uncordoned while it is evacuated. */
 json_t *nc_controller_cordon(NcController *c, const NcAsker *who, const char *node, bool is_cordoned, GError **error);

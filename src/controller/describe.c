@@ -59,6 +59,24 @@ nc_describe_live(NcController *c, const NcLive *live)
 }
 
 json_t *
+nc_controller_explain(NcController *c, const char *machine, GError **error)
+{
+  if (!nc_controller_is_ready(c, error))
+    return NULL;
+  uint32_t number = nc_fleet_find_machine(c->fleet, machine);
+  if (number == NC_FLEET_NONE) {
+    nc_fail(error, NC_ERROR_NOT_FOUND, "the controller knows no machine %s", machine);
+    return NULL;
+  }
+  json_t *explanation = nc_queue_explain(c->queue, number), *nodes = json_object_get(explanation, "nodes");
+  json_int_t left_out = 0;
+  for (; json_array_size(nodes) > NC_CONTROLLER_MOST_EXPLAINED; left_out++)
+    json_array_remove(nodes, json_array_size(nodes) - 1);
+  json_object_set_new(explanation, "nodes_left_out", json_integer(left_out));
+  return explanation;
+}
+
+json_t *
 nc_controller_describe(NcController *c, const char *migration, GError **error)
 {
   if (!nc_controller_is_ready(c, error))

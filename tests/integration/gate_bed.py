@@ -226,6 +226,8 @@ HANDLERS = {
     "fleet.status": lambda args: {"controller": "host-a", "leads": True, "epoch": 2, "holder": "host-a-0t7bd31d", "address": "192.0.2.1:7450"},
     "fleet.nodes": lambda args: {"items": [FLEET_NODE], "next": "node:host-a"},
     "fleet.machines": lambda args: {"items": [FLEET_MACHINE], "next": None},
+    "fleet.explain": lambda args: {"machine": args["name"], "chosen": "host-b", "nodes_left_out": 0, "nodes": [
+        {"node": "host-b", "score": 81.5}, {"node": "host-a", "refused": "own_node", "detail": "the machine is there"}]},
     "fleet.list": lambda args: {"items": [{key: value for key, value in FLEET_MIGRATION.items() if key != "live"}], "next": "migration:17"},
     "fleet.migrate": lambda args: {"id": FLEET_MIGRATION["id"], "machine": args["machine"], "state": "queued"},
     "fleet.events": lambda args: {"items": [FLEET_EVENT], "oldest": 1, "newest": 9}, "fleet.items": lambda args: {"items": [FLEET_ITEM], "next": "item:4"},

@@ -278,6 +278,11 @@ def test_a_machine_goes_where_its_disks_have_room(cluster):
         assert stays["machine"] == "db1" and re.search(rf"1 lacks disk \({lack}\)", stays["reason"]), stays
         shown = c.a.cli("fleet", "evacuate", "host-a", "--plan", check=False)
         assert shown.returncode == 6 and re.search(lack, " ".join(shown.stdout.split())), shown
+        told = c.rest.ask(200, "GET", "fleet/machines/{name}/placement", id="db1")
+        assert told["chosen"] is None and {n["node"]: n["refused"] for n in told["nodes"]} == {"host-a": "own_node", "host-b": "disk"}, told
+        assert any(re.fullmatch(lack, f"{n['node']}: {n['detail']}") for n in told["nodes"]), told
+        shown = c.a.cli("fleet", "migrate", "db1", "--explain", check=False)
+        assert shown.returncode == 6 and re.search(lack, " ".join(shown.stdout.split())), shown
         c.rest.ask(200, "GET", "fleet/nodes")
         c.rest.ask(200, "GET", "fleet/machines")
         id = c.a.call("fleet.migrate", machine="db1")["id"]

@@ -159,6 +159,12 @@ what_is_under_way_is_promised(void)
       nc_controller_describe(w->controller, json_string_value(json_object_get(waits, "id")), &error);
   g_assert_cmpstr(json_string_value(json_object_get(json_object_get(row, "live"), "waits")), ==,
                   "node \"b\" can't take web2 (disk: 600 MiB of disk needed in /srv/vm, 400 free)");
+  nc_autojson json_t *told = nc_controller_explain(w->controller, "web2", &error);
+  g_assert_no_error(error);
+  g_assert_true(json_is_null(json_object_get(told, "chosen")));
+  g_assert_cmpstr(json_string_value(json_object_get(json_array_get(json_object_get(told, "nodes"), 1), "detail")), ==,
+                  "600 MiB of disk needed in /srv/vm, 400 free");
+  assert_fails(nc_controller_explain(w->controller, "nobody", &error) != NULL, error, NC_ERROR_NOT_FOUND);
   world_kill(w); /* another one goes on with it, and b's word is old by now */
   world_lead(w);
   world_turn(w, SECOND, 1);
