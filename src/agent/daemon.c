@@ -47,6 +47,7 @@ typedef struct {
   NcAttempts attempts;
   NcStartCheck start_check;
   NcFleetSide fleet_side;
+  NcFleetDiskLook *disk_look;
   NcFleetHost *fleet; /* NULL: no controller here */
   NcFleetDesk *desk;
   NcFleetCaller *fleet_caller;
@@ -296,7 +297,8 @@ nc_daemon_load(NcDaemon *d, GError **error)
                                  .journal = d->journal,
                                  .nodes = d->nodes,
                                  .machines = d->machines,
-                                 .attempts = &d->attempts };
+                                 .attempts = &d->attempts,
+                                 .disk_look = d->disk_look = nc_fleet_disk_look_new() };
   d->steps = nc_checkpoint_steps(d->checkpoints);
   d->rollbacks = nc_rollbacks_new(&d->deps, d->migrations, &d->steps);
   nc_checkpoints_unblock(d->checkpoints);
@@ -321,6 +323,7 @@ nc_daemon_unload(NcDaemon *d)
   nc_peer_server_free(d->server);
   nc_fleet_desk_free(d->desk);
   nc_fleet_host_free(d->fleet); /* nobody asks it any more, here or from elsewhere */
+  nc_fleet_disk_look_free(d->disk_look);
   nc_rollbacks_free(d->rollbacks);
   nc_alerts_stop(d->alerts);
   nc_migrations_free(d->migrations);

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "agent/disk_offer.h"
+#include "agent/disk_space.h"
 #include "base/bytes.h"
 #include "base/ident.h"
 #include "base/io.h"
@@ -9,13 +10,11 @@
 #include <fcntl.h>
 #include <string.h>
 #include <sys/stat.h>
-#include <sys/statvfs.h>
 #include <unistd.h>
 
 #define NC_MARKER_PREFIX ".novacron-same-"
 #define NC_TOKEN_BYTES 16
 #define NC_DISK_SIZE_MAX (INT64_C(1) << 60)
-#define NC_DISK_SPARE_BYTES (UINT64_C(16) << 20) /* tables of the image, and what the guest writes meanwhile, a little */
 
 static void
 nc_disk_offer_free(NcDiskOffer *o)
@@ -98,7 +97,7 @@ nc_disk_offer_look_below(NcDiskOffer *o, const NcQemuDisk *disk, const NcDiskLoo
   }
   uint64_t used = nc_backing_files_used(files);
   if (!disk->has_backing || look->chain == NC_CHAIN_FLATTEN) {
-    o->used_bytes = MIN(o->used_bytes + used, MAX(o->size_bytes, o->used_bytes)); /* all of it goes into one file */
+    o->used_bytes = nc_disk_flat_bytes(o->used_bytes, used, o->size_bytes);
     return;
   }
   o->chain = look->chain;
@@ -329,30 +328,28 @@ static void
 nc_disk_offer_check_room(NcDiskOffer *o, GHashTable *taken, json_t *checks)
 {
   g_autofree char *directory = g_path_get_dirname(o->path);
-  struct statvfs fs;
-  struct stat st;
+  NcDiskSpace space;
 
-  if (stat(directory, &st) < 0 || !S_ISDIR(st.st_mode) || statvfs(directory, &fs) < 0) {
+  if (!nc_disk_space_look(directory, &space)) {
     nc_check_add(checks, "disk", NC_CHECK_FAILED, "make the directory, or mount what belongs there", "disk %s: there is no directory %s", o->name,
                  directory);
     return;
   }
-  uint64_t *sum = g_hash_table_lookup(taken, GSIZE_TO_POINTER(st.st_dev));
+  uint64_t *sum = g_hash_table_lookup(taken, GSIZE_TO_POINTER(space.device));
   if (!sum) {
     sum = g_new0(uint64_t, 1);
-    g_hash_table_insert(taken, GSIZE_TO_POINTER(st.st_dev), sum);
+    g_hash_table_insert(taken, GSIZE_TO_POINTER(space.device), sum);
   }
-  *sum += o->used_bytes + NC_DISK_SPARE_BYTES;
-  uint64_t free_bytes = (uint64_t)fs.f_bavail * fs.f_frsize;
-  if (fs.f_flag & ST_RDONLY)
+  *sum += nc_disk_needed_bytes(o->used_bytes);
+  if (space.is_readonly)
     nc_check_add(checks, "disk", NC_CHECK_FAILED, "mount it read-write", "disk %s: %s is mounted read-only", o->name, directory);
-  else if (*sum > free_bytes)
+  else if (*sum > space.free_bytes)
     nc_check_add(checks, "disk", NC_CHECK_FAILED, "free some space there",
                  "disk %s: not enough space in %s: %" G_GUINT64_FORMAT " MiB are needed and %" G_GUINT64_FORMAT " MiB are free", o->name, directory,
-                 *sum >> 20, free_bytes >> 20);
+                 *sum >> 20, space.free_bytes >> 20);
   else
     nc_check_add(checks, "disk", NC_CHECK_OK, NULL, "%s: to be copied, %" G_GUINT64_FORMAT " MiB of %" G_GUINT64_FORMAT " MiB free", o->path,
-                 o->used_bytes >> 20, free_bytes >> 20);
+                 o->used_bytes >> 20, space.free_bytes >> 20);
 }
 
 static void

@@ -114,7 +114,7 @@ nc_agent_ask(NcFleetAgent *a, json_t *message, GError **error)
   if (!a->is_here)
     return nc_agent_ask_peer(a, message, error);
   return g_str_equal(nc_json_string_or(message, "type", ""), "fl_look")
-             ? nc_fleet_side_look(side, error)
+             ? nc_fleet_side_look(side, message, error)
              : nc_fleet_side_order(side, "controller", message, error);
 }
 
@@ -201,13 +201,14 @@ nc_agent_post(NcFleetAgents *agents, const char *node, json_t *message)
 }
 
 void
-nc_fleet_agents_look(NcFleetAgents *agents, const char *node)
+nc_fleet_agents_look(NcFleetAgents *agents, const char *node, json_t *directories)
 {
   g_autoptr(GMutexLocker) guard = g_mutex_locker_new(&agents->lock);
   NcFleetAgent *a = nc_agent_of_locked(agents, node);
 
   if (g_atomic_int_compare_and_exchange(&a->is_looking, 0, 1))
-    g_async_queue_push(a->messages, json_pack("{s:s}", "type", "fl_look"));
+    g_async_queue_push(a->messages,
+                       json_pack("{s:s, s:o}", "type", "fl_look", "directories", json_deep_copy(directories)));
 }
 
 bool

@@ -33,8 +33,8 @@ bool nc_fleet_agents_serve(NcFleetAgents *agents, NcPeer *peer);
 /* Those who are in nc_fleet_agents_serve() return. Before nc_fleet_agents_free(). */
 void nc_fleet_agents_hang_up(NcFleetAgents *agents);
 
-/* Asks ${node} for what it has, unless that is asked already. */
-void nc_fleet_agents_look(NcFleetAgents *agents, const char *node);
+/* Asks ${node} for what it has, unless that is asked already; also how much room is in ${directories}, copied. */
+void nc_fleet_agents_look(NcFleetAgents *agents, const char *node, json_t *directories);
 
 /* Its first argument is an NcFleetAgents. */
 extern const NcAgentPort nc_fleet_agents_port;

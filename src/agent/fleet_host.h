@@ -57,7 +57,7 @@ typedef struct {
   bool is_long; /* it decides about many: that may take its time */
 } NcFleetOp;
 
-#define NC_FLEET_OPS 14
+#define NC_FLEET_OPS 15
 extern const NcFleetOp nc_fleet_ops[NC_FLEET_OPS];
 
 /* Does it by this node's controller, and waits. New reference. Errors: controller.h. */

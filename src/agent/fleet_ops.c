@@ -78,6 +78,13 @@ nc_fleet_do_plan(NcFleetHost *host, const NcFleetAsker *who, json_t *args, GErro
 }
 
 static json_t *
+nc_fleet_do_explain(NcFleetHost *host, const NcFleetAsker *who, json_t *args, GError **error)
+{
+  const char *machine = nc_json_string(args, "name", error);
+  return machine ? nc_controller_explain(host->controller, machine, error) : NULL;
+}
+
+static json_t *
 nc_fleet_ask_cordon(NcFleetHost *host, const NcFleetAsker *who, json_t *args, bool is_cordoned, GError **error)
 {
   g_auto(NcFleetWish) wish = { 0 };
@@ -277,6 +284,7 @@ const NcFleetOp nc_fleet_ops[NC_FLEET_OPS] = {
   LOOK(items, NC_FLEET_BY_ANY),
   LOOK(events, NC_FLEET_BY_ANY),
   LOOK(get, NC_FLEET_BY_BETTER),
+  LOOK(explain, NC_FLEET_BY_LEADER),
   { .op = "fleet.plan", .func = nc_fleet_do_plan, .by = NC_FLEET_BY_LEADER, .is_long = true },
   CHANGE(migrate),
   CHANGE(batch, .is_long = true),

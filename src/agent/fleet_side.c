@@ -36,7 +36,7 @@ nc_fleet_side_node(const NcFleetSide *side, GError **error)
 
 /* Of what nc_machine_view() tells, what a controller heeds: the rest would make the message long. */
 static json_t *
-nc_fleet_side_machine(json_t *view)
+nc_fleet_side_machine(json_t *view, json_t *disks)
 {
   static const char *const keys[] = { "name", "state", "right", "epoch", "memory_mib", "vcpus" };
   static const char *const spec_keys[] = { "priority", "requires" }; /* one that was defined before there were these has none */
@@ -47,22 +47,33 @@ nc_fleet_side_machine(json_t *view)
   for (size_t i = 0; i < G_N_ELEMENTS(spec_keys); i++)
     if (json_object_get(spec, spec_keys[i]))
       json_object_set(machine, spec_keys[i], json_object_get(spec, spec_keys[i]));
+  if (disks)
+    json_object_set(machine, "disks", disks);
   return machine;
 }
 
 json_t *
-nc_fleet_side_look(const NcFleetSide *side, GError **error)
+nc_fleet_side_look(const NcFleetSide *side, json_t *message, GError **error)
 {
   nc_autojson json_t *none = json_object();
   nc_autojson json_t *views = nc_machines_list(side->machines, none, error);
-  json_t *node = views ? nc_fleet_side_node(side, error) : NULL, *machines = json_array(), *view;
+  json_t *node = views ? nc_fleet_side_node(side, error) : NULL, *machines, *view;
   size_t i;
 
-  json_array_foreach(views, i, view) json_array_append_new(machines, nc_fleet_side_machine(view));
-  if (node)
-    return json_pack("{s:o, s:o}", "node", node, "machines", machines);
-  json_decref(machines);
-  return NULL;
+  if (!node)
+    return NULL;
+  json_t *directories = json_object_get(message, "directories");
+  /* To older controllers, who do not ask, each byte that a guest writes would be news. */
+  nc_autojson json_t *seen =
+      directories ? nc_fleet_disk_look(side->disk_look, directories, views, (NcDiskChain)side->config->disk_chain)
+                  : NULL;
+  if (directories)
+    json_object_set_new(node, "file_systems", seen ? json_incref(json_object_get(seen, "file_systems")) : json_array());
+  machines = json_array();
+  json_array_foreach(views, i, view) json_array_append_new(
+      machines, nc_fleet_side_machine(
+                    view, json_object_get(json_object_get(seen, "machines"), nc_json_string_or(view, "name", ""))));
+  return json_pack("{s:o, s:o}", "node", node, "machines", machines);
 }
 
 /* --- orders --- */
@@ -131,7 +142,7 @@ nc_fleet_side_answer(const NcFleetSide *side, NcPeer *peer, json_t *message, GEr
   if (!nc_fleet_side_heeds(side, nc_peer_node(peer), error))
     return NULL;
   if (g_str_equal(type, "fl_look"))
-    answer = nc_fleet_side_look(side, error);
+    answer = nc_fleet_side_look(side, message, error);
   else if (g_str_equal(type, "fl_order"))
     answer = nc_fleet_side_order(side, actor, message, error);
   else

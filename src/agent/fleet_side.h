@@ -10,6 +10,7 @@
 #pragma once
 
 #include "agent/attempts.h"
+#include "agent/fleet_disk_look.h"
 
 /* All borrowed. */
 typedef struct {
@@ -18,13 +19,15 @@ typedef struct {
   NcNodes *nodes;
   NcMachines *machines;
   NcAttempts *attempts;
+  NcFleetDiskLook *disk_look;
 } NcFleetSide;
 
 /*
- * {node: {name, address, memory_bytes, vcpus, rate_bps, in_limit, out_limit, labels}, machines: [{name, state, right, epoch,
- * memory_mib, vcpus, priority, requires}]}. New reference.
+ * ${message}: {directories: [PATH, ...]}; older controllers leave that out, and are told of no disks. {node: {name,
+ * address, memory_bytes, vcpus, rate_bps, in_limit, out_limit, labels, file_systems}, machines: [{name, state, right,
+ * epoch, memory_mib, vcpus, priority, requires, disks}]}; file_systems and disks: agent/fleet_disks.h. New reference.
  */
-json_t *nc_fleet_side_look(const NcFleetSide *side, GError **error);
+json_t *nc_fleet_side_look(const NcFleetSide *side, json_t *message, GError **error);
 /*
  * ${order}: {order: "begin", "cancel", "ask" or "limit", args}; ${actor}: whose it is, for the transaction log. How the
  * attempt stands, a new reference.

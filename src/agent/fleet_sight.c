@@ -3,6 +3,7 @@
 #include "agent/fleet_host_internal.h"
 #include "base/ident.h"
 #include "base/log.h"
+#include "fleet/disk_room.h"
 
 #define NC_FLEET_MOST_MACHINES 10000 /* of one node */
 #define NC_FLEET_MOST_BYTES (INT64_C(1) << 50)
@@ -28,6 +29,7 @@ void
 nc_fleet_look_around(NcFleetHost *host)
 {
   g_autoptr(NcRoster) roster = nc_trust_roster(nc_nodes_trust(host->side->nodes));
+  nc_autojson json_t *directories = nc_controller_directories(host->controller);
 
   if (host->epoch != nc_controller_epoch(host->controller)) { /* another one may have written meanwhile */
     g_hash_table_remove_all(host->seen);
@@ -36,7 +38,7 @@ nc_fleet_look_around(NcFleetHost *host)
   for (size_t i = 0; i < nc_roster_count(roster); i++) {
     const NcRosterNode *node = nc_roster_at(roster, i);
     if (node->state == NC_NODE_JOINED)
-      nc_fleet_agents_look(host->agents, node->name);
+      nc_fleet_agents_look(host->agents, node->name, directories);
     else
       nc_fleet_remove(host, node->name);
   }
@@ -111,16 +113,70 @@ nc_fleet_forget(NcFleetHost *host, const char *node, json_t *machines, GError **
   return true;
 }
 
-void
-nc_fleet_take_look(NcFleetHost *host, const char *node, json_t *said)
+static json_t *
+nc_fleet_find_disk(json_t *disks, const char *directory)
+{
+  size_t i;
+  json_t *disk;
+
+  json_array_foreach(disks, i, disk)
+  {
+    if (g_str_equal(nc_json_string_or(disk, "directory", ""), directory))
+      return disk;
+  }
+  return NULL;
+}
+
+/* Of a machine's disks, the sizes that have hardly changed are what they were. */
+static void
+nc_fleet_settle_disks(json_t *before, json_t *now)
+{
+  size_t i;
+  json_t *disk;
+
+  json_array_foreach(json_object_get(now, "disks"), i, disk)
+  {
+    json_t *known = nc_fleet_find_disk(json_object_get(before, "disks"), nc_json_string_or(disk, "directory", ""));
+    json_t *bytes = json_object_get(known, "bytes");
+    if (bytes &&
+        !nc_disk_bytes_are_news((uint64_t)json_integer_value(bytes), (uint64_t)nc_json_int_or(disk, "bytes", 0)))
+      json_object_set(disk, "bytes", bytes);
+  }
+}
+
+/* Guests write all the time, which is no news: what stays of ${said} is what is to be compared with ${before}, NULL for
+ * nothing. */
+static void
+nc_fleet_settle(json_t *before, json_t *said)
+{
+  g_autoptr(GHashTable) known = g_hash_table_new(g_str_hash, g_str_equal);
+  json_t *machine;
+  size_t i;
+
+  json_array_foreach(json_object_get(before, "machines"), i, machine)
+      g_hash_table_insert(known, (gpointer)nc_json_string_or(machine, "name", ""), machine);
+  json_array_foreach(json_object_get(said, "machines"), i, machine)
+      nc_fleet_settle_disks(g_hash_table_lookup(known, nc_json_string_or(machine, "name", "")), machine);
+}
+
+/* What is free changes all the time: what of that is news, the controller knows. */
+static void
+nc_fleet_take_file_systems(NcFleetHost *host, const char *node, json_t *file_systems)
+{
+  g_autoptr(GError) error = NULL;
+
+  if (!nc_controller_see_disks(host->controller, node, file_systems, &error))
+    nc_log(NC_LOG_WARNING, "controller", "what node %s tells of its file systems is not taken: %s", node,
+           error->message);
+}
+
+static void
+nc_fleet_take_news(NcFleetHost *host, const char *node, json_t *said)
 {
   g_autoptr(GError) error = NULL;
   json_t *self = json_object_get(said, "node"), *machines = json_object_get(said, "machines");
-
-  if (!nc_controller_leads(host->controller))
-    return;
-  nc_controller_heard(host->controller, node);
   json_t *before = g_hash_table_lookup(host->seen, node);
+
   if (before && json_equal(before, said))
     return;
   bool is_same_node = before && json_equal(json_object_get(before, "node"), self);
@@ -131,4 +187,19 @@ nc_fleet_take_look(NcFleetHost *host, const char *node, json_t *said)
     g_hash_table_insert(host->seen, g_strdup(node), json_incref(said));
   if (error)
     nc_log(NC_LOG_WARNING, "controller", "what node %s tells is not taken: %s", node, error->message);
+}
+
+void
+nc_fleet_take_look(NcFleetHost *host, const char *node, json_t *said)
+{
+  json_t *self = json_object_get(said, "node");
+  nc_autojson json_t *file_systems = json_incref(json_object_get(self, "file_systems")); /* NULL: of an older node */
+
+  if (!nc_controller_leads(host->controller))
+    return;
+  nc_controller_heard(host->controller, node);
+  json_object_del(self, "file_systems");
+  nc_fleet_settle(g_hash_table_lookup(host->seen, node), said);
+  nc_fleet_take_news(host, node, said);
+  nc_fleet_take_file_systems(host, node, file_systems);
 }

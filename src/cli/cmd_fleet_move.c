@@ -38,19 +38,43 @@ nc_fleet_migrate(NcCli *cli, const char *machine, const NcFleetOptions *o, bool 
   return true;
 }
 
+/* Only says where it would go. */
+static bool
+nc_fleet_explain(NcCli *cli, const char *machine, const NcFleetOptions *o, GError **error)
+{
+  if (!nc_cli_check_name("machine", machine, error))
+    return false;
+  if (o->move.to)
+    return nc_fail(error, NC_ERROR_INVALID, "--explain is about all nodes, and goes without --to");
+  g_autofree char *path = g_strdup_printf("/api/v2/fleet/machines/%s/placement", machine);
+  nc_autojson json_t *placement = nc_client_call(cli, "GET", path, NULL, error);
+  if (!placement)
+    return false;
+  if (cli->json)
+    nc_cli_print_json(placement);
+  else
+    nc_fleet_print_placement(placement);
+  if (!json_is_string(json_object_get(placement, "chosen")))
+    cli->status = nc_error_exit_status(NC_ERROR_UNSUITABLE);
+  return true;
+}
+
 bool
 nc_cmd_fleet_migrate(NcCli *cli, const NcCommand *command, int argc, char **argv, GError **error)
 {
   g_auto(NcFleetOptions) o = NC_FLEET_OPTIONS_NONE;
-  gboolean is_wish = FALSE;
+  gboolean is_wish = FALSE, explain = FALSE;
   const GOptionEntry entries[] = {
     { "to", 0, 0, G_OPTION_ARG_STRING, &o.move.to, "node to move it to (default: where it fits best)", "NODE" },
     { "prefer", 0, 0, G_OPTION_ARG_NONE, &is_wish, "with --to: or elsewhere, if there is no room", NULL },
+    { "explain", 0, 0, G_OPTION_ARG_NONE, &explain, "only say where it would go now, and why not elsewhere", NULL },
     NC_FLEET_OPTION_ENTRIES(o),
     { NULL },
   };
 
-  return nc_cli_parse(cli, command, entries, &argc, &argv, error) && nc_fleet_migrate(cli, argv[0], &o, is_wish, error);
+  if (!nc_cli_parse(cli, command, entries, &argc, &argv, error))
+    return false;
+  return explain ? nc_fleet_explain(cli, argv[0], &o, error) : nc_fleet_migrate(cli, argv[0], &o, is_wish, error);
 }
 
 /* --- several --- */

@@ -177,7 +177,8 @@ const NcCommand nc_commands[] = {
   { "fleet show", "ID", 1, 1, nc_cmd_fleet_show, "Show a migration, batch or evacuation of the fleet.",
     "Examples:\n  novacron fleet show mig-0t7bgtw5nn95j48m\n  novacron fleet show eva-0t7bgtw5nn95j48m --json" },
   { "fleet migrate", "NAME", 1, 1, nc_cmd_fleet_migrate, "Queue a move of a machine, wherever it is.",
-    "Examples:\n  novacron fleet migrate web1\n  novacron fleet migrate web1 --to host-b --priority high --wait\n\n"
+    "Examples:\n  novacron fleet migrate web1\n  novacron fleet migrate web1 --to host-b --priority high --wait\n"
+    "  novacron fleet migrate web1 --explain\n\n"
     "Without --to the controller chooses the node. The move begins when limits and\n"
     "room allow. Exit status with --wait: 0 completed, 6 refused, 9 cancelled, 10\n"
     "failed, 11 needs attention. Interrupting --wait (Ctrl-C) does not stop it." },

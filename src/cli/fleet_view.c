@@ -337,6 +337,41 @@ nc_fleet_print_reasons(FILE *file, json_t *items)
   nc_fleet_print_rest(file, json_array_size(items));
 }
 
+/* Nodes of a placement that can take the machine, or can't. New reference: {"machine": NODE, "reason"}. */
+static json_t *
+nc_fleet_placement_pick(json_t *placement, bool is_refused)
+{
+  json_t *picked = json_array(), *node;
+  size_t i;
+
+  json_array_foreach(json_object_get(placement, "nodes"), i, node)
+  {
+    if ((json_object_get(node, "refused") != NULL) != is_refused)
+      continue;
+    g_autofree char *reason = is_refused ? g_strdup(nc_json_string_or(node, "detail", ""))
+                                         : g_strdup_printf("fits, %.1f points", nc_fleet_number(node, "score"));
+    json_array_append_new(
+        picked, json_pack("{s:s, s:s}", "machine", nc_json_string_or(node, "node", "?"), "reason", reason));
+  }
+  return picked;
+}
+
+void
+nc_fleet_print_placement(json_t *placement)
+{
+  const char *machine = nc_json_string_or(placement, "machine", "?"), *chosen = nc_json_string_or(placement, "chosen", NULL);
+  nc_autojson json_t *fitting = nc_fleet_placement_pick(placement, false),
+                     *refused = nc_fleet_placement_pick(placement, true);
+
+  printf("%s %s%s.\n", machine, chosen ? "would go to " : "can go nowhere now", chosen ? chosen : "");
+  nc_fleet_print_reasons(stdout, fitting);
+  if (json_array_size(refused) > 0)
+    printf("Not to\n");
+  nc_fleet_print_reasons(stdout, refused);
+  if (nc_json_int_or(placement, "nodes_left_out", 0) > 0)
+    printf("%" PRId64 " more nodes are not told of.\n", nc_json_int_or(placement, "nodes_left_out", 0));
+}
+
 static void
 nc_fleet_add_wave(NcTable *table, size_t number, json_t *wave)
 {

@@ -54,6 +54,8 @@ int nc_fleet_exit_status(NcFleetKind kind, json_t *record);
 
 /* Waves, the whole time, the moves, and what can't move and why. */
 void nc_fleet_print_plan(json_t *plan);
+/* Where a machine would go, how well nodes fit, and why the others can't take it. */
+void nc_fleet_print_placement(json_t *placement);
 /*
  * ${items}: {"machine", "reason", perhaps "state"}; "name: why" for each, the first 20 of them. To ${file}, which is
  * standard error or standard output.

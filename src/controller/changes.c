@@ -152,6 +152,7 @@ nc_write_arrival(NcFleetDb *db, const NcChange *change, GError **error)
                              .need = { .memory_bytes = (uint64_t)nc_json_int_or(row, "memory_bytes", 0),
                                        .disk_bytes = (uint64_t)nc_json_int_or(row, "disk_bytes", 0),
                                        .cpus = (uint64_t)nc_json_int_or(row, "cpus", 0) },
+                             .disks = json_object_get(row, "disks"),
                              .requires = json_object_get(row, "requires"),
                              .detail = json_object_get(row, "detail") };
   if (!nc_priority_from_name(nc_json_string_or(row, "priority", NULL), &record.priority))

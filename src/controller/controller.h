@@ -119,6 +119,13 @@ json_t *nc_controller_plan_evacuation(NcController *c, json_t *body, GError **er
 json_t *nc_controller_evacuate(NcController *c, const NcAsker *who, json_t *body, GError **error);
 #define NC_CONTROLLER_MOST_NODES 100u
 
+/*
+ * Where ${machine} would go if its move began now, and why not elsewhere: {"machine", "chosen" (null: nowhere), "nodes": [{"node", "score" or "refused"
+ * and "detail"}], "nodes_left_out"}, as fleet/placement.h says, NC_CONTROLLER_MOST_EXPLAINED nodes at most. Nothing is changed. NC_ERROR_NOT_FOUND.
+ */
+json_t *nc_controller_explain(NcController *c, const char *machine, GError **error);
+#define NC_CONTROLLER_MOST_EXPLAINED 1000u
+
 /* Nothing more comes to it; what is on its way there goes on. Answer: {"node", "is_cordoned"}. NC_ERROR_CONFLICT:
  * uncordoned while it is evacuated. */
 json_t *nc_controller_cordon(NcController *c, const NcAsker *who, const char *node, bool is_cordoned, GError **error);
@@ -163,13 +170,24 @@ bool nc_controller_remove_node(NcController *c, const char *node, GError **error
  * What ${node}'s agent says of a machine (nc_machine_view() of src/agent: "name", "state", "right", ...), as a record
  * for nc_controller_see_machines(): texts are borrowed from ${said} and ${node}. ${lacks_right} is set unless "right"
  * is "held", whatever it is instead, so that a machine that a node has given away, or prepares, is not taken to be
- * there. "priority" and "requires" (labels) may be left out: normal, none. What agents don't say (disks) is left at 0. NC_ERROR_PROTOCOL:
- * something is missing or out of bounds.
+ * there. "priority" and "requires" (labels) may be left out: normal, none; and "disks" ([{"directory", "bytes"}]):
+ * nothing is known of them. NC_ERROR_PROTOCOL: something is missing or out of bounds.
  */
 bool nc_controller_read_machine(const char *node, json_t *said, NcMachineRecord *ret, GError **error);
 /* Is it a list of labels, of a node or as what a machine requires? */
 bool nc_controller_are_labels(json_t *said);
 /* ${count} machines as their node sees them. One that was seen elsewhere with a greater epoch is ignored. */
 bool nc_controller_see_machines(NcController *c, const NcMachineRecord *machines, size_t count, GError **error);
+/*
+ * The directories that disks of the fleet's machines are in, as far as they are told apart: nodes are to say how much
+ * room they have there. [PATH, ...], new reference; empty also while the model is not made.
+ */
+json_t *nc_controller_directories(const NcController *c);
+/*
+ * What ${node} says of its file systems: [{"directories", "free_bytes", "arriving_bytes", "is_missing"}], of the
+ * directories it was asked about; arriving: what disks of machines that are on their way to it have taken there. NULL:
+ * it is of a version that does not say that. Only what is news is written. NC_ERROR_PROTOCOL.
+ */
+bool nc_controller_see_disks(NcController *c, const char *node, json_t *said, GError **error);
 /* It is gone from ${node}. While a migration of it is under way that is not believed. */
 bool nc_controller_forget_machine(NcController *c, const char *machine, const char *node, GError **error);

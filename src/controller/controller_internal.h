@@ -135,6 +135,27 @@ NcGuest nc_guest_of(json_t *detail, uint64_t memory_bytes);
 /* The texts of an array, NULL-terminated, borrowed; caller frees the array. */
 const char **nc_texts(json_t *array);
 
+/* --- disks.c --- */
+
+/* File systems as rows have them; texts are borrowed. */
+typedef struct {
+  NcFileSystemSpec specs[NC_FLEET_MOST_DIRECTORIES];
+  uint64_t arriving_bytes[NC_FLEET_MOST_DIRECTORIES];
+  unsigned count;
+} NcToldDisks;
+void nc_told_disks_clear(NcToldDisks *told);
+G_DEFINE_AUTO_CLEANUP_CLEAR_FUNC(NcToldDisks, nc_told_disks_clear)
+/* Of an array; what is none is skipped. */
+void nc_told_disks_read(json_t *file_systems, NcToldDisks *ret);
+/* A machine's disks; texts are borrowed. How many. */
+unsigned nc_needs_read(json_t *disks, NcDirectoryNeed ret[NC_FLEET_MOST_DISKS]);
+/* Does an agent say that, within bounds? *ret_bytes: all together. */
+bool nc_are_disks(json_t *said, uint64_t *ret_bytes);
+/* ${record}'s disks are the model's from now on; false: that has to be read anew. */
+bool nc_take_disks(NcController *c, uint32_t machine, const NcMachineRecord *record);
+/* With what nodes that do not say how much disk they have may have of it. */
+NcRoom nc_capacity_of(NcRoom room);
+
 /* --- changes.c --- */
 
 /* The queue's function. */

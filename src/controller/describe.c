@@ -17,7 +17,8 @@ nc_say_wait(NcController *c, const NcLive *live)
   if (item->state == NC_ITEM_BACKOFF)
     return g_strdup_printf("its next attempt, in %" G_GINT64_FORMAT " s",
                            MAX(item->not_before_us - c->now_us, 0) / G_USEC_PER_SEC);
-  return g_strdup("its turn: the limits of cluster and nodes, those before it, or room");
+  char *why = nc_queue_why_no_room(c->queue, item->id);
+  return why ? why : g_strdup("its turn: the limits of cluster and nodes, or those before it");
 }
 
 static char *
@@ -55,6 +56,24 @@ nc_describe_live(NcController *c, const NcLive *live)
                    live->percent, "rate_bps",
                    rate_bps == NC_BUDGET_UNLIMITED ? (json_int_t)0 : (json_int_t)MIN(rate_bps, (uint64_t)G_MAXINT64),
                    "endgame", endgame, "silence", silence);
+}
+
+json_t *
+nc_controller_explain(NcController *c, const char *machine, GError **error)
+{
+  if (!nc_controller_is_ready(c, error))
+    return NULL;
+  uint32_t number = nc_fleet_find_machine(c->fleet, machine);
+  if (number == NC_FLEET_NONE) {
+    nc_fail(error, NC_ERROR_NOT_FOUND, "the controller knows no machine %s", machine);
+    return NULL;
+  }
+  json_t *explanation = nc_queue_explain(c->queue, number), *nodes = json_object_get(explanation, "nodes");
+  json_int_t left_out = 0;
+  for (; json_array_size(nodes) > NC_CONTROLLER_MOST_EXPLAINED; left_out++)
+    json_array_remove(nodes, json_array_size(nodes) - 1);
+  json_object_set_new(explanation, "nodes_left_out", json_integer(left_out));
+  return explanation;
 }
 
 json_t *

@@ -11,6 +11,7 @@
 #include "controller/controller_internal.h"
 #include "base/ident.h"
 #include "base/log.h"
+#include "fleet/disk_room.h"
 
 #include <math.h>
 
@@ -189,16 +190,20 @@ static void
 nc_load_node(NcController *c, const NcLoad *load, json_t *row)
 {
   g_autoptr(GError) error = NULL;
+  g_auto(NcToldDisks) disks = { 0 };
   g_autofree const char **labels = nc_texts(json_object_get(row, "labels"));
   const char *name = nc_json_string_or(row, "name", "");
+  const NcRoom own = nc_capacity_of(nc_room_of(row));
+  nc_told_disks_read(json_object_get(row, "file_systems"), &disks);
   const NcNodeSpec spec = { .name = name,
-                            .capacity = nc_larger(nc_room_of(row), g_hash_table_lookup(load->room, name)),
+                            .capacity = nc_larger(own, g_hash_table_lookup(load->room, name)),
+                            .file_systems = disks.specs,
+                            .file_system_count = disks.count,
                             .rate_bps = nc_count(row, "rate_bps"),
                             .link = NC_FLEET_NONE,
                             .labels = labels,
                             .in_limit = (unsigned)MIN(nc_count(row, "in_limit"), NC_FLEET_MOST),
                             .out_limit = (unsigned)MIN(nc_count(row, "out_limit"), NC_FLEET_MOST) };
-  const NcRoom own = nc_room_of(row);
   uint32_t node = nc_fleet_add_node(c->fleet, &spec, &error);
 
   c->is_enlarged |= !nc_room_fits(&spec.capacity, &own);
@@ -230,9 +235,12 @@ nc_load_machine(NcController *c, const NcLoad *load, json_t *row)
 {
   g_autoptr(GError) error = NULL;
   g_autofree const char **requires = nc_texts(json_object_get(row, "requires"));
+  NcDirectoryNeed disks[NC_FLEET_MOST_DISKS];
   NcMachineSpec spec = { .name = nc_json_string_or(row, "name", ""),
                          .node = nc_need_node(c, load, nc_place_of(load, row)),
                          .need = nc_room_of(row),
+                         .disks = disks,
+                         .disk_count = nc_needs_read(json_object_get(row, "disks"), disks),
                          .requires = requires,
                          .guest = nc_guest_of(json_object_get(row, "detail"), nc_count(row, "memory_bytes")) };
 
@@ -384,6 +392,22 @@ nc_load_evacuation(NcController *c, json_t *row, GError **error)
   return true;
 }
 
+/* Before the nodes, which tell of more than machines have disks in by now. */
+static void
+nc_know_directories(NcController *c, json_t *machines)
+{
+  NcDirectoryNeed disks[NC_FLEET_MOST_DISKS];
+  size_t i;
+  json_t *row;
+
+  json_array_foreach(machines, i, row)
+  {
+    unsigned count = nc_needs_read(json_object_get(row, "disks"), disks);
+    for (unsigned k = 0; k < count; k++)
+      nc_fleet_know_directory(c->fleet, disks[k].directory);
+  }
+}
+
 static void
 nc_fill_model(NcController *c, json_t *nodes, json_t *machines, json_t *migrations)
 {
@@ -392,6 +416,7 @@ nc_fill_model(NcController *c, json_t *nodes, json_t *machines, json_t *migratio
   size_t i;
   json_t *row;
 
+  nc_know_directories(c, machines);
   nc_count_room(&load, machines, migrations);
   json_array_foreach(nodes, i, row) nc_load_node(c, &load, row);
   json_array_foreach(machines, i, row) nc_load_machine(c, &load, row);

@@ -117,7 +117,7 @@ nc_add_node_to_model(NcController *c, const NcNodeRecord *record)
 {
   g_autofree const char **labels = nc_texts(record->labels);
   const NcNodeSpec spec = { .name = record->name,
-                            .capacity = record->capacity,
+                            .capacity = nc_capacity_of(record->capacity),
                             .rate_bps = record->rate_bps,
                             .link = NC_FLEET_NONE,
                             .labels = labels,
@@ -192,19 +192,23 @@ nc_write_sight(NcFleetDb *db, gpointer data, GError **error)
   return true;
 }
 
+/* But for disks: nc_take_disks(). */
 static bool
 nc_room_equals(const NcRoom *a, const NcRoom *b)
 {
-  return a->memory_bytes == b->memory_bytes && a->disk_bytes == b->disk_bytes && a->cpus == b->cpus;
+  return a->memory_bytes == b->memory_bytes && a->cpus == b->cpus;
 }
 
 static bool
 nc_add_machine_to_model(NcController *c, const NcMachineRecord *record)
 {
   g_autofree const char **requires = nc_texts(record->requires);
+  NcDirectoryNeed disks[NC_FLEET_MOST_DISKS];
   const NcMachineSpec spec = { .name = record->name,
                                .node = nc_fleet_find_node(c->fleet, record->node),
                                .need = record->need,
+                               .disks = disks,
+                               .disk_count = nc_needs_read(record->disks, disks),
                                .requires = requires,
                                .priority = record->priority,
                                .guest = nc_guest_of(record->detail, record->need.memory_bytes) };
@@ -243,7 +247,7 @@ nc_take_sight(NcController *c, const NcMachineRecord *record)
     return true;
   }
   return is_there && nc_room_equals(&m->need, &record->need) && m->priority == record->priority &&
-         nc_requires_equal(c, m, record);
+         nc_requires_equal(c, m, record) && nc_take_disks(c, machine, record);
 }
 
 bool

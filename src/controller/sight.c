@@ -1,9 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* What a node's agent says of one of its machines, as the record of what was seen. */
-#include "controller/controller.h"
-#include "base/error.h"
+#include "controller/controller_internal.h"
 #include "base/ident.h"
-#include "base/msg.h"
 
 #include <string.h>
 
@@ -62,6 +60,9 @@ nc_controller_read_machine(const char *node, json_t *said, NcMachineRecord *ret,
                             .lacks_right = !g_str_equal(right, "held"),
                             .state = state,
                             .need = { .memory_bytes = (uint64_t)memory_mib << 20, .cpus = (unsigned)vcpus } };
+  ret->disks = json_object_get(said, "disks");
+  if (ret->disks && !nc_are_disks(ret->disks, &ret->need.disk_bytes))
+    return nc_fail(error, NC_ERROR_PROTOCOL, "node %s tells of disks of machine %s that are none", node, name);
   return nc_read_wants(said, ret) ||
          nc_fail(error, NC_ERROR_PROTOCOL, "node %s tells of a machine %s whose priority is none, or which requires what are no labels", node, name);
 }

@@ -60,6 +60,15 @@ nc_evacuation_machines(NcFleet *fleet, const NcEvacuation *plan)
   return machines;
 }
 
+static bool
+nc_evacuation_disks_are_alike(const NcMachine *m, const NcMachine *n)
+{
+  for (unsigned i = 0; i < m->disk_count && i < n->disk_count; i++)
+    if (m->disks[i].directory != n->disks[i].directory || m->disks[i].bytes != n->disks[i].bytes)
+      return false;
+  return m->disk_count == n->disk_count;
+}
+
 /* Do both need the same? Then what refuses one refuses the other. */
 static bool
 nc_evacuation_are_alike(const NcFleet *fleet, uint32_t a, uint32_t b)
@@ -67,7 +76,8 @@ nc_evacuation_are_alike(const NcFleet *fleet, uint32_t a, uint32_t b)
   const NcMachine *m = nc_fleet_machine(fleet, a), *n = nc_fleet_machine(fleet, b);
 
   return m->node == n->node && memcmp(&m->need, &n->need, sizeof m->need) == 0 && m->require_count == n->require_count &&
-         (m->require_count == 0 || memcmp(m->requires, n->requires, m->require_count * sizeof m->requires[0]) == 0);
+         (m->require_count == 0 || memcmp(m->requires, n->requires, m->require_count * sizeof m->requires[0]) == 0) &&
+         nc_evacuation_disks_are_alike(m, n);
 }
 
 /* A complaint looks at all nodes: of many machines that are alike, only one has to. */

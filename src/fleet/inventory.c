@@ -2,6 +2,7 @@
 /* Arrays by number, tables by name, trees by free memory. */
 #include "fleet/inventory_internal.h"
 #include "base/ident.h"
+#include "fleet/disk_room.h"
 
 #include <string.h>
 
@@ -42,6 +43,7 @@ nc_fleet_new(void)
   f->nodes = g_array_new(FALSE, TRUE, sizeof(NcNode));
   f->machines = g_array_new(FALSE, TRUE, sizeof(NcMachine));
   f->labels = g_array_new(FALSE, TRUE, sizeof(NcLabel));
+  f->directories = g_ptr_array_new_with_free_func(g_free);
   f->free_machines = g_array_new(FALSE, FALSE, sizeof(uint32_t));
   f->link_names = g_hash_table_new(g_str_hash, g_str_equal);
   f->node_names = g_hash_table_new(g_str_hash, g_str_equal);
@@ -79,16 +81,20 @@ nc_fleet_free(NcFleet *f)
     g_free(nc_fleet_node_mutable(f, i)->name);
     g_free(nc_fleet_node_mutable(f, i)->labels);
     g_free(nc_fleet_node_mutable(f, i)->entries);
+    g_free(nc_fleet_node_mutable(f, i)->file_systems);
+    g_free(nc_fleet_node_mutable(f, i)->on_file_system);
   }
   for (guint i = 0; i < f->machines->len; i++) {
     g_free(nc_fleet_machine_mutable(f, i)->name);
     g_free(nc_fleet_machine_mutable(f, i)->requires);
+    g_free(nc_fleet_machine_mutable(f, i)->disks);
   }
   g_array_unref(f->links);
   g_array_unref(f->nodes);
   g_array_unref(f->machines);
   g_array_unref(f->labels);
   g_array_unref(f->free_machines);
+  g_ptr_array_unref(f->directories);
   g_free(f);
 }
 
@@ -171,8 +177,16 @@ NcRoom
 nc_fleet_free_room(const NcFleet *f, uint32_t node)
 {
   const NcNode *n = nc_fleet_node(f, node);
-  return (NcRoom){ n->capacity.memory_bytes - n->used.memory_bytes, n->capacity.disk_bytes - n->used.disk_bytes,
+  return (NcRoom){ n->capacity.memory_bytes - n->used.memory_bytes,
+                   n->file_system_count > 0 ? nc_disks_free(n) : n->capacity.disk_bytes - n->used.disk_bytes,
                    n->capacity.cpus - n->used.cpus };
+}
+
+NcRoom
+nc_fleet_share(const NcFleet *f, uint32_t node, const NcRoom *need)
+{
+  bool is_counted = nc_fleet_node(f, node)->file_system_count == 0;
+  return (NcRoom){ need->memory_bytes, is_counted ? need->disk_bytes : 0, need->cpus };
 }
 
 uint32_t
@@ -215,7 +229,7 @@ nc_fleet_unindex(NcFleet *f, uint32_t node)
   n->is_indexed = false;
 }
 
-static void
+void
 nc_fleet_index(NcFleet *f, uint32_t node)
 {
   NcNode *n = nc_fleet_node_mutable(f, node);
@@ -373,6 +387,7 @@ nc_fleet_add_node(NcFleet *f, const NcNodeSpec *spec, GError **error)
     return NC_FLEET_NONE;
   }
   node.entries = g_new0(NcRoomEntry, node.label_count + 2);
+  nc_disks_of_node(f, spec->file_systems, spec->file_system_count, &node);
   g_array_append_val(f->nodes, node);
   f->largest_memory = MAX(f->largest_memory, node.capacity.memory_bytes);
   nc_fleet_index(f, f->nodes->len - 1);
@@ -439,20 +454,20 @@ uint32_t
 nc_fleet_add_machine(NcFleet *f, const NcMachineSpec *spec, GError **error)
 {
   NcMachine m = { .need = spec->need, .reserved = NC_FLEET_NONE, .priority = spec->priority, .guest = spec->guest };
-  NcRoom room = nc_fleet_free_room(f, spec->node);
+  NcRoom room = nc_fleet_free_room(f, spec->node), share;
   guint gone = f->free_machines->len;
   uint32_t number = gone > 0 ? g_array_index(f->free_machines, uint32_t, gone - 1) : f->machines->len;
 
-  if (!nc_room_fits(&spec->need, &room)) {
+  nc_disks_of_machine(f, spec->disks, spec->disk_count, &m);
+  share = nc_fleet_share(f, spec->node, &m.need);
+  if (!nc_room_fits(&share, &room))
     nc_fail(error, NC_ERROR_RESOURCE, "machine \"%s\" does not fit on node \"%s\" with what is there already", spec->name,
             nc_fleet_node(f, spec->node)->name);
-    return NC_FLEET_NONE;
-  }
-  if (!nc_fleet_labels(f, spec->requires, &m.requires, &m.require_count, error))
-    return NC_FLEET_NONE;
-  m.name = nc_fleet_take_name(f->machine_names, number, "machine", spec->name, error);
+  else if (nc_fleet_labels(f, spec->requires, &m.requires, &m.require_count, error))
+    m.name = nc_fleet_take_name(f->machine_names, number, "machine", spec->name, error);
   if (!m.name) {
     g_free(m.requires);
+    g_free(m.disks);
     return NC_FLEET_NONE;
   }
   if (number == f->machines->len)
@@ -460,22 +475,29 @@ nc_fleet_add_machine(NcFleet *f, const NcMachineSpec *spec, GError **error)
   else
     g_array_set_size(f->free_machines, f->free_machines->len - 1);
   *nc_fleet_machine_mutable(f, number) = m;
-  nc_fleet_use(f, spec->node, &spec->need);
+  nc_fleet_use(f, spec->node, &share);
   nc_fleet_put(f, number, spec->node);
   return number;
 }
 
 bool
-nc_fleet_reserve(NcFleet *f, uint32_t machine, uint32_t node)
+nc_fleet_reserve_again(NcFleet *f, uint32_t machine, uint32_t node)
 {
   NcMachine *m = nc_fleet_machine_mutable(f, machine);
-  NcRoom room = nc_fleet_free_room(f, node);
+  NcRoom room = nc_fleet_free_room(f, node), share = nc_fleet_share(f, node, &m->need);
 
-  if (m->reserved != NC_FLEET_NONE || m->node == node || !nc_room_fits(&m->need, &room))
+  if (m->reserved != NC_FLEET_NONE || m->node == node || !nc_room_fits(&share, &room))
     return false;
-  nc_fleet_use(f, node, &m->need);
+  nc_fleet_use(f, node, &share);
+  nc_disks_promise(f, machine, node);
   m->reserved = node;
   return true;
+}
+
+bool
+nc_fleet_reserve(NcFleet *f, uint32_t machine, uint32_t node)
+{
+  return nc_fleet_has_disk_room(f, machine, node, NULL) && nc_fleet_reserve_again(f, machine, node);
 }
 
 void
@@ -485,7 +507,9 @@ nc_fleet_unreserve(NcFleet *f, uint32_t machine)
 
   if (m->reserved == NC_FLEET_NONE)
     return;
-  nc_fleet_give_back(f, m->reserved, &m->need);
+  NcRoom share = nc_fleet_share(f, m->reserved, &m->need);
+  nc_fleet_give_back(f, m->reserved, &share);
+  nc_disks_release(f, machine, m->reserved);
   m->reserved = NC_FLEET_NONE;
 }
 
@@ -496,7 +520,9 @@ nc_fleet_arrive(NcFleet *f, uint32_t machine)
   uint32_t node = m->reserved;
 
   g_return_if_fail(node != NC_FLEET_NONE);
-  nc_fleet_give_back(f, m->node, &m->need);
+  NcRoom share = nc_fleet_share(f, m->node, &m->need);
+  nc_fleet_give_back(f, m->node, &share);
+  nc_disks_settle(f, machine, node);
   nc_fleet_take(f, machine);
   m->reserved = NC_FLEET_NONE;
   nc_fleet_put(f, machine, node);

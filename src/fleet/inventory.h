@@ -4,7 +4,8 @@
  *
  * Nodes, machines and links have dense numbers, given in the order in which they are added, and names. What was removed leaves its number behind,
  * without a name: a machine's is given to another one later, a node's never again. A machine always has a node. While it moves it has a reservation at another one as well; a node's ${used} counts both, so what was promised can't be
- * given away twice, and it is never more than the capacity. A node is cordoned so that nothing more comes to it.
+ * given away twice, and it is never more than the capacity. Of disks that is so where nodes say how much there is in all (scenarios do);
+ * where they say how much their file systems have free, see fleet/disk_room.h. A node is cordoned so that nothing more comes to it.
  *
  * Links form trees: a node hangs at a link (a rack's uplink, say), that one perhaps at another. What goes from one node to another
  * leaves by its own network card, climbs to where both trees meet, and comes down: links above that, and those
@@ -21,6 +22,8 @@
 #include "fleet/room_tree.h"
 
 #define NC_FLEET_NONE UINT32_MAX
+#define NC_FLEET_MOST_DIRECTORIES 64u /* that disks of the fleet's machines are in, and that are told apart */
+#define NC_FLEET_MOST_DISKS 32u /* directories that the disks of one machine are in */
 #define NC_FLEET_MOST_LABELS 16u /* of a node or a machine: each is a tree to keep */
 #define NC_FLEET_MOST_UPLINKS 6u /* from a node to the top */
 #define NC_FLEET_MOST (1u << 24) /* nodes, machines, links */
@@ -47,9 +50,24 @@ typedef struct {
   uint32_t uplink;   /* the link it hangs at; NC_FLEET_NONE: it is a top */
 } NcLinkSpec;
 
+/* A file system of a node, and what of the fleet's directories is on it. */
+typedef struct {
+  const char *const *directories; /* NULL-terminated; those that no machine has a disk in (nc_fleet_know_directory()) are skipped */
+  uint64_t free_bytes;            /* what it has for disks that come; what disks of arriving machines have taken already counts as free */
+  bool is_missing;                /* there is no such directory */
+} NcFileSystemSpec;
+
+/* What of a machine's disks is to be copied when it moves. */
+typedef struct {
+  const char *directory;
+  uint64_t bytes;
+} NcDirectoryNeed;
+
 typedef struct {
   const char *name;
   NcRoom capacity;
+  const NcFileSystemSpec *file_systems; /* then its disks are not counted in ${capacity} */
+  unsigned file_system_count;           /* 0: it says nothing of them */
   uint64_t rate_bps;         /* of its network card, in each direction; 0: no limit */
   uint32_t link;             /* NC_FLEET_NONE: none that counts */
   const char *const *labels; /* NULL-terminated, or NULL */
@@ -69,6 +87,8 @@ typedef struct {
   const char *name;
   uint32_t node;
   NcRoom need;
+  const NcDirectoryNeed *disks; /* if there are any, ${need}'s disk is their sum, whatever it says */
+  unsigned disk_count;          /* NC_FLEET_MOST_DISKS at most */
   const char *const *requires; /* labels; NULL-terminated, or NULL */
   NcPriority priority;         /* when its node is evacuated */
   NcGuest guest;
@@ -83,8 +103,22 @@ typedef struct {
 } NcLink;
 
 typedef struct {
+  uint64_t free_bytes, promised_bytes;
+  uint64_t told_bytes; /* ${free_bytes}, as its node told it last: machines have arrived since */
+  bool is_missing;
+} NcFileSystem;
+
+typedef struct {
+  uint32_t directory;
+  uint64_t bytes;
+} NcDiskNeed;
+
+typedef struct {
   char *name;
   NcRoom capacity, used;
+  NcFileSystem *file_systems;
+  unsigned file_system_count;   /* 0: it says nothing of them */
+  uint8_t *on_file_system;      /* of each directory that may be, the number + 1; 0: nothing is said of it; NULL if nothing is said at all */
   uint64_t rate_bps;
   uint32_t link;
   unsigned in_limit, out_limit;
@@ -100,6 +134,8 @@ typedef struct {
 typedef struct {
   char *name;
   NcRoom need;
+  NcDiskNeed *disks; /* in directories that are known; each once */
+  unsigned disk_count;
   uint32_t node;
   uint32_t reserved; /* the node it is going to; NC_FLEET_NONE */
   uint32_t next, previous;
@@ -143,12 +179,14 @@ uint64_t nc_fleet_largest_memory(const NcFleet *f);
 void nc_fleet_set_down(NcFleet *f, uint32_t node, bool is_down);
 void nc_fleet_set_cordoned(NcFleet *f, uint32_t node, bool is_cordoned);
 
-/* What of ${node} is free. */
+/* What of ${node} is free; of disk, what all its file systems have together, or NC_ROOM_ANY_DISK if it says nothing of them. */
 NcRoom nc_fleet_free_room(const NcFleet *f, uint32_t node);
 /* The first label that ${machine} requires and ${node} does not have; NC_FLEET_NONE if it has them all. */
 uint32_t nc_fleet_missing_label(const NcFleet *f, uint32_t machine, uint32_t node);
 /* Keeps room for ${machine} at ${node}; false: there is not enough, or it has a reservation or is there already. */
 bool nc_fleet_reserve(NcFleet *f, uint32_t machine, uint32_t node);
+/* Likewise for one that is on its way there: what its file systems have left is not asked. */
+bool nc_fleet_reserve_again(NcFleet *f, uint32_t machine, uint32_t node);
 /* Gives the reservation back, if there is one. */
 void nc_fleet_unreserve(NcFleet *f, uint32_t machine);
 /* ${machine} has arrived where it has a reservation, which it must have; what it had on the other node is free. */

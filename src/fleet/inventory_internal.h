@@ -6,6 +6,7 @@
 
 struct NcFleet {
   GArray *links, *nodes, *machines, *labels; /* of NcLink, NcNode, NcMachine, NcLabel */
+  GPtrArray *directories;                    /* their names, owned */
   GArray *free_machines; /* uint32_t: numbers of machines that were removed, to be used again */
   GHashTable *link_names, *node_names, *machine_names, *label_names; /* borrowed names to number + 1 */
   NcRoomTree tree;
@@ -14,8 +15,22 @@ struct NcFleet {
 
 NcNode *nc_fleet_node_mutable(NcFleet *f, uint32_t node);
 NcMachine *nc_fleet_machine_mutable(NcFleet *f, uint32_t machine);
-/* Out of the trees. */
+/* Out of the trees, and into them. */
 void nc_fleet_unindex(NcFleet *f, uint32_t node);
+void nc_fleet_index(NcFleet *f, uint32_t node);
+/* What ${need} takes of ${node}'s capacity. */
+NcRoom nc_fleet_share(const NcFleet *f, uint32_t node, const NcRoom *need);
 void nc_fleet_give_back(NcFleet *f, uint32_t node, const NcRoom *room);
 /* Off the list of its node. */
 void nc_fleet_take(NcFleet *f, uint32_t machine);
+
+/* --- disk_room.c --- */
+
+/* Copied. Of ${node}, which is in no tree and has none. */
+void nc_disks_of_node(NcFleet *f, const NcFileSystemSpec *specs, unsigned count, NcNode *node);
+/* Sets the need's disk as well. */
+void nc_disks_of_machine(NcFleet *f, const NcDirectoryNeed *disks, unsigned count, NcMachine *machine);
+/* Room at ${node} is promised to ${machine}; or not any more; or it is used, by a machine that has arrived. */
+void nc_disks_promise(NcFleet *f, uint32_t machine, uint32_t node);
+void nc_disks_release(NcFleet *f, uint32_t machine, uint32_t node);
+void nc_disks_settle(NcFleet *f, uint32_t machine, uint32_t node);

@@ -10,11 +10,13 @@ nc_fleet_remove_machine(NcFleet *f, uint32_t machine, GError **error)
   if (m->reserved != NC_FLEET_NONE)
     return nc_fail(error, NC_ERROR_CONFLICT, "machine \"%s\" has room reserved on node \"%s\": end its migration first", m->name,
                    nc_fleet_node(f, m->reserved)->name);
-  nc_fleet_give_back(f, m->node, &m->need);
+  NcRoom share = nc_fleet_share(f, m->node, &m->need);
+  nc_fleet_give_back(f, m->node, &share);
   nc_fleet_take(f, machine);
   g_hash_table_remove(f->machine_names, m->name);
   g_free(m->name);
   g_free(m->requires);
+  g_free(m->disks);
   *m = (NcMachine){ .node = NC_FLEET_NONE, .reserved = NC_FLEET_NONE };
   g_array_append_val(f->free_machines, machine);
   return true;
@@ -44,6 +46,8 @@ nc_fleet_remove_node(NcFleet *f, uint32_t node, GError **error)
   g_free(n->name);
   g_free(n->labels);
   g_free(n->entries);
+  g_free(n->file_systems);
+  g_free(n->on_file_system);
   /* The number stays with it: others keep lists by the numbers of nodes. */
   *n = (NcNode){ .link = NC_FLEET_NONE, .first_machine = NC_FLEET_NONE, .is_down = true };
   f->largest_memory = nc_fleet_look_for_largest(f);

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Branch and bound over nodes in the order of their free memory. */
 #include "fleet/placement.h"
+#include "fleet/disk_room.h"
 
 #include <inttypes.h>
 
@@ -49,6 +50,7 @@ nc_placement_filter(const NcFleet *f, uint32_t machine, uint32_t node, const NcP
          : m->need.memory_bytes > room.memory_bytes                        ? NC_REFUSAL_MEMORY
          : m->need.cpus > room.cpus                                        ? NC_REFUSAL_CPUS
          : m->need.disk_bytes > room.disk_bytes                            ? NC_REFUSAL_DISK
+         : !nc_fleet_has_disk_room(f, machine, node, NULL)                 ? NC_REFUSAL_DISK
                                                                            : NC_REFUSAL_NONE;
 }
 
@@ -159,6 +161,23 @@ nc_placement_line_compare(const void *a, const void *b, void *user_data)
   return x->node < y->node ? -1 : x->node > y->node;
 }
 
+/* Of a node that lacks it. */
+static char *
+nc_placement_disk_detail(const NcFleet *f, uint32_t machine, uint32_t node)
+{
+  NcDiskLack lack;
+
+  if (nc_fleet_has_disk_room(f, machine, node, &lack)) /* then it has said how much there is in all */
+    return g_strdup_printf("%" PRIu64 " MiB of disk needed, %" PRIu64 " free", nc_fleet_machine(f, machine)->need.disk_bytes / NC_MIB,
+                           nc_fleet_free_room(f, node).disk_bytes / NC_MIB);
+  const char *directory = nc_fleet_directory_name(f, lack.directory);
+  if (lack.is_unknown)
+    return g_strdup_printf("it has not said yet how much room %s has", directory);
+  if (lack.is_missing)
+    return g_strdup_printf("there is no directory %s, where its disks go", directory);
+  return g_strdup_printf("%" PRIu64 " MiB of disk needed in %s, %" PRIu64 " free", lack.need_bytes / NC_MIB, directory, lack.free_bytes / NC_MIB);
+}
+
 static char *
 nc_placement_detail(const NcFleet *f, uint32_t machine, uint32_t node, NcRefusal refusal)
 {
@@ -184,10 +203,17 @@ nc_placement_detail(const NcFleet *f, uint32_t machine, uint32_t node, NcRefusal
   case NC_REFUSAL_CPUS:
     return g_strdup_printf("%" PRIu64 " processors needed, %" PRIu64 " free", need->cpus, room.cpus);
   case NC_REFUSAL_DISK:
-    return g_strdup_printf("%" PRIu64 " MiB of disk needed, %" PRIu64 " free", need->disk_bytes / NC_MIB, room.disk_bytes / NC_MIB);
+    return nc_placement_disk_detail(f, machine, node);
   default:
     return g_strdup("");
   }
+}
+
+char *
+nc_placement_why_not(const NcFleet *f, uint32_t machine, uint32_t node, const NcPlacementTerms *terms)
+{
+  NcRefusal refusal = nc_placement_filter(f, machine, node, terms);
+  return refusal != NC_REFUSAL_NONE ? nc_placement_detail(f, machine, node, refusal) : NULL;
 }
 
 json_t *
@@ -230,6 +256,7 @@ nc_placement_complaint(const NcFleet *f, uint32_t machine, const NcPlacementTerm
   unsigned counts[NC_REFUSAL_COUNT] = { 0 };
   g_autoptr(GString) text = g_string_new(NULL);
   const NcMachine *m = nc_fleet_machine(f, machine);
+  uint32_t no_disk = NC_FLEET_NONE; /* the first that lacks it */
   uint64_t most_bytes = 0;
   unsigned nodes = 0;
   double score;
@@ -242,6 +269,8 @@ nc_placement_complaint(const NcFleet *f, uint32_t machine, const NcPlacementTerm
     counts[refusal]++;
     if (refusal == NC_REFUSAL_MEMORY)
       most_bytes = MAX(most_bytes, nc_fleet_free_room(f, i).memory_bytes);
+    if (refusal == NC_REFUSAL_DISK && no_disk == NC_FLEET_NONE)
+      no_disk = i;
   }
   if (counts[NC_REFUSAL_NONE] > 0)
     return g_strdup_printf("%u nodes can take %s now", counts[NC_REFUSAL_NONE], m->name);
@@ -253,6 +282,10 @@ nc_placement_complaint(const NcFleet *f, uint32_t machine, const NcPlacementTerm
   nc_placement_say(text, counts[NC_REFUSAL_BUSY], "is busy", "are busy");
   nc_placement_say(text, counts[NC_REFUSAL_CPUS], "lacks processors", "lack processors");
   nc_placement_say(text, counts[NC_REFUSAL_DISK], "lacks disk", "lack disk");
+  if (no_disk != NC_FLEET_NONE) {
+    g_autofree char *detail = nc_placement_disk_detail(f, machine, no_disk);
+    g_string_append_printf(text, " (%s: %s)", nc_fleet_node(f, no_disk)->name, detail);
+  }
   nc_placement_say(text, counts[NC_REFUSAL_MEMORY], "lacks memory", "lack memory");
   if (counts[NC_REFUSAL_MEMORY] > 0)
     g_string_append_printf(text, " (it needs %" PRIu64 " MiB, the most free is %" PRIu64 " MiB)", m->need.memory_bytes / NC_MIB,

@@ -3,7 +3,7 @@
  * Where a machine should go: filter, then score, with a reason for every node that was refused.
  *
  * Filters, in this order: it is the machine's own node; the node is down; cordoned; excluded by the caller; lacks a label; takes in
- * as many migrations as it may; lacks memory, processors, disk.
+ * as many migrations as it may; lacks memory, processors, disk (disk_room.h).
  * Score: 100 times the share of the largest node's memory that is free there afterwards; 20 more if the way to it uses no link; 10 less for each
  * migration that is on its way there, down to 40 less; 50 less for a node where this machine's last attempt failed. Ties
  * go to more free memory, then to the node that was added first.
@@ -47,6 +47,8 @@ typedef struct {
 
 /* Why ${node} can't take ${machine}, or its score. */
 NcRefusal nc_placement_judge(const NcFleet *f, uint32_t machine, uint32_t node, const NcPlacementTerms *terms, double *ret_score);
+/* The same in words; NULL: it can. Caller frees. */
+char *nc_placement_why_not(const NcFleet *f, uint32_t machine, uint32_t node, const NcPlacementTerms *terms);
 /* The best node; NC_FLEET_NONE: none can take it. */
 uint32_t nc_placement_choose(const NcFleet *f, uint32_t machine, const NcPlacementTerms *terms);
 /*
@@ -54,5 +56,6 @@ uint32_t nc_placement_choose(const NcFleet *f, uint32_t machine, const NcPlaceme
  * refused ones by number. New reference.
  */
 json_t *nc_placement_explain(const NcFleet *f, uint32_t machine, const NcPlacementTerms *terms);
-/* "no node can take web1: of 12 nodes 1 is its own, 2 are cordoned, 9 lack memory (it needs 8192 MiB, the most free is 4096 MiB)". Caller frees. */
+/* "no node can take web1: of 12 nodes 1 is its own, 2 are cordoned, 9 lack memory (it needs 8192 MiB, the most free is 4096 MiB)"; of the first that lacks disk the
+ * detail is told. Caller frees. */
 char *nc_placement_complaint(const NcFleet *f, uint32_t machine, const NcPlacementTerms *terms);

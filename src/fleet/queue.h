@@ -155,5 +155,7 @@ unsigned nc_queue_length(const NcQueue *q); /* not running */
 unsigned nc_queue_running(const NcQueue *q);
 unsigned nc_queue_incoming(const NcQueue *q, uint32_t node);
 unsigned nc_queue_outgoing(const NcQueue *q, uint32_t node);
+/* Why no node, or not the one it is to go to, can take item ${id} now; NULL: it does not wait for that. Caller frees. */
+char *nc_queue_why_no_room(NcQueue *q, uint64_t id);
 /* Where ${machine} would go if it might now, and why not elsewhere (placement.h). New reference. */
 json_t *nc_queue_explain(NcQueue *q, uint32_t machine);

@@ -10,7 +10,7 @@ nc_queue_may_restore(const NcQueue *q, const NcRequest *request, const NcItemBef
   if (nc_queue_item_of(q, request->machine))
     return nc_fail(error, NC_ERROR_CONFLICT, "machine \"%s\" has a migration already", m->name);
   if (before->state == NC_ITEM_RUNNING && m->reserved == NC_FLEET_NONE && before->to != NC_FLEET_NONE &&
-      nc_fleet_reserve(q->fleet, request->machine, before->to))
+      nc_fleet_reserve_again(q->fleet, request->machine, before->to))
     return true;
   if (before->state == NC_ITEM_RUNNING)
     return nc_fail(error, NC_ERROR_RESOURCE,

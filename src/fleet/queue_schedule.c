@@ -148,7 +148,7 @@ nc_queue_look_at_freed(NcQueue *q)
 }
 
 static char *
-nc_queue_why_no_room(NcQueue *q, const NcEntry *e)
+nc_queue_complain(NcQueue *q, const NcEntry *e, bool has_waited)
 {
   const NcPlacementTerms terms = nc_queue_terms(q, e);
   const char *machine = nc_fleet_machine(q->fleet, e->item.request.machine)->name;
@@ -157,9 +157,24 @@ nc_queue_why_no_room(NcQueue *q, const NcEntry *e)
   if (e->destination == NC_FLEET_NONE)
     return nc_placement_complaint(q->fleet, e->item.request.machine, &terms);
   NcRefusal refusal = nc_placement_judge(q->fleet, e->item.request.machine, e->destination, &terms, &score);
-  return g_strdup_printf("node \"%s\" could not take %s for as long as the queue waits (%s)",
-                         nc_fleet_node(q->fleet, e->destination)->name, machine,
-                         refusal == NC_REFUSAL_NONE ? "room came too late" : nc_refusal_name(refusal));
+  g_autofree char *why = nc_placement_why_not(q->fleet, e->item.request.machine, e->destination, &terms);
+  return g_strdup_printf("node \"%s\" %s take %s%s (%s%s%s)", nc_fleet_node(q->fleet, e->destination)->name,
+                         has_waited ? "could not" : "can't", machine, has_waited ? " for as long as the queue waits" : "",
+                         nc_refusal_name(refusal), why ? ": " : "", why ? why : "room came too late");
+}
+
+static bool
+nc_queue_waits_for_room(NcQueue *q, const NcEntry *e)
+{
+  return e->place.heap == &q->nowhere ||
+         (e->destination != NC_FLEET_NONE && e->place.heap == &nc_queue_station(q, e->destination)->room);
+}
+
+char *
+nc_queue_why_no_room(NcQueue *q, uint64_t id)
+{
+  const NcEntry *e = g_hash_table_lookup(q->entries, &id);
+  return e && e->place.heap && nc_queue_waits_for_room(q, e) ? nc_queue_complain(q, e, false) : NULL;
 }
 
 /* The next attempt of those that failed; an end for those that wait for room, and have waited long enough. */
@@ -168,14 +183,13 @@ nc_queue_look_at_time(NcQueue *q, int64_t now_us)
 {
   for (NcHeapEntry *timer; (timer = nc_heap_top(&q->timers)) && timer->key <= now_us;) {
     NcEntry *e = NC_HEAP_OWNER(timer, NcEntry, timer);
-    bool waits_for_room = e->place.heap == &q->nowhere ||
-                          (e->destination != NC_FLEET_NONE && e->place.heap == &nc_queue_station(q, e->destination)->room);
+    bool waits_for_room = nc_queue_waits_for_room(q, e);
     nc_heap_remove(timer);
     if (e->item.state == NC_ITEM_BACKOFF) {
       e->item.state = NC_ITEM_QUEUED;
       nc_queue_wait_for_source(q, e);
     } else if (waits_for_room) { /* else its turn has come, and it will be looked at once more */
-      g_autofree char *reason = nc_queue_why_no_room(q, e);
+      g_autofree char *reason = nc_queue_complain(q, e, true);
       nc_queue_enter(q, e, NC_ITEM_REFUSED, reason);
     }
   }

@@ -18,6 +18,9 @@ typedef struct {
   uint64_t memory_bytes, disk_bytes, cpus;
 } NcRoom;
 
+/* Of a node that says nothing of its disks, and of one that says it by file system (fleet/disk_room.h). Sums of it and needs do not overflow. */
+#define NC_ROOM_ANY_DISK ((uint64_t)INT64_MAX)
+
 /* Is ${need} no more than ${have}? */
 static inline bool
 nc_room_fits(const NcRoom *need, const NcRoom *have)

@@ -23,7 +23,7 @@ static const NcRowsColumn nc_node_columns[] = {
   { "name", NC_COLUMN_TEXT },      { "address", NC_COLUMN_TEXT },  { "memory_bytes", NC_COLUMN_INT }, { "disk_bytes", NC_COLUMN_INT },
   { "cpus", NC_COLUMN_INT },       { "rate_bps", NC_COLUMN_INT },  { "in_limit", NC_COLUMN_INT },     { "out_limit", NC_COLUMN_INT },
   { "labels", NC_COLUMN_JSON },    { "is_cordoned", NC_COLUMN_BOOL }, { "evacuation", NC_COLUMN_TEXT }, { "joined_us", NC_COLUMN_INT },
-  { "seen_us", NC_COLUMN_INT },    { "detail", NC_COLUMN_JSON },
+  { "seen_us", NC_COLUMN_INT },    { "detail", NC_COLUMN_JSON },   { "file_systems", NC_COLUMN_JSON },
 };
 static const NcRows nc_node_table = NC_ROWS("node", "node", nc_node_columns);
 
@@ -63,6 +63,16 @@ static bool
 nc_node_was_there(NcFleetDb *db, const char *name, GError **error)
 {
   return db->sql->changes == 1 || nc_fail(error, NC_ERROR_NOT_FOUND, "the controller knows no node %s", name);
+}
+
+bool
+nc_fleetdb_set_file_systems(NcFleetDb *db, const char *name, json_t *file_systems, GError **error)
+{
+  g_autofree char *text = nc_fleetdb_dump(file_systems, "[]", error);
+  const NcSqlValue values[] = { NC_SQL_TEXT(name), NC_SQL_TEXT(text), NC_SQL_INT(nc_wall_us()) };
+
+  return text && nc_fleetdb_change(db, "UPDATE node SET file_systems=$2, seen_us=$3 WHERE name=$1", values, 3, error) &&
+         nc_node_was_there(db, name, error);
 }
 
 bool
@@ -117,7 +127,7 @@ nc_fleetdb_list_nodes(NcFleetDb *db, const NcPage *page, char **ret_next, GError
 static const NcRowsColumn nc_machine_columns[] = {
   { "name", NC_COLUMN_TEXT },      { "node", NC_COLUMN_TEXT },       { "epoch", NC_COLUMN_INT },     { "state", NC_COLUMN_TEXT },
   { "memory_bytes", NC_COLUMN_INT }, { "disk_bytes", NC_COLUMN_INT }, { "cpus", NC_COLUMN_INT },     { "priority", NC_COLUMN_TEXT },
-  { "requires", NC_COLUMN_JSON },  { "seen_us", NC_COLUMN_INT },     { "detail", NC_COLUMN_JSON },
+  { "requires", NC_COLUMN_JSON },  { "seen_us", NC_COLUMN_INT },     { "detail", NC_COLUMN_JSON },   { "disks", NC_COLUMN_JSON },
 };
 static const NcRows nc_machine_table = NC_ROWS("machine", "machine", nc_machine_columns);
 
@@ -134,7 +144,8 @@ bool
 nc_fleetdb_see_machine(NcFleetDb *db, const NcMachineRecord *machine, bool *ret_is_news, GError **error)
 {
   g_autofree char *labels = nc_fleetdb_dump(machine->requires, "[]", error);
-  g_autofree char *detail = labels ? nc_fleetdb_dump(machine->detail, "{}", error) : NULL;
+  g_autofree char *disks = labels ? nc_fleetdb_dump(machine->disks, "[]", error) : NULL;
+  g_autofree char *detail = disks ? nc_fleetdb_dump(machine->detail, "{}", error) : NULL;
   const NcSqlValue values[] = { NC_SQL_TEXT(machine->name),
                                 NC_SQL_TEXT(machine->node),
                                 NC_SQL_INT(machine->epoch),
@@ -145,7 +156,8 @@ nc_fleetdb_see_machine(NcFleetDb *db, const NcMachineRecord *machine, bool *ret_
                                 NC_SQL_TEXT(nc_priority_name(machine->priority)),
                                 NC_SQL_TEXT(labels),
                                 NC_SQL_INT(nc_wall_us()),
-                                NC_SQL_TEXT(detail) };
+                                NC_SQL_TEXT(detail),
+                                NC_SQL_TEXT(disks) };
 
   if (!detail)
     return false;
@@ -156,12 +168,12 @@ nc_fleetdb_see_machine(NcFleetDb *db, const NcMachineRecord *machine, bool *ret_
   if (machine->lacks_right)
     return nc_note_machine(db, machine, detail, error);
   if (!nc_fleetdb_change(db,
-                         "INSERT INTO machine(name, node, epoch, state, memory_bytes, disk_bytes, cpus, priority, requires, seen_us, detail)"
-                         " VALUES($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11) ON CONFLICT(name) DO UPDATE SET node=excluded.node,"
+                         "INSERT INTO machine(name, node, epoch, state, memory_bytes, disk_bytes, cpus, priority, requires, seen_us, detail,"
+                         " disks) VALUES($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12) ON CONFLICT(name) DO UPDATE SET node=excluded.node,"
                          " epoch=excluded.epoch, state=excluded.state, memory_bytes=excluded.memory_bytes, disk_bytes=excluded.disk_bytes,"
                          " cpus=excluded.cpus, priority=excluded.priority, requires=excluded.requires, seen_us=excluded.seen_us,"
-                         " detail=excluded.detail WHERE excluded.epoch>=machine.epoch",
-                         values, 11, error))
+                         " detail=excluded.detail, disks=excluded.disks WHERE excluded.epoch>=machine.epoch",
+                         values, 12, error))
     return false;
   if (ret_is_news)
     *ret_is_news = db->sql->changes == 1;

@@ -17,15 +17,20 @@
 typedef struct {
   const char *name;    /* nc_name_is_valid() */
   const char *address; /* host:port */
-  NcRoom capacity;
+  NcRoom capacity;              /* disk 0: nothing is said of it, or by file system */
   uint64_t rate_bps;            /* 0: no limit */
   unsigned in_limit, out_limit; /* 0: the queue's default */
   json_t *labels;               /* an array of strings, borrowed; NULL: none */
   json_t *detail;               /* an object, borrowed; NULL: {} */
 } NcNodeRecord;
 
-/* In a write. It joins, or what is known of it has changed; cordon and evacuation stay. */
+/* In a write. It joins, or what is known of it has changed; cordon, evacuation and file systems stay. */
 bool nc_fleetdb_put_node(NcFleetDb *db, const NcNodeRecord *node, GError **error);
+/*
+ * In a write. ${file_systems}: borrowed, [{"directories": [PATH, ...], "free_bytes", "is_missing"}]: what it has for disks that come (fleet/disk_room.h).
+ * NC_ERROR_NOT_FOUND. Adds no event.
+ */
+bool nc_fleetdb_set_file_systems(NcFleetDb *db, const char *name, json_t *file_systems, GError **error);
 /* In a write. It was heard of just now; NC_ERROR_NOT_FOUND. Adds no event. */
 bool nc_fleetdb_node_seen(NcFleetDb *db, const char *name, GError **error);
 /*
@@ -37,7 +42,7 @@ bool nc_fleetdb_set_cordoned(NcFleetDb *db, const char *name, bool is_cordoned, 
 bool nc_fleetdb_remove_node(NcFleetDb *db, const char *name, GError **error);
 /*
  * {name, address, memory_bytes, disk_bytes, cpus, rate_bps, in_limit, out_limit, labels, is_cordoned, evacuation, joined_us, seen_us,
- * detail}. New reference; NC_ERROR_NOT_FOUND.
+ * detail, file_systems}. New reference; NC_ERROR_NOT_FOUND.
  */
 json_t *nc_fleetdb_get_node(NcFleetDb *db, const char *name, GError **error);
 /* By name. *ret_next: nc_rows_page(). New reference. */
@@ -52,6 +57,7 @@ typedef struct {
   bool lacks_right;  /* that node does not hold it: its right is not HELD */
   const char *state; /* as the node calls it: "running", ... */
   NcRoom need;
+  json_t *disks; /* borrowed, [{"directory", "bytes"}]: those that are copied when it moves; NULL: none, or nothing is said of them */
   NcPriority priority;
   json_t *requires; /* labels, an array of strings, borrowed; NULL: none */
   json_t *detail;   /* an object, borrowed; NULL: {} */
@@ -64,7 +70,7 @@ typedef struct {
 bool nc_fleetdb_see_machine(NcFleetDb *db, const NcMachineRecord *machine, bool *ret_is_news, GError **error);
 /* In a write. It is gone from ${node}, if that is where it was last seen. */
 bool nc_fleetdb_forget_machine(NcFleetDb *db, const char *name, const char *node, GError **error);
-/* {name, node, epoch, state, memory_bytes, disk_bytes, cpus, priority, requires, seen_us, detail}. New reference; NC_ERROR_NOT_FOUND. */
+/* {name, node, epoch, state, memory_bytes, disk_bytes, cpus, priority, requires, seen_us, detail, disks}. New reference; NC_ERROR_NOT_FOUND. */
 json_t *nc_fleetdb_get_machine(NcFleetDb *db, const char *name, GError **error);
 /* By name, of ${node} or all (NULL). New reference. */
 json_t *nc_fleetdb_list_machines(NcFleetDb *db, const char *node, const NcPage *page, char **ret_next, GError **error);

@@ -57,9 +57,14 @@
 /* How long a lease was taken for: one that has much more left was taken by a clock that went wrong. 0: it is not known. */
 #define STEP_LEASE_TTL(INT, SEQ, END) "ALTER TABLE lease ADD COLUMN ttl_us " INT " NOT NULL DEFAULT 0;"
 
+/* Room for disks. Of rows that are older nothing was said of that. */
+#define STEP_DISKS(INT, SEQ, END)                                                                                                          \
+  "ALTER TABLE node ADD COLUMN file_systems TEXT NOT NULL DEFAULT '[]';"                                                                   \
+  "ALTER TABLE machine ADD COLUMN disks TEXT NOT NULL DEFAULT '[]';"
+
 #define STEPS(INT, SEQ, END)                                                                                                               \
   {                                                                                                                                        \
-    STEP_FLEET(INT, SEQ, END), STEP_ACCESS(INT, SEQ, END), STEP_LEASE_TTL(INT, SEQ, END)                                                   \
+    STEP_FLEET(INT, SEQ, END), STEP_ACCESS(INT, SEQ, END), STEP_LEASE_TTL(INT, SEQ, END), STEP_DISKS(INT, SEQ, END)                        \
   }
 
 const char *const nc_fleetdb_steps_sqlite[NC_FLEETDB_VERSION] = STEPS("INTEGER", "INTEGER PRIMARY KEY AUTOINCREMENT", " STRICT");

@@ -463,6 +463,7 @@ const NcRoute nc_routes[] = {
   OPERATE("POST", "fleet/nodes/{name}/cordon", "fleet.cordon", 200, .key = "node", .is_keyed = true),
   OPERATE("POST", "fleet/nodes/{name}/uncordon", "fleet.uncordon", 200, .key = "node", .is_keyed = true),
   READ("fleet/machines", "fleet.machines", .list = true, .query = &nc_fleet_machines_query),
+  READ("fleet/machines/{name}/placement", "fleet.explain"),
   READ("fleet/events", "fleet.events", .query = &nc_fleet_events_query),
   READ("fleet/migrations", "fleet.list", .list = true, .query = &nc_fleet_list_query),
   OPERATE("POST", "fleet/migrations", "fleet.migrate", 201, .body = &nc_fleet_migration_schema, .is_keyed = true,

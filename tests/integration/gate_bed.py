@@ -160,9 +160,11 @@ PROOF = {"ok": True, "entries": 4711, "seq": 4711, "hash": "ab" * 32, "at": "202
 
 FLEET_NODE = {"name": "host-a", "address": "192.0.2.1:7450", "memory_bytes": 8 << 30, "disk_bytes": 0, "cpus": 8, "rate_bps": 125000000,
               "in_limit": 0, "out_limit": 0, "labels": [], "is_cordoned": False, "evacuation": "", "joined_us": 1767322800000000,
-              "seen_us": 1767322810000000, "detail": {}}
+              "seen_us": 1767322810000000, "detail": {},
+              "file_systems": [{"directories": ["/srv/vm"], "free_bytes": 5 << 40, "is_missing": False}]}
 FLEET_MACHINE = {"name": "web1", "node": "host-a", "epoch": 3, "state": "running", "memory_bytes": 1 << 29, "disk_bytes": 0, "cpus": 2,
-                 "priority": "normal", "requires": [], "seen_us": 1767322810000000, "detail": {}}
+                 "priority": "normal", "requires": [], "seen_us": 1767322810000000, "detail": {},
+                 "disks": [{"directory": "/srv/vm", "bytes": 5 << 30}]}
 FLEET_MIGRATION = {"seq": 17, "id": "mig-0t7bd31dsw67hqqr", "machine": "web1", "source": "host-a", "destination": "host-b", "state": "running",
                    "is_finished": False, "priority": "high", "attempts": 1, "epoch": 2, "batch": "", "evacuation": "", "actor": "certificate:alice",
                    "submitted_us": 1767322810000000, "started_us": 1767322811000000, "finished_us": 0, "not_before_us": 0, "reason": "",
@@ -224,6 +226,8 @@ HANDLERS = {
     "fleet.status": lambda args: {"controller": "host-a", "leads": True, "epoch": 2, "holder": "host-a-0t7bd31d", "address": "192.0.2.1:7450"},
     "fleet.nodes": lambda args: {"items": [FLEET_NODE], "next": "node:host-a"},
     "fleet.machines": lambda args: {"items": [FLEET_MACHINE], "next": None},
+    "fleet.explain": lambda args: {"machine": args["name"], "chosen": "host-b", "nodes_left_out": 0, "nodes": [
+        {"node": "host-b", "score": 81.5}, {"node": "host-a", "refused": "own_node", "detail": "the machine is there"}]},
     "fleet.list": lambda args: {"items": [{key: value for key, value in FLEET_MIGRATION.items() if key != "live"}], "next": "migration:17"},
     "fleet.migrate": lambda args: {"id": FLEET_MIGRATION["id"], "machine": args["machine"], "state": "queued"},
     "fleet.events": lambda args: {"items": [FLEET_EVENT], "oldest": 1, "newest": 9}, "fleet.items": lambda args: {"items": [FLEET_ITEM], "next": "item:4"},

@@ -13,7 +13,7 @@ import subprocess
 
 import pytest
 from nctest.cluster import Cluster, guest_spec
-from nctest.disks import LocalDisks, check_image, info
+from nctest.disks import LocalDisks, check_image, in_mounts_of, info
 from nctest.guest import QmpObserver, TcpClient
 from nctest.net import wait_for
 
@@ -301,10 +301,6 @@ def test_after_all_that_the_image_is_whole(moving):
 
 
 # --- other file systems ---
-
-def in_mounts_of(node, *command):
-    subprocess.run(["nsenter", "-t", str(node.process.pid), "-m", *command], check=True)
-
 
 def test_a_full_disk_at_the_destination(cluster):
     """Too little room is found before; room that goes away meanwhile costs the attempt and nothing else."""

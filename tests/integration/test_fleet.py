@@ -13,6 +13,7 @@ import jsonschema
 import pytest
 from gate_bed import UnixConnection, exchange
 from nctest.cluster import Cluster, Refused, guest_spec
+from nctest.disks import LocalDisks, in_mounts_of
 from nctest.net import wait_for
 from with_postgres import Cluster as Postgres
 from with_postgres import find_programs
@@ -250,6 +251,56 @@ def test_killed_in_the_middle_an_evacuation_goes_on(cluster):
     done = wait_end(c, id)
     assert done["state"] == "completed" and done["migrations"]["completed"] == 3, done
     all_moved(c)
+
+
+def told_of_disks(c, node, directory):
+    """What ${node} has said of the file system ${directory} is on; None: nothing."""
+    row, = [n for n in c.a.call("fleet.nodes")["items"] if n["name"] == node.name]
+    return next((fs for fs in row["file_systems"] if directory in fs["directories"]), None)
+
+
+@pytest.mark.skipif(not shutil.which("qemu-img"), reason="qemu-img is not installed")
+def test_a_machine_goes_where_its_disks_have_room(cluster):
+    """host-b has too little for it, and says so; when there is enough, it goes there, and what it has taken is not free any more."""
+    c = cluster
+    disks = LocalDisks(c.bed, c.a, c.b, tmpfs={"host-b": "40m"})
+    wait_leads(c.a)
+    path = disks.make(c.a, format="raw")
+    with open(disks.image(c.a), "r+b") as image:
+        image.write(random.Random(5).randbytes(64 << 20))
+    try:
+        c.boot(spec=guest_spec(name="db1", memory_mib=96, ws=8, rate=1, nic=False, disks=[{"name": "root", "path": path, "format": "raw"}]))
+        wait_for(lambda: told_of_disks(c, c.b, disks.path), 60, "host-b to tell of its file system")
+        plan = c.a.call("fleet.plan", nodes=["host-a"])
+        assert sorted(m["machine"] for m in plan["moves"]) == sorted(MACHINES), plan
+        stays, = plan["cannot_move"]
+        lack = rf"host-b: (6[4-9]|[78]\d) MiB of disk needed in {re.escape(disks.path)}, (3\d|40) free"
+        assert stays["machine"] == "db1" and re.search(rf"1 lacks disk \({lack}\)", stays["reason"]), stays
+        shown = c.a.cli("fleet", "evacuate", "host-a", "--plan", check=False)
+        assert shown.returncode == 6 and re.search(lack, " ".join(shown.stdout.split())), shown
+        told = c.rest.ask(200, "GET", "fleet/machines/{name}/placement", id="db1")
+        assert told["chosen"] is None and {n["node"]: n["refused"] for n in told["nodes"]} == {"host-a": "own_node", "host-b": "disk"}, told
+        assert any(re.fullmatch(lack, f"{n['node']}: {n['detail']}") for n in told["nodes"]), told
+        shown = c.a.cli("fleet", "migrate", "db1", "--explain", check=False)
+        assert shown.returncode == 6 and re.search(lack, " ".join(shown.stdout.split())), shown
+        c.rest.ask(200, "GET", "fleet/nodes")
+        c.rest.ask(200, "GET", "fleet/machines")
+        id = c.a.call("fleet.migrate", machine="db1")["id"]
+        wait_for(lambda: re.search(lack, c.a.call("fleet.get", id=id)["live"]["waits"]), 30, "it to wait for room")
+        in_mounts_of(c.b, "mount", "-o", "remount,size=250m", disks.path)
+        done = wait_end(c, id)
+        assert done["state"] == "completed" and c.b.state("db1") == "running", done
+        wait_for(lambda: told_of_disks(c, c.b, disks.path)["free_bytes"] < 190 << 20, 30, "host-b to tell that it has less")
+        assert 100 << 20 < told_of_disks(c, c.b, disks.path)["free_bytes"]
+    finally:
+        c.cancel_all()
+        for node in (c.a, c.b):
+            if node.state("db1") == "running":
+                node.call("machine.stop", name="db1", force=True)
+                wait_for(lambda: node.state("db1") == "stopped", 20, "the machine to stop")
+            if node.state("db1") is not None:
+                node.call("machine.destroy", name="db1")
+    wait_seen(c, dict.fromkeys(MACHINES, "host-a"))
 
 
 # --- the same by the command line, over the gate ---

@@ -18,9 +18,9 @@ from gate_bed import CLI
 MIG, BAT, EVA = "mig-0t7bgtw5nn95j48m", "bat-0t7bgtw5nn95j48n", "eva-0t7bgtw5nn95j48p"
 AT = 1_767_323_045_678_000  # 2026-01-02T03:04:05.678Z
 NODE = {"name": "host-a", "address": "192.0.2.1:7450", "memory_bytes": 64 << 30, "disk_bytes": 0, "cpus": 16, "rate_bps": 0, "in_limit": 0,
-        "out_limit": 0, "labels": [], "is_cordoned": False, "evacuation": "", "joined_us": AT, "seen_us": AT, "detail": {}}
+        "out_limit": 0, "labels": [], "is_cordoned": False, "evacuation": "", "joined_us": AT, "seen_us": AT, "detail": {}, "file_systems": []}
 MACHINE = {"name": "web1", "node": "host-a", "epoch": 3, "state": "running", "memory_bytes": 2 << 30, "disk_bytes": 0, "cpus": 2,
-           "priority": "normal", "requires": [], "seen_us": AT, "detail": {}}
+           "priority": "normal", "requires": [], "seen_us": AT, "detail": {}, "disks": []}
 MOVE = {"seq": 7, "id": MIG, "machine": "web1", "source": "host-a", "destination": "host-b", "state": "running", "is_finished": False,
         "priority": "high", "attempts": 1, "epoch": 4, "batch": "", "evacuation": EVA, "actor": "uid:0", "submitted_us": AT,
         "started_us": AT, "finished_us": 0, "not_before_us": 0, "reason": "", "cancel_reason": "",
@@ -44,6 +44,9 @@ ITEMS = [{"position": 0, "machine": "web1", "source": "host-a", "destination": "
 EVENTS = [{"id": 11, "at_us": AT, "kind": "node.joined", "subject": "host-a", "migration": "", "detail": {}},
           {"id": 12, "at_us": AT, "kind": "migration.state", "subject": MIG, "migration": MIG,
            "detail": {"state": "failed", "attempt": 1, "reason": "a\x1b[31m link"}}]
+PLACEMENT = {"machine": "web1", "chosen": "host-b", "nodes_left_out": 0, "nodes": [
+    {"node": "host-b", "score": 81.5}, {"node": "host-a", "refused": "own_node", "detail": "the machine is there"},
+    {"node": "host-c", "refused": "disk", "detail": "80 MiB of disk needed in /srv/machines/of/the/laboratory, 40 free"}]}
 PLAN = {"nodes": ["host-a"], "moves": [{"machine": f"web{i}", "source": "host-a", "destination": "host-b", "wave": i // 3, "seconds": 12.5,
                                         "pause_s": 0.212, "wire_bytes": 1e9, "postcopy": i == 2} for i in (1, 2, 3)],
         "cannot_move": [], "waves": [{"moves": 2, "seconds": 12.5, "memory_bytes": 4e9, "wire_bytes": 2e9, "pause_s": 0.2},
@@ -61,6 +64,7 @@ def gate(tmp_path):
                                                   {**NODE, "name": "host-c", "is_cordoned": True, "evacuation": EVA}], "next": None})
     g.on("GET", "/api/v2/fleet/machines", {"items": [MACHINE], "next": None})
     g.on("GET", "/api/v2/fleet/migrations", {"items": [MOVE, MOVED], "next": None})
+    g.on("GET", "/api/v2/fleet/machines/web1/placement", PLACEMENT)
     g.on("POST", "/api/v2/fleet/migrations", {"id": MIG, "machine": "web1", "state": "queued"})
     g.on("GET", f"/api/v2/fleet/migrations/{MIG}", {**MOVE, "live": LIVE})
     g.on("GET", f"/api/v2/fleet/batches/{BAT}", BATCH)
@@ -113,6 +117,7 @@ def body(gate, path):
     (["show", BAT], ["1 completed, 2 running", "policy       any", MIG]),
     (["show", EVA], ["host-a", "1 completed, 1 running, 1 queued", "2 min 05 s", f"--evacuation {EVA}", f"web1     host-a  host-b     1  completed  {MIG}",
                      "not moved", "waits", "web2: failed: the disk of host-b is full", "db1: no node has 512.0 GiB"]),
+    (["migrate", "web1", "--explain"], ["web1 would go to host-b.", "host-b: fits, 81.5 points", "Not to", "host-c: 80 MiB of disk needed"]),
     (["migrate", "web1"], [f"novacron fleet show {MIG}"]), (["batch", "web1", "web2"], [f"web1     {MIG}", f"fleet show {BAT}"]),
     (["evacuate", "host-a", "--plan"], ["3 to move in 2 min 05 s, 0 can't move", "WAVE", "1 min 53 s", "post-copy"]),
     (["evacuate", "host-a", "--yes"], [f"{EVA} has begun", f"novacron fleet cancel {EVA}"]),
@@ -261,7 +266,7 @@ def test_what_is_asked_for(gate):
 
 @pytest.mark.parametrize("arguments,word", [
     ([], "needs one of these"), (["bogus"], "fleet bogus"), (["show"], "usage"), (["show", "m-0t7bgtw5nn95j48m"], "mig-, bat- or eva-"),
-    (["show", "eva-a/../b"], "mig-, bat- or eva-"), (["migrate"], "usage"), (["migrate", "a/b"], "a/b"), (["migrate", "a", "--prefer"], "--to"),
+    (["show", "eva-a/../b"], "mig-, bat- or eva-"), (["migrate"], "usage"), (["migrate", "a/b"], "a/b"), (["migrate", "a", "--prefer"], "--to"), (["migrate", "a", "--explain", "--to", "b"], "--to"),
     (["migrate", "a", "--bandwidth", "fast"], "not a rate"), (["migrate", "a", "--to", ".."], ".."), (["batch"], "usage"),
     (["batch", "web1:"], "node"), (["batch", ":host-b"], "machine"), (["batch", "a", "--trust-base"], "--keep-chain"), (["evacuate"], "usage"),
     (["evacuate", "host-a"], "--yes is needed"), (["evacuate", "host-a", "--json"], "--yes is needed"), (["evacuate", "..", "--yes"], ".."),

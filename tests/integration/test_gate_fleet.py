@@ -25,6 +25,7 @@ ENDPOINTS = [
     ("POST", "fleet/nodes/host-a/cordon", None, 200, "fleet.cordon", "fleet.cordon", {"node": "host-a"}, None),
     ("POST", "fleet/nodes/host-a/uncordon", {}, 200, "fleet.uncordon", "fleet.uncordon", {"node": "host-a"}, None),
     ("GET", "fleet/machines?node=host-a", None, 200, "fleet.machines", "fleet.machines", {"node": "host-a"}, None),
+    ("GET", "fleet/machines/web1/placement", None, 200, "fleet.explain", "fleet.explain", {"name": "web1"}, None),
     ("GET", "fleet/events", None, 200, "fleet.events", "fleet.events", {}, None),
     ("GET", f"fleet/events?after=0&limit=5&migration={MIGRATION}", None, 200, "fleet.events", "fleet.events",
      {"after": 0, "limit": 5, "migration": MIGRATION}, None),

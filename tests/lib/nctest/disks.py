@@ -31,6 +31,10 @@ def make_image(path, size="256M", format="qcow2", *more):
     subprocess.run(["qemu-img", "create", "-q", "-f", format, *more, path, size], check=True)
 
 
+def in_mounts_of(node, *command):
+    subprocess.run(["nsenter", "-t", str(node.process.pid), "-m", *command], check=True)
+
+
 class LocalDisks:
     """Gives each node of a cluster a file system of its own under the same path."""
 

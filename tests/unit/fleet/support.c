@@ -100,7 +100,8 @@ check_fleet(const NcFleet *f)
       if (node == NC_FLEET_NONE)
         continue;
       used[node].memory_bytes += m->need.memory_bytes;
-      used[node].disk_bytes += m->need.disk_bytes;
+      if (nc_fleet_node(f, node)->file_system_count == 0)
+        used[node].disk_bytes += m->need.disk_bytes;
       used[node].cpus += m->need.cpus;
     }
   }

@@ -120,7 +120,7 @@ test_every_reason_is_named(void)
   g_assert_cmpuint(nc_placement_choose(f, 0, &terms), ==, NC_FLEET_NONE);
   g_autofree char *complaint = nc_placement_complaint(f, 0, &terms);
   g_assert_nonnull(strstr(complaint, "of 9 nodes 1 is its own, 1 is down, 2 are cordoned, 1 lacks a label, 1 is busy, 1 lacks processors, "
-                                     "1 lacks disk, 1 lacks memory (it needs 2048 MiB, the most free is 1024 MiB)"));
+                                     "1 lacks disk (disk: 0 MiB of disk needed, 0 free), 1 lacks memory (it needs 2048 MiB, the most free is 1024 MiB)"));
 }
 
 static bool

@@ -188,6 +188,21 @@ test_batch_of_all(void)
   g_assert_cmpuint(json_array_size(json_object_get(r, "not_moved")), ==, 2);
 }
 
+/* Disks take room: what a node has none for stays, and is told why. */
+static void
+test_disks_take_room(void)
+{
+  nc_autojson json_t *r = run("{\"nodes\":[{\"name\":\"a\",\"memory_mib\":4096},{\"name\":\"b\",\"memory_mib\":4096,\"disk_mib\":5000}],\"machines\":["
+                              "{\"name\":\"m\",\"count\":2,\"node\":\"a\",\"memory_mib\":1000,\"disk_mib\":3000},"
+                              "{\"name\":\"none\",\"node\":\"a\",\"memory_mib\":1000}],\"tasks\":[{\"evacuate\":[\"a\"]}]}");
+  json_t *stuck = json_object_get(json_array_get(json_object_get(r, "evacuations"), 0), "cannot_move");
+
+  g_assert_cmpfloat(number(json_object_get(r, "migrations"), "completed"), ==, 2);
+  g_assert_cmpuint(json_array_size(stuck), ==, 1);
+  g_assert_nonnull(strstr(json_string_value(json_object_get(json_array_get(stuck, 0), "reason")),
+                          "1 lacks disk (b: 3000 MiB of disk needed, 2000 free)"));
+}
+
 static void
 test_example(void)
 {
@@ -361,6 +376,7 @@ main(int argc, char **argv)
   g_test_add_func("/simulator/writers", test_writers);
   g_test_add_func("/simulator/certain_failure", test_certain_failure);
   g_test_add_func("/simulator/batch_of_all", test_batch_of_all);
+  g_test_add_func("/simulator/disks_take_room", test_disks_take_room);
   g_test_add_func("/simulator/example", test_example);
   g_test_add_func("/simulator/node_that_is_down", test_node_that_is_down);
   g_test_add_func("/simulator/anything", test_anything);

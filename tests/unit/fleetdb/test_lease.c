@@ -200,6 +200,19 @@ lead_as_version_1(NcFleetDb *db, gpointer data, GError **error)
   return nc_fleetdb_change(db, "UPDATE lease SET holder='old', epoch=1 WHERE name='leader'", NULL, 0, error);
 }
 
+static bool
+add_inventory_as_version_1(NcFleetDb *db, gpointer data, GError **error)
+{
+  return nc_fleetdb_change(db,
+                           "INSERT INTO node(name, address, memory_bytes, disk_bytes, cpus, rate_bps, in_limit, out_limit, labels,"
+                           " is_cordoned, evacuation, joined_us, seen_us, detail) VALUES('a', 'a:1', 5, 0, 1, 0, 0, 0, '[]', 1, '', 1, 1, '{}')",
+                           NULL, 0, error) &&
+         nc_fleetdb_change(db,
+                           "INSERT INTO machine(name, node, epoch, state, memory_bytes, disk_bytes, cpus, priority, requires, seen_us, detail)"
+                           " VALUES('web1', 'a', 1, 'running', 4, 0, 1, 'normal', '[]', 1, '{}')",
+                           NULL, 0, error);
+}
+
 /* As a version 1 wrote it: what there was stays, and what is new works. */
 static void
 an_older_schema_is_upgraded(void)
@@ -214,6 +227,7 @@ an_older_schema_is_upgraded(void)
   assert_works(nc_fleetdb_transact(bed.db, lead_as_version_1, NULL, &error), error);
   bed.epoch = 1;
   assert_works(db_submit(bed.db, bed.epoch, "mig-1", "web1", &error), error);
+  assert_works(nc_fleetdb_transact(bed.db, add_inventory_as_version_1, NULL, &error), error);
   g_assert_null(nc_fleetdb_list_tokens(bed.db, &(NcPage){ 0 }, NULL, &error)); /* not there yet */
   g_clear_error(&error);
   nc_fleetdb_close(bed.db);
@@ -224,6 +238,13 @@ an_older_schema_is_upgraded(void)
   nc_autojson json_t *tokens = nc_fleetdb_list_tokens(bed.db, &(NcPage){ 0 }, NULL, &error);
   g_assert_no_error(error);
   g_assert_cmpuint(json_array_size(tokens), ==, 0);
+  nc_autojson json_t *node = nc_fleetdb_get_node(bed.db, "a", &error);
+  g_assert_no_error(error);
+  g_assert_true(json_is_true(json_object_get(node, "is_cordoned")));
+  g_assert_true(json_is_array(json_object_get(node, "file_systems")) && json_array_size(json_object_get(node, "file_systems")) == 0);
+  nc_autojson json_t *machine = nc_fleetdb_get_machine(bed.db, "web1", &error);
+  g_assert_no_error(error);
+  g_assert_true(json_is_array(json_object_get(machine, "disks")) && json_array_size(json_object_get(machine, "disks")) == 0);
   g_assert_cmpuint(db_lead(bed.db, "old", ONE_HOUR_MS), ==, 1);
   nc_fleetdb_close(bed.db);
 

@@ -102,6 +102,62 @@ the_greater_epoch_says_where_a_machine_is(Bed *bed, gconstpointer data)
 }
 
 static bool
+see_machine_with_disks(NcFleetDb *db, gpointer data, GError **error)
+{
+  Arguments *a = data;
+  const NcMachineRecord machine = {
+    .name = a->name, .node = a->other, .epoch = a->number, .state = "running", .need = { 4, 10, 2 }, .disks = a->value
+  };
+  return nc_fleetdb_see_machine(db, &machine, &a->flag, error);
+}
+
+static bool
+set_file_systems(NcFleetDb *db, gpointer data, GError **error)
+{
+  const Arguments *a = data;
+  return nc_fleetdb_set_file_systems(db, a->name, a->value, error);
+}
+
+static void
+assert_has(json_t *row, const char *key, json_t *value)
+{
+  g_assert_true(json_equal(json_object_get(row, key), value));
+}
+
+/* What nodes have for disks, and machines need, comes back as it was said; what else becomes known of a node leaves it alone. */
+static void
+disks_are_kept(Bed *bed, gconstpointer data)
+{
+  g_autoptr(GError) error = NULL;
+  nc_autojson json_t *none = json_array(), *newer = json_pack("[{s:s, s:I}]", "directory", "/srv/it's \u00e9", "bytes", (json_int_t)1 << 49);
+  nc_autojson json_t *file_systems =
+      json_pack("[{s:[s, s], s:I, s:b}]", "directories", "/srv/vm", "/srv/db", "free_bytes", (json_int_t)1 << 50, "is_missing", 0);
+  Arguments a = { .name = "a", .value = file_systems };
+
+  assert_fails(run(bed, set_file_systems, &a, &error), error, NC_ERROR_NOT_FOUND);
+  assert_works(run(bed, put_node, &a, &error), error);
+  nc_autojson json_t *new = nc_fleetdb_get_node(bed->db, "a", &error);
+  assert_has(new, "file_systems", none);
+  assert_works(run(bed, set_file_systems, &a, &error), error);
+  a.number = 30;
+  assert_works(run(bed, put_node, &a, &error), error);
+  nc_autojson json_t *node = nc_fleetdb_get_node(bed->db, "a", &error);
+  assert_has(node, "file_systems", file_systems);
+  a = (Arguments){ .name = "web1", .other = "a", .number = 3 };
+  assert_works(run(bed, see_machine, &a, &error), error);
+  nc_autojson json_t *without = nc_fleetdb_get_machine(bed->db, "web1", &error);
+  assert_has(without, "disks", none);
+  a.value = newer;
+  assert_works(run(bed, see_machine_with_disks, &a, &error), error);
+  a.number = 2; /* old news */
+  a.value = none;
+  assert_works(run(bed, see_machine_with_disks, &a, &error), error);
+  nc_autojson json_t *machine = nc_fleetdb_get_machine(bed->db, "web1", &error);
+  assert_has(machine, "disks", newer);
+  g_assert_cmpint(json_integer_value(json_object_get(machine, "disk_bytes")), ==, 10);
+}
+
+static bool
 tell_without_right(NcFleetDb *db, gpointer data, GError **error)
 {
   Arguments *a = data;
@@ -560,6 +616,7 @@ main(int argc, char **argv)
   ADD("/fleetdb/nodes/a_cordon_outlives_joining_again", a_cordon_outlives_joining_again);
   ADD("/fleetdb/nodes/with_migrations_they_stay", a_node_with_migrations_stays);
   ADD("/fleetdb/nodes/page_by_name", nodes_and_machines_page_by_name);
+  ADD("/fleetdb/disks_are_kept", disks_are_kept);
   ADD("/fleetdb/machines/the_greater_epoch_counts", the_greater_epoch_says_where_a_machine_is);
   ADD("/fleetdb/machines/one_is_where_its_right_is_held", a_machine_is_where_its_right_is_held);
   ADD("/fleetdb/groups/what_is_left_is_known", what_is_left_of_an_evacuation_is_known);

@@ -39,6 +39,7 @@ static const Case cases[] = {
   { "GET", "/api/v2/audit/verify", NC_ROUTE_NO_METHOD, .allow = "POST" },
   { "GET", "/api/v2/fleet", NC_ROUTE_FOUND, "fleet.status" },
   { "POST", "/api/v2/fleet/nodes/host-a/cordon", NC_ROUTE_FOUND, "fleet.cordon", "host-a" },
+  { "GET", "/api/v2/fleet/machines/web1/placement", NC_ROUTE_FOUND, "fleet.explain", "web1" },
   { "GET", "/api/v2/fleet/migrations", NC_ROUTE_FOUND, "fleet.list" },
   { "POST", "/api/v2/fleet/migrations", NC_ROUTE_FOUND, "fleet.migrate" },
   { "GET", "/api/v2/fleet/evacuations/eva-1", NC_ROUTE_FOUND, "fleet.get", "eva-1" },
