@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "agent/attempts.h"
+#include "agent/migration_views.h"
 #include "agent/source_retry.h"
 #include "base/ident.h"
 
@@ -13,8 +14,8 @@
 static json_t *
 nc_attempt_answer(const char *name, const char *state, const char *reason, bool may_pass)
 {
-  return json_pack("{s:s, s:s, s:s?, s:b, s:n, s:n, s:b, s:n, s:n}", "name", name, "state", state, "reason", reason,
-                   "may_pass", may_pass, "phase", "percent", "wants_endgame", 0, "run_epoch", "result");
+  return json_pack("{s:s, s:s, s:s?, s:b, s:n, s:n, s:n, s:b, s:n, s:n}", "name", name, "state", state, "reason", reason,
+                   "may_pass", may_pass, "phase", "percent", "progress", "wants_endgame", 0, "run_epoch", "result");
 }
 
 json_t *
@@ -51,6 +52,8 @@ nc_attempt_answer_begun(const char *name, json_t *record)
     json_object_set(answer, "run_epoch", json_object_get(record, "epoch"));
   if (outcome)
     json_object_set_new(answer, "result", nc_attempt_result(record));
+  else
+    json_object_set_new(answer, "progress", nc_migration_progress_view(record));
   return answer;
 }
 

@@ -8,11 +8,11 @@
  * the migration whose id is its name; it is limited, shown and resolved as any other.
  *
  * All answer how the attempt stands then, a new reference: {name, state, reason, may_pass, phase, percent,
- * wants_endgame, run_epoch, result}.
+ * progress, wants_endgame, run_epoch, result}.
  *   - state: "unknown" (never heard of, or forgotten: ${reason} says so), "running" (also if it waits for an operator),
  * "completed", "failed", "cancelled".
  *   - reason: a text; null: none. may_pass: another attempt may do better (failed).
- *   - phase, percent: the migration's. wants_endgame: its last round is near, or there, and not over (agent/endgame.h).
+ *   - phase, percent: the migration's; progress (running): the newest sample of it, as watchers get. wants_endgame: its last round is near, or there, and not over (agent/endgame.h).
  *     run_epoch: of the machine's run right at the destination (completed; else null).
  *   - result: what it cost, {total_ms, pause_ms, wire_bytes, ram_bytes, ratio, sha256, postcopy}, of one that has
  * ended; else null. NULL on error: nothing was decided, so it may be asked again. NC_ERROR_INVALID: the name is none.

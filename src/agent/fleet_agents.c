@@ -360,6 +360,7 @@ nc_fleet_agents_read(const char *node, json_t *said, NcAttemptReport *ret, json_
                             .state = (NcReportState)found,
                             .phase = nc_json_string_or(said, "phase", NULL),
                             .percent = json_number_value(json_object_get(said, "percent")),
+                            .progress = json_object_get(said, "progress"),
                             .wants_endgame = nc_json_bool_or(said, "wants_endgame", false),
                             .reason = nc_json_string_or(said, "reason", NULL),
                             .may_pass = nc_json_bool_or(said, "may_pass", false),

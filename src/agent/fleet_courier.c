@@ -6,6 +6,7 @@
 /* The gate gives up after 30 and 180 s (gate_limits.h): an answer that comes a little earlier says more. */
 #define NC_COURIER_CONNECT_MS 3000
 #define NC_COURIER_ANSWER_MS 20000
+#define NC_COURIER_WATCH_ANSWER_MS 5000 /* the next question comes soon */
 #define NC_COURIER_LONG_ANSWER_MS 165000
 
 struct NcFleetCourier {
@@ -99,6 +100,12 @@ nc_courier_lost(const char *node, const NcFleetErrand *errand, GError *problem, 
   return NC_ERRAND_LOST;
 }
 
+static int
+nc_courier_patience_ms(const NcFleetOp *op)
+{
+  return op->is_long ? NC_COURIER_LONG_ANSWER_MS : op->is_watch ? NC_COURIER_WATCH_ANSWER_MS : NC_COURIER_ANSWER_MS;
+}
+
 static NcErrandEnd
 nc_courier_converse(NcPeer *peer, const char *node, const NcFleetErrand *errand, json_t **ret_result, char **ret_leader,
                     GError **error)
@@ -107,7 +114,7 @@ nc_courier_converse(NcPeer *peer, const char *node, const NcFleetErrand *errand,
   GError *problem = NULL;
   nc_autojson json_t *answer =
       nc_peer_send(peer, message, &problem)
-          ? nc_peer_recv(peer, errand->op->is_long ? NC_COURIER_LONG_ANSWER_MS : NC_COURIER_ANSWER_MS, &problem)
+          ? nc_peer_recv(peer, nc_courier_patience_ms(errand->op), &problem)
           : NULL;
 
   return answer ? nc_courier_read(node, answer, ret_result, ret_leader, error)

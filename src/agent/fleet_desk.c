@@ -5,6 +5,8 @@
 
 /* Of the control socket's workers (control.c has 16): whatever the fleet's database or other nodes do, the node's own business goes on. */
 #define NC_DESK_MOST 8
+/* Of those, for programs that watch: people who ask come in all the same. */
+#define NC_DESK_MOST_WATCHING 4
 
 /* What the control socket's table has for one operation. */
 typedef struct {
@@ -18,15 +20,17 @@ struct NcFleetDesk {
   NcFleetCourier *courier;
   NcFleetHanded *handed;
   gint under_way; /* atomic; of the control socket */
+  gint watching;  /* likewise, of these those that watch */
   NcDeskRow rows[NC_FLEET_OPS];
 };
 
-/* Is ${answer} a row of the database of which the leader knows more? */
+/* Is ${answer} of something of which the leader knows more: a migration's row, or what there is to watch of one, or of many? */
 static bool
 nc_desk_is_under_way(json_t *answer)
 {
-  return json_is_false(json_object_get(answer, "is_finished")) &&
-         g_str_has_prefix(nc_json_string_or(answer, "id", ""), "mig-");
+  return json_is_false(json_object_get(answer, "ended")) ||
+         (json_is_false(json_object_get(answer, "is_finished")) &&
+          g_str_has_prefix(nc_json_string_or(answer, "id", ""), "mig-"));
 }
 
 /* What this node's controller knows of it; more, if the leader, ${leader}, can be asked. */
@@ -91,13 +95,16 @@ static json_t *
 nc_desk_ask(gpointer object, const char *actor, json_t *args, GError **error)
 {
   const NcDeskRow *row = object;
-  bool is_room = g_atomic_int_add(&row->desk->under_way, 1) < NC_DESK_MOST;
+  gint is_watch = row->op->is_watch;
+  bool may_watch = g_atomic_int_add(&row->desk->watching, is_watch) < (is_watch ? NC_DESK_MOST_WATCHING : G_MAXINT);
+  bool is_room = g_atomic_int_add(&row->desk->under_way, 1) < NC_DESK_MOST && may_watch;
   json_t *answer = is_room ? nc_desk_do(row, actor, args, error) : NULL;
 
   g_atomic_int_add(&row->desk->under_way, -1);
+  g_atomic_int_add(&row->desk->watching, -is_watch);
   if (!is_room)
-    nc_fail(error, NC_ERROR_RESOURCE, "%d requests about the fleet are under way on node %s: ask again later", NC_DESK_MOST,
-            nc_nodes_self(row->desk->side->nodes));
+    nc_fail(error, NC_ERROR_RESOURCE, "%d requests about the fleet are under way on node %s: ask again later",
+            may_watch ? NC_DESK_MOST : NC_DESK_MOST_WATCHING, nc_nodes_self(row->desk->side->nodes));
   return answer;
 }
 

@@ -55,9 +55,10 @@ typedef struct {
   NcFleetBy by;
   NcRole role; /* the least that is needed; what is more than a viewer's changes something */
   bool is_long; /* it decides about many: that may take its time */
+  bool is_watch; /* it is asked for again and again, by programs: few at once, and nobody waits for it for long */
 } NcFleetOp;
 
-#define NC_FLEET_OPS 15
+#define NC_FLEET_OPS 16
 extern const NcFleetOp nc_fleet_ops[NC_FLEET_OPS];
 
 /* Does it by this node's controller, and waits. New reference. Errors: controller.h. */

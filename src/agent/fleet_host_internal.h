@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* What fleet_host.c (the thread), fleet_sight.c (what nodes say) and fleet_ops.c (what people ask) share. Nobody else
+/* What fleet_host.c (the thread), fleet_sight.c (what nodes say) and fleet_ops.c and
+ * fleet_watch.c (what people ask) share. Nobody else
  * includes this. */
 #pragma once
 
@@ -29,5 +30,7 @@ struct NcFleetHost {
 
 /* In the thread: asks every joined node what it has; removes those that are gone from the roster. */
 void nc_fleet_look_around(NcFleetHost *host);
+/* In the thread: fleet.watch (docs/protocols.md section 5), in fleet_watch.c. */
+json_t *nc_fleet_do_watch(NcFleetHost *host, const NcFleetAsker *who, json_t *args, GError **error);
 /* In the thread: what ${node} has answered. */
 void nc_fleet_take_look(NcFleetHost *host, const char *node, json_t *said);

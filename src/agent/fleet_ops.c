@@ -267,9 +267,9 @@ nc_fleet_do_events(NcFleetHost *host, const NcFleetAsker *who, json_t *args, GEr
              : NULL;
 }
 
-#define LOOK(name_, by_)                                                                                               \
+#define LOOK(name_, ...)                                                                                               \
   {                                                                                                                    \
-    .op = "fleet." #name_, .func = nc_fleet_do_##name_, .by = (by_)                                                    \
+    .op = "fleet." #name_, .func = nc_fleet_do_##name_, .by = __VA_ARGS__                                              \
   }
 #define CHANGE(name_, ...)                                                                                             \
   {                                                                                                                    \
@@ -285,6 +285,7 @@ const NcFleetOp nc_fleet_ops[NC_FLEET_OPS] = {
   LOOK(events, NC_FLEET_BY_ANY),
   LOOK(get, NC_FLEET_BY_BETTER),
   LOOK(explain, NC_FLEET_BY_LEADER),
+  LOOK(watch, NC_FLEET_BY_BETTER, .is_watch = true),
   { .op = "fleet.plan", .func = nc_fleet_do_plan, .by = NC_FLEET_BY_LEADER, .is_long = true },
   CHANGE(migrate),
   CHANGE(batch, .is_long = true),

@@ -1,11 +1,14 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "cli/watch.h"
 #include "base/ident.h"
+#include "cli/fleet_view.h"
 #include "cli/progress_line.h"
 #include "cli/stream.h"
+#include "cli/table.h"
 
 #include <signal.h>
 #include <stdio.h>
+#include <string.h>
 
 #define NC_WATCH_AGAIN_US 1000000
 #define NC_WATCH_SILENCE_US INT64_C(300000000) /* as in follow.c */
@@ -13,6 +16,7 @@
 typedef struct {
   const NcCli *cli;
   const char *id;
+  const char *path; /* of it, in the API */
   int64_t last; /* the id of the last message */
   NcProgressLine line;
   int64_t silent_since_us; /* 0: there is a connection */
@@ -38,27 +42,36 @@ nc_watch_print_progress(NcWatch *w, json_t *data)
   nc_progress_line_draw(&w->line, line);
 }
 
-/* "completed: pause 12.5 ms, 8400 ms, 61 MB on the wire". */
+/* "completed: pause 12.5 ms, 61 MB on the wire". */
 static void
-nc_watch_print_end(const char *at, const char *type, json_t *data)
+nc_watch_say_end(GString *line, const char *type, json_t *data)
 {
   json_t *error = json_object_get(data, "error"), *pause = json_object_get(data, "pause_ms");
 
-  printf("%s  %s", at, type);
+  g_string_append(line, type);
   if (json_is_number(pause))
-    printf(": pause %.1f ms, %.1f MB on the wire", json_number_value(pause), (double)nc_json_int_or(data, "wire_bytes", 0) / 1e6);
+    g_string_append_printf(line, ": pause %.1f ms, %.1f MB on the wire", json_number_value(pause),
+                           (double)nc_json_int_or(data, "wire_bytes", 0) / 1e6);
   if (json_is_object(error))
-    printf(": %s", nc_json_string_or(error, "message", "?"));
-  printf("\n");
+    g_string_append_printf(line, ": %s", nc_json_string_or(error, "message", "?"));
+}
+
+/* Of one of many it is said which: "migration.state mig-...: running, attempt 1". */
+static void
+nc_watch_say_event(GString *line, const char *type, json_t *data)
+{
+  const char *event = nc_json_string_or(data, "event", NULL), *detail = nc_json_string_or(data, "detail", "");
+  const char *subject = nc_json_string_or(data, "subject", "");
+  const char *what = g_str_equal(type, "phase") ? nc_json_string_or(data, "phase", "?") : event ? event : type;
+
+  g_string_append_printf(line, "%s%s%s%s%s", what, subject[0] ? " " : "", subject, detail[0] ? ": " : "", detail);
 }
 
 static void
 nc_watch_print(NcWatch *w, json_t *message)
 {
-  const char *type = nc_json_string_or(message, "type", "?"), *at = nc_json_string_or(message, "at", "");
+  const char *type = nc_json_string_or(message, "type", "?");
   json_t *data = json_object_get(message, "data");
-  const char *event = nc_json_string_or(data, "event", NULL), *detail = nc_json_string_or(data, "detail", "");
-  const char *what = g_str_equal(type, "phase") ? nc_json_string_or(data, "phase", "?") : event ? event : type;
 
   w->last = nc_json_int_or(message, "id", w->last);
   if (w->cli->json) {
@@ -68,20 +81,24 @@ nc_watch_print(NcWatch *w, json_t *message)
     nc_watch_print_progress(w, data);
     return;
   } else {
-    nc_progress_line_end(&w->line);
+    g_autoptr(GString) line = g_string_new(NULL);
+    g_string_printf(line, "%s  ", nc_json_string_or(message, "at", ""));
     if (json_object_get(data, "outcome"))
-      nc_watch_print_end(at, type, data);
+      nc_watch_say_end(line, type, data);
     else
-      printf("%s  %s%s%s\n", at, what, detail[0] ? ": " : "", detail);
+      nc_watch_say_event(line, type, data);
+    g_autofree char *clean = nc_text_clean(line->str); /* it may be another node's */
+    nc_progress_line_end(&w->line);
+    puts(clean);
   }
   fflush(stdout);
 }
 
-/* One connection. true: the migration has ended, or Ctrl-C; false with *error: the connection, and why. */
+/* One connection. true: it has ended, or Ctrl-C; false with *error: the connection, and why. */
 static bool
 nc_watch_once(NcWatch *w, GError **error)
 {
-  g_autofree char *path = g_strdup_printf("/api/v2/migrations/%s/ws?since=%" G_GINT64_FORMAT, w->id, w->last);
+  g_autofree char *path = g_strdup_printf("%s/ws?since=%" G_GINT64_FORMAT, w->path, w->last);
   g_autoptr(NcStream) stream = nc_stream_open(w->cli, path, error);
 
   if (!stream)
@@ -108,7 +125,8 @@ nc_watch_once(NcWatch *w, GError **error)
 static bool
 nc_watch_is_passing(const GError *error)
 {
-  return error->code == NC_ERROR_UNREACHABLE || error->code == NC_ERROR_TIMEOUT || error->code == NC_ERROR_RESOURCE;
+  return error->code == NC_ERROR_UNREACHABLE || error->code == NC_ERROR_TIMEOUT || error->code == NC_ERROR_RESOURCE ||
+         error->code == NC_ERROR_UNAVAILABLE;
 }
 
 static bool
@@ -125,21 +143,33 @@ nc_watch_loop(NcWatch *w, GError **error)
       g_propagate_error(error, g_steal_pointer(&problem));
       return false;
     }
-    nc_progress_line_draw(&w->line, "NovaCron does not answer; the migration goes on; asking again");
+    nc_progress_line_draw(&w->line, "NovaCron does not answer; it goes on; asking again");
     g_usleep(NC_WATCH_AGAIN_US);
     if (nc_watch_interrupted)
       break;
   }
-  return !nc_watch_interrupted || nc_fail(error, NC_ERROR_CANCELLED, "interrupted: migration %s goes on", w->id);
+  return !nc_watch_interrupted || nc_fail(error, NC_ERROR_CANCELLED, "interrupted: %s goes on", w->id);
+}
+
+/* Of a migration of this node (also an attempt, "mig-ID.N"), or of what the fleet's controllers manage. Caller frees. */
+static char *
+nc_watch_path(const char *id, bool *ret_is_of_fleet)
+{
+  NcFleetKind kind;
+
+  *ret_is_of_fleet = !strchr(id, '.') && nc_fleet_kind_of(id, &kind, NULL);
+  return *ret_is_of_fleet ? nc_fleet_kind_path(kind, id) : g_strdup_printf("/api/v2/migrations/%s", id);
 }
 
 bool
 nc_watch(const NcCli *cli, const char *id, GError **error)
 {
-  NcWatch watch = { .cli = cli, .id = id };
+  bool is_of_fleet;
+  g_autofree char *path = nc_watch_path(id, &is_of_fleet);
+  NcWatch watch = { .cli = cli, .id = id, .path = path };
   struct sigaction action = { .sa_handler = nc_watch_on_signal }; /* no SA_RESTART: waiting must end */
   /* First a question, whose refusal says more than a handshake's. */
-  nc_autojson json_t *status = nc_client_callf(cli, "GET", NULL, error, "/api/v2/migrations/%s/status", id);
+  nc_autojson json_t *status = nc_client_callf(cli, "GET", NULL, error, "%s%s", path, is_of_fleet ? "" : "/status");
 
   if (!status)
     return false;

@@ -53,6 +53,7 @@ typedef struct {
   NcReportState state;
   const char *phase;  /* NC_REPORT_RUNNING: "memory_copy", ...; NULL: not told */
   double percent;     /* of the whole */
+  json_t *progress;   /* NC_REPORT_RUNNING: numbers, as those of a sample of the agent's own; borrowed; NULL: not told */
   bool wants_endgame; /* NC_REPORT_RUNNING: its last round could begin, or has, and is not over */
   const char *reason; /* NC_REPORT_FAILED, CANCELLED; NULL */
   bool may_pass;      /* NC_REPORT_FAILED: another attempt may do better */

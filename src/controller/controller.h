@@ -147,9 +147,16 @@ json_t *nc_controller_cancel_evacuation(NcController *c, const NcAsker *who, con
 /*
  * The migration's record (fleetdb/migrations.h), with "live" if it has not ended: {"waits" (in words; "" if it is under
  * way), "phase", "percent", "rate_bps", "endgame": "none" | "waiting" | "has", "silence": "" or what it means that a
- * node is silent}. New reference; NC_ERROR_NOT_FOUND.
+ * node is silent, "sample": {"transfer_rate", "eta_ms", "wire_bytes", "ram_remaining_bytes", "rounds"} as its agent told
+ * them last (null: it did not), or null}. New reference; NC_ERROR_NOT_FOUND.
  */
 json_t *nc_controller_describe(NcController *c, const char *migration, GError **error);
+/*
+ * What of ${group}, a batch or an evacuation, is under way, the first NC_CONTROLLER_MOST_SHOWN: [{"migration",
+ * "machine", "source", "destination", "attempt", "live" as above}]. New reference.
+ */
+json_t *nc_controller_describe_group(NcController *c, const char *group, GError **error);
+#define NC_CONTROLLER_MOST_SHOWN 100u
 
 /* --- what agents say --- */
 

@@ -49,6 +49,7 @@ typedef struct {
   unsigned unknowns; /* how often in a row its agent did not know it, though it had it */
   char *phase;
   double percent;
+  json_t *sample; /* what its agent told last of how fast it is (describe.c); NULL: nothing yet */
   unsigned phase_events;
 } NcLive;
 
@@ -189,6 +190,11 @@ NcRequest nc_request_of(NcController *c, const NcLive *live, uint32_t machine, u
 void nc_send_orders(NcController *c);
 void nc_send_start(NcController *c, NcLive *live);
 void nc_send_cancel(NcController *c, NcLive *live);
+
+/* --- describe.c --- */
+
+/* What of ${said}, which an agent tells of an attempt's progress, is kept: numbers, within bounds. New reference; NULL if ${said} is none. */
+json_t *nc_sample_of(json_t *said);
 
 /* --- evacuating.c --- */
 

@@ -42,6 +42,22 @@ nc_say_silence(NcController *c, const NcLive *live)
   return g_strdup("");
 }
 
+/* The names are those of samples of a node's own migrations (MigrationProgress in docs/api/openapi.json). */
+static const char *const nc_sample_keys[] = { "transfer_rate", "eta_ms", "wire_bytes", "ram_remaining_bytes", "rounds" };
+
+json_t *
+nc_sample_of(json_t *said)
+{
+  json_t *sample = json_is_object(said) ? json_object() : NULL;
+
+  for (size_t i = 0; sample && i < G_N_ELEMENTS(nc_sample_keys); i++) {
+    json_t *value = json_object_get(said, nc_sample_keys[i]);
+    bool is_number = json_is_integer(value) && json_integer_value(value) >= 0;
+    json_object_set_new(sample, nc_sample_keys[i], is_number ? json_incref(value) : json_null());
+  }
+  return sample;
+}
+
 static json_t *
 nc_describe_live(NcController *c, const NcLive *live)
 {
@@ -52,10 +68,11 @@ nc_describe_live(NcController *c, const NcLive *live)
                         : nc_budget_has_endgame(live->flow) ? "has"
                                                             : "waiting";
 
-  return json_pack("{s:s, s:s, s:f, s:I, s:s, s:s}", "waits", waits, "phase", live->phase ? live->phase : "", "percent",
-                   live->percent, "rate_bps",
+  return json_pack("{s:s, s:s, s:f, s:I, s:s, s:s, s:o}", "waits", waits, "phase", live->phase ? live->phase : "",
+                   "percent", live->percent, "rate_bps",
                    rate_bps == NC_BUDGET_UNLIMITED ? (json_int_t)0 : (json_int_t)MIN(rate_bps, (uint64_t)G_MAXINT64),
-                   "endgame", endgame, "silence", silence);
+                   "endgame", endgame, "silence", silence, "sample",
+                   live->is_under_way && live->sample ? json_deep_copy(live->sample) : json_null()); /* it goes to another thread */
 }
 
 json_t *
@@ -86,4 +103,24 @@ nc_controller_describe(NcController *c, const char *migration, GError **error)
   if (live)
     json_object_set_new(row, "live", nc_describe_live(c, live));
   return row;
+}
+
+json_t *
+nc_controller_describe_group(NcController *c, const char *group, GError **error)
+{
+  if (!nc_controller_is_ready(c, error))
+    return NULL;
+  g_autoptr(GPtrArray) lives = nc_lives_under_way(c);
+  json_t *parts = json_array();
+  for (guint i = 0; i < lives->len && json_array_size(parts) < NC_CONTROLLER_MOST_SHOWN; i++) {
+    const NcLive *live = lives->pdata[i];
+    if (!g_str_equal(live->batch, group) && !g_str_equal(live->evacuation, group))
+      continue;
+    json_array_append_new(
+        parts, json_pack("{s:s, s:s, s:s, s:s, s:i, s:o}", "migration", live->id, "machine", live->machine, "source",
+                         nc_fleet_node(c->fleet, live->from)->name, "destination",
+                         nc_fleet_node(c->fleet, live->to)->name, "attempt", (int)live->attempt, "live",
+                         nc_describe_live(c, live)));
+  }
+  return parts;
 }

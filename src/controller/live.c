@@ -14,6 +14,7 @@ nc_live_free(gpointer data)
   g_free(live->batch);
   g_free(live->evacuation);
   g_free(live->cancel_reason);
+  json_decref(live->sample);
   g_free(live->phase);
   g_free(live);
 }
@@ -37,6 +38,7 @@ nc_live_begin(NcController *c, NcLive *live, uint32_t from, uint32_t to)
   live->unknowns = live->phase_events = 0;
   live->percent = 0;
   g_clear_pointer(&live->phase, g_free);
+  g_clear_pointer(&live->sample, json_decref);
   live->from = from;
   live->to = to;
   live->heard_us = live->asked_us = c->now_us;

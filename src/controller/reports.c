@@ -54,8 +54,14 @@ nc_find_reported(NcController *c, const NcAttemptReport *report, GError **error)
 static void
 nc_take_phase(NcController *c, NcLive *live, const NcAttemptReport *report)
 {
+  json_t *sample = nc_sample_of(report->progress);
+
   if (isfinite(report->percent))
     live->percent = CLAMP(report->percent, 0, 100);
+  if (sample) {
+    json_decref(live->sample);
+    live->sample = sample;
+  }
   if (!report->phase || !nc_name_is_valid(report->phase) || g_strcmp0(live->phase, report->phase) == 0)
     return;
   g_free(live->phase);

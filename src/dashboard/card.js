@@ -134,7 +134,7 @@ export class Card {
   }
 
   begin() {
-    this.watch = new Watch(this.migration.id, {
+    this.watch = new Watch(`migrations/${encodeURIComponent(this.migration.id)}`, {
       onMessage: (message) => this.take(message),
       onLink: (isUp) => setText(this.live, isUp ? "live" : "not live: asking every few seconds"),
     });

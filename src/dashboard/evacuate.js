@@ -15,7 +15,7 @@ function summary(plan) {
 }
 
 function move(m) {
-  return `${m.machine} → ${m.destination}: wave ${m.wave}, about ${duration(m.seconds * 1000)}, stands still for ${milliseconds(m.pause_s * 1000)}${m.postcopy ? ", ends by post-copy" : ""}`;
+  return `${m.machine} → ${m.destination}: wave ${m.wave + 1}, about ${duration(m.seconds * 1000)}, stands still for ${milliseconds(m.pause_s * 1000)}${m.postcopy ? ", ends by post-copy" : ""}`;
 }
 
 function lines(title, items, line) {
@@ -40,5 +40,6 @@ export async function evacuate(node, context) {
     const { id, state } = await post("migrations/evacuate", { nodes: [node.name], ...(isPartial ? { allow_partial: true } : {}) });
     if (state === "failed") throw new Error(`Things have changed: some machine can't move any more, and nothing was moved (${id}). Look at the plan again.`);
     context.say(`${node.name} is being emptied: ${id}.`);
+    location.hash = `#/evacuations/${id}`;
   });
 }

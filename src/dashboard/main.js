@@ -5,6 +5,7 @@ import "./style.css";
 import { get } from "./api.js";
 import { CheckpointsPage } from "./checkpoints.js";
 import { setHidden, setText } from "./dom.js";
+import { GroupPage } from "./group.js";
 import { LogPage } from "./log.js";
 import { MigrationPage } from "./migration.js";
 import { Overview } from "./overview.js";
@@ -19,6 +20,7 @@ let node = "";
 const context = {
   mayOperate: false,
   mayAdminister: false,
+  nodeName: "",
   say: (text) => {
     setText(element("news"), text);
     clearTimeout(context.newsOver);
@@ -26,6 +28,7 @@ const context = {
   },
   setNode: (name) => {
     node = name;
+    context.nodeName = name;
     setText(element("where"), name);
     showTitle();
   },
@@ -75,8 +78,9 @@ const PAGES = { "#/checkpoints": CheckpointsPage, "#/log": LogPage };
 
 function makePage() {
   if (PAGES[location.hash]) return new PAGES[location.hash](context);
-  const match = /^#\/migrations\/([A-Za-z0-9][A-Za-z0-9._-]{0,62})$/.exec(location.hash);
-  return match ? new MigrationPage(context, match[1]) : new Overview(context);
+  const [, what, id] = /^#\/(migrations|evacuations|batches)\/([A-Za-z0-9][A-Za-z0-9._-]{0,62})$/.exec(location.hash) ?? [];
+  if (what === "migrations") return new MigrationPage(context, id);
+  return what ? new GroupPage(context, what === "batches" ? "batch" : "evacuation", id) : new Overview(context);
 }
 
 function show(isFirst) {

@@ -43,10 +43,28 @@ function showEvacuate(node, cell, context) {
   setHidden(button, Boolean(node.evacuation));
 }
 
+/** One that is being emptied leads to how that gets on. */
+function showOpenness(node, cell) {
+  const link = cell.querySelector("a");
+  if (node.evacuation) {
+    cell.querySelector(".badge")?.remove();
+    showLink(cell, "is being emptied", `#/evacuations/${node.evacuation}`);
+    return;
+  }
+  link?.remove();
+  showBadge(cell, node.is_cordoned ? "no (cordoned)" : "yes", node.is_cordoned ? "plain" : "good");
+}
+
+/** What a migration of the queue is part of. */
+function showGroup(m, cell) {
+  if (m.evacuation) showLink(cell, "an evacuation", `#/evacuations/${m.evacuation}`);
+  else if (m.batch) showLink(cell, "a batch", `#/batches/${m.batch}`);
+}
+
 function nodeTable(context) {
   const columns = [
     { title: "Node", show: (n) => n.name },
-    { title: "Takes machines", show: (n, cell) => showBadge(cell, n.evacuation ? "is being emptied" : n.is_cordoned ? "no (cordoned)" : "yes", n.evacuation ? "busy" : n.is_cordoned ? "plain" : "good") },
+    { title: "Takes machines", show: showOpenness },
     { title: "Memory for machines", show: (n) => bytes(n.memory_bytes) },
     { title: "In use", show: (n) => (n.memory_bytes > 0 ? `${bytes(n.used_bytes)} (${percent((100 * n.used_bytes) / n.memory_bytes)})` : bytes(n.used_bytes)) },
     { title: "Machines", show: (n) => number(n.machines) },
@@ -68,6 +86,7 @@ function queueTable() {
     { title: "State", show: (m, cell) => showBadge(cell, m.state, QUEUE_KINDS[m.state] ?? "plain") },
     { title: "Priority", show: (m) => m.priority },
     { title: "Attempts", show: (m) => number(m.attempts) },
+    { title: "Part of", show: showGroup },
     { title: "Asked for", show: (m) => `${time(new Date(m.submitted_us / 1000).toISOString())} by ${m.actor}` },
     { title: "Why", show: (m) => m.cancel_reason || m.reason },
   ], (m) => m.id, "The controller has nothing to move.");

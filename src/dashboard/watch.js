@@ -1,14 +1,15 @@
 // SPDX-License-Identifier: Apache-2.0
-// Watching one migration over its WebSocket: taken up again behind the last message that is known, until it has ended.
+// Watching over a WebSocket a migration, or what the fleet's controllers manage: taken up again behind the last message that is known, until it has ended.
 
 const ENDS = new Set(["completed", "failed", "cancelled"]);
 const FIRST_WAIT_MS = 500;
 const LONGEST_WAIT_MS = 15000;
+const OVER = 1000; // how the gate closes when nothing more will come
 
 export class Watch {
-  /** `onMessage(message)` as WatchMessage in openapi.json; `onLink(isUp)`. `since`: as there; undefined: everything. */
-  constructor(id, { since, onMessage, onLink }) {
-    this.id = id;
+  /** `path`: of what is watched, behind /api/v2/. `onMessage(message)` as WatchMessage in openapi.json; `onLink(isUp)`. `since`: as there; undefined: everything. */
+  constructor(path, { since, onMessage, onLink }) {
+    this.path = path;
     this.since = since;
     this.onMessage = onMessage;
     this.onLink = onLink;
@@ -18,7 +19,7 @@ export class Watch {
   }
 
   open() {
-    const url = new URL(`/api/v2/migrations/${encodeURIComponent(this.id)}/ws`, location.href);
+    const url = new URL(`/api/v2/${this.path}/ws`, location.href);
     url.protocol = location.protocol === "https:" ? "wss:" : "ws:";
     if (this.since !== undefined) url.searchParams.set("since", this.since);
     this.socket = new WebSocket(url);
@@ -28,7 +29,7 @@ export class Watch {
       this.onLink(true);
     });
     this.socket.addEventListener("message", (event) => this.take(JSON.parse(event.data)));
-    this.socket.addEventListener("close", () => this.closed());
+    this.socket.addEventListener("close", (event) => this.closed(event.code));
   }
 
   take(message) {
@@ -39,9 +40,13 @@ export class Watch {
   }
 
   /** Refused (all places may be taken), or lost. Polling goes on meanwhile: nothing is missed but the smoothness. */
-  closed() {
+  closed(code) {
     if (this.over) return;
     this.onLink(false);
+    if (code === OVER) {
+      this.over = true;
+      return;
+    }
     this.timer = setTimeout(() => this.open(), this.wait);
     this.wait = Math.min(this.wait * 2, LONGEST_WAIT_MS);
   }

@@ -40,6 +40,23 @@ nc_fleetdb_list_events(NcFleetDb *db, uint64_t after, const char *migration, uns
   return nc_rows_page(db, &nc_event_table, &where, &order, &page, NULL, error);
 }
 
+/* Its own, which are no migration's, and those of its migrations: each part by an index. One condition with OR would look at all events. */
+json_t *
+nc_fleetdb_list_group_events(NcFleetDb *db, uint64_t after, const char *group, unsigned limit, GError **error)
+{
+  const NcPage page = { .limit = limit };
+  const NcSqlValue values[] = { NC_SQL_TEXT(group), NC_SQL_INT(MIN(after, (uint64_t)G_MAXINT64)), NC_SQL_INT(nc_page_limit(&page)) };
+  g_autofree char *columns = nc_rows_columns(&nc_event_table);
+  g_autofree char *statement =
+    g_strdup_printf("SELECT %s FROM event WHERE id IN"
+                    " (SELECT id FROM (SELECT id FROM event WHERE migration='' AND subject=$1 AND id>$2 ORDER BY id LIMIT $3) AS own UNION"
+                    " SELECT id FROM (SELECT e.id FROM event e JOIN migration m ON e.migration=m.id WHERE m.%s=$1 AND e.id>$2"
+                    " ORDER BY e.id LIMIT $3) AS parts) ORDER BY id LIMIT $3",
+                    columns, g_str_has_prefix(group, "bat-") ? "batch" : "evacuation");
+
+  return nc_rows_query(db, &nc_event_table, statement, values, 3, error);
+}
+
 typedef struct {
   int64_t oldest, newest;
 } NcEventRange;

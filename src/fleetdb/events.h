@@ -22,6 +22,8 @@ bool nc_fleetdb_add_event(NcFleetDb *db, const NcFleetEvent *event, uint64_t *re
  * [{id, at_us, kind, subject, migration, detail}], new reference.
  */
 json_t *nc_fleetdb_list_events(NcFleetDb *db, uint64_t after, const char *migration, unsigned limit, GError **error);
+/* Likewise of ${group}, a batch ("bat-") or an evacuation, and of each of its migrations. */
+json_t *nc_fleetdb_list_group_events(NcFleetDb *db, uint64_t after, const char *group, unsigned limit, GError **error);
 /*
  * The ids of the oldest and the newest event that are there; both 0: there has never been one. Somebody who wants to go on after an id below
  * *ret_oldest - 1 may have missed some that were pruned.

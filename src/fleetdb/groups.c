@@ -176,6 +176,19 @@ nc_fleetdb_set_item(NcFleetDb *db, const char *evacuation, const char *machine, 
   return nc_fleetdb_change(db, "UPDATE evacuation_item SET migration=$3, reason=$4 WHERE evacuation=$1 AND machine=$2", values, 4, error);
 }
 
+bool
+nc_fleetdb_count_pending_items(NcFleetDb *db, const char *evacuation, uint64_t *ret, GError **error)
+{
+  const NcSqlValue values[] = { NC_SQL_TEXT(evacuation) };
+  int64_t count = 0;
+
+  if (!nc_fleetdb_query(db, "SELECT COUNT(*) FROM evacuation_item WHERE evacuation=$1 AND migration='' AND reason=''", values, 1,
+                        nc_fleetdb_take_number, &count, error))
+    return false;
+  *ret = (uint64_t)count;
+  return true;
+}
+
 json_t *
 nc_fleetdb_get_evacuation(NcFleetDb *db, const char *id, GError **error)
 {

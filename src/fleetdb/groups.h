@@ -53,6 +53,8 @@ bool nc_fleetdb_set_evacuation(NcFleetDb *db, const char *id, const char *state,
  */
 bool nc_fleetdb_set_item(NcFleetDb *db, const char *evacuation, const char *machine, const char *migration, const char *reason,
                          GError **error);
+/* *ret: how many items have neither a migration nor a reason why not, yet. 0 of one that there is not. */
+bool nc_fleetdb_count_pending_items(NcFleetDb *db, const char *evacuation, uint64_t *ret, GError **error);
 /* {seq, id, nodes, state, is_finished, actor, created_us, changed_us, reason, detail}. New reference; NC_ERROR_NOT_FOUND. */
 json_t *nc_fleetdb_get_evacuation(NcFleetDb *db, const char *id, GError **error);
 /* Newest first; ${unfinished_only}. New reference. */

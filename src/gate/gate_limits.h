@@ -36,11 +36,13 @@
 /* Watchers (WebSockets). */
 #define NC_GATE_WATCHERS 1024           /* unless gate.conf says less */
 #define NC_GATE_WATCHERS_PER_IP 24      /* fewer than connections: who watches from there can still ask */
-#define NC_GATE_WATCHED 64              /* migrations; a node runs some 10 at once */
-#define NC_GATE_WATCH_EVENTS 1000       /* of one migration that are kept for them; some dozens are usual */
+#define NC_GATE_WATCHED 64              /* migrations (or what the fleet has); a node runs some 10 at once */
+#define NC_GATE_WATCHED_OF_FLEET 16     /* of those, migrations, batches, evacuations and the events of the fleet: each question may go to another node */
+#define NC_GATE_WATCH_EVENTS 1000       /* of one of them that are kept for them; some dozens are usual */
 #define NC_GATE_WATCH_BYTES (256u << 10) /* the same in bytes: 16 MiB for all */
 #define NC_GATE_WATCH_SEND_BYTES (64 << 10) /* of the kernel, for each who does not read; it would give a TCP connection 4 MiB */
 #define NC_GATE_WATCH_ASK_MS 500        /* novacrond renews a migration's numbers twice a second */
+#define NC_GATE_WATCH_FLEET_ASK_MS 1000 /* as often as controllers ask nodes */
 #define NC_GATE_WATCH_PING_MS 20000     /* below the idle limits of usual proxies */
 #define NC_GATE_WATCH_SILENCE_MS 60000
 

@@ -149,8 +149,10 @@ nc_gate_start(NcGate *gate, const NcGateOptions *options, GError **error)
     return false;
   const NcWatchLimits limits = { .watchers = gate->places,
                                  .per_client = NC_GATE_WATCHERS_PER_IP,
-                                 .migrations = NC_GATE_WATCHED,
+                                 .things = NC_GATE_WATCHED,
+                                 .fleet_things = NC_GATE_WATCHED_OF_FLEET,
                                  .ask_ms = NC_GATE_WATCH_ASK_MS,
+                                 .fleet_ask_ms = NC_GATE_WATCH_FLEET_ASK_MS,
                                  .ping_ms = NC_GATE_WATCH_PING_MS,
                                  .silence_ms = NC_GATE_WATCH_SILENCE_MS };
   gate->connections = nc_connections_new();

@@ -142,6 +142,12 @@ nc_request_begin(NcRequest *request, const char *method, const char *path, const
   return request->token || nc_request_enter(request, method, path);
 }
 
+static NcWatched
+nc_request_watched(const NcRequest *request)
+{
+  return (NcWatched){ .op = nc_route_op(&request->match), .id = request->match.value };
+}
+
 /* The client's socket is ours no more, libmicrohttpd's only to close. */
 static void
 nc_request_on_watcher_over(void *data)
@@ -158,9 +164,9 @@ nc_request_on_upgrade(void *data, struct MHD_Connection *connection, void *state
   const NcServerDeps *deps = request->context->deps;
   const union MHD_ConnectionInfo *socket = MHD_get_connection_info(connection, MHD_CONNECTION_INFO_CONNECTION_FD);
   int send_bytes = NC_GATE_WATCH_SEND_BYTES;
-  const NcWatcherOrder order = { .id = request->match.value,
+  const NcWatcherOrder order = { .what = nc_request_watched(request),
                                  .client = nc_request_watcher(request),
-                                 .since = nc_json_int_or(request->args, "since", 0),
+                                 .since = nc_json_int_or(request->args, "since", request->match.value[0] ? 0 : -1),
                                  .fd = fd,
                                  .over = nc_request_on_watcher_over,
                                  .data = handle };
@@ -292,13 +298,14 @@ nc_request_admit_watcher(NcRequest *request)
   const NcServerDeps *deps = request->context->deps;
   NcHttpProblem problem;
   const char *detail;
+  const NcWatched what = nc_request_watched(request);
   g_autoptr(GError) error = NULL;
 
   if (!g_str_equal(request->head.version, "HTTP/1.1") || !g_str_equal(request->head.method, "GET"))
     return nc_request_refuse_http(request, NC_HTTP_UPGRADE, "WebSockets begin with GET in HTTP/1.1");
   if (!nc_ws_offer_check(&request->offer, &problem, &detail))
     return nc_request_refuse_http(request, problem, detail);
-  request->place = nc_watchers_reserve(deps->watchers, nc_request_watcher(request), request->match.value, &request->watched, &error);
+  request->place = nc_watchers_reserve(deps->watchers, nc_request_watcher(request), &what, &request->watched, &error);
   return request->place || nc_request_refuse(request, error);
 }
 
@@ -338,7 +345,7 @@ nc_request_dispatch(NcRequest *request)
   request->state = NC_REQUEST_WAITING;
   nc_connections_set_deadline(request->context->deps->connections, request->watch, 0); /* the backend has a clock */
   MHD_suspend_connection(request->connection);
-  if (!nc_backend_call(request->context->deps->backend, route->op, identity, request->args, route->answer_ms,
+  if (!nc_backend_call(request->context->deps->backend, nc_route_op(&request->match), identity, request->args, route->answer_ms,
                        nc_request_on_answer, request, &error))
     nc_request_on_answer(NULL, error, request);
   return MHD_YES;

@@ -390,6 +390,12 @@ static const NcSchema nc_watch_schema = SCHEMA("", nc_watch_fields);
     .method = (method_), .pattern = "/api/v2/" pattern_, .op = (op_), .role = NC_ROLE_VIEWER, .status = 200,           \
     .answer_ms = NC_GATE_SLOW_ANSWER_MS, __VA_ARGS__                                                                   \
   }
+/* A WebSocket. */
+#define WATCH(pattern_, op_, ...)                                                                                      \
+  {                                                                                                                    \
+    .method = "GET", .pattern = "/api/v2/" pattern_, .op = (op_), .query = &nc_watch_schema, .role = NC_ROLE_VIEWER,   \
+    .status = 101, .watch = true, .answer_ms = NC_GATE_ANSWER_MS, __VA_ARGS__                                          \
+  }
 #define CHANGE_WITHIN(role_, answer_ms_, method_, pattern_, op_, status_, ...)                                                \
   {                                                                                                                    \
     .method = (method_), .pattern = "/api/v2/" pattern_, .op = (op_), .role = (role_), .status = (status_),            \
@@ -403,6 +409,8 @@ static const NcSchema nc_watch_schema = SCHEMA("", nc_watch_fields);
 #define NEW_AT(what_, key_) .location = "/api/v2/" what_ "/%s", .location_key = (key_)
 /* Several resources of the fleet share fleet.get and fleet.cancel, which tell them by their ids. */
 #define FLEET_GET(what_, prefix_, operation_) READ("fleet/" what_ "/{id}", "fleet.get", .id_prefix = (prefix_), .operation = (operation_))
+#define FLEET_WATCH(what_, prefix_, operation_)                                                                        \
+  WATCH("fleet/" what_ "/{id}/ws", "fleet.watch", .id_prefix = (prefix_), .operation = (operation_))
 #define FLEET_CANCEL(what_, prefix_, operation_, ...)                                                                  \
   OPERATE("POST", "fleet/" what_ "/{id}/cancel", "fleet.cancel", 202, .id_prefix = (prefix_),                           \
          .operation = (operation_), .is_keyed = true, __VA_ARGS__)
@@ -450,8 +458,7 @@ const NcRoute nc_routes[] = {
   READ("migrations/{id}", "migration.get"),
   READ("migrations/{id}/status", "migration.status"),
   READ("migrations/{id}/metrics", "migration.metrics"),
-  { .method = "GET", .pattern = "/api/v2/migrations/{id}/ws", .op = "migration.watch", .query = &nc_watch_schema, .role = NC_ROLE_VIEWER,
-    .status = 101, .watch = true, .answer_ms = NC_GATE_ANSWER_MS },
+  WATCH("migrations/{id}/ws", "migration.watch", .fleet_op = "fleet.watch"),
   OPERATE("POST", "migrations/{id}/cancel", "migration.cancel", 202),
   OPERATE("POST", "migrations/{id}/rollback", "migration.rollback", 202, .body = &nc_rollback_schema),
   READ("audit", "audit.list", .list = true, .query = &nc_audit_schema),
@@ -465,24 +472,42 @@ const NcRoute nc_routes[] = {
   READ("fleet/machines", "fleet.machines", .list = true, .query = &nc_fleet_machines_query),
   READ("fleet/machines/{name}/placement", "fleet.explain"),
   READ("fleet/events", "fleet.events", .query = &nc_fleet_events_query),
+  WATCH("fleet/events/ws", "fleet.watch", .operation = "fleet.events.watch"),
   READ("fleet/migrations", "fleet.list", .list = true, .query = &nc_fleet_list_query),
   OPERATE("POST", "fleet/migrations", "fleet.migrate", 201, .body = &nc_fleet_migration_schema, .is_keyed = true,
          NEW_AT("fleet/migrations", "id")),
   FLEET_GET("migrations", "mig-", "fleet.migration.get"),
+  FLEET_WATCH("migrations", "mig-", "fleet.migration.watch"),
   FLEET_CANCEL("migrations", "mig-", "fleet.migration.cancel", .body = &nc_fleet_cancel_schema),
   SLOW_OPERATE("POST", "migrations/batch", "fleet.batch", 201, .body = &nc_batch_schema, .is_keyed = true,
               NEW_AT("fleet/batches", "id")),
   FLEET_GET("batches", "bat-", "fleet.batch.get"),
+  FLEET_WATCH("batches", "bat-", "fleet.batch.watch"),
   FLEET_CANCEL("batches", "bat-", "fleet.batch.cancel", .body = &nc_group_cancel_schema),
   SLOW_OPERATE("POST", "migrations/evacuate", "fleet.evacuate", 201, .body = &nc_evacuation_schema, .is_keyed = true,
               NEW_AT("fleet/evacuations", "id")),
   LOOK("POST", "fleet/evacuations/plan", "fleet.plan", .body = &nc_evacuation_schema),
   FLEET_GET("evacuations", "eva-", "fleet.evacuation.get"),
+  FLEET_WATCH("evacuations", "eva-", "fleet.evacuation.watch"),
   READ("fleet/evacuations/{id}/items", "fleet.items", .list = true, .query = &nc_fleet_nodes_query, .id_prefix = "eva-"),
   FLEET_CANCEL("evacuations", "eva-", "fleet.evacuation.cancel", .body = &nc_group_cancel_schema),
 };
 const size_t nc_n_routes = G_N_ELEMENTS(nc_routes);
 const NcRoute nc_asset_route = { .method = "GET", .pattern = "/", .by = NC_BY_GATE_ASSET, .role = NC_ROLE_VIEWER, .status = 200 };
+
+/* "mig-..."; "mig-....N" is an attempt of one, which is a migration of the node that makes it. */
+static bool
+nc_is_id_of_fleet(const char *id)
+{
+  return g_str_has_prefix(id, "mig-") && !strchr(id, '.');
+}
+
+const char *
+nc_route_op(const NcRouteMatch *match)
+{
+  const NcRoute *route = match->route;
+  return route->fleet_op && nc_is_id_of_fleet(match->value) ? route->fleet_op : route->op;
+}
 
 /* Does ${path} fit ${pattern}? Fills key and value of ${ret} if the pattern has a parameter. */
 static bool

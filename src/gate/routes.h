@@ -25,6 +25,7 @@ typedef struct {
   const char *pattern;   /* "/api/v2/machines/{name}": at most one {parameter} */
   NcRouteOwner by;
   const char *op;        /* novacrond's operation; NULL: the gate answers by itself */
+  const char *fleet_op;  /* what is asked instead if the id is that of one of the fleet's migrations; NULL: the same */
   const char *operation; /* its name in openapi.json, where several rows have one op; NULL: ${op} */
   const char *key;       /* the argument that the path's parameter becomes; NULL: that of its own name */
   const char *id_prefix; /* an id of another kind is none of this resource; NULL: any */
@@ -60,6 +61,9 @@ typedef struct {
   char value[64];       /* its value, a valid name (base/ident.h) */
   char allow[64];       /* for 405: "GET, HEAD, POST" */
 } NcRouteMatch;
+
+/* The operation of novacrond that is asked for. */
+const char *nc_route_op(const NcRouteMatch *match);
 
 /*
  * Finds the row for ${method} (HEAD counts as GET) and ${path}, which must be

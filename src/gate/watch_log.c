@@ -141,13 +141,16 @@ nc_watch_log_take(NcWatchLog *log, json_t *answer, GError **error)
   json_t *events = json_object_get(answer, "events"), *progress = json_object_get(answer, "progress"), *message;
   size_t i;
 
-  if (!json_is_array(events) || !json_is_object(progress))
-    return nc_fail(error, NC_ERROR_PROTOCOL, "novacrond answered migration.watch without events or progress");
+  if (!json_is_array(events) || (progress && !json_is_object(progress)))
+    return nc_fail(error, NC_ERROR_PROTOCOL, "novacrond answered without events, or with a progress that is none");
+  if (log->answers == 0)
+    log->last = log->dropped = nc_json_int_or(answer, "from", 0);
   json_array_foreach(events, i, message) if (!nc_watch_log_add(log, message, error)) return false;
   log->answers++;
   log->more = nc_json_bool_or(answer, "more", false) && i > 0;
   log->ended = nc_json_bool_or(answer, "ended", false);
-  nc_watch_log_take_progress(log, progress, i > 0);
+  if (progress)
+    nc_watch_log_take_progress(log, progress, i > 0);
   return true;
 }
 
@@ -193,11 +196,14 @@ nc_watch_log_is_astray(const NcWatchLog *log, const NcWatchPlace *place)
 GBytes *
 nc_watch_log_next(const NcWatchLog *log, NcWatchPlace *place)
 {
+  if (place->id < 0 && log->answers == 0)
+    return NULL;
+  if (place->id < 0)
+    place->id = log->dropped;
   guint at = nc_watch_log_find(log, place->id);
-
   if (place->id < log->dropped) {
     place->id = log->dropped;
-    return nc_watch_log_gap(log, "older events are not kept here: GET the migration for its history");
+    return nc_watch_log_gap(log, "older events are not kept here: GET the history");
   }
   if (nc_watch_log_is_astray(log, place)) {
     place->id = log->dropped;

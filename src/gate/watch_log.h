@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * What watchers of one migration are told: its events, each with its ascending
+ * What watchers of one thing, a migration or the fleet, are told: its events, each with its ascending
  * id, and the newest sample of its progress. Kept once, as finished frames,
  * however many watch: a watcher is a place in it. So a slow one misses samples,
  * which are replaced, and no event; and nothing is queued for it. Pure, not
@@ -20,7 +20,9 @@ NcWatchLog *nc_watch_log_new(unsigned max_events, size_t max_bytes);
 void nc_watch_log_free(NcWatchLog *log);
 G_DEFINE_AUTOPTR_CLEANUP_FUNC(NcWatchLog, nc_watch_log_free)
 
-/* novacrond's answer to migration.watch (borrowed). NC_ERROR_PROTOCOL if it is none; what was taken of it before stays. */
+/*
+ * novacrond's answer to migration.watch or fleet.watch (borrowed); without "progress" there is no sample. "from", if the
+ * first one has it: this begins behind that event. NC_ERROR_PROTOCOL if it is none; what was taken of it before stays. */
 bool nc_watch_log_take(NcWatchLog *log, json_t *answer, GError **error);
 int64_t nc_watch_log_last(const NcWatchLog *log); /* to be asked for what is behind it; 0: nothing yet */
 bool nc_watch_log_has_more(const NcWatchLog *log); /* the last answer was a full page: ask at once */
@@ -32,7 +34,7 @@ typedef struct {
   uint64_t sample; /* number of the last sample; 0: none */
   uint64_t answers; /* of novacrond's that had come when it began */
 } NcWatchPlace;
-/* A place behind event ${since}. */
+/* A place behind event ${since}; negative: at the beginning of what is kept. */
 NcWatchPlace nc_watch_log_begin(const NcWatchLog *log, int64_t since);
 
 /*

@@ -17,14 +17,20 @@
 #include <sys/eventfd.h>
 #include <unistd.h>
 
-/* One migration that is watched. */
+/* Behind which event a feed of everything begins: before that of its first watcher, since others may come back from earlier ones. */
+#define NC_FEED_EARLIER 1000
+
+/* One thing that is watched. */
 typedef struct {
   NcWatchers *owner;
-  char *id;
+  char *key; /* of its op and id */
+  char *op, *id;
+  bool is_of_fleet;
   NcWatchLog *log;
   GPtrArray *watchers; /* NcWatcher, owned */
   bool asking;         /* a request is under way, whose answer comes with this feed */
   bool known;          /* novacrond has answered */
+  int64_t begin;       /* behind which event the first question is; negative: the last events will do */
   char *gone;          /* why there will be no more; NULL: there may be */
   int64_t ask_at_us;
 } NcFeed;
@@ -37,7 +43,8 @@ struct NcWatchers {
   json_t *identity; /* ours: those who watch were let in before */
 
   GMutex lock; /* guards what follows */
-  GHashTable *feeds; /* id -> NcFeed, owned */
+  GHashTable *feeds; /* key -> NcFeed, owned */
+  unsigned fleet_feeds; /* how many of them are of the fleet */
   unsigned places; /* taken: watchers, and those that will be */
   GHashTable *clients; /* name, owned -> places that are taken by it */
   bool stopping;
@@ -58,21 +65,60 @@ nc_feed_free(gpointer data)
 
   g_ptr_array_unref(feed->watchers); /* empty: watchers are freed outside of the lock */
   nc_watch_log_free(feed->log);
+  if (feed->is_of_fleet)
+    feed->owner->fleet_feeds--;
   g_free(feed->gone);
+  g_free(feed->key);
+  g_free(feed->op);
   g_free(feed->id);
   g_free(feed);
 }
 
+static bool
+nc_watched_is_of_fleet(const NcWatched *what)
+{
+  return g_str_has_prefix(what->op, "fleet.");
+}
+
 static NcFeed *
-nc_feed_new_locked(NcWatchers *ws, const char *id)
+nc_watchers_find_locked(NcWatchers *ws, const NcWatched *what)
+{
+  g_autofree char *key = g_strjoin(" ", what->op, what->id, NULL);
+  return g_hash_table_lookup(ws->feeds, key);
+}
+
+/* Is there room for a feed of ${what}? */
+static bool
+nc_watchers_may_add_locked(const NcWatchers *ws, const NcWatched *what)
+{
+  return g_hash_table_size(ws->feeds) < ws->limits.things &&
+         (!nc_watched_is_of_fleet(what) || ws->fleet_feeds < ws->limits.fleet_things);
+}
+
+/* For a watcher who knows what came up to ${since}; negative: nothing. */
+static NcFeed *
+nc_feed_new_locked(NcWatchers *ws, const NcWatched *what, int64_t since)
 {
   NcFeed *feed = g_new0(NcFeed, 1);
   feed->owner = ws;
-  feed->id = g_strdup(id);
+  feed->key = g_strjoin(" ", what->op, what->id, NULL);
+  feed->op = g_strdup(what->op);
+  feed->id = g_strdup(what->id);
+  feed->is_of_fleet = nc_watched_is_of_fleet(what);
   feed->log = nc_watch_log_new(NC_GATE_WATCH_EVENTS, NC_GATE_WATCH_BYTES);
+  if (!what->id[0]) /* of what has an id everything is told */
+    feed->begin = since >= 0 ? MAX(since - NC_FEED_EARLIER, 0) : -1;
   feed->watchers = g_ptr_array_new();
-  g_hash_table_insert(ws->feeds, feed->id, feed);
+  ws->fleet_feeds += feed->is_of_fleet;
+  g_hash_table_insert(ws->feeds, feed->key, feed);
   return feed;
+}
+
+static int64_t
+nc_feed_interval_us(const NcFeed *feed)
+{
+  const NcWatchLimits *limits = &feed->owner->limits;
+  return (int64_t)(feed->is_of_fleet ? limits->fleet_ask_ms : limits->ask_ms) * 1000;
 }
 
 /* --- places --- */
@@ -115,7 +161,7 @@ nc_feed_on_answer(json_t *result, const GError *error, void *data)
 
   g_mutex_lock(&ws->lock);
   feed->asking = false;
-  feed->ask_at_us = nc_mono_us() + (int64_t)ws->limits.ask_ms * 1000;
+  feed->ask_at_us = nc_mono_us() + nc_feed_interval_us(feed);
   if (result && nc_watch_log_take(feed->log, result, &problem)) {
     feed->known = true;
     if (nc_watch_log_has_more(feed->log))
@@ -123,10 +169,10 @@ nc_feed_on_answer(json_t *result, const GError *error, void *data)
   } else if (problem || g_error_matches(error, NC_ERROR, NC_ERROR_NOT_FOUND)) {
     feed->gone = g_strdup(problem ? problem->message : error->message);
   } else { /* novacrond is away, which the backend logs each time: it is asked again, less often, and watchers wait */
-    feed->ask_at_us += 3 * (int64_t)ws->limits.ask_ms * 1000;
+    feed->ask_at_us += 3 * nc_feed_interval_us(feed);
   }
   if (problem)
-    nc_log(NC_LOG_WARNING, "gate", "watching %s: %s", feed->id, problem->message);
+    nc_log(NC_LOG_WARNING, "gate", "watching %s: %s", feed->key, problem->message);
   g_mutex_unlock(&ws->lock);
   nc_watchers_wake(ws);
 }
@@ -135,12 +181,17 @@ static void
 nc_feed_ask_locked(NcFeed *feed)
 {
   NcWatchers *ws = feed->owner;
-  nc_autojson json_t *args = json_pack("{s:s, s:I}", "id", feed->id, "since", (json_int_t)nc_watch_log_last(feed->log));
+  nc_autojson json_t *args = json_object();
 
+  if (feed->id[0])
+    json_object_set_new(args, "id", json_string(feed->id));
+  int64_t since = feed->known ? nc_watch_log_last(feed->log) : feed->begin;
+  if (since >= 0)
+    json_object_set_new(args, "since", json_integer(since));
   feed->asking = true;
-  if (!nc_backend_call(ws->backend, "migration.watch", ws->identity, args, NC_GATE_ANSWER_MS, nc_feed_on_answer, feed, NULL)) {
+  if (!nc_backend_call(ws->backend, feed->op, ws->identity, args, NC_GATE_ANSWER_MS, nc_feed_on_answer, feed, NULL)) {
     feed->asking = false;
-    feed->ask_at_us = nc_mono_us() + (int64_t)ws->limits.ask_ms * 1000;
+    feed->ask_at_us = nc_mono_us() + nc_feed_interval_us(feed);
   }
 }
 
@@ -181,7 +232,7 @@ nc_feed_serve_locked(NcFeed *feed, GPtrArray *dead, int64_t now_us)
     if (feed->gone)
       nc_watcher_close(w, NC_WS_FAILED, feed->gone);
     else if (nc_watch_log_has_ended(feed->log))
-      nc_watcher_close(w, NC_WS_OVER, "the migration is over");
+      nc_watcher_close(w, NC_WS_OVER, feed->is_of_fleet ? "it is over" : "the migration is over");
     nc_watcher_send(w, feed->log, now_us);
   }
   nc_feed_drop_dead_locked(feed, dead);
@@ -283,10 +334,10 @@ nc_watchers_new(NcBackend *backend, const NcWatchLimits *limits, GError **error)
 }
 
 bool
-nc_watchers_reserve(NcWatchers *ws, const char *client, const char *id, bool *ret_known, GError **error)
+nc_watchers_reserve(NcWatchers *ws, const char *client, const NcWatched *what, bool *ret_known, GError **error)
 {
   g_autoptr(GMutexLocker) guard = g_mutex_locker_new(&ws->lock);
-  const NcFeed *feed = g_hash_table_lookup(ws->feeds, id);
+  const NcFeed *feed = nc_watchers_find_locked(ws, what);
 
   if (ws->stopping)
     return nc_fail(error, NC_ERROR_UNREACHABLE, "the gate is stopping");
@@ -294,8 +345,9 @@ nc_watchers_reserve(NcWatchers *ws, const char *client, const char *id, bool *re
     return nc_fail(error, NC_ERROR_RESOURCE, "%u watch already, and no more may (watchers in gate.conf): try again later", ws->places);
   if (client && nc_watchers_count_locked(ws, client) >= ws->limits.per_client)
     return nc_fail(error, NC_ERROR_RESOURCE, "%u watch from %s already, and no more may from one address", ws->limits.per_client, client);
-  if (!feed && g_hash_table_size(ws->feeds) >= ws->limits.migrations)
-    return nc_fail(error, NC_ERROR_RESOURCE, "%u migrations are watched already: try again later", ws->limits.migrations);
+  if (!feed && !nc_watchers_may_add_locked(ws, what))
+    return nc_fail(error, NC_ERROR_RESOURCE, "%u migrations are watched already, %u of them of the fleet: try again later",
+                   g_hash_table_size(ws->feeds), ws->fleet_feeds);
   nc_watchers_take_place_locked(ws, client);
   *ret_known = feed && feed->known && !feed->gone;
   return true;
@@ -333,10 +385,10 @@ nc_watchers_add(NcWatchers *ws, const NcWatcherOrder *order, const void *early, 
 
   nc_watcher_take(watcher, early, early_bytes, now_us);
   g_mutex_lock(&ws->lock);
-  NcFeed *feed = g_hash_table_lookup(ws->feeds, order->id);
-  bool taken = !ws->stopping && (feed || g_hash_table_size(ws->feeds) < ws->limits.migrations);
+  NcFeed *feed = nc_watchers_find_locked(ws, &order->what);
+  bool taken = !ws->stopping && (feed || nc_watchers_may_add_locked(ws, &order->what));
   if (taken) {
-    feed = feed ? feed : nc_feed_new_locked(ws, order->id);
+    feed = feed ? feed : nc_feed_new_locked(ws, &order->what, order->since);
     watcher->place = nc_watch_log_begin(feed->log, order->since);
     g_ptr_array_add(feed->watchers, watcher);
   } else {

@@ -169,7 +169,8 @@ FLEET_MIGRATION = {"seq": 17, "id": "mig-0t7bd31dsw67hqqr", "machine": "web1", "
                    "is_finished": False, "priority": "high", "attempts": 1, "epoch": 2, "batch": "", "evacuation": "", "actor": "certificate:alice",
                    "submitted_us": 1767322810000000, "started_us": 1767322811000000, "finished_us": 0, "not_before_us": 0, "reason": "",
                    "cancel_reason": "", "request": {"qos": "normal"}, "result": {},
-                   "live": {"waits": "", "phase": "memory_copy", "percent": 43.5, "rate_bps": 50000000, "endgame": "none", "silence": ""}}
+                   "live": {"waits": "", "phase": "memory_copy", "percent": 43.5, "rate_bps": 50000000, "endgame": "none", "silence": "",
+                            "sample": {"transfer_rate": 48000000, "eta_ms": 12000, "wire_bytes": 1 << 26, "ram_remaining_bytes": 1 << 28, "rounds": 1}}}
 FLEET_COUNTS = {**dict.fromkeys(("queued", "backoff", "starting", "running", "failed", "refused", "cancelled"), 0), "completed": 2}
 FLEET_BATCH = {"seq": 3, "id": "bat-0t7bd31dsw67hqqr", "policy": "any", "actor": "certificate:alice", "created_us": 1767322810000000,
                "detail": {"not_submitted": []}, "migrations": FLEET_COUNTS}
@@ -180,7 +181,7 @@ FLEET_ITEM = {"position": 4, "machine": "web1", "source": "host-a", "destination
               "state": "running", "reason": ""}
 FLEET_EVENT = {"id": 9, "at_us": 1767322810000000, "kind": "migration.state", "subject": FLEET_MIGRATION["id"], "migration": FLEET_MIGRATION["id"],
                "detail": {"state": "running", "reason": "", "attempt": 1}}
-FLEET_PLAN = {"nodes": ["host-a"], "moves": [{"machine": "web1", "source": "host-a", "destination": "host-b", "wave": 1, "seconds": 30.5,
+FLEET_PLAN = {"nodes": ["host-a"], "moves": [{"machine": "web1", "source": "host-a", "destination": "host-b", "wave": 0, "seconds": 30.5,
                                               "pause_s": 0.2, "wire_bytes": 3e8, "postcopy": False}],
               "cannot_move": [{"machine": "web2", "reason": "no node has 64 GiB of memory left"}],
               "waves": [{"moves": 1, "seconds": 30.5, "memory_bytes": 5e8, "wire_bytes": 3e8, "pause_s": 0.2}], "seconds": 30.5, "empties": False}
@@ -191,6 +192,26 @@ def fleet_thing(args):
     if args["id"].endswith("-none"):
         raise Refusal("not_found", f"the controller knows no {args['id']}")
     return {"mig": FLEET_MIGRATION, "bat": FLEET_BATCH, "eva": FLEET_EVACUATION}[args["id"].split("-")[0]]
+
+
+GROUP_PROGRESS = {"phase": "running", "progress": 43.5, "transfer_rate": 48000000, "eta": "20s", "eta_ms": 20000, "eta_basis": "plan", "total": 3, "done": 1,
+                  "counts": {**FLEET_COUNTS, "completed": 1, "running": 1, "queued": 1},
+                  "running": [{"migration": FLEET_MIGRATION["id"], "machine": "web1", "source": "host-a", "destination": "host-b", "attempt": 1,
+                               "phase": "memory_copy", "progress": 43.5, "transfer_rate": 48000000, "eta_ms": 12000, "silence": ""}]}
+
+
+def fleet_watched(args):
+    """One event of each kind of stream, and a sample; of everything there are no samples."""
+    at = {"id": 9, "at": "2026-01-02T03:04:05.678Z"}
+    part = {**at, "type": "event", "data": {"event": "migration.state", "detail": "running, attempt 1", "subject": FLEET_MIGRATION["id"], "migration": FLEET_MIGRATION["id"],
+                                            "facts": FLEET_EVENT["detail"]}}
+    if "id" not in args:
+        return {"id": "", "events": [part] if args.get("since", 0) < 9 else [], "last": 9, "more": False, "from": args.get("since", 8)}
+    fleet_thing(args)
+    is_one = args["id"].startswith("mig-")
+    event = {**at, "type": "phase", "data": {"phase": "memory_copy", "event": "phase", "detail": "attempt 1"}} if is_one else part
+    return {"id": args["id"], "events": [event] if args.get("since", 0) < 9 else [], "last": 9, "more": False, "ended": False,
+            "progress": {**PROGRESS, "waits": ""} if is_one else GROUP_PROGRESS}
 
 
 def fleet_cancelled(args):
@@ -234,7 +255,7 @@ HANDLERS = {
     "fleet.batch": fleet_batch_of, "fleet.plan": lambda args: FLEET_PLAN,
     "fleet.evacuate": lambda args: {"id": FLEET_EVACUATION["id"], "state": "planned", "plan": FLEET_PLAN},
     "fleet.cordon": lambda args: {"node": args["node"], "is_cordoned": True}, "fleet.uncordon": lambda args: {"node": args["node"], "is_cordoned": False},
-    "fleet.get": fleet_thing, "fleet.cancel": fleet_cancelled,
+    "fleet.get": fleet_thing, "fleet.cancel": fleet_cancelled, "fleet.watch": fleet_watched,
     "node.info": lambda args: NODE, "node.checks": lambda args: NODE_CHECKS, "node.list": lambda args: [{**ENTRY, "name": "host-a", "local": True}, ENTRY],
     "node.token": lambda args: {"token": "nc1.id.secret.ca", "expires": "2026-01-02T04:04:05.678Z"}, "node.remove": named(ENTRY),
     "node.metrics": lambda args: {"text": "# EOF\n" if args["openmetrics"] else "x 1\n", "type": "text/x-metrics; version=7"},

@@ -12,7 +12,7 @@ from datetime import datetime, timedelta, timezone
 import pytest
 
 from fake_novacrond import Refusal
-from gate_bed import ALERT, AUDIT, CHECKPOINT, COMPLETED, FLEET_MACHINE, FLEET_MIGRATION, FLEET_NODE, FLEET_PLAN, MACHINE, MIGRATION, PROGRESS, ROLLBACK, Bed, Keys, free_port, tls_context
+from gate_bed import ALERT, AUDIT, CHECKPOINT, COMPLETED, FLEET_BATCH, FLEET_COUNTS, FLEET_EVACUATION, FLEET_MACHINE, FLEET_MIGRATION, FLEET_NODE, FLEET_PLAN, GROUP_PROGRESS, MACHINE, MIGRATION, PROGRESS, ROLLBACK, Bed, Keys, free_port, tls_context
 from nctest.bridge import Bridge, CertifiedBridge
 from nctest.browser import ENTER, TAB, Browser
 from nctest.cluster import Cluster, guest_spec
@@ -37,6 +37,46 @@ def ago(seconds):
     return (datetime.now(timezone.utc) - timedelta(seconds=seconds)).strftime("%Y-%m-%dT%H:%M:%S.000Z")
 
 
+class Emptying:
+    """An evacuation, or a batch, of three machines: one moves, one waits, one can't (of an evacuation)."""
+
+    def __init__(self, record):
+        self.record = {**record, "created_us": int((datetime.now(timezone.utc).timestamp() - 20) * 1e6)}
+        self.events, self.asked_since, self.refusal, self.lock = [], [], None, threading.Lock()
+        self.states = {"web1": "running", "web2": "queued"}
+        self.progress = {**GROUP_PROGRESS, "total": 2, "done": 0}
+
+    def counts(self):
+        return {**FLEET_COUNTS, "completed": 0, **{state: list(self.states.values()).count(state) for state in self.states.values()}}
+
+    def get(self):
+        return {**self.record, "migrations": self.counts()}
+
+    def migrations(self):
+        """As the fleet's list has them, newest first."""
+        rows = [{**{key: value for key, value in FLEET_MIGRATION.items() if key != "live"}, "seq": n, "machine": name, "state": state, "destination": "host-b" if n == 0 else "",
+                 "id": FLEET_MIGRATION["id"] if n == 0 else "mig-0t7bd31dsw67hqq0", "reason": "no " + MARKUP if state == "failed" else "",
+                 "is_finished": state in ("completed", "failed", "cancelled")} for n, (name, state) in enumerate(self.states.items())]
+        return rows[::-1]
+
+    def items(self):
+        rows = [{"position": n, "machine": m["machine"], "source": "host-a", "destination": "host-b", "wave": n, "migration": m["id"], "state": m["state"], "reason": m["reason"]}
+                for n, m in enumerate(self.migrations()[::-1])]
+        return [*rows, {"position": 2, "machine": "giant", "source": "host-a", "destination": "", "wave": 0, "migration": "", "state": "", "reason": "no node has room " + MARKUP}]
+
+    def happens(self, type="event", **data):
+        with self.lock:
+            self.events.append({"id": 100 + len(self.events), "type": type, "at": ago(0), "data": data or {"event": "migration.state", "detail": "", "subject": "mig-x", "migration": "mig-x", "facts": {}}})
+
+    def watch(self, args):
+        with self.lock:
+            if self.refusal:
+                raise Refusal(*self.refusal)
+            self.asked_since.append(args.get("since"))
+            ended = self.record.get("is_finished", False) or not {"running", "queued"} & set(self.states.values())
+            return {"id": args["id"], "events": [e for e in self.events if e["id"] > args.get("since", 0)], "last": 0, "more": False, "ended": ended, "progress": dict(self.progress)}
+
+
 class Fleet:
     """What the fake novacrond has: tests change it while the browser looks."""
 
@@ -53,6 +93,8 @@ class Fleet:
                           + COMPLETED["events"]}
         self.failed = {**COMPLETED, "id": "m-failed", "phase": "needs_attention", "outcome": "failed", "error": {"code": "convergence", "message": "too fast: " + MARKUP},
                        "attention": "decide: novacron resolve m-failed --run-here " + MARKUP}
+        self.emptying = Emptying({**FLEET_EVACUATION, "id": "eva-2", "state": "running", "is_finished": False, "changed_us": 0, "detail": {"planned_seconds": 61.5}})
+        self.batch = Emptying({**FLEET_BATCH, "id": "bat-1", "detail": {"not_submitted": [{"machine": "nobody", "reason": "there is no such machine " + MARKUP}]}})
         self.machines = [MACHINE, {**MACHINE, "name": "m2", "state": "moved", "moved_to": "host-b " + MARKUP, "memory_mib": None}]
 
     def list(self, args):
@@ -76,12 +118,24 @@ class Fleet:
             ended = any(e["type"] == "completed" for e in self.events)
             return {"id": args["id"], "events": events, "last": self.events[-1]["id"] if self.events else 0, "more": False, "ended": ended, "progress": dict(self.progress)}
 
+    def group(self, args):
+        found = {g.record["id"]: g for g in (self.emptying, self.batch)}.get(args["id"])
+        if not found:
+            raise Refusal("not_found", f"the controller knows no {args['id']}")
+        return found
+
+    def queue(self, args):
+        if "batch" in args:
+            return {"items": self.batch.migrations(), "next": None}
+        queued = {**FLEET_MIGRATION, "machine": "queued-one", "state": "queued", "destination": "", "reason": "no room " + MARKUP, "evacuation": "eva-2"}
+        return {"items": [queued], "next": None if args["unfinished"] else "migration:17"}
+
     def handlers(self):
         nodes = [FLEET_NODE, {**FLEET_NODE, "name": "host-b", "is_cordoned": True, "evacuation": ""}]
         return {"migration.list": self.list, "migration.get": self.get, "migration.watch": self.watch, "machine.list": lambda args: self.machines,
                 "fleet.nodes": lambda args: {"items": nodes, "next": None}, "fleet.machines": lambda args: {"items": [FLEET_MACHINE], "next": None},
-                "fleet.list": lambda args: {"items": [{**FLEET_MIGRATION, "machine": "queued-one", "state": "queued", "destination": "", "reason": "no room " + MARKUP}],
-                                            "next": None if args["unfinished"] else "migration:17"}}
+                "fleet.list": self.queue, "fleet.get": lambda args: self.group(args).get(), "fleet.items": lambda args: {"items": self.group(args).items(), "next": None},
+                "fleet.watch": lambda args: self.group(args).watch(args)}
 
 
 @pytest.fixture(scope="module")
@@ -416,16 +470,104 @@ def test_evacuation(served, browser):
     browser.click("dialog button[type=submit]")
     browser.shows("host-a is being emptied: eva-2", "#news")
     assert asked(served, "fleet.evacuate")[-1] == {"nodes": ["host-a"], "allow_partial": True}
+    wait_for(lambda: browser.run("return location.hash") == "#/evacuations/eva-2", 20, "the page of what was begun")
+    follow_to_its_end(served, browser)
+    browser.run("location.hash = '#/'")
+    browser.shows("Empty…")
     plan["cannot_move"] = []
-    browser.click("button[aria-label='Empty host-a']")
+    browser.run("document.querySelector('button[aria-label=\"Empty host-a\"]').focus()")
+    browser.press(ENTER)
     browser.shows("Empty host-a?", "dialog")
     assert browser.run("return document.querySelectorAll('dialog input').length") == 0
     browser.click("dialog button[type=submit]")
     wait_for(lambda: asked(served, "fleet.evacuate")[-1] == {"nodes": ["host-a"]}, 20, "one that leaves nothing")
+    browser.shows("Emptying host-a", "h1")
+    browser.run("location.hash = '#/'")
+    browser.shows("Empty…")
     served.bed.daemon.handlers["fleet.plan"] = lambda args: (_ for _ in ()).throw(Refusal("conflict", "host-b leads"))
-    browser.click("button[aria-label='Empty host-a']")
+    browser.run("document.querySelector('button[aria-label=\"Empty host-a\"]').focus()")
+    browser.press(ENTER)
     browser.shows("host-b leads", "#news")
     browser.complaints()  # the 409 that was asked for
+
+
+def follow_to_its_end(served, browser):
+    """Live, by events and samples; taken up again behind the last one; the end is told, and what did not move says why."""
+    group = served.fleet.emptying
+    for text in ("Emptying host-a", "running", "live", "43 %", "0 of 3", "20 s (by the plan)", "48.0 MB/s", "asked for", "1 min 1 s"):
+        browser.shows(text)
+    for text in ("copying memory", "43 %, 48.0 MB/s, ends in 12 s", "giant", "host-a → nowhere", "no node has room " + MARKUP, "waits"):
+        browser.shows(text, "section[aria-label=Machines]")
+    rows = "return [...document.querySelectorAll('section[aria-label=Waves] tbody tr')].map(r => [...r.cells].map(c => c.textContent).join(' '))"
+    assert browser.run(rows) == ["1 1 0 1 0 0", "2 1 0 0 1 0"]
+    assert browser.name_of("progress") == ("progressbar", "Progress of all machines")
+    assert browser.run("return document.querySelector('section[aria-label=Machines] tbody a')?.getAttribute('href')") == f"#/migrations/{FLEET_MIGRATION['id']}.1"
+    names = "return [...document.querySelectorAll('section[aria-label=Machines] tbody th')].map(cell => cell.textContent)"
+    assert browser.run(names) == ["web1", "web2", "giant"]
+    group.states = {"web1": "completed", "web2": "running"}
+    group.progress = {**group.progress, "progress": 61, "done": 1, "running": [], "eta_basis": "pace", "eta_ms": 9000}
+    group.happens()
+    for text in ("61 %", "moved", "1 of 3", "9.0 s (at its pace so far)"):
+        browser.shows(text)
+    wait_for(lambda: browser.run(rows) == ["1 1 1 0 0 0", "2 1 0 1 0 0"], 20, "the waves to say so")
+    assert browser.run(names) == ["web1", "web2", "giant"]
+    group.asked_since.clear()
+    served.bridge.cut()
+    group.progress["progress"] = 77
+    browser.shows("77 %")
+    assert group.events[-1]["id"] in group.asked_since, "not taken up behind the last one"
+    group.progress.update(progress=None, running=[])  # no leader for a moment
+    group.happens()
+    wait_for(lambda: group.events[-1]["id"] in group.asked_since, 20, "the next question")
+    browser.shows("77 %")
+    group.states = {"web1": "completed", "web2": "failed"}
+    group.record.update(state="failed", is_finished=True, reason="2 machines are still there " + MARKUP, changed_us=group.record["created_us"] + 40000000)
+    group.happens("failed", outcome="failed", error={"code": "failed", "message": "2 machines are still there"})
+    browser.shows("Emptying host-a: failed", "#news")
+    for text in ("2 machines are still there " + MARKUP, "40 s", "1 of 3", "no " + MARKUP):
+        browser.shows(text)
+    assert browser.run("return [...document.querySelectorAll('main button')].filter(b => b.checkVisibility()).length") == 0
+    assert browser.text(".live") == ""
+    shoot(browser, "evacuation-end")
+    browser.complaints()  # that a connection was cut, which is so
+
+
+def test_a_batch_is_followed_and_cancelled(served, browser):
+    """With what will happen said before; what the controller refuses is shown."""
+    group, fleet_cancel = served.fleet.batch, served.bed.daemon.handlers["fleet.cancel"]
+    look(browser, served, "#/batches/bat-1")
+    for text in ("Batch of migrations", "running", "live", "0 of 3", "copying memory", "not chosen yet", "nobody", "there is no such machine " + MARKUP):
+        browser.shows(text)
+    assert browser.run("return Boolean(document.querySelector('section[aria-label=Waves]'))") is False
+    browser.run("document.querySelector('.headline button').focus()")
+    browser.press(ENTER)
+    for text in ("Cancel this batch?", "1 machine is under way now", "What waits does not begin", "They come to their end"):
+        browser.shows(text, "dialog")
+    served.bed.daemon.handlers["fleet.cancel"] = lambda args: (_ for _ in ()).throw(Refusal("unavailable", "no controller leads " + MARKUP))
+    browser.click("dialog button[type=submit]")
+    browser.shows("no controller leads " + MARKUP, "dialog [role=alert]")
+    served.bed.daemon.handlers["fleet.cancel"] = fleet_cancel
+    browser.click("dialog input[value=cancel]")
+    browser.click("dialog button[type=submit]")
+    browser.shows("Waiting, and staying now: 2; under way: 1, told to end", "#news")
+    assert [a["also_running"] for a in asked(served, "fleet.cancel")] == [False, True]
+    assert asked(served, "fleet.cancel")[-1] == {"id": "bat-1", "also_running": True, "reason": "cancelled on the dashboard"}
+    group.states = {"web1": "cancelled", "web2": "cancelled"}
+    group.happens()
+    browser.shows("The batch: all has ended", "#news")
+    browser.shows("0 of 3")
+    browser.complaints()  # the 503 that was asked for
+    browser.run("location.hash = '#/batches/bat-none'")
+    browser.shows("The fleet's controller knows no batch bat-none")
+    browser.complaints()
+    browser.run("location.hash = '#/'")
+    browser.shows("an evacuation", "section[aria-label=Fleet]")
+    browser.run("[...document.querySelectorAll('section[aria-label=Fleet] a')].find(a => a.textContent === 'an evacuation').focus()")
+    browser.press(ENTER)
+    browser.shows("Emptying host-a", "h1")
+    browser.click(".headline button")
+    browser.shows("host-a stays cordoned", "dialog")
+    browser.click("dialog .buttons button[type=button]")
 
 
 @pytest.mark.skipif(not shutil.which("openssl"), reason="openssl is not installed")
@@ -445,6 +587,10 @@ def test_a_viewer_is_offered_nothing(tmp_path, browser):
         browser.run("location.hash = '#/checkpoints'")
         browser.shows("before the upgrade")
         assert browser.run("return document.querySelectorAll('button').length") == 0
+        browser.run("location.hash = '#/evacuations/eva-2'")
+        browser.shows("copying memory")
+        browser.shows("live", ".live")
+        assert browser.run("return [...document.querySelectorAll('button')].filter(b => b.checkVisibility()).length") == 0
         assert not browser.complaints()
     finally:
         browser.open("about:blank")
@@ -487,7 +633,7 @@ FOCUSABLE = "[...document.querySelectorAll('a[href], button, input, select, text
 def each_page(browser, served):
     for name, fragment, text in (("overview", "", "Migrate…"), ("running", "#/migrations/" + MIGRATION["id"], "live"),
                                  ("completed", "#/migrations/m-completed", "Decision"), ("failed", "#/migrations/m-failed", "too fast"),
-                                 ("log", "#/log", "machine.start")):
+                                 ("log", "#/log", "machine.start"), ("evacuation", "#/evacuations/eva-2", "copying memory"), ("batch", "#/batches/bat-1", "copying memory")):
         look(browser, served, fragment)
         browser.shows(text)
         yield name
@@ -500,6 +646,11 @@ def each_page(browser, served):
     browser.click("button[aria-label='Empty host-a']")
     browser.shows("no node has 64 GiB", "dialog")
     yield "evacuation dialog"
+    look(browser, served, "#/evacuations/eva-2")
+    browser.shows("copying memory")
+    browser.click(".headline button")
+    browser.shows("Stop emptying host-a?", "dialog")
+    yield "stop dialog"
     look(browser, served, "#/checkpoints")
     browser.shows("Restore…")
     yield "checkpoints"
@@ -556,6 +707,23 @@ def test_many(served, browser):
 
 # --- for real ---
 
+def empty_the_other_node(browser, c):
+    """By the controller, from the same page, and followed to its end: the machine comes back."""
+    wait_for(lambda: [m["node"] for m in c.a.call("fleet.machines")["items"]] == ["host-b"], 30, "the controller to see where it is")
+    browser.click("button[aria-label='Empty host-b']")
+    browser.shows("1 machine moves in one wave", "dialog")
+    browser.click("dialog button[type=submit]")
+    browser.shows("Emptying host-b", "h1")
+    browser.run("window.seen = new Set(); new MutationObserver(() => seen.add(document.querySelector('main').innerText))"
+                ".observe(document.querySelector('main'), {childList: true, characterData: true, subtree: true})")
+    browser.shows("Emptying host-b: completed", "#news", 90)
+    for text in ("completed", "1 of 1", "100 %", "moved"):
+        browser.shows(text, "main")
+    assert browser.run("return [...seen].some(text => text.includes('Under way') && /\\blive\\b/.test(text))"), "it was not followed live"
+    shoot(browser, "real-evacuation")
+    c.assert_healthy("web1", c.a)
+
+
 def test_a_real_migration_from_start_to_end(browser, tmp_path):
     """Begun in the browser, watched in it; what it says at the end is what the record says."""
     browser.size(*DESK)
@@ -590,6 +758,7 @@ def test_a_real_migration_from_start_to_end(browser, tmp_path):
             shoot(browser, "real-migration")
             browser.click("main a[href='#/']")
             browser.shows("moved to host-b")
+            empty_the_other_node(browser, c)
             browser.open("about:blank")
             assert not browser.complaints()
             assert not [url for url in browser.requests() if bridge.address not in url and not url.startswith(("data:", "about:"))]

@@ -15,6 +15,7 @@ from gate_bed import UnixConnection, exchange
 from nctest.cluster import Cluster, Refused, guest_spec
 from nctest.disks import LocalDisks, in_mounts_of
 from nctest.net import wait_for
+from nctest.websocket import Follower
 from with_postgres import Cluster as Postgres
 from with_postgres import find_programs
 
@@ -106,6 +107,17 @@ class Rest:
         if "Location" in described.get("headers", {}):
             assert answer.headers["Location"].endswith("/" + answer.json["id"])
         return answer.json
+
+    def check_messages(self, messages, schema):
+        """Each is what the document says, ids ascend, and of events none comes twice; nothing is missing."""
+        self.document = self.document or self.call("GET", "openapi.json").json
+        described = {"$ref": f"#/components/schemas/{schema}", "components": self.document["components"]}
+        for message in messages:
+            jsonschema.validate(message, described)
+        ids = [message["id"] for message in messages]
+        own = [message["id"] for message in messages if message["type"] != "progress"]
+        assert ids == sorted(ids) and len(set(own)) == len(own) and not any(message["type"] == "gap" for message in messages), messages
+        return own
 
     def wait_end(self, pattern, id):
         wait_for(lambda: self.ask(200, "GET", pattern, id=id)["is_finished"], 150, lambda: f"the end of {self.ask(200, 'GET', pattern, id=id)}")
@@ -400,6 +412,8 @@ def test_rest_moves_a_machine_once(cluster):
     c, wish = cluster, {"machine": "web1", "bandwidth_limit_bps": 2 * SLOW, "priority": "high"}
     made = c.rest.ask(201, "POST", "fleet/migrations", wish, key="move web1")
     assert c.rest.ask(201, "POST", "fleet/migrations", wish, key="move web1") == made
+    path = f"/api/v2/migrations/{made['id']}/ws"
+    watching = [Follower(node.api, path) for node in (c.a, c.b)]  # at the leader's gate, and at one whose node has no controller
     c.rest.ask(409, "POST", "fleet/migrations", {"machine": "web2"}, key="move web1")
     c.rest.ask(409, "POST", "fleet/migrations", wish)  # it has one that has not ended
     under_way = c.rest.ask(200, "GET", "fleet/migrations", query="?unfinished=true")["items"]
@@ -407,6 +421,7 @@ def test_rest_moves_a_machine_once(cluster):
     done = c.rest.wait_end("fleet/migrations/{id}", made["id"])
     assert done["state"] == "completed" and done["destination"] == "host-b" and done["attempts"] == 1 and done["priority"] == "high", done
     c.assert_healthy("web1", c.b)
+    check_watched_move(c, path, watching, done)
     assert c.rest.ask(201, "POST", "fleet/migrations", wish, key="move web1") == made  # also when it has ended
     assert "completed already" in c.rest.ask(409, "POST", "fleet/migrations/{id}/cancel", id=made["id"])["detail"]
     page = c.rest.ask(200, "GET", "fleet/migrations", query="?machine=web1&limit=1")
@@ -418,6 +433,21 @@ def test_rest_moves_a_machine_once(cluster):
     assert c.a.call("fleet.uncordon", node="host-b", key="move web1") == {"node": "host-b", "is_cordoned": False}
 
 
+def check_watched_move(c, path, watching, done):
+    told = []
+    for follower in watching:
+        told.append(c.rest.check_messages(follower.wait_end(), "WatchMessage"))
+        events, samples = follower.events(), follower.samples()
+        phases = [m["data"]["phase"] for m in events if m["type"] == "phase"]
+        assert phases[0] == "queued" and "memory_copy" in phases, phases
+        assert events[-1]["type"] == "completed" and events[-1]["data"]["wire_bytes"] == done["result"]["wire_bytes"], events[-1]
+        assert any(s["phase"] == "memory_copy" and s["transfer_rate"] > 0 and s["progress"] > 0 for s in samples), samples
+    assert told[0] == told[1] == [e["id"] for e in c.rest.ask(200, "GET", "fleet/events", query=f"?after=0&migration={done['id']}")["items"]]
+    middle = told[0][len(told[0]) // 2]
+    rest = Follower(c.b.api, f"{path}?since={middle}").wait_end()
+    assert [m["id"] for m in rest if m["type"] != "progress"] == [id for id in told[0] if id > middle]
+
+
 def test_rest_evacuates_a_node(cluster):
     c, wish = cluster, {"nodes": ["host-a"], "bandwidth_limit_bps": 4 * SLOW}
     plan = c.rest.ask(200, "POST", "fleet/evacuations/plan", wish)
@@ -426,10 +456,12 @@ def test_rest_evacuates_a_node(cluster):
     made = c.rest.ask(201, "POST", "migrations/evacuate", wish, key="empty a")
     assert made["state"] == "planned" and sorted(m["machine"] for m in made["plan"]["moves"]) == list(MACHINES)
     assert c.rest.ask(201, "POST", "migrations/evacuate", wish, key="empty a") == made
+    watching = [Follower(node.api, f"/api/v2/fleet/evacuations/{made['id']}/ws") for node in (c.a, c.b)]
     assert made["id"] in c.rest.ask(409, "POST", "migrations/evacuate", wish, key="empty it again")["detail"]
     assert made["id"] in c.rest.ask(409, "POST", "fleet/nodes/{name}/uncordon", id="host-a")["detail"]
     done = c.rest.wait_end("fleet/evacuations/{id}", made["id"])
     assert done["state"] == "completed" and done["migrations"]["completed"] == 3 and done["actor"] == "uid:0", done
+    check_watched_evacuation(c, watching)
     items, pages = c.rest.pages("fleet/evacuations/{id}/items", id=made["id"])
     assert sorted((i["machine"], i["state"], i["destination"]) for i in items) == [(name, "completed", "host-b") for name in MACHINES] and pages == 2, items
     events = c.rest.ask(200, "GET", "fleet/events", query="?limit=1000")
@@ -444,6 +476,21 @@ def test_rest_evacuates_a_node(cluster):
     c.rest.ask(409, "POST", "fleet/evacuations/{id}/cancel", id=made["id"])
     assert not c.rest.ask(200, "POST", "fleet/nodes/{name}/uncordon", id="host-a")["is_cordoned"]
     assert not c.rest.cordoned()
+
+
+def check_watched_evacuation(c, watching):
+    told = [c.rest.check_messages(follower.wait_end(), "FleetWatchMessage") for follower in watching]
+    assert told[0] == told[1]
+    for follower in watching:
+        events, samples = follower.events(), follower.samples()
+        assert [m["data"]["phase"] for m in events if m["type"] == "phase"] == ["planned", "running"]
+        assert events[-1]["type"] == "completed" and events[-1]["data"] == {"outcome": "completed", "error": None}
+        ended = [m["data"]["migration"] for m in events if m["data"].get("facts", {}).get("state") == "completed"]
+        assert len(ended) == len(set(ended)) == 3
+        known = [s for s in samples if s["progress"] is not None]
+        assert all(s["total"] == 3 for s in known) and [s["done"] for s in known] == sorted(s["done"] for s in known), known
+        assert any(part["phase"] == "memory_copy" and part["progress"] > 0 for s in known for part in s["running"]), known
+        assert any(s["eta_basis"] for s in known), known
 
 
 def test_rest_takes_a_batch_whole_or_not(cluster):
@@ -534,6 +581,7 @@ def test_the_leader_is_killed_in_the_middle_of_an_evacuation(pair):
     c = pair
     id = c.a.call("fleet.evacuate", nodes=[c.source.name], bandwidth_limit_bps=2 * SLOW)["id"]
     assert c.b.call("fleet.get", id=id)["actor"] == "uid:root via host-a"
+    follower = Follower(c.a.api, f"/api/v2/fleet/evacuations/{id}/ws")
     wait_for(lambda: any(m["state"] == "running" for m in c.a.call("fleet.list", evacuation=id)["items"]), 60, "one to be under way")
     epoch, before = c.b.call("fleet.status")["epoch"], {m["id"] for m in c.a.call("fleet.list", evacuation=id)["items"]}
     c.b.kill()
@@ -546,6 +594,10 @@ def test_the_leader_is_killed_in_the_middle_of_an_evacuation(pair):
     done = wait_end(c, id)
     assert done["state"] == "completed" and done["migrations"]["completed"] == 3, done
     check_moved(c, id)
+    c.rest.check_messages(follower.wait_end(), "FleetWatchMessage")  # nobody was cut off, and nothing is missing
+    assert follower.events()[-1]["type"] == "completed"
+    ended = [m["data"]["migration"] for m in follower.events() if m["data"].get("facts", {}).get("state") == "completed"]
+    assert set(ended) == {m["id"] for m in c.b.call("fleet.list", evacuation=id)["items"]}
 
 
 def test_postgresql_is_restarted_in_the_middle_of_a_batch(pair, postgres):

@@ -20,6 +20,7 @@ import time
 
 import pytest
 from gate_bed import GATE, UnixConnection, exchange
+from nctest.websocket import Follower
 from test_daemon import MAKE_PKI, NOVACROND, Connection, Node, Refused, join, wait_for
 from with_postgres import Cluster as Postgres
 from with_postgres import find_programs
@@ -153,6 +154,47 @@ def test_questions_are_answered_everywhere(fleet):
     assert fleet.other.call("fleet.status")["controller"] == fleet.other.name and not fleet.other.call("fleet.status")["leads"]
     status = fleet.c.call("fleet.status")
     assert status["controller"] in ("host-a", "host-b") and status["holder"].startswith(fleet.leader.name), status
+
+
+def follow_events(fleet):
+    """At each gate, from now on."""
+    newest = fleet.other.call("fleet.events", limit=1)["newest"]
+    return [Follower(node.api, f"/api/v2/fleet/events/ws?since={newest}") for node in fleet.nodes]
+
+
+def wait_told(followers, kind, subject):
+    """The id of that event, which is the same at every gate; then nobody follows any more."""
+    def ids():
+        found = [[m["id"] for m in f.messages if m["data"].get("event") == kind and m["data"]["subject"] == subject] for f in followers]
+        return found if all(found) else None
+    try:
+        found = wait_for(ids, 40, f"{kind} of {subject} to be told at every gate")
+        for follower in followers:
+            all_ids = [m["id"] for m in follower.messages]
+            assert all_ids == sorted(set(all_ids)) and not any(m["type"] == "gap" for m in follower.messages), follower.messages
+    finally:
+        for follower in followers:
+            follower.close()
+    assert len({f[0] for f in found}) == 1, found
+    return found[0][0]
+
+
+def test_events_are_told_at_every_gate(fleet):
+    """Also at one whose node has no controller, with the same ids, which are good at each."""
+    followers = follow_events(fleet)
+    ask(fleet.c, "fleet.cordon", node="host-a")
+    id = wait_told(followers, "node.cordoned", "host-a")
+    event = fleet.leader.call("fleet.events", after=id - 1, limit=1)["items"][0]
+    assert event["id"] == id and event["kind"] == "node.cordoned"
+    ask(fleet.other, "fleet.uncordon", node="host-a")
+    again = [Follower(node.api, f"/api/v2/fleet/events/ws?since={id}") for node in reversed(fleet.nodes)]
+    assert wait_told(again, "node.uncordoned", "host-a") > id
+    evacuation = ask(fleet.c, "fleet.evacuate", nodes=["host-c"])["id"]  # which has no machines
+    told = [Follower(node.api, f"/api/v2/fleet/evacuations/{evacuation}/ws") for node in fleet.nodes]
+    for follower in told:
+        assert follower.wait_end()[-1]["type"] == "completed"
+        assert [m["type"] for m in follower.events()] == ["phase", "phase", "completed"]
+    assert len({tuple(m["id"] for m in follower.events()) for follower in told}) == 1
 
 
 def test_a_change_is_done_wherever_it_is_asked_for(fleet):
@@ -309,6 +351,7 @@ def http(node, path, body=None):
 def test_the_leader_is_killed(fleet):
     """Until the other leads it is said what is missing; then everything goes on, also for who has asked meanwhile."""
     epoch = fleet.leader.call("fleet.status")["epoch"]
+    followers = follow_events(fleet)
     fleet.leader.terminate(signal.SIGKILL)
     began = time.monotonic()
     answer = http(fleet.other, "fleet/nodes/host-c/cordon")
@@ -329,6 +372,7 @@ def test_the_leader_is_killed(fleet):
     wait_for(lambda: not fleet.leader.call("fleet.status")["leads"] and try_ask(fleet.leader, "fleet.uncordon", node="host-c"), 20,
              "the one that was killed to hand on")
     assert cordoned(fleet.other) == [] and fleet.other.call("fleet.status")["epoch"] == epoch + 1
+    wait_told(followers, "node.cordoned", "host-c")  # also at the gate whose node was killed
 
 
 def test_postgresql_is_restarted(fleet):

@@ -11,7 +11,10 @@ import jsonschema
 import pytest
 
 from fake_novacrond import Refusal
-from gate_bed import FLEET_BATCH, FLEET_EVACUATION, FLEET_MIGRATION, Bed, Keys, exchange, free_port, tls_context, bed, document  # noqa: F401
+from gate_bed import FLEET_BATCH, FLEET_EVACUATION, FLEET_MIGRATION, PROGRESS, Bed, Keys, exchange, free_port, tls_context, bed, document  # noqa: F401
+from nctest import websocket
+from nctest.net import wait_for
+from nctest.websocket import Closed, Refused, WebSocket
 
 MIGRATION, BATCH, EVACUATION = FLEET_MIGRATION["id"], FLEET_BATCH["id"], FLEET_EVACUATION["id"]
 SETTINGS = {"priority": "high", "qos": "background", "bandwidth_limit_bps": 5, "retry_attempts": 2, "max_downtime_ms": 100, "algorithm": "pre-copy",
@@ -56,6 +59,14 @@ ENDPOINTS = [
     ("POST", f"fleet/evacuations/{EVACUATION}/cancel", {"also_running": False, "reason": "not now"}, 202, "fleet.evacuation.cancel", "fleet.cancel",
      {"id": EVACUATION, "also_running": False, "reason": "not now"}, None),
 ]
+# path, operation in the document, the id that novacrond is asked for, the messages' schema
+WATCHES = [
+    (f"migrations/{MIGRATION}/ws", "migration.watch", MIGRATION, "WatchMessage"),
+    (f"fleet/migrations/{MIGRATION}/ws", "fleet.migration.watch", MIGRATION, "WatchMessage"),
+    (f"fleet/batches/{BATCH}/ws", "fleet.batch.watch", BATCH, "FleetWatchMessage"),
+    (f"fleet/evacuations/{EVACUATION}/ws", "fleet.evacuation.watch", EVACUATION, "FleetWatchMessage"),
+    ("fleet/events/ws", "fleet.events.watch", None, "FleetWatchMessage"),
+]
 CHANGES = [e for e in ENDPOINTS if e[0] == "POST" and e[4] != "fleet.plan"]
 
 
@@ -93,7 +104,109 @@ def test_endpoint(bed, document, method, path, body, status, operation_id, op, a
 
 def test_every_operation_of_the_document_is_exercised(document):
     documented = {o["operationId"] for item in document["paths"].values() for o in item.values() if o["operationId"].startswith("fleet.")}
-    assert {e[4] for e in ENDPOINTS} == documented
+    assert {e[4] for e in ENDPOINTS} | {w[1] for w in WATCHES} == documented | {"migration.watch"}
+
+
+# --- watching ---
+
+def watch(bed, path, since=None):
+    return WebSocket(websocket.unix(bed.socket), f"/api/v2/{path}" + ("" if since is None else f"?since={since}"))
+
+
+@pytest.mark.parametrize("path,operation_id,id,schema", WATCHES, ids=[w[1] for w in WATCHES])
+def test_watching(bed, document, path, operation_id, id, schema):
+    """What novacrond tells is passed on as it is, from where the client was on; and is what the document describes."""
+    assert schema in operation(document, operation_id)["responses"]["101"]["description"]
+    ws = watch(bed, path)
+    messages = [ws.next()] if id is None else [ws.next(), ws.next()]
+    assert messages[0]["id"] == 9 and [m["type"] for m in messages[1:]] == ["progress"] * (id is not None)
+    for message in messages:
+        validate(document, message, {"$ref": f"#/components/schemas/{schema}"})
+    args = bed.daemon.last("fleet.watch")["args"]
+    assert args.get("id") == id
+    ws.close()
+    ws = watch(bed, path, since=9)
+    if id is not None:
+        assert ws.next()["type"] == "progress", "told again"
+    wait_for(lambda: bed.daemon.last("fleet.watch")["identity"]["role"] == "viewer" and bed.daemon.last("fleet.watch")["args"].get("since") == 9, 10,
+             "the question behind it")
+    ws.close()
+
+
+def test_an_attempt_is_its_nodes(bed):
+    """mig-ID.N is a migration of the node that makes it."""
+    ws = watch(bed, f"migrations/{MIGRATION}.1/ws")
+    assert ws.next()["data"] == PROGRESS
+    ws.close()
+    assert bed.daemon.last("migration.watch")["args"]["id"] == MIGRATION + ".1"
+
+
+class Story:
+    """Events of an evacuation that a test makes up."""
+
+    def __init__(self):
+        self.events, self.refusal, self.ended = [], None, False
+
+    def happens(self, type="event", **data):
+        self.events.append({"id": 100 + len(self.events), "type": type, "at": "2026-01-02T03:04:05.678Z", "data": data})
+        return self.events[-1]["id"]
+
+    def answer(self, args):
+        if self.refusal:
+            raise Refusal(*self.refusal)
+        events = [e for e in self.events if e["id"] > args.get("since", 0)]
+        return {"id": args["id"], "events": events, "last": 0, "more": False, "ended": self.ended, "progress": {"n": len(self.events)}}
+
+
+def test_watching_goes_on_over_a_change_of_the_leader(tmp_path):
+    """While nobody can be asked the connection stays; then what has happened meanwhile comes, once; and at the end it is closed."""
+    story = Story()
+    bed = Bed(tmp_path, "--no-https", handlers={"fleet.watch": story.answer})
+    try:
+        ids = [story.happens(event="migration.state", detail="running", subject=MIGRATION)]
+        ws = watch(bed, f"fleet/evacuations/{EVACUATION}/ws")
+        assert ws.next()["id"] == ids[0]
+        story.refusal = ("unavailable", "no controller leads at the moment")
+        asked = len(bed.daemon.requests)
+        wait_for(lambda: len(bed.daemon.requests) > asked, 20, "a question in vain")
+        with pytest.raises(Refused) as refused:
+            watch(bed, f"fleet/batches/{BATCH}/ws")
+        assert refused.value.status == 503 and refused.value.problem["code"] == "unavailable" and "Retry-After" in refused.value.head
+        ids += [story.happens(event="x", detail=""), story.happens("completed", outcome="completed", error=None)]
+        story.ended, story.refusal = True, None
+        told = [m["id"] for m in ws.events() if m["type"] != "progress"]
+        assert told == ids[1:]
+        out = bed.cli("status", EVACUATION, "--follow")
+        assert out.returncode == 0, out.stderr
+        assert [line.split("  ", 1)[1] for line in out.stdout.splitlines()] == [f"migration.state {MIGRATION}: running", "x", "completed"]
+        with pytest.raises(Refused) as refused:
+            watch(bed, f"fleet/evacuations/{MIGRATION}/ws")
+        assert refused.value.status == 404
+    finally:
+        bed.close()
+
+
+def test_as_many_of_the_fleet_as_its_controllers_bear(tmp_path):
+    """Sixteen; of the node's own there may be more."""
+    story = Story()
+    bed = Bed(tmp_path, "--no-https", handlers={"fleet.watch": story.answer})
+    try:
+        watching = [watch(bed, f"fleet/batches/bat-{n}/ws") for n in range(16)]
+        with pytest.raises(Refused) as refused:
+            watch(bed, "fleet/batches/bat-16/ws")
+        assert refused.value.status == 503 and "16 of them of the fleet" in refused.value.problem["detail"]
+        watching += [watch(bed, "fleet/batches/bat-1/ws"), watch(bed, "migrations/m-1/ws")]
+        watching.pop(0).close()
+        wait_for(lambda: room(bed), 10, "the place of one that nobody watches any more")
+    finally:
+        bed.close()
+
+
+def room(bed):
+    try:
+        return watch(bed, "fleet/batches/bat-16/ws")
+    except (Refused, Closed):
+        return None
 
 
 # --- idempotency ---

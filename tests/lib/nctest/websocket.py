@@ -7,6 +7,7 @@ import json
 import os
 import socket
 import struct
+import threading
 
 GUID = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
 TEXT, CLOSE, PING, PONG = 1, 8, 9, 10
@@ -116,3 +117,35 @@ class WebSocket:
 
     def close(self):
         self.socket.close()
+
+
+class Follower:
+    """Reads what a gate tells while a test does other things."""
+
+    def __init__(self, gate, path):
+        self.messages, self.problem = [], None
+        self.ws = WebSocket(unix(str(gate), 180), path)
+        self.thread = threading.Thread(target=self._read, daemon=True)
+        self.thread.start()
+
+    def _read(self):
+        try:
+            for message in self.ws.events():
+                self.messages.append(message)
+        except (OSError, Closed) as problem:
+            self.problem = problem
+
+    def wait_end(self, timeout=60):
+        """All messages, when the gate has closed in order."""
+        self.thread.join(timeout)
+        assert not self.thread.is_alive() and not self.problem, (self.problem, self.messages[-3:])
+        return self.messages
+
+    def events(self):
+        return [message for message in self.messages if message["type"] != "progress"]
+
+    def samples(self):
+        return [message["data"] for message in self.messages if message["type"] == "progress"]
+
+    def close(self):
+        self.ws.close()

@@ -36,6 +36,24 @@ an_answer_becomes_a_report(void)
   g_assert_cmpint(nc_json_int_or(result, "wire_bytes", 0), ==, 5);
   g_assert_true(json_is_null(json_object_get(result, "sha256"))); /* no plain value */
   g_assert_null(json_object_get(result, "other"));
+  g_assert_null(report.progress);
+}
+
+static void
+what_runs_tells_of_its_progress(void)
+{
+  g_autoptr(GError) error = NULL;
+  nc_autojson json_t *said = NULL, *result = NULL;
+  NcAttemptReport report;
+
+  g_assert_true(reads("{\"name\": \"" NAME "\", \"state\": \"running\", \"percent\": 12.5, \"phase\": \"memory_copy\","
+                      " \"progress\": {\"transfer_rate\": 7}, \"wants_endgame\": true}",
+                      &report, &said, &result, &error));
+  g_assert_no_error(error);
+  g_assert_cmpint(report.state, ==, NC_REPORT_RUNNING);
+  g_assert_true(report.wants_endgame);
+  g_assert_cmpint(nc_json_int_or(report.progress, "transfer_rate", 0), ==, 7);
+  g_assert_null(result);
 }
 
 static void
@@ -104,6 +122,7 @@ main(int argc, char **argv)
 {
   g_test_init(&argc, &argv, NULL);
   g_test_add_func("/fleet/an_answer_becomes_a_report", an_answer_becomes_a_report);
+  g_test_add_func("/fleet/what_runs_tells_of_its_progress", what_runs_tells_of_its_progress);
   g_test_add_func("/fleet/what_is_of_another_kind_is_left_out", what_is_of_another_kind_is_left_out);
   g_test_add_func("/fleet/what_makes_no_sense_is_refused", what_makes_no_sense_is_refused);
   g_test_add_func("/fleet/names_have_commas_between_them", names_have_commas_between_them);

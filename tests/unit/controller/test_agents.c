@@ -193,6 +193,51 @@ report_endgame(World *w, const char *id, bool wants)
   assert_works(nc_controller_report(w->controller, &report, &error), error);
 }
 
+/* What watchers are told: numbers as its agent tells them, and what else it says is left out; with the attempt they are gone. */
+static void
+samples_are_kept_while_it_is_under_way(void)
+{
+  g_autoptr(GError) error = NULL;
+  World *w = plain_world();
+  nc_autojson json_t *body = json_of("{'migrations': [{'machine': 'web1', 'destination': 'b'}, {'machine': 'web2', 'destination': 'c'}]}");
+  nc_autojson json_t *batch = nc_controller_batch(w->controller, &somebody, body, &error);
+  g_assert_no_error(error);
+  json_t *items = json_object_get(batch, "items");
+  const char *id = json_string_value(json_object_get(json_array_get(items, 0), "migration"));
+  g_autofree char *name = g_strdup_printf("%s.1", id);
+  nc_autojson json_t *told = json_of("{'transfer_rate': 1000, 'eta_ms': -5, 'wire_bytes': 'x', 'rounds': 2, 'other': 7}");
+  const NcAttemptReport report = {
+    .node = "a", .name = name, .state = NC_REPORT_RUNNING, .phase = "memory_copy", .percent = 40, .progress = told
+  };
+
+  w->least_run_us = w->most_run_us = 3600 * SECOND;
+  world_turn(w, 0, 3);
+  assert_works(nc_controller_report(w->controller, &report, &error), error);
+  nc_autojson json_t *row = nc_controller_describe(w->controller, id, &error);
+  json_t *sample = json_object_get(json_object_get(row, "live"), "sample");
+  g_assert_cmpint(json_integer_value(json_object_get(sample, "transfer_rate")), ==, 1000);
+  g_assert_true(json_is_null(json_object_get(sample, "eta_ms")));
+  g_assert_true(json_is_null(json_object_get(sample, "wire_bytes")));
+  g_assert_null(json_object_get(sample, "other"));
+  nc_autojson json_t *parts =
+      nc_controller_describe_group(w->controller, json_string_value(json_object_get(batch, "id")), &error);
+  g_assert_no_error(error);
+  g_assert_cmpuint(json_array_size(parts), ==, 2);
+  json_t *part = json_array_get(parts, 0);
+  g_assert_cmpstr(json_string_value(json_object_get(part, "migration")), ==, id);
+  g_assert_cmpstr(json_string_value(json_object_get(part, "source")), ==, "a");
+  g_assert_cmpfloat(json_number_value(json_object_get(json_object_get(part, "live"), "percent")), ==, 40);
+  nc_autojson json_t *others = nc_controller_describe_group(w->controller, "eva-0", &error);
+  g_assert_cmpuint(json_array_size(others), ==, 0);
+
+  const NcAttemptReport end = { .node = "a", .name = name, .state = NC_REPORT_COMPLETED };
+  assert_works(nc_controller_report(w->controller, &end, &error), error);
+  nc_autojson json_t *left =
+      nc_controller_describe_group(w->controller, json_string_value(json_object_get(batch, "id")), &error);
+  g_assert_cmpuint(json_array_size(left), ==, 1);
+  world_free(w);
+}
+
 static void
 endgames_come_one_by_one(void)
 {
@@ -460,6 +505,7 @@ main(int argc, char **argv)
   g_test_add_func("/controller/agents/late_and_strange_reports_change_nothing",
                   late_and_strange_reports_change_nothing);
   g_test_add_func("/controller/agents/a_forgotten_attempt_is_not_begun_again", a_forgotten_attempt_is_not_begun_again);
+  g_test_add_func("/controller/agents/samples_are_kept_while_it_is_under_way", samples_are_kept_while_it_is_under_way);
   g_test_add_func("/controller/agents/text_of_agents_is_bounded", text_of_agents_is_bounded);
   g_test_add_func("/controller/agents/what_machines_want_is_heeded", what_machines_want_is_heeded);
   g_test_add_func("/controller/agents/endgames_come_one_by_one", endgames_come_one_by_one);

@@ -301,6 +301,9 @@ what_is_left_of_an_evacuation_is_known(Bed *bed, gconstpointer data)
   g_assert_cmpstr(json_string_value(json_object_get(json_array_get(items, 1), "state")), ==, "");
   nc_autojson json_t *counts = nc_fleetdb_count_migrations(bed->db, NULL, "evac-1", &error);
   g_assert_cmpint(json_integer_value(json_object_get(counts, "queued")), ==, 1);
+  uint64_t pending = 0;
+  assert_works(nc_fleetdb_count_pending_items(bed->db, "evac-1", &pending, &error), error);
+  g_assert_cmpuint(pending, ==, 1);
 }
 
 static void
@@ -384,6 +387,42 @@ events_go_on_where_they_were(Bed *bed, gconstpointer data)
   nc_autojson json_t *own = nc_fleetdb_list_events(bed->db, 0, "mig-1", 0, &error);
   g_assert_cmpuint(json_array_size(own), ==, 4);
   nc_autojson json_t *none = nc_fleetdb_list_events(bed->db, G_MAXUINT64, NULL, 0, &error);
+  g_assert_cmpuint(json_array_size(none), ==, 0);
+}
+
+static const char *
+text_at(json_t *rows, size_t at, const char *key)
+{
+  return json_string_value(json_object_get(json_array_get(rows, at), key));
+}
+
+/* Its own and those of its migrations, in their order, and nobody else's. */
+static void
+events_of_a_group(Bed *bed, gconstpointer data)
+{
+  g_autoptr(GError) error = NULL;
+  Arguments a = { .name = "evac-1", .other = "running" }, item = { .name = "web1", .other = "mig-1" }, other = { .name = "mig-9" };
+
+  assert_works(run(bed, add_event, &other, &error), error);
+  assert_works(run(bed, add_evacuation, &a, &error), error);
+  assert_works(run(bed, set_evacuation, &a, &error), error);
+  assert_works(run(bed, submit_item, &item, &error), error);
+  assert_works(run(bed, add_event, &other, &error), error);
+  a.other = "completed";
+  assert_works(run(bed, set_evacuation, &a, &error), error);
+
+  nc_autojson json_t *all = nc_fleetdb_list_group_events(bed->db, 0, "evac-1", 0, &error);
+  g_assert_no_error(error);
+  g_assert_cmpuint(json_array_size(all), ==, 4);
+  g_assert_cmpstr(text_at(all, 0, "kind"), ==, "evacuation.state");
+  g_assert_cmpstr(text_at(all, 2, "migration"), ==, "mig-1");
+  g_assert_cmpstr(text_at(all, 3, "subject"), ==, "evac-1");
+  uint64_t second = (uint64_t)json_integer_value(json_object_get(json_array_get(all, 1), "id"));
+  nc_autojson json_t *rest = nc_fleetdb_list_group_events(bed->db, second, "evac-1", 1, &error);
+  g_assert_cmpuint(json_array_size(rest), ==, 1);
+  g_assert_cmpstr(text_at(rest, 0, "migration"), ==, "mig-1");
+  nc_autojson json_t *none = nc_fleetdb_list_group_events(bed->db, 0, "bat-1", 0, &error);
+  g_assert_no_error(error);
   g_assert_cmpuint(json_array_size(none), ==, 0);
 }
 
@@ -623,6 +662,7 @@ main(int argc, char **argv)
   ADD("/fleetdb/groups/an_end_is_an_end", an_evacuation_does_not_leave_its_end);
   ADD("/fleetdb/groups/batches_are_kept", batches_are_kept);
   ADD("/fleetdb/events/go_on_where_they_were", events_go_on_where_they_were);
+  ADD("/fleetdb/events/of_a_group", events_of_a_group);
   ADD("/fleetdb/events/pruning_leaves_what_is_not_finished", pruning_leaves_what_is_not_finished);
   ADD("/fleetdb/events/the_newest_is_never_pruned", the_newest_event_is_never_pruned);
   ADD("/fleetdb/rows/what_could_not_be_read_is_not_written", a_record_that_could_not_be_read_is_not_written);

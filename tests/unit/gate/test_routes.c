@@ -33,6 +33,13 @@ static const Case cases[] = {
   { "GET", "/api/v2/migrations/m-1/status", NC_ROUTE_FOUND, "migration.status", "m-1" },
   { "GET", "/api/v2/migrations/m-1/metrics", NC_ROUTE_FOUND, "migration.metrics", "m-1" },
   { "GET", "/api/v2/migrations/m-1/ws", NC_ROUTE_FOUND, "migration.watch", "m-1" },
+  { "GET", "/api/v2/migrations/mig-0123456789abcdef/ws", NC_ROUTE_FOUND, "fleet.watch", "mig-0123456789abcdef" },
+  { "GET", "/api/v2/migrations/mig-0123456789abcdef.1/ws", NC_ROUTE_FOUND, "migration.watch", "mig-0123456789abcdef.1" },
+  { "GET", "/api/v2/migrations/mig-0123456789abcdef", NC_ROUTE_FOUND, "migration.get", "mig-0123456789abcdef" },
+  { "GET", "/api/v2/fleet/migrations/mig-1/ws", NC_ROUTE_FOUND, "fleet.watch", "mig-1" },
+  { "GET", "/api/v2/fleet/batches/bat-1/ws", NC_ROUTE_FOUND, "fleet.watch", "bat-1" },
+  { "GET", "/api/v2/fleet/evacuations/eva-1/ws", NC_ROUTE_FOUND, "fleet.watch", "eva-1" },
+  { "GET", "/api/v2/fleet/events/ws", NC_ROUTE_FOUND, "fleet.watch" },
   { "POST", "/api/v2/migrations/m-1/ws", NC_ROUTE_NO_METHOD, .allow = "GET, HEAD" },
   { "GET", "/api/v2/audit", NC_ROUTE_FOUND, "audit.list" },
   { "POST", "/api/v2/audit/verify", NC_ROUTE_FOUND, "audit.verify" },
@@ -84,7 +91,7 @@ test_find(void)
     g_test_message("%s %s", c->method, c->path);
     g_assert_cmpint(nc_route_find(c->method, c->path, &match), ==, c->verdict);
     if (c->verdict == NC_ROUTE_FOUND) {
-      g_assert_cmpstr(match.route->op, ==, c->op);
+      g_assert_cmpstr(nc_route_op(&match), ==, c->op);
       g_assert_cmpstr(match.value, ==, c->value ? c->value : "");
       g_assert_true((match.key != NULL) == (c->value != NULL));
     }
@@ -131,9 +138,10 @@ test_fleet_rows(void)
     const NcRoute *route = &nc_routes[i];
     if (!route->op || !g_str_has_prefix(route->op, "fleet."))
       continue;
-    bool shared = g_str_equal(route->op, "fleet.get") || g_str_equal(route->op, "fleet.cancel");
+    bool shared = g_str_equal(route->op, "fleet.get") || g_str_equal(route->op, "fleet.cancel") || route->watch;
+    bool is_of_one = strchr(route->pattern, '{') != NULL;
     g_test_message("%s %s", route->method, route->pattern);
-    g_assert_true((route->id_prefix != NULL) == (shared || g_str_equal(route->op, "fleet.items")));
+    g_assert_true((route->id_prefix != NULL) == ((shared && is_of_one) || g_str_equal(route->op, "fleet.items")));
     g_assert_true((route->operation != NULL) == shared);
     g_assert_true(route->is_keyed == (route->role > NC_ROLE_VIEWER)); /* what changes something can be asked twice */
   }

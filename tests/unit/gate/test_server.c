@@ -65,7 +65,7 @@ novacrond_main(gpointer data)
 static void
 set_up(Fixture *f, gconstpointer data)
 {
-  static const NcWatchLimits limits = { .watchers = 3, .migrations = 10, .ask_ms = 20, .ping_ms = 60000, .silence_ms = 60000 };
+  static const NcWatchLimits limits = { .watchers = 3, .things = 10, .ask_ms = 20, .ping_ms = 60000, .silence_ms = 60000 };
   static char *origins[] = { (char *)"https://ops.example", NULL };
 
   f->dir = g_dir_make_tmp("nc-gate-XXXXXX", NULL);

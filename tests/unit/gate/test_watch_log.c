@@ -110,6 +110,41 @@ test_from_the_future(void)
   expect(ended, &place, "", -1);
 }
 
+/* What does not begin at the beginning: nothing is missing in front of what is kept, for who asks for no more. */
+static void
+test_from_the_last_ones(void)
+{
+  g_autoptr(NcWatchLog) log = log_of(100, 100000);
+  g_autoptr(GError) error = NULL;
+  NcWatchPlace newcomer = nc_watch_log_begin(log, -1), back = nc_watch_log_begin(log, 41), earlier = nc_watch_log_begin(log, 7);
+  nc_autojson json_t *first = answer_of(41, 43, 0, false), *second = answer_of(44, 44, 0, false);
+
+  expect(log, &newcomer, "", -1);
+  json_object_del(first, "progress");
+  json_object_del(second, "progress");
+  json_object_set_new(first, "from", json_integer(40));
+  json_object_set_new(second, "from", json_integer(43)); /* says what was asked for */
+  g_assert_true(nc_watch_log_take(log, first, &error));
+  for (int id = 41; id <= 43; id++)
+    expect(log, &newcomer, "event", id);
+  expect(log, &newcomer, "", -1); /* no sample */
+  expect(log, &back, "event", 42);
+  expect(log, &earlier, "gap", 40);
+  expect(log, &earlier, "event", 41);
+  g_assert_true(nc_watch_log_take(log, second, &error));
+  expect(log, &newcomer, "event", 44);
+  expect(log, &earlier, "event", 42);
+  NcWatchPlace stranger = nc_watch_log_begin(log, 900); /* of another database */
+  nc_autojson json_t *third = answer_of(0, 0, 0, false), *fourth = answer_of(0, 0, 0, false);
+  json_object_del(third, "progress");
+  json_object_del(fourth, "progress");
+  g_assert_true(nc_watch_log_take(log, third, &error));
+  expect(log, &stranger, "", -1);
+  g_assert_true(nc_watch_log_take(log, fourth, &error));
+  expect(log, &stranger, "gap", 40);
+  expect(log, &stranger, "event", 41);
+}
+
 static void
 test_the_slow_miss_samples_and_no_event(void)
 {
@@ -183,7 +218,7 @@ static void
 test_nonsense_is_refused(void)
 {
   static const char *const answers[] = {
-    "{}", "{\"events\":[]}", "{\"events\":{},\"progress\":{}}", "{\"events\":[],\"progress\":[]}", "{\"events\":[1],\"progress\":{}}",
+    "{}", "{\"progress\":{}}", "{\"events\":{},\"progress\":{}}", "{\"events\":[],\"progress\":[]}", "{\"events\":[1],\"progress\":{}}",
     "{\"events\":[{}],\"progress\":{}}", "{\"events\":[{\"id\":0,\"type\":\"event\"}],\"progress\":{}}",
     "{\"events\":[{\"id\":\"1\",\"type\":\"event\"}],\"progress\":{}}", "{\"events\":[{\"id\":1,\"type\":7}],\"progress\":{}}",
     "{\"events\":[{\"id\":2,\"type\":\"a\"},{\"id\":2,\"type\":\"a\"}],\"progress\":{}}", /* ids ascend */
@@ -205,6 +240,7 @@ main(int argc, char **argv)
 {
   g_test_init(&argc, &argv, NULL);
   g_test_add_func("/gate/watch-log/from-anywhere", test_from_anywhere);
+  g_test_add_func("/gate/watch-log/from-the-last-ones", test_from_the_last_ones);
   g_test_add_func("/gate/watch-log/from-the-future", test_from_the_future);
   g_test_add_func("/gate/watch-log/the-slow-miss-samples", test_the_slow_miss_samples_and_no_event);
   g_test_add_func("/gate/watch-log/nothing-behind-the-end", test_nothing_comes_behind_the_end);

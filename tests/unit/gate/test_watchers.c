@@ -20,11 +20,32 @@ typedef struct {
   gint asked;  /* atomic: how often novacrond was */
   gint events; /* atomic: how many there are */
   gint ended, missing, over; /* atomic */
+  gint first_since; /* atomic: that the first question about the fleet gave; -1: none */
 } Fixture;
+
+static const NcWatched m1 = { "migration.watch", "m-1" }, m3 = { "migration.watch", "m-3" }, fleet = { "fleet.watch", "" };
+
+/* Of the fleet there are events 5001 and so on; without `since` it begins with the last two. */
+static json_t *
+answer_of_fleet(Fixture *f, json_t *request)
+{
+  json_t *args = json_object_get(request, "args"), *events = json_array();
+  int64_t newest = 5000 + g_atomic_int_get(&f->events), since = nc_json_int_or(args, "since", newest - 2);
+
+  g_assert_null(json_object_get(args, "id"));
+  if (g_atomic_int_add(&f->asked, 1) == 0)
+    g_atomic_int_set(&f->first_since, (gint)nc_json_int_or(args, "since", -1));
+  for (int64_t i = MAX(since, 5000) + 1; i <= newest; i++)
+    json_array_append_new(events, json_pack("{s:I, s:s, s:{s:s}}", "id", (json_int_t)i, "type", "event", "data", "event", "x"));
+  return json_pack("{s:O, s:b, s:{s:o, s:I}}", "id", json_object_get(request, "id"), "ok", 1, "result", "events", events, "from",
+                   (json_int_t)MAX(since, 5000));
+}
 
 static json_t *
 answer_to(Fixture *f, json_t *request)
 {
+  if (g_str_equal(nc_json_string_or(request, "op", ""), "fleet.watch"))
+    return answer_of_fleet(f, request);
   int64_t since = nc_json_int_or(json_object_get(request, "args"), "since", -1);
   int have = g_atomic_int_get(&f->events), asked = g_atomic_int_add(&f->asked, 1);
 
@@ -62,7 +83,7 @@ novacrond_main(gpointer data)
 static void
 set_up(Fixture *f, gconstpointer data)
 {
-  static const NcWatchLimits usual = { .watchers = 300, .migrations = 2, .ask_ms = 20, .ping_ms = 60000, .silence_ms = 60000 };
+  static const NcWatchLimits usual = { .watchers = 300, .things = 2, .fleet_things = 1, .ask_ms = 20, .fleet_ask_ms = 20, .ping_ms = 60000, .silence_ms = 60000 };
 
   f->dir = g_dir_make_tmp("nc-gate-XXXXXX", NULL);
   f->path = g_build_filename(f->dir, "control.sock", NULL);
@@ -104,18 +125,24 @@ on_over(void *data)
 }
 
 static void
-watch_with(Fixture *f, Client *client, const char *id, int64_t since, const char *early, size_t early_bytes)
+watch_what(Fixture *f, Client *client, NcWatched what, int64_t since, const char *early, size_t early_bytes)
 {
   int pair[2];
   bool known;
   g_autoptr(GError) error = NULL;
 
-  g_assert_true(nc_watchers_reserve(f->watchers, NULL, id, &known, &error));
+  g_assert_true(nc_watchers_reserve(f->watchers, NULL, &what, &known, &error));
   g_assert_no_error(error);
   g_assert_cmpint(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair), ==, 0);
   *client = (Client){ f, pair[0], pair[1] };
-  const NcWatcherOrder order = { .id = id, .since = since, .fd = pair[1], .over = on_over, .data = client };
+  const NcWatcherOrder order = { .what = what, .since = since, .fd = pair[1], .over = on_over, .data = client };
   nc_watchers_add(f->watchers, &order, early, early_bytes);
+}
+
+static void
+watch_with(Fixture *f, Client *client, const char *id, int64_t since, const char *early, size_t early_bytes)
+{
+  watch_what(f, client, (NcWatched){ "migration.watch", id }, since, early, early_bytes);
 }
 
 static void
@@ -206,7 +233,7 @@ test_what_is_told(Fixture *f, gconstpointer data)
   await_over(f, 2);
 }
 
-static const NcWatchLimits lazy = { .watchers = 300, .migrations = 2, .ask_ms = 3600000, .ping_ms = 60000, .silence_ms = 60000 };
+static const NcWatchLimits lazy = { .watchers = 300, .things = 2, .ask_ms = 3600000, .ping_ms = 60000, .silence_ms = 60000 };
 
 /* 200 watchers, and novacrond is asked as often as for one. */
 static void
@@ -297,23 +324,23 @@ test_places_are_bounded(Fixture *f, gconstpointer data)
 
   for (int i = 0; i < 299; i++)
     watch_with(f, &clients[i], i % 2 ? "m-1" : "m-2", 0, NULL, 0);
-  g_assert_false(nc_watchers_reserve(f->watchers, NULL, "m-3", &known, &error)); /* a third migration */
+  g_assert_false(nc_watchers_reserve(f->watchers, NULL, &m3, &known, &error)); /* a third migration */
   g_assert_error(error, NC_ERROR, NC_ERROR_RESOURCE);
   watch(f, &clients[299], 0);
-  g_assert_false(nc_watchers_reserve(f->watchers, NULL, "m-1", &known, &other));
+  g_assert_false(nc_watchers_reserve(f->watchers, NULL, &m1, &known, &other));
   g_assert_error(other, NC_ERROR, NC_ERROR_RESOURCE);
   close(clients[0].ours);
   await_over(f, 1);
   watch(f, &clients[0], 0);
-  g_assert_false(nc_watchers_reserve(f->watchers, NULL, "m-1", &known, NULL));
+  g_assert_false(nc_watchers_reserve(f->watchers, NULL, &m1, &known, NULL));
   for (int i = 0; i < 300; i++)
     close(clients[i].ours);
   await_over(f, 301);
-  g_assert_true(nc_watchers_reserve(f->watchers, NULL, "m-1", &known, NULL));
+  g_assert_true(nc_watchers_reserve(f->watchers, NULL, &m1, &known, NULL));
   nc_watchers_release(f->watchers, NULL);
 }
 
-static const NcWatchLimits few = { .watchers = 300, .per_client = 2, .migrations = 2, .ask_ms = 20, .ping_ms = 60000, .silence_ms = 60000 };
+static const NcWatchLimits few = { .watchers = 300, .per_client = 2, .things = 2, .fleet_things = 1, .ask_ms = 20, .fleet_ask_ms = 20, .ping_ms = 60000, .silence_ms = 60000 };
 
 static void
 test_places_of_one_client(Fixture *f, gconstpointer data)
@@ -323,23 +350,23 @@ test_places_of_one_client(Fixture *f, gconstpointer data)
   int pair[2];
   g_autoptr(GError) error = NULL;
 
-  g_assert_true(nc_watchers_reserve(f->watchers, "192.0.2.1", "m-1", &known, NULL));
-  g_assert_true(nc_watchers_reserve(f->watchers, "192.0.2.1", "m-1", &known, NULL));
-  g_assert_false(nc_watchers_reserve(f->watchers, "192.0.2.1", "m-1", &known, &error));
+  g_assert_true(nc_watchers_reserve(f->watchers, "192.0.2.1", &m1, &known, NULL));
+  g_assert_true(nc_watchers_reserve(f->watchers, "192.0.2.1", &m1, &known, NULL));
+  g_assert_false(nc_watchers_reserve(f->watchers, "192.0.2.1", &m1, &known, &error));
   g_assert_error(error, NC_ERROR, NC_ERROR_RESOURCE);
-  g_assert_true(nc_watchers_reserve(f->watchers, "192.0.2.2", "m-1", &known, NULL)); /* others may, and local users */
-  g_assert_true(nc_watchers_reserve(f->watchers, NULL, "m-1", &known, NULL));
+  g_assert_true(nc_watchers_reserve(f->watchers, "192.0.2.2", &m1, &known, NULL)); /* others may, and local users */
+  g_assert_true(nc_watchers_reserve(f->watchers, NULL, &m1, &known, NULL));
   nc_watchers_release(f->watchers, "192.0.2.1");
   g_assert_cmpint(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair), ==, 0);
   client = (Client){ f, pair[0], pair[1] };
-  const NcWatcherOrder order = { .id = "m-1", .client = "192.0.2.1", .fd = pair[1], .over = on_over, .data = &client };
+  const NcWatcherOrder order = { .what = m1, .client = "192.0.2.1", .fd = pair[1], .over = on_over, .data = &client };
   nc_watchers_add(f->watchers, &order, NULL, 0);
-  g_assert_true(nc_watchers_reserve(f->watchers, "192.0.2.1", "m-1", &known, NULL));
-  g_assert_false(nc_watchers_reserve(f->watchers, "192.0.2.1", "m-1", &known, NULL));
+  g_assert_true(nc_watchers_reserve(f->watchers, "192.0.2.1", &m1, &known, NULL));
+  g_assert_false(nc_watchers_reserve(f->watchers, "192.0.2.1", &m1, &known, NULL));
   close(client.ours);
   await_over(f, 1); /* with the watcher goes its place */
-  g_assert_true(nc_watchers_reserve(f->watchers, "192.0.2.1", "m-1", &known, NULL));
-  g_assert_false(nc_watchers_reserve(f->watchers, "192.0.2.1", "m-1", &known, NULL));
+  g_assert_true(nc_watchers_reserve(f->watchers, "192.0.2.1", &m1, &known, NULL));
+  g_assert_false(nc_watchers_reserve(f->watchers, "192.0.2.1", &m1, &known, NULL));
 }
 
 /* One who reads nothing: what is queued in the kernel is bounded, and of what it sends nothing is read once it is to be closed. */
@@ -385,7 +412,7 @@ test_a_migration_that_is_not_there(Fixture *f, gconstpointer data)
   await_over(f, 1);
 }
 
-static const NcWatchLimits impatient = { .watchers = 10, .migrations = 2, .ask_ms = 20, .ping_ms = 50, .silence_ms = 400 };
+static const NcWatchLimits impatient = { .watchers = 10, .things = 2, .fleet_things = 1, .ask_ms = 20, .fleet_ask_ms = 20, .ping_ms = 50, .silence_ms = 400 };
 
 /* Who answers pings stays; who does not, or does not read, is let go. */
 static void
@@ -411,20 +438,70 @@ test_stopping(Fixture *f, gconstpointer data)
   bool known;
 
   watch(f, &client, 0);
-  g_assert_true(nc_watchers_reserve(f->watchers, NULL, "m-1", &known, NULL)); /* its handshake is under way */
+  g_assert_true(nc_watchers_reserve(f->watchers, NULL, &m1, &known, NULL)); /* its handshake is under way */
   nc_backend_stop(f->backend);
   nc_watchers_stop(f->watchers);
   expect_close(&client, 1001);
   int pair[2];
   g_assert_cmpint(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair), ==, 0);
   late = (Client){ f, pair[0], pair[1] };
-  const NcWatcherOrder order = { .id = "m-1", .fd = pair[1], .over = on_over, .data = &late };
+  const NcWatcherOrder order = { .what = m1, .fd = pair[1], .over = on_over, .data = &late };
   nc_watchers_add(f->watchers, &order, NULL, 0);
   expect_close(&late, 1001);
   await_over(f, 2);
-  g_assert_false(nc_watchers_reserve(f->watchers, NULL, "m-1", &known, NULL));
+  g_assert_false(nc_watchers_reserve(f->watchers, NULL, &m1, &known, NULL));
   close(client.ours);
   close(late.ours);
+}
+
+/* Everything that happens in the fleet: from where its first watcher was, or the last of it; a sample there is none of. */
+static void
+test_the_fleet(Fixture *f, gconstpointer data)
+{
+  Client newcomer, back, third;
+  bool known;
+  g_autoptr(GError) error = NULL;
+
+  g_atomic_int_set(&f->events, 4);
+  watch_what(f, &newcomer, fleet, -1, NULL, 0);
+  expect_event(&newcomer, 5003);
+  expect_event(&newcomer, 5004);
+  g_assert_cmpint(g_atomic_int_get(&f->first_since), ==, -1);
+  watch_what(f, &back, fleet, 5003, NULL, 0);
+  expect_event(&back, 5004);
+  watch_what(f, &third, fleet, 5000, NULL, 0); /* the feed began behind that */
+  int id;
+  g_assert_cmpuint(read_frame(&third, &id), ==, 1);
+  g_assert_cmpint(id, ==, 5002); /* a gap up to there */
+  expect_event(&third, 5003);
+  g_atomic_int_set(&f->events, 5);
+  expect_event(&newcomer, 5005);
+  expect_event(&back, 5005);
+  g_assert_false(nc_watchers_reserve(f->watchers, NULL, &(const NcWatched){ "fleet.watch", "eva-1" }, &known, &error)); /* a second thing of the fleet */
+  g_assert_error(error, NC_ERROR, NC_ERROR_RESOURCE);
+  g_assert_true(nc_watchers_reserve(f->watchers, NULL, &m1, &known, NULL));
+  close(newcomer.ours);
+  close(back.ours);
+  close(third.ours);
+  await_over(f, 3);
+}
+
+/* The gate was away: who comes back is told what came meanwhile, also the second one, who knows a little less. */
+static void
+test_the_fleet_taken_up_again(Fixture *f, gconstpointer data)
+{
+  Client a, b;
+
+  g_atomic_int_set(&f->events, 3);
+  watch_what(f, &a, fleet, 5002, NULL, 0);
+  expect_event(&a, 5003);
+  g_assert_cmpint(g_atomic_int_get(&f->first_since), ==, 4002);
+  watch_what(f, &b, fleet, 5001, NULL, 0);
+  expect_event(&b, 5002);
+  expect_event(&b, 5003);
+  close(a.ours);
+  close(b.ours);
+  await_over(f, 2);
 }
 
 #define ADD(name_, func_, data_) g_test_add("/gate/watchers/" name_, Fixture, data_, set_up, func_, tear_down)
@@ -440,6 +517,8 @@ main(int argc, char **argv)
   ADD("places-are-bounded", test_places_are_bounded, NULL);
   ADD("places-of-one-client", test_places_of_one_client, &few);
   ADD("who-reads-nothing-and-floods", test_who_reads_nothing_and_floods, NULL);
+  ADD("the-fleet", test_the_fleet, NULL);
+  ADD("the-fleet-taken-up-again", test_the_fleet_taken_up_again, NULL);
   ADD("not-there", test_a_migration_that_is_not_there, NULL);
   ADD("silence", test_silence, &impatient);
   ADD("stopping", test_stopping, NULL);
