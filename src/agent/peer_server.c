@@ -1,13 +1,24 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "agent/peer_server.h"
+#include "base/ident.h"
 #include "base/log.h"
+#include "base/quota.h"
 #include "base/service.h"
 #include "base/tcp.h"
 #include "mover/preface.h"
 
+#include <stdatomic.h>
+
 /* Sessions of migrations (at most 100), their successors after a cut, strangers who have 10 s to prove themselves, and nodes that are asked
  * over their own connections. */
 #define NC_SERVER_CONNECTIONS 1280
+/* Of these, as long as nobody knows who they are; and of one network, behind which a whole site may be. */
+#define NC_SERVER_STRANGERS 256
+#define NC_SERVER_STRANGERS_EACH 64
+/* Of one node: two sessions for each of a hundred migrations, and questions. */
+#define NC_SERVER_SESSIONS_EACH 256
+/* A flood is said so often. */
+#define NC_SERVER_SAY_US (10 * G_USEC_PER_SEC)
 /* From connecting to the end of TLS and hello. */
 #define NC_SERVER_GREETING_MS 10000
 /* A known node that says nothing. */
@@ -21,8 +32,50 @@ struct NcPeerServer {
   NcRollbacks *rollbacks;
   NcFleetDesk *fleet;
   NcFleetHost *controller; /* NULL: none here */
+  NcQuota *strangers;      /* by network */
+  NcQuota *sessions;       /* by node */
+  _Atomic int64_t said_us; /* when a flood was said last */
   NcService *service;
 };
+
+/* What one connection counts against. */
+typedef struct {
+  NcQuota *quota; /* borrowed; NULL: nothing */
+  char *name;     /* ours */
+} NcPlace;
+
+static void
+nc_place_leave(NcPlace *place)
+{
+  if (place->quota)
+    nc_quota_give_back(place->quota, place->name);
+  g_free(place->name);
+  *place = (NcPlace){ 0 };
+}
+G_DEFINE_AUTO_CLEANUP_CLEAR_FUNC(NcPlace, nc_place_leave)
+
+/* Of ${quota} for ${name}, in place of what it had. False: there is none. */
+static bool
+nc_place_take(NcPlace *place, NcQuota *quota, const char *name)
+{
+  if (!nc_quota_take(quota, name))
+    return false;
+  nc_place_leave(place);
+  *place = (NcPlace){ quota, g_strdup(name) };
+  return true;
+}
+
+static void
+nc_peer_server_say_flood(NcPeerServer *server, const char *address, const char *who)
+{
+  int64_t now_us = nc_mono_us(), said_us = server->said_us;
+
+  if (said_us && now_us - said_us < NC_SERVER_SAY_US)
+    return;
+  if (atomic_compare_exchange_strong(&server->said_us, &said_us, now_us))
+    nc_log(NC_LOG_WARNING, "agent", "connection from %s closed: %s as many connections open as it may have; further ones are closed at once",
+           address, who);
+}
 
 /* Reads the preface and hands ${fd} (taken) to the migration it names. */
 static bool
@@ -116,10 +169,15 @@ nc_peer_server_serve(int fd, gpointer user_data)
 {
   NcPeerServer *server = user_data;
   nc_autofd int owned = fd;
-  g_autofree char *address = nc_tcp_peer_address(fd);
+  g_autofree char *address = nc_tcp_peer_address(fd), *network = nc_tcp_peer_network(fd);
+  g_auto(NcPlace) place = { 0 };
   g_autoptr(GError) error = NULL;
   bool is_mover = false;
 
+  if (!nc_place_take(&place, server->strangers, network)) {
+    nc_peer_server_say_flood(server, address, "this network, or all that have not said who they are, have");
+    return;
+  }
   if (!nc_tcp_tune(owned, &error) || !nc_preface_await(owned, &is_mover, NC_SERVER_GREETING_MS, &error)) {
     nc_log(NC_LOG_INFO, "agent", "connection from %s: %s", address, error ? error->message : "closed");
     return;
@@ -132,6 +190,10 @@ nc_peer_server_serve(int fd, gpointer user_data)
   g_autoptr(NcPeer) peer = nc_peer_accept(nc_nodes_trust(server->nodes), nc_fd_steal(&owned), NC_SERVER_GREETING_MS, &error);
   if (!peer) {
     nc_log(NC_LOG_WARNING, "agent", "connection from %s refused: %s", address, error->message);
+    return;
+  }
+  if (nc_peer_node(peer) && !nc_place_take(&place, server->sessions, nc_peer_node(peer))) {
+    nc_peer_server_say_flood(server, nc_peer_node(peer), "that node has");
     return;
   }
   nc_peer_server_serve_peer(server, peer, &error);
@@ -157,6 +219,8 @@ nc_peer_server_new(const NcConfig *config, NcNodes *nodes, NcMigrations *migrati
   server->rollbacks = rollbacks;
   server->fleet = fleet;
   server->controller = controller;
+  server->strangers = nc_quota_new(NC_SERVER_STRANGERS_EACH, NC_SERVER_STRANGERS);
+  server->sessions = nc_quota_new(NC_SERVER_SESSIONS_EACH, NC_SERVER_CONNECTIONS);
   server->service = nc_service_new("nodes", listener, NC_SERVER_CONNECTIONS, nc_peer_server_serve, server);
   return server;
 }
@@ -167,5 +231,7 @@ nc_peer_server_free(NcPeerServer *server)
   if (!server)
     return;
   nc_service_free(server->service);
+  nc_quota_free(server->strangers);
+  nc_quota_free(server->sessions);
   g_free(server);
 }

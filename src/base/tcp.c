@@ -4,6 +4,7 @@
 #include "base/ident.h"
 #include "base/io.h"
 
+#include <arpa/inet.h>
 #include <errno.h>
 #include <netdb.h>
 #include <netinet/in.h>
@@ -290,6 +291,32 @@ nc_tcp_peer_address(int fd)
       getnameinfo((struct sockaddr *)&address, size, host, sizeof host, port, sizeof port, NI_NUMERICHOST | NI_NUMERICSERV) != 0)
     return g_strdup("unknown");
   return g_strdup_printf(strchr(host, ':') ? "[%s]:%s" : "%s:%s", host, port);
+}
+
+char *
+nc_tcp_peer_network(int fd)
+{
+  struct sockaddr_storage address = { 0 };
+  socklen_t size = sizeof address;
+  char text[INET6_ADDRSTRLEN];
+
+  if (getpeername(fd, (struct sockaddr *)&address, &size) < 0)
+    return g_strdup("unknown");
+  const struct sockaddr_in *v4 = (const struct sockaddr_in *)&address;
+  struct in6_addr v6 = ((const struct sockaddr_in6 *)&address)->sin6_addr;
+  const void *bytes = &v6;
+  int family = address.ss_family;
+  if (family == AF_INET) {
+    bytes = &v4->sin_addr;
+  } else if (family == AF_INET6 && IN6_IS_ADDR_V4MAPPED(&v6)) { /* of a socket that listens for both */
+    family = AF_INET;
+    bytes = &v6.s6_addr[12];
+  } else if (family == AF_INET6) {
+    memset(&v6.s6_addr[8], 0, 8);
+  } else {
+    return g_strdup("unknown");
+  }
+  return g_strdup(inet_ntop(family, bytes, text, sizeof text) ? text : "unknown");
 }
 
 unsigned

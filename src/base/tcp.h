@@ -47,5 +47,10 @@ bool nc_tcp_tune(int fd, GError **error);
 
 /* Numeric "address:port" of the other end ("unknown" if it has none). Caller frees. */
 char *nc_tcp_peer_address(int fd);
+/*
+ * Whom the other end's address belongs to, as text for counting by: the IPv4 address, or of an IPv6 address the first 64 bits
+ * ("2001:db8:0:1::"), since one host has all of the others. "unknown" if it has none. Caller frees.
+ */
+char *nc_tcp_peer_network(int fd);
 /* The local port; 0 if it has none. */
 unsigned nc_tcp_local_port(int fd);

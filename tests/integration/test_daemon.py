@@ -741,9 +741,22 @@ def test_noise_on_the_port(node, noise):
     assert node.call("node.info")["name"] == "host-a"
 
 
+def is_closed(s):
+    s.settimeout(0.5)
+    try:
+        return s.recv(1) == b""
+    except TimeoutError:
+        return False
+    except ConnectionError:
+        return True
+
+
 def test_silent_connections_do_not_keep_others_out(node):
     silent = [socket.create_connection(("127.0.0.1", node.port)) for _ in range(100)]
     try:
+        assert sum(map(is_closed, silent[64:])) == 36  # of one address no more than 64 that have not said who they are
+        silent.append(socket.create_connection(("127.0.0.1", node.port), source_address=("127.0.0.2", 0)))
+        assert not is_closed(silent[-1])
         b = node.call("node.info")
         assert b["name"] == "host-a"
         begin = time.monotonic()

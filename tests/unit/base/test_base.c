@@ -6,7 +6,9 @@
 #include "base/io.h"
 #include "base/msg.h"
 #include "base/program.h"
+#include "base/quota.h"
 #include "base/role.h"
+#include "base/tcp.h"
 
 #include <sys/socket.h>
 #include <sys/stat.h>
@@ -229,6 +231,52 @@ test_roles_by_name(void)
     g_assert_false(nc_role_from_name(none[i], &role));
 }
 
+static void
+test_quota(void)
+{
+  g_autoptr(NcQuota) q = nc_quota_new(2, 3);
+
+  g_assert_true(nc_quota_take(q, "a") && nc_quota_take(q, "a"));
+  g_assert_false(nc_quota_take(q, "a")); /* its own are used up */
+  g_assert_true(nc_quota_take(q, "b"));
+  g_assert_false(nc_quota_take(q, "b")); /* all are */
+  g_assert_false(nc_quota_take(q, "c"));
+  nc_quota_give_back(q, "a");
+  g_assert_true(nc_quota_take(q, "c"));
+  nc_quota_give_back(q, "c");
+  nc_quota_give_back(q, "a");
+  g_assert_true(nc_quota_take(q, "a") && nc_quota_take(q, "a"));
+}
+
+static void
+assert_network(const char *bind_to, const char *expected)
+{
+  nc_autofd int listener = nc_tcp_listen(bind_to, NULL);
+  if (listener < 0) { /* a host without IPv6 */
+    g_test_skip(bind_to);
+    return;
+  }
+  g_autofree char *address = g_strdup_printf("%s%u", expected[0] == ':' ? "[::1]:" : "127.0.0.1:", nc_tcp_local_port(listener));
+  nc_autofd int fd = nc_tcp_connect(address, 5000, NULL);
+  g_assert_cmpint(fd, >=, 0);
+  g_autofree char *network = nc_tcp_peer_network(fd);
+  g_assert_cmpstr(network, ==, expected);
+}
+
+static void
+test_network_of_an_address(void)
+{
+  int pair[2];
+
+  assert_network("127.0.0.1:0", "127.0.0.1");
+  assert_network("[::1]:0", "::"); /* the first 64 bits of ::1 */
+  g_assert_cmpint(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair), ==, 0);
+  g_autofree char *none = nc_tcp_peer_network(pair[0]);
+  g_assert_cmpstr(none, ==, "unknown");
+  close(pair[0]);
+  close(pair[1]);
+}
+
 int
 main(int argc, char **argv)
 {
@@ -242,6 +290,8 @@ main(int argc, char **argv)
   g_test_add_func("/base/hostile-messages", test_hostile_messages);
   g_test_add_func("/base/file-replace", test_file_replace_is_all_or_nothing);
   g_test_add_func("/base/roles", test_roles_by_name);
+  g_test_add_func("/base/quota", test_quota);
+  g_test_add_func("/base/network-of-an-address", test_network_of_an_address);
   g_test_add_func("/base/programs", test_programs_are_found_beside_us);
   return g_test_run();
 }
