@@ -138,6 +138,11 @@ def checkpoint(table):
     tests(table, "checkpoints: of one instant, verified, restored wholly or not at all", "tests/integration/test_checkpoint.py")
 
 
+def dashboard(table):
+    tests(table, "dashboard: in Chromium, a real migration, keyboard, contrast, no request elsewhere", "tests/integration/test_dashboard.py")
+    bench(table, "dashboard_bench.py")
+
+
 def parts(options):
     """{group: {part: what to do with the table}}, in the order in which they run."""
     rounds = str(options.rounds)
@@ -179,9 +184,9 @@ def parts(options):
             "five": five,
         },
         "seeing": {
-            "metrics": lambda t: tests(t, "metrics: a real Prometheus, promtool", "tests/integration/test_metrics.py"),
+            "metrics": lambda t: tests(t, "metrics: a real Prometheus of three nodes, promtool", "tests/integration/test_metrics.py"),
             "alerts": lambda t: tests(t, "alerts: raised by real conditions and cleared, webhook signed and repeated", "tests/integration/test_alerts.py"),
-            "dashboard": lambda t: tests(t, "dashboard: in Chromium, a real migration, keyboard, contrast, no request elsewhere", "tests/integration/test_dashboard.py"),
+            "dashboard": dashboard,
             "terminal": lambda t: tests(t, "top, report, doctor", "tests/integration/test_top.py", "tests/integration/test_report.py"),
         },
     }

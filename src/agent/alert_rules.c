@@ -68,7 +68,8 @@ static const NcAlertRuleInfo nc_alert_table[NC_ALERT_RULE_COUNT] = {
   [NC_ALERT_CERTIFICATE_EXPIRES] = { .name = "NovacronCertificateExpires",
                                      .unit = "days",
                                      .is_below = true,
-                                     .remedy = "Make a new one (novacron pki) before: afterwards the node is no part of the cluster." },
+                                     .remedy = "Let it join again before that: `novacron node remove` and `novacron node token` on the node with the CA's key; here, "
+                                               "with data_dir/pki set aside, `novacrond join` and a reload." },
 };
 
 const NcAlertRuleInfo *

@@ -51,12 +51,12 @@ nc_record_elapsed_ms(json_t *record, int64_t now_us)
 static int64_t
 nc_record_disk_sum(json_t *record, const char *key)
 {
-  int64_t sum = 0;
+  double sum = 0;
   size_t i;
   json_t *disk;
 
-  json_array_foreach(json_object_get(record, "disks"), i, disk) sum += nc_json_int_or(disk, key, 0);
-  return sum;
+  json_array_foreach(json_object_get(record, "disks"), i, disk) sum += nc_json_number_or(disk, key, 0);
+  return (int64_t)sum;
 }
 
 /* Bytes of the machine per second: of its disks while they go alone, else of its memory. 0 at the end. */

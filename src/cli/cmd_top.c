@@ -62,6 +62,7 @@ typedef struct {
   NcTopLook look;
   json_t *frame; /* never NULL */
   GString *typed;
+  int64_t typed_us; /* when the last of it came */
   bool is_over;
   int ended_by; /* a signal; 0: a key */
 } NcTop;
@@ -105,6 +106,7 @@ nc_top_on_input(NcTop *t)
   char bytes[256];
   ssize_t n = read(STDIN_FILENO, bytes, sizeof bytes);
 
+  t->typed_us = nc_mono_us();
   if (n > 0)
     g_string_append_len(t->typed, bytes, n);
   else if (n == 0 || errno != EINTR)
@@ -121,12 +123,21 @@ nc_top_draw(NcTop *t, GError **error)
   return nc_screen_draw(lines, error);
 }
 
+/* How long poll() may wait. News that come while a key's sequence is waited for make that no longer. */
+static int
+nc_top_patience_ms(const NcTop *t)
+{
+  if (t->typed->len == 0)
+    return -1;
+  return (int)MAX(NC_TOP_ESCAPE_MS - (nc_mono_us() - t->typed_us) / 1000, 0);
+}
+
 /* Waits for something to happen, and has it happen. */
 static void
 nc_top_turn_once(NcTop *t, NcTopFeed *feed, int feed_fd, int signal_fd)
 {
   struct pollfd fds[] = { { .fd = STDIN_FILENO, .events = POLLIN }, { .fd = feed_fd, .events = POLLIN }, { .fd = signal_fd, .events = POLLIN } };
-  int n = poll(fds, G_N_ELEMENTS(fds), t->typed->len > 0 ? NC_TOP_ESCAPE_MS : -1);
+  int n = poll(fds, G_N_ELEMENTS(fds), nc_top_patience_ms(t));
 
   nc_top_on_signals(t);
   if (n == 0)

@@ -22,47 +22,69 @@ export function setHidden(element, hidden) {
   if (element.hidden !== hidden) element.hidden = hidden;
 }
 
-/** Children of `parent`, one per item, kept from one update to the next: `make(item)` gives {element, update(item)}. */
+/**
+ * Children of `parent`, one per item, kept from one update to the next: `make(item)` gives {element, update(item)}.
+ * Of new ones `atOnce` are made in one piece, and as many in each frame after it: who types meanwhile does not wait for all of them.
+ */
 export class List {
-  constructor(parent, keyOf, make) {
+  constructor(parent, keyOf, make, atOnce = Infinity) {
     this.parent = parent;
     this.keyOf = keyOf;
     this.make = make;
+    this.atOnce = atOnce;
     this.parts = new Map();
   }
 
   update(items) {
-    const seen = new Set();
-    let place = this.parent.firstElementChild;
-    for (const item of items) {
-      const key = this.keyOf(item);
-      if (seen.has(key)) continue;
-      seen.add(key);
-      if (!this.parts.has(key)) this.parts.set(key, this.make(item));
-      const part = this.parts.get(key);
-      part.update(item);
-      if (part.element === place) place = place.nextElementSibling;
-      else this.parent.insertBefore(part.element, place);
-    }
+    if (this.isClosed) return; // the answer came after its page had been left
+    this.items = new Map();
+    for (const item of items) if (!this.items.has(this.keyOf(item))) this.items.set(this.keyOf(item), item);
+    // What goes, goes first, so that what stays need not be moved: a moved element loses the focus.
     for (const [key, part] of this.parts) {
-      if (seen.has(key)) continue;
+      if (this.items.has(key)) continue;
       part.close?.();
       part.element.remove();
       this.parts.delete(key);
     }
+    this.place(true);
+  }
+
+  /** `all`: with those that are there, too; else new ones only. */
+  place(all) {
+    let made = 0;
+    let isWhole = true;
+    let place = this.parent.firstElementChild;
+    for (const [key, item] of this.items) {
+      const isNew = !this.parts.has(key);
+      if (isNew && made === this.atOnce) {
+        isWhole = false;
+        continue;
+      }
+      if (isNew) {
+        this.parts.set(key, this.make(item));
+        made += 1;
+      }
+      const part = this.parts.get(key);
+      if (isNew || all) part.update(item);
+      if (part.element === place) place = place.nextElementSibling;
+      else this.parent.insertBefore(part.element, place);
+    }
+    cancelAnimationFrame(this.frame);
+    if (!isWhole) this.frame = requestAnimationFrame(() => this.place(false));
   }
 
   close() {
     this.update([]);
+    this.isClosed = true;
   }
 }
 
 /**
  * A table that becomes a list of cards where it is narrow (its roles are named, since display takes them away there).
- * `columns`: [{title, show(item, cell)}]; show fills the cell, with a text as its result or by itself.
+ * `columns`: [{title, show(item, cell)}]; show fills the cell, with a text as its result or by itself. `atOnce`: of rows, as in List.
  */
 export class Table {
-  constructor(caption, columns, keyOf, empty) {
+  constructor(caption, columns, keyOf, empty, atOnce) {
     this.columns = columns;
     this.body = h("tbody", { role: "rowgroup" });
     this.empty = h("p", { class: "empty" }, empty);
@@ -70,7 +92,7 @@ export class Table {
     this.table = h("table", { role: "table", "aria-label": caption },
       h("thead", { role: "rowgroup" }, h("tr", { role: "row" }, ...titles)), this.body);
     this.element = h("div", {}, this.table, this.empty);
-    this.list = new List(this.body, keyOf, () => this.makeRow());
+    this.list = new List(this.body, keyOf, () => this.makeRow(), atOnce);
     this.update([]);
   }
 
@@ -92,6 +114,10 @@ export class Table {
     this.list.update(items);
     setHidden(this.table, items.length === 0);
     setHidden(this.empty, items.length > 0);
+  }
+
+  close() {
+    this.list.close();
   }
 }
 

@@ -38,6 +38,7 @@ export class MigrationPage {
       setText(this.missing, `This node knows no migration ${this.id}.`);
       return;
     }
+    if (this.isClosed) return; // left meanwhile: a card would watch on
     setHidden(this.missing, true);
     setHidden(this.rest, false);
     this.show(migration);
@@ -69,6 +70,7 @@ export class MigrationPage {
   }
 
   close() {
+    this.isClosed = true;
     clearTimeout(this.soon);
     this.card?.close();
   }

@@ -1,38 +1,17 @@
 // SPDX-License-Identifier: Apache-2.0
 // The first page: this node, the fleet where there is a controller, what moves now and what has moved.
-import { migrate } from "./actions.js";
 import { Alerts } from "./alerts.js";
 import { get, list } from "./api.js";
 import { Card } from "./card.js";
 import { h, List, setHidden, setText, showBadge, showLink, Table } from "./dom.js";
 import { evacuate } from "./evacuate.js";
 import { bytes, duration, milliseconds, number, percent, phase, phaseKind, rate, time, UNKNOWN } from "./format.js";
+import { Machines } from "./machines.js";
 
 const LIVE_CARDS = 8; // a WebSocket and a canvas each; a gate lets one address have 24 WebSockets, and there may be more windows
+const CARDS_AT_ONCE = 4;
 const EARLIER = 50;
-
-const MACHINE_KINDS = { running: "good", paused: "plain", stopped: "plain", migrating: "busy", incoming: "busy", moved: "plain" };
-
-function machineTable(context) {
-  const columns = [
-    { title: "Machine", show: (m) => m.name },
-    { title: "State", show: (m, cell) => showBadge(cell, m.moved_to ? `${m.state} to ${m.moved_to}` : m.state, MACHINE_KINDS[m.state] ?? "plain") },
-    { title: "Memory", show: (m) => (m.memory_mib ? bytes(m.memory_mib * 1024 * 1024) : UNKNOWN) },
-    { title: "CPUs", show: (m) => number(m.vcpus) },
-    { title: "Run right", show: (m) => `${m.right ?? UNKNOWN}, epoch ${number(m.epoch)}` },
-  ];
-  if (context.mayOperate) columns.push({ title: "Action", show: (m, cell) => showMigrate(m, cell, context) });
-  return new Table("Machines", columns, (m) => m.name, "There are no machines on this node.");
-}
-
-function showMigrate(machine, cell, context) {
-  const button = cell.querySelector("button") ?? cell.appendChild(h("button", {
-    type: "button",
-    "aria-label": `Migrate ${machine.name}`,
-    onclick: () => migrate(machine, context).catch((error) => context.say(error.message)),
-  }, "Migrate…"));
-  setHidden(button, machine.state !== "running" || Boolean(machine.migration));
-}
+const ROWS_AT_ONCE = 25;
 
 function showEvacuate(node, cell, context) {
   const button = cell.querySelector("button") ?? cell.appendChild(h("button", {
@@ -102,7 +81,7 @@ function earlierTable() {
     { title: "On the wire", show: (m) => bytes(m.wire_bytes) },
     { title: "Ended", show: (m) => time(m.finished) },
     { title: "Error", show: (m) => m.error?.message ?? "" },
-  ], (m) => m.id, "None has ended yet.");
+  ], (m) => m.id, "None has ended yet.", ROWS_AT_ONCE);
 }
 
 function section(title, ...parts) {
@@ -115,12 +94,12 @@ export class Overview {
     this.summary = h("p", { class: "summary" });
     this.store = h("p", { class: "summary" });
     this.alerts = new Alerts(context, () => true, "Nothing is wrong.");
-    this.machines = machineTable(context);
+    this.machines = new Machines(context);
     this.nodes = nodeTable(context);
     this.leader = h("p", { class: "summary" });
     this.cards = h("div", { class: "cards" });
     this.idle = h("p", { class: "empty" }, "Nothing moves at the moment.");
-    this.running = new List(this.cards, (m) => m.id, (m) => this.makeCard(m));
+    this.running = new List(this.cards, (m) => m.id, (m) => this.makeCard(m), CARDS_AT_ONCE);
     this.earlier = earlierTable();
     this.figures = h("p", { class: "summary" });
     this.queue = queueTable();
@@ -129,7 +108,7 @@ export class Overview {
     this.fleet.hidden = true;
     this.heading = h("h1", { tabindex: "-1" }, "This node");
     this.element = h("div", {}, this.heading, this.summary, this.store, this.alerts.element,
-      section("Running migrations", this.idle, this.cards), section("Machines", this.machines.element), this.fleet,
+      section("Running migrations", this.idle, this.cards), this.machines.element, this.fleet,
       section("Earlier migrations", this.figures, this.earlier.element));
     this.title = "Overview";
     // every so many milliseconds
@@ -188,5 +167,6 @@ export class Overview {
 
   close() {
     this.running.close();
+    this.machines.close();
   }
 }

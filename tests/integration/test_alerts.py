@@ -1,14 +1,17 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Alerts raised by real conditions and cleared with them: by one migration over a link that becomes worse and better again, and what a webhook gets of it."""
+"""Alerts raised by real conditions and cleared with them: a link that becomes worse and better again, and what a webhook gets of it; a link that is cut; a machine
+of which nobody knows whether it runs; a page store that fills; a certificate that ends."""
 
 import hashlib
 import hmac
 import http.server
 import json
+import os
 import shutil
 import signal
 import socket
 import ssl
+import subprocess
 import threading
 import time
 
@@ -16,7 +19,7 @@ import jsonschema
 import pytest
 
 from gate_bed import Keys, UnixConnection, exchange
-from nctest import websocket
+from nctest import checkpoints, websocket
 from nctest.cluster import Cluster, guest_spec
 from nctest.net import wait_for
 from nctest.websocket import Closed, WebSocket
@@ -27,8 +30,11 @@ VM = "web1"
 LIMIT = 5_000_000  # bytes per second, a third of what the guest dirties: also one that is itself denied processors does not converge
 GOOD = ("rate 400mbit", "delay 1ms", "loss 0")
 KEY = b"a key of the receiver's and ours"
+STORE_MIB = 160  # a checkpoint of the guest takes more than 48 of them
 SETTINGS = {"alert_slow_transfer": "100 for 1 after 1", "alert_high_latency": "100 for 1 after 1", "alert_packet_loss": "1 for 0 after 0",
-            "alert_not_converging": "on for 2 after 0", "alert_mover_busy": "0.5 for 1 after 1", "alert_pause_over_budget": "100 after 2"}
+            "alert_not_converging": "on for 2 after 0", "alert_mover_busy": "0.5 for 1 after 1", "alert_pause_over_budget": "100 after 2",
+            "store_budget_mib": str(STORE_MIB), "alert_store_nearly_full": "25 for 0 clear 15 after 0",
+            "path_timeout_ms": "120000"}  # a cut is a pause
 
 
 class Receiver:
@@ -151,6 +157,26 @@ def cleared(node, alert, *reasons):
     return found
 
 
+def told(node, alert):
+    """As novacron and the log have it: that it fires, or that it is over."""
+    text, fires = node.cli("alerts").stdout, alert["state"] == "firing"
+    assert f"{alert['alert']}, since {alert['fired']}" in text and (fires or f"until {alert['resolved']}" in text), text
+    about = f", migration {alert['migration']}" if "migration" in alert else ""
+    assert f"{alert['alert']} {alert['state']}{about}: " in open(node.log).read()
+    return alert
+
+
+def notes(node, id):
+    """What the migration's history says of alerts: [(alert, state)]."""
+    return [tuple(e["detail"].split(":")[0].split(" ")) for e in node.call("migration.get", id=id)["events"] if e["event"] == "alert"]
+
+
+def sides(cluster):
+    """(where the guest runs, the other node)"""
+    source = next(node for node in (cluster.a, cluster.b) if node.state(VM) == "running")
+    return source, cluster.other(source)
+
+
 def test_a_link_that_becomes_worse_and_better(cluster, receiver):
     c = cluster
     m = c.a.call("migration.create", vm=VM, to=c.b.name, bandwidth_limit_bps=LIMIT, algorithm="pre-copy", max_throttle=0, convergence_timeout_ms=0)
@@ -188,25 +214,25 @@ def test_a_link_that_becomes_worse_and_better(cluster, receiver):
         jsonschema.validate(alert, {"$ref": "#/components/schemas/Alert", "components": documented["components"]})
 
     # All of it stands in the log and in the history, before its end, and those who watched have heard it.
-    told = [tuple(e["detail"].split(":")[0].split(" ")) for e in c.a.call("migration.get", id=m["id"])["events"] if e["event"] == "alert"]
+    history = notes(c.a, m["id"])
     for name in ("HighLatency", "PacketLoss", "SlowTransfer", "NotConverging", "MoverBusy"):
         assert f"Novacron{name} firing, migration {m['id']}: " in open(c.a.log).read()
-        assert told.count((f"Novacron{name}", "firing")) == told.count((f"Novacron{name}", "resolved")) >= 1
+        assert history.count((f"Novacron{name}", "firing")) == history.count((f"Novacron{name}", "resolved")) >= 1
     listener.join(60)
-    assert listener.heard == told and listener.end == "completed"
+    assert listener.heard == history and listener.end == "completed"
 
     # The webhook has taken each, in order; the first it had refused, and got again.
     wait_for(lambda: ("NovacronMoverBusy", "resolved") in receiver.taken(), 90, lambda: f"the webhook to have all: {receiver.taken()}")
     assert all(is_right for _, _, is_right, _ in receiver.got)
     assert receiver.got[0][0] == 503 and receiver.got[1][1] == receiver.got[0][1], "the first came again"
-    assert [t for t in receiver.taken() if t[0] != "NovacronPauseOverBudget"] == told
+    assert [t for t in receiver.taken() if t[0] != "NovacronPauseOverBudget"] == history
     assert receiver.got[1][3]["node"] == c.a.name and receiver.got[1][3]["version"] == 1
 
 
 def test_a_pause_over_its_budget(cluster):
     """Post-copy does not ask whether the pause fits; a millisecond never does."""
     c = cluster
-    source = next(node for node in (c.a, c.b) if node.state(VM) == "running")
+    source, _ = sides(c)
     m = c.migrate(VM, source, algorithm="post-copy", max_downtime_ms=1)
     assert m["outcome"] == "completed" and m["pause_ms"] > 1, m
     pause = next(a for a in alerts(source) if a["alert"] == "NovacronPauseOverBudget" and a["migration"] == m["id"])
@@ -215,3 +241,91 @@ def test_a_pause_over_its_budget(cluster):
     events = [e["event"] for e in source.call("migration.get", id=m["id"])["events"]]
     assert events[-1] == "finished" and "alert" in events
     c.assert_healthy(VM, c.other(source))
+
+
+def test_a_link_that_is_cut(cluster):
+    """Stuck while nothing crosses, which makes the rest plain; over when something does."""
+    c = cluster
+    source, destination = sides(c)
+    configure(source, alert_stuck="2 for 1 clear 2 after 0")
+    m = source.call("migration.create", vm=VM, to=destination.name, bandwidth_limit_bps=LIMIT, algorithm="pre-copy", max_throttle=0, convergence_timeout_ms=0)
+    wait_for(lambda: source.call("migration.get", id=m["id"])["wire_bytes"] > 1 << 20, 60, "memory to cross")
+    link(c, "down")
+    stuck = told(source, raised(source, "NovacronStuck"))
+    assert stuck["severity"] == "critical" and stuck["value"] > 2 and stuck["migration"] == m["id"] and f"to {destination.name}" in stuck["summary"]
+    plain = ("NovacronSlowTransfer", "NovacronHighLatency", "NovacronPacketLoss", "NovacronNotConverging")
+    others = [a for a in alerts(source) if a["state"] == "firing" and a.get("migration") == m["id"] and a["alert"] in plain]
+    assert all(a["inhibited_by"] == "NovacronStuck" for a in others), others
+    link(c, "up")
+    told(source, cleared(source, stuck, "condition"))
+    source.call("migration.cancel", id=m["id"])
+    assert source.wait_migration(m["id"])["outcome"] == "cancelled"
+    assert [state for name, state in notes(source, m["id"]) if name == "NovacronStuck"] == ["firing", "resolved"]
+    configure(source, alert_stuck="off")
+
+
+def test_a_page_store_that_fills(cluster):
+    """By a checkpoint, until that is deleted and its room collected."""
+    node, _ = sides(cluster)
+    checkpoint = checkpoints.create(node, VM)
+    full = told(node, raised(node, "NovacronStoreNearlyFull"))
+    used = node.call("store.status")["used_bytes"]
+    assert full["value"] == pytest.approx(100 * used / (STORE_MIB << 20), rel=0.05) and full["value"] > full["threshold"] == 25
+    node.call("checkpoint.delete", id=checkpoint["id"])
+    node.cli("store", "gc")
+    told(node, cleared(node, full, "condition"))
+
+
+def shorten(node, ca, days):
+    """Its certificate, of the same serial number and key, ends so soon."""
+    path = {name: os.path.join(node.data_dir, "pki", name) for name in ("node.key", "node.crt", "csr", "extensions")}
+    with open(path["extensions"], "w", encoding="ascii") as f:
+        f.write("basicConstraints=critical,CA:FALSE\nkeyUsage=critical,digitalSignature\nextendedKeyUsage=serverAuth,clientAuth\n"
+                f"subjectAltName=DNS:{node.name},URI:novacron:node:{node.name}\n")
+
+    def openssl(*arguments):
+        return subprocess.run(["openssl", *arguments], check=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True).stdout
+    serial = openssl("x509", "-noout", "-serial", "-in", path["node.crt"]).strip().split("=")[1]
+    openssl("req", "-new", "-key", path["node.key"], "-subj", f"/CN={node.name}", "-out", path["csr"])
+    openssl("x509", "-req", "-in", path["csr"], "-CA", os.path.join(ca, "ca.crt"), "-CAkey", os.path.join(ca, "ca.key"), "-days", str(days),
+            "-set_serial", f"0x{serial}", "-extfile", path["extensions"], "-out", path["node.crt"])
+    for name in ("csr", "extensions"):
+        os.unlink(path[name])
+
+
+def test_a_certificate_that_ends(cluster):
+    """Within two weeks; the node joins again as the remedy says, and its new certificate is in use at once."""
+    c = cluster
+    pki = os.path.join(c.b.data_dir, "pki")
+    shorten(c.b, os.path.join(c.a.data_dir, "pki"), 10)
+    configure(c.b)
+    ends = told(c.b, raised(c.b, "NovacronCertificateExpires"))
+    assert 9 < ends["value"] <= 10 and ends["threshold"] == 14 and ends["unit"] == "days" and "join" in ends["remedy"]
+    assert not [a for a in alerts(c.a) if a["alert"] == "NovacronCertificateExpires"], "its own is good for years"
+    c.a.call("node.remove", name=c.b.name)
+    os.rename(pki, pki + ".before")
+    c.b.join(c.a.call("node.token", ttl_s=600)["token"], c.a)
+    configure(c.b)
+    told(c.b, cleared(c.b, ends, "condition"))
+    source, destination = sides(c)
+    check = source.call("migration.check", vm=VM, to=destination.name)
+    assert check["verdict"] != "failed", check
+
+
+def test_a_machine_that_needs_attention(cluster):
+    """The destination's QEMU dies in the moment of its start, so that nobody knows whether it ran: until a human has decided."""
+    c = cluster
+    source, destination = sides(c)
+    destination.stop()
+    destination.start(fault="destination-before-cont:stop")
+    m = c.migrate(VM, source, wait=False, algorithm="pre-copy")
+    wait_for(destination.is_stopped_by_fault, 60, "the destination to be about to start it")
+    for pid in destination.qemu_pids():
+        os.kill(pid, signal.SIGKILL)
+    destination.go_on()
+    attention = told(source, raised(source, "NovacronNeedsAttention"))
+    assert attention["severity"] == "critical" and attention["migration"] == m["id"] and f"novacron status {m['id']}" in attention["remedy"]
+    source.call("migration.resolve", id=m["id"], action="run_here")
+    assert source.wait_migration(m["id"])["outcome"] == "failed"
+    told(source, cleared(source, attention, "condition", "over"))
+    c.assert_healthy(VM, source)

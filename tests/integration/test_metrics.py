@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What Prometheus gets: the text as promtool reads it, and what a real Prometheus has of real migrations."""
+"""What Prometheus gets: the text as promtool reads it, and what a real Prometheus has of three nodes while two machines move between them."""
 
 import http.client
 import json
@@ -14,10 +14,14 @@ import urllib.request
 import pytest
 
 from nctest.bridge import Bridge
-from nctest.cluster import Cluster, guest_spec
+from nctest.cluster import guest_spec
+from nctest.disks import LocalDisks
+from nctest.fleet import FULL, Fleet
 from nctest.net import stop_process, wait_for
 
-VM = "web1"
+VM, DB = "web1", "db1"  # the second one has a disk
+MOVES = {VM: ("host-1", FULL), DB: (FULL, "host-3")}  # at the same time: one node is the source of one and the destination of the other
+LIMIT = 2 << 20
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 DOCUMENT = os.path.join(ROOT, "docs/metrics.md")
 RULES = os.path.join(ROOT, "packaging/prometheus/novacron.rules.yml")
@@ -25,6 +29,9 @@ DASHBOARD = os.path.join(ROOT, "packaging/grafana/novacron.dashboard.json")
 RULES_TEST = os.path.join(ROOT, "packaging/prometheus/novacron.rules.test.yml")
 LABELLED = re.compile(r"^([a-z_]+)(?:\{(.*)\})? (\S+)$")
 SEED = {"transfer_rate_bytes", "compression_ratio", "network_latency_ms", "progress", "duration_seconds", "cpu_usage_percent", "memory_usage_bytes"}
+# What the highest of each may be while a machine moves; the link has a round trip of 2 ms.
+PLAUSIBLE = {"transfer_rate_bytes": (LIMIT / 10, 1e10), "compression_ratio": (1, 1000), "network_latency_ms": (1, 5000), "progress": (100, 100),
+             "duration_seconds": (1, 600), "cpu_usage_percent": (1, 100 * os.cpu_count()), "memory_usage_bytes": (1 << 20, 1 << 30)}
 
 
 class UnixHTTP(http.client.HTTPConnection):
@@ -77,7 +84,8 @@ class Prometheus:
         with socket.create_server(("127.0.0.1", 0)) as s:
             self.port = s.getsockname()[1]
         with open(self.config, "w", encoding="utf-8") as f:
-            f.write("global:\n  scrape_interval: 1s\nscrape_configs:\n- job_name: novacron\n  static_configs:\n")
+            f.write(f"global:\n  scrape_interval: 1s\n  evaluation_interval: 1s\nrule_files: [\"{RULES}\"]\n"
+                    "scrape_configs:\n- job_name: novacron\n  static_configs:\n")
             for name, address in targets.items():
                 f.write(f"  - targets: [\"{address}\"]\n    labels: {{node: \"{name}\"}}\n")
         subprocess.run(["promtool", "check", "config", self.config], check=True, stdout=subprocess.PIPE)
@@ -86,15 +94,27 @@ class Prometheus:
             ["prometheus", f"--config.file={self.config}", f"--storage.tsdb.path={directory}/tsdb", f"--web.listen-address=127.0.0.1:{self.port}"],
             stdout=self.log, stderr=self.log)
 
+    def ask(self, what):
+        with urllib.request.urlopen(f"http://127.0.0.1:{self.port}/api/v1/{what}", timeout=20) as answer:
+            return json.load(answer)["data"]
+
     def query(self, expression):
         """[(labels, value)]"""
-        url = f"http://127.0.0.1:{self.port}/api/v1/query?" + urllib.parse.urlencode({"query": expression})
         try:
-            with urllib.request.urlopen(url, timeout=20) as answer:
-                result = json.load(answer)["data"]["result"]
+            result = self.ask("query?" + urllib.parse.urlencode({"query": expression}))["result"]
         except OSError:
             return []
         return [(r["metric"], float(r["value"][1])) for r in result]
+
+    def value(self, expression):
+        """Of what there is one of."""
+        found = self.query(expression)
+        assert len(found) == 1, f"{expression}: {found}"
+        return found[0][1]
+
+    def rules(self):
+        """{alert: (health, last error)}"""
+        return {rule["name"]: (rule["health"], rule.get("lastError")) for group in self.ask("rules")["groups"] for rule in group["rules"]}
 
     def understands(self, expression):
         """What is wrong with it, or None."""
@@ -111,41 +131,48 @@ class Prometheus:
 
 
 @pytest.fixture(scope="module")
-def cluster():
-    with Cluster(rate="100mbit", delay="1ms", gates=True) as c:
-        c.boot(spec=guest_spec(memory_mib=128, fill=24, ws=8, rate=2))
-        yield c
+def fleet():
+    """Three nodes with gates. All that moves here crosses the emulated link of the one in the middle."""
+    with Fleet(count=3, rate="100mbit", delay="1ms") as f:
+        disks = LocalDisks(f.bed, f.nodes[FULL], f.nodes["host-3"])
+        disk = {"name": "root", "path": disks.make(f.nodes[FULL], size="64M"), "format": "qcow2"}
+        db = guest_spec(DB, memory_mib=96, ws=8, rate=2, nic=False, disks=[disk])
+        db["cmdline"] += " nc.records=8 nc.record_rate=60 nc.disk_text=16"
+        f.start_guests([("host-1", guest_spec(VM, memory_mib=128, fill=24, ws=8, rate=2, nic=False)), (FULL, db)])
+        for node in f.nodes.values():
+            node.start_gate()
+        yield f
 
 
-def test_promtool_reads_it(cluster):
+def test_promtool_reads_it(fleet):
     """At rest, in the middle of a migration, and after it."""
-    c = cluster
-    _, rest = scrape(c.a)
+    a, b = (fleet.nodes[name] for name in MOVES[VM])
+    _, rest = scrape(a)
     lint(rest)
     assert samples(rest)["novacron_machines"] == {'state="running"': 1}
     assert "novacron_migration_progress" not in samples(rest), "there has been none"
-    m = c.a.call("migration.create", vm=VM, to=c.b.name, bandwidth_limit_bps=1 << 20)
-    wait_for(lambda: c.a.call("migration.metrics", id=m["id"])["rounds"], 60, "the first round")
-    wait_for(lambda: c.a.call("migration.metrics", id=m["id"])["transfer_rate_bytes"], 60, "bytes")
-    for node, role in ((c.a, "source"), (c.b, "destination")):
+    m = a.call("migration.create", vm=VM, to=b.name, bandwidth_limit_bps=1 << 20)
+    wait_for(lambda: a.call("migration.metrics", id=m["id"])["rounds"], 60, "the first round")
+    wait_for(lambda: a.call("migration.metrics", id=m["id"])["transfer_rate_bytes"], 60, "bytes")
+    for node, role in ((a, "source"), (b, "destination")):
         kind, text = scrape(node)
         assert kind == "text/plain; version=0.0.4; charset=utf-8"
         lint(text)
         got = samples(text)
-        labels = f'migration="{m["id"]}",vm="{VM}",source="{c.a.name}",destination="{c.b.name}",role="{role}"'
+        labels = f'migration="{m["id"]}",vm="{VM}",source="{a.name}",destination="{b.name}",role="{role}"'
         assert got["novacron_migration_memory_usage_bytes"][labels] > 1 << 20
-        if node is c.a:
+        if node is a:
             missing = {name for name in SEED if labels not in got.get("novacron_migration_" + name, {})}
             assert not missing, text
             assert 0 < got["novacron_migration_progress"][labels] < 100
             assert 1 <= got["novacron_migration_network_latency_ms"][labels]
             assert "novacron_migration_downtime_milliseconds" not in got, "nobody has stood still yet"
             assert "novacron_migration_disk_iops" not in got, "no disk moves"
-    kind, text = scrape(c.a, "application/openmetrics-text;version=1.0.0,text/plain;q=0.5")
+    kind, text = scrape(a, "application/openmetrics-text;version=1.0.0,text/plain;q=0.5")
     assert kind.startswith("application/openmetrics-text; version=1.0.0") and text.endswith("\n# EOF\n")
-    c.a.call("migration.cancel", id=m["id"])
-    assert c.a.wait_migration(m["id"])["outcome"] == "cancelled"
-    got = samples(scrape(c.a)[1])
+    a.call("migration.cancel", id=m["id"])
+    assert a.wait_migration(m["id"])["outcome"] == "cancelled"
+    got = samples(scrape(a)[1])
     assert got["novacron_migrations_total"]['role="source",outcome="cancelled"'] == 1
     assert got["novacron_migrations_under_way"]['role="source",state="running"'] == 0
 
@@ -161,32 +188,68 @@ def check_dashboard(prometheus):
     assert not [name for name in families if f"`{name}`" not in document]
 
 
-def test_a_real_prometheus_has_what_the_records_say(cluster, tmp_path):
-    c = cluster
-    bridges = {node.name: Bridge(node.api) for node in (c.a, c.b)}
+def move_both(f, prometheus):
+    """Begun together; the records at {machine: (source's, destination's)} when both have ended and their ends were scraped."""
+    nodes = {vm: (f.nodes[source], f.nodes[destination]) for vm, (source, destination) in MOVES.items()}
+    ids = {vm: source.call("migration.create", vm=vm, to=destination.name, bandwidth_limit_bps=LIMIT)["id"] for vm, (source, destination) in nodes.items()}
+    wait_for(lambda: prometheus.query('count(novacron_migration_wire_rate_bytes{role="source"} > 0) == 2'), 60, "both to move at once")
+    assert prometheus.query(f'count(novacron_migrations_under_way{{node="{FULL}",state="running"}} == 1) == 2'), "one comes to it while the other leaves it"
+    for node in f.nodes.values():
+        lint(scrape(node)[1])
+    records = {vm: tuple(node.wait_migration(ids[vm]) for node in nodes[vm]) for vm in MOVES}
+    assert all(m["outcome"] == "completed" for both in records.values() for m in both), records
+    wait_for(lambda: prometheus.query('count(novacron_migrations_total{outcome="completed"} == 1) == 4'), 60, "their ends to be scraped, from both sides")
+    return records
+
+
+def check_one(prometheus, source, destination):
+    """What Prometheus has of one migration is plausible, fits together, and is what the records of both sides say."""
+    def of(family, role="source"):
+        return f'novacron_migration_{family}{{migration="{source["id"]}",role="{role}"}}'
+
+    for name, (low, high) in PLAUSIBLE.items():
+        assert low <= prometheus.value(f"max_over_time({of(name)}[10m])") <= high, f"{name} of {source['vm']}"
+        assert prometheus.value(f"min_over_time({of(name)}[10m])") >= 0
+    for m, role in ((source, "source"), (destination, "destination")):
+        assert prometheus.value(of("wire_bytes", role)) == m["wire_bytes"]
+        assert prometheus.value(f"max_over_time({of('memory_usage_bytes', role)}[10m])") > 1 << 20
+        # What was counted on the way holds what its record says, and it never went back.
+        node = m[role]
+        counted = f'novacron_wire_bytes_total{{node="{node}",role="{role}"}}'
+        assert prometheus.value(counted) >= m["wire_bytes"]
+        assert prometheus.value(f"resets({counted}[10m])") == 0
+    assert prometheus.value(of("downtime_milliseconds")) == pytest.approx(source["pause_ms"])
+    assert prometheus.value(f'novacron_migration_pause_seconds_count{{node="{source["source"]}"}}') == 1
+    assert prometheus.value(f'novacron_migration_pause_seconds_sum{{node="{source["source"]}"}}') == pytest.approx(source["pause_ms"] / 1000)
+    assert prometheus.value(of("duration_seconds")) == pytest.approx(source["total_ms"] / 1000)
+    assert prometheus.value(of("compression_ratio")) == pytest.approx(source["ratio"]) and source["ratio"] > 1
+    assert prometheus.value(of("progress")) == 100
+    # Rate by time gives bytes; scrapes may be late, so that this is rough.
+    carried = prometheus.value(f"avg_over_time({of('wire_rate_bytes')}[10m])") * source["total_ms"] / 1000
+    assert source["wire_bytes"] / 2 < carried < source["wire_bytes"] * 2
+    disk = prometheus.query(f"max_over_time({of('disk_iops')}[10m]) > 0") and prometheus.query(f"max_over_time({of('disk_rate_bytes')}[10m]) > 0")
+    assert bool(disk) == (source["vm"] == DB), "of the one that has a disk, and of that only"
+
+
+def test_a_real_prometheus_has_what_three_nodes_say(fleet, tmp_path):
+    f = fleet
+    bridges = {node.name: Bridge(node.api) for node in f.nodes.values()}
     prometheus = Prometheus(str(tmp_path), {name: bridge.address for name, bridge in bridges.items()})
     try:
-        wait_for(lambda: sorted(v for _, v in prometheus.query("up")) == [1, 1], 60, "both nodes to be scraped")
-        m = c.a.call("migration.create", vm=VM, to=c.b.name, bandwidth_limit_bps=2 << 20)
-        ours = f'migration="{m["id"]}",role="source"'
-        seen = wait_for(lambda: prometheus.query(f"novacron_migration_transfer_rate_bytes{{{ours}}} > 0"), 60, "a rate while it runs")
-        assert seen[0][0]["node"] == c.a.name and seen[0][0]["vm"] == VM
-        m = c.a.wait_migration(m["id"])
-        assert m["outcome"] == "completed", m["error"]
-        done = f"novacron_migration_wire_bytes{{{ours}}} and on() novacron_migrations_total{{node=\"{c.a.name}\",role=\"source\",outcome=\"completed\"}} == 1"
-        wire = wait_for(lambda: prometheus.query(done), 60, "the end to be scraped")[0][1]
-        assert wire == m["wire_bytes"]
-        assert prometheus.query(f"novacron_migration_downtime_milliseconds{{{ours}}}")[0][1] == pytest.approx(m["pause_ms"])
-        assert prometheus.query(f"novacron_migration_duration_seconds{{{ours}}}")[0][1] == pytest.approx(m["total_ms"] / 1000)
-        assert prometheus.query(f'novacron_migration_pause_seconds_count{{node="{c.a.name}"}}')[0][1] == 1
-        # What was counted on the way is what the record says, and it never went back.
-        counted = f'novacron_wire_bytes_total{{node="{c.a.name}",role="source"}}'
-        assert prometheus.query(f"{counted} >= {wire}")
-        assert prometheus.query(f"resets({counted}[10m])")[0][1] == 0
+        wait_for(lambda: [v for _, v in prometheus.query("up")] == [1, 1, 1], 60, "all nodes to be scraped")
+        before = f.star.wan.stats()
+        records = move_both(f, prometheus)
+        after = f.star.wan.stats()
+        for both in records.values():
+            check_one(prometheus, *both)
+        # The link itself has counted what crossed it: a little more, with headers and all that nodes say to each other.
+        for way, (m, _) in (("ba", records[VM]), ("ab", records[DB])):
+            crossed = after[way]["wire_bytes"] - before[way]["wire_bytes"]
+            assert m["wire_bytes"] < crossed < 1.2 * m["wire_bytes"] + (3 << 20), (way, crossed, m["wire_bytes"])
+        assert prometheus.value('sum(novacron_machines{state="running"})') == len(MOVES)
         check_dashboard(prometheus)
-        # Rate by time gives bytes; scrapes may be late, so that this is rough.
-        carried = prometheus.query(f"avg_over_time(novacron_migration_wire_rate_bytes{{{ours}}}[10m])")[0][1] * m["total_ms"] / 1000
-        assert wire / 3 < carried < wire * 3
+        wait_for(lambda: {health for health, _ in prometheus.rules().values()} == {"ok"}, 30, lambda: f"all rules to be evaluated: {prometheus.rules()}")
+        assert not prometheus.query('ALERTS{alertname="NovacronNodeDown"}')
     finally:
         prometheus.close()
         for bridge in bridges.values():

@@ -20,15 +20,16 @@ class BrowserError(Exception):
 
 
 class Browser:
-    def __init__(self, directory, width=1280, height=900):
+    def __init__(self, directory, width=1280, height=900, logs=True):
+        """${logs}: what complaints() and requests() read, which costs it time."""
         self.log = open(f"{directory}/chromedriver.log", "a+", encoding="utf-8")
         self.process = subprocess.Popen(["chromedriver", "--port=0"], stdout=self.log, stderr=subprocess.STDOUT)
         self.session = None
         try:
             self.port = wait_for(self.find_port, 20, "chromedriver to listen")
             options = {"args": [*OPTIONS, f"--window-size={width},{height}"]}
-            logs = {"browser": "ALL", "performance": "ALL"}
-            made = self.ask("POST", "/session", {"capabilities": {"alwaysMatch": {"goog:chromeOptions": options, "goog:loggingPrefs": logs}}})
+            kinds = {"browser": "ALL", "performance": "ALL"} if logs else {}
+            made = self.ask("POST", "/session", {"capabilities": {"alwaysMatch": {"goog:chromeOptions": options, "goog:loggingPrefs": kinds}}})
             self.session = made["sessionId"]
         except BaseException:
             self.close()

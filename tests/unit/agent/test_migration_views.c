@@ -19,7 +19,7 @@ record_of(const char *json)
   "{\"id\":\"m-1\",\"vm\":\"web1\",\"source\":\"a\",\"destination\":\"b\",\"state\":\"copying\",\"phase\":\"memory_copy\",\"outcome\":null," \
   "\"progress\":45,\"created\":\"2026-01-02T03:04:05.678Z\",\"started\":\"2026-01-02T03:04:05.678Z\",\"rate_bps\":350000000," \
   "\"eta_ms\":150000,\"wire_bytes\":6000000,\"ram_bytes\":100,\"mover_cpu_ms\":30000,\"rtt_us\":20500,\"wire_rate_bps\":7,\"total_ms\":null," \
-  "\"disks\":[{\"rate_bps\":5,\"iops\":2},{\"rate_bps\":6}]}"
+  "\"disks\":[{\"rate_bps\":5,\"iops\":1.5},{\"rate_bps\":6,\"iops\":0.7}]}"
 
 static void
 test_duration(void)
