@@ -69,7 +69,7 @@ static const NcAlertRuleInfo nc_alert_table[NC_ALERT_RULE_COUNT] = {
                                      .unit = "days",
                                      .is_below = true,
                                      .remedy = "Let it join again before that: `novacron node remove` and `novacron node token` on the node with the CA's key; here, "
-                                               "with data_dir/pki set aside, `novacrond join` and a reload." },
+                                               "with data_dir/pki set aside, `novacrond join` and a reload; cordon it again if it was." },
 };
 
 const NcAlertRuleInfo *

@@ -68,7 +68,8 @@ nc_node_check_certificate(json_t *list, const char *check, const char *whose, in
 {
   g_autofree char *at = nc_time_format(expires_us);
   int64_t days = (expires_us - now_us) / NC_DAY_US;
-  const char *remedy = "let it join again: novacron node remove and node token on the node with the CA's key, novacrond join --token on this one";
+  const char *remedy = "let it join again: novacron node remove and node token on the node with the CA's key; on this one set data_dir/pki aside, then "
+                       "novacrond join --token, and cordon it again if it was";
 
   if (expires_us <= now_us)
     nc_check_add(list, check, NC_CHECK_FAILED, remedy, "%s ended on %.10s", whose, at);

@@ -97,16 +97,24 @@ nc_top_put_counts(NcTopPage *page, json_t *frame)
   nc_top_end_line(page);
 }
 
-static void
-nc_top_put_header(NcTopPage *page, json_t *frame, int64_t now_us)
+/* What could not be asked, if something: all else is older. */
+static bool
+nc_top_put_problem(NcTopPage *page, json_t *frame)
 {
   const char *problem = nc_json_string_or(frame, "problem", NULL);
 
+  if (problem)
+    nc_top_putf(page, NC_TOP_BAD, "OLD: %s", problem);
+  return problem != NULL;
+}
+
+static void
+nc_top_put_header(NcTopPage *page, json_t *frame, int64_t now_us)
+{
   nc_top_put_who(page, frame, now_us);
   nc_top_put_load(page, frame);
   nc_top_put_counts(page, frame);
-  if (problem)
-    nc_top_putf(page, NC_TOP_BAD, "OLD: %s", problem);
+  nc_top_put_problem(page, frame);
   nc_top_end_line(page);
 }
 
@@ -265,12 +273,16 @@ nc_top_put_details_page(NcTopPage *page, json_t *frame, NcTopLook *look)
 {
   json_t *story = json_object_get(frame, "story");
 
+  if (!look->last_selected) {
+    nc_top_put_header(page, frame, look->now_us);
+    return;
+  }
+  if (nc_top_put_problem(page, frame))
+    nc_top_end_line(page);
   if (g_strcmp0(nc_json_string_or(story, "id", NULL), look->selected) == 0 && look->selected)
     nc_top_put_details(page, story);
-  else if (look->last_selected)
-    nc_top_put_details(page, look->last_selected); /* lists have less of it */
   else
-    nc_top_put_header(page, frame, look->now_us);
+    nc_top_put_details(page, look->last_selected); /* lists have less of it */
 }
 
 /* What is selected is remembered with its id, so that it stays the same while others come and go. */

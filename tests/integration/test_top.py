@@ -132,6 +132,8 @@ def test_old_numbers_are_said_to_be_old(bed, fleet, on_terminal):
     t.shows("OLD: since ")
     t.shows("out of order ?[2J")
     t.shows("50 running")
+    t.type("\r")
+    wait_for(lambda: "Esc back" in t.text() and "OLD: since " in t.text(), 20, "the details of one, which are old, too")
     bed.daemon.handlers["migration.list"] = fleet.list
     wait_for(lambda: "OLD" not in t.text(), 20, "an answer again")
     assert not re.search(r"\x1b\[3[0-9]", t.raw), "colours, though NO_COLOR is set"
