@@ -97,10 +97,11 @@ nc_desk_ask(gpointer object, const char *actor, json_t *args, GError **error)
   const NcDeskRow *row = object;
   gint is_watch = row->op->is_watch;
   bool may_watch = g_atomic_int_add(&row->desk->watching, is_watch) < (is_watch ? NC_DESK_MOST_WATCHING : G_MAXINT);
-  bool is_room = g_atomic_int_add(&row->desk->under_way, 1) < NC_DESK_MOST && may_watch;
+  /* Who may not is not counted for a moment either: that would take a place from people. */
+  bool is_room = may_watch && g_atomic_int_add(&row->desk->under_way, 1) < NC_DESK_MOST;
   json_t *answer = is_room ? nc_desk_do(row, actor, args, error) : NULL;
 
-  g_atomic_int_add(&row->desk->under_way, -1);
+  g_atomic_int_add(&row->desk->under_way, may_watch ? -1 : 0);
   g_atomic_int_add(&row->desk->watching, -is_watch);
   if (!is_room)
     nc_fail(error, NC_ERROR_RESOURCE, "%d requests about the fleet are under way on node %s: ask again later",

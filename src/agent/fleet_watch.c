@@ -9,6 +9,7 @@
 
 #define NC_FLEET_WATCH_PAGE 200 /* events in one answer */
 #define NC_FLEET_WATCH_LAST 100 /* told to who does not say from where on */
+#define NC_FLEET_WATCH_MOST 5000 /* told to who does: more than gates keep for their watchers, so that these would hear of a gap all the same */
 
 /* What one page says. ${events}, ${sample} (NULL: none): taken. */
 static json_t *
@@ -116,7 +117,7 @@ nc_fleet_watch_all(NcFleetHost *host, int64_t since, GError **error)
   if (!nc_fleetdb_event_range(host->db, &oldest, &newest, error))
     return NULL;
   uint64_t from = since >= 0 && (uint64_t)since <= newest ? (uint64_t)since : newest - MIN(newest, NC_FLEET_WATCH_LAST);
-  from = MAX(from, oldest > 0 ? oldest - 1 : 0);
+  from = MAX(from, MAX(oldest > 0 ? oldest - 1 : 0, newest - MIN(newest, NC_FLEET_WATCH_MOST)));
   nc_autojson json_t *rows = nc_fleetdb_list_events(host->db, from, NULL, NC_FLEET_WATCH_PAGE, error);
   json_t *events = rows ? json_array() : NULL;
   if (!events)

@@ -13,8 +13,12 @@
  * over their own connections. */
 #define NC_SERVER_CONNECTIONS 1280
 /* Of these, as long as nobody knows who they are; and of one network, behind which a whole site may be. */
-#define NC_SERVER_STRANGERS 256
-#define NC_SERVER_STRANGERS_EACH 64
+#define NC_SERVER_STRANGERS 512
+#define NC_SERVER_STRANGERS_EACH 32
+/* The same for addresses that nodes have come from: places that strangers elsewhere can't take. */
+#define NC_SERVER_GUESTS 512
+#define NC_SERVER_GUESTS_EACH 64
+#define NC_SERVER_KNOWN_ADDRESSES 4096
 /* Of one node: two sessions for each of a hundred migrations, and questions. */
 #define NC_SERVER_SESSIONS_EACH 256
 /* A flood is said so often. */
@@ -33,6 +37,9 @@ struct NcPeerServer {
   NcFleetDesk *fleet;
   NcFleetHost *controller; /* NULL: none here */
   NcQuota *strangers;      /* by network */
+  NcQuota *guests;         /* not known yet either, by address: nodes have come from it */
+  GMutex lock;             /* protects what follows */
+  GHashTable *known;       /* these addresses */
   NcQuota *sessions;       /* by node */
   _Atomic int64_t said_us; /* when a flood was said last */
   NcService *service;
@@ -63,6 +70,43 @@ nc_place_take(NcPlace *place, NcQuota *quota, const char *name)
   nc_place_leave(place);
   *place = (NcPlace){ quota, g_strdup(name) };
   return true;
+}
+
+/* A node has come from ${host}. */
+static void
+nc_peer_server_remember(NcPeerServer *server, const char *host)
+{
+  g_mutex_lock(&server->lock);
+  if (g_hash_table_size(server->known) >= NC_SERVER_KNOWN_ADDRESSES)
+    g_hash_table_remove_all(server->known); /* they will come again */
+  g_hash_table_add(server->known, g_strdup(host));
+  g_mutex_unlock(&server->lock);
+}
+
+static bool
+nc_peer_server_knows(NcPeerServer *server, const char *host)
+{
+  g_mutex_lock(&server->lock);
+  bool is_known = g_hash_table_contains(server->known, host);
+  g_mutex_unlock(&server->lock);
+  return is_known;
+}
+
+/* For a connection of which nobody knows yet whose it is. */
+static bool
+nc_peer_server_receive(NcPeerServer *server, int fd, const char *host, NcPlace *place)
+{
+  g_autofree char *network = nc_tcp_peer_network(fd);
+
+  return nc_peer_server_knows(server, host) ? nc_place_take(place, server->guests, host)
+                                            : nc_place_take(place, server->strangers, network);
+}
+
+/* What is left until ${deadline_us}, at least a moment. */
+static int
+nc_peer_server_left_ms(int64_t deadline_us)
+{
+  return (int)MAX((deadline_us - nc_mono_us()) / 1000, 1);
 }
 
 static void
@@ -99,9 +143,9 @@ nc_peer_server_answer(NcPeer *peer, json_t *answer, const GError *problem, GErro
 
 /* A connection without certificate may join, and nothing else. */
 static bool
-nc_peer_server_serve_anonymous(NcPeerServer *server, NcPeer *peer, GError **error)
+nc_peer_server_serve_anonymous(NcPeerServer *server, NcPeer *peer, int timeout_ms, GError **error)
 {
-  nc_autojson json_t *message = nc_peer_recv(peer, NC_SERVER_GREETING_MS, error);
+  nc_autojson json_t *message = nc_peer_recv(peer, timeout_ms, error);
   g_autoptr(GError) problem = NULL;
   json_t *joined = NULL;
 
@@ -151,11 +195,11 @@ nc_peer_server_handle(NcPeerServer *server, NcPeer *peer, json_t *message, GErro
 }
 
 static bool
-nc_peer_server_serve_peer(NcPeerServer *server, NcPeer *peer, GError **error)
+nc_peer_server_serve_peer(NcPeerServer *server, NcPeer *peer, int64_t deadline_us, GError **error)
 {
   if (!nc_peer_node(peer))
-    return nc_peer_server_serve_anonymous(server, peer, error);
-  if (!nc_nodes_hello_server(server->nodes, peer, NULL, NC_SERVER_GREETING_MS, error))
+    return nc_peer_server_serve_anonymous(server, peer, nc_peer_server_left_ms(deadline_us), error);
+  if (!nc_nodes_hello_server(server->nodes, peer, NULL, nc_peer_server_left_ms(deadline_us), error))
     return false;
   for (;;) {
     nc_autojson json_t *message = nc_peer_recv(peer, NC_SERVER_IDLE_MS, error);
@@ -169,16 +213,17 @@ nc_peer_server_serve(int fd, gpointer user_data)
 {
   NcPeerServer *server = user_data;
   nc_autofd int owned = fd;
-  g_autofree char *address = nc_tcp_peer_address(fd), *network = nc_tcp_peer_network(fd);
+  g_autofree char *address = nc_tcp_peer_address(fd), *host = g_strndup(address, (gsize)(MAX(strrchr(address, ':'), address) - address));
+  int64_t deadline_us = nc_mono_us() + NC_SERVER_GREETING_MS * 1000;
   g_auto(NcPlace) place = { 0 };
   g_autoptr(GError) error = NULL;
   bool is_mover = false;
 
-  if (!nc_place_take(&place, server->strangers, network)) {
+  if (!nc_peer_server_receive(server, owned, host, &place)) {
     nc_peer_server_say_flood(server, address, "this network, or all that have not said who they are, have");
     return;
   }
-  if (!nc_tcp_tune(owned, &error) || !nc_preface_await(owned, &is_mover, NC_SERVER_GREETING_MS, &error)) {
+  if (!nc_tcp_tune(owned, &error) || !nc_preface_await(owned, &is_mover, nc_peer_server_left_ms(deadline_us), &error)) {
     nc_log(NC_LOG_INFO, "agent", "connection from %s: %s", address, error ? error->message : "closed");
     return;
   }
@@ -187,16 +232,18 @@ nc_peer_server_serve(int fd, gpointer user_data)
       nc_log(NC_LOG_WARNING, "agent", "connection from %s: %s", address, error->message);
     return;
   }
-  g_autoptr(NcPeer) peer = nc_peer_accept(nc_nodes_trust(server->nodes), nc_fd_steal(&owned), NC_SERVER_GREETING_MS, &error);
+  g_autoptr(NcPeer) peer = nc_peer_accept(nc_nodes_trust(server->nodes), nc_fd_steal(&owned), nc_peer_server_left_ms(deadline_us), &error);
   if (!peer) {
     nc_log(NC_LOG_WARNING, "agent", "connection from %s refused: %s", address, error->message);
     return;
   }
+  if (nc_peer_node(peer))
+    nc_peer_server_remember(server, host);
   if (nc_peer_node(peer) && !nc_place_take(&place, server->sessions, nc_peer_node(peer))) {
     nc_peer_server_say_flood(server, nc_peer_node(peer), "that node has");
     return;
   }
-  nc_peer_server_serve_peer(server, peer, &error);
+  nc_peer_server_serve_peer(server, peer, deadline_us, &error);
   if (error && error->code != NC_ERROR_IO)
     nc_log(NC_LOG_INFO, "agent", "connection from %s (%s) ended: %s", address, nc_peer_node(peer) ? nc_peer_node(peer) : "no certificate",
            error->message);
@@ -220,6 +267,9 @@ nc_peer_server_new(const NcConfig *config, NcNodes *nodes, NcMigrations *migrati
   server->fleet = fleet;
   server->controller = controller;
   server->strangers = nc_quota_new(NC_SERVER_STRANGERS_EACH, NC_SERVER_STRANGERS);
+  server->guests = nc_quota_new(NC_SERVER_GUESTS_EACH, NC_SERVER_GUESTS);
+  g_mutex_init(&server->lock);
+  server->known = g_hash_table_new_full(g_str_hash, g_str_equal, g_free, NULL);
   server->sessions = nc_quota_new(NC_SERVER_SESSIONS_EACH, NC_SERVER_CONNECTIONS);
   server->service = nc_service_new("nodes", listener, NC_SERVER_CONNECTIONS, nc_peer_server_serve, server);
   return server;
@@ -232,6 +282,9 @@ nc_peer_server_free(NcPeerServer *server)
     return;
   nc_service_free(server->service);
   nc_quota_free(server->strangers);
+  nc_quota_free(server->guests);
+  g_hash_table_unref(server->known);
+  g_mutex_clear(&server->lock);
   nc_quota_free(server->sessions);
   g_free(server);
 }

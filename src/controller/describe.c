@@ -42,6 +42,9 @@ nc_say_silence(NcController *c, const NcLive *live)
   return g_strdup("");
 }
 
+/* A node's number beyond this is none; sums of all of them stay in their bounds. */
+#define NC_SAMPLE_MOST (INT64_C(1) << 50)
+
 /* The names are those of samples of a node's own migrations (MigrationProgress in docs/api/openapi.json). */
 static const char *const nc_sample_keys[] = { "transfer_rate", "eta_ms", "wire_bytes", "ram_remaining_bytes", "rounds" };
 
@@ -52,7 +55,7 @@ nc_sample_of(json_t *said)
 
   for (size_t i = 0; sample && i < G_N_ELEMENTS(nc_sample_keys); i++) {
     json_t *value = json_object_get(said, nc_sample_keys[i]);
-    bool is_number = json_is_integer(value) && json_integer_value(value) >= 0;
+    bool is_number = json_is_integer(value) && json_integer_value(value) >= 0 && json_integer_value(value) <= NC_SAMPLE_MOST;
     json_object_set_new(sample, nc_sample_keys[i], is_number ? json_incref(value) : json_null());
   }
   return sample;

@@ -754,8 +754,8 @@ def is_closed(s):
 def test_silent_connections_do_not_keep_others_out(node):
     silent = [socket.create_connection(("127.0.0.1", node.port)) for _ in range(100)]
     try:
-        # Of one address no more than 64 that have not said who they are.
-        wait_for(lambda: sum(map(is_closed, silent[64:])) == 36, 9, "those beyond 64 to be closed")
+        # Of one address no more than 32 that have not said who they are.
+        wait_for(lambda: sum(map(is_closed, silent[32:])) == 68, 9, "those beyond 32 to be closed")
         silent.append(socket.create_connection(("127.0.0.1", node.port), source_address=("127.0.0.2", 0)))
         assert not is_closed(silent[-1])
         b = node.call("node.info")
