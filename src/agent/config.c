@@ -271,6 +271,9 @@ static const NcKey nc_keys[] = {
   { "fleet_gates", NC_KEY_TEXT, AT(fleet_gates), "", "names of nodes, comma-separated", 0, 0, true, nc_is_names, NULL,
     "Of a controller: other nodes, besides `controllers`, from which it takes changes of the fleet that people have asked for there. It believes them who "
     "that was, so whoever breaks into one of them may do with the fleet what an administrator may. Questions it takes from every node of the cluster." },
+  { "fleet_history_days", NC_KEY_INT, AT(fleet_history_days), "365", "days", 0, 36500, false, NULL, NULL,
+    "Of a controller: how long the fleet's database keeps migrations, batches, evacuations and tokens that have ended, and events. 0: for ever. (What nodes know of "
+    "their own migrations, and the transaction log, stay.)" },
   { "labels", NC_KEY_TEXT, AT(labels), "", "names, comma-separated", 0, 0, true, nc_is_labels, NULL,
     "What machines may require of the node that a controller places them on (`requires` in a machine file), at most 16." },
   NUMBER(fleet_memory_mib, "0", 0, 1 << 30, "MiB",

@@ -60,6 +60,7 @@ nc_fleet_open(NcFleetHost *host)
   g_autoptr(GError) error = NULL;
 
   options.ask_us = NC_FLEET_ASK_US;
+  options.history_us = config->fleet_history_days * 86400 * (int64_t)G_USEC_PER_SEC;
   host->opened_us = nc_mono_us();
   host->db = nc_fleetdb_open(config->database, NULL, &error);
   if (!host->db) {

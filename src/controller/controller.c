@@ -155,7 +155,7 @@ nc_decide(NcController *c, GError **error)
   if (!nc_look_for_silence(c, error) || !nc_advance_evacuations(c, error))
     return false;
   nc_queue_schedule(c->queue, c->now_us);
-  return nc_flush(c, NULL, NULL, error);
+  return nc_flush(c, NULL, NULL, error) && nc_prune(c, error);
 }
 
 bool

@@ -39,6 +39,7 @@ typedef struct {
   unsigned reserve_percent;       /* of every bandwidth, for others than migrations */
   int64_t lease_ms;               /* extended when a third of it has passed */
   int64_t silent_us;              /* after so long without a word a node is silent */
+  int64_t history_us;             /* the database keeps so long what has ended: migrations, batches, evacuations, events, tokens; 0: for ever */
   int64_t ask_us;                 /* after so long without news of an attempt its agent is asked */
   int64_t (*now_us)(void *clock); /* NULL: the system's */
   void *clock;

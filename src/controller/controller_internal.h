@@ -101,6 +101,7 @@ struct NcController {
   uint64_t epoch;     /* 0: does not lead */
   NcFleetLease lease; /* as last seen */
 
+  int64_t prune_at_us; /* when the database is next rid of what is old; 0: not known yet */
   GHashTable *heard; /* name of a node to NcHeard, owned: outlives the model */
 
   bool is_loaded;
@@ -203,6 +204,9 @@ void nc_pending_free(gpointer pending);
 NcEvacuating *nc_evacuating_add(NcController *c, const char *id, json_t *nodes, json_t *saved_wish);
 /* Submits what is pending, and ends what has ended. */
 bool nc_advance_evacuations(NcController *c, GError **error);
+
+/* In a step, with nothing else to be written: removes some of what ended before options.history_us, if it is time. */
+bool nc_prune(NcController *c, GError **error);
 
 /* --- nodes.c --- */
 

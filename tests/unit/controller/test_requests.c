@@ -92,6 +92,45 @@ from_request_to_completion(void)
   world_free(w);
 }
 
+/* What has ended is forgotten in time, and nothing else. */
+static void
+history_is_pruned(void)
+{
+  g_autoptr(GError) error = NULL;
+  World *w = small_world();
+  g_autofree char *id = migrate(w, "{'machine': 'web1', 'destination': 'b'}");
+
+  world_turn(w, SECOND, 40);
+  assert_state(w, id, "completed");
+  world_turn(w, 60 * SECOND, 120);
+  assert_state(w, id, "completed"); /* as nothing was said of how long, for ever */
+  world_free(w);
+
+  w = world_new((uint32_t)g_test_rand_int());
+  w->options.history_us = 1;
+  world_lead(w);
+  world_add_node(w, "a", 16);
+  world_add_node(w, "b", 16);
+  world_turn(w, 0, 1);
+  world_add_machine(w, "web1", "a", 2, NC_PRIORITY_NORMAL);
+  world_add_machine(w, "web2", "a", 2, NC_PRIORITY_NORMAL);
+  world_turn(w, 0, 1);
+  g_autofree char *first = migrate(w, "{'machine': 'web1', 'destination': 'b'}");
+  world_turn(w, SECOND, 20);
+  g_autofree char *second = migrate(w, "{'machine': 'web2', 'destination': 'b'}");
+  world_turn(w, SECOND, 20);
+  assert_state(w, first, "completed");
+  assert_state(w, second, "completed");
+  world_turn(w, 60 * SECOND, 120);
+  assert_state(w, second, "completed"); /* the newest event is its, and stays */
+  nc_autojson json_t *rows = nc_fleetdb_list_migrations(w->bed.db, &(NcMoveFilter){ 0 }, &(NcPage){ 0 }, NULL, &error);
+  g_assert_no_error(error);
+  g_assert_cmpuint(json_array_size(rows), ==, 1);
+  nc_autojson json_t *machine = nc_fleetdb_get_machine(w->bed.db, "web1", &error);
+  g_assert_cmpstr(json_string_value(json_object_get(machine, "node")), ==, "b");
+  world_free(w);
+}
+
 static void
 nonsense_is_refused(void)
 {
@@ -442,6 +481,7 @@ main(int argc, char **argv)
 {
   g_test_init(&argc, &argv, NULL);
   g_test_add_func("/controller/requests/from_request_to_completion", from_request_to_completion);
+  g_test_add_func("/controller/requests/history_is_pruned", history_is_pruned);
   g_test_add_func("/controller/requests/nonsense_is_refused", nonsense_is_refused);
   g_test_add_func("/controller/requests/a_key_is_answered_once", a_key_is_answered_once);
   g_test_add_func("/controller/requests/a_machine_moves_once_at_a_time", a_machine_moves_once_at_a_time);
