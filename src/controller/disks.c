@@ -126,6 +126,8 @@ nc_take_disks(NcController *c, uint32_t machine, const NcMachineRecord *record)
   NcDirectoryNeed disks[NC_FLEET_MOST_DISKS];
   unsigned count = nc_needs_read(record->disks, disks);
 
+  if (!record->disks) /* its node does not know yet: what is known stays */
+    return true;
   if (count == 0)
     return m->disk_count == 0 && m->need.disk_bytes == record->need.disk_bytes;
   return nc_fleet_has_disks(c->fleet, machine, disks, count) || nc_fleet_set_disks(c->fleet, machine, disks, count);

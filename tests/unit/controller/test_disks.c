@@ -22,6 +22,19 @@ see(World *w, const char *name, const char *node, int mib)
   assert_works(nc_controller_see_machines(w->controller, &record, 1, &error), error);
 }
 
+/* Likewise, but its node knows nothing of its disks: a file system hangs since novacrond began there. */
+static void
+see_without(World *w, const char *name, const char *node)
+{
+  g_autoptr(GError) error = NULL;
+  NcMachineRecord record;
+  nc_autojson json_t *said = json_pack("{s:s, s:s, s:i, s:i, s:i, s:s}", "name", name, "state", "running", "memory_mib",
+                                       1024, "vcpus", 1, "epoch", 5, "right", "held");
+
+  assert_works(nc_controller_read_machine(node, said, &record, &error), error);
+  assert_works(nc_controller_see_machines(w->controller, &record, 1, &error), error);
+}
+
 static void
 tell_at(World *w, NcController *c, const char *node, int free_mib, int arriving_mib)
 {
@@ -109,6 +122,29 @@ plans_count_disks(void)
   assert_works(nc_controller_see_disks(w->controller, "b", NULL, &error), error); /* an older version again */
   g_assert_cmpint(free_mib(w, "b"), ==, -1);
   assert_plan(w, 2, NULL);
+  world_free(w);
+}
+
+static void
+what_is_known_of_disks_stays(void)
+{
+  g_autoptr(GError) error = NULL;
+  World *w = world_with_disks();
+
+  tell(w, "b", 1000, 0);
+  see_without(w, "web1", "a");
+  see_without(w, "web2", "a");
+  assert_plan(w, 1, "600 MiB of disk needed in /srv/vm, 400 free");
+  world_kill(w); /* another one reads it from the database */
+  world_lead(w);
+  world_turn(w, SECOND, 1);
+  assert_plan(w, 1, "600 MiB of disk needed in /srv/vm, 400 free");
+  nc_autojson json_t *said = json_of("{'name': 'web2', 'state': 'running', 'memory_mib': 1024, 'vcpus': 1, 'epoch': 5,"
+                                     " 'right': 'held', 'disks': []}");
+  NcMachineRecord record;
+  assert_works(nc_controller_read_machine("a", said, &record, &error), error);
+  assert_works(nc_controller_see_machines(w->controller, &record, 1, &error), error);
+  assert_plan(w, 2, NULL); /* it has none any more */
   world_free(w);
 }
 
@@ -220,6 +256,7 @@ main(int argc, char **argv)
 {
   g_test_init(&argc, &argv, NULL);
   g_test_add_func("/controller/disks/plans_count_disks", plans_count_disks);
+  g_test_add_func("/controller/disks/what_is_known_of_disks_stays", what_is_known_of_disks_stays);
   g_test_add_func("/controller/disks/only_news_are_written", only_news_are_written);
   g_test_add_func("/controller/disks/what_is_under_way_is_promised", what_is_under_way_is_promised);
   g_test_add_func("/controller/disks/nonsense_is_refused", nonsense_is_refused);
