@@ -241,7 +241,7 @@ nc_controller_see_disks(NcController *c, const char *name, json_t *said, GError 
   if (said && !nc_are_file_systems(said))
     return nc_fail(error, NC_ERROR_PROTOCOL, "node %s tells of file systems that are none", name);
   uint32_t node = nc_fleet_find_node(c->fleet, name);
-  if (node == NC_FLEET_NONE || (said && json_array_size(said) == 0)) /* it was asked about no directory */
+  if (node == NC_FLEET_NONE || (said && json_array_size(said) == 0)) /* it was asked about none, or can't look */
     return true;
   nc_told_disks_read(said, &told);
   bool is_same = nc_match_told(c, node, &told, which);
