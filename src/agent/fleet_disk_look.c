@@ -17,7 +17,7 @@ struct NcFleetDiskLook {
   GCond changed;
   bool is_busy;    /* a thread looks */
   gint64 began_us; /* it, or the last one */
-  bool is_told;    /* in the log: one took too long, and none has ended in time since */
+  bool is_told;    /* in the log: one took too long or could not begin, and none has ended in time since */
   uint64_t looks;  /* that have ended */
   json_t *seen;    /* by the last one; NULL: there was none */
 };
@@ -84,8 +84,17 @@ nc_fleet_disk_look_tell_locked(NcFleetDiskLook *look, bool is_late)
            "it does, controllers hear nothing new of the room for disks here; bring its server back, or unmount it",
            NC_FLEET_DISK_LOOK_MS / 1000);
   if (!is_late && look->is_told)
-    nc_log(NC_LOG_NOTICE, "agent", "looking at the fleet's disks is as quick as it should be again");
+    nc_log(NC_LOG_NOTICE, "agent", "the fleet's disks are looked at as they should be again");
   look->is_told = is_late;
+}
+
+static void
+nc_disk_task_free(NcDiskTask *task)
+{
+  json_decref(task->directories);
+  json_decref(task->machines);
+  nc_fleet_disk_look_free(task->look);
+  g_free(task);
 }
 
 static gpointer
@@ -104,22 +113,34 @@ nc_disk_task_run(gpointer data)
     nc_fleet_disk_look_tell_locked(look, false);
   g_cond_broadcast(&look->changed);
   g_mutex_unlock(&look->lock);
-  json_decref(task->directories);
-  json_decref(task->machines);
-  g_free(task);
-  nc_fleet_disk_look_free(look);
+  nc_disk_task_free(task);
   return NULL;
 }
 
-static void
+/* False: there is no thread for it, which is told. */
+static bool
 nc_fleet_disk_look_begin_locked(NcFleetDiskLook *look, json_t *directories, json_t *machines, NcDiskChain chain)
 {
   NcDiskTask *task = g_new0(NcDiskTask, 1);
+  g_autoptr(GError) error = NULL;
 
   *task = (NcDiskTask){ g_atomic_rc_box_acquire(look), json_deep_copy(directories), json_deep_copy(machines), chain };
   look->is_busy = true;
   look->began_us = g_get_monotonic_time();
-  g_thread_unref(g_thread_new("fleet-disks", nc_disk_task_run, task));
+  GThread *thread = g_thread_try_new("fleet-disks", nc_disk_task_run, task, &error);
+  if (thread) {
+    g_thread_unref(thread);
+    return true;
+  }
+  if (!look->is_told)
+    nc_log(NC_LOG_WARNING, "agent",
+           "the fleet's disks can't be looked at: %s; until they can, controllers hear nothing new of the room for disks "
+           "here (this node may be short of memory, or novacrond's service of tasks: TasksMax)",
+           error->message);
+  look->is_told = true;
+  look->is_busy = false;
+  nc_disk_task_free(task);
+  return false;
 }
 
 /* What is free is told as long as it is news: repeated, it would undo what has been counted since. */
@@ -144,8 +165,7 @@ nc_fleet_disk_look(NcFleetDiskLook *look, json_t *directories, json_t *machines,
          g_cond_wait_until(&look->changed, &look->lock, MIN(until_us, nc_fleet_disk_look_due_us(look))))
     ;
   before = look->looks;
-  if (!look->is_busy) {
-    nc_fleet_disk_look_begin_locked(look, directories, machines, chain);
+  if (!look->is_busy && nc_fleet_disk_look_begin_locked(look, directories, machines, chain)) {
     until_us = nc_fleet_disk_look_due_us(look);
     while (look->looks == before && g_cond_wait_until(&look->changed, &look->lock, until_us))
       ;

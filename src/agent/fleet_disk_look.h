@@ -20,8 +20,8 @@ NcFleetDiskLook *nc_fleet_disk_look_new_with(NcFleetDiskFunc func);
 void nc_fleet_disk_look_free(NcFleetDiskLook *look);
 /*
  * ${directories}, ${machines} (nc_machine_view()) as in fleet_disks.h. {file_systems: nc_fleet_disks_of_node(),
- * machines: {NAME: nc_fleet_disks_of_machine()}}; if the look does not end within NC_FLEET_DISK_LOOK_MS, no file
- * systems, and the machines of the last one that did end. New reference. Any thread; takes twice as long at most.
+ * machines: {NAME: nc_fleet_disks_of_machine()}}; if the look can't begin, or does not end within NC_FLEET_DISK_LOOK_MS,
+ * no file systems, and the machines of the last one that did end. New reference. Any thread; takes twice as long at most.
  */
 #define NC_FLEET_DISK_LOOK_MS 2000
 json_t *nc_fleet_disk_look(NcFleetDiskLook *look, json_t *directories, json_t *machines, NcDiskChain chain);

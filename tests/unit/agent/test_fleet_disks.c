@@ -6,6 +6,7 @@
 
 #include <fcntl.h>
 #include <glib/gstdio.h>
+#include <pthread.h>
 #include <string.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -306,6 +307,36 @@ test_one_hangs(void)
   nc_fleet_disk_look_free(new);
 }
 
+/* The process has as many threads as it may have, as far as it can be told from here. */
+static void
+set_threads(bool may_begin)
+{
+  static size_t usual;
+  pthread_attr_t attr;
+
+  g_assert_cmpint(pthread_getattr_default_np(&attr), ==, 0);
+  if (usual == 0)
+    g_assert_cmpint(pthread_attr_getstacksize(&attr, &usual), ==, 0);
+  g_assert_cmpint(pthread_attr_setstacksize(&attr, may_begin ? usual : (size_t)1 << 60), ==, 0);
+  g_assert_cmpint(pthread_setattr_default_np(&attr), ==, 0);
+  pthread_attr_destroy(&attr);
+}
+
+static void
+test_no_thread_is_left(void)
+{
+  NcFleetDiskLook *look = nc_fleet_disk_look_new_with(look_at_server);
+
+  server.begun = 0;
+  assert_told(look, 1, 1);
+  set_threads(false);
+  assert_told(look, 0, 1);
+  assert_told(look, 0, 1);
+  set_threads(true);
+  assert_told(look, 2, 2);
+  nc_fleet_disk_look_free(look);
+}
+
 int
 main(int argc, char **argv)
 {
@@ -315,5 +346,6 @@ main(int argc, char **argv)
   g_test_add("/fleet-disks/file_systems", Bed, NULL, set_up, test_file_systems, tear_down);
   g_test_add("/fleet-disks/looks_in_its_thread", Bed, NULL, set_up, test_looks_in_its_thread, tear_down);
   g_test_add_func("/fleet-disks/one_hangs", test_one_hangs);
+  g_test_add_func("/fleet-disks/no_thread_is_left", test_no_thread_is_left);
   return g_test_run();
 }
