@@ -3,6 +3,7 @@
 #include "agent/fleet_disk_look.h"
 #include "agent/fleet_disks.h"
 #include "agent/disk_space.h"
+#include "fleet/inventory.h"
 
 #include <fcntl.h>
 #include <glib/gstdio.h>
@@ -99,6 +100,23 @@ test_what_is_copied(Bed *b, gconstpointer unused)
   nc_autojson json_t *without = json_object();
   nc_autojson json_t *nothing = nc_fleet_disks_of_machine(without, NC_CHAIN_FLATTEN);
   g_assert_cmpuint(json_array_size(nothing), ==, 0);
+}
+
+/* A controller would refuse to hear of it, and of all else that this node tells with it. */
+static void
+test_odd_directories(Bed *b, gconstpointer unused)
+{
+  g_autofree char *name = g_strnfill(NC_FLEET_MOST_DIRECTORY_BYTES - 1, 'd'), *deep = g_build_filename(b->dir, name, NULL);
+  g_autofree char *file = g_build_filename(deep, "disk", NULL), *one = make_file(b, "one", NULL, 0, 100);
+
+  g_assert_cmpint(g_mkdir(deep, 0700), ==, 0);
+  g_assert_true(g_file_set_contents(file, "disk", 4, NULL));
+  add_disk(b, file, "raw", false, false);
+  nc_autojson json_t *none = nc_fleet_disks_of_machine(b->spec, NC_CHAIN_FLATTEN);
+  g_assert_cmpuint(json_array_size(none), ==, 0);
+  add_disk(b, one, "raw", false, false);
+  g_assert_cmpuint(need_of(b, NC_CHAIN_FLATTEN), ==, nc_disk_needed_bytes(used_bytes(one)));
+  g_remove(file);
 }
 
 /* The first bytes of a qcow2 image of ${size} bytes over ${below}, whose format is said to be ${format}; NULL: it is
@@ -342,6 +360,7 @@ main(int argc, char **argv)
 {
   g_test_init(&argc, &argv, NULL);
   g_test_add("/fleet-disks/what_is_copied", Bed, NULL, set_up, test_what_is_copied, tear_down);
+  g_test_add("/fleet-disks/odd_directories", Bed, NULL, set_up, test_odd_directories, tear_down);
   g_test_add("/fleet-disks/backing_chains", Bed, NULL, set_up, test_backing_chains, tear_down);
   g_test_add("/fleet-disks/file_systems", Bed, NULL, set_up, test_file_systems, tear_down);
   g_test_add("/fleet-disks/looks_in_its_thread", Bed, NULL, set_up, test_looks_in_its_thread, tear_down);

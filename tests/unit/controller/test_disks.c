@@ -223,6 +223,7 @@ nonsense_is_refused(void)
     "[5]",
     "[{'directories': ['/a'], 'free_bytes': 5}]",
     "[{'directories': ['a'], 'free_bytes': 5, 'arriving_bytes': 0}]",
+    "[{'directories': ['/a\\n'], 'free_bytes': 5, 'arriving_bytes': 0}]",
     "[{'directories': '/a', 'free_bytes': 5, 'arriving_bytes': 0}]",
     "[{'directories': ['/a'], 'free_bytes': -5, 'arriving_bytes': 0}]",
     "[{'directories': ['/a'], 'free_bytes': 5, 'arriving_bytes': 9223372036854775807}]",
@@ -230,6 +231,7 @@ nonsense_is_refused(void)
   static const char *const bad_disks[] = { "{}",
                                            "[5]",
                                            "[{'directory': 'a', 'bytes': 5}]",
+                                           "[{'directory': '/a\\u001b', 'bytes': 5}]",
                                            "[{'directory': '/a', 'bytes': -5}]",
                                            "[{'directory': '/a', 'bytes': 9223372036854775807}]",
                                            "[{'bytes': 5}]" };

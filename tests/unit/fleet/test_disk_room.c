@@ -20,7 +20,7 @@ fleet_new(void)
   NcFleet *f = nc_fleet_new();
 
   for (unsigned i = 0; i < MOST_NAMES; i++)
-    g_assert_cmpuint(nc_fleet_know_directory(f, names[i]), ==, i);
+    g_assert_cmpuint(nc_fleet_know_directory(f, "first", names[i]), ==, i);
   return f;
 }
 
@@ -207,15 +207,59 @@ test_too_many_directories(void)
 
   for (unsigned i = 0; i < NC_FLEET_MOST_DIRECTORIES; i++) {
     g_autofree char *name = i == 0 ? g_strdup("/srv/vm") : g_strdup_printf("/vm/%u", i);
-    g_assert_cmpuint(nc_fleet_know_directory(f, name), ==, i);
+    g_autofree char *node = g_strdup_printf("n%u", i % 5);
+    g_assert_cmpuint(nc_fleet_know_directory(f, node, name), ==, i);
   }
-  g_assert_cmpuint(nc_fleet_know_directory(f, "/vm/9"), ==, 9);
-  g_assert_cmpuint(nc_fleet_know_directory(f, "/more"), ==, NC_FLEET_NONE);
+  g_assert_null(nc_fleet_left_out(f));
+  g_assert_cmpuint(nc_fleet_know_directory(f, "a", "/vm/9"), ==, 9);
+  g_assert_null(nc_fleet_left_out(f));
+  g_assert_cmpuint(nc_fleet_know_directory(f, "a", "/more"), ==, NC_FLEET_NONE);
+  g_assert_cmpstr(nc_fleet_left_out(f), ==, "/more on node a");
   const NcDirectoryNeed disk = { "/more", GIB };
   uint32_t a = add_node_with(f, "a", &none, 1), b = add_node_with(f, "b", &none, 1);
   uint32_t machine = add_machine_with(f, "web", a, &disk, 1);
   assert_refused(f, machine, b, NULL);
   g_assert_true(nc_fleet_reserve(f, machine, b));
+}
+
+/* One node, whatever it tells, leaves room for those of others. */
+static void
+test_one_node_brings_a_quarter(void)
+{
+  g_autoptr(NcFleet) f = nc_fleet_new();
+  uint32_t a = add_node_with(f, "a", NULL, 0), b = add_node_with(f, "b", NULL, 0), machine = NC_FLEET_NONE;
+
+  for (unsigned i = 0; i < NC_FLEET_MOST_DIRECTORIES / 2; i++) {
+    g_autofree char *directory = g_strdup_printf("/vm/%u", i), *name = g_strdup_printf("m%u", i);
+    const NcDirectoryNeed disk = { directory, GIB };
+    machine = add_machine_with(f, name, a, &disk, 1);
+    g_assert_cmpuint(nc_fleet_directory_count(f), ==, MIN(i + 1, NC_FLEET_MOST_DIRECTORIES / 4));
+  }
+  g_assert_cmpstr(nc_fleet_left_out(f), ==, "/vm/16 on node a");
+  const NcDirectoryNeed disks[] = { { "/vm/3", GIB }, { "/srv/vm", GIB } };
+  g_assert_false(nc_fleet_has_disks(f, machine, disks, 2));
+  g_assert_true(nc_fleet_set_disks(f, machine, disks, 2));
+  g_assert_cmpuint(nc_fleet_machine(f, machine)->disk_count, ==, 1);
+  machine = add_machine_with(f, "other", b, disks, 2);
+  g_assert_cmpuint(nc_fleet_machine(f, machine)->disk_count, ==, 2);
+  check_fleet(f);
+}
+
+static void
+test_directories_that_are_counted(void)
+{
+  char longest[NC_FLEET_MOST_DIRECTORY_BYTES + 2] = { 0 };
+
+  memset(longest, '/', NC_FLEET_MOST_DIRECTORY_BYTES);
+  g_assert_true(nc_directory_is_countable(longest));
+  longest[NC_FLEET_MOST_DIRECTORY_BYTES] = 'a';
+  g_assert_false(nc_directory_is_countable(longest));
+  g_assert_true(nc_directory_is_countable("/srv/\u00e9 it's"));
+  g_assert_false(nc_directory_is_countable(""));
+  g_assert_false(nc_directory_is_countable("srv"));
+  g_assert_false(nc_directory_is_countable("/srv/\n"));
+  g_assert_false(nc_directory_is_countable("/srv/\x1b[2J"));
+  g_assert_false(nc_directory_is_countable("/srv/\x7f"));
 }
 
 /* Several machines are planned for the same destination: the second one finds what the first has left. */
@@ -338,6 +382,8 @@ main(int argc, char **argv)
   g_test_add_func("/disk-room/what_is_promised_is_not_free", test_what_is_promised_is_not_free);
   g_test_add_func("/disk-room/news", test_news);
   g_test_add_func("/disk-room/too_many_directories", test_too_many_directories);
+  g_test_add_func("/disk-room/one_node_brings_a_quarter", test_one_node_brings_a_quarter);
+  g_test_add_func("/disk-room/directories_that_are_counted", test_directories_that_are_counted);
   g_test_add_func("/disk-room/evacuation_counts_disks", test_evacuation_counts_disks);
   g_test_add_func("/disk-room/the_choice_is_the_best_of_all", test_the_choice_is_the_best_of_all);
   return g_test_run();
