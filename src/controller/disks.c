@@ -129,7 +129,12 @@ nc_take_disks(NcController *c, uint32_t machine, const NcMachineRecord *record)
     return true;
   if (count == 0)
     return m->disk_count == 0 && m->need.disk_bytes == record->need.disk_bytes;
-  return nc_fleet_has_disks(c->fleet, machine, disks, count) || nc_fleet_set_disks(c->fleet, machine, disks, count);
+  if (nc_fleet_has_disks(c->fleet, machine, disks, count))
+    return true;
+  if (!nc_fleet_set_disks(c->fleet, machine, disks, count))
+    return false;
+  nc_queue_needs_changed(c->queue, machine);
+  return true;
 }
 
 /* Once: what is left out goes on being so. */

@@ -55,5 +55,5 @@ void nc_fleet_set_free_disk(NcFleet *f, uint32_t node, unsigned file_system, uin
 /* Are these ${machine}'s disks, as far as they are counted? */
 bool nc_fleet_has_disks(NcFleet *f, uint32_t machine, const NcDirectoryNeed *disks, unsigned count);
 /* From now on these are; what is promised to it follows. False: they do not fit where its nodes say how much disk there
- * is in all. */
+ * is in all. With a queue, nc_queue_needs_changed() then. */
 bool nc_fleet_set_disks(NcFleet *f, uint32_t machine, const NcDirectoryNeed *disks, unsigned count);

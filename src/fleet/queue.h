@@ -146,6 +146,8 @@ bool nc_queue_remove_machine(NcQueue *q, uint32_t machine, const char *reason, G
 bool nc_queue_remove_node(NcQueue *q, uint32_t node, GError **error);
 /* ${node} was uncordoned, is up again, or has room for another reason. */
 void nc_queue_room_changed(NcQueue *q, uint32_t node);
+/* ${machine} needs other room than before: if it waits, it is looked at again, and if room is reserved for it, others may have what is left of that. */
+void nc_queue_needs_changed(NcQueue *q, uint32_t machine);
 
 /* NULL: there is none (any more). Borrowed until it ends. */
 const NcItem *nc_queue_item(const NcQueue *q, uint64_t id);

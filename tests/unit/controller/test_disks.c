@@ -215,6 +215,35 @@ what_is_under_way_is_promised(void)
   world_free(w);
 }
 
+/* b says nothing new, but a does. */
+static void
+machines_need_less(void)
+{
+  g_autoptr(GError) error = NULL;
+  World *w = world_with_disks();
+  nc_autojson json_t *body = json_of("{'machine': 'web1', 'destination': 'b'}"),
+                     *other = json_of("{'machine': 'web2', 'destination': 'b'}");
+
+  w->least_run_us = w->most_run_us = 1000 * SECOND;
+  tell(w, "b", 500, 0);
+  nc_autojson json_t *made = nc_controller_migrate(w->controller, &somebody, body, &error);
+  g_assert_no_error(error);
+  nc_autojson json_t *waits = nc_controller_migrate(w->controller, &somebody, other, &error);
+  g_assert_no_error(error);
+  world_turn(w, SECOND, 3);
+  g_assert_cmpuint(world_running(w), ==, 0);
+  see(w, "web1", "a", 450);
+  world_turn(w, SECOND, 3);
+  g_assert_cmpuint(world_running(w), ==, 1);
+  see(w, "web2", "a", 200);
+  world_turn(w, SECOND, 3);
+  g_assert_cmpuint(world_running(w), ==, 1);
+  see(w, "web1", "a", 300); /* which is on its way */
+  world_turn(w, SECOND, 3);
+  g_assert_cmpuint(world_running(w), ==, 2);
+  world_free(w);
+}
+
 static void
 nonsense_is_refused(void)
 {
@@ -261,6 +290,7 @@ main(int argc, char **argv)
   g_test_add_func("/controller/disks/what_is_known_of_disks_stays", what_is_known_of_disks_stays);
   g_test_add_func("/controller/disks/only_news_are_written", only_news_are_written);
   g_test_add_func("/controller/disks/what_is_under_way_is_promised", what_is_under_way_is_promised);
+  g_test_add_func("/controller/disks/machines_need_less", machines_need_less);
   g_test_add_func("/controller/disks/nonsense_is_refused", nonsense_is_refused);
   return g_test_run();
 }
