@@ -20,7 +20,7 @@
  * One that waits for room longer than ${give_up_us} is refused, and says why.
  *
  * Conflicts. A machine has one item at a time. Where items wait for each other's room in a circle (a is to go to b's place,
- * b to a's), and nothing else will make any, the last of them is refused at once. Room at the destination is reserved from the start of a migration
+ * b to a's), and nothing else will make any, nor a node has yet to say how much disk there is, the last of them is refused at once. Room at the destination is reserved from the start of a migration
  * to its end, or from submission, if asked for (${reserve}).
  *
  * Not thread-safe.

@@ -296,6 +296,36 @@ test_circle(bool has_room)
   bed_clear(&bed);
 }
 
+/* Two machines change places, in a directory of which their nodes have not said anything yet: it is no circle until they have. */
+static void
+test_swap_of_unknown_disks(void)
+{
+  static const NcQueueLimits limits = NC_QUEUE_LIMITS_DEFAULT;
+  static const char *const other[] = { "/data", NULL };
+  static const NcFileSystemSpec elsewhere = { other, 100 * GIB, false };
+
+  for (unsigned free_gib = 5; free_gib <= 20; free_gib += 15) {
+    Bed bed;
+    bed_init(&bed, 2, 1, &limits);
+    nc_fleet_know_directory(bed.fleet, "n0", "/data");
+    for (unsigned i = 0; i < 2; i++) {
+      set_disk(&bed, i, 10);
+      nc_fleet_set_file_systems(bed.fleet, i, &elsewhere, 1);
+    }
+    uint64_t one = submit(&bed, 0, 1, NC_PRIORITY_NORMAL, 0), two = submit(&bed, 1, 0, NC_PRIORITY_NORMAL, 0);
+    g_assert_cmpuint(nc_queue_schedule(bed.queue, 0), ==, 0);
+    g_assert_cmpint(bed.last[one], ==, NC_ITEM_QUEUED);
+    g_assert_cmpint(bed.last[two], ==, NC_ITEM_QUEUED);
+    for (uint32_t i = 0; i < 2; i++) {
+      set_free_disk(&bed, i, free_gib);
+      nc_queue_room_changed(bed.queue, i);
+    }
+    g_assert_cmpuint(nc_queue_schedule(bed.queue, SECOND), ==, free_gib < 10 ? 0 : 2);
+    g_assert_cmpint(bed.last[one], ==, free_gib < 10 ? NC_ITEM_REFUSED : NC_ITEM_RUNNING);
+    bed_clear(&bed);
+  }
+}
+
 static void
 test_circle_of_full_nodes(void)
 {
@@ -686,6 +716,7 @@ main(int argc, char **argv)
   g_test_add_func("/queue/refusals", test_refusals);
   g_test_add_func("/queue/room_is_waited_for", test_room_is_waited_for);
   g_test_add_func("/queue/needs_become_less", test_needs_become_less);
+  g_test_add_func("/queue/swap_of_unknown_disks", test_swap_of_unknown_disks);
   g_test_add_func("/queue/circle_of_full_nodes", test_circle_of_full_nodes);
   g_test_add_func("/queue/circle_with_room", test_circle_with_room);
   g_test_add_func("/queue/retries", test_retries);
