@@ -27,6 +27,9 @@ static const uint64_t nc_shared_file_systems[] = {
   0x0bd00bd0, /* Lustre */
   0x5346414f, /* AFS */
   0x01021997, /* 9p */
+  0x47504653, /* GPFS */
+  0x19830326, /* BeeGFS */
+  0x20030528, /* OrangeFS */
 };
 
 static bool

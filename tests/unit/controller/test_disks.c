@@ -6,6 +6,7 @@
 #include <string.h>
 
 #define MIB ((json_int_t)1 << 20)
+#define SHARED "; a disk that both nodes see needs none, with `shared = yes` in the machine's file"
 
 /* ${mib} of disks in /srv/vm for machine ${name} on node ${node}, as its agent says it. */
 static void
@@ -108,7 +109,7 @@ plans_count_disks(void)
   g_assert_true(json_equal(directories, wanted));
   assert_plan(w, 2, NULL); /* b has not said anything */
   tell(w, "b", 1000, 0);
-  assert_plan(w, 1, "1 lacks disk (b: 600 MiB of disk needed in /srv/vm, 400 free)");
+  assert_plan(w, 1, "1 lacks disk (b: 600 MiB of disk needed in /srv/vm, 400 free" SHARED ")");
   nc_autojson json_t *missing =
       json_of("[{'directories': ['/srv/vm'], 'free_bytes': 0, 'arriving_bytes': 0, 'is_missing': true}]");
   assert_works(nc_controller_see_disks(w->controller, "b", missing, &error), error);
@@ -194,12 +195,12 @@ what_is_under_way_is_promised(void)
   nc_autojson json_t *row =
       nc_controller_describe(w->controller, json_string_value(json_object_get(waits, "id")), &error);
   g_assert_cmpstr(json_string_value(json_object_get(json_object_get(row, "live"), "waits")), ==,
-                  "node \"b\" can't take web2 (disk: 600 MiB of disk needed in /srv/vm, 400 free)");
+                  "node \"b\" can't take web2 (disk: 600 MiB of disk needed in /srv/vm, 400 free" SHARED ")");
   nc_autojson json_t *told = nc_controller_explain(w->controller, "web2", &error);
   g_assert_no_error(error);
   g_assert_true(json_is_null(json_object_get(told, "chosen")));
   g_assert_cmpstr(json_string_value(json_object_get(json_array_get(json_object_get(told, "nodes"), 1), "detail")), ==,
-                  "600 MiB of disk needed in /srv/vm, 400 free");
+                  "600 MiB of disk needed in /srv/vm, 400 free" SHARED);
   assert_fails(nc_controller_explain(w->controller, "nobody", &error) != NULL, error, NC_ERROR_NOT_FOUND);
   world_kill(w); /* another one goes on with it, and b's word is old by now */
   world_lead(w);

@@ -9,6 +9,7 @@
 #include <string.h>
 
 #define MOST_NAMES 4
+#define SHARED "; a disk that both nodes see needs none, with `shared = yes` in the machine's file"
 
 static const char *const names[MOST_NAMES] = { "/srv/vm", "/srv/db", "/data", "/scratch" };
 static const char *const vm[] = { "/srv/vm", NULL }, *const vm_and_db[] = { "/srv/vm", "/srv/db", NULL },
@@ -96,7 +97,7 @@ test_each_lack_is_told(void)
   uint32_t unknown = add_node_with(f, "unknown", &other, 1), large = add_node_with_vm(f, "large", 10);
   uint32_t machine = add_machine_with_vm(f, "web", own, 10);
 
-  assert_refused(f, machine, small, "10240 MiB of disk needed in /srv/vm, 9216 free");
+  assert_refused(f, machine, small, "10240 MiB of disk needed in /srv/vm, 9216 free" SHARED);
   assert_refused(f, machine, none, "there is no directory /srv/vm, where its disks go");
   assert_refused(f, machine, unknown, "it has not said yet how much room /srv/vm has");
   assert_refused(f, machine, large, NULL);
@@ -107,7 +108,7 @@ test_each_lack_is_told(void)
   g_autofree char *complaint = nc_placement_complaint(f, machine, &terms);
   g_assert_cmpstr(complaint, ==,
                   "no node can take web: of 5 nodes 1 is its own, 4 lack disk (small: 10240 MiB of disk needed in "
-                  "/srv/vm, 9216 free)");
+                  "/srv/vm, 9216 free" SHARED ")");
   uint32_t silent = add_node_with(f, "silent", NULL, 0); /* an older one */
   g_assert_cmpuint(nc_placement_choose(f, machine, &terms), ==, silent);
 }
@@ -125,9 +126,9 @@ test_directories_share_their_file_system(void)
            machine = add_machine_with(f, "web", own, disks, G_N_ELEMENTS(disks));
 
   g_assert_cmpuint(nc_fleet_machine(f, machine)->need.disk_bytes, ==, 12 * GIB);
-  assert_refused(f, machine, add_node_with(f, "one", &one, 1), "12288 MiB of disk needed in /srv/vm, 11264 free");
+  assert_refused(f, machine, add_node_with(f, "one", &one, 1), "12288 MiB of disk needed in /srv/vm, 11264 free" SHARED);
   assert_refused(f, machine, add_node_with(f, "enough", &enough, 1), NULL);
-  assert_refused(f, machine, add_node_with(f, "two", two, 2), "6144 MiB of disk needed in /srv/vm, 5120 free");
+  assert_refused(f, machine, add_node_with(f, "two", two, 2), "6144 MiB of disk needed in /srv/vm, 5120 free" SHARED);
   assert_refused(f, machine, add_node_with(f, "fine", fine, 2), NULL);
 }
 
@@ -280,7 +281,7 @@ test_evacuation_counts_disks(void)
   for (unsigned i = 0; i < 2; i++) {
     const NcStuckMachine *stuck = &g_array_index(plan->stuck, NcStuckMachine, i);
     g_autofree char *lack =
-        g_strdup_printf("1 lacks disk (b: %u MiB of disk needed in /srv/vm, 2048 free)", i == 0 ? 4096 : 3072);
+        g_strdup_printf("1 lacks disk (b: %u MiB of disk needed in /srv/vm, 2048 free" SHARED ")", i == 0 ? 4096 : 3072);
     g_assert_nonnull(strstr(stuck->reason, lack));
   }
   g_assert_cmpuint(free_gib(f, b), ==, 10);
