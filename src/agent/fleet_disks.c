@@ -2,7 +2,7 @@
 #include "agent/fleet_disks.h"
 #include "agent/disk_space.h"
 #include "base/io.h"
-#include "fleet/inventory.h"
+#include "fleet/disk_room.h"
 
 #include <fcntl.h>
 #include <string.h>
@@ -27,6 +27,9 @@ static const uint64_t nc_shared_file_systems[] = {
   0x0bd00bd0, /* Lustre */
   0x5346414f, /* AFS */
   0x01021997, /* 9p */
+  0x47504653, /* GPFS */
+  0x19830326, /* BeeGFS */
+  0x20030528, /* OrangeFS */
 };
 
 static bool
@@ -196,7 +199,8 @@ nc_fleet_disks_of_machine(json_t *spec, NcDiskChain chain)
     if (!nc_disk_need(disk, chain, &bytes))
       continue;
     g_autofree char *directory = g_path_get_dirname(nc_json_string_or(disk, "path", ""));
-    nc_needs_add(needs, directory, bytes);
+    if (nc_directory_is_countable(directory))
+      nc_needs_add(needs, directory, bytes);
   }
   return needs;
 }

@@ -12,8 +12,8 @@
 
 #include "agent/disk_chain.h"
 
-/* [{directory, bytes}] of the disks that are copied when a machine moves which ${spec} (its JSON) describes. New
- * reference. */
+/* [{directory, bytes}] of the disks that are copied when a machine moves which ${spec} (its JSON) describes, as far as
+ * their directories are counted (nc_directory_is_countable()). New reference. */
 json_t *nc_fleet_disks_of_machine(json_t *spec, NcDiskChain chain);
 /*
  * [{directories, free_bytes, arriving_bytes, is_missing}] of ${directories}, those on one file system together;

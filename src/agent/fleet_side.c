@@ -68,7 +68,7 @@ nc_fleet_side_look(const NcFleetSide *side, json_t *message, GError **error)
       directories ? nc_fleet_disk_look(side->disk_look, directories, views, (NcDiskChain)side->config->disk_chain)
                   : NULL;
   if (directories)
-    json_object_set_new(node, "file_systems", seen ? json_incref(json_object_get(seen, "file_systems")) : json_array());
+    json_object_set(node, "file_systems", json_object_get(seen, "file_systems"));
   machines = json_array();
   json_array_foreach(views, i, view) json_array_append_new(
       machines, nc_fleet_side_machine(

@@ -25,7 +25,8 @@ typedef struct {
 /*
  * ${message}: {directories: [PATH, ...]}; older controllers leave that out, and are told of no disks. {node: {name,
  * address, memory_bytes, vcpus, rate_bps, in_limit, out_limit, labels, file_systems}, machines: [{name, state, right,
- * epoch, memory_mib, vcpus, priority, requires, disks}]}; file_systems and disks: agent/fleet_disks.h. New reference.
+ * epoch, memory_mib, vcpus, priority, requires, disks}]}; file_systems and disks: agent/fleet_disks.h; without disks: of
+ * that machine, they are not known yet. New reference.
  */
 json_t *nc_fleet_side_look(const NcFleetSide *side, json_t *message, GError **error);
 /*

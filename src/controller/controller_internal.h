@@ -104,6 +104,7 @@ struct NcController {
   int64_t prune_at_us; /* when the database is next rid of what is old; 0: not known yet */
   GHashTable *heard; /* name of a node to NcHeard, owned: outlives the model */
 
+  bool told_left_out; /* in the log: directories are not counted */
   bool is_loaded;
   bool is_enlarged; /* a node has more in the model than it says, as more is on it */
   NcFleet *fleet;

@@ -2,20 +2,19 @@
 /* Room for disks: what nodes and machines say of it, in the database and in the model (fleet/disk_room.h). */
 #include "controller/controller_internal.h"
 #include "base/ident.h"
+#include "base/log.h"
 #include "fleet/disk_room.h"
 
 #include <string.h>
 
 #define NC_MOST_DISK_BYTES (INT64_C(1) << 50)
-#define NC_MOST_DIRECTORY_BYTES 4096u
 
 /* --- reading --- */
 
 static bool
 nc_is_directory(json_t *said)
 {
-  return json_is_string(said) && json_string_length(said) <= NC_MOST_DIRECTORY_BYTES &&
-         json_string_value(said)[0] == '/';
+  return json_is_string(said) && nc_directory_is_countable(json_string_value(said));
 }
 
 static bool
@@ -126,9 +125,30 @@ nc_take_disks(NcController *c, uint32_t machine, const NcMachineRecord *record)
   NcDirectoryNeed disks[NC_FLEET_MOST_DISKS];
   unsigned count = nc_needs_read(record->disks, disks);
 
+  if (!record->disks) /* its node does not know yet: what is known stays */
+    return true;
   if (count == 0)
     return m->disk_count == 0 && m->need.disk_bytes == record->need.disk_bytes;
-  return nc_fleet_has_disks(c->fleet, machine, disks, count) || nc_fleet_set_disks(c->fleet, machine, disks, count);
+  if (nc_fleet_has_disks(c->fleet, machine, disks, count))
+    return true;
+  if (!nc_fleet_set_disks(c->fleet, machine, disks, count))
+    return false;
+  nc_queue_needs_changed(c->queue, machine);
+  return true;
+}
+
+/* Once: what is left out goes on being so. */
+static void
+nc_tell_left_out(NcController *c)
+{
+  const char *left_out = nc_fleet_left_out(c->fleet);
+
+  if (left_out && !c->told_left_out)
+    nc_log(NC_LOG_WARNING, "controller",
+           "room for disks is not reserved in %s, and perhaps in others: there are disks in more than %u directories of "
+           "the fleet, or in more than %u that machines of one node are the first to have; keep them in fewer",
+           left_out, NC_FLEET_MOST_DIRECTORIES, NC_FLEET_MOST_DIRECTORIES_OF_NODE);
+  c->told_left_out |= left_out != NULL;
 }
 
 /* --- nodes --- */
@@ -238,8 +258,9 @@ nc_controller_see_disks(NcController *c, const char *name, json_t *said, GError 
     return false;
   if (said && !nc_are_file_systems(said))
     return nc_fail(error, NC_ERROR_PROTOCOL, "node %s tells of file systems that are none", name);
+  nc_tell_left_out(c);
   uint32_t node = nc_fleet_find_node(c->fleet, name);
-  if (node == NC_FLEET_NONE || (said && json_array_size(said) == 0)) /* it was asked about no directory */
+  if (node == NC_FLEET_NONE || (said && json_array_size(said) == 0)) /* it was asked about none, or can't look */
     return true;
   nc_told_disks_read(said, &told);
   bool is_same = nc_match_told(c, node, &told, which);

@@ -404,7 +404,7 @@ nc_know_directories(NcController *c, json_t *machines)
   {
     unsigned count = nc_needs_read(json_object_get(row, "disks"), disks);
     for (unsigned k = 0; k < count; k++)
-      nc_fleet_know_directory(c->fleet, disks[k].directory);
+      nc_fleet_know_directory(c->fleet, nc_json_string_or(row, "node", ""), disks[k].directory);
   }
 }
 

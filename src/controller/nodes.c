@@ -244,7 +244,7 @@ nc_take_sight(NcController *c, const NcMachineRecord *record)
     NcLive *live = g_hash_table_lookup(c->by_item, &item->id);
     live->is_elsewhere = !is_there;
     live->seen_at = nc_fleet_find_node(c->fleet, record->node);
-    return true;
+    return nc_take_disks(c, machine, record); /* of which there is no other news */
   }
   return is_there && nc_room_equals(&m->need, &record->need) && m->priority == record->priority &&
          nc_requires_equal(c, m, record) && nc_take_disks(c, machine, record);

@@ -20,15 +20,47 @@ nc_fleet_find_directory(const NcFleet *f, const char *directory)
   return NC_FLEET_NONE;
 }
 
+bool
+nc_directory_is_countable(const char *directory)
+{
+  const char *at = directory;
+
+  while (*at && !g_ascii_iscntrl(*at))
+    at++;
+  return directory[0] == '/' && !*at && at - directory <= NC_FLEET_MOST_DIRECTORY_BYTES;
+}
+
+static bool
+nc_fleet_may_bring(const NcFleet *f, const char *node)
+{
+  unsigned count = 0;
+
+  for (guint i = 0; i < f->bringers->len; i++)
+    count += g_str_equal(f->bringers->pdata[i], node);
+  return f->directories->len < NC_FLEET_MOST_DIRECTORIES && count < NC_FLEET_MOST_DIRECTORIES_OF_NODE;
+}
+
 uint32_t
-nc_fleet_know_directory(NcFleet *f, const char *directory)
+nc_fleet_know_directory(NcFleet *f, const char *node, const char *directory)
 {
   uint32_t number = nc_fleet_find_directory(f, directory);
 
-  if (number != NC_FLEET_NONE || f->directories->len >= NC_FLEET_MOST_DIRECTORIES)
+  if (number != NC_FLEET_NONE)
     return number;
+  if (!nc_fleet_may_bring(f, node)) {
+    if (!f->left_out)
+      f->left_out = g_strdup_printf("%s on node %s", directory, node);
+    return NC_FLEET_NONE;
+  }
   g_ptr_array_add(f->directories, g_strdup(directory));
+  g_ptr_array_add(f->bringers, g_strdup(node));
   return f->directories->len - 1;
+}
+
+const char *
+nc_fleet_left_out(const NcFleet *f)
+{
+  return f->left_out;
 }
 
 unsigned
@@ -90,14 +122,15 @@ nc_disks_of_node(NcFleet *f, const NcFileSystemSpec *specs, unsigned count, NcNo
     nc_disks_add_file_system(f, &specs[i], node);
 }
 
-/* Those that are counted, each directory once; how many. */
+/* Those of a machine on ${node} that are counted, each directory once; how many. */
 static unsigned
-nc_disks_sum_up(NcFleet *f, const NcDirectoryNeed *disks, unsigned count, NcDiskNeed *ret)
+nc_disks_sum_up(NcFleet *f, uint32_t node, const NcDirectoryNeed *disks, unsigned count, NcDiskNeed *ret)
 {
+  const char *name = nc_fleet_node(f, node)->name;
   unsigned sums = 0;
 
   for (unsigned i = 0; i < count; i++) {
-    uint32_t directory = nc_fleet_know_directory(f, disks[i].directory);
+    uint32_t directory = nc_fleet_know_directory(f, name, disks[i].directory);
     unsigned at = 0;
     while (at < sums && ret[at].directory != directory)
       at++;
@@ -117,7 +150,7 @@ nc_disks_of_machine(NcFleet *f, const NcDirectoryNeed *disks, unsigned count, Nc
 
   if (count == 0)
     return;
-  machine->disk_count = nc_disks_sum_up(f, disks, count, sums);
+  machine->disk_count = nc_disks_sum_up(f, machine->node, disks, count, sums);
   machine->disks = machine->disk_count > 0 ? g_memdup2(sums, machine->disk_count * sizeof sums[0]) : NULL;
   machine->need.disk_bytes = 0;
   for (unsigned i = 0; i < machine->disk_count; i++)
@@ -284,7 +317,7 @@ nc_fleet_has_disks(NcFleet *f, uint32_t machine, const NcDirectoryNeed *disks, u
 {
   const NcMachine *m = nc_fleet_machine(f, machine);
   NcDiskNeed sums[NC_FLEET_MOST_DISKS];
-  unsigned sum_count = nc_disks_sum_up(f, disks, count, sums);
+  unsigned sum_count = nc_disks_sum_up(f, m->node, disks, count, sums);
 
   if (sum_count != m->disk_count)
     return false;
@@ -316,7 +349,7 @@ bool
 nc_fleet_set_disks(NcFleet *f, uint32_t machine, const NcDirectoryNeed *disks, unsigned count)
 {
   NcMachine *m = nc_fleet_machine_mutable(f, machine);
-  NcMachine changed = { .need = m->need };
+  NcMachine changed = { .need = m->need, .node = m->node };
 
   nc_disks_of_machine(f, disks, count, &changed);
   if (!nc_disks_would_fit(f, m, m->node, changed.need.disk_bytes) ||

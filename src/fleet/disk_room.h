@@ -16,9 +16,16 @@
 
 #include "fleet/inventory.h"
 
-/* The number of a directory that disks are in; NC_FLEET_NONE: there are NC_FLEET_MOST_DIRECTORIES others, and it is not
- * counted. */
-uint32_t nc_fleet_know_directory(NcFleet *f, const char *directory);
+/* Absolute, of at most NC_FLEET_MOST_DIRECTORY_BYTES, without control characters: what else machines have disks in is
+ * not told of, as all nodes are asked about what one of them tells. */
+bool nc_directory_is_countable(const char *directory);
+/*
+ * The number of a directory that disks of a machine on ${node} are in; NC_FLEET_NONE: it is not counted, as there are
+ * NC_FLEET_MOST_DIRECTORIES others, or NC_FLEET_MOST_DIRECTORIES_OF_NODE that are known by ${node}.
+ */
+uint32_t nc_fleet_know_directory(NcFleet *f, const char *node, const char *directory);
+/* One that is not counted, in words: "/srv/vm on node a"; NULL: all are. Borrowed. */
+const char *nc_fleet_left_out(const NcFleet *f);
 unsigned nc_fleet_directory_count(const NcFleet *f);
 /* Borrowed. */
 const char *nc_fleet_directory_name(const NcFleet *f, uint32_t directory);
@@ -48,5 +55,5 @@ void nc_fleet_set_free_disk(NcFleet *f, uint32_t node, unsigned file_system, uin
 /* Are these ${machine}'s disks, as far as they are counted? */
 bool nc_fleet_has_disks(NcFleet *f, uint32_t machine, const NcDirectoryNeed *disks, unsigned count);
 /* From now on these are; what is promised to it follows. False: they do not fit where its nodes say how much disk there
- * is in all. */
+ * is in all. With a queue, nc_queue_needs_changed() then. */
 bool nc_fleet_set_disks(NcFleet *f, uint32_t machine, const NcDirectoryNeed *disks, unsigned count);

@@ -44,6 +44,7 @@ nc_fleet_new(void)
   f->machines = g_array_new(FALSE, TRUE, sizeof(NcMachine));
   f->labels = g_array_new(FALSE, TRUE, sizeof(NcLabel));
   f->directories = g_ptr_array_new_with_free_func(g_free);
+  f->bringers = g_ptr_array_new_with_free_func(g_free);
   f->free_machines = g_array_new(FALSE, FALSE, sizeof(uint32_t));
   f->link_names = g_hash_table_new(g_str_hash, g_str_equal);
   f->node_names = g_hash_table_new(g_str_hash, g_str_equal);
@@ -95,6 +96,8 @@ nc_fleet_free(NcFleet *f)
   g_array_unref(f->labels);
   g_array_unref(f->free_machines);
   g_ptr_array_unref(f->directories);
+  g_ptr_array_unref(f->bringers);
+  g_free(f->left_out);
   g_free(f);
 }
 
@@ -453,7 +456,7 @@ nc_fleet_take(NcFleet *f, uint32_t machine)
 uint32_t
 nc_fleet_add_machine(NcFleet *f, const NcMachineSpec *spec, GError **error)
 {
-  NcMachine m = { .need = spec->need, .reserved = NC_FLEET_NONE, .priority = spec->priority, .guest = spec->guest };
+  NcMachine m = { .need = spec->need, .node = spec->node, .reserved = NC_FLEET_NONE, .priority = spec->priority, .guest = spec->guest };
   NcRoom room = nc_fleet_free_room(f, spec->node), share;
   guint gone = f->free_machines->len;
   uint32_t number = gone > 0 ? g_array_index(f->free_machines, uint32_t, gone - 1) : f->machines->len;

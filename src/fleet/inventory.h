@@ -23,6 +23,8 @@
 
 #define NC_FLEET_NONE UINT32_MAX
 #define NC_FLEET_MOST_DIRECTORIES 64u /* that disks of the fleet's machines are in, and that are told apart */
+#define NC_FLEET_MOST_DIRECTORIES_OF_NODE (NC_FLEET_MOST_DIRECTORIES / 4) /* that its machines may be the first with */
+#define NC_FLEET_MOST_DIRECTORY_BYTES 256u
 #define NC_FLEET_MOST_DISKS 32u /* directories that the disks of one machine are in */
 #define NC_FLEET_MOST_LABELS 16u /* of a node or a machine: each is a tree to keep */
 #define NC_FLEET_MOST_UPLINKS 6u /* from a node to the top */

@@ -6,7 +6,8 @@
 
 struct NcFleet {
   GArray *links, *nodes, *machines, *labels; /* of NcLink, NcNode, NcMachine, NcLabel */
-  GPtrArray *directories;                    /* their names, owned */
+  GPtrArray *directories, *bringers;         /* their names; by whose machine each became known: names of nodes, owned */
+  char *left_out;                            /* the first directory that is not counted, and where; NULL */
   GArray *free_machines; /* uint32_t: numbers of machines that were removed, to be used again */
   GHashTable *link_names, *node_names, *machine_names, *label_names; /* borrowed names to number + 1 */
   NcRoomTree tree;
@@ -28,7 +29,7 @@ void nc_fleet_take(NcFleet *f, uint32_t machine);
 
 /* Copied. Of ${node}, which is in no tree and has none. */
 void nc_disks_of_node(NcFleet *f, const NcFileSystemSpec *specs, unsigned count, NcNode *node);
-/* Sets the need's disk as well. */
+/* Of ${machine}, which has a node. Sets the need's disk as well. */
 void nc_disks_of_machine(NcFleet *f, const NcDirectoryNeed *disks, unsigned count, NcMachine *machine);
 /* Room at ${node} is promised to ${machine}; or not any more; or it is used, by a machine that has arrived. */
 void nc_disks_promise(NcFleet *f, uint32_t machine, uint32_t node);

@@ -175,7 +175,8 @@ nc_placement_disk_detail(const NcFleet *f, uint32_t machine, uint32_t node)
     return g_strdup_printf("it has not said yet how much room %s has", directory);
   if (lack.is_missing)
     return g_strdup_printf("there is no directory %s, where its disks go", directory);
-  return g_strdup_printf("%" PRIu64 " MiB of disk needed in %s, %" PRIu64 " free", lack.need_bytes / NC_MIB, directory, lack.free_bytes / NC_MIB);
+  return g_strdup_printf("%" PRIu64 " MiB of disk needed in %s, %" PRIu64 " free; a disk that both nodes see needs none, with `shared = yes` in the machine's file",
+                         lack.need_bytes / NC_MIB, directory, lack.free_bytes / NC_MIB);
 }
 
 static char *

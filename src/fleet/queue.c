@@ -229,6 +229,20 @@ nc_queue_leave_group(NcQueue *q, NcEntry *e)
     g_hash_table_remove(q->groups, &e->item.request.group);
 }
 
+void
+nc_queue_needs_changed(NcQueue *q, uint32_t machine)
+{
+  NcEntry *e = g_hash_table_lookup(q->by_machine, GUINT_TO_POINTER(machine + 1));
+  uint32_t reserved = nc_fleet_machine(q->fleet, machine)->reserved;
+
+  if (reserved != NC_FLEET_NONE)
+    nc_queue_free_up(q, reserved);
+  if (!e || e->item.state != NC_ITEM_QUEUED)
+    return;
+  nc_queue_unwait(q, e);
+  nc_queue_wait_for_source(q, e);
+}
+
 /* Nothing of the queue's knows it any more but the table of entries. */
 static void
 nc_queue_leave(NcQueue *q, NcEntry *e)

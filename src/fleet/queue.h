@@ -20,7 +20,7 @@
  * One that waits for room longer than ${give_up_us} is refused, and says why.
  *
  * Conflicts. A machine has one item at a time. Where items wait for each other's room in a circle (a is to go to b's place,
- * b to a's), and nothing else will make any, the last of them is refused at once. Room at the destination is reserved from the start of a migration
+ * b to a's), and nothing else will make any, nor a node has yet to say how much disk there is, the last of them is refused at once. Room at the destination is reserved from the start of a migration
  * to its end, or from submission, if asked for (${reserve}).
  *
  * Not thread-safe.
@@ -146,6 +146,8 @@ bool nc_queue_remove_machine(NcQueue *q, uint32_t machine, const char *reason, G
 bool nc_queue_remove_node(NcQueue *q, uint32_t node, GError **error);
 /* ${node} was uncordoned, is up again, or has room for another reason. */
 void nc_queue_room_changed(NcQueue *q, uint32_t node);
+/* ${machine} needs other room than before: if it waits, it is looked at again, and if room is reserved for it, others may have what is left of that. */
+void nc_queue_needs_changed(NcQueue *q, uint32_t machine);
 
 /* NULL: there is none (any more). Borrowed until it ends. */
 const NcItem *nc_queue_item(const NcQueue *q, uint64_t id);

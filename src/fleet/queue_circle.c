@@ -1,8 +1,17 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Items that wait for each other's room: a walk from node to node along what wants to leave each of them. */
+#include "fleet/disk_room.h"
 #include "fleet/queue_internal.h"
 
 typedef enum { NC_CIRCLE_OPENS, NC_CIRCLE_BLOCKED, NC_CIRCLE_NOTHING } NcCircleStep;
+
+/* Does ${node} lack disk for ${machine} only because it has not said yet how much there is? */
+static bool
+nc_circle_is_disk_unknown(const NcFleet *f, uint32_t machine, uint32_t node)
+{
+  NcDiskLack lack;
+  return !nc_fleet_has_disk_room(f, machine, node, &lack) && lack.is_unknown;
+}
 
 /* Will ${e} leave its node by itself, does it wait for room on another one, or neither? */
 static NcCircleStep
@@ -19,8 +28,9 @@ nc_circle_step(NcQueue *q, const NcEntry *e)
     return NC_CIRCLE_OPENS;
   case NC_REFUSAL_MEMORY:
   case NC_REFUSAL_CPUS:
-  case NC_REFUSAL_DISK:
     return NC_CIRCLE_BLOCKED;
+  case NC_REFUSAL_DISK:
+    return nc_circle_is_disk_unknown(q->fleet, machine, e->destination) ? NC_CIRCLE_OPENS : NC_CIRCLE_BLOCKED;
   default: /* a node that is away makes no room, nor does it need any */
     return NC_CIRCLE_NOTHING;
   }

@@ -140,6 +140,15 @@ nc_note_machine(NcFleetDb *db, const NcMachineRecord *machine, const char *detai
   return nc_fleetdb_change(db, "UPDATE machine SET state=$4, seen_us=$5, detail=$6 WHERE name=$1 AND node=$2 AND epoch<=$3", values, 6, error);
 }
 
+/* ${disks}: NC_SEE_DISKS, or "" if nothing is said of them: then what is known stays. */
+#define NC_SEE_DISKS ", disk_bytes=excluded.disk_bytes, disks=excluded.disks"
+#define NC_SEE_MACHINE(disks)                                                                                                              \
+  "INSERT INTO machine(name, node, epoch, state, memory_bytes, disk_bytes, cpus, priority, requires, seen_us, detail, disks)"              \
+  " VALUES($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12) ON CONFLICT(name) DO UPDATE SET node=excluded.node,"                        \
+  " epoch=excluded.epoch, state=excluded.state, memory_bytes=excluded.memory_bytes, cpus=excluded.cpus,"                                   \
+  " priority=excluded.priority, requires=excluded.requires, seen_us=excluded.seen_us, detail=excluded.detail" disks                        \
+  " WHERE excluded.epoch>=machine.epoch"
+
 bool
 nc_fleetdb_see_machine(NcFleetDb *db, const NcMachineRecord *machine, bool *ret_is_news, GError **error)
 {
@@ -167,13 +176,7 @@ nc_fleetdb_see_machine(NcFleetDb *db, const NcMachineRecord *machine, bool *ret_
     *ret_is_news = false;
   if (machine->lacks_right)
     return nc_note_machine(db, machine, detail, error);
-  if (!nc_fleetdb_change(db,
-                         "INSERT INTO machine(name, node, epoch, state, memory_bytes, disk_bytes, cpus, priority, requires, seen_us, detail,"
-                         " disks) VALUES($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12) ON CONFLICT(name) DO UPDATE SET node=excluded.node,"
-                         " epoch=excluded.epoch, state=excluded.state, memory_bytes=excluded.memory_bytes, disk_bytes=excluded.disk_bytes,"
-                         " cpus=excluded.cpus, priority=excluded.priority, requires=excluded.requires, seen_us=excluded.seen_us,"
-                         " detail=excluded.detail, disks=excluded.disks WHERE excluded.epoch>=machine.epoch",
-                         values, 12, error))
+  if (!nc_fleetdb_change(db, machine->disks ? NC_SEE_MACHINE(NC_SEE_DISKS) : NC_SEE_MACHINE(""), values, 12, error))
     return false;
   if (ret_is_news)
     *ret_is_news = db->sql->changes == 1;

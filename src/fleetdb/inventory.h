@@ -57,7 +57,8 @@ typedef struct {
   bool lacks_right;  /* that node does not hold it: its right is not HELD */
   const char *state; /* as the node calls it: "running", ... */
   NcRoom need;
-  json_t *disks; /* borrowed, [{"directory", "bytes"}]: those that are copied when it moves; NULL: none, or nothing is said of them */
+  /* Borrowed, [{"directory", "bytes"}]: those that are copied when it moves; NULL: nothing is said of them, what is known of them, and ${need}'s disk, stays. */
+  json_t *disks;
   NcPriority priority;
   json_t *requires; /* labels, an array of strings, borrowed; NULL: none */
   json_t *detail;   /* an object, borrowed; NULL: {} */

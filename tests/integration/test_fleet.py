@@ -286,7 +286,7 @@ def test_a_machine_goes_where_its_disks_have_room(cluster):
         plan = c.a.call("fleet.plan", nodes=["host-a"])
         assert sorted(m["machine"] for m in plan["moves"]) == sorted(MACHINES), plan
         stays, = plan["cannot_move"]
-        lack = rf"host-b: (6[4-9]|[78]\d) MiB of disk needed in {re.escape(disks.path)}, (3\d|40) free"
+        lack = rf"host-b: (6[4-9]|[78]\d) MiB of disk needed in {re.escape(disks.path)}, (3\d|40) free; a disk that both nodes see needs none, with `shared = yes` in the machine's file"
         assert stays["machine"] == "db1" and re.search(rf"1 lacks disk \({lack}\)", stays["reason"]), stays
         shown = c.a.cli("fleet", "evacuate", "host-a", "--plan", check=False)
         assert shown.returncode == 6 and re.search(lack, " ".join(shown.stdout.split())), shown

@@ -3,9 +3,11 @@
 #include "agent/fleet_disk_look.h"
 #include "agent/fleet_disks.h"
 #include "agent/disk_space.h"
+#include "fleet/inventory.h"
 
 #include <fcntl.h>
 #include <glib/gstdio.h>
+#include <pthread.h>
 #include <string.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -98,6 +100,23 @@ test_what_is_copied(Bed *b, gconstpointer unused)
   nc_autojson json_t *without = json_object();
   nc_autojson json_t *nothing = nc_fleet_disks_of_machine(without, NC_CHAIN_FLATTEN);
   g_assert_cmpuint(json_array_size(nothing), ==, 0);
+}
+
+/* A controller would refuse to hear of it, and of all else that this node tells with it. */
+static void
+test_odd_directories(Bed *b, gconstpointer unused)
+{
+  g_autofree char *name = g_strnfill(NC_FLEET_MOST_DIRECTORY_BYTES - 1, 'd'), *deep = g_build_filename(b->dir, name, NULL);
+  g_autofree char *file = g_build_filename(deep, "disk", NULL), *one = make_file(b, "one", NULL, 0, 100);
+
+  g_assert_cmpint(g_mkdir(deep, 0700), ==, 0);
+  g_assert_true(g_file_set_contents(file, "disk", 4, NULL));
+  add_disk(b, file, "raw", false, false);
+  nc_autojson json_t *none = nc_fleet_disks_of_machine(b->spec, NC_CHAIN_FLATTEN);
+  g_assert_cmpuint(json_array_size(none), ==, 0);
+  add_disk(b, one, "raw", false, false);
+  g_assert_cmpuint(need_of(b, NC_CHAIN_FLATTEN), ==, nc_disk_needed_bytes(used_bytes(one)));
+  g_remove(file);
 }
 
 /* The first bytes of a qcow2 image of ${size} bytes over ${below}, whose format is said to be ${format}; NULL: it is
@@ -232,13 +251,120 @@ test_looks_in_its_thread(Bed *b, gconstpointer unused)
   nc_fleet_disk_look_free(look);
 }
 
+/* --- a file system that does not answer --- */
+
+static struct {
+  GMutex lock;
+  GCond changed;
+  bool hangs;
+  int begun;
+} server;
+
+static json_t *
+look_at_server(json_t *directories, json_t *machines, NcDiskChain chain)
+{
+  g_autoptr(GMutexLocker) guard = g_mutex_locker_new(&server.lock);
+
+  int number = ++server.begun;
+  while (server.hangs)
+    g_cond_wait(&server.changed, &server.lock);
+  return json_pack("{s:[i], s:{s:[i]}}", "file_systems", number, "machines", "web1", number);
+}
+
+static void
+set_server(bool hangs)
+{
+  g_autoptr(GMutexLocker) guard = g_mutex_locker_new(&server.lock);
+  server.hangs = hangs;
+  g_cond_broadcast(&server.changed);
+}
+
+static int
+looks_begun(void)
+{
+  g_autoptr(GMutexLocker) guard = g_mutex_locker_new(&server.lock);
+  return server.begun;
+}
+
+/* What the looks ${file_systems} and ${machines} saw; 0: nothing. */
+static void
+assert_told(NcFleetDiskLook *look, int file_systems, int machines)
+{
+  nc_autojson json_t *told = nc_fleet_disk_look(look, NULL, NULL, NC_CHAIN_FLATTEN);
+  json_t *spaces = json_object_get(told, "file_systems"), *needs = json_object_get(told, "machines");
+
+  g_assert_true(json_is_array(spaces) && json_is_object(needs));
+  g_assert_cmpuint(json_array_size(spaces), ==, file_systems > 0);
+  g_assert_cmpint(json_integer_value(json_array_get(spaces, 0)), ==, file_systems);
+  g_assert_cmpuint(json_object_size(needs), ==, machines > 0);
+  g_assert_cmpint(json_integer_value(json_array_get(json_object_get(needs, "web1"), 0)), ==, machines);
+}
+
+/* What was seen of file systems before is not told again as if it were new. A look that hangs is waited for once: a
+ * thousand times, this would not end. */
+static void
+test_one_hangs(void)
+{
+  NcFleetDiskLook *look = nc_fleet_disk_look_new_with(look_at_server), *new = nc_fleet_disk_look_new_with(look_at_server);
+
+  server.begun = 0;
+  assert_told(look, 1, 1);
+  set_server(true);
+  for (unsigned i = 0; i < 1000; i++)
+    assert_told(look, 0, 1);
+  g_assert_cmpint(looks_begun(), ==, 2);
+  assert_told(new, 0, 0); /* novacrond began while it hung */
+  g_assert_cmpint(looks_begun(), ==, 3);
+  set_server(false);
+  for (int told = 0; told == 0; g_usleep(1000)) { /* until the one that hung has ended */
+    nc_autojson json_t *seen = nc_fleet_disk_look(look, NULL, NULL, NC_CHAIN_FLATTEN);
+    told = (int)json_integer_value(json_array_get(json_object_get(seen, "file_systems"), 0));
+    g_assert_true(told == 0 || told == looks_begun());
+  }
+  nc_fleet_disk_look_free(look);
+  nc_fleet_disk_look_free(new);
+}
+
+/* The process has as many threads as it may have, as far as it can be told from here. */
+static void
+set_threads(bool may_begin)
+{
+  static size_t usual;
+  pthread_attr_t attr;
+
+  g_assert_cmpint(pthread_getattr_default_np(&attr), ==, 0);
+  if (usual == 0)
+    g_assert_cmpint(pthread_attr_getstacksize(&attr, &usual), ==, 0);
+  g_assert_cmpint(pthread_attr_setstacksize(&attr, may_begin ? usual : (size_t)1 << 60), ==, 0);
+  g_assert_cmpint(pthread_setattr_default_np(&attr), ==, 0);
+  pthread_attr_destroy(&attr);
+}
+
+static void
+test_no_thread_is_left(void)
+{
+  NcFleetDiskLook *look = nc_fleet_disk_look_new_with(look_at_server);
+
+  server.begun = 0;
+  assert_told(look, 1, 1);
+  set_threads(false);
+  assert_told(look, 0, 1);
+  assert_told(look, 0, 1);
+  set_threads(true);
+  assert_told(look, 2, 2);
+  nc_fleet_disk_look_free(look);
+}
+
 int
 main(int argc, char **argv)
 {
   g_test_init(&argc, &argv, NULL);
   g_test_add("/fleet-disks/what_is_copied", Bed, NULL, set_up, test_what_is_copied, tear_down);
+  g_test_add("/fleet-disks/odd_directories", Bed, NULL, set_up, test_odd_directories, tear_down);
   g_test_add("/fleet-disks/backing_chains", Bed, NULL, set_up, test_backing_chains, tear_down);
   g_test_add("/fleet-disks/file_systems", Bed, NULL, set_up, test_file_systems, tear_down);
   g_test_add("/fleet-disks/looks_in_its_thread", Bed, NULL, set_up, test_looks_in_its_thread, tear_down);
+  g_test_add_func("/fleet-disks/one_hangs", test_one_hangs);
+  g_test_add_func("/fleet-disks/no_thread_is_left", test_no_thread_is_left);
   return g_test_run();
 }

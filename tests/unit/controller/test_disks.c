@@ -6,6 +6,7 @@
 #include <string.h>
 
 #define MIB ((json_int_t)1 << 20)
+#define SHARED "; a disk that both nodes see needs none, with `shared = yes` in the machine's file"
 
 /* ${mib} of disks in /srv/vm for machine ${name} on node ${node}, as its agent says it. */
 static void
@@ -19,6 +20,19 @@ see(World *w, const char *name, const char *node, int mib)
 
   assert_works(nc_controller_read_machine(node, said, &record, &error), error);
   g_assert_cmpuint(record.need.disk_bytes, ==, (uint64_t)(mib * MIB));
+  assert_works(nc_controller_see_machines(w->controller, &record, 1, &error), error);
+}
+
+/* Likewise, but its node knows nothing of its disks: a file system hangs since novacrond began there. */
+static void
+see_without(World *w, const char *name, const char *node)
+{
+  g_autoptr(GError) error = NULL;
+  NcMachineRecord record;
+  nc_autojson json_t *said = json_pack("{s:s, s:s, s:i, s:i, s:i, s:s}", "name", name, "state", "running", "memory_mib",
+                                       1024, "vcpus", 1, "epoch", 5, "right", "held");
+
+  assert_works(nc_controller_read_machine(node, said, &record, &error), error);
   assert_works(nc_controller_see_machines(w->controller, &record, 1, &error), error);
 }
 
@@ -95,7 +109,7 @@ plans_count_disks(void)
   g_assert_true(json_equal(directories, wanted));
   assert_plan(w, 2, NULL); /* b has not said anything */
   tell(w, "b", 1000, 0);
-  assert_plan(w, 1, "1 lacks disk (b: 600 MiB of disk needed in /srv/vm, 400 free)");
+  assert_plan(w, 1, "1 lacks disk (b: 600 MiB of disk needed in /srv/vm, 400 free" SHARED ")");
   nc_autojson json_t *missing =
       json_of("[{'directories': ['/srv/vm'], 'free_bytes': 0, 'arriving_bytes': 0, 'is_missing': true}]");
   assert_works(nc_controller_see_disks(w->controller, "b", missing, &error), error);
@@ -109,6 +123,29 @@ plans_count_disks(void)
   assert_works(nc_controller_see_disks(w->controller, "b", NULL, &error), error); /* an older version again */
   g_assert_cmpint(free_mib(w, "b"), ==, -1);
   assert_plan(w, 2, NULL);
+  world_free(w);
+}
+
+static void
+what_is_known_of_disks_stays(void)
+{
+  g_autoptr(GError) error = NULL;
+  World *w = world_with_disks();
+
+  tell(w, "b", 1000, 0);
+  see_without(w, "web1", "a");
+  see_without(w, "web2", "a");
+  assert_plan(w, 1, "600 MiB of disk needed in /srv/vm, 400 free");
+  world_kill(w); /* another one reads it from the database */
+  world_lead(w);
+  world_turn(w, SECOND, 1);
+  assert_plan(w, 1, "600 MiB of disk needed in /srv/vm, 400 free");
+  nc_autojson json_t *said = json_of("{'name': 'web2', 'state': 'running', 'memory_mib': 1024, 'vcpus': 1, 'epoch': 5,"
+                                     " 'right': 'held', 'disks': []}");
+  NcMachineRecord record;
+  assert_works(nc_controller_read_machine("a", said, &record, &error), error);
+  assert_works(nc_controller_see_machines(w->controller, &record, 1, &error), error);
+  assert_plan(w, 2, NULL); /* it has none any more */
   world_free(w);
 }
 
@@ -158,12 +195,12 @@ what_is_under_way_is_promised(void)
   nc_autojson json_t *row =
       nc_controller_describe(w->controller, json_string_value(json_object_get(waits, "id")), &error);
   g_assert_cmpstr(json_string_value(json_object_get(json_object_get(row, "live"), "waits")), ==,
-                  "node \"b\" can't take web2 (disk: 600 MiB of disk needed in /srv/vm, 400 free)");
+                  "node \"b\" can't take web2 (disk: 600 MiB of disk needed in /srv/vm, 400 free" SHARED ")");
   nc_autojson json_t *told = nc_controller_explain(w->controller, "web2", &error);
   g_assert_no_error(error);
   g_assert_true(json_is_null(json_object_get(told, "chosen")));
   g_assert_cmpstr(json_string_value(json_object_get(json_array_get(json_object_get(told, "nodes"), 1), "detail")), ==,
-                  "600 MiB of disk needed in /srv/vm, 400 free");
+                  "600 MiB of disk needed in /srv/vm, 400 free" SHARED);
   assert_fails(nc_controller_explain(w->controller, "nobody", &error) != NULL, error, NC_ERROR_NOT_FOUND);
   world_kill(w); /* another one goes on with it, and b's word is old by now */
   world_lead(w);
@@ -179,6 +216,35 @@ what_is_under_way_is_promised(void)
   world_free(w);
 }
 
+/* b says nothing new, but a does. */
+static void
+machines_need_less(void)
+{
+  g_autoptr(GError) error = NULL;
+  World *w = world_with_disks();
+  nc_autojson json_t *body = json_of("{'machine': 'web1', 'destination': 'b'}"),
+                     *other = json_of("{'machine': 'web2', 'destination': 'b'}");
+
+  w->least_run_us = w->most_run_us = 1000 * SECOND;
+  tell(w, "b", 500, 0);
+  nc_autojson json_t *made = nc_controller_migrate(w->controller, &somebody, body, &error);
+  g_assert_no_error(error);
+  nc_autojson json_t *waits = nc_controller_migrate(w->controller, &somebody, other, &error);
+  g_assert_no_error(error);
+  world_turn(w, SECOND, 3);
+  g_assert_cmpuint(world_running(w), ==, 0);
+  see(w, "web1", "a", 450);
+  world_turn(w, SECOND, 3);
+  g_assert_cmpuint(world_running(w), ==, 1);
+  see(w, "web2", "a", 200);
+  world_turn(w, SECOND, 3);
+  g_assert_cmpuint(world_running(w), ==, 1);
+  see(w, "web1", "a", 300); /* which is on its way */
+  world_turn(w, SECOND, 3);
+  g_assert_cmpuint(world_running(w), ==, 2);
+  world_free(w);
+}
+
 static void
 nonsense_is_refused(void)
 {
@@ -187,6 +253,7 @@ nonsense_is_refused(void)
     "[5]",
     "[{'directories': ['/a'], 'free_bytes': 5}]",
     "[{'directories': ['a'], 'free_bytes': 5, 'arriving_bytes': 0}]",
+    "[{'directories': ['/a\\n'], 'free_bytes': 5, 'arriving_bytes': 0}]",
     "[{'directories': '/a', 'free_bytes': 5, 'arriving_bytes': 0}]",
     "[{'directories': ['/a'], 'free_bytes': -5, 'arriving_bytes': 0}]",
     "[{'directories': ['/a'], 'free_bytes': 5, 'arriving_bytes': 9223372036854775807}]",
@@ -194,6 +261,7 @@ nonsense_is_refused(void)
   static const char *const bad_disks[] = { "{}",
                                            "[5]",
                                            "[{'directory': 'a', 'bytes': 5}]",
+                                           "[{'directory': '/a\\u001b', 'bytes': 5}]",
                                            "[{'directory': '/a', 'bytes': -5}]",
                                            "[{'directory': '/a', 'bytes': 9223372036854775807}]",
                                            "[{'bytes': 5}]" };
@@ -220,8 +288,10 @@ main(int argc, char **argv)
 {
   g_test_init(&argc, &argv, NULL);
   g_test_add_func("/controller/disks/plans_count_disks", plans_count_disks);
+  g_test_add_func("/controller/disks/what_is_known_of_disks_stays", what_is_known_of_disks_stays);
   g_test_add_func("/controller/disks/only_news_are_written", only_news_are_written);
   g_test_add_func("/controller/disks/what_is_under_way_is_promised", what_is_under_way_is_promised);
+  g_test_add_func("/controller/disks/machines_need_less", machines_need_less);
   g_test_add_func("/controller/disks/nonsense_is_refused", nonsense_is_refused);
   return g_test_run();
 }

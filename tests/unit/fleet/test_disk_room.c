@@ -9,6 +9,7 @@
 #include <string.h>
 
 #define MOST_NAMES 4
+#define SHARED "; a disk that both nodes see needs none, with `shared = yes` in the machine's file"
 
 static const char *const names[MOST_NAMES] = { "/srv/vm", "/srv/db", "/data", "/scratch" };
 static const char *const vm[] = { "/srv/vm", NULL }, *const vm_and_db[] = { "/srv/vm", "/srv/db", NULL },
@@ -20,7 +21,7 @@ fleet_new(void)
   NcFleet *f = nc_fleet_new();
 
   for (unsigned i = 0; i < MOST_NAMES; i++)
-    g_assert_cmpuint(nc_fleet_know_directory(f, names[i]), ==, i);
+    g_assert_cmpuint(nc_fleet_know_directory(f, "first", names[i]), ==, i);
   return f;
 }
 
@@ -96,7 +97,7 @@ test_each_lack_is_told(void)
   uint32_t unknown = add_node_with(f, "unknown", &other, 1), large = add_node_with_vm(f, "large", 10);
   uint32_t machine = add_machine_with_vm(f, "web", own, 10);
 
-  assert_refused(f, machine, small, "10240 MiB of disk needed in /srv/vm, 9216 free");
+  assert_refused(f, machine, small, "10240 MiB of disk needed in /srv/vm, 9216 free" SHARED);
   assert_refused(f, machine, none, "there is no directory /srv/vm, where its disks go");
   assert_refused(f, machine, unknown, "it has not said yet how much room /srv/vm has");
   assert_refused(f, machine, large, NULL);
@@ -107,7 +108,7 @@ test_each_lack_is_told(void)
   g_autofree char *complaint = nc_placement_complaint(f, machine, &terms);
   g_assert_cmpstr(complaint, ==,
                   "no node can take web: of 5 nodes 1 is its own, 4 lack disk (small: 10240 MiB of disk needed in "
-                  "/srv/vm, 9216 free)");
+                  "/srv/vm, 9216 free" SHARED ")");
   uint32_t silent = add_node_with(f, "silent", NULL, 0); /* an older one */
   g_assert_cmpuint(nc_placement_choose(f, machine, &terms), ==, silent);
 }
@@ -125,9 +126,9 @@ test_directories_share_their_file_system(void)
            machine = add_machine_with(f, "web", own, disks, G_N_ELEMENTS(disks));
 
   g_assert_cmpuint(nc_fleet_machine(f, machine)->need.disk_bytes, ==, 12 * GIB);
-  assert_refused(f, machine, add_node_with(f, "one", &one, 1), "12288 MiB of disk needed in /srv/vm, 11264 free");
+  assert_refused(f, machine, add_node_with(f, "one", &one, 1), "12288 MiB of disk needed in /srv/vm, 11264 free" SHARED);
   assert_refused(f, machine, add_node_with(f, "enough", &enough, 1), NULL);
-  assert_refused(f, machine, add_node_with(f, "two", two, 2), "6144 MiB of disk needed in /srv/vm, 5120 free");
+  assert_refused(f, machine, add_node_with(f, "two", two, 2), "6144 MiB of disk needed in /srv/vm, 5120 free" SHARED);
   assert_refused(f, machine, add_node_with(f, "fine", fine, 2), NULL);
 }
 
@@ -207,15 +208,59 @@ test_too_many_directories(void)
 
   for (unsigned i = 0; i < NC_FLEET_MOST_DIRECTORIES; i++) {
     g_autofree char *name = i == 0 ? g_strdup("/srv/vm") : g_strdup_printf("/vm/%u", i);
-    g_assert_cmpuint(nc_fleet_know_directory(f, name), ==, i);
+    g_autofree char *node = g_strdup_printf("n%u", i % 5);
+    g_assert_cmpuint(nc_fleet_know_directory(f, node, name), ==, i);
   }
-  g_assert_cmpuint(nc_fleet_know_directory(f, "/vm/9"), ==, 9);
-  g_assert_cmpuint(nc_fleet_know_directory(f, "/more"), ==, NC_FLEET_NONE);
+  g_assert_null(nc_fleet_left_out(f));
+  g_assert_cmpuint(nc_fleet_know_directory(f, "a", "/vm/9"), ==, 9);
+  g_assert_null(nc_fleet_left_out(f));
+  g_assert_cmpuint(nc_fleet_know_directory(f, "a", "/more"), ==, NC_FLEET_NONE);
+  g_assert_cmpstr(nc_fleet_left_out(f), ==, "/more on node a");
   const NcDirectoryNeed disk = { "/more", GIB };
   uint32_t a = add_node_with(f, "a", &none, 1), b = add_node_with(f, "b", &none, 1);
   uint32_t machine = add_machine_with(f, "web", a, &disk, 1);
   assert_refused(f, machine, b, NULL);
   g_assert_true(nc_fleet_reserve(f, machine, b));
+}
+
+/* One node, whatever it tells, leaves room for those of others. */
+static void
+test_one_node_brings_a_quarter(void)
+{
+  g_autoptr(NcFleet) f = nc_fleet_new();
+  uint32_t a = add_node_with(f, "a", NULL, 0), b = add_node_with(f, "b", NULL, 0), machine = NC_FLEET_NONE;
+
+  for (unsigned i = 0; i < NC_FLEET_MOST_DIRECTORIES / 2; i++) {
+    g_autofree char *directory = g_strdup_printf("/vm/%u", i), *name = g_strdup_printf("m%u", i);
+    const NcDirectoryNeed disk = { directory, GIB };
+    machine = add_machine_with(f, name, a, &disk, 1);
+    g_assert_cmpuint(nc_fleet_directory_count(f), ==, MIN(i + 1, NC_FLEET_MOST_DIRECTORIES / 4));
+  }
+  g_assert_cmpstr(nc_fleet_left_out(f), ==, "/vm/16 on node a");
+  const NcDirectoryNeed disks[] = { { "/vm/3", GIB }, { "/srv/vm", GIB } };
+  g_assert_false(nc_fleet_has_disks(f, machine, disks, 2));
+  g_assert_true(nc_fleet_set_disks(f, machine, disks, 2));
+  g_assert_cmpuint(nc_fleet_machine(f, machine)->disk_count, ==, 1);
+  machine = add_machine_with(f, "other", b, disks, 2);
+  g_assert_cmpuint(nc_fleet_machine(f, machine)->disk_count, ==, 2);
+  check_fleet(f);
+}
+
+static void
+test_directories_that_are_counted(void)
+{
+  char longest[NC_FLEET_MOST_DIRECTORY_BYTES + 2] = { 0 };
+
+  memset(longest, '/', NC_FLEET_MOST_DIRECTORY_BYTES);
+  g_assert_true(nc_directory_is_countable(longest));
+  longest[NC_FLEET_MOST_DIRECTORY_BYTES] = 'a';
+  g_assert_false(nc_directory_is_countable(longest));
+  g_assert_true(nc_directory_is_countable("/srv/\u00e9 it's"));
+  g_assert_false(nc_directory_is_countable(""));
+  g_assert_false(nc_directory_is_countable("srv"));
+  g_assert_false(nc_directory_is_countable("/srv/\n"));
+  g_assert_false(nc_directory_is_countable("/srv/\x1b[2J"));
+  g_assert_false(nc_directory_is_countable("/srv/\x7f"));
 }
 
 /* Several machines are planned for the same destination: the second one finds what the first has left. */
@@ -236,7 +281,7 @@ test_evacuation_counts_disks(void)
   for (unsigned i = 0; i < 2; i++) {
     const NcStuckMachine *stuck = &g_array_index(plan->stuck, NcStuckMachine, i);
     g_autofree char *lack =
-        g_strdup_printf("1 lacks disk (b: %u MiB of disk needed in /srv/vm, 2048 free)", i == 0 ? 4096 : 3072);
+        g_strdup_printf("1 lacks disk (b: %u MiB of disk needed in /srv/vm, 2048 free" SHARED ")", i == 0 ? 4096 : 3072);
     g_assert_nonnull(strstr(stuck->reason, lack));
   }
   g_assert_cmpuint(free_gib(f, b), ==, 10);
@@ -338,6 +383,8 @@ main(int argc, char **argv)
   g_test_add_func("/disk-room/what_is_promised_is_not_free", test_what_is_promised_is_not_free);
   g_test_add_func("/disk-room/news", test_news);
   g_test_add_func("/disk-room/too_many_directories", test_too_many_directories);
+  g_test_add_func("/disk-room/one_node_brings_a_quarter", test_one_node_brings_a_quarter);
+  g_test_add_func("/disk-room/directories_that_are_counted", test_directories_that_are_counted);
   g_test_add_func("/disk-room/evacuation_counts_disks", test_evacuation_counts_disks);
   g_test_add_func("/disk-room/the_choice_is_the_best_of_all", test_the_choice_is_the_best_of_all);
   return g_test_run();

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Order, limits, conflicts, and that everything is decided in the end. */
 #include "base/msg.h"
+#include "fleet/disk_room.h"
 #include "fleet/queue.h"
 #include "support.h"
 
@@ -62,6 +63,21 @@ submit(Bed *bed, uint32_t machine, uint32_t to, NcPriority priority, int64_t now
 {
   NcRequest request = { .machine = machine, .destination = to, .priority = priority, .qos = NC_QOS_NORMAL };
   return nc_queue_submit(bed->queue, &request, now_us, NULL);
+}
+
+static void
+set_disk(Bed *bed, uint32_t machine, uint64_t gib)
+{
+  const NcDirectoryNeed disk = { "/srv/vm", gib * GIB };
+  g_assert_true(nc_fleet_set_disks(bed->fleet, machine, &disk, 1));
+}
+
+static void
+set_free_disk(Bed *bed, uint32_t node, uint64_t gib)
+{
+  static const char *const vm[] = { "/srv/vm", NULL };
+  const NcFileSystemSpec spec = { vm, gib * GIB, false };
+  nc_fleet_set_file_systems(bed->fleet, node, &spec, 1);
 }
 
 /* Ends the first that was started and did not end. */
@@ -213,6 +229,39 @@ test_room_is_waited_for(void)
   bed_clear(&bed);
 }
 
+/* Nothing has changed at the nodes, but in what is to go there. */
+static void
+test_needs_become_less(void)
+{
+  static const NcQueueLimits limits = NC_QUEUE_LIMITS_DEFAULT;
+  Bed bed;
+  bed_init(&bed, 2, 3, &limits);
+
+  for (unsigned i = 0; i < 3; i++)
+    set_disk(&bed, i, 20);
+  set_free_disk(&bed, 1, 10);
+  uint64_t there = submit(&bed, 0, 1, NC_PRIORITY_NORMAL, 0), anywhere = submit(&bed, 1, NC_FLEET_NONE, NC_PRIORITY_NORMAL, 0);
+  g_assert_cmpuint(nc_queue_schedule(bed.queue, 0), ==, 0);
+  set_disk(&bed, 1, 8);
+  nc_queue_needs_changed(bed.queue, 1);
+  g_assert_cmpuint(nc_queue_schedule(bed.queue, SECOND), ==, 1);
+  g_assert_cmpint(bed.last[anywhere], ==, NC_ITEM_RUNNING);
+  set_disk(&bed, 0, 3);
+  nc_queue_needs_changed(bed.queue, 0); /* 2 are left */
+  g_assert_cmpuint(nc_queue_schedule(bed.queue, SECOND), ==, 0);
+  nc_queue_needs_changed(bed.queue, 2); /* it has no item */
+  set_disk(&bed, 1, 7);                 /* while it is on its way */
+  nc_queue_needs_changed(bed.queue, 1);
+  g_assert_cmpuint(nc_queue_schedule(bed.queue, 2 * SECOND), ==, 1);
+  g_assert_cmpint(bed.last[there], ==, NC_ITEM_RUNNING);
+  end_first(&bed, NC_END_MAY_PASS, 3 * SECOND);
+  nc_queue_needs_changed(bed.queue, 1); /* it waits for time, and goes on doing so */
+  g_assert_cmpuint(nc_queue_schedule(bed.queue, 3 * SECOND), ==, 0);
+  g_assert_cmpint(bed.last[anywhere], ==, NC_ITEM_BACKOFF);
+  end_first(&bed, NC_END_COMPLETED, 4 * SECOND);
+  bed_clear(&bed);
+}
+
 /* a to b, b to c, c to a, and all are full: the last one says so; if there is room on one of them, all go. */
 static void
 test_circle(bool has_room)
@@ -245,6 +294,36 @@ test_circle(bool has_room)
     g_assert_cmpuint(nc_queue_length(bed.queue), ==, 2);
   }
   bed_clear(&bed);
+}
+
+/* Two machines change places, in a directory of which their nodes have not said anything yet: it is no circle until they have. */
+static void
+test_swap_of_unknown_disks(void)
+{
+  static const NcQueueLimits limits = NC_QUEUE_LIMITS_DEFAULT;
+  static const char *const other[] = { "/data", NULL };
+  static const NcFileSystemSpec elsewhere = { other, 100 * GIB, false };
+
+  for (unsigned free_gib = 5; free_gib <= 20; free_gib += 15) {
+    Bed bed;
+    bed_init(&bed, 2, 1, &limits);
+    nc_fleet_know_directory(bed.fleet, "n0", "/data");
+    for (unsigned i = 0; i < 2; i++) {
+      set_disk(&bed, i, 10);
+      nc_fleet_set_file_systems(bed.fleet, i, &elsewhere, 1);
+    }
+    uint64_t one = submit(&bed, 0, 1, NC_PRIORITY_NORMAL, 0), two = submit(&bed, 1, 0, NC_PRIORITY_NORMAL, 0);
+    g_assert_cmpuint(nc_queue_schedule(bed.queue, 0), ==, 0);
+    g_assert_cmpint(bed.last[one], ==, NC_ITEM_QUEUED);
+    g_assert_cmpint(bed.last[two], ==, NC_ITEM_QUEUED);
+    for (uint32_t i = 0; i < 2; i++) {
+      set_free_disk(&bed, i, free_gib);
+      nc_queue_room_changed(bed.queue, i);
+    }
+    g_assert_cmpuint(nc_queue_schedule(bed.queue, SECOND), ==, free_gib < 10 ? 0 : 2);
+    g_assert_cmpint(bed.last[one], ==, free_gib < 10 ? NC_ITEM_REFUSED : NC_ITEM_RUNNING);
+    bed_clear(&bed);
+  }
 }
 
 static void
@@ -636,6 +715,8 @@ main(int argc, char **argv)
   g_test_add_func("/queue/limits_of_one_node", test_limits_of_one_node);
   g_test_add_func("/queue/refusals", test_refusals);
   g_test_add_func("/queue/room_is_waited_for", test_room_is_waited_for);
+  g_test_add_func("/queue/needs_become_less", test_needs_become_less);
+  g_test_add_func("/queue/swap_of_unknown_disks", test_swap_of_unknown_disks);
   g_test_add_func("/queue/circle_of_full_nodes", test_circle_of_full_nodes);
   g_test_add_func("/queue/circle_with_room", test_circle_with_room);
   g_test_add_func("/queue/retries", test_retries);

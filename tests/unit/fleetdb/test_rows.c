@@ -106,7 +106,7 @@ see_machine_with_disks(NcFleetDb *db, gpointer data, GError **error)
 {
   Arguments *a = data;
   const NcMachineRecord machine = {
-    .name = a->name, .node = a->other, .epoch = a->number, .state = "running", .need = { 4, 10, 2 }, .disks = a->value
+    .name = a->name, .node = a->other, .epoch = a->number, .state = "running", .need = { 4, a->value ? 10 : 0, 2 }, .disks = a->value
   };
   return nc_fleetdb_see_machine(db, &machine, &a->flag, error);
 }
@@ -155,6 +155,16 @@ disks_are_kept(Bed *bed, gconstpointer data)
   nc_autojson json_t *machine = nc_fleetdb_get_machine(bed->db, "web1", &error);
   assert_has(machine, "disks", newer);
   g_assert_cmpint(json_integer_value(json_object_get(machine, "disk_bytes")), ==, 10);
+  a = (Arguments){ .name = "web1", .other = "b", .number = 4 }; /* nothing is said of them, but else it is news */
+  assert_works(run(bed, see_machine_with_disks, &a, &error), error);
+  nc_autojson json_t *silent = nc_fleetdb_get_machine(bed->db, "web1", &error);
+  assert_has(silent, "disks", newer);
+  g_assert_cmpstr(json_string_value(json_object_get(silent, "node")), ==, "b");
+  g_assert_cmpint(json_integer_value(json_object_get(silent, "disk_bytes")), ==, 10);
+  a.value = none; /* it has none any more */
+  assert_works(run(bed, see_machine_with_disks, &a, &error), error);
+  nc_autojson json_t *bare = nc_fleetdb_get_machine(bed->db, "web1", &error);
+  assert_has(bare, "disks", none);
 }
 
 static bool
