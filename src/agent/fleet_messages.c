@@ -31,6 +31,25 @@ nc_say_state(json_t *facts)
   return g_strdup_printf("%s%s%s%s", nc_json_string_or(facts, "state", "?"), which, reason[0] ? ": " : "", reason);
 }
 
+static bool
+nc_wants_a_human(json_t *event)
+{
+  return g_str_equal(nc_json_string_or(event, "kind", ""), "migration.phase") &&
+         g_str_equal(nc_json_string_or(json_object_get(event, "detail"), "phase", ""), "needs_attention");
+}
+
+/* Where its record is: an attempt is a migration of its source. Events of older controllers do not say which node that is. */
+static char *
+nc_say_attention(json_t *event, const char *source)
+{
+  json_t *facts = json_object_get(event, "detail");
+  const char *node = nc_json_string_or(facts, "node", source);
+
+  return g_strdup_printf("a human has to decide: novacron status %s.%" G_GINT64_FORMAT " on %s%s says what",
+                         nc_json_string_or(event, "migration", "?"), nc_json_int_or(facts, "attempt", 0), node ? "node " : "its source",
+                         node ? node : "");
+}
+
 /* What ${event} tells, for people. Caller frees. */
 static char *
 nc_say_event(json_t *event)
@@ -41,6 +60,8 @@ nc_say_event(json_t *event)
 
   if (g_str_has_suffix(kind, ".state"))
     return nc_say_state(facts);
+  if (nc_wants_a_human(event))
+    return nc_say_attention(event, NULL);
   if (g_str_equal(kind, "migration.phase"))
     return g_strdup_printf("%s, %.0f %%", nc_json_string_or(facts, "phase", "?"),
                            json_number_value(json_object_get(facts, "percent")));
@@ -53,13 +74,6 @@ nc_say_event(json_t *event)
   if (g_str_equal(kind, "node.silent"))
     return g_strdup_printf("has said nothing for %" G_GINT64_FORMAT " s", nc_json_int_or(facts, "seconds", 0));
   return g_strdup(nc_json_string_or(facts, "reason", ""));
-}
-
-static bool
-nc_wants_a_human(json_t *event)
-{
-  return g_str_equal(nc_json_string_or(event, "kind", ""), "migration.phase") &&
-         g_str_equal(nc_json_string_or(json_object_get(event, "detail"), "phase", ""), "needs_attention");
 }
 
 static const char *
@@ -147,11 +161,7 @@ nc_fleet_move_message(json_t *event, json_t *record)
                       json_pack("{s:s, s:s, s:s}", "phase", nc_json_string_or(facts, "phase", "?"), "event", what, "detail", which));
   }
   g_autofree char *words =
-      nc_wants_a_human(event)
-          ? g_strdup_printf("a human has to decide: novacron status %s.%" G_GINT64_FORMAT " on node %s says what",
-                            nc_json_string_or(event, "migration", "?"), nc_json_int_or(facts, "attempt", 0),
-                            nc_json_string_or(record, "source", "?"))
-          : nc_say_event(event);
+      nc_wants_a_human(event) ? nc_say_attention(event, nc_json_string_or(record, "source", NULL)) : nc_say_event(event);
   return nc_message(event, type,
                     json_pack("{s:s, s:s}", "event", nc_wants_a_human(event) ? "needs_attention" : what, "detail", words));
 }

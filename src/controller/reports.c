@@ -69,7 +69,8 @@ nc_take_phase(NcController *c, NcLive *live, const NcAttemptReport *report)
   if (live->phase_events++ < NC_MOST_PHASE_EVENTS)
     nc_add_event(
         c, "migration.phase", live->id, live->id,
-        json_pack("{s:s, s:f, s:i}", "phase", live->phase, "percent", live->percent, "attempt", (int)live->attempt));
+        json_pack("{s:s, s:f, s:i, s:s}", "phase", live->phase, "percent", live->percent, "attempt", (int)live->attempt,
+                  "node", nc_fleet_node(c->fleet, live->from)->name));
 }
 
 static bool

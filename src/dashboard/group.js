@@ -9,6 +9,7 @@ import { Watch } from "./watch.js";
 const MOST = 1000; // machines that are shown, as many as a batch can have
 const SOON_MS = 300; // several machines begin and end at once
 const TURNS_AFTER_THE_END = 6;
+const MOST_ATTENTIONS = 3; // said in one line above
 
 const STATE_KINDS = { completed: "good", gone: "good", failed: "bad", refused: "bad", backoff: "warn", running: "busy", starting: "busy", stays: "warn" };
 const STATE_WORDS = { backoff: "waits for another attempt", starting: "is begun", running: "moves", queued: "waits", refused: "refused", completed: "moved", gone: "left in another way" };
@@ -52,6 +53,11 @@ function showState(part, cell) {
   else showBadge(cell, STATE_WORDS[part.state] ?? part.state, STATE_KINDS[part.state] ?? "plain");
 }
 
+/** As the event of it says it (src/agent/fleet_messages.c). */
+function attentionOf({ migration, attempt, source }) {
+  return `a human has to decide: novacron status ${migration}.${attempt} on node ${source} says what`;
+}
+
 /** The attempt under way is a migration of its source: there, and only there, it has a page. */
 function showMachine(part, cell, context) {
   const hasPage = part.live?.source === context.nodeName;
@@ -71,10 +77,17 @@ function partTable(context, hasWaves) {
     { title: "From and to", show: showRoute },
     { title: "State", show: showState },
     { title: "Progress", show: howFar },
-    { title: "Why", show: (p) => p.live?.silence || p.reason },
+    { title: "Why", show: (p) => p.attention || p.live?.silence || p.reason },
   ];
   if (hasWaves) columns.splice(2, 0, { title: "Wave", show: (p) => (p.destination === "" ? UNKNOWN : number(p.wave + 1)) });
   return new Table("Machines", columns, (p) => p.key, "There are no machines in it.");
+}
+
+/** In words, of all that wait for a human. */
+function attentions(parts) {
+  const waiting = parts.filter((part) => part.attention);
+  const more = waiting.length - MOST_ATTENTIONS;
+  return [...waiting.slice(0, MOST_ATTENTIONS).map((part) => `${part.machine}: ${part.attention}`), more > 0 ? `and ${more} more` : ""].filter(Boolean).join("; ");
 }
 
 const MOVED = new Set(["completed", "gone"]);
@@ -147,6 +160,8 @@ export class GroupPage {
     this.values = new Map();
     this.turn = 0;
     this.sample = null;
+    this.attention = new Map(); // of migrations that wait for a human, by the events: what the last one says
+    this.told = new Set();
     this.polls = [[5000, () => this.ask()]];
   }
 
@@ -175,6 +190,7 @@ export class GroupPage {
     setHidden(this.card, false);
     setHidden(this.rest, false);
     this.show();
+    this.sayAttention();
     if (isFirst) this.context.focusHeading();
     if (isFirst && !outcome) this.follow();
     if (outcome) this.end();
@@ -197,12 +213,27 @@ export class GroupPage {
   /** A sample tells how far it is; what has happened is asked for: the records tell more than the messages. */
   hear(message) {
     if (message.type !== "progress") {
+      this.noteAttention(message);
       clearTimeout(this.soon);
       this.soon = setTimeout(() => this.ask().catch(() => {}), SOON_MS);
       return;
     }
     this.sample = message.data.progress === null ? { ...message.data, progress: this.sample?.progress ?? null } : message.data;
     this.show();
+  }
+
+  /** It waits until it says something else: all that has happened is told from the beginning. */
+  noteAttention({ type, data }) {
+    if (type === "alert") this.attention.set(data.migration, data.detail);
+    else if (data.event === "migration.phase" || data.event === "migration.state") this.attention.delete(data.migration);
+  }
+
+  /** Once, and not of what was decided long ago. */
+  sayAttention() {
+    for (const { machine, attention } of this.partsNow().filter((part) => part.attention && !this.told.has(part.attention))) {
+      this.told.add(attention);
+      this.context.say(`${machine}: ${attention}`);
+    }
   }
 
   announce(outcome) {
@@ -225,7 +256,9 @@ export class GroupPage {
     const live = new Map((this.sample?.running ?? []).map((one) => [one.migration, one]));
     return this.rows.map((row) => {
       const part = partOf(row, this.group);
-      return OVER.has(part.state) ? part : { ...part, live: live.get(part.migration) };
+      if (OVER.has(part.state)) return part;
+      const one = live.get(part.migration);
+      return { ...part, live: one, attention: one ? (one.phase === "needs_attention" ? attentionOf(one) : "") : this.attention.get(part.migration) };
     });
   }
 
@@ -249,8 +282,9 @@ export class GroupPage {
     const endedUs = running ? 0 : group.changed_us ?? Math.max(0, ...this.rows.map((row) => row.finished_us));
     this.figure("Elapsed", running ? duration(Date.now() - group.created_us / 1000) : duration((endedUs - group.created_us) / 1000));
     this.figure("Planned", group.detail.planned_seconds > 0 ? duration(group.detail.planned_seconds * 1000) : "");
-    setText(this.complaint, group.reason ?? "");
-    setHidden(this.complaint, !group.reason);
+    const complaints = [group.reason, attentions(parts)].filter(Boolean).join("; ");
+    setText(this.complaint, complaints);
+    setHidden(this.complaint, complaints === "");
     setText(this.facts, `${group.id}: asked for ${when(group.created_us)} by ${group.actor}${endedUs > 0 ? `, ended ${when(endedUs)}` : ""}.`);
     setHidden(this.cancelButton, !this.context.mayOperate || !running || group.state === "cancelling");
     this.wave.update(waves(parts));

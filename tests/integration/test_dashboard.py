@@ -532,6 +532,25 @@ def follow_to_its_end(served, browser):
     browser.complaints()  # that a connection was cut, which is so
 
 
+def test_a_human_is_wanted(served, browser):
+    """One that can't end by itself is said in three places, with what to type where; not any more once it goes on."""
+    group, words = served.fleet.emptying, f"a human has to decide: novacron status {FLEET_MIGRATION['id']}.1 on node host-a says what"
+    look(browser, served, "#/evacuations/eva-2")
+    browser.shows("copying memory")
+    facts = {"phase": "needs_attention", "percent": 98, "attempt": 1, "node": "host-a"}
+    data = {"event": "migration.phase", "subject": FLEET_MIGRATION["id"], "migration": FLEET_MIGRATION["id"]}
+    group.progress = {**group.progress, "running": [{**GROUP_PROGRESS["running"][0], "phase": "needs_attention"}]}
+    group.happens("alert", **data, detail=words, facts=facts, alert="NovacronNeedsAttention", state="firing", severity="critical")
+    browser.shows(f"web1: {words}", "#news")
+    browser.shows(f"web1: {words}", ".complaint")
+    browser.shows(words, "section[aria-label=Machines]")
+    group.progress = {**group.progress, "running": []}  # more are under way than samples have: the events say it
+    browser.shows(words, "section[aria-label=Machines]")
+    group.happens(**data, detail="rollback, 98 %", facts={**facts, "phase": "rollback"})
+    wait_for(lambda: words not in browser.text("main"), 20, "what was decided to be gone")
+    assert not browser.complaints()
+
+
 def test_a_batch_is_followed_and_cancelled(served, browser):
     """With what will happen said before; what the controller refuses is shown."""
     group, fleet_cancel = served.fleet.batch, served.bed.daemon.handlers["fleet.cancel"]

@@ -53,6 +53,8 @@ test_messages_of_a_migration(void)
     { "migration.phase", "{'phase': 'memory_copy', 'percent': 3, 'attempt': 1}", "phase", "memory_copy", "phase", "attempt 1" },
     { "migration.phase", "{'phase': 'needs_attention', 'percent': 3, 'attempt': 1}", "alert", NULL, "needs_attention",
       "a human has to decide: novacron status mig-1.1 on node host-a says what" },
+    { "migration.phase", "{'phase': 'needs_attention', 'percent': 3, 'attempt': 2, 'node': 'host-c'}", "alert", NULL, "needs_attention",
+      "a human has to decide: novacron status mig-1.2 on node host-c says what" },
     { "migration.cancelling", "{'reason': 'enough'}", "event", NULL, "cancelling", "enough" },
     { "migration.lost", "{'node': 'host-a', 'attempt': 1}", "warning", NULL, "lost", "node host-a does not know attempt 1 any more, which it had begun" },
     { "migration.later", "{}", "event", NULL, "later", "" }, /* of a newer database */
@@ -116,6 +118,21 @@ test_messages_of_many(void)
   g_assert_cmpstr(text_of(d, "phase"), ==, "running");
   g_assert_cmpstr(nc_json_string_or(e, "type", ""), ==, "warning"); /* of all that happens it is one thing */
   g_assert_cmpstr(text_of(e, "subject"), ==, "eva-1");
+}
+
+/* Among many migrations it is said of which, and where one looks at it. */
+static void
+test_a_human_is_wanted_among_many(void)
+{
+  nc_autojson json_t *event = event_of("migration.phase", "{'phase': 'needs_attention', 'percent': 98, 'attempt': 1, 'node': 'host-a'}");
+  nc_autojson json_t *older = event_of("migration.phase", "{'phase': 'needs_attention', 'percent': 98, 'attempt': 1}");
+  nc_autojson json_t *a = nc_fleet_message(event, "eva-1"), *b = nc_fleet_message(older, NULL);
+
+  g_assert_cmpstr(nc_json_string_or(a, "type", ""), ==, "alert");
+  g_assert_cmpstr(text_of(a, "event"), ==, "migration.phase");
+  g_assert_cmpstr(text_of(a, "severity"), ==, "critical");
+  g_assert_cmpstr(text_of(a, "detail"), ==, "a human has to decide: novacron status mig-1.1 on node host-a says what");
+  g_assert_cmpstr(text_of(b, "detail"), ==, "a human has to decide: novacron status mig-1.1 on its source says what");
 }
 
 static json_t *
@@ -218,6 +235,7 @@ main(int argc, char **argv)
   g_test_add_func("/fleet-messages/of-a-migration", test_messages_of_a_migration);
   g_test_add_func("/fleet-messages/ends-of-a-migration", test_ends_of_a_migration);
   g_test_add_func("/fleet-messages/of-many", test_messages_of_many);
+  g_test_add_func("/fleet-messages/a-human-is-wanted-among-many", test_a_human_is_wanted_among_many);
   g_test_add_func("/fleet-messages/samples-of-a-migration", test_samples_of_a_migration);
   g_test_add_func("/fleet-messages/samples-of-a-group", test_samples_of_a_group);
   g_test_add_func("/fleet-messages/samples-of-a-batch", test_samples_of_a_batch);
