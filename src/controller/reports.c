@@ -135,7 +135,9 @@ nc_take_end(NcController *c, NcLive *live, const NcAttemptReport *report, GError
   bool is_elsewhere = live->is_elsewhere && live->seen_at != (end == NC_END_COMPLETED ? live->to : live->from);
 
   if (end == NC_END_FINAL && report->may_pass)
-    end = live->cancel_reason ? NC_END_CANCELLED : NC_END_MAY_PASS; /* what nobody wants is not tried again */
+    end = live->cancel_reason               ? NC_END_CANCELLED /* what nobody wants is not tried again */
+          : live->wish.retry_attempts == 0 ? NC_END_FINAL
+                                           : NC_END_MAY_PASS;
   c->report = report;
   nc_queue_ended(c->queue, live->item, end, reason, c->now_us);
   c->report = NULL;

@@ -286,7 +286,7 @@ export class GroupPage {
     setText(this.complaint, complaints);
     setHidden(this.complaint, complaints === "");
     setText(this.facts, `${group.id}: asked for ${when(group.created_us)} by ${group.actor}${endedUs > 0 ? `, ended ${when(endedUs)}` : ""}.`);
-    setHidden(this.cancelButton, !this.context.mayOperate || !running || group.state === "cancelling");
+    setHidden(this.cancelButton, !this.context.mayOperate || !running);
     this.wave.update(waves(parts));
     this.parts.update(parts);
   }

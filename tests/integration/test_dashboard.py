@@ -586,7 +586,18 @@ def test_a_batch_is_followed_and_cancelled(served, browser):
     browser.shows("Emptying host-a", "h1")
     browser.click(".headline button")
     browser.shows("host-a stays cordoned", "dialog")
-    browser.click("dialog .buttons button[type=button]")
+    browser.shows("One that fails is not tried again", "dialog")
+    browser.click("dialog .buttons button[type=submit]")
+    wait_for(lambda: asked(served, "fleet.cancel")[-1] == {"id": "eva-2", "also_running": False, "reason": "cancelled on the dashboard"}, 20, "the stop")
+    served.fleet.emptying.record["state"] = "cancelling"  # those under way come to their end; that can be thought better of
+    served.fleet.emptying.happens("phase", phase="cancelling", event="evacuation.state", detail="cancelled on the dashboard")
+    browser.shows("cancelling", ".headline")
+    browser.click(".headline button")
+    browser.shows("Cancel what is still leaving host-a, too?", "dialog")
+    assert browser.run("return [...document.querySelectorAll('dialog input')].map(i => [i.value, i.checked])") == [["cancel", True]]
+    browser.click("dialog .buttons button[type=submit]")
+    wait_for(lambda: asked(served, "fleet.cancel")[-1]["also_running"], 20, "the wish to cancel them, too")
+    assert not browser.complaints()
 
 
 @pytest.mark.skipif(not shutil.which("openssl"), reason="openssl is not installed")

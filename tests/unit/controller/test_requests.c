@@ -384,6 +384,41 @@ a_batch_is_cancelled(void)
   world_free(w);
 }
 
+/* What was under way when the rest was cancelled ends as it does, and is not tried again, whoever leads by then. */
+static void
+what_ends_after_a_cancel_is_not_tried_again(gconstpointer data)
+{
+  const bool is_evacuation = GPOINTER_TO_INT(data) & 1, other_leads = GPOINTER_TO_INT(data) & 2;
+  g_autoptr(GError) error = NULL;
+  World *w = small_world();
+
+  w->fails = 1;
+  w->least_run_us = w->most_run_us = 10 * SECOND;
+  nc_autojson json_t *body = is_evacuation
+                                 ? json_of("{'nodes': ['a'], 'retry_attempts': 3}")
+                                 : json_of("{'migrations': [{'machine': 'web1', 'retry_attempts': 3},"
+                                           " {'machine': 'web2', 'retry_attempts': 3}, {'machine': 'web3'}]}");
+  nc_autojson json_t *made = is_evacuation ? nc_controller_evacuate(w->controller, &somebody, body, &error)
+                                           : nc_controller_batch(w->controller, &somebody, body, &error);
+  g_assert_no_error(error);
+  const char *id = json_string_value(json_object_get(made, "id"));
+  world_turn(w, SECOND, 3);
+  nc_autojson json_t *answer =
+      is_evacuation ? nc_controller_cancel_evacuation(w->controller, &somebody, id, false, "enough", &error)
+                    : nc_controller_cancel_batch(w->controller, &somebody, id, false, "enough", &error);
+  g_assert_no_error(error);
+  g_assert_cmpint(json_integer_value(json_object_get(answer, "under_way")), ==, 2);
+  if (other_leads) {
+    world_kill(w);
+    world_lead(w);
+  }
+  world_turn(w, SECOND, 300); /* longer than several attempts and what is between them */
+  g_assert_cmpint(count_in(w, "cancelled"), ==, 1);
+  g_assert_cmpint(count_in(w, "failed"), ==, 2);
+  g_assert_cmpuint(w->order->len, ==, 2);
+  world_free(w);
+}
+
 /* --- evacuations --- */
 
 static void
@@ -455,6 +490,11 @@ main(int argc, char **argv)
   g_test_add_data_func("/controller/requests/all_or_none_ends_together_under_two_leaders", GINT_TO_POINTER(true),
                        all_or_none_ends_together);
   g_test_add_func("/controller/requests/a_batch_is_cancelled", a_batch_is_cancelled);
+  for (int i = 0; i < 4; i++) {
+    g_autofree char *path = g_strdup_printf("/controller/requests/what_ends_after_a_cancel_is_not_tried_again/%s%s",
+                                            i & 1 ? "evacuation" : "batch", i & 2 ? "_under_another_leader" : "");
+    g_test_add_data_func(path, GINT_TO_POINTER(i), what_ends_after_a_cancel_is_not_tried_again);
+  }
   g_test_add_func("/controller/requests/what_fits_nowhere_is_said_before_anything_moves",
                   what_fits_nowhere_is_said_before_anything_moves);
   g_test_add_func("/controller/requests/evacuated_twice_and_uncordoned", evacuated_twice_and_uncordoned);
