@@ -330,9 +330,10 @@ nc_fleet_group_sample(const NcFleetGroup *group, int64_t now_us)
     progress = done + open > 0 ? 100.0 * (double)done / (double)(done + open) : 100;
   else if (group->parts)
     eta_ms = nc_group_eta(group, progress, now_us, &basis);
+  bool is_known = group->parts || has_ended;
   g_autofree char *eta = eta_ms >= 0 ? nc_duration_text(eta_ms) : NULL;
-  return json_pack("{s:s, s:o, s:I, s:s?, s:o, s:s?, s:I, s:I, s:O?, s:o}", "phase", nc_group_phase(group), "progress",
-                   group->parts || has_ended ? json_real(progress) : json_null(), "transfer_rate", (json_int_t)rate, "eta", eta, "eta_ms",
-                   eta_ms >= 0 ? json_integer(eta_ms) : json_null(), "eta_basis", basis, "total", (json_int_t)(done + open), "done",
+  return json_pack("{s:s, s:o, s:o, s:s?, s:o, s:s?, s:I, s:I, s:O?, s:o}", "phase", nc_group_phase(group), "progress",
+                   is_known ? json_real(progress) : json_null(), "transfer_rate", is_known ? json_integer(rate) : json_null(), "eta", eta,
+                   "eta_ms", eta_ms >= 0 ? json_integer(eta_ms) : json_null(), "eta_basis", basis, "total", (json_int_t)(done + open), "done",
                    (json_int_t)done, "counts", json_object_get(group->record, "migrations"), "running", running);
 }

@@ -199,8 +199,16 @@ export class GroupPage {
   follow() {
     this.watch = new Watch(`${GROUPS[this.kind].path}/${this.id}`, {
       onMessage: (message) => this.hear(message),
-      onLink: (isUp) => setText(this.live, isUp ? "live" : "not live: asking every few seconds"),
+      onLink: (isUp) => this.link(isUp),
     });
+  }
+
+  /** What was true a moment ago is not told any more when nobody says it: asking brings records, and no samples. */
+  link(isUp) {
+    setText(this.live, isUp ? "live" : "not live: asking every few seconds");
+    if (isUp || !this.sample) return;
+    this.sample = { progress: this.sample.progress, done: this.sample.done };
+    this.show();
   }
 
   end() {
@@ -218,8 +226,15 @@ export class GroupPage {
       this.soon = setTimeout(() => this.ask().catch(() => {}), SOON_MS);
       return;
     }
-    this.sample = message.data.progress === null ? { ...message.data, progress: this.sample?.progress ?? null } : message.data;
+    this.sample = { ...message.data, progress: this.progressOf(message.data) };
     this.show();
+  }
+
+  /** A leader that has just begun does not know yet how far those under way are: as long as no more are done, it does not go back. */
+  progressOf({ progress, done }) {
+    const before = this.sample?.progress ?? null;
+    if (progress === null || before === null) return progress ?? before;
+    return this.sample.done === done ? Math.max(before, progress) : progress;
   }
 
   /** It waits until it says something else: all that has happened is told from the beginning. */

@@ -491,6 +491,15 @@ def test_evacuation(served, browser):
     browser.complaints()  # the 409 that was asked for
 
 
+NO_SOCKETS = """
+window.theSocket = window.WebSocket;
+window.WebSocket = class extends EventTarget {
+  constructor() { super(); setTimeout(() => this.dispatchEvent(new CloseEvent("close", { code: 1006 })), 0); }
+  close() {}
+};
+"""
+
+
 def follow_to_its_end(served, browser):
     """Live, by events and samples; taken up again behind the last one; the end is told, and what did not move says why."""
     group = served.fleet.emptying
@@ -516,10 +525,23 @@ def follow_to_its_end(served, browser):
     group.progress["progress"] = 77
     browser.shows("77 %")
     assert group.events[-1]["id"] in group.asked_since, "not taken up behind the last one"
-    group.progress.update(progress=None, running=[])  # no leader for a moment
+    figure = "return [...document.querySelectorAll('.figures div')].find(d => d.firstChild.textContent === arguments[0]).lastChild.textContent"
+    group.progress.update(progress=None, transfer_rate=None, running=[], eta=None, eta_ms=None, eta_basis=None)  # no leader for a moment
     group.happens()
-    wait_for(lambda: group.events[-1]["id"] in group.asked_since, 20, "the next question")
+    wait_for(lambda: browser.run(figure, "Sent now") == "–", 20, "that it is not known how much is sent")
     browser.shows("77 %")
+    group.progress.update(progress=50, transfer_rate=48000000, running=[{**GROUP_PROGRESS["running"][0], "migration": "mig-0t7bd31dsw67hqq0", "progress": 0}], eta="9s", eta_ms=9000)  # one that has just begun
+    group.happens()
+    browser.shows("0 %, 48.0 MB/s", "section[aria-label=Machines]")
+    browser.shows("77 %", ".card")
+    browser.run(NO_SOCKETS)
+    served.bridge.cut()
+    browser.shows("not live", ".live")
+    assert [browser.run(figure, name) for name in ("Ends in", "Sent now")] == ["–", "–"], "nobody says so any more"
+    assert "MB/s" not in browser.text("section[aria-label=Machines]")
+    browser.shows("77 %", ".card")
+    browser.run("window.WebSocket = window.theSocket")
+    browser.shows("48.0 MB/s", ".card")
     group.states = {"web1": "completed", "web2": "failed"}
     group.record.update(state="failed", is_finished=True, reason="2 machines are still there " + MARKUP, changed_us=group.record["created_us"] + 40000000)
     group.happens("failed", outcome="failed", error={"code": "failed", "message": "2 machines are still there"})

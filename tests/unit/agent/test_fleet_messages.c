@@ -206,6 +206,8 @@ test_samples_of_a_group(void)
   g_assert_cmpstr(nc_json_string_or(early, "eta_basis", ""), ==, "plan");
   g_assert_cmpint(nc_json_int_or(early, "eta_ms", 0), ==, 50000);
   g_assert_true(json_is_null(json_object_get(elsewhere, "progress")));
+  g_assert_true(json_is_null(json_object_get(elsewhere, "transfer_rate")));
+  g_assert_cmpint(nc_json_int_or(over, "transfer_rate", -1), ==, 0);
   g_assert_true(json_is_null(json_object_get(elsewhere, "eta_ms")));
   g_assert_cmpfloat(json_number_value(json_object_get(over, "progress")), ==, 100);
   g_assert_cmpstr(nc_json_string_or(over, "phase", ""), ==, "completed");
