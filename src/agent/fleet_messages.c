@@ -7,7 +7,7 @@
 
 #include <string.h>
 
-/* Of a group's machines, in percent, so many have to be done before its pace says anything. */
+/* Of a group's machines, in percent, so many have to have moved before its pace says anything. */
 #define NC_PACE_LEAST_PERCENT 10.0
 
 static bool
@@ -255,6 +255,7 @@ nc_group_count(const NcFleetGroup *group, const char *const *states)
   return sum;
 }
 
+static const char *const nc_states_moved[] = { "completed", NULL };
 static const char *const nc_states_over[] = { "completed", "failed", "refused", "cancelled", NULL };
 static const char *const nc_states_open[] = { "queued", "backoff", "starting", "running", NULL };
 
@@ -293,19 +294,19 @@ nc_group_part(json_t *part, double *percent, int64_t *rate)
 }
 
 /*
- * How long it will take, in milliseconds; -1: not known. At the pace at which it went until now, or, while little is done,
- * what is left of the time that was planned.
+ * How long it will take, in milliseconds; -1: not known. At the pace at which machines moved until now, or, while few have,
+ * what is left of the time that was planned. ${moved}, ${left}: machines; what ended otherwise took no such time, and takes none.
  */
 static int64_t
-nc_group_eta(const NcFleetGroup *group, double progress, int64_t now_us, const char **ret_basis)
+nc_group_eta(const NcFleetGroup *group, double moved, double left, int64_t now_us, const char **ret_basis)
 {
   int64_t elapsed_ms = (now_us - nc_json_int_or(group->record, "created_us", now_us)) / 1000;
   double planned_s = json_number_value(json_object_get(json_object_get(group->record, "detail"), "planned_seconds"));
 
   *ret_basis = NULL;
-  if (progress >= NC_PACE_LEAST_PERCENT && elapsed_ms > 0) {
+  if (100 * moved >= NC_PACE_LEAST_PERCENT * (moved + left) && moved > 0 && elapsed_ms > 0) {
     *ret_basis = "pace";
-    return (int64_t)((double)elapsed_ms * (100 - progress) / progress);
+    return (int64_t)((double)elapsed_ms * left / moved);
   }
   if (planned_s <= 0 || (double)elapsed_ms >= planned_s * 1000)
     return -1;
@@ -320,16 +321,15 @@ nc_fleet_group_sample(const NcFleetGroup *group, int64_t now_us)
   bool has_ended = nc_fleet_group_has_ended(group);
   json_t *running = json_array(), *part;
   const char *basis = NULL;
-  double percent = 100.0 * (double)done;
+  double parts = 0;
   int64_t rate = 0, eta_ms = -1;
   size_t i;
 
-  json_array_foreach(group->parts, i, part) json_array_append_new(running, nc_group_part(part, &percent, &rate));
-  double progress = done + open > 0 ? MIN(percent / (double)(done + open), 100) : 0;
-  if (has_ended)
-    progress = done + open > 0 ? 100.0 * (double)done / (double)(done + open) : 100;
-  else if (group->parts)
-    eta_ms = nc_group_eta(group, progress, now_us, &basis);
+  json_array_foreach(group->parts, i, part) json_array_append_new(running, nc_group_part(part, &parts, &rate));
+  double moved = (double)nc_group_count(group, nc_states_moved) + parts / 100;
+  double progress = done + open > 0 ? MIN(100 * moved / (double)(done + open), 100) : has_ended ? 100 : 0;
+  if (!has_ended && group->parts)
+    eta_ms = nc_group_eta(group, moved, MAX((double)open - parts / 100, 0), now_us, &basis);
   bool is_known = group->parts || has_ended;
   g_autofree char *eta = eta_ms >= 0 ? nc_duration_text(eta_ms) : NULL;
   return json_pack("{s:s, s:o, s:o, s:s?, s:o, s:s?, s:I, s:I, s:O?, s:o}", "phase", nc_group_phase(group), "progress",

@@ -287,7 +287,7 @@ export class GroupPage {
     setText(this.heading, GROUPS[this.kind].title(group));
     const word = group.state ?? (running ? "running" : left > 0 ? "ended" : "completed");
     showBadge(this.badge, word, word === "completed" ? "good" : word === "failed" ? "bad" : running ? "busy" : "plain");
-    this.showProgress(parts, moved, running);
+    this.showProgress(parts, running);
     this.figure("Moved", `${moved} of ${parts.length}`);
     this.figure("Under way", running ? number(count(["running", "starting"])) : "");
     this.figure("Waiting", running ? number(count(["queued", "backoff"])) : "");
@@ -306,11 +306,11 @@ export class GroupPage {
     this.parts.update(parts);
   }
 
-  /** Without a sample: those that have ended, of all. */
-  showProgress(parts, moved, running) {
-    const going = parts.filter((part) => part.destination !== "" || part.state !== "stays");
-    const done = going.filter((part) => OVER.has(part.state)).length;
-    const share = running ? this.sample?.progress ?? (going.length > 0 ? (100 * done) / going.length : 0) : parts.length > 0 ? (100 * moved) / parts.length : 100;
+  /** As samples count it (GroupProgress in openapi.json): those that have moved, of those that have a migration or will get one. */
+  showProgress(parts, running) {
+    const toMove = parts.filter((part) => part.migration || part.state === "queued");
+    const moved = toMove.filter((part) => part.state === "completed").length;
+    const share = this.sample?.progress ?? (toMove.length > 0 ? (100 * moved) / toMove.length : running ? 0 : 100);
     this.bar.value = share;
     setText(this.share, percent(share));
   }

@@ -550,6 +550,7 @@ def follow_to_its_end(served, browser):
         browser.shows(text)
     assert browser.run("return [...document.querySelectorAll('main button')].filter(b => b.checkVisibility()).length") == 0
     assert browser.text(".live") == ""
+    assert browser.text(".share") == "50 %", "of the two that were to move"
     shoot(browser, "evacuation-end")
     browser.complaints()  # that a connection was cut, which is so
 

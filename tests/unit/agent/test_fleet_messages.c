@@ -186,18 +186,18 @@ test_samples_of_a_group(void)
                       " {'migration': 'mig-2', 'machine': 'web2', 'live': {'phase': '', 'percent': 0, 'sample': null}}]";
   nc_autojson json_t *half = group_sample("{'completed': 1, 'failed': 1, 'running': 2, 'queued': 0}", 1, parts, false);
   nc_autojson json_t *early = group_sample("{'completed': 0, 'running': 1, 'queued': 9}", 0, "[]", false);
+  nc_autojson json_t *refused = group_sample("{'failed': 8, 'refused': 1, 'completed': 0, 'running': 1}", 0, "[]", false);
   nc_autojson json_t *elsewhere = group_sample("{'completed': 1, 'running': 1}", 0, NULL, false);
   nc_autojson json_t *over = group_sample("{'completed': 3}", 0, NULL, true), *nothing = group_sample("{}", 0, NULL, true);
   nc_autojson json_t *given_up = group_sample("{'completed': 1, 'cancelled': 1}", 2, NULL, true);
   json_t *running = json_object_get(half, "running"), *first = json_array_get(running, 0);
 
-  g_assert_cmpfloat(json_number_value(json_object_get(half, "progress")), ==, 50); /* two done and a half, of five */
+  g_assert_cmpfloat(json_number_value(json_object_get(half, "progress")), ==, 30); /* one moved and a half, of five */
   g_assert_cmpint(nc_json_int_or(half, "total", 0), ==, 5);
   g_assert_cmpint(nc_json_int_or(half, "done", 0), ==, 2);
   g_assert_cmpint(nc_json_int_or(half, "transfer_rate", 0), ==, 7);
   g_assert_cmpstr(nc_json_string_or(half, "eta_basis", ""), ==, "pace");
-  g_assert_cmpint(nc_json_int_or(half, "eta_ms", 0), ==, 50000);
-  g_assert_cmpstr(nc_json_string_or(half, "eta", ""), ==, "50s");
+  g_assert_cmpint(nc_json_int_or(half, "eta_ms", 0), ==, 83333); /* two and a half to go; the one that failed is no pace */
   g_assert_cmpuint(json_array_size(running), ==, 2);
   g_assert_cmpstr(nc_json_string_or(first, "machine", ""), ==, "web1");
   g_assert_cmpint(nc_json_int_or(first, "eta_ms", 0), ==, 900);
@@ -205,6 +205,9 @@ test_samples_of_a_group(void)
   g_assert_cmpstr(nc_json_string_or(json_array_get(running, 1), "phase", ""), ==, "prepare");
   g_assert_cmpstr(nc_json_string_or(early, "eta_basis", ""), ==, "plan");
   g_assert_cmpint(nc_json_int_or(early, "eta_ms", 0), ==, 50000);
+  g_assert_cmpfloat(json_number_value(json_object_get(refused, "progress")), ==, 0);
+  g_assert_cmpint(nc_json_int_or(refused, "done", 0), ==, 9);
+  g_assert_cmpstr(nc_json_string_or(refused, "eta_basis", ""), ==, "plan"); /* nothing has moved yet */
   g_assert_true(json_is_null(json_object_get(elsewhere, "progress")));
   g_assert_true(json_is_null(json_object_get(elsewhere, "transfer_rate")));
   g_assert_cmpint(nc_json_int_or(over, "transfer_rate", -1), ==, 0);
@@ -212,7 +215,7 @@ test_samples_of_a_group(void)
   g_assert_cmpfloat(json_number_value(json_object_get(over, "progress")), ==, 100);
   g_assert_cmpstr(nc_json_string_or(over, "phase", ""), ==, "completed");
   g_assert_cmpfloat(json_number_value(json_object_get(nothing, "progress")), ==, 100);
-  g_assert_cmpfloat(json_number_value(json_object_get(given_up, "progress")), ==, 50);
+  g_assert_cmpfloat(json_number_value(json_object_get(given_up, "progress")), ==, 25);
 }
 
 /* A batch has no state of its own: it is over when its migrations are. */
