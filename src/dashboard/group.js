@@ -34,10 +34,10 @@ function notSubmitted(batch) {
   return (batch.detail.not_submitted ?? []).map(({ machine, reason }, i) => ({ seq: `not-${i}`, machine, reason, source: UNKNOWN, destination: "", state: "stays", finished_us: 0 }));
 }
 
-/** An evacuation's item and a batch's migration, as one. */
+/** An evacuation's item and a batch's migration, as one. `destination`: of an evacuation that of its plan, which its migration need not keep to. */
 function partOf(row, group) {
   const state = row.state || stateWithout(row, group);
-  return { key: `${row.position ?? row.seq}`, migration: row.migration ?? row.id, machine: row.machine, source: row.source, destination: row.destination, wave: row.wave ?? null, state,
+  return { key: `${row.position ?? row.seq}`, migration: row.migration ?? row.id, machine: row.machine, source: row.source, destination: row.destination, goesTo: row.goes_to || row.destination, wave: row.wave ?? null, state,
     reason: row.reason || (state === "stays" && group.is_finished ? "it was not begun" : "") };
 }
 
@@ -68,7 +68,7 @@ function showMachine(part, cell, context) {
 
 function showRoute(part, cell) {
   cell.classList.add("route");
-  setText(cell, `${part.source} → ${part.destination || (NOWHERE[part.state] ?? "not chosen yet")}`);
+  setText(cell, `${part.source} → ${part.live?.destination || part.goesTo || (NOWHERE[part.state] ?? "not chosen yet")}`);
 }
 
 function partTable(context, hasWaves) {

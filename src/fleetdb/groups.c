@@ -52,6 +52,9 @@ static const NcRows nc_evacuation_table = NC_ROWS("evacuation", "evacuation", nc
 static const NcRowsColumn nc_item_columns[] = {
   { "position", NC_COLUMN_INT }, { "machine", NC_COLUMN_TEXT },   { "source", NC_COLUMN_TEXT }, { "destination", NC_COLUMN_TEXT },
   { "wave", NC_COLUMN_INT },     { "migration", NC_COLUMN_TEXT },
+  /* Where it is taken, which need not be where the plan had it go. */
+  { "goes_to", NC_COLUMN_TEXT,
+    "COALESCE((SELECT NULLIF(m.destination, '') FROM migration m WHERE m.id=evacuation_item.migration), destination)" },
   /* Of its migration, if there is one; an item's own reason says why there is none. */
   { "state", NC_COLUMN_TEXT, "COALESCE((SELECT m.state FROM migration m WHERE m.id=evacuation_item.migration), '')" },
   { "reason", NC_COLUMN_TEXT, "COALESCE((SELECT m.reason FROM migration m WHERE m.id=evacuation_item.migration), reason)" },

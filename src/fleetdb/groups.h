@@ -60,7 +60,8 @@ json_t *nc_fleetdb_get_evacuation(NcFleetDb *db, const char *id, GError **error)
 /* Newest first; ${unfinished_only}. New reference. */
 json_t *nc_fleetdb_list_evacuations(NcFleetDb *db, bool unfinished_only, const NcPage *page, char **ret_next, GError **error);
 /*
- * In the order of the plan: {position, machine, source, destination, wave, migration, state (of its migration; "": it has none), reason (likewise; or why
+ * In the order of the plan: {position, machine, source, destination, wave, migration, goes_to (the destination of its migration; that of the plan
+ * while it has none), state (of its migration; "": it has none), reason (likewise; or why
  * it has none)}. New reference.
  */
 json_t *nc_fleetdb_list_items(NcFleetDb *db, const char *evacuation, const NcPage *page, char **ret_next, GError **error);

@@ -45,6 +45,7 @@ class Emptying:
         self.events, self.asked_since, self.refusal, self.lock = [], [], None, threading.Lock()
         self.states = {"web1": "running", "web2": "queued"}
         self.progress = {**GROUP_PROGRESS, "total": 2, "done": 0}
+        self.goes_to = {}  # other than planned
 
     def counts(self):
         return {**FLEET_COUNTS, "completed": 0, **{state: list(self.states.values()).count(state) for state in self.states.values()}}
@@ -60,9 +61,9 @@ class Emptying:
         return rows[::-1]
 
     def items(self):
-        rows = [{"position": n, "machine": m["machine"], "source": "host-a", "destination": "host-b", "wave": n, "migration": m["id"], "state": m["state"], "reason": m["reason"]}
+        rows = [{"position": n, "machine": m["machine"], "source": "host-a", "destination": "host-b", "goes_to": self.goes_to.get(m["machine"], "host-b"), "wave": n, "migration": m["id"], "state": m["state"], "reason": m["reason"]}
                 for n, m in enumerate(self.migrations()[::-1])]
-        return [*rows, {"position": 2, "machine": "giant", "source": "host-a", "destination": "", "wave": 0, "migration": "", "state": "", "reason": "no node has room " + MARKUP}]
+        return [*rows, {"position": 2, "machine": "giant", "source": "host-a", "destination": "", "goes_to": "", "wave": 0, "migration": "", "state": "", "reason": "no node has room " + MARKUP}]
 
     def happens(self, type="event", **data):
         with self.lock:
@@ -513,10 +514,13 @@ def follow_to_its_end(served, browser):
     assert browser.run("return document.querySelector('section[aria-label=Machines] tbody a')?.getAttribute('href')") == f"#/migrations/{FLEET_MIGRATION['id']}.1"
     names = "return [...document.querySelectorAll('section[aria-label=Machines] tbody th')].map(cell => cell.textContent)"
     assert browser.run(names) == ["web1", "web2", "giant"]
+    group.progress = {**group.progress, "running": [{**GROUP_PROGRESS["running"][0], "destination": "host-c"}]}
+    browser.shows("host-a → host-c", "section[aria-label=Machines]")
     group.states = {"web1": "completed", "web2": "running"}
+    group.goes_to = {"web1": "host-d"}
     group.progress = {**group.progress, "progress": 61, "done": 1, "running": [], "eta_basis": "pace", "eta_ms": 9000}
     group.happens()
-    for text in ("61 %", "moved", "1 of 3", "9.0 s (at its pace so far)"):
+    for text in ("61 %", "moved", "host-a → host-d", "1 of 3", "9.0 s (at its pace so far)"):
         browser.shows(text)
     wait_for(lambda: browser.run(rows) == ["1 1 1 0 0 0", "2 1 0 1 0 0"], 20, "the waves to say so")
     assert browser.run(names) == ["web1", "web2", "giant"]

@@ -35,7 +35,8 @@ EVACUATION = {"seq": 1, "id": EVA, "nodes": ["host-a"], "state": "running", "is_
               "changed_us": AT, "reason": "", "detail": {"request": {}, "allow_partial": False, "planned_seconds": 125.0},
               "migrations": {**NONE, "running": 1, "queued": 1, "completed": 1}}
 EMPTIED = {**EVACUATION, "state": "completed", "is_finished": True, "migrations": {**NONE, "completed": 3}}
-ITEMS = [{"position": 0, "machine": "web1", "source": "host-a", "destination": "host-b", "wave": 0, "migration": MIG, "state": "completed", "reason": ""},
+ITEMS = [{"position": 0, "machine": "web1", "source": "host-a", "destination": "host-b", "goes_to": "host-d", "wave": 0, "migration": MIG, "state": "completed",
+          "reason": ""},
          {"position": 1, "machine": "web2", "source": "host-a", "destination": "host-b", "wave": 1, "migration": MIG[:-1] + "q", "state": "failed",
           "reason": "the disk of host-b is full"},
          {"position": 2, "machine": "db1", "source": "host-a", "destination": "", "wave": 0, "migration": "", "state": "",
@@ -115,7 +116,7 @@ def body(gate, path):
     (["machines"], ["web1  host-a  running", "2.0 GiB"]), (["list"], [MIG, "running", "completed"]),
     (["show", MIG], ["web1, host-a -> host-b", "running: memory_copy, 43 %", "high, class normal", "50.0 MB/s", EVA, f"novacron status {MIG}.1"]),
     (["show", BAT], ["1 completed, 2 running", "policy       any", MIG]),
-    (["show", EVA], ["host-a", "1 completed, 1 running, 1 queued", "2 min 05 s", f"--evacuation {EVA}", f"web1     host-a  host-b     1  completed  {MIG}",
+    (["show", EVA], ["host-a", "1 completed, 1 running, 1 queued", "2 min 05 s", f"--evacuation {EVA}", f"web1     host-a  host-d     1  completed  {MIG}",
                      "not moved", "waits", "web2: failed: the disk of host-b is full", "db1: no node has 512.0 GiB"]),
     (["migrate", "web1", "--explain"], ["web1 would go to host-b.", "host-b: fits, 81.5 points", "Not to", "host-c: 80 MiB of disk needed"]),
     (["migrate", "web1"], [f"novacron fleet show {MIG}"]), (["batch", "web1", "web2"], [f"web1     {MIG}", f"fleet show {BAT}"]),
