@@ -23,7 +23,7 @@ const GROUPS = {
 
 const when = (us) => (us > 0 ? time(new Date(us / 1000).toISOString()) : UNKNOWN);
 
-/** Of an item without a migration: nothing is left where an evacuation has completed. */
+/** Of an item without a migration that is not said to be gone: nothing is left where an evacuation has completed. */
 function stateWithout(row, group) {
   if (group.state === "completed") return "gone";
   return row.destination === "" || row.reason || group.is_finished ? "stays" : "queued";
@@ -68,7 +68,7 @@ function showMachine(part, cell, context) {
 
 function showRoute(part, cell) {
   cell.classList.add("route");
-  setText(cell, `${part.source} → ${part.live?.destination || part.goesTo || (NOWHERE[part.state] ?? "not chosen yet")}`);
+  setText(cell, `${part.source} → ${NOWHERE[part.state] ?? (part.live?.destination || part.goesTo || "not chosen yet")}`);
 }
 
 function partTable(context, hasWaves) {

@@ -45,7 +45,7 @@ class Emptying:
         self.events, self.asked_since, self.refusal, self.lock = [], [], None, threading.Lock()
         self.states = {"web1": "running", "web2": "queued"}
         self.progress = {**GROUP_PROGRESS, "total": 2, "done": 0}
-        self.goes_to = {}  # other than planned
+        self.goes_to, self.more = {}, []  # other than planned; items besides
 
     def counts(self):
         return {**FLEET_COUNTS, "completed": 0, **{state: list(self.states.values()).count(state) for state in self.states.values()}}
@@ -63,7 +63,7 @@ class Emptying:
     def items(self):
         rows = [{"position": n, "machine": m["machine"], "source": "host-a", "destination": "host-b", "goes_to": self.goes_to.get(m["machine"], "host-b"), "wave": n, "migration": m["id"], "state": m["state"], "reason": m["reason"]}
                 for n, m in enumerate(self.migrations()[::-1])]
-        return [*rows, {"position": 2, "machine": "giant", "source": "host-a", "destination": "", "goes_to": "", "wave": 0, "migration": "", "state": "", "reason": "no node has room " + MARKUP}]
+        return [*rows, {"position": 2, "machine": "giant", "source": "host-a", "destination": "", "goes_to": "", "wave": 0, "migration": "", "state": "", "reason": "no node has room " + MARKUP}, *self.more]
 
     def happens(self, type="event", **data):
         with self.lock:
@@ -529,10 +529,9 @@ def follow_to_its_end(served, browser):
     group.progress["progress"] = 77
     browser.shows("77 %")
     assert group.events[-1]["id"] in group.asked_since, "not taken up behind the last one"
-    figure = "return [...document.querySelectorAll('.figures div')].find(d => d.firstChild.textContent === arguments[0]).lastChild.textContent"
     group.progress.update(progress=None, transfer_rate=None, running=[], eta=None, eta_ms=None, eta_basis=None)  # no leader for a moment
     group.happens()
-    wait_for(lambda: browser.run(figure, "Sent now") == "–", 20, "that it is not known how much is sent")
+    wait_for(lambda: browser.run(FIGURE, "Sent now") == "–", 20, "that it is not known how much is sent")
     browser.shows("77 %")
     group.progress.update(progress=50, transfer_rate=48000000, running=[{**GROUP_PROGRESS["running"][0], "migration": "mig-0t7bd31dsw67hqq0", "progress": 0}], eta="9s", eta_ms=9000)  # one that has just begun
     group.happens()
@@ -541,7 +540,7 @@ def follow_to_its_end(served, browser):
     browser.run(NO_SOCKETS)
     served.bridge.cut()
     browser.shows("not live", ".live")
-    assert [browser.run(figure, name) for name in ("Ends in", "Sent now")] == ["–", "–"], "nobody says so any more"
+    assert [browser.run(FIGURE, name) for name in ("Ends in", "Sent now")] == ["–", "–"], "nobody says so any more"
     assert "MB/s" not in browser.text("section[aria-label=Machines]")
     browser.shows("77 %", ".card")
     browser.run("window.WebSocket = window.theSocket")
@@ -557,6 +556,19 @@ def follow_to_its_end(served, browser):
     assert browser.text(".share") == "50 %", "of the two that were to move"
     shoot(browser, "evacuation-end")
     browser.complaints()  # that a connection was cut, which is so
+
+
+FIGURE = "return [...document.querySelectorAll('.figures div')].find(d => d.firstChild.textContent === arguments[0])?.lastChild.textContent"
+
+
+def test_what_left_in_another_way_has_not_stayed(served, browser):
+    """It is counted as gone from the node while the evacuation runs, and is not said to have gone where the plan had it go."""
+    served.fleet.emptying.more = [{"position": 3, "machine": "walker", "source": "host-a", "destination": "host-b", "goes_to": "host-b", "wave": 1, "migration": "", "state": "gone",
+                                   "reason": 'it is on node "host-c" already'}]
+    look(browser, served, "#/evacuations/eva-2")
+    for text in ("left in another way", "host-a → elsewhere", 'it is on node "host-c" already'):
+        browser.shows(text, "section[aria-label=Machines]")
+    assert [browser.run(FIGURE, name) for name in ("Moved", "Waiting", "Not moved")] == ["1 of 4", "1", "1"]
 
 
 def test_a_human_is_wanted(served, browser):

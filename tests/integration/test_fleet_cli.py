@@ -42,6 +42,8 @@ ITEMS = [{"position": 0, "machine": "web1", "source": "host-a", "destination": "
          {"position": 2, "machine": "db1", "source": "host-a", "destination": "", "wave": 0, "migration": "", "state": "",
           "reason": "no node has 512.0 GiB of memory left"},
          {"position": 3, "machine": "web3", "source": "host-a", "destination": "host-b", "wave": 1, "migration": "", "state": "", "reason": ""}]
+GONE = {"position": 4, "machine": "web5", "source": "host-a", "destination": "host-b", "goes_to": "host-b", "wave": 1, "migration": "", "state": "gone",
+        "reason": 'it is on node "host-c" already'}
 EVENTS = [{"id": 11, "at_us": AT, "kind": "node.joined", "subject": "host-a", "migration": "", "detail": {}},
           {"id": 12, "at_us": AT, "kind": "migration.state", "subject": MIG, "migration": MIG,
            "detail": {"state": "failed", "attempt": 1, "reason": "a\x1b[31m link"}}]
@@ -408,7 +410,7 @@ def test_waiting_shows_how_it_gets_on(gate):
 
 def test_what_did_not_move_is_named(gate):
     failed = {**ITEMS[1], "machine": "web3", "reason": "the destination has no bridge br0"}
-    gate.on("GET", f"/api/v2/fleet/evacuations/{EVA}/items", {"items": [ITEMS[0], failed, ITEMS[2], {**ITEMS[3], "machine": "web4"}], "next": None})
+    gate.on("GET", f"/api/v2/fleet/evacuations/{EVA}/items", {"items": [ITEMS[0], failed, ITEMS[2], {**ITEMS[3], "machine": "web4"}, GONE], "next": None})
     course(gate, f"/api/v2/fleet/evacuations/{EVA}", {**EMPTIED, "state": "failed", "reason": "1 machines are still there (web3)",
                                                       "migrations": {**NONE, "completed": 2, "failed": 1}})
     out = fleet(gate, "evacuate", "host-a", "--yes", "--wait", "--json")

@@ -446,6 +446,38 @@ what_fits_nowhere_is_said_before_anything_moves(void)
   world_free(w);
 }
 
+/* A machine that another migration takes away meanwhile needs none of the evacuation, and has not stayed. */
+static void
+what_left_in_another_way_is_gone(void)
+{
+  g_autoptr(GError) error = NULL;
+  World *w = small_world();
+  nc_autojson json_t *body = json_of("{'nodes': ['a']}");
+
+  g_autofree char *id = migrate(w, "{'machine': 'web1', 'destination': 'b'}"); /* has not begun when the plan is made */
+  nc_autojson json_t *answer = nc_controller_evacuate(w->controller, &somebody, body, &error);
+  g_assert_no_error(error);
+  const char *evacuation = json_string_value(json_object_get(answer, "id"));
+  world_turn(w, SECOND, 60);
+  nc_autojson json_t *row = nc_fleetdb_get_evacuation(w->bed.db, evacuation, &error);
+  g_assert_cmpstr(json_string_value(json_object_get(row, "state")), ==, "completed");
+  nc_autojson json_t *items = nc_fleetdb_list_items(w->bed.db, evacuation, &(NcPage){ 0 }, NULL, &error);
+  unsigned gone = 0;
+  size_t i;
+  json_t *item;
+  json_array_foreach(items, i, item)
+  {
+    bool is_web1 = g_str_equal(json_string_value(json_object_get(item, "machine")), "web1");
+    g_assert_cmpstr(json_string_value(json_object_get(item, "state")), ==, is_web1 ? "gone" : "completed");
+    g_assert_cmpstr(json_string_value(json_object_get(item, "reason")), ==,
+                    is_web1 ? "it is on node \"b\" already" : "");
+    gone += is_web1;
+  }
+  g_assert_cmpuint(gone, ==, 1);
+  assert_state(w, id, "completed");
+  world_free(w);
+}
+
 static void
 evacuated_twice_and_uncordoned(void)
 {
@@ -497,6 +529,7 @@ main(int argc, char **argv)
   }
   g_test_add_func("/controller/requests/what_fits_nowhere_is_said_before_anything_moves",
                   what_fits_nowhere_is_said_before_anything_moves);
+  g_test_add_func("/controller/requests/what_left_in_another_way_is_gone", what_left_in_another_way_is_gone);
   g_test_add_func("/controller/requests/evacuated_twice_and_uncordoned", evacuated_twice_and_uncordoned);
   return g_test_run();
 }
