@@ -120,6 +120,17 @@ function waveTable() {
   ], (w) => w.wave, "Nothing can move.");
 }
 
+/**
+ * How many machines are how: of those that have a migration the controller counts them, of the others the rows tell. Where more
+ * are in it than are shown, of the latter there may be more (those that can't move are the last of a plan).
+ */
+function countOf(group, parts) {
+  const { queued, backoff, starting, running, completed, failed, refused, cancelled } = group.migrations;
+  const without = (state) => parts.filter((part) => !part.migration && part.state === state).length;
+  const count = { completed, moved: completed + without("gone"), underWay: starting + running, waiting: queued + backoff + without("queued"), left: failed + refused + cancelled + without("stays") };
+  return { ...count, all: count.moved + count.underWay + count.waiting + count.left, toMove: completed + count.underWay + count.waiting + failed + refused + cancelled };
+}
+
 function ends(sample) {
   if (typeof sample?.eta_ms !== "number") return UNKNOWN;
   return `${duration(sample.eta_ms)} (${sample.eta_basis === "plan" ? "by the plan" : "at its pace so far"})`;
@@ -280,18 +291,18 @@ export class GroupPage {
   show() {
     const { group, sample } = this;
     const parts = this.partsNow();
-    const count = (states) => parts.filter((part) => states.includes(part.state)).length;
-    const moved = count([...MOVED]);
-    const left = count([...OVER]) - moved;
+    const count = countOf(group, parts);
+    const isCut = this.kind === "evacuation" && this.rows.length >= MOST;
+    const atLeast = isCut ? "at least " : "";
     const running = this.outcome === null;
     setText(this.heading, GROUPS[this.kind].title(group));
-    const word = group.state ?? (running ? "running" : left > 0 ? "ended" : "completed");
+    const word = group.state ?? (running ? "running" : count.left > 0 ? "ended" : "completed");
     showBadge(this.badge, word, word === "completed" ? "good" : word === "failed" ? "bad" : running ? "busy" : "plain");
-    this.showProgress(parts, running);
-    this.figure("Moved", `${moved} of ${parts.length}`);
-    this.figure("Under way", running ? number(count(["running", "starting"])) : "");
-    this.figure("Waiting", running ? number(count(["queued", "backoff"])) : "");
-    this.figure("Not moved", number(left));
+    this.showProgress(count, running);
+    this.figure("Moved", `${count.moved} of ${atLeast}${count.all}`);
+    this.figure("Under way", running ? number(count.underWay) : "");
+    this.figure("Waiting", running ? `${atLeast}${count.waiting}` : "");
+    this.figure("Not moved", `${atLeast}${count.left}`);
     this.figure("Ends in", running ? ends(sample) : "");
     this.figure("Sent now", running ? rate(sample?.transfer_rate) : "");
     const endedUs = running ? 0 : group.changed_us ?? Math.max(0, ...this.rows.map((row) => row.finished_us));
@@ -300,17 +311,15 @@ export class GroupPage {
     const complaints = [group.reason, attentions(parts)].filter(Boolean).join("; ");
     setText(this.complaint, complaints);
     setHidden(this.complaint, complaints === "");
-    setText(this.facts, `${group.id}: asked for ${when(group.created_us)} by ${group.actor}${endedUs > 0 ? `, ended ${when(endedUs)}` : ""}.`);
+    setText(this.facts, `${group.id}: asked for ${when(group.created_us)} by ${group.actor}${endedUs > 0 ? `, ended ${when(endedUs)}` : ""}.${isCut ? ` The first ${MOST} of its machines are shown, and counted in waves.` : ""}`);
     setHidden(this.cancelButton, !this.context.mayOperate || !running);
     this.wave.update(waves(parts));
     this.parts.update(parts);
   }
 
   /** As samples count it (GroupProgress in openapi.json): those that have moved, of those that have a migration or will get one. */
-  showProgress(parts, running) {
-    const toMove = parts.filter((part) => part.migration || part.state === "queued");
-    const moved = toMove.filter((part) => part.state === "completed").length;
-    const share = this.sample?.progress ?? (toMove.length > 0 ? (100 * moved) / toMove.length : running ? 0 : 100);
+  showProgress({ completed, toMove }, running) {
+    const share = this.sample?.progress ?? (toMove > 0 ? (100 * completed) / toMove : running ? 0 : 100);
     this.bar.value = share;
     setText(this.share, percent(share));
   }

@@ -571,6 +571,17 @@ def test_what_left_in_another_way_has_not_stayed(served, browser):
     assert [browser.run(FIGURE, name) for name in ("Moved", "Waiting", "Not moved")] == ["1 of 4", "1", "1"]
 
 
+def test_more_machines_than_are_shown(served, browser):
+    """The figures are the controller's, not those of the rows, and what rows alone could tell is said to be cut."""
+    group = served.fleet.emptying
+    group.more = [{"position": n, "machine": f"vm-{n}", "source": "host-a", "destination": "host-b", "goes_to": "host-b", "wave": 1, "migration": f"mig-{n:016d}", "state": "completed",
+                   "reason": ""} for n in range(3, 1000)]
+    group.counts = lambda: {**FLEET_COUNTS, "completed": 1500, "running": 1, "queued": 20, "failed": 4}
+    look(browser, served, "#/evacuations/eva-2")
+    browser.shows("The first 1000 of its machines are shown")
+    assert [browser.run(FIGURE, name) for name in ("Moved", "Under way", "Waiting", "Not moved")] == ["1500 of at least 1526", "1", "at least 20", "at least 5"]
+
+
 def test_a_human_is_wanted(served, browser):
     """One that can't end by itself is said in three places, with what to type where; not any more once it goes on."""
     group, words = served.fleet.emptying, f"a human has to decide: novacron status {FLEET_MIGRATION['id']}.1 on node host-a says what"
