@@ -7,7 +7,7 @@
 
 #include <string.h>
 
-/* Of a group's machines, in percent, so many have to be done before its pace says anything. */
+/* Of a group's machines, in percent, so many have to have moved before its pace says anything. */
 #define NC_PACE_LEAST_PERCENT 10.0
 
 static bool
@@ -31,6 +31,25 @@ nc_say_state(json_t *facts)
   return g_strdup_printf("%s%s%s%s", nc_json_string_or(facts, "state", "?"), which, reason[0] ? ": " : "", reason);
 }
 
+static bool
+nc_wants_a_human(json_t *event)
+{
+  return g_str_equal(nc_json_string_or(event, "kind", ""), "migration.phase") &&
+         g_str_equal(nc_json_string_or(json_object_get(event, "detail"), "phase", ""), "needs_attention");
+}
+
+/* Where its record is: an attempt is a migration of its source. Events of older controllers do not say which node that is. */
+static char *
+nc_say_attention(json_t *event, const char *source)
+{
+  json_t *facts = json_object_get(event, "detail");
+  const char *node = nc_json_string_or(facts, "node", source);
+
+  return g_strdup_printf("a human has to decide: novacron status %s.%" G_GINT64_FORMAT " on %s%s says what",
+                         nc_json_string_or(event, "migration", "?"), nc_json_int_or(facts, "attempt", 0), node ? "node " : "its source",
+                         node ? node : "");
+}
+
 /* What ${event} tells, for people. Caller frees. */
 static char *
 nc_say_event(json_t *event)
@@ -41,6 +60,8 @@ nc_say_event(json_t *event)
 
   if (g_str_has_suffix(kind, ".state"))
     return nc_say_state(facts);
+  if (nc_wants_a_human(event))
+    return nc_say_attention(event, NULL);
   if (g_str_equal(kind, "migration.phase"))
     return g_strdup_printf("%s, %.0f %%", nc_json_string_or(facts, "phase", "?"),
                            json_number_value(json_object_get(facts, "percent")));
@@ -53,13 +74,6 @@ nc_say_event(json_t *event)
   if (g_str_equal(kind, "node.silent"))
     return g_strdup_printf("has said nothing for %" G_GINT64_FORMAT " s", nc_json_int_or(facts, "seconds", 0));
   return g_strdup(nc_json_string_or(facts, "reason", ""));
-}
-
-static bool
-nc_wants_a_human(json_t *event)
-{
-  return g_str_equal(nc_json_string_or(event, "kind", ""), "migration.phase") &&
-         g_str_equal(nc_json_string_or(json_object_get(event, "detail"), "phase", ""), "needs_attention");
 }
 
 static const char *
@@ -147,11 +161,7 @@ nc_fleet_move_message(json_t *event, json_t *record)
                       json_pack("{s:s, s:s, s:s}", "phase", nc_json_string_or(facts, "phase", "?"), "event", what, "detail", which));
   }
   g_autofree char *words =
-      nc_wants_a_human(event)
-          ? g_strdup_printf("a human has to decide: novacron status %s.%" G_GINT64_FORMAT " on node %s says what",
-                            nc_json_string_or(event, "migration", "?"), nc_json_int_or(facts, "attempt", 0),
-                            nc_json_string_or(record, "source", "?"))
-          : nc_say_event(event);
+      nc_wants_a_human(event) ? nc_say_attention(event, nc_json_string_or(record, "source", NULL)) : nc_say_event(event);
   return nc_message(event, type,
                     json_pack("{s:s, s:s}", "event", nc_wants_a_human(event) ? "needs_attention" : what, "detail", words));
 }
@@ -245,6 +255,7 @@ nc_group_count(const NcFleetGroup *group, const char *const *states)
   return sum;
 }
 
+static const char *const nc_states_moved[] = { "completed", NULL };
 static const char *const nc_states_over[] = { "completed", "failed", "refused", "cancelled", NULL };
 static const char *const nc_states_open[] = { "queued", "backoff", "starting", "running", NULL };
 
@@ -283,19 +294,19 @@ nc_group_part(json_t *part, double *percent, int64_t *rate)
 }
 
 /*
- * How long it will take, in milliseconds; -1: not known. At the pace at which it went until now, or, while little is done,
- * what is left of the time that was planned.
+ * How long it will take, in milliseconds; -1: not known. At the pace at which machines moved until now, or, while few have,
+ * what is left of the time that was planned. ${moved}, ${left}: machines; what ended otherwise took no such time, and takes none.
  */
 static int64_t
-nc_group_eta(const NcFleetGroup *group, double progress, int64_t now_us, const char **ret_basis)
+nc_group_eta(const NcFleetGroup *group, double moved, double left, int64_t now_us, const char **ret_basis)
 {
   int64_t elapsed_ms = (now_us - nc_json_int_or(group->record, "created_us", now_us)) / 1000;
   double planned_s = json_number_value(json_object_get(json_object_get(group->record, "detail"), "planned_seconds"));
 
   *ret_basis = NULL;
-  if (progress >= NC_PACE_LEAST_PERCENT && elapsed_ms > 0) {
+  if (100 * moved >= NC_PACE_LEAST_PERCENT * (moved + left) && moved > 0 && elapsed_ms > 0) {
     *ret_basis = "pace";
-    return (int64_t)((double)elapsed_ms * (100 - progress) / progress);
+    return (int64_t)((double)elapsed_ms * left / moved);
   }
   if (planned_s <= 0 || (double)elapsed_ms >= planned_s * 1000)
     return -1;
@@ -310,19 +321,19 @@ nc_fleet_group_sample(const NcFleetGroup *group, int64_t now_us)
   bool has_ended = nc_fleet_group_has_ended(group);
   json_t *running = json_array(), *part;
   const char *basis = NULL;
-  double percent = 100.0 * (double)done;
+  double parts = 0;
   int64_t rate = 0, eta_ms = -1;
   size_t i;
 
-  json_array_foreach(group->parts, i, part) json_array_append_new(running, nc_group_part(part, &percent, &rate));
-  double progress = done + open > 0 ? MIN(percent / (double)(done + open), 100) : 0;
-  if (has_ended)
-    progress = done + open > 0 ? 100.0 * (double)done / (double)(done + open) : 100;
-  else if (group->parts)
-    eta_ms = nc_group_eta(group, progress, now_us, &basis);
+  json_array_foreach(group->parts, i, part) json_array_append_new(running, nc_group_part(part, &parts, &rate));
+  double moved = (double)nc_group_count(group, nc_states_moved) + parts / 100;
+  double progress = done + open > 0 ? MIN(100 * moved / (double)(done + open), 100) : has_ended ? 100 : 0;
+  if (!has_ended && group->parts)
+    eta_ms = nc_group_eta(group, moved, MAX((double)open - parts / 100, 0), now_us, &basis);
+  bool is_known = group->parts || has_ended;
   g_autofree char *eta = eta_ms >= 0 ? nc_duration_text(eta_ms) : NULL;
-  return json_pack("{s:s, s:o, s:I, s:s?, s:o, s:s?, s:I, s:I, s:O?, s:o}", "phase", nc_group_phase(group), "progress",
-                   group->parts || has_ended ? json_real(progress) : json_null(), "transfer_rate", (json_int_t)rate, "eta", eta, "eta_ms",
-                   eta_ms >= 0 ? json_integer(eta_ms) : json_null(), "eta_basis", basis, "total", (json_int_t)(done + open), "done",
+  return json_pack("{s:s, s:o, s:o, s:s?, s:o, s:s?, s:I, s:I, s:O?, s:o}", "phase", nc_group_phase(group), "progress",
+                   is_known ? json_real(progress) : json_null(), "transfer_rate", is_known ? json_integer(rate) : json_null(), "eta", eta,
+                   "eta_ms", eta_ms >= 0 ? json_integer(eta_ms) : json_null(), "eta_basis", basis, "total", (json_int_t)(done + open), "done",
                    (json_int_t)done, "counts", json_object_get(group->record, "migrations"), "running", running);
 }

@@ -36,8 +36,8 @@ typedef struct {
 
 bool nc_fleet_group_has_ended(const NcFleetGroup *group);
 /*
- * {phase (an evacuation's state; of a batch running or completed), progress (percent of its machines that are done, parts
- * of those under way counted; null: not known here), transfer_rate, eta, eta_ms, eta_basis ("pace": as it went until now;
+ * {phase (an evacuation's state; of a batch running or completed), progress (percent of its machines that have moved, parts
+ * of those under way counted; null: not known here), transfer_rate (likewise), eta, eta_ms, eta_basis ("pace": as it went until now;
  * "plan": what was planned is left of; null: not known), total, done, counts, running: [{migration, machine, source,
  * destination, attempt, phase, progress, transfer_rate, eta_ms, waits, silence}]}. ${now_us}: wall clock. New reference.
  */

@@ -60,7 +60,9 @@ nc_fleet_is_left_behind(json_t *record, json_t *part)
 {
   const char *state = nc_json_string_or(part, "state", "");
 
-  if (!state[0]) /* a completed evacuation has nothing left: it has moved in another way */
+  if (g_str_equal(state, "gone")) /* it has left in another way */
+    return false;
+  if (!state[0]) /* a completed evacuation has nothing left, too */
     return !g_str_equal(nc_json_string_or(record, "state", ""), "completed");
   return nc_json_bool_or(part, "is_finished", true) && !g_str_equal(state, "completed");
 }

@@ -153,7 +153,7 @@ nc_fleet_add_item(NcTable *table, json_t *item)
   g_autofree char *wave = g_strdup_printf("%" PRId64, nc_json_int_or(item, "wave", 0) + 1); /* people count from 1 */
   const char *const cells[] = { nc_fleet_text(item, "machine"),
                                 nc_fleet_text(item, "source"),
-                                nc_fleet_text(item, "destination"),
+                                nc_json_string_or(item, "goes_to", nc_fleet_text(item, "destination")), /* older: the plan's */
                                 wave,
                                 state[0]                           ? state
                                 : migration[0]                     ? "forgotten"

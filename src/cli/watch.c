@@ -33,12 +33,13 @@ nc_watch_on_signal(int signal)
 static void
 nc_watch_print_progress(NcWatch *w, json_t *data)
 {
-  json_t *progress = json_object_get(data, "progress"); /* null: not known, as at the destination */
+  json_t *progress = json_object_get(data, "progress"), *rate = json_object_get(data, "transfer_rate"); /* null: not known, as at the destination, or by nobody here */
   const char *eta = nc_json_string_or(data, "eta", NULL);
-  g_autofree char *percent = json_is_number(progress) ? g_strdup_printf(" %.0f %%,", json_number_value(progress)) : g_strdup("");
+  g_autofree char *percent = json_is_number(progress) ? g_strdup_printf(" %.0f %%", json_number_value(progress)) : g_strdup("");
+  g_autofree char *speed =
+      json_is_number(rate) ? g_strdup_printf("%s %.1f MB/s", percent[0] ? "," : "", json_number_value(rate) / 1e6) : g_strdup("");
   g_autofree char *line =
-      g_strdup_printf("%s%s %.1f MB/s%s%s", nc_json_string_or(data, "phase", "?"), percent,
-                      (double)nc_json_int_or(data, "transfer_rate", 0) / 1e6, eta ? ", " : "", eta ? eta : "");
+      g_strdup_printf("%s%s%s%s%s", nc_json_string_or(data, "phase", "?"), percent, speed, eta ? ", " : "", eta ? eta : "");
   nc_progress_line_draw(&w->line, line);
 }
 

@@ -9,6 +9,7 @@ typedef struct {
   const NcAsker *who;
   const char *reason;
   GPtrArray *under_way;   /* NcLive, borrowed: their agents have to end them */
+  GPtrArray *last;        /* NcLive, borrowed: the attempt under way is their last one; NULL: none */
   const char *evacuation; /* NULL: none */
   NcEvacuating *evacuating;
   json_t *answer;
@@ -26,6 +27,15 @@ nc_write_evacuation_cancel(NcFleetDb *db, const NcCancelling *cancel, GError **e
   return nc_fleetdb_set_evacuation(db, cancel->evacuation, "cancelling", cancel->reason, error);
 }
 
+/* It comes to its end, and if that is none that was wished for, it is not tried again: whoever leads then. */
+static bool
+nc_write_last_attempt(NcFleetDb *db, NcLive *live, GError **error)
+{
+  live->wish.retry_attempts = 0;
+  nc_autojson json_t *request = nc_wish_save(&live->wish);
+  return nc_fleetdb_ask_for(db, live->id, request, error);
+}
+
 /* Those that waited are among the changes already. */
 static bool
 nc_write_cancel(NcFleetDb *db, gpointer data, GError **error)
@@ -35,6 +45,9 @@ nc_write_cancel(NcFleetDb *db, gpointer data, GError **error)
 
   for (guint i = 0; i < cancel->under_way->len; i++)
     if (!nc_fleetdb_ask_to_cancel(db, ((NcLive *)cancel->under_way->pdata[i])->id, cancel->reason, &is_over, error))
+      return false;
+  for (guint i = 0; cancel->last && i < cancel->last->len; i++)
+    if (!nc_write_last_attempt(db, cancel->last->pdata[i], error))
       return false;
   return (!cancel->evacuating || nc_write_evacuation_cancel(db, cancel, error)) &&
          nc_keep_answer(db, cancel->who, cancel->answer, error);
@@ -105,19 +118,21 @@ static json_t *
 nc_cancel_group(NcController *c, const NcAsker *who, const char *id, NcEvacuating *evacuating, bool also_running,
                 const char *reason, GError **error)
 {
-  g_autoptr(GPtrArray) under_way = g_ptr_array_new();
+  g_autoptr(GPtrArray) under_way = g_ptr_array_new(), none = g_ptr_array_new();
   uint64_t group = nc_group_of(c, id);
-  NcCancelling cancel = {
-    .c = c, .who = who, .reason = reason, .under_way = under_way, .evacuation = id, .evacuating = evacuating
-  };
+  NcCancelling cancel = { .c = c,
+                          .who = who,
+                          .reason = reason,
+                          .under_way = also_running ? under_way : none,
+                          .last = also_running ? NULL : under_way,
+                          .evacuation = id,
+                          .evacuating = evacuating };
 
   nc_find_under_way(c, group, under_way);
   unsigned cancelled = nc_queue_cancel_group(c->queue, group, reason);
   nc_autojson json_t *answer =
       json_pack("{s:s, s:i, s:i}", "id", id, "cancelled", (int)cancelled, "under_way", (int)under_way->len);
   cancel.answer = answer;
-  if (!also_running)
-    g_ptr_array_set_size(under_way, 0);
   return nc_do_cancel(&cancel, error);
 }
 

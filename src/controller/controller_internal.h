@@ -66,7 +66,8 @@ typedef struct {
 
 typedef struct {
   char *machine, *destination; /* NULL: any */
-  bool is_done;                /* it has a migration, or a reason why not */
+  bool is_done;                /* it has a migration, or a reason why not: */
+  bool is_gone;                /* it has left in another way */
 } NcPending;
 
 /* What nc_flush() is to write. All texts are owned. */

@@ -66,8 +66,11 @@ nc_write_evacuated(NcFleetDb *db, gpointer data, GError **error)
   for (guint i = 0; i < s->items->len; i++) {
     const NcLive *live = s->lives->pdata[i];
     const NcPending *pending = s->items->pdata[i];
+    const char *reason = s->reasons->pdata[i];
     if ((live && !nc_write_submission(s->c, db, live, s->actor, error)) ||
-        !nc_fleetdb_set_item(db, s->e->id, pending->machine, live ? live->id : NULL, s->reasons->pdata[i], error))
+        !(pending->is_gone
+              ? nc_fleetdb_set_item_gone(db, s->e->id, pending->machine, reason, error)
+              : nc_fleetdb_set_item(db, s->e->id, pending->machine, live ? live->id : NULL, reason, error)))
       return false;
   }
   return true;
@@ -123,9 +126,9 @@ nc_live_of_evacuated(NcController *c, const NcEvacuating *e, uint32_t machine, c
   return live;
 }
 
-/* Why ${machine} need not, or can't, be moved; NULL: it can. Caller frees. */
+/* Why ${machine} need not be moved any more; NULL: it is still there. Caller frees. */
 static char *
-nc_why_left_out(NcController *c, const NcEvacuating *e, uint32_t machine)
+nc_why_gone(NcController *c, const NcEvacuating *e, uint32_t machine)
 {
   if (machine == NC_FLEET_NONE)
     return g_strdup("it is on no node any more");
@@ -139,8 +142,10 @@ nc_submit_pending(NcSubmission *s, NcPending *pending)
 {
   NcController *c = s->c;
   uint32_t machine = nc_fleet_find_machine(c->fleet, pending->machine);
-  char *reason = nc_why_left_out(c, s->e, machine);
+  char *reason = nc_why_gone(c, s->e, machine);
   NcLive *live = NULL;
+
+  pending->is_gone = reason != NULL;
 
   if (!reason && nc_queue_item_of(c->queue, machine)) /* another migration of it: how that ends decides */
     return;

@@ -69,7 +69,8 @@ nc_take_phase(NcController *c, NcLive *live, const NcAttemptReport *report)
   if (live->phase_events++ < NC_MOST_PHASE_EVENTS)
     nc_add_event(
         c, "migration.phase", live->id, live->id,
-        json_pack("{s:s, s:f, s:i}", "phase", live->phase, "percent", live->percent, "attempt", (int)live->attempt));
+        json_pack("{s:s, s:f, s:i, s:s}", "phase", live->phase, "percent", live->percent, "attempt", (int)live->attempt,
+                  "node", nc_fleet_node(c->fleet, live->from)->name));
 }
 
 static bool
@@ -134,7 +135,9 @@ nc_take_end(NcController *c, NcLive *live, const NcAttemptReport *report, GError
   bool is_elsewhere = live->is_elsewhere && live->seen_at != (end == NC_END_COMPLETED ? live->to : live->from);
 
   if (end == NC_END_FINAL && report->may_pass)
-    end = live->cancel_reason ? NC_END_CANCELLED : NC_END_MAY_PASS; /* what nobody wants is not tried again */
+    end = live->cancel_reason               ? NC_END_CANCELLED /* what nobody wants is not tried again */
+          : live->wish.retry_attempts == 0 ? NC_END_FINAL
+                                           : NC_END_MAY_PASS;
   c->report = report;
   nc_queue_ended(c->queue, live->item, end, reason, c->now_us);
   c->report = NULL;

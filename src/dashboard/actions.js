@@ -44,20 +44,21 @@ export function cancel(migration, context) {
   });
 }
 
-/** Of an evacuation or a batch: what waits, and, if that is wanted, what is under way. */
+/** Of an evacuation or a batch: what waits, and, if that is wanted, what is under way. Of one that is being stopped only the latter is left to choose. */
 export function cancelGroup(kind, group, context) {
   const name = newId();
   const isEvacuation = kind === "evacuation";
   const nodes = isEvacuation ? group.nodes.join(", ") : "";
   const under = group.migrations.running + group.migrations.starting;
+  const isStopping = group.state === "cancelling";
   const choices = h("fieldset", {}, h("legend", {}, "What becomes of those under way?"),
-    choice(name, "end", "They come to their end, and move.", true),
-    choice(name, "cancel", "They are cancelled, too: they go on running where they are, and what was sent is thrown away. One that has been handed over already moves all the same.", false));
-  ask(isEvacuation ? `Stop emptying ${nodes}?` : "Cancel this batch?", [
+    isStopping ? null : choice(name, "end", "They come to their end, and move. One that fails is not tried again, and goes on running where it is.", true),
+    choice(name, "cancel", "They are cancelled, too: they go on running where they are, and what was sent is thrown away. One that has been handed over already moves all the same.", isStopping));
+  ask(isStopping ? `Cancel what is still leaving ${nodes}, too?` : isEvacuation ? `Stop emptying ${nodes}?` : "Cancel this batch?", [
     h("p", {}, `What has moved stays where it is now. What waits does not begin, and goes on running where it is.${isEvacuation ? ` ${nodes} stays cordoned: nothing comes to it until somebody lets machines come again (novacron fleet uncordon). It can be emptied again later.` : ""}`),
     h("p", {}, `${under} machine${under === 1 ? " is" : "s are"} under way now.`),
     choices,
-  ], isEvacuation ? "Stop it" : "Cancel it", async () => {
+  ], isStopping ? "Cancel them" : isEvacuation ? "Stop it" : "Cancel it", async () => {
     const alsoRunning = choices.querySelector("input:checked").value === "cancel";
     const answer = await post(`fleet/${isEvacuation ? "evacuations" : "batches"}/${group.id}/cancel`, { also_running: alsoRunning, reason: "cancelled on the dashboard" });
     context.say(`It is being cancelled. Waiting, and staying now: ${answer.cancelled}; under way: ${answer.under_way}${answer.under_way > 0 ? (alsoRunning ? ", told to end" : ", coming to their end") : ""}.`);

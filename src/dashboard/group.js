@@ -9,6 +9,7 @@ import { Watch } from "./watch.js";
 const MOST = 1000; // machines that are shown, as many as a batch can have
 const SOON_MS = 300; // several machines begin and end at once
 const TURNS_AFTER_THE_END = 6;
+const MOST_ATTENTIONS = 3; // said in one line above
 
 const STATE_KINDS = { completed: "good", gone: "good", failed: "bad", refused: "bad", backoff: "warn", running: "busy", starting: "busy", stays: "warn" };
 const STATE_WORDS = { backoff: "waits for another attempt", starting: "is begun", running: "moves", queued: "waits", refused: "refused", completed: "moved", gone: "left in another way" };
@@ -22,7 +23,7 @@ const GROUPS = {
 
 const when = (us) => (us > 0 ? time(new Date(us / 1000).toISOString()) : UNKNOWN);
 
-/** Of an item without a migration: nothing is left where an evacuation has completed. */
+/** Of an item without a migration that is not said to be gone: nothing is left where an evacuation has completed. */
 function stateWithout(row, group) {
   if (group.state === "completed") return "gone";
   return row.destination === "" || row.reason || group.is_finished ? "stays" : "queued";
@@ -33,10 +34,10 @@ function notSubmitted(batch) {
   return (batch.detail.not_submitted ?? []).map(({ machine, reason }, i) => ({ seq: `not-${i}`, machine, reason, source: UNKNOWN, destination: "", state: "stays", finished_us: 0 }));
 }
 
-/** An evacuation's item and a batch's migration, as one. */
+/** An evacuation's item and a batch's migration, as one. `destination`: of an evacuation that of its plan, which its migration need not keep to. */
 function partOf(row, group) {
   const state = row.state || stateWithout(row, group);
-  return { key: `${row.position ?? row.seq}`, migration: row.migration ?? row.id, machine: row.machine, source: row.source, destination: row.destination, wave: row.wave ?? null, state,
+  return { key: `${row.position ?? row.seq}`, migration: row.migration ?? row.id, machine: row.machine, source: row.source, destination: row.destination, goesTo: row.goes_to || row.destination, wave: row.wave ?? null, state,
     reason: row.reason || (state === "stays" && group.is_finished ? "it was not begun" : "") };
 }
 
@@ -52,6 +53,11 @@ function showState(part, cell) {
   else showBadge(cell, STATE_WORDS[part.state] ?? part.state, STATE_KINDS[part.state] ?? "plain");
 }
 
+/** As the event of it says it (src/agent/fleet_messages.c). */
+function attentionOf({ migration, attempt, source }) {
+  return `a human has to decide: novacron status ${migration}.${attempt} on node ${source} says what`;
+}
+
 /** The attempt under way is a migration of its source: there, and only there, it has a page. */
 function showMachine(part, cell, context) {
   const hasPage = part.live?.source === context.nodeName;
@@ -62,7 +68,7 @@ function showMachine(part, cell, context) {
 
 function showRoute(part, cell) {
   cell.classList.add("route");
-  setText(cell, `${part.source} → ${part.destination || (NOWHERE[part.state] ?? "not chosen yet")}`);
+  setText(cell, `${part.source} → ${NOWHERE[part.state] ?? (part.live?.destination || part.goesTo || "not chosen yet")}`);
 }
 
 function partTable(context, hasWaves) {
@@ -71,10 +77,17 @@ function partTable(context, hasWaves) {
     { title: "From and to", show: showRoute },
     { title: "State", show: showState },
     { title: "Progress", show: howFar },
-    { title: "Why", show: (p) => p.live?.silence || p.reason },
+    { title: "Why", show: (p) => p.attention || p.live?.silence || p.reason },
   ];
   if (hasWaves) columns.splice(2, 0, { title: "Wave", show: (p) => (p.destination === "" ? UNKNOWN : number(p.wave + 1)) });
   return new Table("Machines", columns, (p) => p.key, "There are no machines in it.");
+}
+
+/** In words, of all that wait for a human. */
+function attentions(parts) {
+  const waiting = parts.filter((part) => part.attention);
+  const more = waiting.length - MOST_ATTENTIONS;
+  return [...waiting.slice(0, MOST_ATTENTIONS).map((part) => `${part.machine}: ${part.attention}`), more > 0 ? `and ${more} more` : ""].filter(Boolean).join("; ");
 }
 
 const MOVED = new Set(["completed", "gone"]);
@@ -105,6 +118,17 @@ function waveTable() {
     { title: "Waiting", show: (w) => number(w.waiting) },
     { title: "Not moved", show: (w) => number(w.left) },
   ], (w) => w.wave, "Nothing can move.");
+}
+
+/**
+ * How many machines are how: of those that have a migration the controller counts them, of the others the rows tell. Where more
+ * are in it than are shown, of the latter there may be more (those that can't move are the last of a plan).
+ */
+function countOf(group, parts) {
+  const { queued, backoff, starting, running, completed, failed, refused, cancelled } = group.migrations;
+  const without = (state) => parts.filter((part) => !part.migration && part.state === state).length;
+  const count = { completed, moved: completed + without("gone"), underWay: starting + running, waiting: queued + backoff + without("queued"), left: failed + refused + cancelled + without("stays") };
+  return { ...count, all: count.moved + count.underWay + count.waiting + count.left, toMove: completed + count.underWay + count.waiting + failed + refused + cancelled };
 }
 
 function ends(sample) {
@@ -147,6 +171,8 @@ export class GroupPage {
     this.values = new Map();
     this.turn = 0;
     this.sample = null;
+    this.attention = new Map(); // of migrations that wait for a human, by the events: what the last one says
+    this.told = new Set();
     this.polls = [[5000, () => this.ask()]];
   }
 
@@ -175,6 +201,7 @@ export class GroupPage {
     setHidden(this.card, false);
     setHidden(this.rest, false);
     this.show();
+    this.sayAttention();
     if (isFirst) this.context.focusHeading();
     if (isFirst && !outcome) this.follow();
     if (outcome) this.end();
@@ -183,8 +210,16 @@ export class GroupPage {
   follow() {
     this.watch = new Watch(`${GROUPS[this.kind].path}/${this.id}`, {
       onMessage: (message) => this.hear(message),
-      onLink: (isUp) => setText(this.live, isUp ? "live" : "not live: asking every few seconds"),
+      onLink: (isUp) => this.link(isUp),
     });
+  }
+
+  /** What was true a moment ago is not told any more when nobody says it: asking brings records, and no samples. */
+  link(isUp) {
+    setText(this.live, isUp ? "live" : "not live: asking every few seconds");
+    if (isUp || !this.sample) return;
+    this.sample = { progress: this.sample.progress, done: this.sample.done };
+    this.show();
   }
 
   end() {
@@ -197,12 +232,34 @@ export class GroupPage {
   /** A sample tells how far it is; what has happened is asked for: the records tell more than the messages. */
   hear(message) {
     if (message.type !== "progress") {
+      this.noteAttention(message);
       clearTimeout(this.soon);
       this.soon = setTimeout(() => this.ask().catch(() => {}), SOON_MS);
       return;
     }
-    this.sample = message.data.progress === null ? { ...message.data, progress: this.sample?.progress ?? null } : message.data;
+    this.sample = { ...message.data, progress: this.progressOf(message.data) };
     this.show();
+  }
+
+  /** A leader that has just begun does not know yet how far those under way are: as long as no more are done, it does not go back. */
+  progressOf({ progress, done }) {
+    const before = this.sample?.progress ?? null;
+    if (progress === null || before === null) return progress ?? before;
+    return this.sample.done === done ? Math.max(before, progress) : progress;
+  }
+
+  /** It waits until it says something else: all that has happened is told from the beginning. */
+  noteAttention({ type, data }) {
+    if (type === "alert") this.attention.set(data.migration, data.detail);
+    else if (data.event === "migration.phase" || data.event === "migration.state") this.attention.delete(data.migration);
+  }
+
+  /** Once, and not of what was decided long ago. */
+  sayAttention() {
+    for (const { machine, attention } of this.partsNow().filter((part) => part.attention && !this.told.has(part.attention))) {
+      this.told.add(attention);
+      this.context.say(`${machine}: ${attention}`);
+    }
   }
 
   announce(outcome) {
@@ -225,43 +282,44 @@ export class GroupPage {
     const live = new Map((this.sample?.running ?? []).map((one) => [one.migration, one]));
     return this.rows.map((row) => {
       const part = partOf(row, this.group);
-      return OVER.has(part.state) ? part : { ...part, live: live.get(part.migration) };
+      if (OVER.has(part.state)) return part;
+      const one = live.get(part.migration);
+      return { ...part, live: one, attention: one ? (one.phase === "needs_attention" ? attentionOf(one) : "") : this.attention.get(part.migration) };
     });
   }
 
   show() {
     const { group, sample } = this;
     const parts = this.partsNow();
-    const count = (states) => parts.filter((part) => states.includes(part.state)).length;
-    const moved = count([...MOVED]);
-    const left = count([...OVER]) - moved;
+    const count = countOf(group, parts);
+    const isCut = this.kind === "evacuation" && this.rows.length >= MOST;
+    const atLeast = isCut ? "at least " : "";
     const running = this.outcome === null;
     setText(this.heading, GROUPS[this.kind].title(group));
-    const word = group.state ?? (running ? "running" : left > 0 ? "ended" : "completed");
+    const word = group.state ?? (running ? "running" : count.left > 0 ? "ended" : "completed");
     showBadge(this.badge, word, word === "completed" ? "good" : word === "failed" ? "bad" : running ? "busy" : "plain");
-    this.showProgress(parts, moved, running);
-    this.figure("Moved", `${moved} of ${parts.length}`);
-    this.figure("Under way", running ? number(count(["running", "starting"])) : "");
-    this.figure("Waiting", running ? number(count(["queued", "backoff"])) : "");
-    this.figure("Not moved", number(left));
+    this.showProgress(count, running);
+    this.figure("Moved", `${count.moved} of ${atLeast}${count.all}`);
+    this.figure("Under way", running ? number(count.underWay) : "");
+    this.figure("Waiting", running ? `${atLeast}${count.waiting}` : "");
+    this.figure("Not moved", `${atLeast}${count.left}`);
     this.figure("Ends in", running ? ends(sample) : "");
     this.figure("Sent now", running ? rate(sample?.transfer_rate) : "");
     const endedUs = running ? 0 : group.changed_us ?? Math.max(0, ...this.rows.map((row) => row.finished_us));
     this.figure("Elapsed", running ? duration(Date.now() - group.created_us / 1000) : duration((endedUs - group.created_us) / 1000));
     this.figure("Planned", group.detail.planned_seconds > 0 ? duration(group.detail.planned_seconds * 1000) : "");
-    setText(this.complaint, group.reason ?? "");
-    setHidden(this.complaint, !group.reason);
-    setText(this.facts, `${group.id}: asked for ${when(group.created_us)} by ${group.actor}${endedUs > 0 ? `, ended ${when(endedUs)}` : ""}.`);
-    setHidden(this.cancelButton, !this.context.mayOperate || !running || group.state === "cancelling");
+    const complaints = [group.reason, attentions(parts)].filter(Boolean).join("; ");
+    setText(this.complaint, complaints);
+    setHidden(this.complaint, complaints === "");
+    setText(this.facts, `${group.id}: asked for ${when(group.created_us)} by ${group.actor}${endedUs > 0 ? `, ended ${when(endedUs)}` : ""}.${isCut ? ` The first ${MOST} of its machines are shown, and counted in waves.` : ""}`);
+    setHidden(this.cancelButton, !this.context.mayOperate || !running);
     this.wave.update(waves(parts));
     this.parts.update(parts);
   }
 
-  /** Without a sample: those that have ended, of all. */
-  showProgress(parts, moved, running) {
-    const going = parts.filter((part) => part.destination !== "" || part.state !== "stays");
-    const done = going.filter((part) => OVER.has(part.state)).length;
-    const share = running ? this.sample?.progress ?? (going.length > 0 ? (100 * done) / going.length : 0) : parts.length > 0 ? (100 * moved) / parts.length : 100;
+  /** As samples count it (GroupProgress in openapi.json): those that have moved, of those that have a migration or will get one. */
+  showProgress({ completed, toMove }, running) {
+    const share = this.sample?.progress ?? (toMove > 0 ? (100 * completed) / toMove : running ? 0 : 100);
     this.bar.value = share;
     setText(this.share, percent(share));
   }

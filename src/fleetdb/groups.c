@@ -52,8 +52,11 @@ static const NcRows nc_evacuation_table = NC_ROWS("evacuation", "evacuation", nc
 static const NcRowsColumn nc_item_columns[] = {
   { "position", NC_COLUMN_INT }, { "machine", NC_COLUMN_TEXT },   { "source", NC_COLUMN_TEXT }, { "destination", NC_COLUMN_TEXT },
   { "wave", NC_COLUMN_INT },     { "migration", NC_COLUMN_TEXT },
+  /* Where it is taken, which need not be where the plan had it go. */
+  { "goes_to", NC_COLUMN_TEXT,
+    "COALESCE((SELECT NULLIF(m.destination, '') FROM migration m WHERE m.id=evacuation_item.migration), destination)" },
   /* Of its migration, if there is one; an item's own reason says why there is none. */
-  { "state", NC_COLUMN_TEXT, "COALESCE((SELECT m.state FROM migration m WHERE m.id=evacuation_item.migration), '')" },
+  { "state", NC_COLUMN_TEXT, "COALESCE((SELECT m.state FROM migration m WHERE m.id=evacuation_item.migration), state)" },
   { "reason", NC_COLUMN_TEXT, "COALESCE((SELECT m.reason FROM migration m WHERE m.id=evacuation_item.migration), reason)" },
 };
 static const NcRows nc_item_table = NC_ROWS("evacuation_item", "item", nc_item_columns);
@@ -174,6 +177,14 @@ nc_fleetdb_set_item(NcFleetDb *db, const char *evacuation, const char *machine, 
   if (present[0])
     return nc_fail(error, NC_ERROR_CONFLICT, "machine %s has migration %s in evacuation %s already", machine, present, evacuation);
   return nc_fleetdb_change(db, "UPDATE evacuation_item SET migration=$3, reason=$4 WHERE evacuation=$1 AND machine=$2", values, 4, error);
+}
+
+bool
+nc_fleetdb_set_item_gone(NcFleetDb *db, const char *evacuation, const char *machine, const char *reason, GError **error)
+{
+  const NcSqlValue values[] = { NC_SQL_TEXT(evacuation), NC_SQL_TEXT(machine) };
+  return nc_fleetdb_set_item(db, evacuation, machine, NULL, reason, error) &&
+         nc_fleetdb_change(db, "UPDATE evacuation_item SET state='gone' WHERE evacuation=$1 AND machine=$2", values, 2, error);
 }
 
 bool

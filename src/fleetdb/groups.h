@@ -53,6 +53,8 @@ bool nc_fleetdb_set_evacuation(NcFleetDb *db, const char *id, const char *state,
  */
 bool nc_fleetdb_set_item(NcFleetDb *db, const char *evacuation, const char *machine, const char *migration, const char *reason,
                          GError **error);
+/* Likewise: it needs none, as it has left the node in another way; ${reason}: where it is. */
+bool nc_fleetdb_set_item_gone(NcFleetDb *db, const char *evacuation, const char *machine, const char *reason, GError **error);
 /* *ret: how many items have neither a migration nor a reason why not, yet. 0 of one that there is not. */
 bool nc_fleetdb_count_pending_items(NcFleetDb *db, const char *evacuation, uint64_t *ret, GError **error);
 /* {seq, id, nodes, state, is_finished, actor, created_us, changed_us, reason, detail}. New reference; NC_ERROR_NOT_FOUND. */
@@ -60,7 +62,8 @@ json_t *nc_fleetdb_get_evacuation(NcFleetDb *db, const char *id, GError **error)
 /* Newest first; ${unfinished_only}. New reference. */
 json_t *nc_fleetdb_list_evacuations(NcFleetDb *db, bool unfinished_only, const NcPage *page, char **ret_next, GError **error);
 /*
- * In the order of the plan: {position, machine, source, destination, wave, migration, state (of its migration; "": it has none), reason (likewise; or why
+ * In the order of the plan: {position, machine, source, destination, wave, migration, goes_to (the destination of its migration; that of the plan
+ * while it has none), state (of its migration; without one "gone", or ""), reason (likewise; or why
  * it has none)}. New reference.
  */
 json_t *nc_fleetdb_list_items(NcFleetDb *db, const char *evacuation, const NcPage *page, char **ret_next, GError **error);

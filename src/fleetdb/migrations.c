@@ -248,3 +248,11 @@ nc_fleetdb_ask_to_cancel(NcFleetDb *db, const char *id, const char *reason, bool
   *ret_is_over = is_over;
   return true;
 }
+
+bool
+nc_fleetdb_ask_for(NcFleetDb *db, const char *id, json_t *request, GError **error)
+{
+  g_autofree char *text = nc_fleetdb_dump(request, "{}", error);
+  const NcSqlValue values[] = { NC_SQL_TEXT(id), NC_SQL_TEXT(text) };
+  return text && nc_fleetdb_change(db, "UPDATE migration SET request=$2 WHERE id=$1", values, 2, error);
+}

@@ -86,6 +86,8 @@ bool nc_fleetdb_step(NcFleetDb *db, const NcMoveStep *step, GError **error);
  * cancel_reason, for whoever leads, until its agent says how it ended; what would be backoff then is cancelled. NC_ERROR_CONFLICT: it is finished. NC_ERROR_NOT_FOUND.
  */
 bool nc_fleetdb_ask_to_cancel(NcFleetDb *db, const char *id, const char *reason, bool *ret_is_over, GError **error);
+/* In a write: what is asked for is ${request} from now on, an object, borrowed. */
+bool nc_fleetdb_ask_for(NcFleetDb *db, const char *id, json_t *request, GError **error);
 
 /*
  * {seq, id, machine, source, destination, state, is_finished, priority, attempts, epoch (of the last start), batch, evacuation, actor, submitted_us,

@@ -62,9 +62,13 @@
   "ALTER TABLE node ADD COLUMN file_systems TEXT NOT NULL DEFAULT '[]';"                                                                   \
   "ALTER TABLE machine ADD COLUMN disks TEXT NOT NULL DEFAULT '[]';"
 
+/* What an item without a migration has come to. Of those that are older it is not known. */
+#define STEP_ITEM_STATE(INT, SEQ, END) "ALTER TABLE evacuation_item ADD COLUMN state TEXT NOT NULL DEFAULT '';"
+
 #define STEPS(INT, SEQ, END)                                                                                                               \
   {                                                                                                                                        \
-    STEP_FLEET(INT, SEQ, END), STEP_ACCESS(INT, SEQ, END), STEP_LEASE_TTL(INT, SEQ, END), STEP_DISKS(INT, SEQ, END)                        \
+    STEP_FLEET(INT, SEQ, END), STEP_ACCESS(INT, SEQ, END), STEP_LEASE_TTL(INT, SEQ, END), STEP_DISKS(INT, SEQ, END),                       \
+      STEP_ITEM_STATE(INT, SEQ, END)                                                                                                       \
   }
 
 const char *const nc_fleetdb_steps_sqlite[NC_FLEETDB_VERSION] = STEPS("INTEGER", "INTEGER PRIMARY KEY AUTOINCREMENT", " STRICT");

@@ -178,7 +178,7 @@ FLEET_EVACUATION = {"seq": 2, "id": "eva-0t7bd31dsw67hqqr", "nodes": ["host-a"],
                     "actor": "certificate:alice", "created_us": 1767322810000000, "changed_us": 1767322870000000, "reason": "",
                     "detail": {"allow_partial": False, "planned_seconds": 61.5, "request": {}}, "migrations": FLEET_COUNTS}
 FLEET_ITEM = {"position": 4, "machine": "web1", "source": "host-a", "destination": "host-b", "wave": 1, "migration": FLEET_MIGRATION["id"],
-              "state": "running", "reason": ""}
+              "goes_to": "host-c", "state": "running", "reason": ""}
 FLEET_EVENT = {"id": 9, "at_us": 1767322810000000, "kind": "migration.state", "subject": FLEET_MIGRATION["id"], "migration": FLEET_MIGRATION["id"],
                "detail": {"state": "running", "reason": "", "attempt": 1}}
 FLEET_PLAN = {"nodes": ["host-a"], "moves": [{"machine": "web1", "source": "host-a", "destination": "host-b", "wave": 0, "seconds": 30.5,

@@ -45,6 +45,7 @@ class Emptying:
         self.events, self.asked_since, self.refusal, self.lock = [], [], None, threading.Lock()
         self.states = {"web1": "running", "web2": "queued"}
         self.progress = {**GROUP_PROGRESS, "total": 2, "done": 0}
+        self.goes_to, self.more = {}, []  # other than planned; items besides
 
     def counts(self):
         return {**FLEET_COUNTS, "completed": 0, **{state: list(self.states.values()).count(state) for state in self.states.values()}}
@@ -60,9 +61,9 @@ class Emptying:
         return rows[::-1]
 
     def items(self):
-        rows = [{"position": n, "machine": m["machine"], "source": "host-a", "destination": "host-b", "wave": n, "migration": m["id"], "state": m["state"], "reason": m["reason"]}
+        rows = [{"position": n, "machine": m["machine"], "source": "host-a", "destination": "host-b", "goes_to": self.goes_to.get(m["machine"], "host-b"), "wave": n, "migration": m["id"], "state": m["state"], "reason": m["reason"]}
                 for n, m in enumerate(self.migrations()[::-1])]
-        return [*rows, {"position": 2, "machine": "giant", "source": "host-a", "destination": "", "wave": 0, "migration": "", "state": "", "reason": "no node has room " + MARKUP}]
+        return [*rows, {"position": 2, "machine": "giant", "source": "host-a", "destination": "", "goes_to": "", "wave": 0, "migration": "", "state": "", "reason": "no node has room " + MARKUP}, *self.more]
 
     def happens(self, type="event", **data):
         with self.lock:
@@ -491,6 +492,15 @@ def test_evacuation(served, browser):
     browser.complaints()  # the 409 that was asked for
 
 
+NO_SOCKETS = """
+window.theSocket = window.WebSocket;
+window.WebSocket = class extends EventTarget {
+  constructor() { super(); setTimeout(() => this.dispatchEvent(new CloseEvent("close", { code: 1006 })), 0); }
+  close() {}
+};
+"""
+
+
 def follow_to_its_end(served, browser):
     """Live, by events and samples; taken up again behind the last one; the end is told, and what did not move says why."""
     group = served.fleet.emptying
@@ -504,10 +514,13 @@ def follow_to_its_end(served, browser):
     assert browser.run("return document.querySelector('section[aria-label=Machines] tbody a')?.getAttribute('href')") == f"#/migrations/{FLEET_MIGRATION['id']}.1"
     names = "return [...document.querySelectorAll('section[aria-label=Machines] tbody th')].map(cell => cell.textContent)"
     assert browser.run(names) == ["web1", "web2", "giant"]
+    group.progress = {**group.progress, "running": [{**GROUP_PROGRESS["running"][0], "destination": "host-c"}]}
+    browser.shows("host-a → host-c", "section[aria-label=Machines]")
     group.states = {"web1": "completed", "web2": "running"}
+    group.goes_to = {"web1": "host-d"}
     group.progress = {**group.progress, "progress": 61, "done": 1, "running": [], "eta_basis": "pace", "eta_ms": 9000}
     group.happens()
-    for text in ("61 %", "moved", "1 of 3", "9.0 s (at its pace so far)"):
+    for text in ("61 %", "moved", "host-a → host-d", "1 of 3", "9.0 s (at its pace so far)"):
         browser.shows(text)
     wait_for(lambda: browser.run(rows) == ["1 1 1 0 0 0", "2 1 0 1 0 0"], 20, "the waves to say so")
     assert browser.run(names) == ["web1", "web2", "giant"]
@@ -516,10 +529,22 @@ def follow_to_its_end(served, browser):
     group.progress["progress"] = 77
     browser.shows("77 %")
     assert group.events[-1]["id"] in group.asked_since, "not taken up behind the last one"
-    group.progress.update(progress=None, running=[])  # no leader for a moment
+    group.progress.update(progress=None, transfer_rate=None, running=[], eta=None, eta_ms=None, eta_basis=None)  # no leader for a moment
     group.happens()
-    wait_for(lambda: group.events[-1]["id"] in group.asked_since, 20, "the next question")
+    wait_for(lambda: browser.run(FIGURE, "Sent now") == "–", 20, "that it is not known how much is sent")
     browser.shows("77 %")
+    group.progress.update(progress=50, transfer_rate=48000000, running=[{**GROUP_PROGRESS["running"][0], "migration": "mig-0t7bd31dsw67hqq0", "progress": 0}], eta="9s", eta_ms=9000)  # one that has just begun
+    group.happens()
+    browser.shows("0 %, 48.0 MB/s", "section[aria-label=Machines]")
+    browser.shows("77 %", ".card")
+    browser.run(NO_SOCKETS)
+    served.bridge.cut()
+    browser.shows("not live", ".live")
+    assert [browser.run(FIGURE, name) for name in ("Ends in", "Sent now")] == ["–", "–"], "nobody says so any more"
+    assert "MB/s" not in browser.text("section[aria-label=Machines]")
+    browser.shows("77 %", ".card")
+    browser.run("window.WebSocket = window.theSocket")
+    browser.shows("48.0 MB/s", ".card")
     group.states = {"web1": "completed", "web2": "failed"}
     group.record.update(state="failed", is_finished=True, reason="2 machines are still there " + MARKUP, changed_us=group.record["created_us"] + 40000000)
     group.happens("failed", outcome="failed", error={"code": "failed", "message": "2 machines are still there"})
@@ -528,8 +553,52 @@ def follow_to_its_end(served, browser):
         browser.shows(text)
     assert browser.run("return [...document.querySelectorAll('main button')].filter(b => b.checkVisibility()).length") == 0
     assert browser.text(".live") == ""
+    assert browser.text(".share") == "50 %", "of the two that were to move"
     shoot(browser, "evacuation-end")
     browser.complaints()  # that a connection was cut, which is so
+
+
+FIGURE = "return [...document.querySelectorAll('.figures div')].find(d => d.firstChild.textContent === arguments[0])?.lastChild.textContent"
+
+
+def test_what_left_in_another_way_has_not_stayed(served, browser):
+    """It is counted as gone from the node while the evacuation runs, and is not said to have gone where the plan had it go."""
+    served.fleet.emptying.more = [{"position": 3, "machine": "walker", "source": "host-a", "destination": "host-b", "goes_to": "host-b", "wave": 1, "migration": "", "state": "gone",
+                                   "reason": 'it is on node "host-c" already'}]
+    look(browser, served, "#/evacuations/eva-2")
+    for text in ("left in another way", "host-a → elsewhere", 'it is on node "host-c" already'):
+        browser.shows(text, "section[aria-label=Machines]")
+    assert [browser.run(FIGURE, name) for name in ("Moved", "Waiting", "Not moved")] == ["1 of 4", "1", "1"]
+
+
+def test_more_machines_than_are_shown(served, browser):
+    """The figures are the controller's, not those of the rows, and what rows alone could tell is said to be cut."""
+    group = served.fleet.emptying
+    group.more = [{"position": n, "machine": f"vm-{n}", "source": "host-a", "destination": "host-b", "goes_to": "host-b", "wave": 1, "migration": f"mig-{n:016d}", "state": "completed",
+                   "reason": ""} for n in range(3, 1000)]
+    group.counts = lambda: {**FLEET_COUNTS, "completed": 1500, "running": 1, "queued": 20, "failed": 4}
+    look(browser, served, "#/evacuations/eva-2")
+    browser.shows("The first 1000 of its machines are shown")
+    assert [browser.run(FIGURE, name) for name in ("Moved", "Under way", "Waiting", "Not moved")] == ["1500 of at least 1526", "1", "at least 20", "at least 5"]
+
+
+def test_a_human_is_wanted(served, browser):
+    """One that can't end by itself is said in three places, with what to type where; not any more once it goes on."""
+    group, words = served.fleet.emptying, f"a human has to decide: novacron status {FLEET_MIGRATION['id']}.1 on node host-a says what"
+    look(browser, served, "#/evacuations/eva-2")
+    browser.shows("copying memory")
+    facts = {"phase": "needs_attention", "percent": 98, "attempt": 1, "node": "host-a"}
+    data = {"event": "migration.phase", "subject": FLEET_MIGRATION["id"], "migration": FLEET_MIGRATION["id"]}
+    group.progress = {**group.progress, "running": [{**GROUP_PROGRESS["running"][0], "phase": "needs_attention"}]}
+    group.happens("alert", **data, detail=words, facts=facts, alert="NovacronNeedsAttention", state="firing", severity="critical")
+    browser.shows(f"web1: {words}", "#news")
+    browser.shows(f"web1: {words}", ".complaint")
+    browser.shows(words, "section[aria-label=Machines]")
+    group.progress = {**group.progress, "running": []}  # more are under way than samples have: the events say it
+    browser.shows(words, "section[aria-label=Machines]")
+    group.happens(**data, detail="rollback, 98 %", facts={**facts, "phase": "rollback"})
+    wait_for(lambda: words not in browser.text("main"), 20, "what was decided to be gone")
+    assert not browser.complaints()
 
 
 def test_a_batch_is_followed_and_cancelled(served, browser):
@@ -567,7 +636,18 @@ def test_a_batch_is_followed_and_cancelled(served, browser):
     browser.shows("Emptying host-a", "h1")
     browser.click(".headline button")
     browser.shows("host-a stays cordoned", "dialog")
-    browser.click("dialog .buttons button[type=button]")
+    browser.shows("One that fails is not tried again", "dialog")
+    browser.click("dialog .buttons button[type=submit]")
+    wait_for(lambda: asked(served, "fleet.cancel")[-1] == {"id": "eva-2", "also_running": False, "reason": "cancelled on the dashboard"}, 20, "the stop")
+    served.fleet.emptying.record["state"] = "cancelling"  # those under way come to their end; that can be thought better of
+    served.fleet.emptying.happens("phase", phase="cancelling", event="evacuation.state", detail="cancelled on the dashboard")
+    browser.shows("cancelling", ".headline")
+    browser.click(".headline button")
+    browser.shows("Cancel what is still leaving host-a, too?", "dialog")
+    assert browser.run("return [...document.querySelectorAll('dialog input')].map(i => [i.value, i.checked])") == [["cancel", True]]
+    browser.click("dialog .buttons button[type=submit]")
+    wait_for(lambda: asked(served, "fleet.cancel")[-1]["also_running"], 20, "the wish to cancel them, too")
+    assert not browser.complaints()
 
 
 @pytest.mark.skipif(not shutil.which("openssl"), reason="openssl is not installed")

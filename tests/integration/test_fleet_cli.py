@@ -35,12 +35,15 @@ EVACUATION = {"seq": 1, "id": EVA, "nodes": ["host-a"], "state": "running", "is_
               "changed_us": AT, "reason": "", "detail": {"request": {}, "allow_partial": False, "planned_seconds": 125.0},
               "migrations": {**NONE, "running": 1, "queued": 1, "completed": 1}}
 EMPTIED = {**EVACUATION, "state": "completed", "is_finished": True, "migrations": {**NONE, "completed": 3}}
-ITEMS = [{"position": 0, "machine": "web1", "source": "host-a", "destination": "host-b", "wave": 0, "migration": MIG, "state": "completed", "reason": ""},
+ITEMS = [{"position": 0, "machine": "web1", "source": "host-a", "destination": "host-b", "goes_to": "host-d", "wave": 0, "migration": MIG, "state": "completed",
+          "reason": ""},
          {"position": 1, "machine": "web2", "source": "host-a", "destination": "host-b", "wave": 1, "migration": MIG[:-1] + "q", "state": "failed",
           "reason": "the disk of host-b is full"},
          {"position": 2, "machine": "db1", "source": "host-a", "destination": "", "wave": 0, "migration": "", "state": "",
           "reason": "no node has 512.0 GiB of memory left"},
          {"position": 3, "machine": "web3", "source": "host-a", "destination": "host-b", "wave": 1, "migration": "", "state": "", "reason": ""}]
+GONE = {"position": 4, "machine": "web5", "source": "host-a", "destination": "host-b", "goes_to": "host-b", "wave": 1, "migration": "", "state": "gone",
+        "reason": 'it is on node "host-c" already'}
 EVENTS = [{"id": 11, "at_us": AT, "kind": "node.joined", "subject": "host-a", "migration": "", "detail": {}},
           {"id": 12, "at_us": AT, "kind": "migration.state", "subject": MIG, "migration": MIG,
            "detail": {"state": "failed", "attempt": 1, "reason": "a\x1b[31m link"}}]
@@ -115,7 +118,7 @@ def body(gate, path):
     (["machines"], ["web1  host-a  running", "2.0 GiB"]), (["list"], [MIG, "running", "completed"]),
     (["show", MIG], ["web1, host-a -> host-b", "running: memory_copy, 43 %", "high, class normal", "50.0 MB/s", EVA, f"novacron status {MIG}.1"]),
     (["show", BAT], ["1 completed, 2 running", "policy       any", MIG]),
-    (["show", EVA], ["host-a", "1 completed, 1 running, 1 queued", "2 min 05 s", f"--evacuation {EVA}", f"web1     host-a  host-b     1  completed  {MIG}",
+    (["show", EVA], ["host-a", "1 completed, 1 running, 1 queued", "2 min 05 s", f"--evacuation {EVA}", f"web1     host-a  host-d     1  completed  {MIG}",
                      "not moved", "waits", "web2: failed: the disk of host-b is full", "db1: no node has 512.0 GiB"]),
     (["migrate", "web1", "--explain"], ["web1 would go to host-b.", "host-b: fits, 81.5 points", "Not to", "host-c: 80 MiB of disk needed"]),
     (["migrate", "web1"], [f"novacron fleet show {MIG}"]), (["batch", "web1", "web2"], [f"web1     {MIG}", f"fleet show {BAT}"]),
@@ -407,7 +410,7 @@ def test_waiting_shows_how_it_gets_on(gate):
 
 def test_what_did_not_move_is_named(gate):
     failed = {**ITEMS[1], "machine": "web3", "reason": "the destination has no bridge br0"}
-    gate.on("GET", f"/api/v2/fleet/evacuations/{EVA}/items", {"items": [ITEMS[0], failed, ITEMS[2], {**ITEMS[3], "machine": "web4"}], "next": None})
+    gate.on("GET", f"/api/v2/fleet/evacuations/{EVA}/items", {"items": [ITEMS[0], failed, ITEMS[2], {**ITEMS[3], "machine": "web4"}, GONE], "next": None})
     course(gate, f"/api/v2/fleet/evacuations/{EVA}", {**EMPTIED, "state": "failed", "reason": "1 machines are still there (web3)",
                                                       "migrations": {**NONE, "completed": 2, "failed": 1}})
     out = fleet(gate, "evacuate", "host-a", "--yes", "--wait", "--json")

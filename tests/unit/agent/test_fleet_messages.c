@@ -53,6 +53,8 @@ test_messages_of_a_migration(void)
     { "migration.phase", "{'phase': 'memory_copy', 'percent': 3, 'attempt': 1}", "phase", "memory_copy", "phase", "attempt 1" },
     { "migration.phase", "{'phase': 'needs_attention', 'percent': 3, 'attempt': 1}", "alert", NULL, "needs_attention",
       "a human has to decide: novacron status mig-1.1 on node host-a says what" },
+    { "migration.phase", "{'phase': 'needs_attention', 'percent': 3, 'attempt': 2, 'node': 'host-c'}", "alert", NULL, "needs_attention",
+      "a human has to decide: novacron status mig-1.2 on node host-c says what" },
     { "migration.cancelling", "{'reason': 'enough'}", "event", NULL, "cancelling", "enough" },
     { "migration.lost", "{'node': 'host-a', 'attempt': 1}", "warning", NULL, "lost", "node host-a does not know attempt 1 any more, which it had begun" },
     { "migration.later", "{}", "event", NULL, "later", "" }, /* of a newer database */
@@ -118,6 +120,21 @@ test_messages_of_many(void)
   g_assert_cmpstr(text_of(e, "subject"), ==, "eva-1");
 }
 
+/* Among many migrations it is said of which, and where one looks at it. */
+static void
+test_a_human_is_wanted_among_many(void)
+{
+  nc_autojson json_t *event = event_of("migration.phase", "{'phase': 'needs_attention', 'percent': 98, 'attempt': 1, 'node': 'host-a'}");
+  nc_autojson json_t *older = event_of("migration.phase", "{'phase': 'needs_attention', 'percent': 98, 'attempt': 1}");
+  nc_autojson json_t *a = nc_fleet_message(event, "eva-1"), *b = nc_fleet_message(older, NULL);
+
+  g_assert_cmpstr(nc_json_string_or(a, "type", ""), ==, "alert");
+  g_assert_cmpstr(text_of(a, "event"), ==, "migration.phase");
+  g_assert_cmpstr(text_of(a, "severity"), ==, "critical");
+  g_assert_cmpstr(text_of(a, "detail"), ==, "a human has to decide: novacron status mig-1.1 on node host-a says what");
+  g_assert_cmpstr(text_of(b, "detail"), ==, "a human has to decide: novacron status mig-1.1 on its source says what");
+}
+
 static json_t *
 move_sample(const char *state, bool is_finished, const char *live)
 {
@@ -169,18 +186,18 @@ test_samples_of_a_group(void)
                       " {'migration': 'mig-2', 'machine': 'web2', 'live': {'phase': '', 'percent': 0, 'sample': null}}]";
   nc_autojson json_t *half = group_sample("{'completed': 1, 'failed': 1, 'running': 2, 'queued': 0}", 1, parts, false);
   nc_autojson json_t *early = group_sample("{'completed': 0, 'running': 1, 'queued': 9}", 0, "[]", false);
+  nc_autojson json_t *refused = group_sample("{'failed': 8, 'refused': 1, 'completed': 0, 'running': 1}", 0, "[]", false);
   nc_autojson json_t *elsewhere = group_sample("{'completed': 1, 'running': 1}", 0, NULL, false);
   nc_autojson json_t *over = group_sample("{'completed': 3}", 0, NULL, true), *nothing = group_sample("{}", 0, NULL, true);
   nc_autojson json_t *given_up = group_sample("{'completed': 1, 'cancelled': 1}", 2, NULL, true);
   json_t *running = json_object_get(half, "running"), *first = json_array_get(running, 0);
 
-  g_assert_cmpfloat(json_number_value(json_object_get(half, "progress")), ==, 50); /* two done and a half, of five */
+  g_assert_cmpfloat(json_number_value(json_object_get(half, "progress")), ==, 30); /* one moved and a half, of five */
   g_assert_cmpint(nc_json_int_or(half, "total", 0), ==, 5);
   g_assert_cmpint(nc_json_int_or(half, "done", 0), ==, 2);
   g_assert_cmpint(nc_json_int_or(half, "transfer_rate", 0), ==, 7);
   g_assert_cmpstr(nc_json_string_or(half, "eta_basis", ""), ==, "pace");
-  g_assert_cmpint(nc_json_int_or(half, "eta_ms", 0), ==, 50000);
-  g_assert_cmpstr(nc_json_string_or(half, "eta", ""), ==, "50s");
+  g_assert_cmpint(nc_json_int_or(half, "eta_ms", 0), ==, 83333); /* two and a half to go; the one that failed is no pace */
   g_assert_cmpuint(json_array_size(running), ==, 2);
   g_assert_cmpstr(nc_json_string_or(first, "machine", ""), ==, "web1");
   g_assert_cmpint(nc_json_int_or(first, "eta_ms", 0), ==, 900);
@@ -188,12 +205,17 @@ test_samples_of_a_group(void)
   g_assert_cmpstr(nc_json_string_or(json_array_get(running, 1), "phase", ""), ==, "prepare");
   g_assert_cmpstr(nc_json_string_or(early, "eta_basis", ""), ==, "plan");
   g_assert_cmpint(nc_json_int_or(early, "eta_ms", 0), ==, 50000);
+  g_assert_cmpfloat(json_number_value(json_object_get(refused, "progress")), ==, 0);
+  g_assert_cmpint(nc_json_int_or(refused, "done", 0), ==, 9);
+  g_assert_cmpstr(nc_json_string_or(refused, "eta_basis", ""), ==, "plan"); /* nothing has moved yet */
   g_assert_true(json_is_null(json_object_get(elsewhere, "progress")));
+  g_assert_true(json_is_null(json_object_get(elsewhere, "transfer_rate")));
+  g_assert_cmpint(nc_json_int_or(over, "transfer_rate", -1), ==, 0);
   g_assert_true(json_is_null(json_object_get(elsewhere, "eta_ms")));
   g_assert_cmpfloat(json_number_value(json_object_get(over, "progress")), ==, 100);
   g_assert_cmpstr(nc_json_string_or(over, "phase", ""), ==, "completed");
   g_assert_cmpfloat(json_number_value(json_object_get(nothing, "progress")), ==, 100);
-  g_assert_cmpfloat(json_number_value(json_object_get(given_up, "progress")), ==, 50);
+  g_assert_cmpfloat(json_number_value(json_object_get(given_up, "progress")), ==, 25);
 }
 
 /* A batch has no state of its own: it is over when its migrations are. */
@@ -218,6 +240,7 @@ main(int argc, char **argv)
   g_test_add_func("/fleet-messages/of-a-migration", test_messages_of_a_migration);
   g_test_add_func("/fleet-messages/ends-of-a-migration", test_ends_of_a_migration);
   g_test_add_func("/fleet-messages/of-many", test_messages_of_many);
+  g_test_add_func("/fleet-messages/a-human-is-wanted-among-many", test_a_human_is_wanted_among_many);
   g_test_add_func("/fleet-messages/samples-of-a-migration", test_samples_of_a_migration);
   g_test_add_func("/fleet-messages/samples-of-a-group", test_samples_of_a_group);
   g_test_add_func("/fleet-messages/samples-of-a-batch", test_samples_of_a_batch);

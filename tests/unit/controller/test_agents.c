@@ -213,6 +213,10 @@ samples_are_kept_while_it_is_under_way(void)
   w->least_run_us = w->most_run_us = 3600 * SECOND;
   world_turn(w, 0, 3);
   assert_works(nc_controller_report(w->controller, &report, &error), error);
+  nc_autojson json_t *events = nc_fleetdb_list_events(w->bed.db, 0, id, NC_PAGE_MOST, &error);
+  json_t *phase = json_array_get(events, json_array_size(events) - 1);
+  g_assert_cmpstr(json_string_value(json_object_get(phase, "kind")), ==, "migration.phase");
+  g_assert_cmpstr(json_string_value(json_object_get(json_object_get(phase, "detail"), "node")), ==, "a"); /* where its record is */
   nc_autojson json_t *row = nc_controller_describe(w->controller, id, &error);
   json_t *sample = json_object_get(json_object_get(row, "live"), "sample");
   g_assert_cmpint(json_integer_value(json_object_get(sample, "transfer_rate")), ==, 1000);

@@ -423,6 +423,41 @@ a_batch_is_cancelled(void)
   world_free(w);
 }
 
+/* What was under way when the rest was cancelled ends as it does, and is not tried again, whoever leads by then. */
+static void
+what_ends_after_a_cancel_is_not_tried_again(gconstpointer data)
+{
+  const bool is_evacuation = GPOINTER_TO_INT(data) & 1, other_leads = GPOINTER_TO_INT(data) & 2;
+  g_autoptr(GError) error = NULL;
+  World *w = small_world();
+
+  w->fails = 1;
+  w->least_run_us = w->most_run_us = 10 * SECOND;
+  nc_autojson json_t *body = is_evacuation
+                                 ? json_of("{'nodes': ['a'], 'retry_attempts': 3}")
+                                 : json_of("{'migrations': [{'machine': 'web1', 'retry_attempts': 3},"
+                                           " {'machine': 'web2', 'retry_attempts': 3}, {'machine': 'web3'}]}");
+  nc_autojson json_t *made = is_evacuation ? nc_controller_evacuate(w->controller, &somebody, body, &error)
+                                           : nc_controller_batch(w->controller, &somebody, body, &error);
+  g_assert_no_error(error);
+  const char *id = json_string_value(json_object_get(made, "id"));
+  world_turn(w, SECOND, 3);
+  nc_autojson json_t *answer =
+      is_evacuation ? nc_controller_cancel_evacuation(w->controller, &somebody, id, false, "enough", &error)
+                    : nc_controller_cancel_batch(w->controller, &somebody, id, false, "enough", &error);
+  g_assert_no_error(error);
+  g_assert_cmpint(json_integer_value(json_object_get(answer, "under_way")), ==, 2);
+  if (other_leads) {
+    world_kill(w);
+    world_lead(w);
+  }
+  world_turn(w, SECOND, 300); /* longer than several attempts and what is between them */
+  g_assert_cmpint(count_in(w, "cancelled"), ==, 1);
+  g_assert_cmpint(count_in(w, "failed"), ==, 2);
+  g_assert_cmpuint(w->order->len, ==, 2);
+  world_free(w);
+}
+
 /* --- evacuations --- */
 
 static void
@@ -447,6 +482,38 @@ what_fits_nowhere_is_said_before_anything_moves(void)
   nc_autojson json_t *items =
       nc_fleetdb_list_items(w->bed.db, json_string_value(json_object_get(answer, "id")), &(NcPage){ 0 }, NULL, &error);
   g_assert_cmpuint(json_array_size(items), ==, 3);
+  world_free(w);
+}
+
+/* A machine that another migration takes away meanwhile needs none of the evacuation, and has not stayed. */
+static void
+what_left_in_another_way_is_gone(void)
+{
+  g_autoptr(GError) error = NULL;
+  World *w = small_world();
+  nc_autojson json_t *body = json_of("{'nodes': ['a']}");
+
+  g_autofree char *id = migrate(w, "{'machine': 'web1', 'destination': 'b'}"); /* has not begun when the plan is made */
+  nc_autojson json_t *answer = nc_controller_evacuate(w->controller, &somebody, body, &error);
+  g_assert_no_error(error);
+  const char *evacuation = json_string_value(json_object_get(answer, "id"));
+  world_turn(w, SECOND, 60);
+  nc_autojson json_t *row = nc_fleetdb_get_evacuation(w->bed.db, evacuation, &error);
+  g_assert_cmpstr(json_string_value(json_object_get(row, "state")), ==, "completed");
+  nc_autojson json_t *items = nc_fleetdb_list_items(w->bed.db, evacuation, &(NcPage){ 0 }, NULL, &error);
+  unsigned gone = 0;
+  size_t i;
+  json_t *item;
+  json_array_foreach(items, i, item)
+  {
+    bool is_web1 = g_str_equal(json_string_value(json_object_get(item, "machine")), "web1");
+    g_assert_cmpstr(json_string_value(json_object_get(item, "state")), ==, is_web1 ? "gone" : "completed");
+    g_assert_cmpstr(json_string_value(json_object_get(item, "reason")), ==,
+                    is_web1 ? "it is on node \"b\" already" : "");
+    gone += is_web1;
+  }
+  g_assert_cmpuint(gone, ==, 1);
+  assert_state(w, id, "completed");
   world_free(w);
 }
 
@@ -495,8 +562,14 @@ main(int argc, char **argv)
   g_test_add_data_func("/controller/requests/all_or_none_ends_together_under_two_leaders", GINT_TO_POINTER(true),
                        all_or_none_ends_together);
   g_test_add_func("/controller/requests/a_batch_is_cancelled", a_batch_is_cancelled);
+  for (int i = 0; i < 4; i++) {
+    g_autofree char *path = g_strdup_printf("/controller/requests/what_ends_after_a_cancel_is_not_tried_again/%s%s",
+                                            i & 1 ? "evacuation" : "batch", i & 2 ? "_under_another_leader" : "");
+    g_test_add_data_func(path, GINT_TO_POINTER(i), what_ends_after_a_cancel_is_not_tried_again);
+  }
   g_test_add_func("/controller/requests/what_fits_nowhere_is_said_before_anything_moves",
                   what_fits_nowhere_is_said_before_anything_moves);
+  g_test_add_func("/controller/requests/what_left_in_another_way_is_gone", what_left_in_another_way_is_gone);
   g_test_add_func("/controller/requests/evacuated_twice_and_uncordoned", evacuated_twice_and_uncordoned);
   return g_test_run();
 }

@@ -210,6 +210,10 @@ add_inventory_as_version_1(NcFleetDb *db, gpointer data, GError **error)
          nc_fleetdb_change(db,
                            "INSERT INTO machine(name, node, epoch, state, memory_bytes, disk_bytes, cpus, priority, requires, seen_us, detail)"
                            " VALUES('web1', 'a', 1, 'running', 4, 0, 1, 'normal', '[]', 1, '{}')",
+                           NULL, 0, error) &&
+         nc_fleetdb_change(db,
+                           "INSERT INTO evacuation_item(evacuation, machine, position, wave, source, destination, migration, reason)"
+                           " VALUES('eva-1', 'web1', 0, 0, 'a', 'b', '', 'it is there already')",
                            NULL, 0, error);
 }
 
@@ -245,6 +249,9 @@ an_older_schema_is_upgraded(void)
   nc_autojson json_t *machine = nc_fleetdb_get_machine(bed.db, "web1", &error);
   g_assert_no_error(error);
   g_assert_true(json_is_array(json_object_get(machine, "disks")) && json_array_size(json_object_get(machine, "disks")) == 0);
+  nc_autojson json_t *items = nc_fleetdb_list_items(bed.db, "eva-1", &(NcPage){ 0 }, NULL, &error);
+  g_assert_no_error(error);
+  g_assert_cmpstr(json_string_value(json_object_get(json_array_get(items, 0), "state")), ==, "");
   g_assert_cmpuint(db_lead(bed.db, "old", ONE_HOUR_MS), ==, 1);
   nc_fleetdb_close(bed.db);
 

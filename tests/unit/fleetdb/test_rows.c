@@ -285,6 +285,15 @@ submit_item(NcFleetDb *db, gpointer data, GError **error)
   return nc_fleetdb_submit(db, &request, error) && nc_fleetdb_set_item(db, "evac-1", a->name, a->other, NULL, error);
 }
 
+/* ${other}: where to. */
+static bool
+start_from_a(NcFleetDb *db, gpointer data, GError **error)
+{
+  const Arguments *a = data;
+  unsigned attempt;
+  return nc_fleetdb_start(db, a->name, "a", a->other, &attempt, error);
+}
+
 static void
 what_is_left_of_an_evacuation_is_known(Bed *bed, gconstpointer data)
 {
@@ -305,12 +314,19 @@ what_is_left_of_an_evacuation_is_known(Bed *bed, gconstpointer data)
   g_assert_cmpuint(json_array_size(items), ==, 3);
   g_assert_cmpstr(json_string_value(json_object_get(json_array_get(items, 0), "migration")), ==, "mig-1");
   g_assert_cmpstr(json_string_value(json_object_get(json_array_get(items, 1), "migration")), ==, "");
+  g_assert_cmpstr(json_string_value(json_object_get(json_array_get(items, 0), "goes_to")), ==, "b"); /* nobody knows better yet */
+  g_assert_cmpstr(json_string_value(json_object_get(json_array_get(items, 1), "goes_to")), ==, "b");
   g_assert_cmpint(json_integer_value(json_object_get(json_array_get(items, 1), "wave")), ==, 1);
   g_assert_cmpstr(json_string_value(json_object_get(json_array_get(items, 2), "reason")), ==, "fits nowhere");
   g_assert_cmpstr(json_string_value(json_object_get(json_array_get(items, 0), "state")), ==, "queued");
   g_assert_cmpstr(json_string_value(json_object_get(json_array_get(items, 1), "state")), ==, "");
+  Arguments elsewhere = { .name = "mig-1", .other = "c" };
+  assert_works(run(bed, start_from_a, &elsewhere, &error), error);
+  nc_autojson json_t *begun = nc_fleetdb_list_items(bed->db, "evac-1", &(NcPage){ .limit = 1 }, NULL, &error);
+  g_assert_cmpstr(json_string_value(json_object_get(json_array_get(begun, 0), "destination")), ==, "b");
+  g_assert_cmpstr(json_string_value(json_object_get(json_array_get(begun, 0), "goes_to")), ==, "c");
   nc_autojson json_t *counts = nc_fleetdb_count_migrations(bed->db, NULL, "evac-1", &error);
-  g_assert_cmpint(json_integer_value(json_object_get(counts, "queued")), ==, 1);
+  g_assert_cmpint(json_integer_value(json_object_get(counts, "starting")), ==, 1);
   uint64_t pending = 0;
   assert_works(nc_fleetdb_count_pending_items(bed->db, "evac-1", &pending, &error), error);
   g_assert_cmpuint(pending, ==, 1);
