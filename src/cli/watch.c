@@ -33,7 +33,8 @@ nc_watch_on_signal(int signal)
 static void
 nc_watch_print_progress(NcWatch *w, json_t *data)
 {
-  json_t *progress = json_object_get(data, "progress"), *rate = json_object_get(data, "transfer_rate"); /* null: not known, as at the destination, or by nobody here */
+  /* null: not known, as at the destination, or of many while nobody leads */
+  json_t *progress = json_object_get(data, "progress"), *rate = json_object_get(data, "transfer_rate");
   const char *eta = nc_json_string_or(data, "eta", NULL);
   g_autofree char *percent = json_is_number(progress) ? g_strdup_printf(" %.0f %%", json_number_value(progress)) : g_strdup("");
   g_autofree char *speed =

@@ -44,7 +44,8 @@ nc_exec_child(char *const *argv, int log, int lock)
 
 /*
  * A grandchild, so that it belongs to init and leaves no zombie with us; its pid
- * comes back through a pipe.
+ * comes back through a pipe. _Fork(), since what libraries have registered for fork() (pthread_atfork) may wait for locks of
+ * threads that are not there in the child: it would never come to its exec.
  */
 static pid_t
 nc_fork_twice(char *const *argv, int log, int lock, GError **error)
@@ -58,13 +59,13 @@ nc_fork_twice(char *const *argv, int log, int lock, GError **error)
   }
   nc_autofd int in = pipes[0];
   nc_autofd int out = pipes[1];
-  pid_t middle = fork();
+  pid_t middle = _Fork();
   if (middle < 0) {
     nc_fail_errno(error, NC_ERROR_RESOURCE, errno, "fork");
     return 0;
   }
   if (middle == 0) {
-    pid_t child = fork();
+    pid_t child = _Fork();
     if (child == 0)
       nc_exec_child(argv, log, lock);
     _exit(child < 0 || write(out, &child, sizeof child) != sizeof child);

@@ -225,7 +225,7 @@ def test_a_link_that_becomes_worse_and_better(cluster, receiver):
     wait_for(lambda: ("NovacronMoverBusy", "resolved") in receiver.taken(), 90, lambda: f"the webhook to have all: {receiver.taken()}")
     assert all(is_right for _, _, is_right, _ in receiver.got)
     assert receiver.got[0][0] == 503 and receiver.got[1][1] == receiver.got[0][1], "the first came again"
-    assert [t for t in receiver.taken() if t[0] != "NovacronPauseOverBudget"] == history
+    wait_for(lambda: [t for t in receiver.taken() if t[0] != "NovacronPauseOverBudget"] == history, 90, lambda: f"the webhook to have just {history}: {receiver.taken()}")
     assert receiver.got[1][3]["node"] == c.a.name and receiver.got[1][3]["version"] == 1
 
 

@@ -155,6 +155,7 @@ def test_promtool_reads_it(fleet):
     wait_for(lambda: a.call("migration.metrics", id=m["id"])["rounds"], 60, "the first round")
     wait_for(lambda: a.call("migration.metrics", id=m["id"])["transfer_rate_bytes"], 60, "bytes")
     for node, role in ((a, "source"), (b, "destination")):
+        wait_for(lambda: "novacron_migration_memory_usage_bytes" in samples(scrape(node)[1]), 60, f"what {node.name}'s mover says of itself")
         kind, text = scrape(node)
         assert kind == "text/plain; version=0.0.4; charset=utf-8"
         lint(text)
