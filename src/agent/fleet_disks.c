@@ -172,19 +172,14 @@ nc_disk_need(json_t *disk, NcDiskChain chain, uint64_t *ret_bytes)
 static void
 nc_needs_add(json_t *needs, const char *directory, uint64_t bytes)
 {
-  size_t i;
-  json_t *need;
+  json_t *need = nc_json_find(needs, "directory", directory);
 
-  json_array_foreach(needs, i, need)
-  {
-    if (!g_str_equal(nc_json_string_or(need, "directory", ""), directory))
-      continue;
-    bytes += (uint64_t)nc_json_int_or(need, "bytes", 0);
-    json_object_set_new(need, "bytes", json_integer((json_int_t)MIN(bytes, NC_DISKS_MOST_BYTES)));
-    return;
+  if (!need) {
+    need = json_pack("{s:s}", "directory", directory);
+    json_array_append_new(needs, need);
   }
-  json_array_append_new(
-      needs, json_pack("{s:s, s:I}", "directory", directory, "bytes", (json_int_t)MIN(bytes, NC_DISKS_MOST_BYTES)));
+  bytes += (uint64_t)nc_json_int_or(need, "bytes", 0);
+  json_object_set_new(need, "bytes", json_integer((json_int_t)MIN(bytes, NC_DISKS_MOST_BYTES)));
 }
 
 json_t *

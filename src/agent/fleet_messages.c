@@ -10,12 +10,6 @@
 /* Of a group's machines, in percent, so many have to have moved before its pace says anything. */
 #define NC_PACE_LEAST_PERCENT 10.0
 
-static bool
-nc_is_one_of(const char *text, const char *const *all)
-{
-  return g_strv_contains(all, text);
-}
-
 static const char *const nc_ends[] = { "completed", "failed", "cancelled", NULL };
 
 /* --- events, in words --- */
@@ -86,7 +80,7 @@ nc_event_type(json_t *event)
 
   if (nc_wants_a_human(event))
     return "alert";
-  return nc_is_one_of(kind, warnings) || (g_str_has_suffix(kind, ".state") && nc_is_one_of(state, troubles)) ? "warning" : "event";
+  return g_strv_contains(warnings, kind) || (g_str_has_suffix(kind, ".state") && g_strv_contains(troubles, state)) ? "warning" : "event";
 }
 
 /* ${data}: taken. */
@@ -139,7 +133,7 @@ nc_move_state_message(json_t *event, json_t *record)
   const char *outcome = g_str_equal(state, "refused") ? "failed" : state;
   g_autofree char *words = nc_say_state(facts);
 
-  if (nc_is_one_of(outcome, nc_ends))
+  if (g_strv_contains(nc_ends, outcome))
     return nc_message(event, outcome, nc_move_end(record, facts, outcome));
   if (g_str_equal(state, "queued"))
     return nc_message(event, "phase", json_pack("{s:s, s:s, s:s}", "phase", state, "event", state, "detail", ""));
@@ -222,7 +216,7 @@ nc_group_state_message(json_t *event, const char *state)
   json_t *facts = json_object_get(event, "detail");
   const char *reason = nc_json_string_or(facts, "reason", "");
 
-  if (nc_is_one_of(state, nc_ends)) {
+  if (g_strv_contains(nc_ends, state)) {
     bool completed = g_str_equal(state, "completed");
     return nc_message(event, state,
                       json_pack("{s:s, s:o}", "outcome", state, "error", completed ? json_null() : nc_end_error(state, reason)));

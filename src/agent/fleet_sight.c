@@ -113,20 +113,6 @@ nc_fleet_forget(NcFleetHost *host, const char *node, json_t *machines, GError **
   return true;
 }
 
-static json_t *
-nc_fleet_find_disk(json_t *disks, const char *directory)
-{
-  size_t i;
-  json_t *disk;
-
-  json_array_foreach(disks, i, disk)
-  {
-    if (g_str_equal(nc_json_string_or(disk, "directory", ""), directory))
-      return disk;
-  }
-  return NULL;
-}
-
 /* Of a machine's disks, the sizes that have hardly changed are what they were. */
 static void
 nc_fleet_settle_disks(json_t *before, json_t *now)
@@ -136,7 +122,7 @@ nc_fleet_settle_disks(json_t *before, json_t *now)
 
   json_array_foreach(json_object_get(now, "disks"), i, disk)
   {
-    json_t *known = nc_fleet_find_disk(json_object_get(before, "disks"), nc_json_string_or(disk, "directory", ""));
+    json_t *known = nc_json_find(json_object_get(before, "disks"), "directory", nc_json_string_or(disk, "directory", ""));
     json_t *bytes = json_object_get(known, "bytes");
     if (bytes &&
         !nc_disk_bytes_are_news((uint64_t)json_integer_value(bytes), (uint64_t)nc_json_int_or(disk, "bytes", 0)))

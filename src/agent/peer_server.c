@@ -96,10 +96,10 @@ nc_peer_server_knows(NcPeerServer *server, const char *host)
 static bool
 nc_peer_server_receive(NcPeerServer *server, int fd, const char *host, NcPlace *place)
 {
+  if (nc_peer_server_knows(server, host))
+    return nc_place_take(place, server->guests, host);
   g_autofree char *network = nc_tcp_peer_network(fd);
-
-  return nc_peer_server_knows(server, host) ? nc_place_take(place, server->guests, host)
-                                            : nc_place_take(place, server->strangers, network);
+  return nc_place_take(place, server->strangers, network);
 }
 
 /* What is left until ${deadline_us}, at least a moment. */

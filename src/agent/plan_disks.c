@@ -43,13 +43,7 @@ nc_plan_disks_new(json_t *spec_json, NcDiskChain chain, NcQmp *qmp)
 static bool
 nc_plan_disk_is_copied(json_t *answer, const char *name)
 {
-  size_t i;
-  json_t *disk;
-
-  json_array_foreach(json_object_get(answer, "disks"), i, disk)
-    if (g_str_equal(nc_json_string_or(disk, "name", ""), name))
-      return nc_json_bool_or(disk, "copied", false);
-  return false;
+  return nc_json_bool_or(nc_json_find(json_object_get(answer, "disks"), "name", name), "copied", false);
 }
 
 bool

@@ -17,14 +17,7 @@
 json_t *
 nc_spec_disk(json_t *spec, const char *name)
 {
-  size_t i;
-  json_t *disk;
-  json_array_foreach(json_object_get(spec, "disks"), i, disk)
-  {
-    if (g_str_equal(nc_json_string_or(disk, "name", ""), name))
-      return disk;
-  }
-  return NULL;
+  return nc_json_find(json_object_get(spec, "disks"), "name", name);
 }
 
 /* Where ${path} really is, since it is going to be replaced by renaming. Caller frees. */

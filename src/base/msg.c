@@ -145,6 +145,20 @@ nc_json_string_or(json_t *object, const char *key, const char *fallback)
   return value ? value : fallback;
 }
 
+json_t *
+nc_json_find(json_t *list, const char *key, const char *value)
+{
+  size_t i;
+  json_t *entry;
+
+  json_array_foreach(list, i, entry)
+  {
+    if (g_str_equal(nc_json_string_or(entry, key, ""), value))
+      return entry;
+  }
+  return NULL;
+}
+
 int64_t
 nc_json_int_or(json_t *object, const char *key, int64_t fallback)
 {

@@ -46,3 +46,5 @@ const char *nc_json_string_or(json_t *object, const char *key, const char *fallb
 int64_t nc_json_int_or(json_t *object, const char *key, int64_t fallback);
 double nc_json_number_or(json_t *object, const char *key, double fallback); /* whole or not */
 bool nc_json_bool_or(json_t *object, const char *key, bool fallback);
+/* The first object of the array ${list} that has the text ${value} under ${key}; NULL: none has, or it is no array. Borrowed. */
+json_t *nc_json_find(json_t *list, const char *key, const char *value);

@@ -11,7 +11,7 @@
 #include <stdlib.h>
 
 static const char nc_checkpointer_purpose[] = "Reads the memory of one machine for a checkpoint. novacrond starts it, with a\n"
-                                       "socket as descriptor 3; there is nothing to gain from starting it by hand.\n";
+                                              "socket as descriptor 3; there is nothing to gain from starting it by hand.\n";
 
 /* GLib translates an error's text when it is first asked for, and that opens files. */
 static void

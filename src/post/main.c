@@ -16,7 +16,7 @@
 G_DEFINE_AUTOPTR_CLEANUP_FUNC(CURL, curl_easy_cleanup)
 
 static const char nc_post_purpose[] = "Sends alerts to a webhook. novacrond starts it, with a socket as descriptor 3; there is\n"
-                               "nothing to gain from starting it by hand.\n";
+                                      "nothing to gain from starting it by hand.\n";
 
 /* What the other side has to say is of no interest. */
 static size_t

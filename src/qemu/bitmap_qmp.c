@@ -26,11 +26,7 @@ nc_qemu_bitmap_export_name(unsigned index)
 static json_t *
 nc_bitmaps_of(json_t *list, const char *node)
 {
-  size_t i;
-  json_t *entry;
-
-  json_array_foreach(list, i, entry) if (g_str_equal(nc_json_string_or(entry, "node-name", ""), node)) return json_object_get(entry, "dirty-bitmaps");
-  return NULL;
+  return json_object_get(nc_json_find(list, "node-name", node), "dirty-bitmaps");
 }
 
 static json_t *

@@ -117,11 +117,7 @@ nc_qemu_disk_find(NcQmp *qmp, const char *path, GError **error)
 static json_t *
 nc_qemu_disk_stats(json_t *list, const char *node)
 {
-  size_t i;
-  json_t *entry;
-
-  json_array_foreach(list, i, entry) if (g_str_equal(nc_json_string_or(entry, "node-name", ""), node)) return json_object_get(entry, "stats");
-  return NULL;
+  return json_object_get(nc_json_find(list, "node-name", node), "stats");
 }
 
 bool

@@ -66,14 +66,7 @@ static const struct {
 static json_t *
 nc_find_capability(json_t *offered, const char *name)
 {
-  size_t i;
-  json_t *entry;
-  json_array_foreach(offered, i, entry)
-  {
-    if (g_str_equal(nc_json_string_or(entry, "capability", ""), name))
-      return entry;
-  }
-  return NULL;
+  return nc_json_find(offered, "capability", name);
 }
 
 static bool
