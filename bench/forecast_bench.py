@@ -35,7 +35,8 @@ LINKS = {
     "1gbit": {"rate": "1gbit", "delay": "2ms"},
 }
 MEMORY_MIB = {"50mbit": 384, "100mbit": 512, "300mbit": 768, "1gbit": 1024}  # ten to thirty seconds each: what one would ask about
-FILL_SHARE = 0.5  # of it, more than the load itself uses
+FILL_SHARE = 0.5  # of it, more than the load itself uses; but so much is left for the guest's kernel:
+KERNEL_MIB = 112
 LOADS = {
     "quiet": {"ws": 16, "rate": 1},
     "text": {"ws": 64, "rate": 5, "fill": 64},
@@ -73,7 +74,7 @@ def errors(seen, record):
 def measure(link, load, trips, results):
     with Cluster(**LINKS[link]) as c:
         memory_mib, wanted = MEMORY_MIB[link], LOADS[load]
-        fill = max(wanted.get("fill", 0), int(memory_mib * FILL_SHARE))
+        fill = max(wanted.get("fill", 0), min(int(memory_mib * FILL_SHARE), memory_mib - wanted["ws"] - KERNEL_MIB))
         c.boot(spec=guest_spec(memory_mib=memory_mib, **{**wanted, "fill": fill}))
         here = c.a
         for _ in range(trips):
