@@ -13,6 +13,7 @@
 #define NC_FORECAST_SCAN_BPS 1.5e9 /* QEMU looks for untouched pages at about this */
 #define NC_FORECAST_END_MS 300.0  /* from the start at the destination to the end: verification, goodbyes */
 #define NC_FORECAST_LEAST_ERROR 0.1
+#define NC_FORECAST_LEAST_NEW 0.2  /* of what is dirty; what is not quite so costs something, too */
 #define NC_FORECAST_WORKING_SHARE 0.5 /* of the content; until a round has shown the working set */
 #define NC_FORECAST_FIRST_ERROR 0.3   /* and so long the error is this */
 
@@ -134,6 +135,32 @@ nc_forecast_end_round(NcForecast *f, const NcForecastSample *sample, uint64_t no
   f->rounds[f->round_count++ % NC_FORECAST_ROUNDS] = (NcForecastRound){ seconds, bytes };
 }
 
+/* Seconds from the beginning until ${rest} of all memory is left to be sent for the first time. */
+static double
+nc_forecast_first_seconds(const NcForecast *f, double rest, double remaining)
+{
+  double elapsed = (double)(f->last_us - f->start_us) / 1e6;
+
+  if (rest > remaining) /* that is over */
+    return elapsed * (f->memory.total_bytes - rest) / MAX(f->memory.total_bytes - remaining, 1);
+  return elapsed + nc_forecast_memory_rest(&f->memory, remaining, NULL) - nc_forecast_memory_rest(&f->memory, rest, NULL);
+}
+
+/* Which share of what the first round leaves dirty was written after it had been sent. The rest is sent again as it was, which costs nothing. */
+static void
+nc_forecast_expect_new(NcForecast *f)
+{
+  double remaining = (double)f->last.remaining_bytes;
+
+  if (f->last.rounds != 1 || f->change_count == 0 || !nc_forecast_memory_is_known(&f->memory))
+    return;
+  double rate = nc_forecast_dirty_rate(f), working_set = nc_forecast_working_set(f);
+  double all_s = nc_forecast_first_seconds(f, 0, remaining);
+  double before_s = nc_forecast_first_seconds(f, nc_forecast_memory_rest_there(&f->memory), remaining);
+  double dirty = nc_rounds_dirt(rate, working_set, all_s), fresh = nc_rounds_dirt(rate, working_set, MAX(all_s - before_s, 0));
+  f->memory.resent_new = dirty > 0 ? CLAMP(fresh / dirty, NC_FORECAST_LEAST_NEW, 1) : 1;
+}
+
 bool
 nc_forecast_sample(NcForecast *f, const NcForecastSample *sample, uint64_t now_us)
 {
@@ -151,6 +178,7 @@ nc_forecast_sample(NcForecast *f, const NcForecastSample *sample, uint64_t now_u
     nc_forecast_end_round(f, sample, now_us);
   f->last = *sample;
   f->last_us = now_us;
+  nc_forecast_expect_new(f);
   return ended;
 }
 
@@ -192,6 +220,7 @@ nc_forecast_assume(NcForecast *f, const NcForecastPrior *prior)
   f->is_assumed = true;
   f->assumed_share = 1 / (prior->ratio > 0 ? prior->ratio : 1);
   nc_forecast_memory_assume(&f->memory, prior->link_bps, prior->content_bps, prior->factor);
+  nc_forecast_expect_new(f);
   double seconds = nc_forecast_memory_is_known(&f->memory) ? nc_forecast_memory_rest(&f->memory, total, &content) : 0;
   f->rate = content > 0 ? content / seconds : nc_forecast_memory_rate(&f->memory, f->assumed_share);
 }

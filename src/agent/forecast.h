@@ -39,6 +39,7 @@ typedef struct {
   uint64_t remaining_bytes; /* all pages that are still dirty */
   uint64_t sent_bytes;      /* content sent so far, pages of zeros not counted */
   uint64_t wire_bytes;      /* what the link has carried for that; 0: not known */
+  uint64_t link_wait_us;    /* known with wire_bytes: how long everything waited for the link to do so */
 } NcForecastSample;
 
 typedef struct {

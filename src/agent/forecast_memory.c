@@ -10,6 +10,8 @@
 #define NC_FORECAST_RATE_LEAST 0.3     /* at first of so many, */
 #define NC_FORECAST_RATE_SHARE 0.3     /* then of this share of all there were */
 #define NC_FORECAST_SCAN_RATE 1.5e9    /* QEMU looks for untouched pages at about this */
+#define NC_FORECAST_LINK_SHARE 0.25    /* of the time, that one waits for the link where it is the limit: often acknowledgements come just in time */
+#define NC_FORECAST_UNPROVEN 2         /* a link that nobody had to wait for can do so many times what it has carried, say */
 
 double
 nc_forecast_memory_weight(double seconds, double seen_seconds)
@@ -28,6 +30,7 @@ nc_forecast_memory_init(NcForecastMemory *m, const NcMemoryPlace places[NC_MEMOR
     return; /* another sample: what was learned still holds */
   m->factor = 1;
   m->resent_share = NC_FORECAST_RESENT_SHARE;
+  m->resent_new = 1;
   m->content_rate = NC_FORECAST_CONTENT_BPS;
 }
 
@@ -35,6 +38,7 @@ void
 nc_forecast_memory_assume(NcForecastMemory *m, double wire_rate, double content_rate, double factor)
 {
   m->wire_rate = wire_rate;
+  m->is_link_proven = true;
   m->content_rate = content_rate > 0 ? content_rate : NC_FORECAST_CONTENT_BPS;
   m->factor = factor > 0 ? factor : 1;
 }
@@ -54,8 +58,16 @@ nc_forecast_memory_changed(const NcForecastMemory *m, const NcMemoryChange *chan
 void
 nc_forecast_memory_expect_resent(NcForecastMemory *m, const NcMemoryChange *change)
 {
-  if (change->changed > 0)
-    m->resent_share = change->coded;
+  if (change->changed <= 0)
+    return;
+  m->resent_share = change->coded;
+  m->resent_where = change->where;
+}
+
+double
+nc_forecast_memory_rest_there(const NcForecastMemory *m)
+{
+  return m->total_bytes - m->resent_where * m->place_bytes * NC_MEMORY_SAMPLE_PLACES;
 }
 
 static double
@@ -82,27 +94,65 @@ nc_forecast_memory_expected(const NcForecastMemory *m, double position)
   return bytes;
 }
 
+static NcForecastSpan
+nc_forecast_span(const NcForecastSample *before, const NcForecastSample *now, double seconds)
+{
+  double content = (double)now->sent_bytes - (double)before->sent_bytes;
+  double gone = now->rounds <= 1 ? (double)before->remaining_bytes - (double)now->remaining_bytes : 0;
+  return (NcForecastSpan){ seconds, content, MAX(gone - content, 0) };
+}
+
+static void
+nc_forecast_span_add(NcForecastSpan *sum, const NcForecastSpan *span)
+{
+  sum->seconds += span->seconds;
+  sum->content += span->content;
+  sum->scanned += span->scanned;
+}
+
+/* The link was what all waited for: then that is its rate. Or it was not: then it can do that and more. */
+static void
+nc_forecast_memory_learn_link(NcForecastMemory *m, double rate, bool is_limit, double weight)
+{
+  if (m->wire_rate <= 0 || (is_limit && !m->is_link_proven))
+    m->wire_rate = rate;
+  else
+    m->wire_rate += weight * (is_limit ? rate - m->wire_rate : MAX(rate - m->wire_rate, 0));
+  m->is_link_proven |= is_limit;
+}
+
+/* The same of everything else, which the first round shows best: later ones are short, and QEMU does other things in them, too. */
+static void
+nc_forecast_memory_learn_rest(NcForecastMemory *m, const NcForecastSpan *span, bool is_limit, double weight)
+{
+  double seconds = span->seconds - span->scanned / NC_FORECAST_SCAN_RATE;
+
+  if (is_limit && span->content > NC_FORECAST_TRUST_BYTES && seconds > 0)
+    m->content_rate += weight * (span->content / seconds - m->content_rate);
+  else
+    m->content_rate += weight * MAX(span->content / span->seconds - m->content_rate, 0);
+}
+
 void
 nc_forecast_memory_learn(NcForecastMemory *m, const NcForecastSample *before, const NcForecastSample *now, double seconds)
 {
-  double wire = (double)now->wire_bytes - (double)before->wire_bytes, content = (double)now->sent_bytes - (double)before->sent_bytes;
+  double wire = (double)now->wire_bytes - (double)before->wire_bytes;
+  NcForecastSpan span = nc_forecast_span(before, now, seconds);
 
   if (m->place_bytes <= 0 || seconds <= 0 || now->wire_bytes == 0)
     return;
-  if (now->wire_bytes == before->wire_bytes) { /* no news of the link, which is not the same as nothing on it */
-    m->silent_seconds += seconds;
-    m->silent_content += content;
+  nc_forecast_span_add(&span, &m->silent);
+  m->silent = span;
+  if (now->wire_bytes == before->wire_bytes) /* no news of the link, which is not the same as nothing on it */
     return;
-  }
-  seconds += m->silent_seconds;
-  content += m->silent_content;
-  m->silent_seconds = m->silent_content = 0;
-  double weight = nc_forecast_memory_weight(seconds, m->seen_seconds);
-  m->seen_seconds += seconds;
-  m->wire_rate += (m->wire_rate > 0 ? weight : 1) * (wire / seconds - m->wire_rate);
-  m->content_rate += weight * MAX(content / seconds - m->content_rate, 0);
+  m->silent = (NcForecastSpan){ 0 };
+  double weight = nc_forecast_memory_weight(span.seconds, m->seen_seconds);
+  bool waited = (double)now->link_wait_us - (double)before->link_wait_us >= NC_FORECAST_LINK_SHARE * 1e6 * span.seconds;
+  m->seen_seconds += span.seconds;
+  nc_forecast_memory_learn_link(m, wire / span.seconds, waited, weight);
+  nc_forecast_memory_learn_rest(m, &span, !waited && now->rounds <= 1, weight);
   if (now->rounds > 1 && before->rounds > 1) { /* in between, it is of both */
-    m->resent_content += content;
+    m->resent_content += span.content;
     m->resent_wire += wire;
   } else if (now->rounds <= 1) {
     double expected = nc_forecast_memory_expected(m, nc_forecast_memory_position(m, (double)now->remaining_bytes));
@@ -115,7 +165,8 @@ nc_forecast_memory_learn(NcForecastMemory *m, const NcForecastSample *before, co
 static double
 nc_forecast_memory_seconds(const NcForecastMemory *m, double coded)
 {
-  return MAX(coded / m->wire_rate, 1 / m->content_rate);
+  double link = m->is_link_proven ? m->wire_rate : NC_FORECAST_UNPROVEN * m->wire_rate;
+  return MAX(coded / link, 1 / m->content_rate);
 }
 
 double
@@ -149,7 +200,7 @@ nc_forecast_memory_rate(const NcForecastMemory *m, double coded)
 double
 nc_forecast_memory_resent_share(const NcForecastMemory *m)
 {
-  double share = (m->resent_share * NC_FORECAST_TRUST_BYTES + m->resent_wire) / (NC_FORECAST_TRUST_BYTES + m->resent_content);
+  double share = (m->resent_share * m->resent_new * NC_FORECAST_TRUST_BYTES + m->resent_wire) / (NC_FORECAST_TRUST_BYTES + m->resent_content);
   return MIN(share, 1); /* what the link still carries of the first round is counted among it, at first */
 }
 

@@ -11,17 +11,27 @@
 
 #include "agent/forecast.h"
 
+/* What was seen in a while. */
+typedef struct {
+  double seconds;
+  double content; /* sent, bytes */
+  double scanned; /* untouched memory that QEMU went past, bytes; in the first round */
+} NcForecastSpan;
+
 typedef struct {
   double place_bytes;  /* of memory, at each place; 0: nothing is known */
   double total_bytes;  /* as QEMU counts; what is behind the last place is taken for zeros */
   NcMemoryPlace places[NC_MEMORY_SAMPLE_PLACES];
-  double wire_rate;    /* of the last seconds, bytes per second */
+  double wire_rate;    /* of the link, bytes per second: what it carried in the last seconds, if it was what all waited for; else it can do at least that */
+  bool is_link_proven; /* it was */
   double seen_seconds; /* of sending */
-  double silent_seconds, silent_content; /* since the mover last told what is on the wire: it does so now and then */
-  double content_rate; /* the best seen */
+  NcForecastSpan silent; /* since the mover last told what is on the wire: it does so now and then */
+  double content_rate; /* of everything else, likewise */
   double factor;       /* wire bytes of the first round, to what the sample lets expect */
   bool is_learned;     /* that was seen */
-  double resent_share; /* wire bytes per byte of a page that is sent again, by the sample; */
+  double resent_share; /* wire bytes per byte of a page that is sent again, by the sample, if it has changed; */
+  double resent_new;   /* share of these pages that has: others were written before they were sent for the first time; */
+  double resent_where; /* and where in the memory they are, in the middle, 0 to 1 */
   double resent_content, resent_wire; /* and what was seen of that */
 } NcForecastMemory;
 
@@ -48,6 +58,8 @@ double nc_forecast_memory_rest(const NcForecastMemory *m, double remaining_bytes
 double nc_forecast_memory_rest_wire(const NcForecastMemory *m, double remaining_bytes);
 /* Of content that is coded to a share of ${coded}, bytes per second. */
 double nc_forecast_memory_rate(const NcForecastMemory *m, double coded);
+/* Where the middle of what is dirtied is: how much of all memory is to be sent when it is sent. */
+double nc_forecast_memory_rest_there(const NcForecastMemory *m);
 /* What becomes of a byte that is sent again. */
 double nc_forecast_memory_resent_share(const NcForecastMemory *m);
 /* Content per second of what is sent again. */

@@ -169,6 +169,7 @@ nc_memory_sample_again(NcMemorySample *s, NcMemoryChange *ret, GError **error)
   uint8_t now[NC_SAMPLE_PLACE_BYTES], delta[NC_SAMPLE_PLACE_BYTES], pages[NC_SAMPLE_PLACE_BYTES];
   unsigned changed = 0;
   size_t coded = 0, length;
+  double places = 0;
 
   if (nc_process_memory_read(&s->memory, s->places[0].address, now, 1) != 1)
     return nc_fail_errno(error, NC_ERROR_IO, errno, "the guest's memory can't be read any more");
@@ -176,10 +177,12 @@ nc_memory_sample_again(NcMemorySample *s, NcMemoryChange *ret, GError **error)
     nc_sample_read(s, &s->places[i], now);
     unsigned n = nc_sample_compare(&s->places[i], now, delta, &length, pages);
     changed += n;
+    places += n * (i + 0.5);
     coded += MIN(nc_sample_code(s, delta, length), nc_sample_code(s, pages, n * NC_SAMPLE_PAGE));
   }
   ret->seconds = (double)(nc_mono_us() - s->taken_us) / 1e6;
   ret->changed = (double)changed / (NC_MEMORY_SAMPLE_PLACES * NC_SAMPLE_PAGES);
   ret->coded = changed > 0 ? (double)coded / ((double)changed * NC_SAMPLE_PAGE) : 1;
+  ret->where = changed > 0 ? places / changed / NC_MEMORY_SAMPLE_PLACES : 0.5;
   return true;
 }

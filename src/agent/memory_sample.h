@@ -30,6 +30,7 @@ typedef struct {
   double seconds; /* since the sample was taken */
   double changed; /* share of all memory that is not as it was */
   double coded;   /* size of the changes to it, as a share of what changed; 1 if nothing did */
+  double where;   /* the middle of what changed, of all memory in the order in which it is sent; 0 to 1 */
 } NcMemoryChange;
 
 typedef struct NcMemorySample NcMemorySample;

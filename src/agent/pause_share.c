@@ -8,7 +8,7 @@
  * QMP round trips, the journal's fsync, device state and its loading. Measured
  * with the demo's guest; the forecast of a later version replaces it.
  */
-#define NC_SWITCHOVER_LIKELY_MS 45
+#define NC_SWITCHOVER_LIKELY_MS 20 /* bench/forecast_bench.py: the median of what is left of a pause beside pages and flight */
 #define NC_SWITCHOVER_OVERHEAD_MS 100
 #define NC_POSTCOPY_TRIPS 4 /* measured likewise: 65 to 210 ms of pause with a round trip of 10 ms, 280 to 640 with 50 */
 #define NC_PAUSE_LEAST_AIM_MS 20 /* in less QEMU does not even find out */
@@ -55,13 +55,13 @@ nc_pause_forecast(const NcForecast *f, int64_t limit_ms, unsigned step, double o
 }
 
 /*
- * What of that is likely, where the other is what is safe: acknowledgements are a round trip behind, half of what is then left of
+ * What of that is likely, where the other is what is safe: acknowledgements are a round trip behind, a quarter of what is then left of
  * the flight arrives while QEMU looks for dirty pages, and our own steps take what they mostly do.
  */
 int64_t
 nc_pause_likely_overhead_ms(const NcPauseFacts *facts)
 {
-  return MAX(nc_pause_drain_ms(facts) - facts->rtt_us / 1000, 0) / 2 + facts->rtt_us / 2000 + NC_SWITCHOVER_LIKELY_MS;
+  return MAX(nc_pause_drain_ms(facts) - facts->rtt_us / 1000, 0) * 3 / 4 + facts->rtt_us / 2000 + NC_SWITCHOVER_LIKELY_MS;
 }
 
 int64_t

@@ -265,7 +265,8 @@ nc_source_forecast_take(NcSourceForecast *f, NcQmp *qmp, const NcQemuMigrationIn
   NcForecastSample sample = { .rounds = info->dirty_sync_count,
                               .remaining_bytes = info->ram_remaining_bytes,
                               .sent_bytes = info->ram_normal_pages * info->ram_page_size,
-                              .wire_bytes = (uint64_t)nc_migration_int(f->m, "wire_bytes") };
+                              .wire_bytes = (uint64_t)nc_migration_int(f->m, "wire_bytes"),
+                              .link_wait_us = (uint64_t)nc_migration_int(f->m, "link_wait_us") };
 
   if (info->ram_total_bytes == 0 || f->postcopy)
     return true;

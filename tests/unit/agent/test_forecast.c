@@ -225,7 +225,7 @@ uneven_eta_error(bool with_sample, double part)
     nc_forecast_know_memory(f, places, (uint64_t)total, (uint64_t)total);
   for (double t = 0; t <= now_s; t += 0.1) {
     double sent = t < first_s ? t * link / coded[0] : total / 5 + (t - first_s) * link / coded[1];
-    const NcForecastSample sample = { 1, (uint64_t)(total - sent), (uint64_t)sent, (uint64_t)(t * link) + 1 };
+    const NcForecastSample sample = { 1, (uint64_t)(total - sent), (uint64_t)sent, (uint64_t)(t * link) + 1, (uint64_t)(t * 6e5) };
     nc_forecast_sample(f, &sample, (uint64_t)(t * 1e6));
   }
   nc_forecast_get(f, 250, 0, &r);
@@ -240,6 +240,61 @@ test_a_sample_tells_what_is_ahead(void)
   for (double part = 0.25; part < 0.95; part += 0.1)
     g_assert_cmpfloat(uneven_eta_error(true, part), <, 0.1);
   g_assert_cmpfloat(uneven_eta_error(false, 0.25), >, 0.5); /* what the sample is for */
+}
+
+/* Processors take 100 MB/s of whatever it is, and the link is never waited for: that its first half compresses well says nothing about the link. */
+static void
+test_a_link_that_nobody_waits_for_is_not_the_limit(void)
+{
+  g_autoptr(NcForecast) f = nc_forecast_new((uint64_t)(1000 * MB), 0);
+  NcMemoryPlace places[NC_MEMORY_SAMPLE_PLACES];
+  NcForecastResult r;
+
+  for (unsigned i = 0; i < NC_MEMORY_SAMPLE_PLACES; i++)
+    places[i] = (NcMemoryPlace){ 1, i < NC_MEMORY_SAMPLE_PLACES / 2 ? 0.2f : 0.35f };
+  nc_forecast_know_memory(f, places, (uint64_t)(1000 * MB), (uint64_t)(1000 * MB));
+  for (uint64_t t = 0; t < 40; t++) {
+    const NcForecastSample sample = { 1, (uint64_t)(1000 * MB) - t * 10000000, t * 10000000, t * 2000000 + 1, t * 5000 };
+    nc_forecast_sample(f, &sample, t * 100000);
+  }
+  nc_forecast_get(f, 100, 0, &r);
+  g_assert_cmpfloat_with_epsilon(r.eta_ms, 6100 + 300, 640);
+}
+
+/* 200 MB at 10 MB/s, nothing compresses; 6 MB/s into 40 MB which are ${where} in the memory. The wire bytes to come, after 5 s. */
+static double
+wire_bytes_if_dirty_is(double where)
+{
+  g_autoptr(NcForecast) f = nc_forecast_new((uint64_t)(200 * MB), 0);
+  NcMemoryPlace places[NC_MEMORY_SAMPLE_PLACES];
+  NcForecastResult r;
+
+  for (unsigned i = 0; i < NC_MEMORY_SAMPLE_PLACES; i++)
+    places[i] = (NcMemoryPlace){ 1, 1 };
+  nc_forecast_know_memory(f, places, (uint64_t)(200 * MB), (uint64_t)(200 * MB));
+  for (double t = 0.5; t < 5; t *= 2) {
+    const NcMemoryChange change = { t, 0.2 * (1 - exp(-6.0 * t / 40)), 1, where };
+    nc_forecast_see_change(f, &change);
+  }
+  for (uint64_t t = 0; t < 50; t++) {
+    const NcForecastSample sample = { 1, (uint64_t)(200 * MB) - t * 1000000, t * 1000000, t * 1000000 + 1, t * 80000 };
+    nc_forecast_sample(f, &sample, t * 100000);
+  }
+  nc_forecast_get(f, 100, 0, &r);
+  g_assert_true(r.is_known && r.converges);
+  return r.wire_bytes;
+}
+
+/* What is written before it is sent for the first time is sent again as it was. */
+static void
+test_what_is_sent_late_is_still_new(void)
+{
+  double early = wire_bytes_if_dirty_is(0.05), middle = wire_bytes_if_dirty_is(0.5), late = wire_bytes_if_dirty_is(0.95);
+
+  g_test_message("early %.0f MB, in the middle %.0f MB, late %.0f MB", early / MB, middle / MB, late / MB);
+  g_assert_cmpfloat(middle, <, early - 2 * MB);
+  g_assert_cmpfloat(late, <, middle - 10 * MB);
+  g_assert_cmpfloat(late, >, 150 * MB);
 }
 
 /* What a look at the memory shows is as good as a round. */
@@ -258,7 +313,7 @@ test_looks_tell_rate_and_working_set(void)
     nc_forecast_see_change(f, &change);
   }
   for (uint64_t t = 0; t < 20; t++) {
-    const NcForecastSample sample = { 1, (uint64_t)(1000 * MB) - t * 5000000, t * 5000000, t * 2500000 };
+    const NcForecastSample sample = { 1, (uint64_t)(1000 * MB) - t * 5000000, t * 5000000, t * 2500000, t * 125000 };
     nc_forecast_sample(f, &sample, t * 250000);
   }
   nc_forecast_get(f, 250, 0, &r);
@@ -280,11 +335,11 @@ test_the_link_is_behind_at_the_end_of_the_first_round(void)
   const NcMemoryChange change = { 1, 0.05, 0.2 }; /* 10 MB/s */
   nc_forecast_see_change(f, &change);
   for (uint64_t t = 0; t < 40; t++) {
-    const NcForecastSample sample = { 1, (uint64_t)(200 * MB) - t * 5000000, t * 5000000, t * 2000000 + 1 };
+    const NcForecastSample sample = { 1, (uint64_t)(200 * MB) - t * 5000000, t * 5000000, t * 2000000 + 1, t * 50000 };
     nc_forecast_sample(f, &sample, t * 100000);
   }
   for (uint64_t t = 0; t < 4; t++) { /* 20 MB of 100 were still to come */
-    const NcForecastSample sample = { 2, (uint64_t)(40 * MB), (uint64_t)(200 * MB) + t * 10000, 80000000 + t * 6000000 };
+    const NcForecastSample sample = { 2, (uint64_t)(40 * MB), (uint64_t)(200 * MB) + t * 10000, 80000000 + t * 6000000, 2000000 + t * 50000 };
     nc_forecast_sample(f, &sample, 4000000 + t * 100000);
   }
   nc_forecast_get(f, 250, 0, &r);
@@ -323,6 +378,7 @@ test_any_input(void)
     sample.remaining_bytes = (uint64_t)(uint32_t)g_test_rand_int() << g_test_rand_int_range(0, 32);
     sample.sent_bytes = (uint64_t)(uint32_t)g_test_rand_int() << g_test_rand_int_range(0, 32);
     sample.wire_bytes = (uint64_t)(uint32_t)g_test_rand_int() << g_test_rand_int_range(0, 32);
+    sample.link_wait_us = (uint64_t)(uint32_t)g_test_rand_int() << g_test_rand_int_range(0, 32);
     any_memory(f);
     nc_forecast_sample(f, &sample, now_us);
     nc_forecast_get(f, g_test_rand_int_range(0, 5000), g_test_rand_int_range(0, 500), &r);
@@ -473,6 +529,8 @@ main(int argc, char **argv)
   g_test_add_func("/forecast/unknown", test_nothing_is_known_at_first);
   g_test_add_func("/forecast/any_input", test_any_input);
   g_test_add_func("/forecast/a-sample-tells-what-is-ahead", test_a_sample_tells_what_is_ahead);
+  g_test_add_func("/forecast/link-is-not-the-limit", test_a_link_that_nobody_waits_for_is_not_the_limit);
+  g_test_add_func("/forecast/late-is-new", test_what_is_sent_late_is_still_new);
   g_test_add_func("/forecast/looks-tell-rate-and-working-set", test_looks_tell_rate_and_working_set);
   g_test_add_func("/forecast/the-link-is-behind", test_the_link_is_behind_at_the_end_of_the_first_round);
   g_test_add_func("/forecast/who_is_held_knows_its_link", test_who_is_held_knows_its_link);

@@ -261,11 +261,11 @@ test_pause_share(void)
   const NcPauseFacts near = { 300, 100000000, 1000000, 200 }, far = { 300, 10000000, 3000000, 100000 }, unknown = { .max_downtime_ms = 1 };
 
   g_assert_cmpint(nc_pause_limit_ms(&near), ==, 190);
-  g_assert_cmpint(nc_pause_likely_overhead_ms(&near), ==, 50);
+  g_assert_cmpint(nc_pause_likely_overhead_ms(&near), ==, 27);
   g_assert_cmpint(nc_pause_postcopy_ms(&near), ==, 110);
   g_assert_cmpint(nc_pause_postcopy_ms(&far), ==, 700);
   g_assert_cmpint(nc_pause_limit_ms(&far), ==, 30); /* never less than a tenth */
-  g_assert_cmpint(nc_pause_likely_overhead_ms(&far), ==, 120);
+  g_assert_cmpint(nc_pause_likely_overhead_ms(&far), ==, 107);
   g_assert_cmpint(nc_pause_limit_ms(&unknown), ==, 1);
 }
 
