@@ -31,7 +31,7 @@ nc_forecast_memory_init(NcForecastMemory *m, const NcMemoryPlace places[NC_MEMOR
   m->factor = 1;
   m->resent_share = NC_FORECAST_RESENT_SHARE;
   m->resent_new = 1;
-  m->content_rate = NC_FORECAST_CONTENT_BPS;
+  m->content_rate = m->best_rate = NC_FORECAST_CONTENT_BPS;
 }
 
 void
@@ -39,7 +39,7 @@ nc_forecast_memory_assume(NcForecastMemory *m, double wire_rate, double content_
 {
   m->wire_rate = wire_rate;
   m->is_link_proven = true;
-  m->content_rate = content_rate > 0 ? content_rate : NC_FORECAST_CONTENT_BPS;
+  m->content_rate = m->best_rate = content_rate > 0 ? content_rate : NC_FORECAST_CONTENT_BPS;
   m->factor = factor > 0 ? factor : 1;
 }
 
@@ -121,16 +121,17 @@ nc_forecast_memory_learn_link(NcForecastMemory *m, double rate, bool is_limit, d
   m->is_link_proven |= is_limit;
 }
 
-/* The same of everything else, which the first round shows best: later ones are short, and QEMU does other things in them, too. */
+/* The same of everything else. Where the link is a limit, too, it is not known which part of a while was whose. */
 static void
-nc_forecast_memory_learn_rest(NcForecastMemory *m, const NcForecastSpan *span, bool is_limit, double weight)
+nc_forecast_memory_learn_rest(NcForecastMemory *m, const NcForecastSpan *span, bool is_first, double weight)
 {
   double seconds = span->seconds - span->scanned / NC_FORECAST_SCAN_RATE;
 
-  if (is_limit && span->content > NC_FORECAST_TRUST_BYTES && seconds > 0)
+  m->best_rate += weight * MAX(span->content / span->seconds - m->best_rate, 0);
+  if (m->is_link_proven)
+    m->content_rate = MAX(m->content_rate, m->best_rate);
+  else if (is_first && span->content > NC_FORECAST_TRUST_BYTES && seconds > 0)
     m->content_rate += weight * (span->content / seconds - m->content_rate);
-  else
-    m->content_rate += weight * MAX(span->content / span->seconds - m->content_rate, 0);
 }
 
 void
@@ -150,7 +151,7 @@ nc_forecast_memory_learn(NcForecastMemory *m, const NcForecastSample *before, co
   bool waited = (double)now->link_wait_us - (double)before->link_wait_us >= NC_FORECAST_LINK_SHARE * 1e6 * span.seconds;
   m->seen_seconds += span.seconds;
   nc_forecast_memory_learn_link(m, wire / span.seconds, waited, weight);
-  nc_forecast_memory_learn_rest(m, &span, !waited && now->rounds <= 1, weight);
+  nc_forecast_memory_learn_rest(m, &span, now->rounds <= 1, weight);
   if (now->rounds > 1 && before->rounds > 1) { /* in between, it is of both */
     m->resent_content += span.content;
     m->resent_wire += wire;
@@ -161,12 +162,12 @@ nc_forecast_memory_learn(NcForecastMemory *m, const NcForecastSample *before, co
   }
 }
 
-/* Of one byte that is coded to ${coded}. */
+/* Of one byte that is coded to ${coded}, where everything else takes ${content_rate}. */
 static double
-nc_forecast_memory_seconds(const NcForecastMemory *m, double coded)
+nc_forecast_memory_seconds(const NcForecastMemory *m, double coded, double content_rate)
 {
   double link = m->is_link_proven ? m->wire_rate : NC_FORECAST_UNPROVEN * m->wire_rate;
-  return MAX(coded / link, 1 / m->content_rate);
+  return MAX(coded / link, 1 / content_rate);
 }
 
 double
@@ -177,7 +178,7 @@ nc_forecast_memory_rest(const NcForecastMemory *m, double remaining_bytes, doubl
   for (unsigned i = (unsigned)from; i < NC_MEMORY_SAMPLE_PLACES; i++) {
     double content = MIN(i + 1 - from, 1) * nc_forecast_memory_content(m, i);
     bytes += content;
-    seconds += content * nc_forecast_memory_seconds(m, m->factor * (double)m->places[i].coded);
+    seconds += content * nc_forecast_memory_seconds(m, m->factor * (double)m->places[i].coded, m->content_rate);
   }
   if (ret_content)
     *ret_content = bytes;
@@ -194,7 +195,7 @@ nc_forecast_memory_rest_wire(const NcForecastMemory *m, double remaining_bytes)
 double
 nc_forecast_memory_rate(const NcForecastMemory *m, double coded)
 {
-  return 1 / nc_forecast_memory_seconds(m, coded);
+  return 1 / nc_forecast_memory_seconds(m, coded, m->best_rate);
 }
 
 double

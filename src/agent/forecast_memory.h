@@ -26,7 +26,8 @@ typedef struct {
   bool is_link_proven; /* it was */
   double seen_seconds; /* of sending */
   NcForecastSpan silent; /* since the mover last told what is on the wire: it does so now and then */
-  double content_rate; /* of everything else, likewise */
+  double content_rate; /* of everything else, in the first round; */
+  double best_rate;    /* and the best seen: what takes long in the first round, such as a high level, is not needed for what is sent again */
   double factor;       /* wire bytes of the first round, to what the sample lets expect */
   bool is_learned;     /* that was seen */
   double resent_share; /* wire bytes per byte of a page that is sent again, by the sample, if it has changed; */
