@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Rates, rounds, and the future played from them. The theory is in forecast.h. */
 #include "agent/forecast.h"
+#include "agent/forecast_dirt.h"
 #include "agent/forecast_memory.h"
 #include "fleet/rounds.h"
 
@@ -17,9 +18,10 @@
 #define NC_FORECAST_WORKING_SHARE 0.5 /* of the content; until a round has shown the working set */
 #define NC_FORECAST_FIRST_ERROR 0.3   /* and so long the error is this */
 
-typedef struct {
-  double seconds, bytes; /* so much was dirty after so long */
-} NcForecastRound;
+/* How far off they may be: a round is counted by QEMU, of a look each sampled page stands for many, and QEMU's own sample is a coarse one. */
+#define NC_FORECAST_ROUND_VARIANCE 0.02
+#define NC_FORECAST_LOOK_VARIANCE 0.02
+#define NC_FORECAST_SAMPLE_VARIANCE 0.3
 
 struct NcForecast {
   double content_bytes;
@@ -28,10 +30,11 @@ struct NcForecast {
   NcForecastSample last;
   double rate;    /* content bytes per second */
   double seconds; /* of sending seen */
-  NcForecastRound rounds[NC_FORECAST_ROUNDS];
+  NcDirtPoint rounds[NC_FORECAST_ROUNDS];
   unsigned round_count;
-  NcForecastRound changes[NC_FORECAST_ROUNDS]; /* seen by sampling */
+  NcDirtPoint changes[NC_FORECAST_ROUNDS]; /* seen by sampling */
   unsigned change_count;
+  NcDirt dirt; /* what explains them */
   double expected_dirt; /* bytes per second, of a sample of a second */
   double round_error; /* of the last round's dirt, relative */
   bool free_pages;    /* the guest names its free pages */
@@ -56,56 +59,40 @@ nc_forecast_free(NcForecast *f)
   g_free(f);
 }
 
-/* Rounds remembered, oldest first. */
-static const NcForecastRound *
-nc_forecast_round(const NcForecast *f, unsigned i)
-{
-  unsigned first = f->round_count > NC_FORECAST_ROUNDS ? f->round_count - NC_FORECAST_ROUNDS : 0;
-  return &f->rounds[(first + i) % NC_FORECAST_ROUNDS];
-}
-
+/* What was seen so far, in one place; returns how much of ${points} that is. */
 static unsigned
-nc_forecast_round_count(const NcForecast *f)
+nc_forecast_gather(const NcForecast *f, NcDirtPoint points[2 * NC_FORECAST_ROUNDS + 1])
 {
-  return MIN(f->round_count, NC_FORECAST_ROUNDS);
+  unsigned count = 0;
+
+  for (unsigned i = 0; i < MIN(f->round_count, NC_FORECAST_ROUNDS); i++)
+    points[count++] = f->rounds[i];
+  for (unsigned i = 0; i < MIN(f->change_count, NC_FORECAST_ROUNDS); i++)
+    points[count++] = f->changes[i];
+  if (f->expected_dirt > 0)
+    points[count++] = (NcDirtPoint){ 1, f->expected_dirt, NC_FORECAST_SAMPLE_VARIANCE };
+  return count;
 }
 
-/* Bytes dirtied per second when nothing was dirty before: the fastest of the last rounds. */
+/* To be called when something was seen of what the guest dirties. */
+static void
+nc_forecast_fit(NcForecast *f)
+{
+  NcDirtPoint points[2 * NC_FORECAST_ROUNDS + 1];
+  f->dirt = nc_dirt_fit(points, nc_forecast_gather(f, points));
+}
+
 static double
 nc_forecast_dirty_rate(const NcForecast *f)
 {
-  double rate = f->expected_dirt; /* in long rounds much is written twice: then the sample tells more */
-  for (unsigned i = 0; i < nc_forecast_round_count(f); i++)
-    rate = MAX(rate, nc_forecast_round(f, i)->bytes / nc_forecast_round(f, i)->seconds);
-  for (unsigned i = 0; i < MIN(f->change_count, NC_FORECAST_ROUNDS); i++)
-    rate = MAX(rate, f->changes[i].bytes / f->changes[i].seconds);
-  return rate;
+  return f->dirt.rate;
 }
 
-/* The working set that explains the longest round; 0: it was not long enough to tell. */
+/* 0: what was seen was not long enough to tell. */
 static double
 nc_forecast_working_set(const NcForecast *f)
 {
-  double rate = nc_forecast_dirty_rate(f), low, high;
-  const NcForecastRound *longest = NULL;
-
-  for (unsigned i = 0; i < nc_forecast_round_count(f); i++)
-    if (!longest || nc_forecast_round(f, i)->seconds > longest->seconds)
-      longest = nc_forecast_round(f, i);
-  for (unsigned i = 0; i < MIN(f->change_count, NC_FORECAST_ROUNDS); i++)
-    if (!longest || f->changes[i].seconds > longest->seconds)
-      longest = &f->changes[i];
-  if (!longest)
-    return f->content_bytes * NC_FORECAST_WORKING_SHARE;
-  if (longest->bytes >= 0.98 * rate * longest->seconds)
-    return 0;
-  low = longest->bytes;
-  high = 100 * longest->bytes;
-  for (int i = 0; i < 60; i++) {
-    double middle = (low + high) / 2;
-    *(nc_rounds_dirt(rate, middle, longest->seconds) < longest->bytes ? &low : &high) = middle;
-  }
-  return high;
+  return f->round_count + f->change_count > 0 ? f->dirt.working_set : f->content_bytes * NC_FORECAST_WORKING_SHARE;
 }
 
 /* Between the first round and the second, of the pages that are left many are free ones, cleared: they show nothing. */
@@ -132,7 +119,8 @@ nc_forecast_end_round(NcForecast *f, const NcForecastSample *sample, uint64_t no
   double expected = nc_rounds_dirt(nc_forecast_dirty_rate(f), nc_forecast_working_set(f), seconds);
   if (f->round_count > 0 && bytes > 0)
     f->round_error += 0.5 * (MIN(fabs(expected - bytes) / bytes, 1.0) - f->round_error);
-  f->rounds[f->round_count++ % NC_FORECAST_ROUNDS] = (NcForecastRound){ seconds, bytes };
+  f->rounds[f->round_count++ % NC_FORECAST_ROUNDS] = (NcDirtPoint){ seconds, MAX(bytes, NC_ROUND_NOTHING), NC_FORECAST_ROUND_VARIANCE };
+  nc_forecast_fit(f);
 }
 
 /* Seconds from the beginning until ${rest} of all memory is left to be sent for the first time. */
@@ -186,6 +174,7 @@ void
 nc_forecast_expect_dirt(NcForecast *f, double bps)
 {
   f->expected_dirt = MAX(bps, 0);
+  nc_forecast_fit(f);
 }
 
 void
@@ -198,9 +187,10 @@ nc_forecast_know_memory(NcForecast *f, const NcMemoryPlace places[NC_MEMORY_SAMP
 void
 nc_forecast_see_change(NcForecast *f, const NcMemoryChange *change)
 {
-  double bytes = nc_forecast_memory_changed(&f->memory, change);
+  double page = nc_forecast_memory_sampled_page(&f->memory), bytes = MAX(nc_forecast_memory_changed(&f->memory, change), page / 2);
 
-  f->changes[f->change_count++ % NC_FORECAST_ROUNDS] = (NcForecastRound){ change->seconds, bytes };
+  f->changes[f->change_count++ % NC_FORECAST_ROUNDS] = (NcDirtPoint){ change->seconds, bytes, NC_FORECAST_LOOK_VARIANCE + page / bytes };
+  nc_forecast_fit(f);
   nc_forecast_memory_expect_resent(&f->memory, change);
 }
 
@@ -242,6 +232,7 @@ nc_forecast_forget_dirt(NcForecast *f)
 {
   f->round_count = f->change_count = 0;
   f->expected_dirt = 0;
+  nc_forecast_fit(f);
 }
 
 /* Content that is left to send in this round. */

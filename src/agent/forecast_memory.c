@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "agent/forecast_memory.h"
+#include "fleet/rounds.h"
 
 #include <string.h>
 
@@ -53,6 +54,12 @@ double
 nc_forecast_memory_changed(const NcForecastMemory *m, const NcMemoryChange *change)
 {
   return change->changed * m->place_bytes * NC_MEMORY_SAMPLE_PLACES;
+}
+
+double
+nc_forecast_memory_sampled_page(const NcForecastMemory *m)
+{
+  return MAX(m->place_bytes / NC_MEMORY_SAMPLE_PAGES, NC_ROUND_NOTHING);
 }
 
 void

@@ -50,6 +50,8 @@ void nc_forecast_memory_assume(NcForecastMemory *m, double wire_rate, double con
 bool nc_forecast_memory_is_known(const NcForecastMemory *m);
 /* What is dirtied, if ${change} is the share of what was sampled; bytes. */
 double nc_forecast_memory_changed(const NcForecastMemory *m, const NcMemoryChange *change);
+/* For how much of the memory one page of the sample stands; at least a page. */
+double nc_forecast_memory_sampled_page(const NcForecastMemory *m);
 void nc_forecast_memory_expect_resent(NcForecastMemory *m, const NcMemoryChange *change);
 /* From ${before} to ${now}, in ${seconds}. */
 void nc_forecast_memory_learn(NcForecastMemory *m, const NcForecastSample *before, const NcForecastSample *now, double seconds);

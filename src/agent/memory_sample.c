@@ -10,9 +10,8 @@
 #include <errno.h>
 #include <string.h>
 
-#define NC_SAMPLE_PAGES 8 /* at a place: compressors see that many together, as they do later */
 #define NC_SAMPLE_PAGE NC_PROCESS_PAGE_BYTES
-#define NC_SAMPLE_PLACE_BYTES (NC_SAMPLE_PAGES * NC_SAMPLE_PAGE)
+#define NC_SAMPLE_PLACE_BYTES (NC_MEMORY_SAMPLE_PAGES * NC_SAMPLE_PAGE)
 #define NC_SAMPLE_LEVEL 1
 
 typedef struct {
@@ -61,13 +60,13 @@ nc_sample_address(const GArray *ranges, uint64_t total, unsigned index)
 static uint8_t
 nc_sample_read(const NcMemorySample *s, const NcSamplePlace *place, uint8_t *pages)
 {
-  uint64_t there[NC_SAMPLE_PAGES] = { 0 };
+  uint64_t there[NC_MEMORY_SAMPLE_PAGES] = { 0 };
   uint8_t present = 0;
 
   memset(pages, 0, NC_SAMPLE_PLACE_BYTES);
-  if (nc_process_memory_map(&s->memory, place->address, NC_SAMPLE_PAGES, there) != NC_SAMPLE_PAGES)
+  if (nc_process_memory_map(&s->memory, place->address, NC_MEMORY_SAMPLE_PAGES, there) != NC_MEMORY_SAMPLE_PAGES)
     return 0;
-  for (int i = 0; i < NC_SAMPLE_PAGES; i++) {
+  for (int i = 0; i < NC_MEMORY_SAMPLE_PAGES; i++) {
     uint8_t *page = pages + i * NC_SAMPLE_PAGE;
     uint64_t at = place->address + (uint64_t)i * NC_SAMPLE_PAGE;
     if ((there[i] & NC_PROCESS_PAGE_TOUCHED) && nc_process_memory_read(&s->memory, at, page, NC_SAMPLE_PAGE) == NC_SAMPLE_PAGE &&
@@ -93,7 +92,7 @@ nc_sample_judge(const NcMemorySample *s, const NcSamplePlace *place)
   uint8_t content[NC_SAMPLE_PLACE_BYTES];
   size_t length = 0;
 
-  for (int i = 0; i < NC_SAMPLE_PAGES; i++) {
+  for (int i = 0; i < NC_MEMORY_SAMPLE_PAGES; i++) {
     if (!(place->present & (1u << i)))
       continue;
     memcpy(content + length, place->pages + i * NC_SAMPLE_PAGE, NC_SAMPLE_PAGE);
@@ -181,7 +180,7 @@ nc_memory_sample_again(NcMemorySample *s, NcMemoryChange *ret, GError **error)
     coded += MIN(nc_sample_code(s, delta, length), nc_sample_code(s, pages, n * NC_SAMPLE_PAGE));
   }
   ret->seconds = (double)(nc_mono_us() - s->taken_us) / 1e6;
-  ret->changed = (double)changed / (NC_MEMORY_SAMPLE_PLACES * NC_SAMPLE_PAGES);
+  ret->changed = (double)changed / (NC_MEMORY_SAMPLE_PLACES * NC_MEMORY_SAMPLE_PAGES);
   ret->coded = changed > 0 ? (double)coded / ((double)changed * NC_SAMPLE_PAGE) : 1;
   ret->where = changed > 0 ? places / changed / NC_MEMORY_SAMPLE_PLACES : 0.5;
   return true;

@@ -20,6 +20,7 @@
 #include <sys/types.h>
 
 #define NC_MEMORY_SAMPLE_PLACES 256u
+#define NC_MEMORY_SAMPLE_PAGES 8 /* at each: compressors see that many together, as they do later */
 
 typedef struct {
   float content; /* share of it that is no page of zeros, 0 to 1 */

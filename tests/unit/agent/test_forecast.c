@@ -4,6 +4,7 @@
  * what is dirty, looks for new dirt when little enough is left, and switches over when that fits the limit.
  */
 #include "agent/convergence.h"
+#include "agent/forecast_dirt.h"
 #include "fleet/forecast_move.h"
 
 #include <math.h>
@@ -259,6 +260,30 @@ test_a_link_that_nobody_waits_for_is_not_the_limit(void)
   }
   nc_forecast_get(f, 100, 0, &r);
   g_assert_cmpfloat_with_epsilon(r.eta_ms, 6100 + 300, 640);
+}
+
+/* Looks are wrong by chance, and the fastest of them most; nor is it the longest one's fault. */
+static void
+test_what_explains_all_looks(void)
+{
+  static const double chance[] = { 1.5, 0.8, 1.25, 0.9, 1.05 };
+  NcDirtPoint points[G_N_ELEMENTS(chance)];
+  double seconds = 0.5, sum = 0;
+
+  for (unsigned i = 0; i < G_N_ELEMENTS(points); i++, seconds *= 2) { /* 3 MB/s into 30 MB */
+    double bytes = 30 * MB * (1 - exp(-3 * seconds / 30)) * chance[i];
+    points[i] = (NcDirtPoint){ seconds, bytes, 0.02 + 0.2 * MB / bytes };
+    sum = MAX(sum, bytes / seconds);
+  }
+  NcDirt dirt = nc_dirt_fit(points, G_N_ELEMENTS(points));
+  g_test_message("%.2f MB/s, %.1f MB; the fastest look: %.2f MB/s", dirt.rate / MB, dirt.working_set / MB, sum / MB);
+  g_assert_cmpfloat_with_epsilon(dirt.rate, 3 * MB, 0.6 * MB);
+  g_assert_cmpfloat_with_epsilon(dirt.working_set, 30 * MB, 9 * MB);
+  g_assert_cmpfloat(sum, >, 4 * MB);
+  dirt = nc_dirt_fit(points, 1);
+  g_assert_cmpfloat_with_epsilon(dirt.rate, points[0].bytes / 0.5, 1);
+  g_assert_cmpfloat(dirt.working_set, ==, 0);
+  g_assert_cmpfloat(nc_dirt_fit(points, 0).rate, ==, 0);
 }
 
 /* 200 MB at 10 MB/s, nothing compresses; 6 MB/s into 40 MB which are ${where} in the memory. The wire bytes to come, after 5 s. */
@@ -530,6 +555,7 @@ main(int argc, char **argv)
   g_test_add_func("/forecast/any_input", test_any_input);
   g_test_add_func("/forecast/a-sample-tells-what-is-ahead", test_a_sample_tells_what_is_ahead);
   g_test_add_func("/forecast/link-is-not-the-limit", test_a_link_that_nobody_waits_for_is_not_the_limit);
+  g_test_add_func("/forecast/what-explains-all-looks", test_what_explains_all_looks);
   g_test_add_func("/forecast/late-is-new", test_what_is_sent_late_is_still_new);
   g_test_add_func("/forecast/looks-tell-rate-and-working-set", test_looks_tell_rate_and_working_set);
   g_test_add_func("/forecast/the-link-is-behind", test_the_link_is_behind_at_the_end_of_the_first_round);
