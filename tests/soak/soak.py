@@ -26,6 +26,7 @@ ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__)
 sys.path.insert(0, os.path.join(ROOT, "tests/lib"))
 
 from nctest.cluster import FAKETIME, Cluster, Refused, guest_spec  # noqa: E402
+from nctest.guest import TcpClient  # noqa: E402
 from nctest.net import wait_for  # noqa: E402
 
 VM = "web1"
@@ -246,12 +247,17 @@ class Soak:
         raise Violation(f"nobody may start it: {[(n.name, n.state(VM)) for n in (self.c.a, self.c.b)]}")
 
     def await_guest(self):
-        from nctest.guest import TcpClient
-        client = TcpClient(self.c.net.client)
+        client = wait_for(self.new_client, 240, "the guest to answer again")
         try:
             wait_for(lambda: client.is_moving(5), 120, "the guest to boot again")
         finally:
             client.close()
+
+    def new_client(self):
+        try:
+            return TcpClient(self.c.net.client)
+        except OSError:  # it has not come so far
+            return None
 
 
 def has_faketime():
