@@ -17,6 +17,8 @@ nc_nodes_see_certificate(NcNodes *nodes, const char *node, const char *serial)
   g_autoptr(GError) error = NULL;
   bool used = false;
 
+  if (!nc_trust_has_ca_key(nodes->trust))
+    return;
   if (!nc_renew_seen(nodes->trust, node, serial, &used, &error))
     nc_log(NC_LOG_ERR, "agent", "node %s uses its renewed certificate, but its old one can't be revoked yet: %s", node, error->message);
   if (!used)
