@@ -68,8 +68,9 @@ static const NcAlertRuleInfo nc_alert_table[NC_ALERT_RULE_COUNT] = {
   [NC_ALERT_CERTIFICATE_EXPIRES] = { .name = "NovacronCertificateExpires",
                                      .unit = "days",
                                      .is_below = true,
-                                     .remedy = "Let it join again before that: `novacron node remove` and `novacron node token` on the node with the CA's key; here, "
-                                               "with data_dir/pki set aside, `novacrond join` and a reload; cordon it again if it was." },
+                                     .remedy = "`novacron pki renew` there, before that. Once it has ended, only the node with the CA's key can; any other has to join "
+                                               "again: `novacron node remove` and `novacron node token` on that node; here, with data_dir/pki set aside, "
+                                               "`novacrond join` and a reload; cordon it again if it was." },
 };
 
 const NcAlertRuleInfo *

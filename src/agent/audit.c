@@ -5,6 +5,8 @@
 #include "base/log.h"
 #include "store/audit_seal.h"
 
+#include <unistd.h>
+
 #define NC_AUDIT_TICK_US 200000
 #define NC_AUDIT_QUIET_US 400000   /* a switchover writes several entries in a row: the disk is its own then */
 #define NC_AUDIT_LATE_US 3000000   /* but not longer than this */
@@ -31,19 +33,75 @@ struct NcAudit {
 
 /* --- the seal --- */
 
+/* Of ${name} in pki/. Caller frees. */
+static char *
+nc_audit_pki_path(NcAudit *audit, const char *name)
+{
+  g_autofree char *pki = nc_pki_dir(audit->config->data_dir);
+  return g_build_filename(pki, name, NULL);
+}
+
+static NcCert *
+nc_audit_load_cert(NcAudit *audit, GError **error)
+{
+  g_autofree char *path = nc_audit_pki_path(audit, "node.crt");
+  return nc_cert_load(path, error);
+}
+
+/* What ${cert} has replaced, by a renewal; NULL: nothing, or it is of no use. */
+static NcCert *
+nc_audit_load_cert_before(NcAudit *audit, const NcCert *cert)
+{
+  g_autofree char *ca_path = nc_audit_pki_path(audit, "ca.crt"), *path = nc_audit_pki_path(audit, NC_PKI_CERT_BEFORE);
+  g_autoptr(NcCert) before = nc_cert_load(path, NULL);
+  g_autoptr(NcCert) ca = before ? nc_cert_load(ca_path, NULL) : NULL;
+
+  if (!ca || !nc_cert_check_issuer(before, ca, NULL) || g_strcmp0(nc_cert_node(before), nc_cert_node(cert)) != 0)
+    return NULL;
+  return g_steal_pointer(&before);
+}
+
+/* After a renewal the log is sealed anew; until it is, its seal is by the key before. */
+static bool
+nc_audit_read_seal(NcAudit *audit, const NcCert *cert, NcAuditSeal *ret, GError **error)
+{
+  g_autoptr(GError) problem = NULL;
+
+  if (nc_audit_seal_read(audit->seal_path, cert, ret, &problem))
+    return true;
+  g_autoptr(NcCert) before = problem->code == NC_ERROR_TRUST ? nc_audit_load_cert_before(audit, cert) : NULL;
+  if (before && nc_audit_seal_read(audit->seal_path, before, ret, NULL))
+    return true;
+  g_propagate_error(error, g_steal_pointer(&problem));
+  return false;
+}
+
+/* The log is sealed with ${key}: if that is the one of the new certificate, the old one has nothing to prove any more. */
+static void
+nc_audit_forget_cert_before(NcAudit *audit, const NcKey *key)
+{
+  g_autofree char *path = nc_audit_pki_path(audit, NC_PKI_CERT_BEFORE);
+  g_autoptr(NcCert) before = nc_cert_load(path, NULL);
+  g_autoptr(NcCert) cert = before ? nc_audit_load_cert(audit, NULL) : NULL;
+
+  /* While the two are the same, a renewal is between its steps (crypto/pki_pair.h). */
+  if (cert && nc_cert_fits_key(cert, key) && !g_str_equal(nc_cert_fingerprint(cert), nc_cert_fingerprint(before)))
+    unlink(path);
+}
+
 static bool
 nc_audit_seal(NcAudit *audit, GError **error)
 {
   NcAuditHead head;
-  g_autofree char *pki = nc_pki_dir(audit->config->data_dir);
-  g_autofree char *path = g_build_filename(pki, "node.key", NULL);
-  /* Read each time: a node that joins anew has another one, and the certificate beside it is what proofs go by. */
+  g_autofree char *path = nc_audit_pki_path(audit, "node.key");
+  /* Read each time: a node that joins anew or renews has another one, and the certificate beside it is what proofs go by. */
   g_autoptr(NcKey) key = nc_key_load(path, error);
 
   if (!key || !nc_journal_audit_settle(audit->journal, &head, error) ||
       !nc_audit_seal_write(audit->seal_path, nc_nodes_self(audit->nodes), &head, key, error))
     return false;
   audit->sealed_seq = head.seq;
+  nc_audit_forget_cert_before(audit, key);
   return true;
 }
 
@@ -119,14 +177,6 @@ nc_audit_hash_at(NcAudit *audit, uint64_t seq, GError **error)
   return (uint64_t)nc_json_int_or(entry, "seq", 0) == seq ? g_strdup(nc_json_string_or(entry, "hash", "")) : NULL;
 }
 
-static NcCert *
-nc_audit_load_cert(NcAudit *audit, GError **error)
-{
-  g_autofree char *pki = nc_pki_dir(audit->config->data_dir);
-  g_autofree char *path = g_build_filename(pki, "node.crt", NULL);
-  return nc_cert_load(path, error);
-}
-
 /* What does not fit between log and seal, for people; NULL: nothing. Caller frees. */
 static char *
 nc_audit_find_break(NcAudit *audit, const NcAuditSeal *seal, const GError *problem, const NcAuditHead *head)
@@ -157,7 +207,7 @@ nc_audit_compare(NcAudit *audit, GError **error)
 
   if (!cert || !nc_journal_audit_head(audit->journal, &head, error))
     return false;
-  nc_audit_seal_read(audit->seal_path, cert, &seal, &problem);
+  nc_audit_read_seal(audit, cert, &seal, &problem);
   g_autofree char *what = nc_audit_find_break(audit, &seal, problem, &head);
   g_autofree char *hash = nc_hex_encode(seal.head.hash, sizeof seal.head.hash);
   if (what) {
@@ -362,7 +412,7 @@ nc_audit_verify(NcAudit *audit, json_t *args, GError **error)
   if (expect)
     g_array_append_val(heads, expected);
   /* Before the log is read: it may grow meanwhile, and what is in the seal or told to others is always older. */
-  if (nc_audit_seal_read(audit->seal_path, cert, &seal, &problem))
+  if (nc_audit_read_seal(audit, cert, &seal, &problem))
     g_array_append_val(heads, seal.head);
   nc_autojson json_t *peers = json_array();
   nc_audit_ask_all(audit, heads, peers);

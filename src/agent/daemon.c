@@ -79,6 +79,7 @@ NC_OP(node_list, NcNodes, nc_nodes_list)
 NC_OP(node_checks, NcNodeLook, nc_node_look)
 NC_OP(node_token, NcNodes, nc_nodes_token)
 NC_OP(node_remove, NcNodes, nc_nodes_remove)
+NC_OP(node_renew, NcNodes, nc_nodes_renew)
 NC_OP(node_metrics, NcMetricsView, nc_metrics_view)
 NC_OP(alert_list, NcAlerts, nc_alerts_list)
 NC_OP(machine_define, NcMachines, nc_machines_define)
@@ -125,7 +126,7 @@ NC_TOKEN_OP(list)
 NC_TOKEN_OP(revoke)
 NC_TOKEN_OP(check)
 
-#define NC_NODE_OPS 51
+#define NC_NODE_OPS 52
 #define NC_DAEMON_OPS (NC_NODE_OPS + NC_FLEET_OPS + 1) /* and the row that ends the table */
 
 static void
@@ -137,6 +138,7 @@ nc_daemon_fill_ops(NcDaemon *d, NcControlOp ops[NC_DAEMON_OPS])
     { "node.checks", nc_op_node_checks, &d->node_look, NC_ROLE_VIEWER, NULL },
     { "node.token", nc_op_node_token, d->nodes, NC_ROLE_ADMIN, NULL },
     { "node.remove", nc_op_node_remove, d->nodes, NC_ROLE_ADMIN, NULL },
+    { "node.renew", nc_op_node_renew, d->nodes, NC_ROLE_ADMIN, NULL },
     { "node.metrics", nc_op_node_metrics, &d->metrics_view, NC_ROLE_VIEWER, NULL },
     { "alert.list", nc_op_alert_list, d->alerts, NC_ROLE_VIEWER, NULL },
     { "machine.define", nc_op_machine_define, d->machines, NC_ROLE_ADMIN, NULL },

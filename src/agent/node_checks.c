@@ -63,19 +63,22 @@ nc_node_check_clock(json_t *list, const char *check, const char *whose, int64_t 
 
 /* --- this node --- */
 
+/* ${may_have_ca_key}: by that key it can be renewed also when it has ended. */
 static void
-nc_node_check_certificate(json_t *list, const char *check, const char *whose, int64_t expires_us, int64_t now_us)
+nc_node_check_certificate(json_t *list, const char *check, const char *whose, bool may_have_ca_key, int64_t expires_us, int64_t now_us)
 {
   g_autofree char *at = nc_time_format(expires_us);
   int64_t days = (expires_us - now_us) / NC_DAY_US;
-  const char *remedy = "let it join again: novacron node remove and node token on the node with the CA's key; on this one set data_dir/pki aside, then "
-                       "novacrond join --token, and cordon it again if it was";
+  const char *remedy = may_have_ca_key ? "novacron pki renew, there"
+                                       : "let it join again: novacron node remove and node token on the node with the CA's key; on this one set "
+                                         "data_dir/pki aside, then novacrond join --token, and cordon it again if it was";
 
   if (expires_us <= now_us)
     nc_check_add(list, check, NC_CHECK_FAILED, remedy, "%s ended on %.10s", whose, at);
   else
-    nc_check_add(list, check, days < NC_EXPIRES_SOON_DAYS ? NC_CHECK_WARNING : NC_CHECK_OK, days < NC_EXPIRES_SOON_DAYS ? remedy : NULL,
-                 "%s ends on %.10s, in %" G_GINT64_FORMAT " days", whose, at, days);
+    nc_check_add(list, check, days < NC_EXPIRES_SOON_DAYS ? NC_CHECK_WARNING : NC_CHECK_OK,
+                 days < NC_EXPIRES_SOON_DAYS ? "novacron pki renew, there" : NULL, "%s ends on %.10s, in %" G_GINT64_FORMAT " days", whose, at,
+                 days);
 }
 
 static void
@@ -169,7 +172,8 @@ nc_node_check_peer(json_t *list, const NcPeerFacts *peer, int64_t now_us)
   nc_node_check_clock(list, "clock", peer->name, peer->offset_us);
   if (peer->expires_us > 0 && peer->expires_us - now_us < NC_EXPIRES_SOON_DAYS * NC_DAY_US) {
     g_autofree char *whose = g_strdup_printf("that of %s", peer->name);
-    nc_node_check_certificate(list, "peer's certificate", whose, peer->expires_us, now_us);
+    /* It has answered: one that has ended is not a peer's. */
+    nc_node_check_certificate(list, "peer's certificate", whose, true, peer->expires_us, now_us);
   }
 }
 
@@ -238,7 +242,7 @@ nc_node_checks(const NcNodeFacts *f)
 {
   json_t *list = json_array();
 
-  nc_node_check_certificate(list, "certificate", "this node's", f->certificate_expires_us, f->now_us);
+  nc_node_check_certificate(list, "certificate", "this node's", f->has_ca_key, f->certificate_expires_us, f->now_us);
   nc_node_check_data_dir(list, f->data_dir, f->data_free_bytes);
   nc_node_check_store(list, f);
   nc_node_check_memory(list, f);

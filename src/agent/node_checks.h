@@ -21,6 +21,7 @@ void nc_peer_facts_free(gpointer facts); /* also what is in it */
 typedef struct {
   int64_t now_us;
   int64_t certificate_expires_us;
+  bool has_ca_key; /* the node, so that it can renew its certificate also when that has ended */
   const char *data_dir;
   int64_t data_free_bytes;
   json_t *store; /* store.status; NULL: ${store_problem} */

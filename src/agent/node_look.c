@@ -116,6 +116,7 @@ nc_node_look_now(NcNodeLook *look)
   g_autofree char *control = nc_kernel_setting("/proc/sys/net/ipv4/tcp_congestion_control");
   NcNodeFacts facts = { .now_us = nc_wall_us(),
                         .certificate_expires_us = nc_trust_expires_us(nc_nodes_trust(look->nodes)),
+                        .has_ca_key = nc_trust_has_ca_key(nc_nodes_trust(look->nodes)),
                         .data_dir = look->config->data_dir,
                         .data_free_bytes = nc_directory_free_bytes(look->config->data_dir),
                         .store = store,

@@ -18,8 +18,7 @@ nc_nodes_refuse(NcPeer *peer, const GError *error)
   nc_peer_send(peer, message, NULL);
 }
 
-/* The next message if it is of ${type}; a "refused" becomes its error. New reference. */
-static json_t *
+json_t *
 nc_nodes_expect(NcPeer *peer, const char *type, int timeout_ms, GError **error)
 {
   nc_autojson json_t *message = nc_peer_recv(peer, timeout_ms, error);
@@ -74,7 +73,7 @@ nc_nodes_send_roster(NcNodes *nodes, NcPeer *peer, GError **error)
   return nc_peer_send(peer, message, error);
 }
 
-static bool
+bool
 nc_nodes_fetch_roster(NcNodes *nodes, NcPeer *peer, int timeout_ms, GError **error)
 {
   nc_autojson json_t *request = json_pack("{s:s}", "type", "roster_get");
@@ -96,7 +95,8 @@ nc_nodes_fetch_roster(NcNodes *nodes, NcPeer *peer, int timeout_ms, GError **err
 /*
  * Who has the older roster asks, and who has the newer one waits to be asked:
  * both know both versions from hello, so neither has to guess. Afterwards the
- * newest list decides whether the two may talk at all.
+ * newest list decides whether the two may talk at all: the handshake has let in
+ * whoever only a newer one than ours can list.
  */
 static bool
 nc_nodes_exchange_rosters(NcNodes *nodes, NcPeer *peer, int64_t ours, int64_t theirs, int timeout_ms, GError **error)
@@ -108,7 +108,10 @@ nc_nodes_exchange_rosters(NcNodes *nodes, NcPeer *peer, int64_t ours, int64_t th
     if (!request || !nc_nodes_send_roster(nodes, peer, error))
       return false;
   }
-  return nc_peer_check_trusted(peer, error);
+  if (!nc_peer_check_trusted(peer, error))
+    return false;
+  nc_nodes_see_certificate(nodes, nc_peer_node(peer), nc_peer_serial(peer));
+  return true;
 }
 
 bool
@@ -140,7 +143,14 @@ nc_nodes_hello_server(NcNodes *nodes, NcPeer *peer, json_t *first, int timeout_m
     g_propagate_error(error, g_steal_pointer(&problem));
     return false;
   }
-  return nc_nodes_send_hello(nodes, peer, ours, error) && nc_nodes_exchange_rosters(nodes, peer, ours, theirs, timeout_ms, error);
+  if (!nc_nodes_send_hello(nodes, peer, ours, error))
+    return false;
+  if (nc_nodes_exchange_rosters(nodes, peer, ours, theirs, timeout_ms, &problem))
+    return true;
+  if (problem->code == NC_ERROR_TRUST)
+    nc_nodes_refuse(peer, problem);
+  g_propagate_error(error, g_steal_pointer(&problem));
+  return false;
 }
 
 NcPeer *
@@ -182,6 +192,8 @@ nc_nodes_answer(NcNodes *nodes, NcPeer *peer, json_t *message, GError **error)
 
   if (g_str_equal(type, "audit_ask"))
     return nc_nodes_answer_audit(nodes, peer, error);
+  if (g_str_equal(type, "renew"))
+    return nc_nodes_renew_peer(nodes, peer, message, error);
   if (g_str_equal(type, "clock"))
     return nc_nodes_answer_clock(message, error);
   if (!g_str_equal(type, "roster_get"))
@@ -267,6 +279,7 @@ nc_nodes_pusher(gpointer data)
 NcNodes *
 nc_nodes_new(const NcConfig *config, NcJournal *journal, GError **error)
 {
+  nc_nodes_settle_files(config);
   g_autoptr(NcTrust) trust = nc_trust_load(config->data_dir, error);
   if (!trust)
     return NULL;
@@ -279,9 +292,12 @@ nc_nodes_new(const NcConfig *config, NcJournal *journal, GError **error)
   nodes->config = config;
   nodes->journal = journal;
   nodes->trust = g_steal_pointer(&trust);
+  nc_trust_allow_newer(nodes->trust, true); /* hello is first, and brings the roster that decides */
+  g_mutex_init(&nodes->renewing);
   g_mutex_init(&nodes->lock);
   g_cond_init(&nodes->wake);
   nodes->push_wanted = true; /* others may have news, or may have missed ours */
+  nc_nodes_settle(nodes);
   nodes->pusher = g_thread_new("nodes-pusher", nc_nodes_pusher, nodes);
   return nodes;
 }
@@ -300,6 +316,7 @@ nc_nodes_free(NcNodes *nodes)
   g_free(nodes->qemu_version);
   g_cond_clear(&nodes->wake);
   g_mutex_clear(&nodes->lock);
+  g_mutex_clear(&nodes->renewing);
   g_free(nodes);
 }
 

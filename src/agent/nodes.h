@@ -42,7 +42,7 @@ bool nc_nodes_hello_client(NcNodes *nodes, NcPeer *peer, int timeout_ms, GError 
 bool nc_nodes_hello_server(NcNodes *nodes, NcPeer *peer, json_t *first, int timeout_ms, GError **error);
 
 /*
- * Messages that any node may send at any time after hello: roster_get, clock, audit_ask.
+ * Messages that any node may send at any time after hello: roster_get, clock, audit_ask, renew.
  * The answer, a new reference; NULL without error if ${message} is none of these.
  */
 json_t *nc_nodes_answer(NcNodes *nodes, NcPeer *peer, json_t *message, GError **error);
@@ -57,3 +57,5 @@ json_t *nc_nodes_info(NcNodes *nodes, json_t *args, GError **error);
 json_t *nc_nodes_list(NcNodes *nodes, json_t *args, GError **error);
 json_t *nc_nodes_token(NcNodes *nodes, json_t *args, GError **error);
 json_t *nc_nodes_remove(NcNodes *nodes, json_t *args, GError **error);
+/* Gives this node a new key and certificate, by itself or by the node with the CA's key: crypto/renew.h. Blocks. */
+json_t *nc_nodes_renew(NcNodes *nodes, json_t *args, GError **error);

@@ -64,6 +64,7 @@ char *nc_cli_pki_data_dir(const char *directory);
 
 /* One function per row of the table, in cmd_*.c. */
 bool nc_cmd_pki_init(NcCli *, const NcCommand *, int, char **, GError **);
+bool nc_cmd_pki_renew(NcCli *, const NcCommand *, int, char **, GError **);
 bool nc_cmd_relay_connect(NcCli *, const NcCommand *, int, char **, GError **);
 bool nc_cmd_relay_listen(NcCli *, const NcCommand *, int, char **, GError **);
 bool nc_cmd_node_list(NcCli *, const NcCommand *, int, char **, GError **);

@@ -205,6 +205,12 @@ const NcCommand nc_commands[] = {
     "Makes the cluster's CA, this node's key and certificate, and the list of nodes.\n"
     "--dir is where they go; its last part must be \"pki\", else a directory pki is\n"
     "made below it. Nothing is overwritten." },
+  { "pki renew", "", 0, 0, nc_cmd_pki_renew, "Give this node a new key and certificate.",
+    "Examples:\n  novacron pki renew\n  novacron pki renew --days 365\n\n"
+    "On any node, before its certificate ends: novacrond makes a key, and has it\n"
+    "certified by the node with the CA's key, which it must be able to reach; that\n"
+    "one does it by itself, also when its certificate has ended. Nothing is\n"
+    "interrupted. Any other node has to join again once its certificate has ended." },
   { "relay listen", "--bind HOST:PORT --unix PATH", 0, 0, nc_cmd_relay_listen,
     "Take in what \"relay connect\" sends, for any QEMU.",
     "Example:\n"

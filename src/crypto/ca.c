@@ -144,6 +144,7 @@ nc_ca_free(NcCa *ca)
     return;
   nc_cert_free(ca->cert);
   nc_key_free(ca->key);
+  g_free(ca->holder);
   g_free(ca);
 }
 
@@ -151,6 +152,19 @@ NcCert *
 nc_ca_cert(const NcCa *ca)
 {
   return ca->cert;
+}
+
+void
+nc_ca_set_holder(NcCa *ca, const char *node)
+{
+  g_free(ca->holder);
+  ca->holder = g_strdup(node);
+}
+
+const char *
+nc_ca_holder(const NcCa *ca)
+{
+  return ca->holder;
 }
 
 /* The public key of a request, once its sender has proved to hold the private one. Owned by ${request}. */
@@ -186,10 +200,10 @@ nc_csr_parse(const char *pem, GError **error)
 }
 
 static X509 *
-nc_node_certificate(const NcCa *ca, EVP_PKEY *owner, const char *node, int validity_days)
+nc_node_certificate(const NcCa *ca, EVP_PKEY *owner, const char *node, uint64_t since, int validity_days)
 {
   g_autoptr(X509) x509 = X509_new();
-  g_autofree char *names = g_strdup_printf("DNS:%s,URI:novacron:node:%s", node, node);
+  g_autofree char *names = g_strdup_printf("DNS:%s,URI:novacron:node:%s,URI:novacron:since:%" G_GUINT64_FORMAT, node, node, since);
   const NcExtension alternative = { NID_subject_alt_name, names };
   int64_t now_s = nc_wall_us() / G_USEC_PER_SEC, ca_end_s = ca->cert->not_after_us / G_USEC_PER_SEC;
   int64_t until_s = MIN(now_s + validity_days * INT64_C(86400), ca_end_s);
@@ -203,7 +217,7 @@ nc_node_certificate(const NcCa *ca, EVP_PKEY *owner, const char *node, int valid
 }
 
 NcCert *
-nc_ca_issue(const NcCa *ca, const char *csr_pem, const char *node, int validity_days, GError **error)
+nc_ca_issue(const NcCa *ca, const char *csr_pem, const char *node, uint64_t since, int validity_days, GError **error)
 {
   if (!nc_name_is_valid(node) || validity_days < 0 || validity_days > NC_PKI_CA_DAYS) {
     nc_fail(error, NC_ERROR_INVALID, "a certificate for \"%s\", %d days, can't be: 0 to %d days, and " NC_NAME_RULE,
@@ -214,7 +228,7 @@ nc_ca_issue(const NcCa *ca, const char *csr_pem, const char *node, int validity_
   EVP_PKEY *owner = request ? nc_csr_key(request, error) : NULL;
   if (!owner)
     return NULL;
-  g_autoptr(X509) x509 = nc_node_certificate(ca, owner, node, validity_days ? validity_days : NC_PKI_NODE_DAYS);
+  g_autoptr(X509) x509 = nc_node_certificate(ca, owner, node, since, validity_days ? validity_days : NC_PKI_NODE_DAYS);
   if (!x509) {
     nc_ossl_fail(error, NC_ERROR_INTERNAL, "can't issue a certificate for %s", node);
     return NULL;

@@ -10,6 +10,7 @@
 #include <time.h>
 
 #define NC_NODE_URI "novacron:node:"
+#define NC_SINCE_URI "novacron:since:"
 #define NC_SERIAL_MAX_BITS 160 /* RFC 5280 */
 
 void
@@ -25,9 +26,9 @@ nc_cert_free(NcCert *cert)
   g_free(cert);
 }
 
-/* ${name}'s node, if it is one of our URIs; NULL otherwise. */
+/* What follows ${prefix}, if ${name} is such a URI; NULL otherwise. */
 static char *
-nc_uri_node(const GENERAL_NAME *name)
+nc_uri_rest(const GENERAL_NAME *name, const char *prefix)
 {
   int type;
   const ASN1_IA5STRING *uri = GENERAL_NAME_get0_value(name, &type);
@@ -36,26 +37,43 @@ nc_uri_node(const GENERAL_NAME *name)
     return NULL;
   /* The bytes may hold a NUL: what follows it must not vanish from the comparison. */
   const char *text = (const char *)ASN1_STRING_get0_data(uri);
-  size_t length = (size_t)ASN1_STRING_length(uri), prefix = strlen(NC_NODE_URI);
-  if (length <= prefix || memchr(text, '\0', length) || memcmp(text, NC_NODE_URI, prefix) != 0)
+  size_t length = (size_t)ASN1_STRING_length(uri), skipped = strlen(prefix);
+  if (length <= skipped || memchr(text, '\0', length) || memcmp(text, prefix, skipped) != 0)
     return NULL;
-  return g_strndup(text + prefix, length - prefix);
+  return g_strndup(text + skipped, length - skipped);
+}
+
+/* What follows ${prefix} in the only alternative name that begins so; NULL: there is none, or there are several. */
+static char *
+nc_x509_only_uri(X509 *x509, const char *prefix)
+{
+  g_autoptr(GENERAL_NAMES) names = X509_get_ext_d2i(x509, NID_subject_alt_name, NULL, NULL);
+  g_autofree char *found = NULL;
+
+  for (int i = 0; i < sk_GENERAL_NAME_num(names); i++) {
+    g_autofree char *candidate = nc_uri_rest(sk_GENERAL_NAME_value(names, i), prefix);
+    if (candidate && found)
+      return NULL;
+    if (candidate)
+      found = g_steal_pointer(&candidate);
+  }
+  return g_steal_pointer(&found);
 }
 
 char *
 nc_x509_node(X509 *x509)
 {
-  g_autoptr(GENERAL_NAMES) names = X509_get_ext_d2i(x509, NID_subject_alt_name, NULL, NULL);
-  g_autofree char *node = NULL;
-
-  for (int i = 0; i < sk_GENERAL_NAME_num(names); i++) {
-    g_autofree char *candidate = nc_uri_node(sk_GENERAL_NAME_value(names, i));
-    if (candidate && node)
-      return NULL;
-    if (candidate)
-      node = g_steal_pointer(&candidate);
-  }
+  g_autofree char *node = nc_x509_only_uri(x509, NC_NODE_URI);
   return nc_name_is_valid(node) ? g_steal_pointer(&node) : NULL;
+}
+
+uint64_t
+nc_x509_since(X509 *x509)
+{
+  g_autofree char *text = nc_x509_only_uri(x509, NC_SINCE_URI);
+  guint64 since = 0;
+
+  return text && g_ascii_string_to_unsigned(text, 10, 1, INT64_MAX, &since, NULL) ? since : 0;
 }
 
 char *
@@ -104,6 +122,7 @@ nc_cert_from_x509(X509 *x509, GError **error)
   cert->x509 = x509;
   cert->pem = nc_x509_pem(x509);
   cert->node = nc_x509_node(x509);
+  cert->since = nc_x509_since(x509);
   cert->serial = nc_x509_serial(x509);
   cert->is_ca = X509_check_ca(x509) == 1;
   if (!cert->pem || !cert->serial || !nc_asn1_time_us(X509_get0_notBefore(x509), &cert->not_before_us) ||
@@ -158,6 +177,12 @@ const char *
 nc_cert_node(const NcCert *cert)
 {
   return cert->node;
+}
+
+uint64_t
+nc_cert_since(const NcCert *cert)
+{
+  return cert->since;
 }
 
 const char *

@@ -87,8 +87,11 @@ nc_pki_make(const char *stage, const char *cluster, const char *node, const char
   g_autoptr(NcCa) ca = nc_ca_new(cluster, error);
   g_autoptr(NcKey) key = ca ? nc_key_new(error) : NULL;
   g_autofree char *csr = key ? nc_key_make_csr(key, node, error) : NULL;
-  g_autoptr(NcCert) cert = csr ? nc_ca_issue(ca, csr, node, validity_days, error) : NULL;
-  g_autoptr(NcRoster) empty = cert ? nc_roster_new(cluster, ca, error) : NULL;
+  g_autoptr(NcCert) cert = csr ? nc_ca_issue(ca, csr, node, 1, validity_days, error) : NULL;
+  if (!cert)
+    return false;
+  nc_ca_set_holder(ca, node);
+  g_autoptr(NcRoster) empty = nc_roster_new(cluster, ca, error);
   g_autoptr(NcRoster) roster = empty ? nc_roster_with_node(empty, cert, address, false, ca, error) : NULL;
 
   return roster && nc_ca_save(ca, stage, error) && nc_pki_save_node(stage, key, cert, error) &&

@@ -5,14 +5,18 @@
  * Everything is ECDSA on P-256: whatever reads certificates can read these. A node's
  * certificate says its name three times: CN, DNS name and the URI
  * novacron:node:NAME, of which NovaCron believes the last; it is good for both
- * ends of a connection. Layout, below the data directory, all files mode 0600
- * except certificates and roster (0644), the directory 0700:
+ * ends of a connection. A second URI, novacron:since:N, says which version of the
+ * roster listed it first: who has an older one can't know it yet. Layout, below
+ * the data directory, all files mode 0600 except certificates and roster (0644),
+ * the directory 0700:
  *
- *   pki/ca.crt       the CA's certificate; its SHA-256 is in every join token
- *   pki/ca.key       the CA's key; only on the node where the cluster was made
- *   pki/node.crt     this node's certificate
- *   pki/node.key     this node's key; made here, never leaves
- *   pki/roster.json  crypto/roster.h
+ *   pki/ca.crt           the CA's certificate; its SHA-256 is in every join token
+ *   pki/ca.key           the CA's key; only on the node where the cluster was made
+ *   pki/node.crt         this node's certificate
+ *   pki/node.crt.before  the one that it replaced, until the transaction log is sealed with the new key
+ *   pki/node.key         this node's key; made here, never leaves
+ *   pki/node.key.next    while the certificate is being renewed (crypto/pki_pair.h)
+ *   pki/roster.json      crypto/roster.h
  *   pki/roster.sig
  *
  * The directory appears whole or not at all (made aside, then renamed).
@@ -29,6 +33,7 @@
 #define NC_PKI_NODE_DAYS 825         /* what browsers and auditors accept at most */
 #define NC_PKI_PEM_MAX_BYTES 16384   /* a P-256 certificate or CSR is under 1 KiB */
 #define NC_PKI_MAX_SIGNATURE_BYTES 256 /* ECDSA P-256 in DER: 72 */
+#define NC_PKI_CERT_BEFORE "node.crt.before"
 #define NC_PKI_BACKDATE_S 300        /* a new certificate must not be "not yet valid" to a slow clock */
 
 typedef struct NcKey NcKey;
@@ -68,6 +73,7 @@ G_DEFINE_AUTOPTR_CLEANUP_FUNC(NcCert, nc_cert_free)
 
 /* All borrowed from the certificate. */
 const char *nc_cert_node(const NcCert *cert);            /* NULL: not a node's certificate */
+uint64_t nc_cert_since(const NcCert *cert);              /* the first version of the roster that listed it; 0: not said */
 const char *nc_cert_serial(const NcCert *cert);          /* lower-case hexadecimal */
 const char *nc_cert_fingerprint(const NcCert *cert);     /* SHA-256 of the DER form, 64 hexadecimal digits */
 const char *nc_cert_pem(const NcCert *cert);
@@ -90,11 +96,15 @@ void nc_ca_free(NcCa *ca); /* NULL is fine */
 G_DEFINE_AUTOPTR_CLEANUP_FUNC(NcCa, nc_ca_free)
 
 NcCert *nc_ca_cert(const NcCa *ca); /* borrowed */
+/* Whose CA it is: the node that rosters signed with it name. NULL: not said; borrowed. */
+void nc_ca_set_holder(NcCa *ca, const char *node);
+const char *nc_ca_holder(const NcCa *ca);
 /*
  * Issues a certificate for ${node}. Of the foreign ${csr_pem} only the public
  * key is used (P-256, its owner proved by the CSR's signature): names come
  * from us. ${validity_days} 0: NC_PKI_NODE_DAYS; cut at the CA's own end.
+ * ${since}: the version of the roster that will list it first.
  */
-NcCert *nc_ca_issue(const NcCa *ca, const char *csr_pem, const char *node, int validity_days, GError **error);
+NcCert *nc_ca_issue(const NcCa *ca, const char *csr_pem, const char *node, uint64_t since, int validity_days, GError **error);
 /* ECDSA-SHA256 over ${data}, DER. */
 GBytes *nc_ca_sign(const NcCa *ca, const void *data, size_t length_bytes, GError **error);

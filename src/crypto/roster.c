@@ -20,6 +20,7 @@ struct NcRoster {
   gint references;
   char *cluster;
   uint64_t version;
+  char *signer;       /* NULL: not said */
   char *document;
   char *signature;    /* hexadecimal */
   GPtrArray *nodes;   /* NcRosterNode, sorted by name */
@@ -45,6 +46,9 @@ nc_roster_node_free(gpointer data)
   g_free(node->address);
   g_free(node->serial);
   g_free(node->fingerprint);
+  g_free(node->next.serial);
+  g_free(node->next.fingerprint);
+  g_free(node->previous);
   g_free(node);
 }
 G_DEFINE_AUTOPTR_CLEANUP_FUNC(NcRosterNode, nc_roster_node_free)
@@ -62,6 +66,7 @@ nc_roster_free(NcRoster *roster)
   if (!roster || !g_atomic_int_dec_and_test(&roster->references))
     return;
   g_free(roster->cluster);
+  g_free(roster->signer);
   g_free(roster->document);
   g_free(roster->signature);
   g_ptr_array_unref(roster->nodes);
@@ -75,6 +80,12 @@ nc_is_hex(const char *text, size_t minimum, size_t maximum)
 {
   size_t length = strlen(text);
   return length >= minimum && length <= maximum && strspn(text, "0123456789abcdef") == length;
+}
+
+static bool
+nc_is_serial(const char *text)
+{
+  return nc_is_hex(text, 2, 40);
 }
 
 static bool
@@ -100,29 +111,61 @@ nc_time_parse(const char *text, int64_t *ret_us)
   return true;
 }
 
+/* serial, fingerprint and expires of ${object}; new strings in ${ret}, also on failure. */
+static bool
+nc_roster_cert_parse(json_t *object, NcRosterCert *ret, GError **error)
+{
+  const char *serial = nc_json_string(object, "serial", error);
+  const char *fingerprint = serial ? nc_json_string(object, "fingerprint", error) : NULL;
+  const char *expires = fingerprint ? nc_json_string(object, "expires", error) : NULL;
+
+  if (!expires)
+    return false;
+  if (!nc_is_serial(serial) || !nc_is_hex(fingerprint, 64, 64) || !nc_time_parse(expires, &ret->expires_us))
+    return nc_fail(error, NC_ERROR_PROTOCOL, "a certificate in the roster makes no sense");
+  ret->serial = g_strdup(serial);
+  ret->fingerprint = g_strdup(fingerprint);
+  return true;
+}
+
+/* What only a node has whose certificate was renewed. */
+static bool
+nc_roster_node_parse_renewal(NcRosterNode *node, json_t *object, GError **error)
+{
+  json_t *next = json_object_get(object, "next");
+  const char *previous = json_object_get(object, "previous") ? nc_json_string(object, "previous", error) : "";
+
+  if (!previous || (next && !nc_roster_cert_parse(next, &node->next, error)))
+    return false;
+  if (previous[0] && !nc_is_serial(previous))
+    return nc_fail(error, NC_ERROR_PROTOCOL, "a previous certificate in the roster makes no sense");
+  node->previous = previous[0] ? g_strdup(previous) : NULL;
+  return true;
+}
+
 static NcRosterNode *
 nc_roster_node_parse(json_t *object, GError **error)
 {
   g_autoptr(NcRosterNode) node = g_new0(NcRosterNode, 1);
   const char *name = nc_json_string(object, "name", error);
   const char *address = name ? nc_json_string(object, "address", error) : NULL;
-  const char *serial = address ? nc_json_string(object, "serial", error) : NULL;
-  const char *fingerprint = serial ? nc_json_string(object, "fingerprint", error) : NULL;
-  const char *state = fingerprint ? nc_json_string(object, "state", error) : NULL;
-  const char *expires = state ? nc_json_string(object, "expires", error) : NULL;
+  const char *state = address ? nc_json_string(object, "state", error) : NULL;
+  NcRosterCert cert = { 0 };
 
-  if (!expires)
+  if (!state)
     return NULL;
-  if (!nc_name_is_valid(name) || !nc_tcp_address_is_valid(address) || !nc_is_hex(serial, 2, 40) ||
-      !nc_is_hex(fingerprint, 64, 64) || !nc_roster_state(state, &node->state) || !nc_time_parse(expires, &node->expires_us)) {
+  if (!nc_name_is_valid(name) || !nc_tcp_address_is_valid(address) || !nc_roster_state(state, &node->state)) {
     nc_fail(error, NC_ERROR_PROTOCOL, "the roster's entry \"%.63s\" makes no sense", name);
     return NULL;
   }
+  if (!nc_roster_cert_parse(object, &cert, error))
+    return NULL;
   node->name = g_strdup(name);
   node->address = g_strdup(address);
-  node->serial = g_strdup(serial);
-  node->fingerprint = g_strdup(fingerprint);
-  return g_steal_pointer(&node);
+  node->serial = cert.serial;
+  node->fingerprint = cert.fingerprint;
+  node->expires_us = cert.expires_us;
+  return nc_roster_node_parse_renewal(node, object, error) ? g_steal_pointer(&node) : NULL;
 }
 
 static gint
@@ -163,9 +206,10 @@ nc_roster_read(const char *document, const char *signature_hex, GError **error)
   roster->nodes = g_ptr_array_new_with_free_func(nc_roster_node_free);
   const char *cluster = object ? nc_json_string(object, "cluster", error) : NULL;
   const char *issued = cluster ? nc_json_string(object, "issued", error) : NULL;
-  if (!issued || !nc_json_int(object, "version", 0, INT64_MAX, &version, error))
+  const char *signer = issued && json_object_get(object, "signer") ? nc_json_string(object, "signer", error) : "";
+  if (!issued || !signer || !nc_json_int(object, "version", 0, INT64_MAX, &version, error))
     return NULL;
-  if (!nc_name_is_valid(cluster) || !nc_time_parse(issued, &issued_us)) {
+  if (!nc_name_is_valid(cluster) || !nc_time_parse(issued, &issued_us) || (signer[0] && !nc_name_is_valid(signer))) {
     nc_fail(error, NC_ERROR_PROTOCOL, "the head of the roster makes no sense");
     return NULL;
   }
@@ -173,6 +217,7 @@ nc_roster_read(const char *document, const char *signature_hex, GError **error)
     return NULL;
   roster->cluster = g_strdup(cluster);
   roster->version = (uint64_t)version;
+  roster->signer = signer[0] ? g_strdup(signer) : NULL;
   roster->document = g_strdup(document);
   roster->signature = g_strdup(signature_hex);
   return g_steal_pointer(&roster);
@@ -210,8 +255,16 @@ static json_t *
 nc_roster_node_json(const NcRosterNode *node)
 {
   g_autofree char *expires = nc_time_format(node->expires_us);
-  return json_pack("{s:s, s:s, s:s, s:s, s:s, s:s}", "name", node->name, "address", node->address, "serial", node->serial,
-                   "fingerprint", node->fingerprint, "state", nc_node_state[node->state], "expires", expires);
+  json_t *object = json_pack("{s:s, s:s, s:s, s:s, s:s, s:s, s:s*}", "name", node->name, "address", node->address, "serial", node->serial,
+                             "fingerprint", node->fingerprint, "state", nc_node_state[node->state], "expires", expires, "previous",
+                             node->previous);
+
+  if (node->next.serial) {
+    g_autofree char *ends = nc_time_format(node->next.expires_us);
+    json_object_set_new(object, "next", json_pack("{s:s, s:s, s:s}", "serial", node->next.serial, "fingerprint", node->next.fingerprint,
+                                                  "expires", ends));
+  }
+  return object;
 }
 
 /* Every quote costs one more byte inside a message, and the message has a limit. */
@@ -230,7 +283,8 @@ static NcRoster *
 nc_roster_sign(const char *cluster, uint64_t version, const GPtrArray *nodes, const NcRosterNode *changed, NcCa *ca, GError **error)
 {
   g_autofree char *issued = nc_time_format(nc_wall_us());
-  nc_autojson json_t *object = json_pack("{s:s, s:I, s:s}", "cluster", cluster, "version", (json_int_t)version, "issued", issued);
+  nc_autojson json_t *object = json_pack("{s:s, s:I, s:s, s:s*}", "cluster", cluster, "version", (json_int_t)version, "issued", issued,
+                                           "signer", nc_ca_holder(ca));
   json_t *list = json_array();
 
   for (guint i = 0; nodes && i < nodes->len; i++) {
@@ -293,6 +347,42 @@ nc_roster_with_node(const NcRoster *roster, NcCert *node_cert, const char *addre
 }
 
 NcRoster *
+nc_roster_with_next(const NcRoster *roster, NcCert *node_cert, NcCa *ca, GError **error)
+{
+  const char *name = nc_cert_node(node_cert);
+  const NcRosterNode *there = name ? nc_roster_find(roster, name) : NULL;
+
+  if (!there || there->state != NC_NODE_JOINED) {
+    nc_fail(error, NC_ERROR_TRUST, "%s is no node of the cluster (roster version %" G_GUINT64_FORMAT "), so its certificate is not renewed",
+            name ? name : "who asks", roster->version);
+    return NULL;
+  }
+  NcRosterNode node = *there;
+  node.next = (NcRosterCert){ .serial = (char *)nc_cert_serial(node_cert),
+                              .fingerprint = (char *)nc_cert_fingerprint(node_cert),
+                              .expires_us = nc_cert_not_after_us(node_cert) };
+  return nc_roster_successor(roster, &node, ca, error);
+}
+
+NcRoster *
+nc_roster_with_next_used(const NcRoster *roster, const char *name, NcCa *ca, GError **error)
+{
+  const NcRosterNode *there = nc_roster_find(roster, name);
+
+  if (!there || !there->next.serial) {
+    nc_fail(error, NC_ERROR_NOT_FOUND, "node %s has no next certificate", name);
+    return NULL;
+  }
+  NcRosterNode node = *there;
+  node.previous = there->serial;
+  node.serial = there->next.serial;
+  node.fingerprint = there->next.fingerprint;
+  node.expires_us = there->next.expires_us;
+  node.next = (NcRosterCert){ 0 };
+  return nc_roster_successor(roster, &node, ca, error);
+}
+
+NcRoster *
 nc_roster_without_node(const NcRoster *roster, const char *name, NcCa *ca, GError **error)
 {
   const NcRosterNode *there = nc_roster_find(roster, name);
@@ -303,6 +393,8 @@ nc_roster_without_node(const NcRoster *roster, const char *name, NcCa *ca, GErro
   }
   NcRosterNode node = *there;
   node.state = NC_NODE_REMOVED;
+  node.next = (NcRosterCert){ 0 };
+  node.previous = NULL;
   return nc_roster_successor(roster, &node, ca, error);
 }
 
@@ -350,6 +442,12 @@ uint64_t
 nc_roster_version(const NcRoster *roster)
 {
   return roster->version;
+}
+
+const char *
+nc_roster_signer(const NcRoster *roster)
+{
+  return roster->signer;
 }
 
 const char *

@@ -49,7 +49,7 @@ static const struct {
 } nc_certificate_alert[] = {
   { SSL_AD_BAD_CERTIFICATE, "bad certificate (not valid yet, or of another node than it expected)" },
   { SSL_AD_UNSUPPORTED_CERTIFICATE, "certificate made for another purpose" },
-  { SSL_AD_CERTIFICATE_REVOKED, "certificate revoked (this node was removed from the cluster, or never joined it)" },
+  { SSL_AD_CERTIFICATE_REVOKED, "certificate revoked (this node was removed from the cluster, never joined it, or has another certificate now)" },
   { SSL_AD_CERTIFICATE_EXPIRED, "certificate expired" },
   { SSL_AD_CERTIFICATE_UNKNOWN, "certificate not acceptable" },
   { SSL_AD_UNKNOWN_CA, "unknown CA (it belongs to another cluster)" },

@@ -11,6 +11,7 @@
 #include "base/io.h"
 #include "base/lock.h"
 #include "crypto/pki_internal.h"
+#include "crypto/pki_pair.h"
 #include "crypto/trust_internal.h"
 
 #include <string.h>
@@ -30,10 +31,11 @@ struct NcTrust {
   char *node;
   char *cluster;
   pthread_mutex_t changing; /* held while something is changed, on disk too; taken before ${lock} */
-  pthread_mutex_t lock;     /* protects the three below */
+  pthread_mutex_t lock;     /* protects what follows */
   NcTrustSet *set;
   NcRoster *roster;
   bool anonymous;
+  bool newer;
 };
 
 static void
@@ -82,12 +84,10 @@ nc_trust_joining_context(GError **error)
 }
 
 static bool
-nc_trust_set_check(const NcTrustSet *set, const NcKey *key, GError **error)
+nc_trust_set_check(const NcTrustSet *set, GError **error)
 {
   if (!set->cert->node)
     return nc_fail(error, NC_ERROR_TRUST, "the certificate names no node");
-  if (!nc_cert_fits_key(set->cert, key))
-    return nc_fail(error, NC_ERROR_TRUST, "node.key is not the key of node.crt");
   return nc_cert_check_issuer(set->cert, set->ca_cert, error);
 }
 
@@ -96,16 +96,15 @@ nc_trust_set_read(NcTrustSet *set, const char *pki_dir, GError **error)
 {
   g_autofree char *ca_path = g_build_filename(pki_dir, "ca.crt", NULL);
   g_autofree char *ca_key_path = g_build_filename(pki_dir, "ca.key", NULL);
-  g_autofree char *cert_path = g_build_filename(pki_dir, "node.crt", NULL);
-  g_autofree char *key_path = g_build_filename(pki_dir, "node.key", NULL);
+  g_autoptr(NcKey) key = NULL;
 
   set->ca_cert = nc_cert_load(ca_path, error);
-  set->cert = set->ca_cert ? nc_cert_load(cert_path, error) : NULL;
-  g_autoptr(NcKey) key = set->cert ? nc_key_load(key_path, error) : NULL;
-  if (!key || !nc_trust_set_check(set, key, error))
+  if (!set->ca_cert || !nc_pki_pair_load(pki_dir, &set->cert, &key, error) || !nc_trust_set_check(set, error))
     return false;
   if (access(ca_key_path, F_OK) == 0 && !(set->ca = nc_ca_load(pki_dir, error)))
     return false;
+  if (set->ca)
+    nc_ca_set_holder(set->ca, set->cert->node);
   for (int i = 0; i < 2; i++)
     if (!(set->context[i] = nc_trust_make_context(set, key, error)))
       return false;
@@ -201,6 +200,19 @@ nc_trust_ca_fingerprint(NcTrust *trust, uint8_t ret_fingerprint[32])
   nc_hex_decode(trust->set->ca_cert->fingerprint, ret_fingerprint, NC_SHA256_BYTES);
 }
 
+const char *
+nc_trust_pki_dir(NcTrust *trust)
+{
+  return trust->pki_dir;
+}
+
+char *
+nc_trust_cert_pem(NcTrust *trust)
+{
+  nc_hold(&trust->lock);
+  return g_strdup(trust->set->cert->pem);
+}
+
 char *
 nc_trust_ca_pem(NcTrust *trust)
 {
@@ -229,20 +241,42 @@ nc_trust_roster_version(NcTrust *trust)
   return nc_roster_version(trust->roster);
 }
 
-bool
-nc_trust_check_node(NcTrust *trust, const char *name, const char *serial, GError **error)
+/* ${was_let_in}: with this certificate, before the roster became what it is. */
+static bool
+nc_trust_judge(const NcRoster *roster, const char *name, const char *serial, bool was_let_in, GError **error)
 {
-  g_autoptr(NcRoster) roster = nc_trust_roster(trust);
   const NcRosterNode *node = nc_roster_find(roster, name);
 
   if (!node)
     return nc_fail(error, NC_ERROR_TRUST, "node %s is not in the cluster's roster (version %" G_GUINT64_FORMAT ")", name,
                    nc_roster_version(roster));
-  if (strcmp(node->serial, serial) != 0)
-    return nc_fail(error, NC_ERROR_TRUST, "node %s has joined again since: its certificate %s is revoked", name, serial);
   if (node->state != NC_NODE_JOINED)
     return nc_fail(error, NC_ERROR_TRUST, "node %s was removed from the cluster: its certificate is revoked", name);
-  return true;
+  if (strcmp(node->serial, serial) == 0 || g_strcmp0(node->next.serial, serial) == 0 ||
+      (was_let_in && g_strcmp0(node->previous, serial) == 0))
+    return true;
+  return nc_fail(error, NC_ERROR_TRUST, "node %s has another certificate now (it has renewed it, or joined again): %s is revoked", name,
+                 serial);
+}
+
+bool
+nc_trust_check_node(NcTrust *trust, const char *name, const char *serial, GError **error)
+{
+  g_autoptr(NcRoster) roster = nc_trust_roster(trust);
+  return nc_trust_judge(roster, name, serial, true, error);
+}
+
+bool
+nc_trust_check_newcomer(NcTrust *trust, const char *name, const char *serial, uint64_t since, GError **error)
+{
+  g_autoptr(NcRoster) roster = NULL;
+  bool newer;
+
+  pthread_mutex_lock(&trust->lock);
+  roster = nc_roster_ref(trust->roster);
+  newer = trust->newer;
+  pthread_mutex_unlock(&trust->lock);
+  return (newer && since > nc_roster_version(roster)) || nc_trust_judge(roster, name, serial, false, error);
 }
 
 SSL_CTX *
@@ -253,6 +287,13 @@ nc_trust_context(NcTrust *trust, bool server)
 
   SSL_CTX_up_ref(context);
   return context;
+}
+
+void
+nc_trust_allow_newer(NcTrust *trust, bool allow)
+{
+  nc_hold(&trust->lock);
+  trust->newer = allow;
 }
 
 void
@@ -351,7 +392,7 @@ nc_trust_admit(NcTrust *trust, const char *name, const char *address, const char
 
   if (!nc_trust_need_ca(trust, error))
     return false;
-  g_autoptr(NcCert) cert = nc_ca_issue(trust->set->ca, csr_pem, name, validity_days, error);
+  g_autoptr(NcCert) cert = nc_ca_issue(trust->set->ca, csr_pem, name, nc_roster_version(trust->roster) + 1, validity_days, error);
   g_autoptr(NcRoster) roster = cert ? nc_roster_with_node(trust->roster, cert, address, false, trust->set->ca, error) : NULL;
   if (!roster || !nc_trust_take_roster_locked(trust, roster, error))
     return false;
@@ -361,9 +402,39 @@ nc_trust_admit(NcTrust *trust, const char *name, const char *address, const char
 }
 
 bool
-nc_trust_reload(NcTrust *trust, GError **error)
+nc_trust_issue_next(NcTrust *trust, const char *name, const char *csr_pem, int validity_days, NcCert **ret_cert,
+                    NcRoster **ret_roster, GError **error)
 {
   nc_hold(&trust->changing);
+
+  if (!nc_trust_need_ca(trust, error))
+    return false;
+  g_autoptr(NcCert) cert = nc_ca_issue(trust->set->ca, csr_pem, name, nc_roster_version(trust->roster) + 1, validity_days, error);
+  g_autoptr(NcRoster) roster = cert ? nc_roster_with_next(trust->roster, cert, trust->set->ca, error) : NULL;
+  if (!roster || !nc_trust_take_roster_locked(trust, roster, error))
+    return false;
+  *ret_cert = g_steal_pointer(&cert);
+  *ret_roster = g_steal_pointer(&roster);
+  return true;
+}
+
+bool
+nc_trust_use_next(NcTrust *trust, const char *name, const char *serial, bool *ret_used, GError **error)
+{
+  nc_hold(&trust->changing);
+  const NcRosterNode *node = nc_roster_find(trust->roster, name);
+
+  *ret_used = false;
+  if (!trust->set->ca || !node || node->state != NC_NODE_JOINED || g_strcmp0(node->next.serial, serial) != 0)
+    return true;
+  g_autoptr(NcRoster) roster = nc_roster_with_next_used(trust->roster, name, trust->set->ca, error);
+  *ret_used = roster && nc_trust_take_roster_locked(trust, roster, error);
+  return *ret_used;
+}
+
+static bool
+nc_trust_reload_locked(NcTrust *trust, GError **error)
+{
   g_autoptr(NcTrustSet) set = nc_trust_set_load(trust->pki_dir, error);
   g_autoptr(NcRoster) roster = set ? nc_roster_load(trust->pki_dir, set->ca_cert, error) : NULL;
   bool newer = false;
@@ -383,4 +454,18 @@ nc_trust_reload(NcTrust *trust, GError **error)
   if (newer)
     nc_trust_use_roster(trust, g_steal_pointer(&roster));
   return true;
+}
+
+bool
+nc_trust_reload(NcTrust *trust, GError **error)
+{
+  nc_hold(&trust->changing);
+  return nc_trust_reload_locked(trust, error);
+}
+
+bool
+nc_trust_replace_certificate(NcTrust *trust, NcCert *cert, GError **error)
+{
+  nc_hold(&trust->changing);
+  return nc_pki_pair_replace(trust->pki_dir, cert, error) && nc_trust_reload_locked(trust, error);
 }

@@ -6,8 +6,8 @@
  * current roster, loaded from the data directory (layout: crypto/pki.h). A peer
  * is believed if its certificate was issued by this CA for that end of a
  * connection, is valid now, and the roster lists its node as joined with this
- * very serial number. A removed node is therefore refused at once, by every
- * node that has the new roster.
+ * very serial number (or as its next one: crypto/roster.h). A removed node is
+ * therefore refused at once, by every node that has the new roster.
  *
  * All functions may be used from any thread.
  */
@@ -53,9 +53,18 @@ bool nc_trust_remove_node(NcTrust *trust, const char *name, GError **error);
 
 /*
  * Whether ${name} with certificate ${serial} is a joined node now: for
- * connections that were opened before a roster changed. NC_ERROR_TRUST if not.
+ * connections that were opened before a roster changed, so that a certificate
+ * which was renewed since still does. NC_ERROR_TRUST if not.
  */
 bool nc_trust_check_node(NcTrust *trust, const char *name, const char *serial, GError **error);
+
+/*
+ * May handshakes let in a certificate of our CA that only a newer roster than ours can list
+ * (nc_cert_since())? For those who exchange rosters before they believe anybody, and then ask
+ * nc_peer_check_trusted(): else a node that was away while another one renewed its certificate
+ * would refuse it, and with it the roster that tells. From the start: no.
+ */
+void nc_trust_allow_newer(NcTrust *trust, bool allow);
 
 /*
  * May nc_peer_accept() take a connection without a certificate (for `join`)?

@@ -26,6 +26,19 @@ bool nc_trust_allows_anonymous(NcTrust *trust);
  */
 bool nc_trust_admit(NcTrust *trust, const char *name, const char *address, const char *csr_pem, int validity_days,
                     NcCert **ret_cert, NcRoster **ret_roster, GError **error);
+/* With the CA's key: issues the joined node ${name} a next certificate, and lists it in a new roster, saved. As nc_trust_admit(). */
+bool nc_trust_issue_next(NcTrust *trust, const char *name, const char *csr_pem, int validity_days, NcCert **ret_cert,
+                         NcRoster **ret_roster, GError **error);
+/* With the CA's key, if ${serial} is the next certificate of ${name}: makes it the node's, in a new roster, saved. Else *ret_used is false. */
+bool nc_trust_use_next(NcTrust *trust, const char *name, const char *serial, bool *ret_used, GError **error);
+/* Puts this node's new certificate, whose key is in node.key.next (crypto/pki_pair.h), on the disk and into use. */
+bool nc_trust_replace_certificate(NcTrust *trust, NcCert *cert, GError **error);
+/* Where it was loaded from; borrowed, never changes. */
+const char *nc_trust_pki_dir(NcTrust *trust);
+/* May ${name} come with certificate ${serial}, listed since roster version ${since}, to a new connection? NC_ERROR_TRUST if not. */
+bool nc_trust_check_newcomer(NcTrust *trust, const char *name, const char *serial, uint64_t since, GError **error);
+/* This node's certificate, PEM. Caller frees. */
+char *nc_trust_cert_pem(NcTrust *trust);
 /* The CA's certificate, PEM. Caller frees. */
 char *nc_trust_ca_pem(NcTrust *trust);
 

@@ -97,7 +97,7 @@ nc_trust_verify_node(X509_STORE_CTX *store, NcTls *tls, const NcTrustJudge *judg
     nc_tls_refuse(tls, "the peer's certificate names no node");
     return nc_store_refuse(store, X509_V_ERR_INVALID_PURPOSE);
   }
-  if (!nc_trust_check_node(judge->trust, node, serial, &error)) {
+  if (!nc_trust_check_newcomer(judge->trust, node, serial, nc_x509_since(x509), &error)) {
     nc_tls_refuse(tls, "%s", error->message);
     return nc_store_refuse(store, X509_V_ERR_CERT_REVOKED);
   }

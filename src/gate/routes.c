@@ -112,6 +112,9 @@ nc_policy_is_known(const char *text)
 static const NcField nc_token_fields[] = { INTEGER("ttl_s", 60, 604800), NAME("name", false) };
 static const NcSchema nc_token_schema = SCHEMA("TokenRequest", nc_token_fields, .optional = true);
 
+static const NcField nc_renew_fields[] = { INTEGER("days", 1, 7300), NAME("from", false) };
+static const NcSchema nc_renew_schema = SCHEMA("RenewRequest", nc_renew_fields, .optional = true);
+
 static bool
 nc_role_is_known(const char *text)
 {
@@ -423,6 +426,7 @@ const NcRoute nc_routes[] = {
   { .method = "GET", .pattern = "/metrics", .op = "node.metrics", .role = NC_ROLE_VIEWER, .status = 200, .text = true, .answer_ms = NC_GATE_ANSWER_MS },
   READ("alerts", "alert.list", .list = true),
   LOOK("POST", "node/checks", "node.checks"),
+  SLOW_ADMINISTER("POST", "node/certificate", "node.renew", 200, .body = &nc_renew_schema),
   READ("nodes", "node.list", .list = true),
   ADMINISTER("POST", "nodes/tokens", "node.token", 201, .body = &nc_token_schema),
   ADMINISTER("DELETE", "nodes/{name}", "node.remove", 200),

@@ -36,7 +36,7 @@ fuzz_join(const char *text, size_t length)
   NcJoinRequest request;
 
   if (message && nc_join_check_request(message, &request, NULL)) {
-    g_autoptr(NcCert) cert = nc_ca_issue(fuzz_ca(), request.csr, request.name, 0, NULL);
+    g_autoptr(NcCert) cert = nc_ca_issue(fuzz_ca(), request.csr, request.name, 1, 0, NULL);
     if (cert && strcmp(nc_cert_node(cert), request.name) != 0)
       abort(); /* a name must come from us, not from the request */
   }

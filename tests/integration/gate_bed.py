@@ -257,6 +257,8 @@ HANDLERS = {
     "fleet.cordon": lambda args: {"node": args["node"], "is_cordoned": True}, "fleet.uncordon": lambda args: {"node": args["node"], "is_cordoned": False},
     "fleet.get": fleet_thing, "fleet.cancel": fleet_cancelled, "fleet.watch": fleet_watched,
     "node.info": lambda args: NODE, "node.checks": lambda args: NODE_CHECKS, "node.list": lambda args: [{**ENTRY, "name": "host-a", "local": True}, ENTRY],
+    "node.renew": lambda args: {"name": "host-b", "signer": args.get("from", "host-a"), "certificate_expires": "2028-04-06T03:04:05.678Z",
+                                "old_is_revoked": True},
     "node.token": lambda args: {"token": "nc1.id.secret.ca", "expires": "2026-01-02T04:04:05.678Z"}, "node.remove": named(ENTRY),
     "node.metrics": lambda args: {"text": "# EOF\n" if args["openmetrics"] else "x 1\n", "type": "text/x-metrics; version=7"},
     "machine.define": lambda args: {**MACHINE, "name": args["spec"]["name"], "state": "stopped"}, "machine.list": lambda args: [MACHINE],

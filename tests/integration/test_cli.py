@@ -24,7 +24,7 @@ COMMANDS = ["migrate", "check", "plan", "status", "top", "report", "doctor", "ca
             "node list", "node info", "node token", "node remove", "node cordon", "node uncordon", "evacuate", "batch", "queue", "history", "events",
             "token create", "token list", "token revoke",
             "fleet status", "fleet nodes", "fleet machines", "fleet list", "fleet show",
-            "fleet migrate", "fleet batch", "fleet evacuate", "fleet cancel", "fleet cordon", "fleet uncordon", "pki init", "relay listen", "relay connect",
+            "fleet migrate", "fleet batch", "fleet evacuate", "fleet cancel", "fleet cordon", "fleet uncordon", "pki init", "pki renew", "relay listen", "relay connect",
             "simulate", "version", "help"]
 
 
@@ -125,7 +125,7 @@ def test_manuals_are_valid(page):
     (["rollback", "m-1", "--back", "--checkpoint", "c-1"], "exclude"), (["audit"], "needs one of these"), (["audit", "list", "--limit", "0"], "--limit"),
     (["audit", "list", "--before", "x"], "--before"), (["audit", "verify", "--expect", "5"], "expect"), (["audit", "verify", "--seal", "x"], "--file"), (["cancel"], "usage"), (["limit", "m-1"], "--bandwidth"),
     (["migrate", "a", "--to", "b", "--trust-base"], "--keep-chain"), (["check", "a", "--to", "b", "--trust-base"], "--keep-chain"),
-    (["vm", "adopt", "a"], "--qmp"), (["vm", "show", ".."], ".."), (["pki", "init"], "--name"),
+    (["vm", "adopt", "a"], "--qmp"), (["vm", "show", ".."], ".."), (["pki", "init"], "--name"), (["pki", "renew", "--days", "7301"], "--days"), (["pki", "renew", "--from", "a b"], "a b"),
     (["pki", "init", "--name", "a", "--address", "nowhere"], "nowhere"), (["node", "token", "--ttl", "soon"], "not a duration"),
     (["node", "token", "--ttl", "1s"], "ttl_s"), (["vm", "list", "extra"], "too many"), (["help", "bogus"], "bogus"),
 ])

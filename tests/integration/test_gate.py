@@ -58,6 +58,8 @@ def test_pages_of_others(bed, document):
 ENDPOINTS = [
     ("GET", "/api/v2/node", None, 200, "node.info", {}, None),
     ("POST", "/api/v2/node/checks", None, 200, "node.checks", {}, None),
+    ("POST", "/api/v2/node/certificate", None, 200, "node.renew", {}, None),
+    ("POST", "/api/v2/node/certificate", {"days": 365, "from": "host-a"}, 200, "node.renew", {"days": 365, "from": "host-a"}, None),
     ("GET", "/api/v2/nodes", None, 200, "node.list", {}, None),
     ("POST", "/api/v2/nodes/tokens", None, 201, "node.token", {}, None),
     ("POST", "/api/v2/nodes/tokens", {"ttl_s": 60, "name": "host-c"}, 201, "node.token", {"ttl_s": 60, "name": "host-c"}, None),

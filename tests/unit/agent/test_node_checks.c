@@ -39,6 +39,23 @@ store_of(int64_t used_mib, int64_t budget_mib, int64_t disk_mib, bool failed)
 }
 
 /* The last check named ${check} says that. */
+/* The remedy of that check has these ${words}. */
+static void
+assert_remedy(const NcNodeFacts *facts, const char *check, const char *words)
+{
+  nc_autojson json_t *list = nc_node_checks(facts);
+  const char *remedy = "";
+  json_t *row;
+  size_t i;
+
+  json_array_foreach(list, i, row)
+  {
+    if (g_str_equal(nc_json_string_or(row, "check", ""), check))
+      remedy = nc_json_string_or(row, "remedy", "");
+  }
+  g_assert_nonnull(strstr(remedy, words));
+}
+
 static void
 assert_check(const NcNodeFacts *facts, const char *check, const char *verdict, const char *words)
 {
@@ -95,8 +112,12 @@ test_node(void)
   assert_check(&f, "page store", "failed", "no such key");
   f.certificate_expires_us = NOW_US + 10 * DAY_US;
   assert_check(&f, "certificate", "warning", "2026-01-12, in 10 days");
+  assert_remedy(&f, "certificate", "novacron pki renew");
   f.certificate_expires_us = NOW_US - 1;
   assert_check(&f, "certificate", "failed", "ended on 2026-01-02");
+  assert_remedy(&f, "certificate", "join again");
+  f.has_ca_key = true;
+  assert_remedy(&f, "certificate", "novacron pki renew");
   f.data_free_bytes = 10 << 20;
   assert_check(&f, "disk space", "failed", "10 MiB free for /var/lib/novacron");
   f.data_free_bytes = 100 << 20;

@@ -47,7 +47,7 @@ static const Attack attack[] = {
     "the peer refused our certificate: certificate revoked" },
   { "unlisted_server", true, { "node-x", BOTH, -HOUR, HOUR, .unlisted = true }, "node node-x is not in the cluster's roster",
     "the peer refused our certificate: certificate revoked" },
-  { "old_certificate_of_a_member", false, { "node-a", BOTH, -HOUR, HOUR, .unlisted = true }, "has joined again since",
+  { "old_certificate_of_a_member", false, { "node-a", BOTH, -HOUR, HOUR, .unlisted = true }, "has another certificate now",
     "the peer refused our certificate: certificate revoked" },
 };
 

@@ -98,10 +98,12 @@ issued_certificate_says_what_we_say(void)
   g_autoptr(NcCa) ca = nc_ca_new("lab", &error);
   g_autoptr(NcKey) key = nc_key_new(&error), other = nc_key_new(&error);
   g_autofree char *csr = nc_key_make_csr(key, "liar", &error);
-  g_autoptr(NcCert) cert = nc_ca_issue(ca, csr, "node-b", 0, &error);
+  g_autoptr(NcCert) cert = nc_ca_issue(ca, csr, "node-b", 4711, 0, &error);
   g_assert_no_error(error);
 
   g_assert_cmpstr(nc_cert_node(cert), ==, "node-b");
+  g_assert_cmpuint(nc_cert_since(cert), ==, 4711);
+  g_assert_cmpuint(nc_cert_since(nc_ca_cert(ca)), ==, 0);
   g_assert_false(nc_cert_is_ca(cert));
   g_assert_true(nc_cert_is_ca(nc_ca_cert(ca)));
   g_assert_null(nc_cert_node(nc_ca_cert(ca)));
@@ -124,7 +126,7 @@ no_certificate_outlives_its_ca(void)
   g_autoptr(NcCa) ca = nc_ca_new("lab", NULL);
   g_autoptr(NcKey) key = nc_key_new(NULL);
   g_autofree char *csr = nc_key_make_csr(key, "n", NULL);
-  g_autoptr(NcCert) cert = nc_ca_issue(ca, csr, "n", NC_PKI_CA_DAYS, NULL);
+  g_autoptr(NcCert) cert = nc_ca_issue(ca, csr, "n", 1, NC_PKI_CA_DAYS, NULL);
 
   g_assert_cmpint(nc_cert_not_after_us(cert), <=, nc_cert_not_after_us(nc_ca_cert(ca)));
 }
@@ -143,7 +145,7 @@ bad_requests_are_refused(void)
 
   for (size_t i = 0; i < G_N_ELEMENTS(bad); i++) {
     g_autoptr(GError) error = NULL;
-    g_assert_null(nc_ca_issue(ca, bad[i], "n", 0, &error));
+    g_assert_null(nc_ca_issue(ca, bad[i], "n", 1, 0, &error));
     g_assert_error(error, NC_ERROR, NC_ERROR_INVALID);
   }
   for (size_t i = 0; i < G_N_ELEMENTS(bad) - 1; i++)

@@ -11,7 +11,7 @@ issue(NcCa *ca, const char *node)
 {
   g_autoptr(NcKey) key = nc_key_new(NULL);
   g_autofree char *csr = nc_key_make_csr(key, node, NULL);
-  return nc_ca_issue(ca, csr, node, 0, NULL);
+  return nc_ca_issue(ca, csr, node, 1, 0, NULL);
 }
 
 static NcRoster *
@@ -81,6 +81,10 @@ every_flipped_byte_is_found(void)
 
 #define NODE(name) "{\"name\":\"" name "\",\"address\":\"h:1\",\"serial\":\"4711\",\"fingerprint\":\"" \
   "0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef\",\"state\":\"joined\",\"expires\":\"2030-01-01T00:00:00Z\"}"
+#define CERT "\"serial\":\"4712\",\"fingerprint\":\"0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef\"," \
+  "\"expires\":\"2031-01-01T00:00:00Z\""
+/* A node whose certificate was renewed: ${more} before what every node has. */
+#define RENEWED(more) "{" more ",\"name\":\"a\",\"address\":\"h:1\",\"state\":\"joined\"," CERT "}"
 #define HEAD "{\"cluster\":\"lab\",\"version\":3,\"issued\":\"2029-01-01T00:00:00.000Z\",\"nodes\":"
 
 /* Signed, and still nonsense: a CA's host may be broken, too. */
@@ -90,6 +94,14 @@ static const struct {
 } signed_document[] = {
   { HEAD "[" NODE("a") "," NODE("b") "]}", true },
   { HEAD "[]}", true },
+  { HEAD "[" RENEWED("\"previous\":\"4711\"") "]}", true },
+  { HEAD "[" RENEWED("\"next\":{" CERT "}") "]}", true },
+  { HEAD "[" RENEWED("\"previous\":\"zz\"") "]}", false },
+  { HEAD "[" RENEWED("\"previous\":7") "]}", false },
+  { HEAD "[" RENEWED("\"next\":{}") "]}", false },
+  { HEAD "[" RENEWED("\"next\":\"4711\"") "]}", false },
+  { "{\"cluster\":\"lab\",\"version\":1,\"issued\":\"2029-01-01T00:00:00Z\",\"signer\":\"a\",\"nodes\":[]}", true },
+  { "{\"cluster\":\"lab\",\"version\":1,\"issued\":\"2029-01-01T00:00:00Z\",\"signer\":\"../a\",\"nodes\":[]}", false },
   { HEAD "[" NODE("a") "," NODE("b") "," NODE("a") "]}", false },
   { HEAD "[" NODE("../a") "]}", false },
   { HEAD "[" NODE("") "]}", false },

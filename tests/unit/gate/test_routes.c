@@ -165,7 +165,8 @@ static void
 test_roles(void)
 {
   static const char *const administering[] = { "node.token",         "machine.define",     "machine.adopt",    "checkpoint.schedule",
-                                               "checkpoint.restore", "migration.resolve", "token.create",     "token.list", NULL };
+                                               "checkpoint.restore", "migration.resolve", "token.create",     "token.list",
+                                               "node.renew",         NULL };
 
   for (size_t i = 0; i < nc_n_routes; i++) {
     bool reads = g_str_equal(nc_routes[i].method, "GET"), removes = g_str_equal(nc_routes[i].method, "DELETE");

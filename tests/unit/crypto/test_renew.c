@@ -1,0 +1,491 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Certificates are renewed: nobody is locked out at any moment, and no crash leaves a key without its certificate. */
+#include "support.h"
+#include "base/io.h"
+#include "crypto/pki_pair.h"
+#include "crypto/renew.h"
+#include "crypto/trust_internal.h"
+
+#include <glib/gstdio.h>
+#include <string.h>
+#include <sys/stat.h>
+
+typedef struct {
+  char *dir_a, *dir_b;
+  NcTrust *a, *b; /* a has the CA's key */
+} Lab;
+
+static void
+lab_open(Lab *lab)
+{
+  lab->dir_a = t_cluster();
+  lab->a = t_load(lab->dir_a);
+  lab->dir_b = t_member(lab->a, "node-b");
+  lab->b = t_load(lab->dir_b);
+}
+
+static void
+lab_close(Lab *lab)
+{
+  nc_trust_free(lab->a);
+  nc_trust_free(lab->b);
+  t_remove_dir(lab->dir_a);
+  t_remove_dir(lab->dir_b);
+}
+
+static NcCert *
+cert_of(const char *data_dir, const char *name)
+{
+  g_autofree char *pki = nc_pki_dir(data_dir), *path = g_build_filename(pki, name, NULL);
+  return nc_cert_load(path, NULL);
+}
+
+static char *
+serial_of(const char *data_dir)
+{
+  g_autoptr(NcCert) cert = cert_of(data_dir, "node.crt");
+  return g_strdup(nc_cert_serial(cert));
+}
+
+static bool
+is_there(const char *data_dir, const char *name)
+{
+  g_autofree char *pki = nc_pki_dir(data_dir), *path = g_build_filename(pki, name, NULL);
+  return g_file_test(path, G_FILE_TEST_EXISTS);
+}
+
+static bool
+lets_in(NcTrust *trust, const char *node, const char *serial)
+{
+  return nc_trust_check_newcomer(trust, node, serial, 0, NULL);
+}
+
+static json_t *
+issue(Lab *lab)
+{
+  g_autoptr(GError) error = NULL;
+  nc_autojson json_t *ask = nc_renew_ask(lab->b, 0, &error);
+  g_assert_no_error(error);
+  json_t *renewed = nc_renew_issue(lab->a, "node-b", ask, &error);
+  g_assert_no_error(error);
+  return renewed;
+}
+
+static void
+see(NcTrust *ca, const char *node, const char *serial, bool is_news)
+{
+  bool used = !is_news;
+
+  g_assert_true(nc_renew_seen(ca, node, serial, &used, NULL));
+  g_assert_cmpint(used, ==, is_news);
+}
+
+static void
+old_and_new_are_good_until_the_new_is_seen(void)
+{
+  Lab lab;
+  g_autoptr(GError) error = NULL;
+
+  lab_open(&lab);
+  g_autofree char *old = serial_of(lab.dir_b);
+  nc_autojson json_t *renewed = issue(&lab);
+  g_assert_true(lets_in(lab.a, "node-b", old)); /* it may never hear of the new one */
+  see(lab.a, "node-b", old, false);
+  g_assert_true(nc_renew_take(lab.b, renewed, &error));
+  g_assert_no_error(error);
+  g_autofree char *new = serial_of(lab.dir_b);
+  g_assert_cmpstr(old, !=, new);
+  g_assert_true(lets_in(lab.a, "node-b", old));
+  g_assert_true(lets_in(lab.a, "node-b", new));
+  g_assert_true(lets_in(lab.b, "node-b", new));
+
+  see(lab.a, "node-b", new, true);
+  see(lab.a, "node-b", new, false);
+  g_assert_false(nc_trust_check_newcomer(lab.a, "node-b", old, 0, &error));
+  g_assert_error(error, NC_ERROR, NC_ERROR_TRUST);
+  t_assert_contains(error->message, "renewed");
+  g_clear_error(&error);
+  g_assert_true(nc_trust_check_node(lab.a, "node-b", old, &error)); /* what was connected goes on */
+  g_assert_true(lets_in(lab.a, "node-b", new));
+
+  nc_autojson json_t *again = issue(&lab);
+  g_assert_true(nc_renew_take(lab.b, again, &error));
+  g_autofree char *third = serial_of(lab.dir_b);
+  see(lab.a, "node-b", third, true);
+  g_assert_false(nc_trust_check_node(lab.a, "node-b", old, NULL));
+  g_assert_true(nc_trust_check_node(lab.a, "node-b", new, NULL));
+  g_assert_true(nc_trust_remove_node(lab.a, "node-b", NULL));
+  g_assert_false(nc_trust_check_node(lab.a, "node-b", new, NULL));
+  g_assert_false(nc_trust_check_node(lab.a, "node-b", third, NULL));
+  lab_close(&lab);
+}
+
+static void
+files_are_a_new_pair(void)
+{
+  Lab lab;
+  struct stat info;
+
+  lab_open(&lab);
+  g_autoptr(NcCert) old = cert_of(lab.dir_b, "node.crt");
+  nc_autojson json_t *renewed = issue(&lab);
+  g_assert_true(is_there(lab.dir_b, "node.key.next"));
+  g_assert_true(nc_renew_take(lab.b, renewed, NULL));
+  g_autoptr(NcCert) new = cert_of(lab.dir_b, "node.crt"), before = cert_of(lab.dir_b, NC_PKI_CERT_BEFORE);
+  g_autofree char *pki = nc_pki_dir(lab.dir_b), *key_path = g_build_filename(pki, "node.key", NULL);
+  g_autoptr(NcKey) key = nc_key_load(key_path, NULL);
+  g_assert_cmpstr(nc_cert_fingerprint(before), ==, nc_cert_fingerprint(old));
+  g_assert_true(nc_cert_fits_key(new, key));
+  g_assert_false(nc_cert_fits_key(old, key));
+  g_assert_cmpstr(nc_cert_node(new), ==, "node-b");
+  g_assert_cmpint(g_stat(key_path, &info), ==, 0);
+  g_assert_cmpint(info.st_mode & 0777, ==, 0600);
+  g_assert_false(is_there(lab.dir_b, "node.key.next"));
+  g_assert_cmpint(nc_trust_expires_us(lab.b), ==, nc_cert_not_after_us(new)); /* in use, without a word */
+  g_autoptr(NcRoster) roster = nc_trust_roster(lab.b);
+  g_assert_cmpstr(nc_roster_signer(roster), ==, "node-a");
+  g_assert_cmpuint(nc_cert_since(new), ==, nc_roster_version(roster));
+  lab_close(&lab);
+}
+
+static void
+an_answer_that_is_lost(void)
+{
+  Lab lab;
+  g_autoptr(GError) error = NULL;
+
+  lab_open(&lab);
+  g_autofree char *old = serial_of(lab.dir_b);
+  nc_autojson json_t *lost = issue(&lab), *renewed = issue(&lab);
+  g_autoptr(NcCert) nobody = nc_cert_parse(json_string_value(json_object_get(lost, "certificate")), NULL);
+  g_assert_false(lets_in(lab.a, "node-b", nc_cert_serial(nobody)));
+  g_assert_true(lets_in(lab.a, "node-b", old));
+  g_assert_false(nc_renew_take(lab.b, lost, &error)); /* late: its key is gone, and it is listed no more */
+  g_assert_error(error, NC_ERROR, NC_ERROR_TRUST);
+  g_clear_error(&error);
+  g_assert_true(nc_renew_take(lab.b, renewed, &error));
+  g_assert_no_error(error);
+  g_autofree char *new = serial_of(lab.dir_b);
+  see(lab.a, "node-b", new, true);
+  lab_close(&lab);
+}
+
+/* --- who must not --- */
+
+static void
+refuses(NcTrust *ca, const char *node, json_t *ask, int code, const char *why)
+{
+  g_autoptr(GError) error = NULL;
+  uint64_t version = nc_trust_roster_version(ca);
+
+  g_assert_null(nc_renew_issue(ca, node, ask, &error));
+  g_assert_error(error, NC_ERROR, code);
+  t_assert_contains(error->message, why);
+  g_assert_cmpuint(nc_trust_roster_version(ca), ==, version);
+}
+
+static void
+wrong_askers_are_refused(void)
+{
+  Lab lab;
+
+  lab_open(&lab);
+  nc_autojson json_t *ask = nc_renew_ask(lab.b, 0, NULL), *nonsense = json_pack("{s:s, s:i}", "csr", "hello", "days", 0);
+  nc_autojson json_t *long_life = nc_renew_ask(lab.b, NC_PKI_NODE_DAYS + 1, NULL), *bad_days = json_deep_copy(ask);
+  json_object_set_new(bad_days, "days", json_integer(-1));
+  refuses(lab.b, "node-b", ask, NC_ERROR_FORBIDDEN, "does not hold the cluster's CA key");
+  refuses(lab.a, "node-c", ask, NC_ERROR_TRUST, "node-c is no node of the cluster");
+  refuses(lab.a, "node-b", nonsense, NC_ERROR_INVALID, "not a certificate request");
+  refuses(lab.a, "node-b", long_life, NC_ERROR_INVALID, "825");
+  refuses(lab.a, "node-b", bad_days, NC_ERROR_PROTOCOL, "days");
+  g_assert_true(nc_trust_remove_node(lab.a, "node-b", NULL));
+  refuses(lab.a, "node-b", ask, NC_ERROR_TRUST, "node-b is no node of the cluster");
+  lab_close(&lab);
+}
+
+/* What a request says of names is nobody's business: a certificate is for who has asked. */
+static void
+a_name_comes_from_the_connection(void)
+{
+  Lab lab;
+
+  lab_open(&lab);
+  g_autoptr(NcKey) key = nc_key_new(NULL);
+  g_autofree char *csr = nc_key_make_csr(key, "node-a", NULL);
+  nc_autojson json_t *ask = json_pack("{s:s, s:i}", "csr", csr, "days", 0);
+  nc_autojson json_t *renewed = nc_renew_issue(lab.a, "node-b", ask, NULL);
+  g_autoptr(NcCert) cert = nc_cert_parse(json_string_value(json_object_get(renewed, "certificate")), NULL);
+  g_assert_cmpstr(nc_cert_node(cert), ==, "node-b");
+  lab_close(&lab);
+}
+
+/* Takes ${renewed} with ${certificate} in it; the pair and what is in use stay. */
+static void
+does_not_take(Lab *lab, json_t *renewed, const char *certificate, const char *why)
+{
+  g_autoptr(GError) error = NULL;
+  g_autofree char *before = serial_of(lab->dir_b);
+  int64_t expires_us = nc_trust_expires_us(lab->b);
+  nc_autojson json_t *bent = json_deep_copy(renewed);
+
+  json_object_set_new(bent, "certificate", json_string(certificate));
+  g_assert_false(nc_renew_take(lab->b, bent, &error));
+  g_assert_error(error, NC_ERROR, NC_ERROR_TRUST);
+  t_assert_contains(error->message, why);
+  nc_renew_withdraw(lab->b);
+  g_autofree char *after = serial_of(lab->dir_b);
+  g_assert_cmpstr(before, ==, after);
+  g_assert_cmpint(nc_trust_expires_us(lab->b), ==, expires_us);
+  g_assert_false(is_there(lab->dir_b, "node.key.next"));
+  nc_trust_free(t_load(lab->dir_b));
+}
+
+static void
+wrong_certificates_are_not_taken(void)
+{
+  Lab lab;
+
+  lab_open(&lab);
+  char *other_dir = t_cluster();
+  g_autoptr(NcTrust) other = t_load(other_dir);
+  char *stranger_dir = t_member(other, "node-b");
+  g_autoptr(NcCert) own = cert_of(lab.dir_b, "node.crt"), of_a = cert_of(lab.dir_a, "node.crt"), foreign = cert_of(stranger_dir, "node.crt");
+  const TBadCert late = { .node = "node-b", .usage = "serverAuth,clientAuth", .from_s = -100, .until_s = -10, .unlisted = true };
+  const TBadCert unlisted = { .node = "node-b", .usage = "serverAuth,clientAuth", .from_s = -100, .until_s = 1000, .unlisted = true };
+  g_autoptr(NcCert) ended = NULL, nobodys = NULL;
+  g_autoptr(NcKey) key = NULL, key_2 = NULL;
+  t_forge(lab.dir_a, &late, &ended, &key);
+  t_forge(lab.dir_a, &unlisted, &nobodys, &key_2);
+  nc_autojson json_t *renewed = issue(&lab);
+  does_not_take(&lab, renewed, nc_cert_pem(of_a), "another node");
+  does_not_take(&lab, renewed, nc_cert_pem(foreign), "not issued by the cluster's CA");
+  does_not_take(&lab, renewed, nc_cert_pem(ended), "not valid now");
+  does_not_take(&lab, renewed, nc_cert_pem(nobodys), "does not list");
+  nc_autojson json_t *again = issue(&lab);
+  does_not_take(&lab, again, nc_cert_pem(own), "not for the key");
+  t_remove_dir(other_dir);
+  t_remove_dir(stranger_dir);
+  lab_close(&lab);
+}
+
+static void
+who_has_expired_joins_again(void)
+{
+  Lab lab;
+  g_autoptr(GError) error = NULL;
+  const TBadCert late = { .node = "node-b", .usage = "serverAuth,clientAuth", .from_s = -100, .until_s = -10, .unlisted = true };
+  g_autoptr(NcCert) ended = NULL;
+  g_autoptr(NcKey) key = NULL;
+
+  lab_open(&lab);
+  g_autofree char *pki = nc_pki_dir(lab.dir_b), *cert_path = g_build_filename(pki, "node.crt", NULL),
+                  *key_path = g_build_filename(pki, "node.key", NULL);
+  t_forge(lab.dir_a, &late, &ended, &key);
+  g_assert_true(nc_cert_save(ended, cert_path, NULL) && nc_key_save(key, key_path, NULL));
+  g_assert_true(nc_trust_reload(lab.b, &error));
+  g_assert_null(nc_renew_ask(lab.b, 0, &error));
+  g_assert_error(error, NC_ERROR, NC_ERROR_TRUST);
+  t_assert_contains(error->message, "join again");
+  g_assert_false(is_there(lab.dir_b, "node.key.next"));
+  lab_close(&lab);
+}
+
+/* --- the node with the CA's key, and crashes --- */
+
+static bool
+renew_self(NcTrust *trust, GError **error)
+{
+  nc_autojson json_t *ask = nc_renew_ask(trust, 30, error);
+  nc_autojson json_t *renewed = ask ? nc_renew_issue(trust, nc_trust_node(trust), ask, error) : NULL;
+  bool used;
+
+  return renewed && nc_renew_take(trust, renewed, error) && nc_renew_settle(trust, &used, error) && used;
+}
+
+/* Its own certificate is the only one that its roster has of it, and it has one pair. */
+static void
+is_settled(NcTrust *trust, const char *data_dir)
+{
+  g_autoptr(NcRoster) roster = nc_trust_roster(trust);
+  const NcRosterNode *node = nc_roster_find(roster, nc_trust_node(trust));
+  g_autofree char *serial = serial_of(data_dir);
+
+  g_assert_cmpstr(node->serial, ==, serial);
+  g_assert_false(is_there(data_dir, "node.key.next"));
+}
+
+static void
+the_node_with_the_ca_key(void)
+{
+  g_autoptr(GError) error = NULL;
+  char *dir = t_cluster();
+  g_autoptr(NcTrust) trust = t_load(dir);
+  g_autofree char *old = serial_of(dir);
+
+  g_assert_true(renew_self(trust, &error));
+  g_assert_no_error(error);
+  int64_t days = (nc_trust_expires_us(trust) - g_get_real_time()) / G_USEC_PER_SEC / 86400;
+  g_assert_cmpint(days, >=, 29);
+  g_assert_cmpint(days, <=, 30);
+  g_assert_false(lets_in(trust, "node-a", old));
+  is_settled(trust, dir);
+  t_remove_dir(dir);
+}
+
+/* In a process of its own, which dies at the fault point that its environment names. */
+static void
+renew_and_die(void)
+{
+  g_autoptr(NcTrust) trust = nc_trust_load(g_getenv("T_RENEW_DIR"), NULL);
+
+  if (trust)
+    renew_self(trust, NULL);
+}
+
+static void
+a_crash_at_any_line(gconstpointer point)
+{
+  g_autoptr(GError) error = NULL;
+  g_autofree char *fault = g_strconcat(point, ":kill", NULL);
+  char *dir = t_cluster();
+  g_autofree char *old = serial_of(dir);
+  bool used;
+
+  g_setenv("T_RENEW_DIR", dir, TRUE);
+  g_setenv("NOVACRON_FAULT", fault, TRUE);
+  g_test_trap_subprocess("/renew/subprocess/renew_and_die", 0, 0);
+  g_unsetenv("NOVACRON_FAULT");
+  g_test_trap_assert_failed(); /* it has reached the point */
+  nc_trust_free(t_load(dir));  /* a relay, say, beside a novacrond that is down */
+  g_assert_true(nc_renew_settle_files(dir, &error));
+  g_assert_no_error(error);
+  g_autoptr(NcTrust) trust = t_load(dir);
+  g_autofree char *serial = serial_of(dir);
+  g_assert_true(lets_in(trust, "node-a", serial)); /* others' judgement is the same */
+  g_assert_true(nc_renew_settle(trust, &used, &error));
+  g_assert_cmpint(used, ==, strcmp(serial, old) != 0);
+  is_settled(trust, dir);
+  g_assert_true(renew_self(trust, &error));
+  g_assert_no_error(error);
+  is_settled(trust, dir);
+  t_remove_dir(dir);
+}
+
+/* --- two that meet --- */
+
+typedef struct {
+  NcTrust *trust;
+  int listener;
+  NcPeer *peer;
+  GError *error;
+} Accepting;
+
+static gpointer
+accept_one(gpointer data)
+{
+  Accepting *accepting = data;
+  int fd = nc_tcp_accept(accepting->listener, NULL);
+
+  accepting->peer = nc_peer_accept(accepting->trust, fd, T_LIMIT_MS, &accepting->error);
+  return NULL;
+}
+
+/* ${from} connects to ${to}, which it takes for ${node}. NULL: refused in the handshake, for ${ret_error}. */
+static NcPeer *
+meet(NcTrust *from, NcTrust *to, const char *node, NcPeer **ret_server, GError **ret_error)
+{
+  nc_autofd int listener = nc_tcp_listen("127.0.0.1:0", NULL);
+  g_autofree char *address = g_strdup_printf("127.0.0.1:%u", nc_tcp_local_port(listener));
+  Accepting accepting = { .trust = to, .listener = listener };
+  GThread *thread = g_thread_new("accept", accept_one, &accepting);
+
+  NcPeer *client = nc_peer_connect(from, address, node, T_LIMIT_MS, ret_error);
+  g_thread_join(thread);
+  g_clear_error(&accepting.error);
+  *ret_server = accepting.peer;
+  return client;
+}
+
+static void
+does_not_meet(NcTrust *from, NcTrust *to, const char *node, const char *why)
+{
+  g_autoptr(GError) error = NULL;
+  g_autoptr(NcPeer) server = NULL;
+  g_autoptr(NcPeer) client = meet(from, to, node, &server, &error);
+
+  g_assert_null(client);
+  g_assert_error(error, NC_ERROR, NC_ERROR_TRUST);
+  t_assert_contains(error->message, why);
+}
+
+/* The roster that lists the renewed certificate comes from the very node that has it. */
+static void
+who_was_away_learns_it_from_the_renewed_node(void)
+{
+  Lab lab;
+  NcPeer *server;
+
+  lab_open(&lab);
+  g_assert_true(renew_self(lab.a, NULL));
+  does_not_meet(lab.b, lab.a, "node-a", "node node-a has another certificate now"); /* who exchanges no rosters */
+  nc_trust_allow_newer(lab.b, true);
+  does_not_meet(lab.b, lab.a, "node-c", "the peer is node node-a, not node-c");
+
+  NcPeer *client = meet(lab.b, lab.a, "node-a", &server, NULL);
+  g_assert_nonnull(client);
+  g_assert_false(nc_peer_check_trusted(client, NULL)); /* it may talk about rosters */
+  t_share_roster(lab.a, lab.b);
+  g_assert_true(nc_peer_check_trusted(client, NULL));
+  nc_peer_free(client);
+  nc_peer_free(server);
+  lab_close(&lab);
+}
+
+static void
+who_has_the_roster_lets_no_old_certificate_in(void)
+{
+  Lab lab;
+  NcPeer *server;
+
+  lab_open(&lab);
+  nc_trust_allow_newer(lab.a, true);
+  nc_trust_allow_newer(lab.b, true);
+  char *dir = t_dir(); /* what a thief has */
+  g_autofree char *pki = nc_pki_dir(lab.dir_a), *copy = nc_pki_dir(dir), *command = g_strdup_printf("cp -r %s %s", pki, copy);
+  g_assert_true(g_spawn_command_line_sync(command, NULL, NULL, NULL, NULL));
+  g_autoptr(NcTrust) thief = t_load(dir);
+  g_assert_true(renew_self(lab.a, NULL));
+  t_share_roster(lab.a, lab.b);
+  does_not_meet(lab.b, thief, "node-a", "node node-a has another certificate now");
+  NcPeer *client = meet(lab.b, lab.a, "node-a", &server, NULL);
+  g_assert_true(nc_peer_check_trusted(client, NULL));
+  nc_peer_free(client);
+  nc_peer_free(server);
+  t_remove_dir(dir);
+  lab_close(&lab);
+}
+
+int
+main(int argc, char **argv)
+{
+  static const char *const points[] = { "renew-key-proposed",     "renew-issued",              "renew-roster-written",
+                                        "renew-certificate-kept", "renew-certificate-written", "renew-key-written" };
+
+  t_init(&argc, &argv);
+  g_test_add_func("/renew/old_and_new_are_good_until_the_new_is_seen", old_and_new_are_good_until_the_new_is_seen);
+  g_test_add_func("/renew/files_are_a_new_pair", files_are_a_new_pair);
+  g_test_add_func("/renew/an_answer_that_is_lost", an_answer_that_is_lost);
+  g_test_add_func("/renew/wrong_askers_are_refused", wrong_askers_are_refused);
+  g_test_add_func("/renew/a_name_comes_from_the_connection", a_name_comes_from_the_connection);
+  g_test_add_func("/renew/wrong_certificates_are_not_taken", wrong_certificates_are_not_taken);
+  g_test_add_func("/renew/who_has_expired_joins_again", who_has_expired_joins_again);
+  g_test_add_func("/renew/the_node_with_the_ca_key", the_node_with_the_ca_key);
+  g_test_add_func("/renew/subprocess/renew_and_die", renew_and_die);
+  for (size_t i = 0; i < G_N_ELEMENTS(points); i++) {
+    g_autofree char *path = g_strconcat("/renew/a_crash_at_any_line/", points[i], NULL);
+    g_test_add_data_func(path, points[i], a_crash_at_any_line);
+  }
+  g_test_add_func("/renew/who_was_away_learns_it_from_the_renewed_node", who_was_away_learns_it_from_the_renewed_node);
+  g_test_add_func("/renew/who_has_the_roster_lets_no_old_certificate_in", who_has_the_roster_lets_no_old_certificate_in);
+  return g_test_run();
+}
