@@ -215,11 +215,12 @@ void
 nc_alert_facts_of_node(NcAlertFacts *facts, const NcAlertNode *node, int64_t now_us, GPtrArray *ret)
 {
   nc_autojson json_t *about = json_pack("{s:s}", "node", facts->node);
-  double used = nc_json_number_or(node->store, "used_bytes", NAN), budget = nc_json_number_or(node->store, "budget_bytes", 0);
+  /* What is free is the least of budget and disk: with or without a budget, a disk that is full of other things is full, too. */
+  double used = nc_json_number_or(node->store, "used_bytes", NAN), may_use = used + nc_json_number_or(node->store, "free_bytes", NAN);
   bool is_down = !node->store || nc_json_bool_or(node->store, "failed", false) || nc_json_bool_or(node->store, "read_only", false);
 
   g_ptr_array_add(ret, nc_alert_fact_new(NC_ALERT_FAILURES, facts->node, nc_alert_facts_failures(facts, now_us), false, about));
-  g_ptr_array_add(ret, nc_alert_fact_new(NC_ALERT_STORE_NEARLY_FULL, facts->node, 100 * used / budget, !(budget > 0), about));
+  g_ptr_array_add(ret, nc_alert_fact_new(NC_ALERT_STORE_NEARLY_FULL, facts->node, 100 * used / may_use, false, about));
   g_ptr_array_add(ret, nc_alert_fact_new(NC_ALERT_STORE_DOWN, facts->node, is_down, false, about));
   g_ptr_array_add(ret, nc_alert_fact_new(NC_ALERT_CERTIFICATE_EXPIRES, facts->node, (double)node->certificate_left_us / NC_DAY_US, false, about));
 }

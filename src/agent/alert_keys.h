@@ -25,8 +25,9 @@
 #define NC_ALERT_HELP_NEEDS_ATTENTION "NovacronNeedsAttention: a migration waits for a human."
 #define NC_ALERT_SHAPE_FAILURES "off, or migrations " NC_ALERT_FOR
 #define NC_ALERT_HELP_FAILURES "NovacronFailures: more migrations from this node failed within half an hour."
-#define NC_ALERT_SHAPE_STORE_NEARLY_FULL "off, or percent of store_budget_mib " NC_ALERT_FOR
-#define NC_ALERT_HELP_STORE_NEARLY_FULL "NovacronStoreNearlyFull: the page store has used more of its budget. Without a budget: never."
+#define NC_ALERT_SHAPE_STORE_NEARLY_FULL "off, or percent " NC_ALERT_FOR
+#define NC_ALERT_HELP_STORE_NEARLY_FULL \
+  "NovacronStoreNearlyFull: the page store has used more of what it may have: of store_budget_mib, or of what its disk has room for, whichever is less."
 #define NC_ALERT_SHAPE_STORE_DOWN "off, or on [for SECONDS] [after SECONDS]"
 #define NC_ALERT_HELP_STORE_DOWN "NovacronStoreDown: the page store takes no checkpoints."
 #define NC_ALERT_SHAPE_CERTIFICATE_EXPIRES "off, or days " NC_ALERT_FOR

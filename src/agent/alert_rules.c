@@ -20,56 +20,67 @@ static const NcAlertRuleInfo nc_alert_table[NC_ALERT_RULE_COUNT] = {
                                .unit = "MB/s",
                                .is_below = true,
                                .inhibitors = NC_ALERT_WORSE,
-                               .remedy = "Less than the link should carry. `novacron status {id}` shows loss, round trip, and coding." },
+                               .remedy = "Less than the link should carry. `novacron doctor {id}` on {node} says what holds it back." },
   [NC_ALERT_HIGH_LATENCY] = { .name = "NovacronHighLatency",
                               .unit = "ms",
                               .inhibitors = NC_ALERT_WORSE,
-                              .remedy = "Pauses grow with the round trip. Is something else filling the link's queue?" },
+                              .remedy = "Pauses grow with the round trip. Is something else filling the link's queue? `novacron doctor {id}` on "
+                                        "{node} tells whether this one does; `novacron limit {id} --bandwidth 20MB/s` has it send less." },
   [NC_ALERT_PACKET_LOSS] = { .name = "NovacronPacketLoss",
                              .unit = "%",
                              .inhibitors = NC_ALERT_WORSE,
-                             .remedy = "Look at the link; more streams (--streams) help against loss." },
+                             .remedy = "Look at the link, `ip -s link` on {node} and on {to}. More streams help against loss: `novacron cancel {id}`, "
+                                       "then `novacron migrate {vm} --to {to} --streams 8`." },
   [NC_ALERT_NOT_CONVERGING] = { .name = "NovacronNotConverging",
                                 .unit = "",
                                 .is_flag = true,
                                 .inhibitors = NC_ALERT_WORSE,
-                                .remedy = "Allow post-copy (--algorithm hybrid), a higher bandwidth limit (`novacron limit {id}`), or more throttling; or move "
-                                          "it at a quieter hour." },
+                                .remedy = "If it has a limit, `novacron limit {id} --bandwidth 0` on {node} takes it away. Else `novacron cancel "
+                                          "{id}`, and `novacron migrate {vm} --to {to} --algorithm auto --max-throttle 99`, which allows post-copy "
+                                          "and more throttling; or move it at a quieter hour." },
   [NC_ALERT_MOVER_BUSY] = { .name = "NovacronMoverBusy",
                             .unit = "%",
                             .inhibitors = BIT(NEEDS_ATTENTION),
-                            .remedy = "If that takes too much from guests, lower max_cpu or choose a lighter compression." },
+                            .remedy = "If that takes too much from guests: a lower bandwidth, on the node that it leaves `novacron limit {id} "
+                                      "--bandwidth 20MB/s`; and later max_cpu in novacrond.conf, or `novacron migrate {vm} --to {to} --max-cpu 25 "
+                                      "--compression lz4`." },
   [NC_ALERT_PAUSE_OVER_BUDGET] = { .name = "NovacronPauseOverBudget",
                                    .unit = "%",
                                    .is_event = true,
-                                   .remedy = "`novacron status {id} --forecast` shows what was expected." },
+                                   .remedy = "`novacron doctor {id}` on {node} says what took the time, `novacron status {id} --forecast` what was "
+                                             "expected." },
   [NC_ALERT_STUCK] = { .name = "NovacronStuck",
                        .unit = "s",
                        .is_critical = true,
                        .inhibitors = BIT(NEEDS_ATTENTION),
-                       .remedy = "Is there a path between the nodes? It waits for one; `novacron cancel {id}` gives it up where that is possible." },
+                       .remedy = "Is there a path between the nodes? `novacron doctor` on {node} asks {to}. The migration waits for one; `novacron "
+                                 "cancel {id}` gives it up where that is possible." },
   [NC_ALERT_NEEDS_ATTENTION] = { .name = "NovacronNeedsAttention",
                                  .unit = "",
                                  .is_flag = true,
                                  .is_critical = true,
-                                 .remedy = "`novacron status {id}` says what happened, what is safe, and the commands." },
+                                 .remedy = "`novacron status {id}` on {node} says what happened, what is safe, and the commands." },
   [NC_ALERT_FAILURES] = { .name = "NovacronFailures",
                           .unit = "",
-                          .remedy = "Their machines run on at the source. `novacron status` has each one's cause." },
+                          .remedy = "Their machines run on at the source. `novacron status` on {node} lists them, and of each `novacron doctor ID` "
+                                    "says why it failed and what to do." },
   [NC_ALERT_STORE_NEARLY_FULL] = { .name = "NovacronStoreNearlyFull",
                                    .unit = "%",
                                    .inhibitors = BIT(STORE_DOWN),
-                                   .remedy = "Delete checkpoints and run `novacron store gc`, or raise store_budget_mib." },
+                                   .remedy = "On {node}: `novacron store status` says whether budget or disk is short; `novacron checkpoint list`, "
+                                             "`novacron checkpoint delete ID` and `novacron store gc` free some. Or free the disk of other things; or "
+                                             "raise store_budget_mib and restart novacrond." },
   [NC_ALERT_STORE_DOWN] = { .name = "NovacronStoreDown",
                             .unit = "",
                             .is_flag = true,
                             .is_critical = true,
-                            .remedy = "`novacron store status` there says why." },
+                            .remedy = "`novacron store status` on {node} says why. Look at its disk (`journalctl -k`); when that is well, `systemctl "
+                                      "restart novacrond` (machines run on), then `novacron store verify`." },
   [NC_ALERT_CERTIFICATE_EXPIRES] = { .name = "NovacronCertificateExpires",
                                      .unit = "days",
                                      .is_below = true,
-                                     .remedy = "`novacron pki renew` there, before that. Once it has ended, only the node with the CA's key can; any other has to join "
-                                               "again: `novacron node remove` and `novacron node token` on that node; here, with data_dir/pki set aside, "
+                                     .remedy = "`novacron pki renew` on {node}, before that. Once it has ended, only the node with the CA's key can; any other has to join "
+                                               "again: `novacron node remove` and `novacron node token` on that node; on {node}, with data_dir/pki set aside, "
                                                "`novacrond join` and a reload; cordon it again if it was." },
 };
 
@@ -204,7 +215,7 @@ nc_alert_summary(NcAlertRule rule, json_t *about, double value)
   case NC_ALERT_FAILURES:
     return g_strdup_printf("%.0f migrations from %s failed in half an hour", value, node);
   case NC_ALERT_STORE_NEARLY_FULL:
-    return g_strdup_printf("the page store of %s has used %.0f %% of its budget", node, value);
+    return g_strdup_printf("the page store of %s has used %.0f %% of its room", node, value);
   case NC_ALERT_STORE_DOWN:
     return g_strdup_printf("the page store of %s takes no checkpoints", node);
   case NC_ALERT_CERTIFICATE_EXPIRES:
@@ -218,6 +229,12 @@ nc_alert_summary(NcAlertRule rule, json_t *about, double value)
 char *
 nc_alert_remedy(NcAlertRule rule, json_t *about)
 {
-  g_auto(GStrv) parts = g_strsplit(nc_alert_table[rule].remedy, "{id}", -1);
-  return g_strjoinv(nc_json_string_or(about, "migration", "ID"), parts);
+  static const struct {
+    const char *name, *key, *otherwise;
+  } words[] = { { "{id}", "migration", "ID" }, { "{vm}", "vm", "NAME" }, { "{to}", "destination", "NODE" }, { "{node}", "node", "the node" } };
+  GString *text = g_string_new(nc_alert_table[rule].remedy);
+
+  for (size_t i = 0; i < G_N_ELEMENTS(words); i++)
+    g_string_replace(text, words[i].name, nc_json_string_or(about, words[i].key, words[i].otherwise), 0);
+  return g_string_free(text, FALSE);
 }

@@ -41,7 +41,7 @@ typedef struct {
   bool is_critical;    /* a human has to come; else a warning */
   bool is_event;       /* happens once: cleared by time alone */
   unsigned inhibitors; /* bits 1 << rule: while one of these is raised of the same subject, this is not told */
-  const char *remedy;  /* "{id}" stands for the migration */
+  const char *remedy;  /* "{id}", "{vm}", "{to}", "{node}" stand for the migration, its machine and destination, and this node */
 } NcAlertRuleInfo;
 
 const NcAlertRuleInfo *nc_alert_rule(NcAlertRule rule);

@@ -93,7 +93,7 @@ nc_node_check_store(json_t *list, const NcNodeFacts *f)
     nc_check_add(list, "page store", NC_CHECK_FAILED, "journalctl -u novacrond has the reason, at its start", "%s",
                  f->store_problem ? f->store_problem : "not open");
   else if (nc_json_bool_or(f->store, "failed", false) || nc_json_bool_or(f->store, "read_only", false))
-    nc_check_add(list, "page store", NC_CHECK_FAILED, "look at its disk (journalctl -k), then novacron store verify",
+    nc_check_add(list, "page store", NC_CHECK_FAILED, "look at its disk (journalctl -k), restart novacrond when it is well, then novacron store verify",
                  "%s can't be written to any more", directory);
   else if (full)
     nc_check_add(list, "page store", NC_CHECK_WARNING, "delete checkpoints, novacron store gc, or a larger budget (store_budget_mib)",

@@ -329,8 +329,8 @@ typedef struct {
   uint64_t dead_bytes;    /* of packs, as the last gc (or dry run) since opening has left it */
   int64_t dead_known_us;  /* wall clock of that; 0: not since opening */
   bool encrypted;
-  bool read_only;
-  bool failed;            /* an fsync failed: nothing can be put until the store is opened again */
+  bool read_only;         /* opened so, or its file system is now */
+  bool failed;            /* an fsync failed, or the disk refused a write: nothing can be put until the store is opened again */
   uint64_t work_total;    /* bytes of packs that the verify or gc under way goes through; 0: none is, or it has not come to them */
   uint64_t work_done;     /* of these, what it has gone through */
 } NcPageStoreStats;

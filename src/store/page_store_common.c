@@ -20,10 +20,10 @@ nc_store_writable(NcPageStore *store, GError **error)
   if (store->read_only)
     return nc_fail(error, NC_ERROR_FORBIDDEN, "page store %s is open for reading only", store->dir.path);
   nc_hold(&store->small);
-  if (store->failed)
+  if (store->failed || g_atomic_int_get(&store->refused))
     return nc_fail(error, NC_ERROR_IO,
-                   "page store %s: the disk could not make writes durable; nothing more is written until the store is opened "
-                   "again: look at the kernel's log, then restart",
+                   "page store %s: the disk refused a write, or could not make it durable; nothing more is written until the store is "
+                   "opened again: look at the kernel's log (journalctl -k), then restart novacrond",
                    store->dir.path);
   return true;
 }

@@ -18,9 +18,9 @@ nc_store_hooked(const NcStoreDir *dir, NcStoreOp op, const char *name, uint64_t 
   return dir->hook ? dir->hook(op, name, offset, length, dir->hook_data) : 0;
 }
 
-/* Sets ${error} for a failed change of ${name}. Returns false. */
+/* Sets ${error} for what could not be done with ${name}. Returns false. */
 static bool
-nc_store_failed(const NcStoreDir *dir, const char *what, const char *name, int errnum, GError **error)
+nc_store_could_not(const NcStoreDir *dir, const char *what, const char *name, int errnum, GError **error)
 {
   if (errnum == ENOSPC || errnum == EDQUOT)
     return nc_fail(error, NC_ERROR_RESOURCE,
@@ -29,6 +29,15 @@ nc_store_failed(const NcStoreDir *dir, const char *what, const char *name, int e
                    dir->path, what, name, g_strerror(errnum));
   return nc_fail_errno(error, errnum == ENOENT ? NC_ERROR_NOT_FOUND : NC_ERROR_IO, errnum, "page store %s: can't %s %s",
                        dir->path, what, name);
+}
+
+/* The same of a change. A disk that is full takes the next one when there is room again; one that is broken, or read-only since it is, does not. */
+static bool
+nc_store_failed(const NcStoreDir *dir, const char *what, const char *name, int errnum, GError **error)
+{
+  if (dir->refused && (errnum == EIO || errnum == EROFS))
+    g_atomic_int_set(dir->refused, 1);
+  return nc_store_could_not(dir, what, name, errnum, error);
 }
 
 bool
@@ -74,7 +83,7 @@ nc_store_open(const NcStoreDir *dir, const char *name, bool writing, GError **er
   int fd = openat(dir->fd, name, (writing ? O_RDWR : O_RDONLY) | O_CLOEXEC);
 
   if (fd < 0)
-    nc_store_failed(dir, "open", name, errno, error);
+    nc_store_could_not(dir, "open", name, errno, error);
   return fd;
 }
 

@@ -109,7 +109,8 @@ struct NcPageStore {
   uint64_t used;           /* small: bytes of all files */
   uint64_t dead_bytes;     /* small */
   int64_t dead_known_us;   /* small */
-  bool failed;             /* small */
+  bool failed;             /* small: an fsync failed, or what a failed write left could not be cut off */
+  gint refused;            /* atomic: the disk has refused a change (NcStoreDir) */
   bool index_bad;          /* small: a page of a run could not be read */
 
   pthread_mutex_t caching;

@@ -21,6 +21,7 @@ nc_open_alloc(const NcPageStoreOptions *options)
   NcPageStore *store = g_new0(NcPageStore, 1);
 
   store->dir.fd = store->lock_fd = store->open.fd = -1;
+  store->dir.refused = &store->refused;
   store->read_only = options->read_only;
   store->key = options->key ? nc_seal_key_copy(options->key) : NULL;
   store->level = options->compression_level ? options->compression_level : 1;

@@ -98,8 +98,11 @@ nc_page_store_stats(NcPageStore *store, NcPageStoreStats *ret)
   struct statvfs disk;
 
   *ret = (NcPageStoreStats){ .budget_bytes = store->budget, .encrypted = store->key != NULL, .read_only = store->read_only };
-  if (fstatvfs(store->dir.fd, &disk) == 0)
+  bool is_there = fstatvfs(store->dir.fd, &disk) == 0;
+  if (is_there) {
     ret->disk_free_bytes = (uint64_t)disk.f_bavail * disk.f_frsize;
+    ret->read_only = store->read_only || (disk.f_flag & ST_RDONLY); /* since its file system found damage, say */
+  }
   ret->work_total = __atomic_load_n(&store->work_total, __ATOMIC_RELAXED);
   ret->work_done = __atomic_load_n(&store->work_done, __ATOMIC_RELAXED);
   nc_packs_count_map(store, ret);
@@ -108,5 +111,5 @@ nc_page_store_stats(NcPageStore *store, NcPageStoreStats *ret)
   ret->used_bytes = store->used;
   ret->dead_bytes = store->dead_bytes;
   ret->dead_known_us = store->dead_known_us;
-  ret->failed = store->failed;
+  ret->failed = store->failed || g_atomic_int_get(&store->refused) || !is_there;
 }

@@ -1,12 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Alerts raised by real conditions and cleared with them: a link that becomes worse and better again, and what a webhook gets of it; a link that is cut; a machine
-of which nobody knows whether it runs; a page store that fills; a certificate that ends."""
+"""Alerts raised by real conditions and cleared with them, by the nodes themselves and by a real Prometheus with the packaged rules: a link that becomes worse
+and better again, and what a webhook gets of it; a link that is cut; a page store whose disk breaks, and one that fills; migrations that fail; a certificate that
+ends; a machine of which nobody knows whether it runs; a node that does not answer. What they tell people to type is there."""
 
 import hashlib
 import hmac
 import http.server
 import json
 import os
+import re
 import shutil
 import signal
 import socket
@@ -20,8 +22,11 @@ import pytest
 
 from gate_bed import Keys, UnixConnection, exchange
 from nctest import checkpoints, websocket
+from nctest.bridge import Bridge
 from nctest.cluster import Cluster, guest_spec
+from nctest.disks import LoopDisk, in_mounts_of
 from nctest.net import wait_for
+from nctest.prometheus import Prometheus, shortened_rules
 from nctest.websocket import Closed, WebSocket
 
 pytestmark = pytest.mark.skipif(not shutil.which("openssl"), reason="openssl is not installed")
@@ -33,8 +38,13 @@ KEY = b"a key of the receiver's and ours"
 STORE_MIB = 160  # a checkpoint of the guest takes more than 48 of them
 SETTINGS = {"alert_slow_transfer": "100 for 1 after 1", "alert_high_latency": "100 for 1 after 1", "alert_packet_loss": "1 for 0 after 0",
             "alert_not_converging": "on for 2 after 0", "alert_mover_busy": "0.5 for 1 after 1", "alert_pause_over_budget": "100 after 2",
-            "store_budget_mib": str(STORE_MIB), "alert_store_nearly_full": "25 for 0 clear 15 after 0",
+            "store_budget_mib": str(STORE_MIB), "alert_store_nearly_full": "25 for 0 clear 15 after 0", "alert_store_down": "on for 1 after 1",
+            "alert_failures": "2 for 0 clear 2 after 1",
             "path_timeout_ms": "120000"}  # a cut is a pause
+
+# What Prometheus has in its rules instead of what is packaged, besides a second for each `for:`.
+CHANGES = {"NovacronStuck": {"[5m]": "[4s]"}, "NovacronMoverBusy": {"> 80": "> 0.5"}, "NovacronFailures": {"[30m]": "[25s]"},
+           "NovacronStoreNearlyFull": {"> 0.9 *": "> 0.25 *"}}
 
 
 class Receiver:
@@ -110,6 +120,27 @@ def cluster():
 
 
 @pytest.fixture(scope="module")
+def prometheus(cluster, tmp_path_factory):
+    directory = str(tmp_path_factory.mktemp("prometheus"))
+    bridges = {node.name: Bridge(node.api) for node in (cluster.a, cluster.b)}
+    p = Prometheus(directory, {name: bridge.address for name, bridge in bridges.items()}, shortened_rules(directory, CHANGES))
+    try:
+        wait_for(lambda: [value for _, value in p.query("up")] == [1, 1], 60, "both nodes to be scraped")
+        yield p
+    finally:
+        p.close()
+        for bridge in bridges.values():
+            bridge.close()
+
+
+@pytest.fixture(scope="module")
+def checkpoint(cluster):
+    """One of the guest, on the node where it is."""
+    node, _ = sides(cluster)
+    return checkpoints.create(node, VM)
+
+
+@pytest.fixture(scope="module")
 def receiver(cluster, tmp_path_factory):
     directory = tmp_path_factory.mktemp("webhook")
     keys = Keys(directory)
@@ -166,6 +197,38 @@ def told(node, alert):
     return alert
 
 
+def can_be_typed(node, text):
+    """Each command that people are told is there, with these options: asked for help with them it gives some, and does nothing."""
+    for command in re.findall(r"`(novacrond? [^`]+|novacrond?)`", text):
+        program, *words = command.split()
+        out = subprocess.run([node.program({"novacron": "cli", "novacrond": "agent"}[program], program), *words, "--help"], stdout=subprocess.PIPE,
+                             stderr=subprocess.STDOUT, text=True)
+        assert out.returncode == 0 and out.stdout.startswith("Usage:"), f"{command}: {out.stdout}"
+
+
+def of_prometheus(node, alert):
+    """The labels that it has there."""
+    keys = ("migration", "vm", "source", "destination", "role") if "migration" in alert else ()
+    return {"node": node.name, "severity": alert["severity"], **{key: alert[key] for key in keys}}
+
+
+def warned(prometheus, node, alert):
+    """Prometheus raises what the node raised, too: of the same migration, in words that lack nothing."""
+    labels = of_prometheus(node, alert)
+    there = wait_for(lambda: prometheus.firing(alert["alert"], **labels), 40,
+                     lambda: f"{alert['alert']} with {labels} in Prometheus, which has {prometheus.ask('alerts')}")
+    assert len(there) == 1, there
+    words = there[0]["annotations"]
+    assert "<no value>" not in str(words) and (alert.get("vm") or there[0]["labels"]["instance"]) in words["summary"], words
+    assert "migration" not in alert or alert["migration"] in words["description"], words
+    can_be_typed(node, words["description"] + alert.get("remedy", ""))
+
+
+def calmed(prometheus, node, alert):
+    labels = of_prometheus(node, alert)
+    wait_for(lambda: not prometheus.firing(alert["alert"], **labels), 60, lambda: f"the end of {alert['alert']} in Prometheus, which has {prometheus.ask('alerts')}")
+
+
 def notes(node, id):
     """What the migration's history says of alerts: [(alert, state)]."""
     return [tuple(e["detail"].split(":")[0].split(" ")) for e in node.call("migration.get", id=id)["events"] if e["event"] == "alert"]
@@ -177,7 +240,7 @@ def sides(cluster):
     return source, cluster.other(source)
 
 
-def test_a_link_that_becomes_worse_and_better(cluster, receiver):
+def test_a_link_that_becomes_worse_and_better(cluster, receiver, prometheus):
     c = cluster
     m = c.a.call("migration.create", vm=VM, to=c.b.name, bandwidth_limit_bps=LIMIT, algorithm="pre-copy", max_throttle=0, convergence_timeout_ms=0)
     listener = Listener(c.a, m["id"])
@@ -186,9 +249,12 @@ def test_a_link_that_becomes_worse_and_better(cluster, receiver):
     latency, loss = raised(c.a, "NovacronHighLatency"), raised(c.a, "NovacronPacketLoss")
     assert latency["value"] > 100 and latency["migration"] == m["id"] and latency["role"] == "source" and f"to {c.b.name}" in latency["summary"]
     assert loss["value"] > 1 and loss["threshold"] == 1
+    for alert in (latency, loss):
+        warned(prometheus, c.a, alert)
     link(c, *GOOD)
     cleared(c.a, latency, "condition")
     cleared(c.a, loss, "condition")
+    calmed(prometheus, c.a, latency)  # its losses are of all the migration: they stay
 
     # The receiver's certificate is of others than the file says: nothing was sent. From now on it may be.
     wait_for(lambda: "the webhook did not take" in open(c.a.log).read() and "certificate" in open(c.a.log).read(), 30, "the webhook's refusal")
@@ -198,17 +264,23 @@ def test_a_link_that_becomes_worse_and_better(cluster, receiver):
     link(c, "rate 8mbit")
     slow = raised(c.a, "NovacronSlowTransfer")
     assert slow["value"] < 100
+    warned(prometheus, c.a, slow)
     link(c, *GOOD)
     cleared(c.a, slow, "condition")
+    calmed(prometheus, c.a, slow)
 
     endless, busy = raised(c.a, "NovacronNotConverging"), raised(c.a, "NovacronMoverBusy")
-    shown = c.a.cli("alerts").stdout
-    assert f"NovacronNotConverging, since {endless['fired']}" in shown and f"migration {m['id']}" in shown and "Allow post-copy" in shown
+    shown = " ".join(c.a.cli("alerts").stdout.split())
+    assert f"NovacronNotConverging, since {endless['fired']}" in shown and f"migration {m['id']}" in shown and f"novacron limit {m['id']} --bandwidth 0" in shown
     assert {a["id"] for a in json.loads(c.a.cli("alerts", "--json").stdout)["items"]} >= {endless["id"], slow["id"]}
+    for alert in (endless, busy):
+        warned(prometheus, c.a, alert)
     c.a.call("migration.limit", id=m["id"], bandwidth_limit_bps=0)
     cleared(c.a, endless, "condition", "over")
     assert c.a.wait_migration(m["id"])["outcome"] == "completed"
     cleared(c.a, busy, "over")
+    for alert in (endless, busy, loss):
+        calmed(prometheus, c.a, alert)
     documented = exchange(UnixConnection(c.a.api), "GET", "/api/v2/openapi.json").json
     for alert in alerts(c.a):
         jsonschema.validate(alert, {"$ref": "#/components/schemas/Alert", "components": documented["components"]})
@@ -229,7 +301,7 @@ def test_a_link_that_becomes_worse_and_better(cluster, receiver):
     assert receiver.got[1][3]["node"] == c.a.name and receiver.got[1][3]["version"] == 1
 
 
-def test_a_pause_over_its_budget(cluster):
+def test_a_pause_over_its_budget(cluster, prometheus):
     """Post-copy does not ask whether the pause fits; a millisecond never does."""
     c = cluster
     source, _ = sides(c)
@@ -237,13 +309,14 @@ def test_a_pause_over_its_budget(cluster):
     assert m["outcome"] == "completed" and m["pause_ms"] > 1, m
     pause = next(a for a in alerts(source) if a["alert"] == "NovacronPauseOverBudget" and a["migration"] == m["id"])
     assert pause["value"] == pytest.approx(m["pause_ms"] * 100)
+    warned(prometheus, source, pause)  # for five minutes, which nobody waits for here
     cleared(source, pause, "time")
     events = [e["event"] for e in source.call("migration.get", id=m["id"])["events"]]
     assert events[-1] == "finished" and "alert" in events
     c.assert_healthy(VM, c.other(source))
 
 
-def test_a_link_that_is_cut(cluster):
+def test_a_link_that_is_cut(cluster, prometheus):
     """Stuck while nothing crosses, which makes the rest plain; over when something does."""
     c = cluster
     source, destination = sides(c)
@@ -258,25 +331,75 @@ def test_a_link_that_is_cut(cluster):
         others = wait_for(lambda: [a for a in alerts(source) if a["state"] == "firing" and a.get("migration") == m["id"] and a["alert"] in plain], 60,
                           "something else to be wrong with it, too")
         assert all(a["inhibited_by"] == "NovacronStuck" for a in others), others
+        warned(prometheus, source, stuck)
     finally:
         link(c, "up")
     told(source, cleared(source, stuck, "condition"))
+    calmed(prometheus, source, stuck)
     source.call("migration.cancel", id=m["id"])
     assert source.wait_migration(m["id"])["outcome"] == "cancelled"
     assert [state for name, state in notes(source, m["id"]) if name == "NovacronStuck"] == ["firing", "resolved"]
     configure(source, alert_stuck="off")
 
 
-def test_a_page_store_that_fills(cluster):
+@pytest.mark.skipif(not os.path.exists("/dev/loop-control"), reason="no loop devices")
+def test_a_page_store_whose_disk_breaks(cluster, prometheus, checkpoint):
+    """Its file system finds damage and lets nobody write any more, of which the first write tells, until the disk is mended and novacrond has opened
+    the store again. Later something else fills the disk: the store has no budget, and no room."""
+    c = cluster
+    source, node = sides(c)
+    with LoopDisk(node, "store", "600M") as disk:
+        node.stop()
+        disk.mount()
+        node.settings.update(store_dir=disk.path, store_budget_mib="0")
+        node.write_config()
+        node.start()
+        disk.find_damage()
+        source.call("checkpoint.copy", id=checkpoint["id"], to=node.name)
+        activity = checkpoints.settle(source, checkpoint["id"])["activity"]
+        assert activity["state"] == "failed" and node.name in activity["error"]["message"], activity
+        down = told(node, raised(node, "NovacronStoreDown"))
+        assert down["severity"] == "critical" and down["node"] == node.name
+        warned(prometheus, node, down)
+        status = node.cli("store", "status").stdout
+        assert "FAILED" in status and "restarted" in status, status
+
+        node.stop()
+        disk.mend()
+        node.start()
+        calmed(prometheus, node, down)
+        source.call("checkpoint.copy", id=checkpoint["id"], to=node.name)
+        assert checkpoints.settle(source, checkpoint["id"])["activity"]["state"] == "done"
+        assert not [a for a in alerts(node) if a["alert"].startswith("NovacronStore")], "it was restarted, and all is well"
+
+        left = node.call("store.status")["disk_free_bytes"]
+        in_mounts_of(node, "fallocate", "-l", str(left - (1 << 20)), os.path.join(disk.path, "filler"))
+        full = told(node, raised(node, "NovacronStoreNearlyFull"))
+        assert full["value"] > 25
+        warned(prometheus, node, full)
+        in_mounts_of(node, "rm", os.path.join(disk.path, "filler"))
+        told(node, cleared(node, full, "condition"))
+        calmed(prometheus, node, full)
+
+        node.call("checkpoint.delete", id=checkpoint["id"])
+        node.stop()
+        node.settings.pop("store_dir")
+        node.settings["store_budget_mib"] = str(STORE_MIB)
+        node.write_config()
+    node.start()
+
+
+def test_a_page_store_that_fills(cluster, prometheus, checkpoint):
     """By a checkpoint, until that is deleted and its room collected."""
     node, _ = sides(cluster)
-    checkpoint = checkpoints.create(node, VM)
     full = told(node, raised(node, "NovacronStoreNearlyFull"))
     used = node.call("store.status")["used_bytes"]
     assert full["value"] == pytest.approx(100 * used / (STORE_MIB << 20), rel=0.05) and full["value"] > full["threshold"] == 25
+    warned(prometheus, node, full)
     node.call("checkpoint.delete", id=checkpoint["id"])
     node.cli("store", "gc")
     told(node, cleared(node, full, "condition"))
+    calmed(prometheus, node, full)
 
 
 def shorten(node, ca, days):
@@ -296,27 +419,66 @@ def shorten(node, ca, days):
         os.unlink(path[name])
 
 
-def test_a_certificate_that_ends(cluster):
+def test_a_certificate_that_ends(cluster, prometheus):
     """Within two weeks; the node renews it as the remedy says, and its new certificate is in use at once."""
     c = cluster
     shorten(c.b, os.path.join(c.a.data_dir, "pki"), 10)
     configure(c.b)
     ends = told(c.b, raised(c.b, "NovacronCertificateExpires"))
     assert 9 < ends["value"] <= 10 and ends["threshold"] == 14 and ends["unit"] == "days" and "novacron pki renew" in ends["remedy"]
+    warned(prometheus, c.b, ends)
     assert not [a for a in alerts(c.a) if a["alert"] == "NovacronCertificateExpires"], "its own is good for years"
     c.b.cli("pki", "renew")
     told(c.b, cleared(c.b, ends, "condition"))
+    calmed(prometheus, c.b, ends)
     source, destination = sides(c)
     check = source.call("migration.check", vm=VM, to=destination.name)
     assert check["verdict"] != "failed", check
 
 
-def test_a_machine_that_needs_attention(cluster):
-    """The destination's QEMU dies in the moment of its start, so that nobody knows whether it ran: until a human has decided."""
+def test_migrations_that_fail(cluster, prometheus):
+    """Somebody has taken the bridge away at the destination. Two are no news; the third one is, until the first of them is half an hour old: then for the
+    source's novacrond, whose clock goes on at once, and in Prometheus, whose window is short here."""
     c = cluster
     source, destination = sides(c)
+    source.stop()
+    source.use_own_clock(whole=True)
+    source.start()
+    count = f'novacron_migrations_total{{node="{source.name}",role="source",outcome="failed"}}'
+    wait_for(lambda: [value for _, value in prometheus.query(f"{count} and on(node) up == 1")] == [0], 40, "its counters to begin")
+    destination.netns.ip("link", "set", "br0", "down")
+    destination.netns.ip("link", "set", "br0", "name", "gone")
+    try:
+        for n in range(3):
+            assert not [a for a in alerts(source) if a["alert"] == "NovacronFailures"], f"after {n}"
+            m = c.migrate(VM, source)
+            assert m["outcome"] == "failed" and "br0" in m["error"]["message"] and destination.name in m["error"]["message"], m
+        failures = told(source, raised(source, "NovacronFailures"))
+        assert (failures["value"], failures["threshold"], failures["node"]) == (3, 2, source.name)
+        warned(prometheus, source, failures)
+        assert m["id"] in source.cli("status").stdout and "br0" in source.cli("doctor", m["id"], check=False).stdout
+    finally:
+        destination.netns.ip("link", "set", "gone", "name", "br0")
+        destination.netns.ip("link", "set", "br0", "up")
+    source.step_clock(1860)
+    told(source, cleared(source, failures, "condition"))
+    source.stop()
+    source.clock = None
+    source.start()
+    c.assert_healthy(VM, source)
+    calmed(prometheus, source, failures)
+
+
+def test_a_machine_that_needs_attention(cluster, prometheus):
+    """The destination's QEMU dies in the moment of its start, so that nobody knows whether it ran: until a human has decided. Before that its node does not
+    answer, which only Prometheus can say."""
+    c = cluster
+    source, destination = sides(c)
+    silent = {"alert": "NovacronNodeDown", "severity": "critical"}
     destination.stop()
+    warned(prometheus, destination, silent)
     destination.start(fault="destination-before-cont:stop")
+    calmed(prometheus, destination, silent)
     m = c.migrate(VM, source, wait=False, algorithm="pre-copy")
     wait_for(destination.is_stopped_by_fault, 60, "the destination to be about to start it")
     for pid in destination.qemu_pids():
@@ -324,7 +486,9 @@ def test_a_machine_that_needs_attention(cluster):
     destination.go_on()
     attention = told(source, raised(source, "NovacronNeedsAttention"))
     assert attention["severity"] == "critical" and attention["migration"] == m["id"] and f"novacron status {m['id']}" in attention["remedy"]
+    warned(prometheus, source, attention)
     source.call("migration.resolve", id=m["id"], action="run_here")
     assert source.wait_migration(m["id"])["outcome"] == "failed"
     told(source, cleared(source, attention, "condition", "over"))
+    calmed(prometheus, source, attention)
     c.assert_healthy(VM, source)

@@ -7,9 +7,6 @@ import os
 import re
 import socket
 import subprocess
-import urllib.error
-import urllib.parse
-import urllib.request
 
 import pytest
 
@@ -17,17 +14,17 @@ from nctest.bridge import Bridge
 from nctest.cluster import guest_spec
 from nctest.disks import LocalDisks
 from nctest.fleet import FULL, Fleet
-from nctest.net import stop_process, wait_for
+from nctest.net import ROOT, wait_for
+from nctest.prometheus import RULES, Prometheus
 
 VM, DB = "web1", "db1"  # the second one has a disk
 MOVES = {VM: ("host-1", FULL), DB: (FULL, "host-3")}  # at the same time: one node is the source of one and the destination of the other
 LIMIT = 2 << 20
-ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 DOCUMENT = os.path.join(ROOT, "docs/metrics.md")
-RULES = os.path.join(ROOT, "packaging/prometheus/novacron.rules.yml")
 DASHBOARD = os.path.join(ROOT, "packaging/grafana/novacron.dashboard.json")
 RULES_TEST = os.path.join(ROOT, "packaging/prometheus/novacron.rules.test.yml")
 LABELLED = re.compile(r"^([a-z_]+)(?:\{(.*)\})? (\S+)$")
+SELECTOR = re.compile(r"\b(?:novacron_\w+|up)\b(?:\{[^}]*\})?")
 SEED = {"transfer_rate_bytes", "compression_ratio", "network_latency_ms", "progress", "duration_seconds", "cpu_usage_percent", "memory_usage_bytes"}
 # What the highest of each may be while a machine moves; the link has a round trip of 2 ms.
 PLAUSIBLE = {"transfer_rate_bytes": (LIMIT / 10, 1e10), "compression_ratio": (1, 1000), "network_latency_ms": (1, 5000), "progress": (100, 100),
@@ -78,58 +75,6 @@ def lint(text):
     assert out.returncode in (0, 3) and not complaints, out.stdout
 
 
-class Prometheus:
-    def __init__(self, directory, targets):
-        self.config = os.path.join(directory, "prometheus.yml")
-        with socket.create_server(("127.0.0.1", 0)) as s:
-            self.port = s.getsockname()[1]
-        with open(self.config, "w", encoding="utf-8") as f:
-            f.write(f"global:\n  scrape_interval: 1s\n  evaluation_interval: 1s\nrule_files: [\"{RULES}\"]\n"
-                    "scrape_configs:\n- job_name: novacron\n  static_configs:\n")
-            for name, address in targets.items():
-                f.write(f"  - targets: [\"{address}\"]\n    labels: {{node: \"{name}\"}}\n")
-        subprocess.run(["promtool", "check", "config", self.config], check=True, stdout=subprocess.PIPE)
-        self.log = open(os.path.join(directory, "prometheus.log"), "w", encoding="utf-8")
-        self.process = subprocess.Popen(
-            ["prometheus", f"--config.file={self.config}", f"--storage.tsdb.path={directory}/tsdb", f"--web.listen-address=127.0.0.1:{self.port}"],
-            stdout=self.log, stderr=self.log)
-
-    def ask(self, what):
-        with urllib.request.urlopen(f"http://127.0.0.1:{self.port}/api/v1/{what}", timeout=20) as answer:
-            return json.load(answer)["data"]
-
-    def query(self, expression):
-        """[(labels, value)]"""
-        try:
-            result = self.ask("query?" + urllib.parse.urlencode({"query": expression}))["result"]
-        except OSError:
-            return []
-        return [(r["metric"], float(r["value"][1])) for r in result]
-
-    def value(self, expression):
-        """Of what there is one of."""
-        found = self.query(expression)
-        assert len(found) == 1, f"{expression}: {found}"
-        return found[0][1]
-
-    def rules(self):
-        """{alert: (health, last error)}"""
-        return {rule["name"]: (rule["health"], rule.get("lastError")) for group in self.ask("rules")["groups"] for rule in group["rules"]}
-
-    def understands(self, expression):
-        """What is wrong with it, or None."""
-        url = f"http://127.0.0.1:{self.port}/api/v1/query?" + urllib.parse.urlencode({"query": expression})
-        try:
-            with urllib.request.urlopen(url, timeout=20) as answer:
-                return None if json.load(answer)["status"] == "success" else expression
-        except urllib.error.HTTPError as error:
-            return f"{expression}: {error.read().decode()}"
-
-    def close(self):
-        stop_process(self.process)
-        self.log.close()
-
-
 @pytest.fixture(scope="module")
 def fleet():
     """Three nodes with gates. All that moves here crosses the emulated link of the one in the middle."""
@@ -178,15 +123,35 @@ def test_promtool_reads_it(fleet):
     assert got["novacron_migrations_under_way"]['role="source",state="running"'] == 0
 
 
-def check_dashboard(prometheus):
-    """Grafana is not here: but what its panels ask is understood, and of families that there are."""
-    with open(DASHBOARD, encoding="utf-8") as f, open(DOCUMENT, encoding="utf-8") as d:
-        dashboard, document = json.load(f), d.read()
-    asked = [t["expr"].replace("$migration", ".*").replace("$__rate_interval", "1m") for p in dashboard["panels"] for t in p.get("targets", [])]
-    wrong = [problem for problem in map(prometheus.understands, asked) if problem]
-    assert len(asked) > 20 and not wrong, wrong
-    families = {re.sub("_(bucket|total)$", "", name) for e in asked for name in re.findall(r"novacron_\w+", e)}
+def panels():
+    with open(DASHBOARD, encoding="utf-8") as f:
+        return [p for p in json.load(f)["panels"] if p["type"] != "row"]
+
+
+def asked_of_prometheus(prometheus):
+    """[(expression, labels that are read out of what it finds)], of the dashboard's panels and of the rules."""
+    asked = [(t["expr"].replace("$migration", ".*").replace("$__rate_interval", "1m"), re.findall(r"\{\{(\w+)\}\}", t["legendFormat"]))
+             for panel in panels() for t in panel["targets"]]
+    rules = [rule for group in prometheus.ask("rules")["groups"] for rule in group["rules"]]
+    asked += [(rule["query"], re.findall(r"\$labels\.(\w+)", str(rule["annotations"]))) for rule in rules]
+    grouped = re.compile(r"\b(?:by|on) ?\(([^)]*)\)")
+    return [(e, {*labels, *(label for names in grouped.findall(e) for label in names.replace(" ", "").split(","))}) for e, labels in asked]
+
+
+def check_what_is_asked(prometheus):
+    """Grafana is not here: but what its panels and the rules ask is understood, of families that there are, with the labels that they have."""
+    with open(DOCUMENT, encoding="utf-8") as d:
+        document = d.read()
+    asked = asked_of_prometheus(prometheus)
+    wrong = [problem for problem in (prometheus.understands(e) for e, _ in asked) if problem]
+    assert len(asked) > 45 and not wrong, wrong
+    families = {re.sub("_(bucket|total)$", "", name) for e, _ in asked for name in re.findall(r"novacron_\w+", e)}
     assert not [name for name in families if f"`{name}`" not in document]
+    for expression, labels in asked:
+        found = {selector: prometheus.query(f"last_over_time({selector}[10m])") for selector in SELECTOR.findall(expression)}
+        assert found and all(found.values()), f"{expression}: {found}"
+        there = {label for series in found.values() for its, _ in series for label in its}
+        assert labels <= there, f"{expression} has no {labels - there}"
 
 
 def move_both(f, prometheus):
@@ -248,8 +213,8 @@ def test_a_real_prometheus_has_what_three_nodes_say(fleet, tmp_path):
             crossed = after[way]["wire_bytes"] - before[way]["wire_bytes"]
             assert m["wire_bytes"] < crossed < 1.2 * m["wire_bytes"] + (3 << 20), (way, crossed, m["wire_bytes"])
         assert prometheus.value('sum(novacron_machines{state="running"})') == len(MOVES)
-        check_dashboard(prometheus)
         wait_for(lambda: {health for health, _ in prometheus.rules().values()} == {"ok"}, 30, lambda: f"all rules to be evaluated: {prometheus.rules()}")
+        check_what_is_asked(prometheus)
         assert not prometheus.query('ALERTS{alertname="NovacronNodeDown"}')
     finally:
         prometheus.close()
@@ -265,3 +230,7 @@ def test_rules():
     with open(RULES, encoding="utf-8") as rules, open(RULES_TEST, encoding="utf-8") as tests, open(DOCUMENT, encoding="utf-8") as f:
         document, alerts, tried = f.read(), re.findall(r"alert: (\S+)", rules.read()), tests.read()
     assert alerts and not [a for a in alerts if f'alertname="{a}"' not in tried or f"`{a}`" not in document]
+
+
+def test_the_dashboard_says_what_it_shows():
+    assert not [p["title"] for p in panels() if not p["description"] or not p["fieldConfig"]["defaults"].get("unit")]

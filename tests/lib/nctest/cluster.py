@@ -52,11 +52,14 @@ class Node:
         self.fault = None  # the one that its novacrond was started with
         self.mounts = []  # shell commands, done in a mount namespace of its own before novacrond starts
         self.clock = None  # the file that says by how much its novacrond's clock is wrong
+        self.clock_is_whole = False  # CLOCK_MONOTONIC with it
         bed.on_close(self.destroy)
 
-    def use_own_clock(self):
-        """From its next start on, novacrond has a clock that step_clock() can set; CLOCK_MONOTONIC stays what it is."""
+    def use_own_clock(self, whole=False):
+        """From its next start on, novacrond has a clock that step_clock() can set. CLOCK_MONOTONIC stays what it is; ${whole}: it goes with it, so
+        that for novacrond, and for none of its programs, so much time has passed."""
         self.clock = os.path.join(self.dir, "clock")
+        self.clock_is_whole = whole
         self.step_clock(0)
 
     def step_clock(self, seconds):
@@ -66,7 +69,7 @@ class Node:
 
     def clock_environment(self):
         return {"LD_PRELOAD": FAKETIME, "FAKETIME_TIMESTAMP_FILE": self.clock, "FAKETIME_NO_CACHE": "1",
-                "FAKETIME_DONT_FAKE_MONOTONIC": "1", "FAKETIME_ONLY_CMDS": "novacrond"} if self.clock else {}
+                "FAKETIME_DONT_FAKE_MONOTONIC": "0" if self.clock_is_whole else "1", "FAKETIME_ONLY_CMDS": "novacrond"} if self.clock else {}
 
     def write_config(self):
         with open(self.config, "w") as f:

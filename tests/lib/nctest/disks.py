@@ -6,6 +6,8 @@ import os
 import struct
 import subprocess
 
+from .net import wait_for
+
 RECORD = 8192
 MAGIC = 0x4E43524543303031
 MASK = (1 << 64) - 1
@@ -33,6 +35,44 @@ def make_image(path, size="256M", format="qcow2", *more):
 
 def in_mounts_of(node, *command):
     subprocess.run(["nsenter", "-t", str(node.process.pid), "-m", *command], check=True)
+
+
+class LoopDisk:
+    """A file system of its own for one node, which can come to harm: ext4 in a file. `with LoopDisk(...) as d`; at the end the node must be stopped."""
+
+    def __init__(self, node, name, size):
+        self.node = node
+        self.path = os.path.join(node.dir, f"{name}.mounted")
+        self.image = os.path.join(node.dir, f"{name}.ext4")
+        os.makedirs(self.path)
+        subprocess.run(["truncate", "-s", size, self.image], check=True)
+        subprocess.run(["mkfs.ext4", "-q", "-m", "0", self.image], check=True)
+
+    def mount(self):
+        """From the node's next start on, for as long as it runs."""
+        self.node.mounts = [f"mount -o loop,errors=remount-ro {self.image} {self.path}"]
+
+    def device(self):
+        """The name of its loop device; empty: it has none now."""
+        out = subprocess.run(["losetup", "-n", "-O", "NAME", "-j", self.image], check=True, stdout=subprocess.PIPE, text=True)
+        return os.path.basename(out.stdout.strip())
+
+    def find_damage(self):
+        """As if the file system had found some: nothing can be written from now on."""
+        with open(f"/sys/fs/ext4/{self.device()}/trigger_fs_error", "w", encoding="ascii") as f:
+            f.write("1")
+
+    def mend(self):
+        """The node is stopped."""
+        wait_for(lambda: not self.device(), 30, "the disk to be let go")
+        out = subprocess.run(["e2fsck", "-f", "-y", self.image], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+        assert out.returncode in (0, 1), out.stdout
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.node.mounts = []
 
 
 class LocalDisks:

@@ -279,6 +279,25 @@ test_settings(void)
   g_assert_false(nc_alert_setting_parse(NC_ALERT_PAUSE_OVER_BUDGET, "100 for 1", &setting));
 }
 
+/* It names what there is, and nothing is left of what stands for that. */
+static void
+test_remedies(void)
+{
+  nc_autojson json_t *migration = json_pack("{s:s, s:s, s:s, s:s}", "migration", "m-1", "vm", "web1", "destination", "host-b", "node", "host-a");
+  nc_autojson json_t *node = json_pack("{s:s}", "node", "host-a");
+
+  for (NcAlertRule rule = 0; rule < NC_ALERT_RULE_COUNT; rule++) {
+    bool of_node = rule >= NC_ALERT_FAILURES;
+    g_autofree char *remedy = nc_alert_remedy(rule, of_node ? node : migration);
+    g_test_message("%s: %s", nc_alert_rule(rule)->name, remedy);
+    g_assert_null(strpbrk(remedy, "{}"));
+    g_assert_nonnull(strstr(remedy, of_node ? "host-a" : "m-1"));
+    g_assert_nonnull(strchr(remedy, '`'));
+  }
+  g_autofree char *again = nc_alert_remedy(NC_ALERT_PACKET_LOSS, migration);
+  g_assert_nonnull(strstr(again, "`novacron migrate web1 --to host-b --streams 8`"));
+}
+
 /* The text of rule ${name} in Prometheus' file; NULL: it has none. Caller frees. */
 static char *
 prometheus_rule(const char *file, const char *name)
@@ -314,8 +333,8 @@ test_the_same_rules_as_prometheus(void)
     [NC_ALERT_PAUSE_OVER_BUDGET] = { "> %g * novacron_migration_max_pause_seconds\n", 10 },
     [NC_ALERT_STUCK] = { "[%gm]) == 0\n", 1.0 / 60 },
     [NC_ALERT_NEEDS_ATTENTION] = { "attention == 1\n", 0 },
-    [NC_ALERT_FAILURES] = { "[30m]) > %g\n", 1 },
-    [NC_ALERT_STORE_NEARLY_FULL] = { "> %g * novacron_store_budget_bytes", 0.01 },
+    [NC_ALERT_FAILURES] = { "[30m])) > %g\n", 1 },
+    [NC_ALERT_STORE_NEARLY_FULL] = { "> %g * (novacron_store_used_bytes + novacron_store_free_bytes)\n", 0.01 },
     [NC_ALERT_STORE_DOWN] = { "store_up == 0\n", 0 },
     [NC_ALERT_CERTIFICATE_EXPIRES] = { "< %g * 86400\n", 1 },
   };
@@ -488,10 +507,10 @@ test_facts_of_ends_and_of_the_node(void)
   g_assert_cmpfloat(node_value(facts, 9000, NULL, NC_ALERT_STORE_DOWN, &fine), ==, 1);
   g_assert_cmpfloat(node_value(facts, 9000, "{\"failed\":false,\"read_only\":false}", NC_ALERT_STORE_DOWN, &fine), ==, 0);
   g_assert_cmpfloat(node_value(facts, 9000, "{\"failed\":true}", NC_ALERT_STORE_DOWN, &fine), ==, 1);
-  g_assert_cmpfloat(node_value(facts, 9000, "{\"used_bytes\":95,\"budget_bytes\":100}", NC_ALERT_STORE_NEARLY_FULL, &fine), ==, 95);
-  g_assert_false(fine);
-  node_value(facts, 9000, "{\"used_bytes\":95,\"budget_bytes\":0}", NC_ALERT_STORE_NEARLY_FULL, &fine);
-  g_assert_true(fine);
+  g_assert_cmpfloat(node_value(facts, 9000, "{\"used_bytes\":95,\"free_bytes\":5,\"budget_bytes\":100}", NC_ALERT_STORE_NEARLY_FULL, &fine), ==, 95);
+  g_assert_cmpfloat(node_value(facts, 9000, "{\"used_bytes\":1,\"free_bytes\":0,\"budget_bytes\":0}", NC_ALERT_STORE_NEARLY_FULL, &fine), ==, 100);
+  g_assert_cmpfloat(node_value(facts, 9000, "{\"used_bytes\":1,\"free_bytes\":3,\"budget_bytes\":100}", NC_ALERT_STORE_NEARLY_FULL, &fine), ==, 25);
+  g_assert_true(isnan(node_value(facts, 9000, NULL, NC_ALERT_STORE_NEARLY_FULL, &fine)));
 }
 
 /* The best five seconds, whatever the mover counts anew; nothing before the first byte. */
@@ -540,6 +559,7 @@ main(int argc, char **argv)
   g_test_add_func("/alerts/an-event", test_an_event);
   g_test_add_func("/alerts/resolved-ones-are-few", test_resolved_ones_are_few);
   g_test_add_func("/alerts/settings", test_settings);
+  g_test_add_func("/alerts/remedies", test_remedies);
   g_test_add_func("/alerts/the-same-rules-as-prometheus", test_the_same_rules_as_prometheus);
   g_test_add_func("/alerts/facts-of-the-last-seconds", test_facts_of_the_last_seconds);
   g_test_add_func("/alerts/facts-of-a-link", test_facts_of_a_link);

@@ -128,6 +128,36 @@ an_fsync_that_fails_ends_writing(Fixture *f, gconstpointer data)
   g_assert_true(nc_page_store_flush(f->store, &f->error));
 }
 
+/* Also before there is a pack, and whichever change it is; but not for want of room or descriptors, which come back. */
+static void
+a_disk_that_refuses_ends_writing(Fixture *f, gconstpointer data)
+{
+  static const struct {
+    NcStoreOp op;
+    int errnum;
+    bool ends;
+  } cases[] = { { NC_STORE_CREATE, EROFS, true },  { NC_STORE_CREATE, EIO, true },     { NC_STORE_WRITE, EIO, true },
+                { NC_STORE_CREATE, ENOSPC, false }, { NC_STORE_CREATE, EMFILE, false }, { NC_STORE_WRITE, EDQUOT, false } };
+
+  for (size_t i = 0; i < G_N_ELEMENTS(cases); i++) {
+    Failing failing = { .op = cases[i].op, .errnum = cases[i].errnum };
+    unsigned first = (unsigned)i * 100;
+    g_test_message("%s of change %d", g_strerror(cases[i].errnum), cases[i].op);
+    reopen_failing(f, &failing);
+    g_assert_false(stats(f).failed);
+    failing.countdown = 1;
+    g_assert_false(test_put(f->writer, first, 10, &f->error));
+    g_clear_error(&f->error);
+    g_assert_cmpint(stats(f).failed, ==, cases[i].ends);
+    g_assert_cmpint(test_put(f->writer, first, 10, &f->error), ==, !cases[i].ends);
+    if (cases[i].ends)
+      assert_failed(f, NC_ERROR_IO, "opened again");
+  }
+  reopen(f, &small_packs);
+  g_assert_false(stats(f).failed);
+  g_assert_cmpuint(test_verify(f->store, NULL), ==, 0);
+}
+
 /* In a child with a mount namespace of its own: a tmpfs of 1 MiB, filled. 0: as it should be; 77: no right to mount. */
 static int
 real_disk_full(void)
@@ -542,6 +572,7 @@ main(int argc, char **argv)
     { "the_budget_is_a_wall", the_budget_is_a_wall },
     { "a_full_disk_leaves_nothing_half", a_full_disk_leaves_nothing_half },
     { "an_fsync_that_fails_ends_writing", an_fsync_that_fails_ends_writing },
+    { "a_disk_that_refuses_ends_writing", a_disk_that_refuses_ends_writing },
     { "a_real_disk_is_full", a_real_disk_is_full },
     { "reading_only", reading_only },
     { "reading_only_after_a_crash", reading_only_after_a_crash },
