@@ -287,6 +287,7 @@ nc_source_on_mover(NcSource *s, json_t *event)
     g_autoptr(GError) error = NULL;
     nc_migration_mover_error(s->m, event, &error);
     nc_source_fail(s, error->code, "%s", error->message);
+    s->mover_failed = true;
     if (!event && s->keeper && !nc_source_is_in_postcopy(s))
       nc_keeper_drain(s->keeper); /* nobody else reads any more */
     if (!event && s->m->state == NC_S_RELEASED) {

@@ -50,6 +50,7 @@ typedef struct {
   /* state SERVING */
   bool destination_broken; /* there is no mover there */
   bool destination_lost;   /* and its QEMU is dead */
+  bool mover_failed;       /* ours, before it was known that the machine runs there */
   bool recovering;         /* mig_recover was said */
   int64_t next_recovery_us;
   int64_t recovery_wait_us;

@@ -259,7 +259,7 @@ static bool
 nc_source_flow_is_broken(NcSource *s)
 {
   NcQmp *qmp = nc_machine_lease_qmp(s->m->lease);
-  return !s->m->mover || s->destination_broken || (qmp && nc_qemu_migration_status(qmp) == NC_QEMU_MIGRATION_POSTCOPY_PAUSED);
+  return !s->m->mover || s->mover_failed || s->destination_broken || (qmp && nc_qemu_migration_status(qmp) == NC_QEMU_MIGRATION_POSTCOPY_PAUSED);
 }
 
 /* Our QEMU is dead: the destination knows best whether it has got everything. */

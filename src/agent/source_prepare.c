@@ -491,6 +491,7 @@ nc_source_start_mover(NcSource *s, const uint8_t psk[NC_MIG_PSK_BYTES], GError *
     .rate_bps = nc_migration_int(s->m, "rate_limit_bps"),
     .yield = nc_migration_qos(s->m) == NC_QOS_BACKGROUND,
   };
+  s->mover_failed = false;
   s->m->mover = nc_migration_start_mover(s->m, &order, error);
   return s->m->mover != NULL;
 }

@@ -178,6 +178,21 @@ def test_mover_killed(standing, side):
     assert "recovered" in events(m)
 
 
+def test_mover_killed_before_its_start_is_known(standing):
+    """The machine runs there already, and the source has not heard of it when its mover dies."""
+    c, source, destination = standing
+    restart(destination, "tell-mig_started:sleep=2000")
+    id = create(source, destination, algorithm="post-copy", bandwidth_limit_bps=LINK)
+    source.wait_state(id, ("released",))
+    destination.wait_state(id, ("fetching",))
+    assert source.call("migration.get", id=id)["state"] == "released"
+    kill(source.mover_pids())
+    m = expect_arrival(c, source, id)
+    assert "recovered" in events(m)
+    destination.stop()
+    destination.start()
+
+
 def test_both_movers_killed_again_and_again(standing):
     c, source, destination = standing
     id = begin(source, destination)
