@@ -139,8 +139,11 @@ a_disk_that_refuses_ends_writing(Fixture *f, gconstpointer data)
   } cases[] = { { NC_STORE_CREATE, EROFS, true },  { NC_STORE_CREATE, EIO, true },     { NC_STORE_WRITE, EIO, true },
                 { NC_STORE_CREATE, ENOSPC, false }, { NC_STORE_CREATE, EMFILE, false }, { NC_STORE_WRITE, EDQUOT, false } };
 
+  Failing failing = { 0 }; /* the store uses it until it is opened again */
+
   for (size_t i = 0; i < G_N_ELEMENTS(cases); i++) {
-    Failing failing = { .op = cases[i].op, .errnum = cases[i].errnum };
+    close_store(f);
+    failing = (Failing){ .op = cases[i].op, .errnum = cases[i].errnum };
     unsigned first = (unsigned)i * 100;
     g_test_message("%s of change %d", g_strerror(cases[i].errnum), cases[i].op);
     reopen_failing(f, &failing);
