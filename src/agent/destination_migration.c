@@ -58,10 +58,10 @@ nc_destination_on_qmp(NcDestination *d, json_t *event)
   const char *status = nc_json_string_or(json_object_get(event, "data"), "status", "");
 
   d->unanswered = 0;
-  if (!event && d->load_failed_us) {
-    return; /* it gave up and left */
-  } else if (!event && d->m->state == NC_D_FETCHING) {
+  if (!event && d->m->state == NC_D_FETCHING) { /* also if it said "failed" before: nobody else would notice */
     nc_destination_fetching_qemu_gone(d);
+  } else if (!event && d->load_failed_us) {
+    return; /* it gave up and left */
   } else if (!event) {
     g_autofree char *tail = nc_machine_lease_log_tail(d->m->lease);
     nc_destination_fail(d, NC_ERROR_QEMU, "the QEMU on the destination (%s) died: %s", nc_nodes_self(d->m->deps->nodes), tail);

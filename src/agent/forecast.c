@@ -106,8 +106,10 @@ static void
 nc_forecast_end_round(NcForecast *f, const NcForecastSample *sample, uint64_t now_us)
 {
   double seconds = (double)(now_us - f->round_us) / 1e6;
-  /* What was not sent in this round is no new dirt; QEMU does not say which part of the rest that is. */
-  double bytes = (double)sample->remaining_bytes - MIN((double)f->last.remaining_bytes, 0.9 * (double)sample->remaining_bytes);
+  /* What was left of this round is no new dirt, unless it was sent since: exact but for pages of zeros. */
+  double sent = MAX((double)sample->sent_bytes - (double)f->last.sent_bytes, 0);
+  double old = CLAMP((double)f->last.remaining_bytes - sent, 0, 0.9 * (double)sample->remaining_bytes);
+  double bytes = (double)sample->remaining_bytes - old;
 
   f->round_us = now_us;
   if (sample->rounds < 2 || seconds * 1e6 < NC_FORECAST_MIN_ROUND_US)
@@ -187,8 +189,10 @@ nc_forecast_know_memory(NcForecast *f, const NcMemoryPlace places[NC_MEMORY_SAMP
 void
 nc_forecast_see_change(NcForecast *f, const NcMemoryChange *change)
 {
-  double page = nc_forecast_memory_sampled_page(&f->memory), bytes = MAX(nc_forecast_memory_changed(&f->memory, change), page / 2);
+  double page = nc_forecast_memory_sampled_page(&f->memory), bytes = nc_forecast_memory_changed(&f->memory, change);
 
+  if (change->changed <= 0)
+    return; /* of a large guest a page of the sample stands for megabytes: less than that is not seen */
   f->changes[f->change_count++ % NC_FORECAST_ROUNDS] = (NcDirtPoint){ change->seconds, bytes, NC_FORECAST_LOOK_VARIANCE + page / bytes };
   nc_forecast_fit(f);
   nc_forecast_memory_expect_resent(&f->memory, change);

@@ -6,6 +6,7 @@
 /* W / r, the time in which a working set would be written once: tried from the longest, in steps of a tenth. */
 #define NC_DIRT_LONGEST 25 /* times the longest that was seen; and before that, none */
 #define NC_DIRT_SHORTEST_S 0.02
+#define NC_DIRT_SHORTEST 3 /* nor shorter than this part of the shortest that was seen: what was full at the first look shows no rate */
 #define NC_DIRT_STEP 1.1
 #define NC_DIRT_BETTER 1e-9 /* less is no reason for a smaller working set */
 
@@ -50,13 +51,15 @@ nc_dirt_refine(const NcDirtPoint *points, unsigned count, double once)
 NcDirt
 nc_dirt_fit(const NcDirtPoint *points, unsigned count)
 {
-  double longest = 0, misfit, least = 0, once = INFINITY;
+  double longest = 0, shortest = INFINITY, misfit, least = 0, once = INFINITY;
 
-  for (unsigned i = 0; i < count; i++)
+  for (unsigned i = 0; i < count; i++) {
     longest = MAX(longest, points[i].seconds);
+    shortest = MIN(shortest, points[i].seconds);
+  }
   if (longest <= 0)
     return (NcDirt){ 0 };
-  for (double tried = INFINITY; tried >= NC_DIRT_SHORTEST_S; tried = isinf(tried) ? NC_DIRT_LONGEST * longest : tried / NC_DIRT_STEP) {
+  for (double tried = INFINITY; tried >= MAX(NC_DIRT_SHORTEST_S, shortest / NC_DIRT_SHORTEST); tried = isinf(tried) ? NC_DIRT_LONGEST * longest : tried / NC_DIRT_STEP) {
     nc_dirt_rate(points, count, tried, &misfit);
     if (isinf(tried) || misfit < least * (1 - NC_DIRT_BETTER) - NC_DIRT_BETTER) {
       least = misfit;

@@ -130,14 +130,17 @@ nc_forecast_memory_learn_link(NcForecastMemory *m, double rate, bool is_limit, d
 
 /* The same of everything else. Where the link is a limit, too, it is not known which part of a while was whose. */
 static void
-nc_forecast_memory_learn_rest(NcForecastMemory *m, const NcForecastSpan *span, bool is_first, double weight)
+nc_forecast_memory_learn_rest(NcForecastMemory *m, const NcForecastSpan *span, bool is_first, bool is_limit, double weight)
 {
-  double seconds = span->seconds - span->scanned / NC_FORECAST_SCAN_RATE;
+  double seconds = MAX(span->seconds - span->scanned / NC_FORECAST_SCAN_RATE, span->seconds / 4), more = span->content / span->seconds - m->best_rate;
 
-  m->best_rate += weight * MAX(span->content / span->seconds - m->best_rate, 0);
+  if (is_limit && !is_first && span->content > NC_FORECAST_TRUST_BYTES)
+    m->best_rate += weight * more; /* what is sent again went no faster, and nobody waited for the link */
+  else
+    m->best_rate += weight * MAX(more, 0);
   if (m->is_link_proven)
     m->content_rate = MAX(m->content_rate, m->best_rate);
-  else if (is_first && span->content > NC_FORECAST_TRUST_BYTES && seconds > 0)
+  else if (is_first && span->content > NC_FORECAST_TRUST_BYTES)
     m->content_rate += weight * (span->content / seconds - m->content_rate);
 }
 
@@ -158,7 +161,7 @@ nc_forecast_memory_learn(NcForecastMemory *m, const NcForecastSample *before, co
   bool waited = (double)now->link_wait_us - (double)before->link_wait_us >= NC_FORECAST_LINK_SHARE * 1e6 * span.seconds;
   m->seen_seconds += span.seconds;
   nc_forecast_memory_learn_link(m, wire / span.seconds, waited, weight);
-  nc_forecast_memory_learn_rest(m, &span, now->rounds <= 1, weight);
+  nc_forecast_memory_learn_rest(m, &span, now->rounds <= 1, !waited, weight);
   if (now->rounds > 1 && before->rounds > 1) { /* in between, it is of both */
     m->resent_content += span.content;
     m->resent_wire += wire;

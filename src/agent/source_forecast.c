@@ -134,7 +134,7 @@ nc_source_forecast_postcopy(NcSourceForecast *f, NcQmp *qmp)
 
   nc_migration_set(f->m, "postcopy", json_true());
   nc_migration_persist(f->m, false, NULL);
-  if (!nc_qemu_start_postcopy(qmp, &error)) {
+  if (!nc_qemu_start_postcopy(qmp, &error) && error->code != NC_ERROR_TIMEOUT) { /* after a timeout it may still do so */
     nc_migration_note(f->m, "warning", "QEMU does not switch to post-copy: %s", error->message);
     nc_migration_set(f->m, "postcopy", json_false());
     f->limits.may_postcopy = f->at_once = false;
@@ -202,9 +202,9 @@ nc_source_forecast_is_settled(NcSourceForecast *f, const NcQemuMigrationInfo *in
   if ((int)info->throttle_percent < f->throttle && now_us - f->throttle_asked_us < NC_THROTTLE_DUE_US)
     return false;
   f->throttle_asked_us = 0;
-  nc_forecast_forget_dirt(f->forecast); /* another guest, as it were */
+  nc_forecast_forget_dirt(f->forecast); /* another guest, as it were: what is known now is of the one before */
   nc_source_forecast_sample_memory(f, info);
-  return true;
+  return false;
 }
 
 /* The sample begun before memory flowed is there after a second. Free pages that are cleared in it would look like dirt. */

@@ -28,6 +28,7 @@
 #define NC_RECOVERY_FIRST_US 200000   /* until the next attempt, */
 #define NC_RECOVERY_LAST_US 30000000  /* doubled up to here */
 #define NC_RECOVERY_ANSWER_US 30000000
+#define NC_RECOVERY_SETTLE_US 2000000 /* so long QEMU may still say that it is paused after it was resumed */
 #define NC_SERVE_CUT_OFF_US 5000000   /* then people are told */
 
 void
@@ -206,6 +207,7 @@ nc_source_finish_recovery(NcSource *s)
   s->recovering = false;
   s->destination_broken = false;
   s->recovery_wait_us = 0;
+  s->next_recovery_us = nc_mono_us() + NC_RECOVERY_SETTLE_US;
   nc_source_attention_over(s);
   nc_migration_note(m, "recovered", "the flow of pages goes on");
 }

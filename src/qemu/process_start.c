@@ -76,6 +76,10 @@ nc_fork_twice(char *const *argv, int log, int lock, GError **error)
   bool told = nc_read_all(in, &pid, sizeof pid, 5000, error);
   while (waitpid(middle, NULL, 0) < 0 && errno == EINTR)
     ;
+  if (!told && nc_read_all(in, &pid, sizeof pid, 0, NULL)) { /* it came late, on a host that is at its end: nobody else knows this QEMU */
+    g_clear_error(error);
+    told = true;
+  }
   return told ? pid : 0;
 }
 
@@ -147,5 +151,7 @@ nc_qemu_process_start(const NcQemuStart *start, NcQemuProcess *ret, GError **err
   nc_fail_start(start, process.pid, late, error);
   if (pidfd >= 0)
     syscall(SYS_pidfd_send_signal, pidfd, SIGKILL, NULL, 0);
+  else
+    kill(process.pid, SIGKILL); /* no descriptors are left; it was started a moment ago */
   return false;
 }

@@ -31,11 +31,23 @@ nc_store_could_not(const NcStoreDir *dir, const char *what, const char *name, in
                        dir->path, what, name);
 }
 
+/* What file systems say of damage (ext4, XFS), of a device or a server that is gone (NFS, FUSE), and of having become read-only. */
+static bool
+nc_store_is_broken(int errnum)
+{
+  static const int broken[] = { EIO, EROFS, EUCLEAN, EBADMSG, ENODEV, ENXIO, ESTALE, ENOTCONN };
+
+  for (size_t i = 0; i < G_N_ELEMENTS(broken); i++)
+    if (broken[i] == errnum)
+      return true;
+  return false;
+}
+
 /* The same of a change. A disk that is full takes the next one when there is room again; one that is broken, or read-only since it is, does not. */
 static bool
 nc_store_failed(const NcStoreDir *dir, const char *what, const char *name, int errnum, GError **error)
 {
-  if (dir->refused && (errnum == EIO || errnum == EROFS))
+  if (dir->refused && nc_store_is_broken(errnum))
     g_atomic_int_set(dir->refused, 1);
   return nc_store_could_not(dir, what, name, errnum, error);
 }

@@ -30,7 +30,7 @@ typedef int (*NcStoreHook)(NcStoreOp op, const char *name, uint64_t offset, uint
 typedef struct {
   char *path;
   int fd; /* of the directory */
-  gint *refused;    /* atomic, borrowed: set when the disk refuses a change (EIO, EROFS); NULL: nobody asks */
+  gint *refused;    /* atomic, borrowed: set when the disk refuses a change (EIO, EROFS and the like); NULL: nobody asks */
   NcStoreHook hook; /* NULL, except in tests */
   gpointer hook_data;
 } NcStoreDir;
