@@ -22,6 +22,12 @@
 #define NC_FORECAST_ROUND_VARIANCE 0.02
 #define NC_FORECAST_LOOK_VARIANCE 0.02
 #define NC_FORECAST_SAMPLE_VARIANCE 0.3
+#define NC_FORECAST_FRESH_S 5.0
+
+typedef struct {
+  NcDirtPoint point;
+  uint64_t at_us; /* when it was over */
+} NcForecastSeen;
 
 struct NcForecast {
   double content_bytes;
@@ -30,9 +36,9 @@ struct NcForecast {
   NcForecastSample last;
   double rate;    /* content bytes per second */
   double seconds; /* of sending seen */
-  NcDirtPoint rounds[NC_FORECAST_ROUNDS];
+  NcForecastSeen rounds[NC_FORECAST_ROUNDS];
   unsigned round_count;
-  NcDirtPoint changes[NC_FORECAST_ROUNDS]; /* seen by sampling */
+  NcForecastSeen changes[NC_FORECAST_ROUNDS]; /* seen by sampling */
   unsigned change_count;
   NcDirt dirt; /* what explains them */
   double expected_dirt; /* bytes per second, of a sample of a second */
@@ -59,18 +65,29 @@ nc_forecast_free(NcForecast *f)
   g_free(f);
 }
 
+/* The guest may have become another since: by a round, or by some seconds if rounds are short, it is half as good as new. */
+static NcDirtPoint
+nc_forecast_aged(const NcForecast *f, NcDirtPoint point, uint64_t at_us, double round_s)
+{
+  double age = (double)(f->last_us - MIN(at_us, f->last_us)) / 1e6 / MAX(round_s, NC_FORECAST_FRESH_S);
+
+  point.variance *= 1 + age * age;
+  return point;
+}
+
 /* What was seen so far, in one place; returns how much of ${points} that is. */
 static unsigned
 nc_forecast_gather(const NcForecast *f, NcDirtPoint points[2 * NC_FORECAST_ROUNDS + 1])
 {
+  double round_s = f->round_count > 0 ? f->rounds[(f->round_count - 1) % NC_FORECAST_ROUNDS].point.seconds : INFINITY;
   unsigned count = 0;
 
   for (unsigned i = 0; i < MIN(f->round_count, NC_FORECAST_ROUNDS); i++)
-    points[count++] = f->rounds[i];
+    points[count++] = nc_forecast_aged(f, f->rounds[i].point, f->rounds[i].at_us, round_s);
   for (unsigned i = 0; i < MIN(f->change_count, NC_FORECAST_ROUNDS); i++)
-    points[count++] = f->changes[i];
+    points[count++] = nc_forecast_aged(f, f->changes[i].point, f->changes[i].at_us, round_s);
   if (f->expected_dirt > 0)
-    points[count++] = (NcDirtPoint){ 1, f->expected_dirt, NC_FORECAST_SAMPLE_VARIANCE };
+    points[count++] = nc_forecast_aged(f, (NcDirtPoint){ 1, f->expected_dirt, NC_FORECAST_SAMPLE_VARIANCE }, f->start_us, round_s);
   return count;
 }
 
@@ -121,7 +138,7 @@ nc_forecast_end_round(NcForecast *f, const NcForecastSample *sample, uint64_t no
   double expected = nc_rounds_dirt(nc_forecast_dirty_rate(f), nc_forecast_working_set(f), seconds);
   if (f->round_count > 0 && bytes > 0)
     f->round_error += 0.5 * (MIN(fabs(expected - bytes) / bytes, 1.0) - f->round_error);
-  f->rounds[f->round_count++ % NC_FORECAST_ROUNDS] = (NcDirtPoint){ seconds, MAX(bytes, NC_ROUND_NOTHING), NC_FORECAST_ROUND_VARIANCE };
+  f->rounds[f->round_count++ % NC_FORECAST_ROUNDS] = (NcForecastSeen){ { seconds, MAX(bytes, NC_ROUND_NOTHING), NC_FORECAST_ROUND_VARIANCE }, now_us };
   nc_forecast_fit(f);
 }
 
@@ -189,11 +206,11 @@ nc_forecast_know_memory(NcForecast *f, const NcMemoryPlace places[NC_MEMORY_SAMP
 void
 nc_forecast_see_change(NcForecast *f, const NcMemoryChange *change)
 {
-  double page = nc_forecast_memory_sampled_page(&f->memory), bytes = nc_forecast_memory_changed(&f->memory, change);
+  double page = nc_forecast_memory_sampled_page(&f->memory), bytes = MAX(nc_forecast_memory_changed(&f->memory, change), page);
 
   if (change->changed <= 0)
     return; /* of a large guest a page of the sample stands for megabytes: less than that is not seen */
-  f->changes[f->change_count++ % NC_FORECAST_ROUNDS] = (NcDirtPoint){ change->seconds, bytes, NC_FORECAST_LOOK_VARIANCE + page / bytes };
+  f->changes[f->change_count++ % NC_FORECAST_ROUNDS] = (NcForecastSeen){ { change->seconds, bytes, NC_FORECAST_LOOK_VARIANCE + page / bytes }, f->last_us };
   nc_forecast_fit(f);
   nc_forecast_memory_expect_resent(&f->memory, change);
 }

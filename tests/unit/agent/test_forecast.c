@@ -286,6 +286,34 @@ test_what_explains_all_looks(void)
   g_assert_cmpfloat(nc_dirt_fit(points, 0).rate, ==, 0);
 }
 
+/* A guest that was quiet and now writes five times as much: three long rounds are enough to see most of that. */
+static void
+test_a_guest_that_becomes_busy(void)
+{
+  g_autoptr(NcForecast) f = nc_forecast_new((uint64_t)(2000 * MB), 0);
+  NcMemoryPlace places[NC_MEMORY_SAMPLE_PLACES];
+  NcForecastResult r;
+  double sent = 0;
+
+  for (unsigned i = 0; i < NC_MEMORY_SAMPLE_PLACES; i++)
+    places[i] = (NcMemoryPlace){ 1, 0.5 };
+  nc_forecast_know_memory(f, places, (uint64_t)(2000 * MB), (uint64_t)(2000 * MB));
+  for (double t = 0.5; t < 70; t *= 2) { /* 2 MB/s */
+    const NcMemoryChange change = { t, 2 * t / 2000, 0.5, 0.5 };
+    nc_forecast_see_change(f, &change);
+  }
+  for (unsigned round = 1; round <= 5; round++) /* of 20 s, sampled twice a second; the second has still the quiet guest's dirt, the others 10 MB/s */
+    for (unsigned i = 0; i < 40; i++) {
+      double left = round == 1 ? 2000 * MB : round == 2 ? 40 * MB : 200 * MB;
+      const NcForecastSample sample = { round, (uint64_t)(left * (40 - i) / 40), (uint64_t)sent, (uint64_t)(sent / 2) + 1, 0 };
+      nc_forecast_sample(f, &sample, (uint64_t)((round - 1) * 40 + i) * 500000);
+      sent += left / 40;
+    }
+  nc_forecast_get(f, 100, 0, &r);
+  g_test_message("%.1f MB/s", r.dirty_bps / MB);
+  g_assert_cmpfloat(r.dirty_bps, >, 7 * MB);
+}
+
 /* 200 MB at 10 MB/s, nothing compresses; 6 MB/s into 40 MB which are ${where} in the memory. The wire bytes to come, after 5 s. */
 static double
 wire_bytes_if_dirty_is(double where)
@@ -556,6 +584,7 @@ main(int argc, char **argv)
   g_test_add_func("/forecast/a-sample-tells-what-is-ahead", test_a_sample_tells_what_is_ahead);
   g_test_add_func("/forecast/link-is-not-the-limit", test_a_link_that_nobody_waits_for_is_not_the_limit);
   g_test_add_func("/forecast/what-explains-all-looks", test_what_explains_all_looks);
+  g_test_add_func("/forecast/becomes-busy", test_a_guest_that_becomes_busy);
   g_test_add_func("/forecast/late-is-new", test_what_is_sent_late_is_still_new);
   g_test_add_func("/forecast/looks-tell-rate-and-working-set", test_looks_tell_rate_and_working_set);
   g_test_add_func("/forecast/the-link-is-behind", test_the_link_is_behind_at_the_end_of_the_first_round);
