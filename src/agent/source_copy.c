@@ -172,6 +172,8 @@ nc_source_poll_qemu(NcSource *s)
     g_autoptr(GError) error = NULL;
     const NcPauseFacts facts = nc_source_pause_facts(s);
     int64_t limit_ms = nc_source_less_disks(s, nc_pause_limit_ms(&facts));
+    if (s->disks)
+      nc_source_forecast_leave_out(s->forecast, nc_source_disks_wire_bytes(s->disks));
     if (!nc_source_forecast_take(s->forecast, qmp, &info, limit_ms, nc_pause_likely_overhead_ms(&facts), &error)) {
       nc_source_fail(s, error->code, "%s", error->message);
     } else {

@@ -318,6 +318,16 @@ nc_source_disks_on_progress(NcSourceDisks *d, json_t *progress)
   nc_source_disks_record(d);
 }
 
+uint64_t
+nc_source_disks_wire_bytes(const NcSourceDisks *d)
+{
+  uint64_t sum = 0;
+
+  for (guint n = 0; n < d->copied->len; n++)
+    sum += nc_source_disk(d, n)->wire_bytes;
+  return sum;
+}
+
 /* The guest must wait for its disk: by QEMU, if it can, else by half of what the mirror does. */
 static void
 nc_source_disk_press(NcSourceDisks *d, NcQmp *qmp, NcSourceDisk *k)

@@ -39,6 +39,8 @@ int64_t nc_source_disks_pause_ms(const NcSourceDisks *d);
 void nc_source_disks_bytes(const NcSourceDisks *d, uint64_t *ret_total, uint64_t *ret_left);
 /* The mover's progress: what the disks cost on the wire. */
 void nc_source_disks_on_progress(NcSourceDisks *d, json_t *progress);
+/* And what all of them have cost there so far, bytes. */
+uint64_t nc_source_disks_wire_bytes(const NcSourceDisks *d);
 
 /* The guest stands still: ends all mirrors, equal. False: one is not, and everything has to be undone. ${must_stop}: asked meanwhile. */
 bool nc_source_disks_end(NcSourceDisks *d, NcQmp *qmp, bool (*must_stop)(gpointer data), gpointer data, GError **error);

@@ -27,6 +27,7 @@ struct NcSourceForecast {
   int throttle;              /* percent that QEMU was told */
   int64_t throttle_asked_us; /* and when; 0: it does it */
   bool is_held;              /* it waits for its endgame */
+  uint64_t disk_wire_bytes;  /* of what the link has carried */
   NcConvergenceAction last;
   NcForecastResult result;   /* the last one */
   json_t *said; /* the record's `forecasts`; readers have copies */
@@ -257,6 +258,12 @@ nc_source_forecast_hold(NcSourceForecast *f, bool is_held)
     nc_forecast_hold(f->forecast, is_held);
 }
 
+void
+nc_source_forecast_leave_out(NcSourceForecast *f, uint64_t wire_bytes)
+{
+  f->disk_wire_bytes = wire_bytes;
+}
+
 bool
 nc_source_forecast_take(NcSourceForecast *f, NcQmp *qmp, const NcQemuMigrationInfo *info, int64_t limit_ms, int64_t overhead_ms,
                         GError **error)
@@ -265,7 +272,7 @@ nc_source_forecast_take(NcSourceForecast *f, NcQmp *qmp, const NcQemuMigrationIn
   NcForecastSample sample = { .rounds = info->dirty_sync_count,
                               .remaining_bytes = info->ram_remaining_bytes,
                               .sent_bytes = info->ram_normal_pages * info->ram_page_size,
-                              .wire_bytes = (uint64_t)nc_migration_int(f->m, "wire_bytes"),
+                              .wire_bytes = (uint64_t)MAX(nc_migration_int(f->m, "wire_bytes") - (int64_t)f->disk_wire_bytes, 0),
                               .link_wait_us = (uint64_t)nc_migration_int(f->m, "link_wait_us") };
 
   if (info->ram_total_bytes == 0 || f->postcopy)

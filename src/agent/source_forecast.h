@@ -27,6 +27,8 @@ unsigned nc_source_forecast_pause_step(const NcSourceForecast *f);
 
 /* How near the last round is, by what QEMU said last. */
 NcEndgameNeed nc_source_forecast_need(const NcSourceForecast *f);
+/* So much of what the link has carried is not of memory, but of disks: a forecast is of memory. */
+void nc_source_forecast_leave_out(NcSourceForecast *f, uint64_t wire_bytes);
 /* ${is_held}: it waits for its endgame, from now on or until now; that is no reason to throttle the guest, or to give up. */
 void nc_source_forecast_hold(NcSourceForecast *f, bool is_held);
 
