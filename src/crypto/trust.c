@@ -276,7 +276,9 @@ nc_trust_check_newcomer(NcTrust *trust, const char *name, const char *serial, ui
   roster = nc_roster_ref(trust->roster);
   newer = trust->newer;
   pthread_mutex_unlock(&trust->lock);
-  return (newer && since > nc_roster_version(roster)) || nc_trust_judge(roster, name, serial, false, error);
+  /* Of a name that we do not know, or know as removed, somebody else has to tell us. */
+  const NcRosterNode *node = since > nc_roster_version(roster) ? nc_roster_find(roster, name) : NULL;
+  return (newer && node && node->state == NC_NODE_JOINED) || nc_trust_judge(roster, name, serial, false, error);
 }
 
 SSL_CTX *

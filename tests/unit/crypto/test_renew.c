@@ -441,6 +441,28 @@ who_was_away_learns_it_from_the_renewed_node(void)
   lab_close(&lab);
 }
 
+/* Else one that was let in and put out again while we were away could bring us the roster in which it was still joined. */
+static void
+a_newer_certificate_is_let_in_of_joined_nodes_only(void)
+{
+  Lab lab;
+  uint64_t since;
+
+  lab_open(&lab);
+  char *dir_c = t_member(lab.a, "node-c");
+  g_autoptr(NcTrust) c = t_load(dir_c);
+  g_assert_true(nc_trust_remove_node(lab.a, "node-b", NULL));
+  t_share_roster(lab.a, c);
+  nc_trust_allow_newer(c, true);
+  since = nc_trust_roster_version(c) + 1;
+  g_assert_true(nc_trust_check_newcomer(c, "node-a", "abcd", since, NULL));
+  g_assert_false(nc_trust_check_newcomer(c, "node-a", "abcd", since - 1, NULL));
+  g_assert_false(nc_trust_check_newcomer(c, "node-b", "abcd", since, NULL)); /* removed */
+  g_assert_false(nc_trust_check_newcomer(c, "node-d", "abcd", since, NULL)); /* unknown */
+  t_remove_dir(dir_c);
+  lab_close(&lab);
+}
+
 static void
 who_has_the_roster_lets_no_old_certificate_in(void)
 {
@@ -486,6 +508,7 @@ main(int argc, char **argv)
     g_test_add_data_func(path, points[i], a_crash_at_any_line);
   }
   g_test_add_func("/renew/who_was_away_learns_it_from_the_renewed_node", who_was_away_learns_it_from_the_renewed_node);
+  g_test_add_func("/renew/a_newer_certificate_is_let_in_of_joined_nodes_only", a_newer_certificate_is_let_in_of_joined_nodes_only);
   g_test_add_func("/renew/who_has_the_roster_lets_no_old_certificate_in", who_has_the_roster_lets_no_old_certificate_in);
   return g_test_run();
 }
