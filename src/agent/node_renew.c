@@ -40,7 +40,7 @@ nc_nodes_renew_peer(NcNodes *nodes, NcPeer *peer, json_t *message, GError **erro
 
   if (!nc_request_log_begin(&logged, &seq, error))
     return NULL;
-  json_t *renewed = nc_renew_issue(nodes->trust, node, message, &problem);
+  json_t *renewed = nc_renew_issue(nodes->trust, node, nc_peer_serial(peer), message, &problem);
   nc_request_log_end(&logged, seq, renewed, problem);
   if (renewed)
     nc_log(NC_LOG_NOTICE, "agent", "node %s has a new certificate; the one before is good until it is seen with that; roster version %"
@@ -113,8 +113,10 @@ static bool
 nc_renew_by_self(NcNodes *nodes, json_t *ask, GError **error)
 {
   const char *self = nc_nodes_self(nodes);
-  nc_autojson json_t *renewed = nc_renew_issue(nodes->trust, self, ask, error);
   bool used;
+  /* What an earlier attempt has put on the disk first: it is the present one. */
+  nc_autojson json_t *renewed =
+      nc_renew_settle(nodes->trust, &used, error) ? nc_renew_issue(nodes->trust, self, NULL, ask, error) : NULL;
 
   return renewed && nc_renew_take(nodes->trust, renewed, error) && nc_renew_settle(nodes->trust, &used, error);
 }

@@ -101,7 +101,7 @@ nc_renew_check_days(NcTrust *trust, const char *node, int64_t days, GError **err
 }
 
 json_t *
-nc_renew_issue(NcTrust *trust, const char *node, json_t *renew, GError **error)
+nc_renew_issue(NcTrust *trust, const char *node, const char *serial, json_t *renew, GError **error)
 {
   g_autoptr(NcCert) cert = NULL;
   g_autoptr(NcRoster) roster = NULL;
@@ -109,7 +109,7 @@ nc_renew_issue(NcTrust *trust, const char *node, json_t *renew, GError **error)
   const char *csr = nc_json_string(renew, "csr", error);
 
   if (!csr || !nc_json_int(renew, "days", 0, NC_PKI_CA_DAYS, &days, error) || !nc_renew_check_days(trust, node, days, error) ||
-      !nc_trust_issue_next(trust, node, csr, (int)days, &cert, &roster, error))
+      !nc_trust_issue_next(trust, node, serial, csr, (int)days, &cert, &roster, error))
     return NULL;
   nc_fault_point("renew-issued");
   return json_pack("{s:s, s:s, s:{s:s, s:s}}", "type", "renewed", "certificate", nc_cert_pem(cert), "roster", "document",

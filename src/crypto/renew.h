@@ -30,10 +30,11 @@ json_t *nc_renew_ask(NcTrust *trust, int validity_days, GError **error);
 
 /*
  * The CA's half: a certificate for ${node}, who has proved to be that, whatever name is in the
- * request. The `renewed` message, a new reference. NC_ERROR_TRUST if it is no joined node,
+ * request, by the certificate ${serial}, which must still be its present one (else NC_ERROR_CONFLICT);
+ * NULL: this node itself. The `renewed` message, a new reference. NC_ERROR_TRUST if it is no joined node,
  * NC_ERROR_FORBIDDEN without the CA's key. Others than this node get NC_PKI_NODE_DAYS at most.
  */
-json_t *nc_renew_issue(NcTrust *trust, const char *node, json_t *renew, GError **error);
+json_t *nc_renew_issue(NcTrust *trust, const char *node, const char *serial, json_t *renew, GError **error);
 
 /*
  * Checks a `renewed` message (name, key, CA, roster, time), saves its roster and the certificate

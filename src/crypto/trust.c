@@ -8,6 +8,7 @@
  */
 #include "crypto/trust.h"
 #include "base/bytes.h"
+#include "base/ident.h"
 #include "base/io.h"
 #include "base/lock.h"
 #include "crypto/pki_internal.h"
@@ -403,13 +404,32 @@ nc_trust_admit(NcTrust *trust, const char *name, const char *address, const char
   return true;
 }
 
+/* A connection outlives the certificate that it was made with; what is issued over it must not. */
+static bool
+nc_trust_check_asker_locked(NcTrust *trust, const char *name, const char *serial, GError **error)
+{
+  const NcRosterNode *node = nc_roster_find(trust->roster, name);
+
+  if (!node || node->state != NC_NODE_JOINED) /* the roster refuses it */
+    return true;
+  if (!serial && strcmp(name, trust->node) == 0)
+    return true;
+  if (g_strcmp0(node->serial, serial) != 0)
+    return nc_fail(error, NC_ERROR_CONFLICT, "node %s asks with certificate %s, which is not its present one (%s): connect again, with that, "
+                   "and ask again", name, serial ? serial : "none", node->serial);
+  if (nc_wall_us() < node->expires_us)
+    return true;
+  return nc_fail(error, NC_ERROR_CONFLICT, "the certificate of node %s has ended since it connected: let it join again (novacron node remove "
+                 "%s and novacron node token here, novacrond join there)", name, name);
+}
+
 bool
-nc_trust_issue_next(NcTrust *trust, const char *name, const char *csr_pem, int validity_days, NcCert **ret_cert,
-                    NcRoster **ret_roster, GError **error)
+nc_trust_issue_next(NcTrust *trust, const char *name, const char *serial, const char *csr_pem, int validity_days,
+                    NcCert **ret_cert, NcRoster **ret_roster, GError **error)
 {
   nc_hold(&trust->changing);
 
-  if (!nc_trust_need_ca(trust, error))
+  if (!nc_trust_need_ca(trust, error) || !nc_trust_check_asker_locked(trust, name, serial, error))
     return false;
   g_autoptr(NcCert) cert = nc_ca_issue(trust->set->ca, csr_pem, name, nc_roster_version(trust->roster) + 1, validity_days, error);
   g_autoptr(NcRoster) roster = cert ? nc_roster_with_next(trust->roster, cert, trust->set->ca, error) : NULL;

@@ -26,9 +26,13 @@ bool nc_trust_allows_anonymous(NcTrust *trust);
  */
 bool nc_trust_admit(NcTrust *trust, const char *name, const char *address, const char *csr_pem, int validity_days,
                     NcCert **ret_cert, NcRoster **ret_roster, GError **error);
-/* With the CA's key: issues the joined node ${name} a next certificate, and lists it in a new roster, saved. As nc_trust_admit(). */
-bool nc_trust_issue_next(NcTrust *trust, const char *name, const char *csr_pem, int validity_days, NcCert **ret_cert,
-                         NcRoster **ret_roster, GError **error);
+/*
+ * With the CA's key: issues the joined node ${name} a next certificate, and lists it in a new roster, saved. As nc_trust_admit().
+ * ${serial}: of the certificate that it came with, which has to be its present one, as of now, or NC_ERROR_CONFLICT; NULL: it is
+ * this node itself, which proves by the CA's key that it may.
+ */
+bool nc_trust_issue_next(NcTrust *trust, const char *name, const char *serial, const char *csr_pem, int validity_days,
+                         NcCert **ret_cert, NcRoster **ret_roster, GError **error);
 /* With the CA's key, if ${serial} is the next certificate of ${name}: makes it the node's, in a new roster, saved. Else *ret_used is false. */
 bool nc_trust_use_next(NcTrust *trust, const char *name, const char *serial, bool *ret_used, GError **error);
 /* Puts this node's new certificate, whose key is in node.key.next (crypto/pki_pair.h), on the disk and into use. */

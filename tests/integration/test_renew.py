@@ -133,6 +133,8 @@ def test_both_renew_and_go_on(pair, directory):  # noqa: F811
     told = [e for e in a.call("audit.list", kind="request")
             if e["detail"]["op"] == "node.renew" and e["actor"] == "node:host-b"]
     assert len(told) == 1 and told[0]["subject"] == "host-b", told
+    answer = before.ask({"type": "renew", "csr": csr_of(directory, "host-b"), "days": 0})
+    assert answer["type"] == "refused" and "not its present one" in answer["error"]["message"], answer
     for node in (a, b):  # the seal is by the new key, and the log is still one
         wait_for(lambda: not (node.data / "pki/node.crt.before").exists(), what="the seal by the new key")  # noqa: B023
         assert node.call("audit.verify")["ok"]

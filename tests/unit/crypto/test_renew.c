@@ -66,7 +66,8 @@ issue(Lab *lab)
   g_autoptr(GError) error = NULL;
   nc_autojson json_t *ask = nc_renew_ask(lab->b, 0, &error);
   g_assert_no_error(error);
-  json_t *renewed = nc_renew_issue(lab->a, "node-b", ask, &error);
+  g_autofree char *serial = serial_of(lab->dir_b);
+  json_t *renewed = nc_renew_issue(lab->a, "node-b", serial, ask, &error);
   g_assert_no_error(error);
   return renewed;
 }
@@ -173,12 +174,12 @@ an_answer_that_is_lost(void)
 /* --- who must not --- */
 
 static void
-refuses(NcTrust *ca, const char *node, json_t *ask, int code, const char *why)
+refuses(NcTrust *ca, const char *node, const char *serial, json_t *ask, int code, const char *why)
 {
   g_autoptr(GError) error = NULL;
   uint64_t version = nc_trust_roster_version(ca);
 
-  g_assert_null(nc_renew_issue(ca, node, ask, &error));
+  g_assert_null(nc_renew_issue(ca, node, serial, ask, &error));
   g_assert_error(error, NC_ERROR, code);
   t_assert_contains(error->message, why);
   g_assert_cmpuint(nc_trust_roster_version(ca), ==, version);
@@ -193,13 +194,43 @@ wrong_askers_are_refused(void)
   nc_autojson json_t *ask = nc_renew_ask(lab.b, 0, NULL), *nonsense = json_pack("{s:s, s:i}", "csr", "hello", "days", 0);
   nc_autojson json_t *long_life = nc_renew_ask(lab.b, NC_PKI_NODE_DAYS + 1, NULL), *bad_days = json_deep_copy(ask);
   json_object_set_new(bad_days, "days", json_integer(-1));
-  refuses(lab.b, "node-b", ask, NC_ERROR_FORBIDDEN, "does not hold the cluster's CA key");
-  refuses(lab.a, "node-c", ask, NC_ERROR_TRUST, "node-c is no node of the cluster");
-  refuses(lab.a, "node-b", nonsense, NC_ERROR_INVALID, "not a certificate request");
-  refuses(lab.a, "node-b", long_life, NC_ERROR_INVALID, "825");
-  refuses(lab.a, "node-b", bad_days, NC_ERROR_PROTOCOL, "days");
+  g_autofree char *serial = serial_of(lab.dir_b);
+  refuses(lab.b, "node-b", serial, ask, NC_ERROR_FORBIDDEN, "does not hold the cluster's CA key");
+  refuses(lab.a, "node-c", serial, ask, NC_ERROR_TRUST, "node-c is no node of the cluster");
+  refuses(lab.a, "node-b", serial, nonsense, NC_ERROR_INVALID, "not a certificate request");
+  refuses(lab.a, "node-b", serial, long_life, NC_ERROR_INVALID, "825");
+  refuses(lab.a, "node-b", serial, bad_days, NC_ERROR_PROTOCOL, "days");
   g_assert_true(nc_trust_remove_node(lab.a, "node-b", NULL));
-  refuses(lab.a, "node-b", ask, NC_ERROR_TRUST, "node-b is no node of the cluster");
+  refuses(lab.a, "node-b", serial, ask, NC_ERROR_TRUST, "node-b is no node of the cluster");
+  lab_close(&lab);
+}
+
+/* Connections that were made with a certificate go on when it is renewed: who has stolen it gets no other by them. */
+static void
+only_the_present_certificate_gets_another(void)
+{
+  Lab lab;
+
+  lab_open(&lab);
+  g_autofree char *old = serial_of(lab.dir_b);
+  nc_autojson json_t *renewed = issue(&lab);
+  g_assert_true(nc_renew_take(lab.b, renewed, NULL));
+  g_autofree char *new = serial_of(lab.dir_b);
+  nc_autojson json_t *ask = nc_renew_ask(lab.b, 0, NULL);
+  refuses(lab.a, "node-b", new, ask, NC_ERROR_CONFLICT, "ask again"); /* not seen yet */
+  see(lab.a, "node-b", new, true);
+  g_assert_true(nc_trust_check_node(lab.a, "node-b", old, NULL));
+  refuses(lab.a, "node-b", old, ask, NC_ERROR_CONFLICT, "not its present one");
+  t_share_roster(lab.a, lab.b);
+  nc_autojson json_t *again = issue(&lab);
+  g_assert_nonnull(again);
+
+  const TBadCert late = { .node = "node-b", .usage = "serverAuth,clientAuth", .from_s = -100, .until_s = -10 };
+  g_autoptr(NcCert) ended = NULL;
+  g_autoptr(NcKey) key = NULL;
+  t_forge(lab.dir_a, &late, &ended, &key);
+  g_assert_true(nc_trust_reload(lab.a, NULL));
+  refuses(lab.a, "node-b", nc_cert_serial(ended), ask, NC_ERROR_CONFLICT, "has ended since it connected");
   lab_close(&lab);
 }
 
@@ -213,7 +244,8 @@ a_name_comes_from_the_connection(void)
   g_autoptr(NcKey) key = nc_key_new(NULL);
   g_autofree char *csr = nc_key_make_csr(key, "node-a", NULL);
   nc_autojson json_t *ask = json_pack("{s:s, s:i}", "csr", csr, "days", 0);
-  nc_autojson json_t *renewed = nc_renew_issue(lab.a, "node-b", ask, NULL);
+  g_autofree char *serial = serial_of(lab.dir_b);
+  nc_autojson json_t *renewed = nc_renew_issue(lab.a, "node-b", serial, ask, NULL);
   g_autoptr(NcCert) cert = nc_cert_parse(json_string_value(json_object_get(renewed, "certificate")), NULL);
   g_assert_cmpstr(nc_cert_node(cert), ==, "node-b");
   lab_close(&lab);
@@ -296,7 +328,7 @@ static bool
 renew_self(NcTrust *trust, GError **error)
 {
   nc_autojson json_t *ask = nc_renew_ask(trust, 30, error);
-  nc_autojson json_t *renewed = ask ? nc_renew_issue(trust, nc_trust_node(trust), ask, error) : NULL;
+  nc_autojson json_t *renewed = ask ? nc_renew_issue(trust, nc_trust_node(trust), NULL, ask, error) : NULL;
   bool used;
 
   return renewed && nc_renew_take(trust, renewed, error) && nc_renew_settle(trust, &used, error) && used;
@@ -498,6 +530,7 @@ main(int argc, char **argv)
   g_test_add_func("/renew/files_are_a_new_pair", files_are_a_new_pair);
   g_test_add_func("/renew/an_answer_that_is_lost", an_answer_that_is_lost);
   g_test_add_func("/renew/wrong_askers_are_refused", wrong_askers_are_refused);
+  g_test_add_func("/renew/only_the_present_certificate_gets_another", only_the_present_certificate_gets_another);
   g_test_add_func("/renew/a_name_comes_from_the_connection", a_name_comes_from_the_connection);
   g_test_add_func("/renew/wrong_certificates_are_not_taken", wrong_certificates_are_not_taken);
   g_test_add_func("/renew/who_has_expired_joins_again", who_has_expired_joins_again);
