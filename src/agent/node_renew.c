@@ -28,6 +28,18 @@ nc_nodes_see_certificate(NcNodes *nodes, const char *node, const char *serial)
   nc_nodes_push(nodes);
 }
 
+static json_t *
+nc_renew_for_peer(NcNodes *nodes, NcPeer *peer, json_t *message, GError **error)
+{
+  const char *node = nc_peer_node(peer);
+
+  if (!g_str_equal(node, nc_nodes_self(nodes)))
+    return nc_renew_issue(nodes->trust, node, nc_peer_serial(peer), message, error);
+  nc_fail(error, NC_ERROR_FORBIDDEN, "node %s renews its own certificate by itself (novacron pki renew on it), and nobody's who comes as %s: "
+          "is its key used elsewhere?", node, node);
+  return NULL;
+}
+
 json_t *
 nc_nodes_renew_peer(NcNodes *nodes, NcPeer *peer, json_t *message, GError **error)
 {
@@ -40,7 +52,7 @@ nc_nodes_renew_peer(NcNodes *nodes, NcPeer *peer, json_t *message, GError **erro
 
   if (!nc_request_log_begin(&logged, &seq, error))
     return NULL;
-  json_t *renewed = nc_renew_issue(nodes->trust, node, nc_peer_serial(peer), message, &problem);
+  json_t *renewed = nc_renew_for_peer(nodes, peer, message, &problem);
   nc_request_log_end(&logged, seq, renewed, problem);
   if (renewed)
     nc_log(NC_LOG_NOTICE, "agent", "node %s has a new certificate; the one before is good until it is seen with that; roster version %"

@@ -187,6 +187,8 @@ def test_who_must_not_and_who_can_not(pair, make_node, directory):  # noqa: F811
     assert answer["type"] == "renewed" and "host-b" in subject and "host-a" not in subject, "a name comes from who asks"
     answer = Peer(a, b.data / "pki", "host-b").ask({**ask, "days": 826})
     assert answer["type"] == "refused" and "825" in answer["error"]["message"]
+    answer = Peer(a, a.data / "pki", "host-a").ask(ask)
+    assert answer["type"] == "refused" and answer["error"]["code"] == "forbidden" and "by itself" in answer["error"]["message"], answer
     answer = Peer(b, c.data / "pki", "host-c").ask(ask)
     assert answer["type"] == "refused" and answer["error"]["code"] == "forbidden", "host-b can't"
 
