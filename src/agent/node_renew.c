@@ -87,6 +87,7 @@ nc_renew_by_signer(NcNodes *nodes, const char *signer, json_t *ask, GError **err
 {
   int limit_ms = nodes->config->connect_timeout_ms;
   g_autoptr(NcPeer) peer = nc_nodes_connect(nodes, signer, limit_ms, error);
+  nc_renew_name_next(nodes->trust, ask);
   nc_autojson json_t *renewed = peer && nc_peer_send(peer, ask, error) ? nc_nodes_expect(peer, "renewed", limit_ms, error) : NULL;
 
   if (renewed)
@@ -127,8 +128,10 @@ nc_renew_by_self(NcNodes *nodes, json_t *ask, GError **error)
   const char *self = nc_nodes_self(nodes);
   bool used;
   /* What an earlier attempt has put on the disk first: it is the present one. */
-  nc_autojson json_t *renewed =
-      nc_renew_settle(nodes->trust, &used, error) ? nc_renew_issue(nodes->trust, self, NULL, ask, error) : NULL;
+  if (!nc_renew_settle(nodes->trust, &used, error))
+    return false;
+  nc_renew_name_next(nodes->trust, ask);
+  nc_autojson json_t *renewed = nc_renew_issue(nodes->trust, self, NULL, ask, error);
 
   return renewed && nc_renew_take(nodes->trust, renewed, error) && nc_renew_settle(nodes->trust, &used, error);
 }

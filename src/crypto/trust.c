@@ -406,12 +406,10 @@ nc_trust_admit(NcTrust *trust, const char *name, const char *address, const char
 
 /* A connection outlives the certificate that it was made with; what is issued over it must not. */
 static bool
-nc_trust_check_asker_locked(NcTrust *trust, const char *name, const char *serial, GError **error)
+nc_trust_check_asker_locked(NcTrust *trust, const NcRosterNode *node, const char *serial, GError **error)
 {
-  const NcRosterNode *node = nc_roster_find(trust->roster, name);
+  const char *name = node->name;
 
-  if (!node || node->state != NC_NODE_JOINED) /* the roster refuses it */
-    return true;
   if (!serial && strcmp(name, trust->node) == 0)
     return true;
   if (g_strcmp0(node->serial, serial) != 0)
@@ -423,15 +421,30 @@ nc_trust_check_asker_locked(NcTrust *trust, const char *name, const char *serial
                  "%s and novacron node token here, novacrond join there)", name, name);
 }
 
+/* A request that comes late, after another one of the same node, must not replace what that one has got: it may be all that it has on its disk. */
+static bool
+nc_trust_check_next_locked(NcTrust *trust, const NcNextRequest *asked, GError **error)
+{
+  const NcRosterNode *node = nc_roster_find(trust->roster, asked->name);
+
+  if (!node || node->state != NC_NODE_JOINED) /* the roster refuses it */
+    return true;
+  if (!nc_trust_check_asker_locked(trust, node, asked->serial, error))
+    return false;
+  return strcmp(node->next.serial ? node->next.serial : "", asked->next) == 0 ||
+         nc_fail(error, NC_ERROR_CONFLICT, "node %s asks for a certificate by an older list of nodes: another one was given to it since; ask again",
+                 asked->name);
+}
+
 bool
-nc_trust_issue_next(NcTrust *trust, const char *name, const char *serial, const char *csr_pem, int validity_days,
-                    NcCert **ret_cert, NcRoster **ret_roster, GError **error)
+nc_trust_issue_next(NcTrust *trust, const NcNextRequest *asked, NcCert **ret_cert, NcRoster **ret_roster, GError **error)
 {
   nc_hold(&trust->changing);
 
-  if (!nc_trust_need_ca(trust, error) || !nc_trust_check_asker_locked(trust, name, serial, error))
+  if (!nc_trust_need_ca(trust, error) || !nc_trust_check_next_locked(trust, asked, error))
     return false;
-  g_autoptr(NcCert) cert = nc_ca_issue(trust->set->ca, csr_pem, name, nc_roster_version(trust->roster) + 1, validity_days, error);
+  g_autoptr(NcCert) cert = nc_ca_issue(trust->set->ca, asked->csr_pem, asked->name, nc_roster_version(trust->roster) + 1,
+                                       asked->validity_days, error);
   g_autoptr(NcRoster) roster = cert ? nc_roster_with_next(trust->roster, cert, trust->set->ca, error) : NULL;
   if (!roster || !nc_trust_take_roster_locked(trust, roster, error))
     return false;

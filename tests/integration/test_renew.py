@@ -133,7 +133,7 @@ def test_both_renew_and_go_on(pair, directory):  # noqa: F811
     told = [e for e in a.call("audit.list", kind="request")
             if e["detail"]["op"] == "node.renew" and e["actor"] == "node:host-b"]
     assert len(told) == 1 and told[0]["subject"] == "host-b", told
-    answer = before.ask({"type": "renew", "csr": csr_of(directory, "host-b"), "days": 0})
+    answer = before.ask({"type": "renew", "csr": csr_of(directory, "host-b"), "days": 0, "next": ""})
     assert answer["type"] == "refused" and "not its present one" in answer["error"]["message"], answer
     for node in (a, b):  # the seal is by the new key, and the log is still one
         wait_for(lambda: not (node.data / "pki/node.crt.before").exists(), what="the seal by the new key")  # noqa: B023
@@ -179,7 +179,7 @@ def test_who_must_not_and_who_can_not(pair, make_node, directory):  # noqa: F811
     c = make_node("host-c", pki=False)
     assert join(c, a.call("node.token")["token"], a).returncode == 0
     c.start()
-    ask = {"type": "renew", "csr": csr_of(directory, "host-a"), "days": 0}
+    ask = {"type": "renew", "csr": csr_of(directory, "host-a"), "days": 0, "next": ""}
     answer = Peer(a).ask(ask)
     assert answer["type"] == "refused" and answer["error"]["code"] == "unauthenticated", answer
     answer = Peer(a, b.data / "pki", "host-b").ask(ask)

@@ -64,6 +64,7 @@ static json_t *
 issue(Lab *lab)
 {
   g_autoptr(GError) error = NULL;
+  t_share_roster(lab->a, lab->b); /* as hello does */
   nc_autojson json_t *ask = nc_renew_ask(lab->b, 0, &error);
   g_assert_no_error(error);
   g_autofree char *serial = serial_of(lab->dir_b);
@@ -191,7 +192,7 @@ wrong_askers_are_refused(void)
   Lab lab;
 
   lab_open(&lab);
-  nc_autojson json_t *ask = nc_renew_ask(lab.b, 0, NULL), *nonsense = json_pack("{s:s, s:i}", "csr", "hello", "days", 0);
+  nc_autojson json_t *ask = nc_renew_ask(lab.b, 0, NULL), *nonsense = json_pack("{s:s, s:i, s:s}", "csr", "hello", "days", 0, "next", "");
   nc_autojson json_t *long_life = nc_renew_ask(lab.b, NC_PKI_NODE_DAYS + 1, NULL), *bad_days = json_deep_copy(ask);
   json_object_set_new(bad_days, "days", json_integer(-1));
   g_autofree char *serial = serial_of(lab.dir_b);
@@ -221,7 +222,6 @@ only_the_present_certificate_gets_another(void)
   see(lab.a, "node-b", new, true);
   g_assert_true(nc_trust_check_node(lab.a, "node-b", old, NULL));
   refuses(lab.a, "node-b", old, ask, NC_ERROR_CONFLICT, "not its present one");
-  t_share_roster(lab.a, lab.b);
   nc_autojson json_t *again = issue(&lab);
   g_assert_nonnull(again);
 
@@ -234,6 +234,26 @@ only_the_present_certificate_gets_another(void)
   lab_close(&lab);
 }
 
+/* Sent again by a network, or read late: what it would replace is on the asker's disk. */
+static void
+a_request_that_comes_late_replaces_nothing(void)
+{
+  Lab lab;
+
+  lab_open(&lab);
+  g_autofree char *old = serial_of(lab.dir_b);
+  nc_autojson json_t *late = nc_renew_ask(lab.b, 0, NULL);
+  nc_renew_withdraw(lab.b);
+  nc_autojson json_t *renewed = issue(&lab);
+  g_assert_true(nc_renew_take(lab.b, renewed, NULL));
+  g_autofree char *new = serial_of(lab.dir_b);
+  refuses(lab.a, "node-b", old, late, NC_ERROR_CONFLICT, "ask again");
+  g_assert_true(lets_in(lab.a, "node-b", new));
+  json_object_del(late, "next");
+  refuses(lab.a, "node-b", old, late, NC_ERROR_PROTOCOL, "next");
+  lab_close(&lab);
+}
+
 /* What a request says of names is nobody's business: a certificate is for who has asked. */
 static void
 a_name_comes_from_the_connection(void)
@@ -243,7 +263,7 @@ a_name_comes_from_the_connection(void)
   lab_open(&lab);
   g_autoptr(NcKey) key = nc_key_new(NULL);
   g_autofree char *csr = nc_key_make_csr(key, "node-a", NULL);
-  nc_autojson json_t *ask = json_pack("{s:s, s:i}", "csr", csr, "days", 0);
+  nc_autojson json_t *ask = json_pack("{s:s, s:i, s:s}", "csr", csr, "days", 0, "next", "");
   g_autofree char *serial = serial_of(lab.dir_b);
   nc_autojson json_t *renewed = nc_renew_issue(lab.a, "node-b", serial, ask, NULL);
   g_autoptr(NcCert) cert = nc_cert_parse(json_string_value(json_object_get(renewed, "certificate")), NULL);
@@ -531,6 +551,7 @@ main(int argc, char **argv)
   g_test_add_func("/renew/an_answer_that_is_lost", an_answer_that_is_lost);
   g_test_add_func("/renew/wrong_askers_are_refused", wrong_askers_are_refused);
   g_test_add_func("/renew/only_the_present_certificate_gets_another", only_the_present_certificate_gets_another);
+  g_test_add_func("/renew/a_request_that_comes_late_replaces_nothing", a_request_that_comes_late_replaces_nothing);
   g_test_add_func("/renew/a_name_comes_from_the_connection", a_name_comes_from_the_connection);
   g_test_add_func("/renew/wrong_certificates_are_not_taken", wrong_certificates_are_not_taken);
   g_test_add_func("/renew/who_has_expired_joins_again", who_has_expired_joins_again);
