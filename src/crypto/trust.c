@@ -277,9 +277,13 @@ nc_trust_check_newcomer(NcTrust *trust, const char *name, const char *serial, ui
   roster = nc_roster_ref(trust->roster);
   newer = trust->newer;
   pthread_mutex_unlock(&trust->lock);
+  if (since <= nc_roster_version(roster))
+    return nc_trust_judge(roster, name, serial, false, error);
   /* Of a name that we do not know, or know as removed, somebody else has to tell us. */
-  const NcRosterNode *node = since > nc_roster_version(roster) ? nc_roster_find(roster, name) : NULL;
-  return (newer && node && node->state == NC_NODE_JOINED) || nc_trust_judge(roster, name, serial, false, error);
+  const NcRosterNode *node = nc_roster_find(roster, name);
+  return (newer && node && node->state == NC_NODE_JOINED) ||
+         nc_fail(error, NC_ERROR_TRUST, "the certificate of node %s is newer than the list of nodes here (version %" G_GUINT64_FORMAT
+                 "): let novacrond run here until it has fetched it", name, nc_roster_version(roster));
 }
 
 SSL_CTX *
