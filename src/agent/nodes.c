@@ -108,7 +108,7 @@ nc_nodes_exchange_rosters(NcNodes *nodes, NcPeer *peer, int64_t ours, int64_t th
     if (!request || !nc_nodes_send_roster(nodes, peer, error))
       return false;
   }
-  if (!nc_peer_check_trusted(peer, error))
+  if (!nc_peer_check_present(peer, error))
     return false;
   nc_nodes_see_certificate(nodes, nc_peer_node(peer), nc_peer_serial(peer));
   return true;

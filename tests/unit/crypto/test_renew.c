@@ -515,6 +515,25 @@ a_newer_certificate_is_let_in_of_joined_nodes_only(void)
   lab_close(&lab);
 }
 
+/* Let in by an older roster, and the newer one that hello has brought says that it was replaced: a thief's, say. */
+static void
+what_was_replaced_does_not_begin(void)
+{
+  Lab lab;
+  NcPeer *server;
+
+  lab_open(&lab);
+  NcPeer *client = meet(lab.b, lab.a, "node-a", &server, NULL);
+  g_assert_true(nc_peer_check_present(client, NULL));
+  g_assert_true(renew_self(lab.a, NULL));
+  t_share_roster(lab.a, lab.b);
+  g_assert_false(nc_peer_check_present(client, NULL));
+  g_assert_true(nc_peer_check_trusted(client, NULL)); /* had it begun before */
+  nc_peer_free(client);
+  nc_peer_free(server);
+  lab_close(&lab);
+}
+
 static void
 who_has_the_roster_lets_no_old_certificate_in(void)
 {
@@ -563,6 +582,7 @@ main(int argc, char **argv)
   }
   g_test_add_func("/renew/who_was_away_learns_it_from_the_renewed_node", who_was_away_learns_it_from_the_renewed_node);
   g_test_add_func("/renew/a_newer_certificate_is_let_in_of_joined_nodes_only", a_newer_certificate_is_let_in_of_joined_nodes_only);
+  g_test_add_func("/renew/what_was_replaced_does_not_begin", what_was_replaced_does_not_begin);
   g_test_add_func("/renew/who_has_the_roster_lets_no_old_certificate_in", who_has_the_roster_lets_no_old_certificate_in);
   return g_test_run();
 }
