@@ -86,14 +86,17 @@ static bool
 nc_renew_by_signer(NcNodes *nodes, const char *signer, json_t *ask, GError **error)
 {
   int limit_ms = nodes->config->connect_timeout_ms;
-  g_autoptr(NcPeer) peer = nc_nodes_connect(nodes, signer, limit_ms, error);
+  g_autoptr(GError) problem = NULL;
+  g_autoptr(NcPeer) peer = nc_nodes_connect(nodes, signer, limit_ms, &problem);
   nc_renew_name_next(nodes->trust, ask);
-  nc_autojson json_t *renewed = peer && nc_peer_send(peer, ask, error) ? nc_nodes_expect(peer, "renewed", limit_ms, error) : NULL;
+  nc_autojson json_t *renewed = peer && nc_peer_send(peer, ask, &problem) ? nc_nodes_expect(peer, "renewed", limit_ms, &problem) : NULL;
 
   if (renewed)
     return nc_renew_take(nodes->trust, renewed, error);
-  g_prefix_error(error, "node %s gives no new certificate, the present one stays (does it run this version, and have the CA's "
-                 "key? else name the node that has, --from NODE): ", signer);
+  /* Another version does not know the question, another node must not answer it. */
+  bool is_wrong_node = problem->code == NC_ERROR_PROTOCOL || problem->code == NC_ERROR_FORBIDDEN;
+  g_propagate_prefixed_error(error, g_steal_pointer(&problem), "node %s gives no new certificate, the present one stays%s: ", signer,
+                             is_wrong_node ? " (does it run this version, and have the CA's key? else name the node that has, --from NODE)" : "");
   return false;
 }
 

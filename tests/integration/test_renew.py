@@ -193,11 +193,13 @@ def test_who_must_not_and_who_can_not(pair, make_node, directory):  # noqa: F811
     assert answer["type"] == "refused" and answer["error"]["code"] == "forbidden", "host-b can't"
 
     was = serial(b)
-    assert "host-c" in b.refuses("forbidden", "node.renew", **{"from": "host-c"})
+    why = b.refuses("forbidden", "node.renew", **{"from": "host-c"})
+    assert "host-c" in why and "--from" in why, why
     assert "host-b" in b.refuses("conflict", "node.renew", **{"from": "host-b"})
     b.refuses("protocol", "node.renew", days=0)
     a.terminate()
-    assert "host-a" in b.refuses("unreachable", "node.renew")
+    why = b.refuses("unreachable", "node.renew")
+    assert "host-a" in why and "the present one stays" in why and "--from" not in why, why
     a.start()
     assert serial(b) == was and is_pair(b) and not (b.data / "pki/node.key.next").exists()
     shutil.copytree(c.data / "pki", directory / "pki-of-c")
