@@ -207,5 +207,20 @@ def test_who_must_not_and_who_can_not(pair, make_node, directory):  # noqa: F811
     c.refuses("trust", "node.renew")
     with pytest.raises((ssl.SSLError, EOFError, OSError)):
         Peer(a, directory / "pki-of-c", "host-c").ask(ask)
+
+    def no_seal():
+        """What the daemon would put a file in the place of."""
+        (b.data / "audit.seal").unlink(missing_ok=True)
+        try:
+            (b.data / "audit.seal").mkdir()
+        except FileExistsError:
+            return False
+        return True
+
+    wait_for(no_seal, what="a seal that can't be written")
+    shutil.copy(directory / "pki-of-c/node.crt", b.data / "pki/node.crt.before")
+    assert "not sealed" in b.refuses("resource", "node.renew")
+    (b.data / "audit.seal").rmdir()
+    wait_for(lambda: not (b.data / "pki/node.crt.before").exists(), what="the seal by the present key")
     assert b.call("node.renew", days=30)["certificate_expires"] < b.call("node.list")[0]["expires"]
     call_each_other(a, b)
