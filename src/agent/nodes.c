@@ -237,7 +237,9 @@ nc_nodes_greet_all(NcNodes *nodes, unsigned at_most)
       greeted++;
     } else {
       failed++;
-      nc_log(NC_LOG_DEBUG, "agent", "node %s was not told the roster: %s", node->name, error->message);
+      /* Who is down comes back; who refuses us, or is refused, does not by itself. */
+      nc_log(error->code == NC_ERROR_TRUST ? NC_LOG_WARNING : NC_LOG_DEBUG, "agent", "node %s was not told the roster: %s", node->name,
+             error->message);
     }
   }
   return failed;

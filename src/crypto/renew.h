@@ -36,8 +36,9 @@ void nc_renew_name_next(NcTrust *trust, json_t *ask);
 /*
  * The CA's half: a certificate for ${node}, who has proved to be that, whatever name is in the
  * request, by the certificate ${serial}, which must still be its present one; NULL: this node itself.
- * NC_ERROR_CONFLICT if it is not, or if the request is older than what was given last. The `renewed` message, a new reference. NC_ERROR_TRUST if it is no joined node,
- * NC_ERROR_FORBIDDEN without the CA's key. Others than this node get NC_PKI_NODE_DAYS at most.
+ * The `renewed` message, a new reference. NC_ERROR_CONFLICT if that is not its present one, or the
+ * request is older than what was given last, NC_ERROR_TRUST if it is no joined node, NC_ERROR_FORBIDDEN
+ * without the CA's key. Others than this node get NC_PKI_NODE_DAYS at most.
  */
 json_t *nc_renew_issue(NcTrust *trust, const char *node, const char *serial, json_t *renew, GError **error);
 

@@ -384,6 +384,27 @@ the_node_with_the_ca_key(void)
   t_remove_dir(dir);
 }
 
+/* Two renewals old, beside the newest roster: refused by all, but the CA's key is there. */
+static void
+the_node_with_the_ca_key_from_an_old_backup(void)
+{
+  g_autoptr(GError) error = NULL;
+  char *dir = t_cluster();
+  g_autofree char *pki = nc_pki_dir(dir), *cert_path = g_build_filename(pki, "node.crt", NULL), *key_path = g_build_filename(pki, "node.key", NULL);
+  g_autoptr(NcCert) cert = nc_cert_load(cert_path, NULL);
+  g_autoptr(NcKey) key = nc_key_load(key_path, NULL);
+  g_autoptr(NcTrust) before = t_load(dir);
+
+  g_assert_true(renew_self(before, NULL) && renew_self(before, NULL));
+  g_assert_true(nc_cert_save(cert, cert_path, NULL) && nc_key_save(key, key_path, NULL));
+  g_autoptr(NcTrust) trust = t_load(dir);
+  g_assert_false(lets_in(trust, "node-a", nc_cert_serial(cert)));
+  g_assert_true(renew_self(trust, &error));
+  g_assert_no_error(error);
+  is_settled(trust, dir);
+  t_remove_dir(dir);
+}
+
 /* In a process of its own, which dies at the fault point that its environment names. */
 static void
 renew_and_die(void)
@@ -575,6 +596,7 @@ main(int argc, char **argv)
   g_test_add_func("/renew/wrong_certificates_are_not_taken", wrong_certificates_are_not_taken);
   g_test_add_func("/renew/who_has_expired_joins_again", who_has_expired_joins_again);
   g_test_add_func("/renew/the_node_with_the_ca_key", the_node_with_the_ca_key);
+  g_test_add_func("/renew/the_node_with_the_ca_key_from_an_old_backup", the_node_with_the_ca_key_from_an_old_backup);
   g_test_add_func("/renew/subprocess/renew_and_die", renew_and_die);
   for (size_t i = 0; i < G_N_ELEMENTS(points); i++) {
     g_autofree char *path = g_strconcat("/renew/a_crash_at_any_line/", points[i], NULL);
