@@ -6,7 +6,7 @@
 #include "base/log.h"
 #include "crypto/renew.h"
 
-/* Longer than the transaction log waits to be sealed with the new key: two certificates back, nobody would know the seal's. */
+/* Longer than the transaction log waits to be sealed with the new key, if nothing goes wrong: two certificates back, nobody would know the seal's. */
 #define NC_RENEW_PAUSE_US (10 * G_USEC_PER_SEC)
 
 /* --- the node with the CA's key --- */
@@ -28,6 +28,18 @@ nc_nodes_see_certificate(NcNodes *nodes, const char *node, const char *serial)
   nc_nodes_push(nodes);
 }
 
+static json_t *
+nc_renew_for_peer(NcNodes *nodes, NcPeer *peer, json_t *message, GError **error)
+{
+  const char *node = nc_peer_node(peer);
+
+  if (!g_str_equal(node, nc_nodes_self(nodes)))
+    return nc_renew_issue(nodes->trust, node, nc_peer_serial(peer), message, error);
+  nc_fail(error, NC_ERROR_FORBIDDEN, "node %s renews its own certificate by itself (novacron pki renew on it), and nobody's who comes as %s: "
+          "is its key used elsewhere?", node, node);
+  return NULL;
+}
+
 json_t *
 nc_nodes_renew_peer(NcNodes *nodes, NcPeer *peer, json_t *message, GError **error)
 {
@@ -40,7 +52,7 @@ nc_nodes_renew_peer(NcNodes *nodes, NcPeer *peer, json_t *message, GError **erro
 
   if (!nc_request_log_begin(&logged, &seq, error))
     return NULL;
-  json_t *renewed = nc_renew_issue(nodes->trust, node, message, &problem);
+  json_t *renewed = nc_renew_for_peer(nodes, peer, message, &problem);
   nc_request_log_end(&logged, seq, renewed, problem);
   if (renewed)
     nc_log(NC_LOG_NOTICE, "agent", "node %s has a new certificate; the one before is good until it is seen with that; roster version %"
@@ -74,13 +86,17 @@ static bool
 nc_renew_by_signer(NcNodes *nodes, const char *signer, json_t *ask, GError **error)
 {
   int limit_ms = nodes->config->connect_timeout_ms;
-  g_autoptr(NcPeer) peer = nc_nodes_connect(nodes, signer, limit_ms, error);
-  nc_autojson json_t *renewed = peer && nc_peer_send(peer, ask, error) ? nc_nodes_expect(peer, "renewed", limit_ms, error) : NULL;
+  g_autoptr(GError) problem = NULL;
+  g_autoptr(NcPeer) peer = nc_nodes_connect(nodes, signer, limit_ms, &problem);
+  nc_renew_name_next(nodes->trust, ask);
+  nc_autojson json_t *renewed = peer && nc_peer_send(peer, ask, &problem) ? nc_nodes_expect(peer, "renewed", limit_ms, &problem) : NULL;
 
   if (renewed)
     return nc_renew_take(nodes->trust, renewed, error);
-  g_prefix_error(error, "node %s gives no new certificate, the present one stays (does it run this version, and have the CA's "
-                 "key? else name the node that has, --from NODE): ", signer);
+  /* Another version does not know the question, another node must not answer it. */
+  bool is_wrong_node = problem->code == NC_ERROR_PROTOCOL || problem->code == NC_ERROR_FORBIDDEN;
+  g_propagate_prefixed_error(error, g_steal_pointer(&problem), "node %s gives no new certificate, the present one stays%s: ", signer,
+                             is_wrong_node ? " (does it run this version, and have the CA's key? else name the node that has, --from NODE)" : "");
   return false;
 }
 
@@ -113,8 +129,12 @@ static bool
 nc_renew_by_self(NcNodes *nodes, json_t *ask, GError **error)
 {
   const char *self = nc_nodes_self(nodes);
-  nc_autojson json_t *renewed = nc_renew_issue(nodes->trust, self, ask, error);
   bool used;
+  /* What an earlier attempt has put on the disk first: it is the present one. */
+  if (!nc_renew_settle(nodes->trust, &used, error))
+    return false;
+  nc_renew_name_next(nodes->trust, ask);
+  nc_autojson json_t *renewed = nc_renew_issue(nodes->trust, self, NULL, ask, error);
 
   return renewed && nc_renew_take(nodes->trust, renewed, error) && nc_renew_settle(nodes->trust, &used, error);
 }
@@ -138,13 +158,27 @@ nc_renew_now(NcNodes *nodes, int days, const char *signer, bool *ret_is_only, GE
   return true;
 }
 
+/* The transaction log is sealed by the key of the present certificate, not only by that of the one before (agent/audit.c). */
+static bool
+nc_renew_is_sealed(NcNodes *nodes)
+{
+  g_autofree char *pki = nc_pki_dir(nodes->config->data_dir), *path = g_build_filename(pki, "node.crt", NULL),
+                  *before_path = g_build_filename(pki, NC_PKI_CERT_BEFORE, NULL);
+  g_autoptr(NcCert) before = nc_cert_load(before_path, NULL);
+  g_autoptr(NcCert) cert = before ? nc_cert_load(path, NULL) : NULL;
+
+  return !cert || g_str_equal(nc_cert_fingerprint(cert), nc_cert_fingerprint(before));
+}
+
 static bool
 nc_renew_may_begin(NcNodes *nodes, GError **error)
 {
-  if (!nodes->renewed_us || nc_mono_us() - nodes->renewed_us >= NC_RENEW_PAUSE_US)
-    return true;
-  return nc_fail(error, NC_ERROR_RESOURCE, "the certificate of node %s was renewed a moment ago: ask again in %d seconds", nc_nodes_self(nodes),
-                 (int)(NC_RENEW_PAUSE_US / G_USEC_PER_SEC));
+  if (nodes->renewed_us && nc_mono_us() - nodes->renewed_us < NC_RENEW_PAUSE_US)
+    return nc_fail(error, NC_ERROR_RESOURCE, "the certificate of node %s was renewed a moment ago: ask again in %d seconds",
+                   nc_nodes_self(nodes), (int)(NC_RENEW_PAUSE_US / G_USEC_PER_SEC));
+  return nc_renew_is_sealed(nodes) ||
+         nc_fail(error, NC_ERROR_RESOURCE, "the transaction log of node %s is not sealed by its present key yet, and could not be proved after "
+                 "another renewal: ask again in some seconds; if it stays so, the log of novacrond says why", nc_nodes_self(nodes));
 }
 
 static json_t *

@@ -108,7 +108,7 @@ nc_nodes_exchange_rosters(NcNodes *nodes, NcPeer *peer, int64_t ours, int64_t th
     if (!request || !nc_nodes_send_roster(nodes, peer, error))
       return false;
   }
-  if (!nc_peer_check_trusted(peer, error))
+  if (!nc_peer_check_present(peer, error))
     return false;
   nc_nodes_see_certificate(nodes, nc_peer_node(peer), nc_peer_serial(peer));
   return true;
@@ -237,7 +237,9 @@ nc_nodes_greet_all(NcNodes *nodes, unsigned at_most)
       greeted++;
     } else {
       failed++;
-      nc_log(NC_LOG_DEBUG, "agent", "node %s was not told the roster: %s", node->name, error->message);
+      /* Who is down comes back; who refuses us, or is refused, does not by itself. */
+      nc_log(error->code == NC_ERROR_TRUST ? NC_LOG_WARNING : NC_LOG_DEBUG, "agent", "node %s was not told the roster: %s", node->name,
+             error->message);
     }
   }
   return failed;

@@ -144,12 +144,22 @@ nc_peer_address(const NcPeer *peer)
   return peer->address;
 }
 
+static bool
+nc_peer_check_shown(NcPeer *peer, GError **error)
+{
+  return (peer->trust && peer->node) || nc_fail(error, NC_ERROR_TRUST, "%s has shown no certificate", peer->whom);
+}
+
 bool
 nc_peer_check_trusted(NcPeer *peer, GError **error)
 {
-  if (!peer->trust || !peer->node)
-    return nc_fail(error, NC_ERROR_TRUST, "%s has shown no certificate", peer->whom);
-  return nc_trust_check_node(peer->trust, peer->node, peer->serial, error);
+  return nc_peer_check_shown(peer, error) && nc_trust_check_node(peer->trust, peer->node, peer->serial, error);
+}
+
+bool
+nc_peer_check_present(NcPeer *peer, GError **error)
+{
+  return nc_peer_check_shown(peer, error) && nc_trust_check_newcomer(peer->trust, peer->node, peer->serial, 0, error);
 }
 
 /* --- waiting --- */

@@ -57,6 +57,8 @@ const char *nc_peer_serial(const NcPeer *peer);
 bool nc_peer_loss(const NcPeer *peer, double *ret_percent);
 /* Is the peer still in the roster? (Connections live on when the roster changes: ask where it matters.) */
 bool nc_peer_check_trusted(NcPeer *peer, GError **error);
+/* And is the certificate that it came with its present or next one, not only the one before? For connections that have just begun. */
+bool nc_peer_check_present(NcPeer *peer, GError **error);
 
 /* Sends one message; ${message} is borrowed. After an error the connection is of no more use. */
 bool nc_peer_send(NcPeer *peer, json_t *message, GError **error);

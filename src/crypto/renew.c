@@ -33,7 +33,18 @@ nc_renew_ask(NcTrust *trust, int validity_days, GError **error)
 
   if (!csr || !nc_pki_pair_propose(nc_trust_pki_dir(trust), key, error))
     return NULL;
-  return json_pack("{s:s, s:s, s:i}", "type", "renew", "csr", csr, "days", validity_days);
+  json_t *ask = json_pack("{s:s, s:s, s:i}", "type", "renew", "csr", csr, "days", validity_days);
+  nc_renew_name_next(trust, ask);
+  return ask;
+}
+
+void
+nc_renew_name_next(NcTrust *trust, json_t *ask)
+{
+  g_autoptr(NcRoster) roster = nc_trust_roster(trust);
+  const NcRosterNode *node = nc_roster_find(roster, nc_trust_node(trust));
+
+  json_object_set_new(ask, "next", json_string(node && node->next.serial ? node->next.serial : ""));
 }
 
 /* Our next certificate, as the roster in use lists it. */
@@ -101,15 +112,18 @@ nc_renew_check_days(NcTrust *trust, const char *node, int64_t days, GError **err
 }
 
 json_t *
-nc_renew_issue(NcTrust *trust, const char *node, json_t *renew, GError **error)
+nc_renew_issue(NcTrust *trust, const char *node, const char *serial, json_t *renew, GError **error)
 {
   g_autoptr(NcCert) cert = NULL;
   g_autoptr(NcRoster) roster = NULL;
   int64_t days;
-  const char *csr = nc_json_string(renew, "csr", error);
+  const char *csr = nc_json_string(renew, "csr", error), *next;
 
   if (!csr || !nc_json_int(renew, "days", 0, NC_PKI_CA_DAYS, &days, error) || !nc_renew_check_days(trust, node, days, error) ||
-      !nc_trust_issue_next(trust, node, csr, (int)days, &cert, &roster, error))
+      !(next = nc_json_string(renew, "next", error)))
+    return NULL;
+  const NcNextRequest asked = { .name = node, .serial = serial, .next = next, .csr_pem = csr, .validity_days = (int)days };
+  if (!nc_trust_issue_next(trust, &asked, &cert, &roster, error))
     return NULL;
   nc_fault_point("renew-issued");
   return json_pack("{s:s, s:s, s:{s:s, s:s}}", "type", "renewed", "certificate", nc_cert_pem(cert), "roster", "document",

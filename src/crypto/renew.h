@@ -27,13 +27,20 @@
  * this node can't issue itself another: nobody would believe who asks.
  */
 json_t *nc_renew_ask(NcTrust *trust, int validity_days, GError **error);
+/*
+ * Says in ${ask} which next certificate the roster in use lists of this node. Of nc_renew_ask() it is right already, but
+ * hello may have brought a newer roster since: another one is given only to who knows of the last.
+ */
+void nc_renew_name_next(NcTrust *trust, json_t *ask);
 
 /*
  * The CA's half: a certificate for ${node}, who has proved to be that, whatever name is in the
- * request. The `renewed` message, a new reference. NC_ERROR_TRUST if it is no joined node,
- * NC_ERROR_FORBIDDEN without the CA's key. Others than this node get NC_PKI_NODE_DAYS at most.
+ * request, by the certificate ${serial}, which must still be its present one; NULL: this node itself.
+ * The `renewed` message, a new reference. NC_ERROR_CONFLICT if that is not its present one, or the
+ * request is older than what was given last, NC_ERROR_TRUST if it is no joined node, NC_ERROR_FORBIDDEN
+ * without the CA's key. Others than this node get NC_PKI_NODE_DAYS at most.
  */
-json_t *nc_renew_issue(NcTrust *trust, const char *node, json_t *renew, GError **error);
+json_t *nc_renew_issue(NcTrust *trust, const char *node, const char *serial, json_t *renew, GError **error);
 
 /*
  * Checks a `renewed` message (name, key, CA, roster, time), saves its roster and the certificate

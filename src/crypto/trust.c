@@ -8,6 +8,7 @@
  */
 #include "crypto/trust.h"
 #include "base/bytes.h"
+#include "base/ident.h"
 #include "base/io.h"
 #include "base/lock.h"
 #include "crypto/pki_internal.h"
@@ -276,7 +277,13 @@ nc_trust_check_newcomer(NcTrust *trust, const char *name, const char *serial, ui
   roster = nc_roster_ref(trust->roster);
   newer = trust->newer;
   pthread_mutex_unlock(&trust->lock);
-  return (newer && since > nc_roster_version(roster)) || nc_trust_judge(roster, name, serial, false, error);
+  if (since <= nc_roster_version(roster))
+    return nc_trust_judge(roster, name, serial, false, error);
+  /* Of a name that we do not know, or know as removed, somebody else has to tell us. */
+  const NcRosterNode *node = nc_roster_find(roster, name);
+  return (newer && node && node->state == NC_NODE_JOINED) ||
+         nc_fail(error, NC_ERROR_TRUST, "the certificate of node %s is newer than the list of nodes here (version %" G_GUINT64_FORMAT
+                 "): let novacrond run here until it has fetched it", name, nc_roster_version(roster));
 }
 
 SSL_CTX *
@@ -401,15 +408,47 @@ nc_trust_admit(NcTrust *trust, const char *name, const char *address, const char
   return true;
 }
 
+/* A connection outlives the certificate that it was made with; what is issued over it must not. */
+static bool
+nc_trust_check_asker_locked(NcTrust *trust, const NcRosterNode *node, const char *serial, GError **error)
+{
+  const char *name = node->name;
+
+  if (!serial && strcmp(name, trust->node) == 0)
+    return true;
+  if (g_strcmp0(node->serial, serial) != 0)
+    return nc_fail(error, NC_ERROR_CONFLICT, "node %s asks with certificate %s, which is not its present one (%s): connect again, with that, "
+                   "and ask again", name, serial ? serial : "none", node->serial);
+  if (nc_wall_us() < node->expires_us)
+    return true;
+  return nc_fail(error, NC_ERROR_CONFLICT, "the certificate of node %s has ended since it connected: let it join again (novacron node remove "
+                 "%s and novacron node token here, novacrond join there)", name, name);
+}
+
+/* A request that comes late, after another one of the same node, must not replace what that one has got: it may be all that it has on its disk. */
+static bool
+nc_trust_check_next_locked(NcTrust *trust, const NcNextRequest *asked, GError **error)
+{
+  const NcRosterNode *node = nc_roster_find(trust->roster, asked->name);
+
+  if (!node || node->state != NC_NODE_JOINED) /* the roster refuses it */
+    return true;
+  if (!nc_trust_check_asker_locked(trust, node, asked->serial, error))
+    return false;
+  return strcmp(node->next.serial ? node->next.serial : "", asked->next) == 0 ||
+         nc_fail(error, NC_ERROR_CONFLICT, "node %s asks for a certificate by an older list of nodes: another one was given to it since; ask again",
+                 asked->name);
+}
+
 bool
-nc_trust_issue_next(NcTrust *trust, const char *name, const char *csr_pem, int validity_days, NcCert **ret_cert,
-                    NcRoster **ret_roster, GError **error)
+nc_trust_issue_next(NcTrust *trust, const NcNextRequest *asked, NcCert **ret_cert, NcRoster **ret_roster, GError **error)
 {
   nc_hold(&trust->changing);
 
-  if (!nc_trust_need_ca(trust, error))
+  if (!nc_trust_need_ca(trust, error) || !nc_trust_check_next_locked(trust, asked, error))
     return false;
-  g_autoptr(NcCert) cert = nc_ca_issue(trust->set->ca, csr_pem, name, nc_roster_version(trust->roster) + 1, validity_days, error);
+  g_autoptr(NcCert) cert = nc_ca_issue(trust->set->ca, asked->csr_pem, asked->name, nc_roster_version(trust->roster) + 1,
+                                       asked->validity_days, error);
   g_autoptr(NcRoster) roster = cert ? nc_roster_with_next(trust->roster, cert, trust->set->ca, error) : NULL;
   if (!roster || !nc_trust_take_roster_locked(trust, roster, error))
     return false;

@@ -60,7 +60,7 @@ bool nc_trust_check_node(NcTrust *trust, const char *name, const char *serial, G
 
 /*
  * May handshakes let in a certificate of our CA that only a newer roster than ours can list
- * (nc_cert_since())? For those who exchange rosters before they believe anybody, and then ask
+ * (nc_cert_since()), if ours has its node as joined? For those who exchange rosters before they believe anybody, and then ask
  * nc_peer_check_trusted(): else a node that was away while another one renewed its certificate
  * would refuse it, and with it the roster that tells. From the start: no.
  */

@@ -26,9 +26,19 @@ bool nc_trust_allows_anonymous(NcTrust *trust);
  */
 bool nc_trust_admit(NcTrust *trust, const char *name, const char *address, const char *csr_pem, int validity_days,
                     NcCert **ret_cert, NcRoster **ret_roster, GError **error);
-/* With the CA's key: issues the joined node ${name} a next certificate, and lists it in a new roster, saved. As nc_trust_admit(). */
-bool nc_trust_issue_next(NcTrust *trust, const char *name, const char *csr_pem, int validity_days, NcCert **ret_cert,
-                         NcRoster **ret_roster, GError **error);
+typedef struct {
+  const char *name;
+  const char *serial; /* of the certificate that it came with; NULL: it is this node itself, which proves by the CA's key that it may */
+  const char *next;   /* serial number of its next certificate, as its roster has it; "": none */
+  const char *csr_pem;
+  int validity_days;
+} NcNextRequest;
+
+/*
+ * With the CA's key: issues the joined node a next certificate, and lists it in a new roster, saved. As nc_trust_admit().
+ * NC_ERROR_CONFLICT if it did not come with its present certificate, as of now, or its next one is not the one that it knows of.
+ */
+bool nc_trust_issue_next(NcTrust *trust, const NcNextRequest *asked, NcCert **ret_cert, NcRoster **ret_roster, GError **error);
 /* With the CA's key, if ${serial} is the next certificate of ${name}: makes it the node's, in a new roster, saved. Else *ret_used is false. */
 bool nc_trust_use_next(NcTrust *trust, const char *name, const char *serial, bool *ret_used, GError **error);
 /* Puts this node's new certificate, whose key is in node.key.next (crypto/pki_pair.h), on the disk and into use. */

@@ -133,6 +133,8 @@ def test_both_renew_and_go_on(pair, directory):  # noqa: F811
     told = [e for e in a.call("audit.list", kind="request")
             if e["detail"]["op"] == "node.renew" and e["actor"] == "node:host-b"]
     assert len(told) == 1 and told[0]["subject"] == "host-b", told
+    answer = before.ask({"type": "renew", "csr": csr_of(directory, "host-b"), "days": 0, "next": ""})
+    assert answer["type"] == "refused" and "not its present one" in answer["error"]["message"], answer
     for node in (a, b):  # the seal is by the new key, and the log is still one
         wait_for(lambda: not (node.data / "pki/node.crt.before").exists(), what="the seal by the new key")  # noqa: B023
         assert node.call("audit.verify")["ok"]
@@ -177,7 +179,7 @@ def test_who_must_not_and_who_can_not(pair, make_node, directory):  # noqa: F811
     c = make_node("host-c", pki=False)
     assert join(c, a.call("node.token")["token"], a).returncode == 0
     c.start()
-    ask = {"type": "renew", "csr": csr_of(directory, "host-a"), "days": 0}
+    ask = {"type": "renew", "csr": csr_of(directory, "host-a"), "days": 0, "next": ""}
     answer = Peer(a).ask(ask)
     assert answer["type"] == "refused" and answer["error"]["code"] == "unauthenticated", answer
     answer = Peer(a, b.data / "pki", "host-b").ask(ask)
@@ -185,15 +187,19 @@ def test_who_must_not_and_who_can_not(pair, make_node, directory):  # noqa: F811
     assert answer["type"] == "renewed" and "host-b" in subject and "host-a" not in subject, "a name comes from who asks"
     answer = Peer(a, b.data / "pki", "host-b").ask({**ask, "days": 826})
     assert answer["type"] == "refused" and "825" in answer["error"]["message"]
+    answer = Peer(a, a.data / "pki", "host-a").ask(ask)
+    assert answer["type"] == "refused" and answer["error"]["code"] == "forbidden" and "by itself" in answer["error"]["message"], answer
     answer = Peer(b, c.data / "pki", "host-c").ask(ask)
     assert answer["type"] == "refused" and answer["error"]["code"] == "forbidden", "host-b can't"
 
     was = serial(b)
-    assert "host-c" in b.refuses("forbidden", "node.renew", **{"from": "host-c"})
+    why = b.refuses("forbidden", "node.renew", **{"from": "host-c"})
+    assert "host-c" in why and "--from" in why, why
     assert "host-b" in b.refuses("conflict", "node.renew", **{"from": "host-b"})
     b.refuses("protocol", "node.renew", days=0)
     a.terminate()
-    assert "host-a" in b.refuses("unreachable", "node.renew")
+    why = b.refuses("unreachable", "node.renew")
+    assert "host-a" in why and "the present one stays" in why and "--from" not in why, why
     a.start()
     assert serial(b) == was and is_pair(b) and not (b.data / "pki/node.key.next").exists()
     shutil.copytree(c.data / "pki", directory / "pki-of-c")
@@ -201,5 +207,20 @@ def test_who_must_not_and_who_can_not(pair, make_node, directory):  # noqa: F811
     c.refuses("trust", "node.renew")
     with pytest.raises((ssl.SSLError, EOFError, OSError)):
         Peer(a, directory / "pki-of-c", "host-c").ask(ask)
+
+    def no_seal():
+        """What the daemon would put a file in the place of."""
+        (b.data / "audit.seal").unlink(missing_ok=True)
+        try:
+            (b.data / "audit.seal").mkdir()
+        except FileExistsError:
+            return False
+        return True
+
+    wait_for(no_seal, what="a seal that can't be written")
+    shutil.copy(directory / "pki-of-c/node.crt", b.data / "pki/node.crt.before")
+    assert "not sealed" in b.refuses("resource", "node.renew")
+    (b.data / "audit.seal").rmdir()
+    wait_for(lambda: not (b.data / "pki/node.crt.before").exists(), what="the seal by the present key")
     assert b.call("node.renew", days=30)["certificate_expires"] < b.call("node.list")[0]["expires"]
     call_each_other(a, b)

@@ -64,9 +64,11 @@ static json_t *
 issue(Lab *lab)
 {
   g_autoptr(GError) error = NULL;
+  t_share_roster(lab->a, lab->b); /* as hello does */
   nc_autojson json_t *ask = nc_renew_ask(lab->b, 0, &error);
   g_assert_no_error(error);
-  json_t *renewed = nc_renew_issue(lab->a, "node-b", ask, &error);
+  g_autofree char *serial = serial_of(lab->dir_b);
+  json_t *renewed = nc_renew_issue(lab->a, "node-b", serial, ask, &error);
   g_assert_no_error(error);
   return renewed;
 }
@@ -173,12 +175,12 @@ an_answer_that_is_lost(void)
 /* --- who must not --- */
 
 static void
-refuses(NcTrust *ca, const char *node, json_t *ask, int code, const char *why)
+refuses(NcTrust *ca, const char *node, const char *serial, json_t *ask, int code, const char *why)
 {
   g_autoptr(GError) error = NULL;
   uint64_t version = nc_trust_roster_version(ca);
 
-  g_assert_null(nc_renew_issue(ca, node, ask, &error));
+  g_assert_null(nc_renew_issue(ca, node, serial, ask, &error));
   g_assert_error(error, NC_ERROR, code);
   t_assert_contains(error->message, why);
   g_assert_cmpuint(nc_trust_roster_version(ca), ==, version);
@@ -190,16 +192,65 @@ wrong_askers_are_refused(void)
   Lab lab;
 
   lab_open(&lab);
-  nc_autojson json_t *ask = nc_renew_ask(lab.b, 0, NULL), *nonsense = json_pack("{s:s, s:i}", "csr", "hello", "days", 0);
+  nc_autojson json_t *ask = nc_renew_ask(lab.b, 0, NULL), *nonsense = json_pack("{s:s, s:i, s:s}", "csr", "hello", "days", 0, "next", "");
   nc_autojson json_t *long_life = nc_renew_ask(lab.b, NC_PKI_NODE_DAYS + 1, NULL), *bad_days = json_deep_copy(ask);
   json_object_set_new(bad_days, "days", json_integer(-1));
-  refuses(lab.b, "node-b", ask, NC_ERROR_FORBIDDEN, "does not hold the cluster's CA key");
-  refuses(lab.a, "node-c", ask, NC_ERROR_TRUST, "node-c is no node of the cluster");
-  refuses(lab.a, "node-b", nonsense, NC_ERROR_INVALID, "not a certificate request");
-  refuses(lab.a, "node-b", long_life, NC_ERROR_INVALID, "825");
-  refuses(lab.a, "node-b", bad_days, NC_ERROR_PROTOCOL, "days");
+  g_autofree char *serial = serial_of(lab.dir_b);
+  refuses(lab.b, "node-b", serial, ask, NC_ERROR_FORBIDDEN, "does not hold the cluster's CA key");
+  refuses(lab.a, "node-c", serial, ask, NC_ERROR_TRUST, "node-c is no node of the cluster");
+  refuses(lab.a, "node-b", serial, nonsense, NC_ERROR_INVALID, "not a certificate request");
+  refuses(lab.a, "node-b", serial, long_life, NC_ERROR_INVALID, "825");
+  refuses(lab.a, "node-b", serial, bad_days, NC_ERROR_PROTOCOL, "days");
   g_assert_true(nc_trust_remove_node(lab.a, "node-b", NULL));
-  refuses(lab.a, "node-b", ask, NC_ERROR_TRUST, "node-b is no node of the cluster");
+  refuses(lab.a, "node-b", serial, ask, NC_ERROR_TRUST, "node-b is no node of the cluster");
+  lab_close(&lab);
+}
+
+/* Connections that were made with a certificate go on when it is renewed: who has stolen it gets no other by them. */
+static void
+only_the_present_certificate_gets_another(void)
+{
+  Lab lab;
+
+  lab_open(&lab);
+  g_autofree char *old = serial_of(lab.dir_b);
+  nc_autojson json_t *renewed = issue(&lab);
+  g_assert_true(nc_renew_take(lab.b, renewed, NULL));
+  g_autofree char *new = serial_of(lab.dir_b);
+  nc_autojson json_t *ask = nc_renew_ask(lab.b, 0, NULL);
+  refuses(lab.a, "node-b", new, ask, NC_ERROR_CONFLICT, "ask again"); /* not seen yet */
+  see(lab.a, "node-b", new, true);
+  g_assert_true(nc_trust_check_node(lab.a, "node-b", old, NULL));
+  refuses(lab.a, "node-b", old, ask, NC_ERROR_CONFLICT, "not its present one");
+  nc_autojson json_t *again = issue(&lab);
+  g_assert_nonnull(again);
+
+  const TBadCert late = { .node = "node-b", .usage = "serverAuth,clientAuth", .from_s = -100, .until_s = -10 };
+  g_autoptr(NcCert) ended = NULL;
+  g_autoptr(NcKey) key = NULL;
+  t_forge(lab.dir_a, &late, &ended, &key);
+  g_assert_true(nc_trust_reload(lab.a, NULL));
+  refuses(lab.a, "node-b", nc_cert_serial(ended), ask, NC_ERROR_CONFLICT, "has ended since it connected");
+  lab_close(&lab);
+}
+
+/* Sent again by a network, or read late: what it would replace is on the asker's disk. */
+static void
+a_request_that_comes_late_replaces_nothing(void)
+{
+  Lab lab;
+
+  lab_open(&lab);
+  g_autofree char *old = serial_of(lab.dir_b);
+  nc_autojson json_t *late = nc_renew_ask(lab.b, 0, NULL);
+  nc_renew_withdraw(lab.b);
+  nc_autojson json_t *renewed = issue(&lab);
+  g_assert_true(nc_renew_take(lab.b, renewed, NULL));
+  g_autofree char *new = serial_of(lab.dir_b);
+  refuses(lab.a, "node-b", old, late, NC_ERROR_CONFLICT, "ask again");
+  g_assert_true(lets_in(lab.a, "node-b", new));
+  json_object_del(late, "next");
+  refuses(lab.a, "node-b", old, late, NC_ERROR_PROTOCOL, "next");
   lab_close(&lab);
 }
 
@@ -212,8 +263,9 @@ a_name_comes_from_the_connection(void)
   lab_open(&lab);
   g_autoptr(NcKey) key = nc_key_new(NULL);
   g_autofree char *csr = nc_key_make_csr(key, "node-a", NULL);
-  nc_autojson json_t *ask = json_pack("{s:s, s:i}", "csr", csr, "days", 0);
-  nc_autojson json_t *renewed = nc_renew_issue(lab.a, "node-b", ask, NULL);
+  nc_autojson json_t *ask = json_pack("{s:s, s:i, s:s}", "csr", csr, "days", 0, "next", "");
+  g_autofree char *serial = serial_of(lab.dir_b);
+  nc_autojson json_t *renewed = nc_renew_issue(lab.a, "node-b", serial, ask, NULL);
   g_autoptr(NcCert) cert = nc_cert_parse(json_string_value(json_object_get(renewed, "certificate")), NULL);
   g_assert_cmpstr(nc_cert_node(cert), ==, "node-b");
   lab_close(&lab);
@@ -296,7 +348,7 @@ static bool
 renew_self(NcTrust *trust, GError **error)
 {
   nc_autojson json_t *ask = nc_renew_ask(trust, 30, error);
-  nc_autojson json_t *renewed = ask ? nc_renew_issue(trust, nc_trust_node(trust), ask, error) : NULL;
+  nc_autojson json_t *renewed = ask ? nc_renew_issue(trust, nc_trust_node(trust), NULL, ask, error) : NULL;
   bool used;
 
   return renewed && nc_renew_take(trust, renewed, error) && nc_renew_settle(trust, &used, error) && used;
@@ -328,6 +380,27 @@ the_node_with_the_ca_key(void)
   g_assert_cmpint(days, >=, 29);
   g_assert_cmpint(days, <=, 30);
   g_assert_false(lets_in(trust, "node-a", old));
+  is_settled(trust, dir);
+  t_remove_dir(dir);
+}
+
+/* Two renewals old, beside the newest roster: refused by all, but the CA's key is there. */
+static void
+the_node_with_the_ca_key_from_an_old_backup(void)
+{
+  g_autoptr(GError) error = NULL;
+  char *dir = t_cluster();
+  g_autofree char *pki = nc_pki_dir(dir), *cert_path = g_build_filename(pki, "node.crt", NULL), *key_path = g_build_filename(pki, "node.key", NULL);
+  g_autoptr(NcCert) cert = nc_cert_load(cert_path, NULL);
+  g_autoptr(NcKey) key = nc_key_load(key_path, NULL);
+  g_autoptr(NcTrust) before = t_load(dir);
+
+  g_assert_true(renew_self(before, NULL) && renew_self(before, NULL));
+  g_assert_true(nc_cert_save(cert, cert_path, NULL) && nc_key_save(key, key_path, NULL));
+  g_autoptr(NcTrust) trust = t_load(dir);
+  g_assert_false(lets_in(trust, "node-a", nc_cert_serial(cert)));
+  g_assert_true(renew_self(trust, &error));
+  g_assert_no_error(error);
   is_settled(trust, dir);
   t_remove_dir(dir);
 }
@@ -427,7 +500,7 @@ who_was_away_learns_it_from_the_renewed_node(void)
 
   lab_open(&lab);
   g_assert_true(renew_self(lab.a, NULL));
-  does_not_meet(lab.b, lab.a, "node-a", "node node-a has another certificate now"); /* who exchanges no rosters */
+  does_not_meet(lab.b, lab.a, "node-a", "let novacrond run here until"); /* who exchanges no rosters */
   nc_trust_allow_newer(lab.b, true);
   does_not_meet(lab.b, lab.a, "node-c", "the peer is node node-a, not node-c");
 
@@ -436,6 +509,47 @@ who_was_away_learns_it_from_the_renewed_node(void)
   g_assert_false(nc_peer_check_trusted(client, NULL)); /* it may talk about rosters */
   t_share_roster(lab.a, lab.b);
   g_assert_true(nc_peer_check_trusted(client, NULL));
+  nc_peer_free(client);
+  nc_peer_free(server);
+  lab_close(&lab);
+}
+
+/* Else one that was let in and put out again while we were away could bring us the roster in which it was still joined. */
+static void
+a_newer_certificate_is_let_in_of_joined_nodes_only(void)
+{
+  Lab lab;
+  uint64_t since;
+
+  lab_open(&lab);
+  char *dir_c = t_member(lab.a, "node-c");
+  g_autoptr(NcTrust) c = t_load(dir_c);
+  g_assert_true(nc_trust_remove_node(lab.a, "node-b", NULL));
+  t_share_roster(lab.a, c);
+  nc_trust_allow_newer(c, true);
+  since = nc_trust_roster_version(c) + 1;
+  g_assert_true(nc_trust_check_newcomer(c, "node-a", "abcd", since, NULL));
+  g_assert_false(nc_trust_check_newcomer(c, "node-a", "abcd", since - 1, NULL));
+  g_assert_false(nc_trust_check_newcomer(c, "node-b", "abcd", since, NULL)); /* removed */
+  g_assert_false(nc_trust_check_newcomer(c, "node-d", "abcd", since, NULL)); /* unknown */
+  t_remove_dir(dir_c);
+  lab_close(&lab);
+}
+
+/* Let in by an older roster, and the newer one that hello has brought says that it was replaced: a thief's, say. */
+static void
+what_was_replaced_does_not_begin(void)
+{
+  Lab lab;
+  NcPeer *server;
+
+  lab_open(&lab);
+  NcPeer *client = meet(lab.b, lab.a, "node-a", &server, NULL);
+  g_assert_true(nc_peer_check_present(client, NULL));
+  g_assert_true(renew_self(lab.a, NULL));
+  t_share_roster(lab.a, lab.b);
+  g_assert_false(nc_peer_check_present(client, NULL));
+  g_assert_true(nc_peer_check_trusted(client, NULL)); /* had it begun before */
   nc_peer_free(client);
   nc_peer_free(server);
   lab_close(&lab);
@@ -476,16 +590,21 @@ main(int argc, char **argv)
   g_test_add_func("/renew/files_are_a_new_pair", files_are_a_new_pair);
   g_test_add_func("/renew/an_answer_that_is_lost", an_answer_that_is_lost);
   g_test_add_func("/renew/wrong_askers_are_refused", wrong_askers_are_refused);
+  g_test_add_func("/renew/only_the_present_certificate_gets_another", only_the_present_certificate_gets_another);
+  g_test_add_func("/renew/a_request_that_comes_late_replaces_nothing", a_request_that_comes_late_replaces_nothing);
   g_test_add_func("/renew/a_name_comes_from_the_connection", a_name_comes_from_the_connection);
   g_test_add_func("/renew/wrong_certificates_are_not_taken", wrong_certificates_are_not_taken);
   g_test_add_func("/renew/who_has_expired_joins_again", who_has_expired_joins_again);
   g_test_add_func("/renew/the_node_with_the_ca_key", the_node_with_the_ca_key);
+  g_test_add_func("/renew/the_node_with_the_ca_key_from_an_old_backup", the_node_with_the_ca_key_from_an_old_backup);
   g_test_add_func("/renew/subprocess/renew_and_die", renew_and_die);
   for (size_t i = 0; i < G_N_ELEMENTS(points); i++) {
     g_autofree char *path = g_strconcat("/renew/a_crash_at_any_line/", points[i], NULL);
     g_test_add_data_func(path, points[i], a_crash_at_any_line);
   }
   g_test_add_func("/renew/who_was_away_learns_it_from_the_renewed_node", who_was_away_learns_it_from_the_renewed_node);
+  g_test_add_func("/renew/a_newer_certificate_is_let_in_of_joined_nodes_only", a_newer_certificate_is_let_in_of_joined_nodes_only);
+  g_test_add_func("/renew/what_was_replaced_does_not_begin", what_was_replaced_does_not_begin);
   g_test_add_func("/renew/who_has_the_roster_lets_no_old_certificate_in", who_has_the_roster_lets_no_old_certificate_in);
   return g_test_run();
 }
