@@ -3,6 +3,7 @@
 #include "base/bytes.h"
 #include "base/ident.h"
 #include "base/log.h"
+#include "crypto/renew.h"
 #include "store/audit_seal.h"
 
 #include <unistd.h>
@@ -81,11 +82,9 @@ static void
 nc_audit_forget_cert_before(NcAudit *audit, const NcKey *key)
 {
   g_autofree char *path = nc_audit_pki_path(audit, NC_PKI_CERT_BEFORE);
-  g_autoptr(NcCert) before = nc_cert_load(path, NULL);
-  g_autoptr(NcCert) cert = before ? nc_audit_load_cert(audit, NULL) : NULL;
+  g_autoptr(NcCert) cert = nc_renew_keeps_old(audit->config->data_dir) ? nc_audit_load_cert(audit, NULL) : NULL;
 
-  /* While the two are the same, a renewal is between its steps (crypto/pki_pair.h). */
-  if (cert && nc_cert_fits_key(cert, key) && !g_str_equal(nc_cert_fingerprint(cert), nc_cert_fingerprint(before)))
+  if (cert && nc_cert_fits_key(cert, key))
     unlink(path);
 }
 

@@ -20,17 +20,6 @@ nc_disk_file_note(const NcDiskOffer *o, const char *migration)
   return json_pack("{s:s, s:s, s:I, s:I}", "path", o->path, "temporary", temporary, "device", (json_int_t)0, "inode", (json_int_t)0);
 }
 
-static bool
-nc_disk_file_sync_directory(const char *path, GError **error)
-{
-  g_autofree char *directory = g_path_get_dirname(path);
-  nc_autofd int fd = open(directory, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-
-  if (fd < 0 || fsync(fd) < 0)
-    return nc_fail_errno(error, NC_ERROR_IO, errno, "the directory %s could not be made durable", directory);
-  return true;
-}
-
 /* QEMU's own tool knows the format best. It writes into the file that is there. */
 static bool
 nc_disk_file_format_qcow2(const NcDiskOffer *o, const char *temporary, GError **error)
@@ -105,7 +94,7 @@ nc_disk_file_publish(json_t *note, GError **error)
   const char *temporary = nc_json_string_or(note, "temporary", ""), *path = nc_json_string_or(note, "path", "");
 
   if (nc_disk_file_rename(temporary, path))
-    return nc_disk_file_sync_directory(path, error);
+    return nc_directory_sync(path, error);
   return nc_fail_errno(error, errno == EEXIST ? NC_ERROR_EXISTS : NC_ERROR_IO, errno, "%s can't be made", path);
 }
 
@@ -131,7 +120,7 @@ nc_disk_file_remove(json_t *note)
     nc_log(NC_LOG_ERR, "agent", "the half-written disk %s could not be removed: %s", path, g_strerror(errno));
   else
     nc_log(NC_LOG_NOTICE, "agent", "the half-written disk %s was removed", path);
-  nc_disk_file_sync_directory(path, NULL);
+  nc_directory_sync(path, NULL);
 }
 
 bool
@@ -144,5 +133,5 @@ nc_disk_file_set_aside(const char *path, uint64_t inode, const char *suffix, GEr
     return nc_fail(error, NC_ERROR_CONFLICT, "%s is not the file any more that the machine had here", path);
   if (!nc_disk_file_rename(path, aside))
     return nc_fail_errno(error, NC_ERROR_IO, errno, "%s can't become %s", path, aside);
-  return nc_disk_file_sync_directory(path, error);
+  return nc_directory_sync(path, error);
 }

@@ -11,7 +11,6 @@
 #define NC_FORECAST_ROUNDS 16           /* remembered */
 #define NC_FORECAST_MIN_ROUND_US 20000u /* in less, a sample more or less is all of it */
 #define NC_FORECAST_PLAYED_ROUNDS 200
-#define NC_FORECAST_SCAN_BPS 1.5e9 /* QEMU looks for untouched pages at about this */
 #define NC_FORECAST_END_MS 300.0  /* from the start at the destination to the end: verification, goodbyes */
 #define NC_FORECAST_LEAST_ERROR 0.1
 #define NC_FORECAST_LEAST_NEW 0.2  /* of what is dirty; what is not quite so costs something, too */
@@ -279,7 +278,7 @@ static NcForecastAhead
 nc_forecast_ahead(const NcForecast *f, double speed)
 {
   double left = nc_forecast_content_left(f), remaining = (double)f->last.remaining_bytes, rate = f->rate * speed;
-  double scan = (remaining - left) / NC_FORECAST_SCAN_BPS;
+  double scan = (remaining - left) / NC_FORECAST_SCAN_RATE;
 
   if (!nc_forecast_memory_is_known(&f->memory))
     return (NcForecastAhead){ left / rate + scan, left, rate, rate, speed };

@@ -10,7 +10,6 @@
 #define NC_FORECAST_RATE_SECONDS 3.0   /* rates are those of the last ones; */
 #define NC_FORECAST_RATE_LEAST 0.3     /* at first of so many, */
 #define NC_FORECAST_RATE_SHARE 0.3     /* then of this share of all there were */
-#define NC_FORECAST_SCAN_RATE 1.5e9    /* QEMU looks for untouched pages at about this */
 #define NC_FORECAST_LINK_SHARE 0.25    /* of the time, that one waits for the link where it is the limit: often acknowledgements come just in time */
 #define NC_FORECAST_UNPROVEN 2         /* a link that nobody had to wait for can do so many times what it has carried, say */
 

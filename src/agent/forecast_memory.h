@@ -11,6 +11,8 @@
 
 #include "agent/forecast.h"
 
+#define NC_FORECAST_SCAN_RATE 1.5e9 /* QEMU looks for untouched pages at about this, bytes per second */
+
 /* What was seen in a while. */
 typedef struct {
   double seconds;

@@ -95,14 +95,6 @@ nc_image_file_nbd(NcImageFile *file)
 }
 
 bool
-nc_directory_sync(const char *path, GError **error)
-{
-  g_autofree char *directory = g_path_get_dirname(path);
-  nc_autofd int fd = open(directory, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-  return (fd >= 0 && fsync(fd) == 0) || nc_fail_errno(error, NC_ERROR_IO, errno, "can't make %s durable", directory);
-}
-
-bool
 nc_image_file_sync(NcImageFile *file, GError **error)
 {
   if (!nc_nbd_flush(file->nbd, error))

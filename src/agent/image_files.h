@@ -21,5 +21,3 @@ bool nc_image_file_sync(NcImageFile *file, GError **error);
 void nc_image_file_close(NcImageFile *file); /* NULL is fine */
 G_DEFINE_AUTOPTR_CLEANUP_FUNC(NcImageFile, nc_image_file_close)
 
-/* Makes what was renamed in the directory of ${path} durable. */
-bool nc_directory_sync(const char *path, GError **error);

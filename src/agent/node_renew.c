@@ -158,25 +158,13 @@ nc_renew_now(NcNodes *nodes, int days, const char *signer, bool *ret_is_only, GE
   return true;
 }
 
-/* The transaction log is sealed by the key of the present certificate, not only by that of the one before (agent/audit.c). */
-static bool
-nc_renew_is_sealed(NcNodes *nodes)
-{
-  g_autofree char *pki = nc_pki_dir(nodes->config->data_dir), *path = g_build_filename(pki, "node.crt", NULL),
-                  *before_path = g_build_filename(pki, NC_PKI_CERT_BEFORE, NULL);
-  g_autoptr(NcCert) before = nc_cert_load(before_path, NULL);
-  g_autoptr(NcCert) cert = before ? nc_cert_load(path, NULL) : NULL;
-
-  return !cert || g_str_equal(nc_cert_fingerprint(cert), nc_cert_fingerprint(before));
-}
-
 static bool
 nc_renew_may_begin(NcNodes *nodes, GError **error)
 {
   if (nodes->renewed_us && nc_mono_us() - nodes->renewed_us < NC_RENEW_PAUSE_US)
     return nc_fail(error, NC_ERROR_RESOURCE, "the certificate of node %s was renewed a moment ago: ask again in %d seconds",
                    nc_nodes_self(nodes), (int)(NC_RENEW_PAUSE_US / G_USEC_PER_SEC));
-  return nc_renew_is_sealed(nodes) ||
+  return !nc_renew_keeps_old(nodes->config->data_dir) ||
          nc_fail(error, NC_ERROR_RESOURCE, "the transaction log of node %s is not sealed by its present key yet, and could not be proved after "
                  "another renewal: ask again in some seconds; if it stays so, the log of novacrond says why", nc_nodes_self(nodes));
 }

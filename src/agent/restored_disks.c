@@ -3,6 +3,7 @@
 #include "agent/checkpoint_restore.h"
 #include "agent/image_files.h"
 #include "base/fault.h"
+#include "base/io.h"
 
 #include <errno.h>
 #include <stdlib.h>

@@ -174,8 +174,8 @@ nc_send_with_fd(int socket, const void *data, size_t length_bytes, int fd, GErro
   return nc_write_all(socket, (const uint8_t *)data + n, length_bytes - (size_t)n, error);
 }
 
-static bool
-nc_fsync_directory_of(const char *path, GError **error)
+bool
+nc_directory_sync(const char *path, GError **error)
 {
   g_autofree char *directory = g_path_get_dirname(path);
   nc_autofd int fd = open(directory, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
@@ -203,7 +203,7 @@ nc_file_replace(const char *path, const void *data, size_t length_bytes, int mod
     unlink(temporary);
     return false;
   }
-  return nc_fsync_directory_of(path, error);
+  return nc_directory_sync(path, error);
 }
 
 char *

@@ -36,6 +36,9 @@ bool nc_send_with_fd(int socket, const void *data, size_t length_bytes, int fd, 
  */
 bool nc_file_replace(const char *path, const void *data, size_t length_bytes, int mode, GError **error);
 
+/* Makes what was made, renamed or removed in the directory of ${path} durable. */
+bool nc_directory_sync(const char *path, GError **error);
+
 /* Reads a file of at most ${limit_bytes}; NUL-terminated beyond *ret_length. NULL on error. */
 char *nc_file_read(const char *path, size_t limit_bytes, size_t *ret_length, GError **error);
 

@@ -4,9 +4,7 @@
 #include "base/io.h"
 
 #include <errno.h>
-#include <fcntl.h>
 #include <stdio.h>
-#include <string.h>
 #include <unistd.h>
 
 #define NC_PAIR_TRIES 3 /* a reader may come between the renames of somebody else, once */
@@ -78,19 +76,11 @@ nc_pki_pair_load(const char *pki_dir, NcCert **ret_cert, NcKey **ret_key, GError
 }
 
 static bool
-nc_pair_make_durable(const char *pki_dir, GError **error)
-{
-  nc_autofd int dir = open(pki_dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-
-  return (dir >= 0 && fsync(dir) == 0) || nc_fail_errno(error, NC_ERROR_IO, errno, "can't make %s durable", pki_dir);
-}
-
-static bool
-nc_pair_rename_key(const NcPairPaths *paths, const char *pki_dir, GError **error)
+nc_pair_rename_key(const NcPairPaths *paths, GError **error)
 {
   if (rename(paths->next, paths->key) < 0)
     return nc_fail_errno(error, NC_ERROR_IO, errno, "can't rename %s", paths->next);
-  return nc_pair_make_durable(pki_dir, error);
+  return nc_directory_sync(paths->key, error);
 }
 
 bool
@@ -105,7 +95,7 @@ nc_pki_pair_settle(const char *pki_dir, GError **error)
     return false;
   g_autoptr(NcKey) next = nc_pair_key(paths.next, cert, NULL);
   if (next)
-    return nc_pair_rename_key(&paths, pki_dir, error);
+    return nc_pair_rename_key(&paths, error);
   g_autoptr(NcKey) key = nc_pair_key(paths.key, cert, error);
   if (!key)
     return false; /* nothing is thrown away while nothing fits */
@@ -148,7 +138,7 @@ nc_pki_pair_replace(const char *pki_dir, NcCert *cert, GError **error)
   if (!nc_cert_save(cert, paths.cert, error))
     return false;
   nc_fault_point("renew-certificate-written");
-  if (!nc_pair_rename_key(&paths, pki_dir, error))
+  if (!nc_pair_rename_key(&paths, error))
     return false;
   nc_fault_point("renew-key-written");
   return true;

@@ -7,8 +7,6 @@
 #include "crypto/pki_pair.h"
 #include "crypto/trust_internal.h"
 
-#include <string.h>
-
 /* --- the node's half --- */
 
 static bool
@@ -47,17 +45,6 @@ nc_renew_name_next(NcTrust *trust, json_t *ask)
   json_object_set_new(ask, "next", json_string(node && node->next.serial ? node->next.serial : ""));
 }
 
-/* Our next certificate, as the roster in use lists it. */
-static bool
-nc_renew_is_listed(NcTrust *trust, const NcCert *cert)
-{
-  g_autoptr(NcRoster) roster = nc_trust_roster(trust);
-  const NcRosterNode *node = nc_roster_find(roster, nc_trust_node(trust));
-
-  return node && node->state == NC_NODE_JOINED &&
-         (g_strcmp0(node->next.serial, nc_cert_serial(cert)) == 0 || strcmp(node->serial, nc_cert_serial(cert)) == 0);
-}
-
 /* Whether its key is the one that we have made is looked at when it is saved. */
 static bool
 nc_renew_check(NcTrust *trust, const NcCert *cert, GError **error)
@@ -71,7 +58,7 @@ nc_renew_check(NcTrust *trust, const NcCert *cert, GError **error)
     return nc_fail(error, NC_ERROR_TRUST, "the new certificate is for another node than %s", nc_trust_node(trust));
   if (nc_wall_us() < nc_cert_not_before_us(cert) || nc_wall_us() >= nc_cert_not_after_us(cert))
     return nc_fail(error, NC_ERROR_TRUST, "the new certificate is not valid now: do the clocks of both nodes agree?");
-  if (!nc_renew_is_listed(trust, cert))
+  if (!nc_trust_check_newcomer(trust, nc_trust_node(trust), nc_cert_serial(cert), 0, NULL))
     return nc_fail(error, NC_ERROR_TRUST, "the cluster's roster does not list the new certificate");
   return true;
 }
@@ -98,6 +85,17 @@ nc_renew_withdraw(NcTrust *trust)
   /* What can't be done now is done by the next attempt, or the next start. */
   if (nc_pki_pair_settle(nc_trust_pki_dir(trust), NULL))
     nc_trust_reload(trust, NULL);
+}
+
+bool
+nc_renew_keeps_old(const char *data_dir)
+{
+  g_autofree char *pki = nc_pki_dir(data_dir), *path = g_build_filename(pki, "node.crt", NULL),
+                  *before_path = g_build_filename(pki, NC_PKI_CERT_BEFORE, NULL);
+  g_autoptr(NcCert) before = nc_cert_load(before_path, NULL);
+  g_autoptr(NcCert) cert = before ? nc_cert_load(path, NULL) : NULL;
+
+  return cert && !g_str_equal(nc_cert_fingerprint(cert), nc_cert_fingerprint(before));
 }
 
 /* --- the CA's half --- */

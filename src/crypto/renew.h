@@ -48,6 +48,12 @@ json_t *nc_renew_issue(NcTrust *trust, const char *node, const char *serial, jso
  */
 bool nc_renew_take(NcTrust *trust, json_t *renewed, GError **error);
 
+/*
+ * Is the certificate that a renewal has replaced still below ${data_dir}/pki, for what was signed with its key (the seal of the transaction
+ * log)? No while the two are the same: then a renewal is between its steps (crypto/pki_pair.h).
+ */
+bool nc_renew_keeps_old(const char *data_dir);
+
 /* ${node} has come with certificate ${serial}: with the CA's key, if that is its next one, it becomes its only one. *ret_used: it did. */
 bool nc_renew_seen(NcTrust *trust, const char *node, const char *serial, bool *ret_used, GError **error);
 
