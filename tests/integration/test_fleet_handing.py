@@ -4,22 +4,19 @@
 No machines: nodes are cordoned. What becomes of migrations when a leader dies is in test_fleet.py.
 """
 
-import json
 import os
 import pathlib
 import re
 import select
 import shutil
 import signal
-import socket
-import ssl
-import struct
 import subprocess
 import tempfile
 import time
 
 import pytest
 from gate_bed import GATE, UnixConnection, exchange
+from nctest.peer import Peer
 from nctest.websocket import Follower
 from test_daemon import MAKE_PKI, NOVACROND, Connection, Node, Refused, join, wait_for
 from with_postgres import Cluster as Postgres
@@ -260,41 +257,16 @@ def refusal(at, op, /, **args):
     return None
 
 
-class Peer:
+class Intruder(Peer):
     """What somebody can do who has broken into `node`: its certificate, and any message."""
 
     def __init__(self, node, to):
-        pki = node.data / "pki"
-        context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-        context.minimum_version = ssl.TLSVersion.TLSv1_3
-        context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
-        context.load_cert_chain(pki / "node.crt", pki / "node.key")
         host, port = to.address.split(":")
-        self.s = context.wrap_socket(socket.create_connection((host, int(port)), timeout=30))
-        self.say({"type": "hello", "node": node.name, "protocol": 1, "version": "0", "roster_version": 0})
-        assert self.hear()["type"] == "hello"
-        self.say({"type": "roster_get"})
-        assert self.hear()["type"] == "roster"
-
-    def say(self, message):
-        body = json.dumps(message).encode()
-        self.s.sendall(struct.pack(">I", len(body)) + body)
-
-    def hear(self):
-        data = b""
-        while len(data) < 4 or len(data) < 4 + struct.unpack(">I", data[:4])[0]:
-            piece = self.s.recv(65536)
-            if not piece:
-                raise EOFError
-            data += piece
-        return json.loads(data[4:])
+        super().__init__((host, int(port)), node.data / "pki", node.name)
 
     def ask(self, **message):
-        self.say({"type": "fl_ask", "op": "fleet.cordon", "actor": "certificate:alice", "role": "admin", "args": {"node": "host-a"}, **message})
-        return self.hear()
-
-    def close(self):
-        self.s.close()
+        return super().ask({"type": "fl_ask", "op": "fleet.cordon", "actor": "certificate:alice", "role": "admin", "args": {"node": "host-a"},
+                            **message})
 
 
 @pytest.mark.parametrize("message,code", [
@@ -304,7 +276,7 @@ class Peer:
     ({"op": "fleet.migrate", "args": {"machine": "web1", "no_such_member": 1}}, "invalid"),
 ])
 def test_forged_messages_do_nothing(fleet, message, code):
-    peer = Peer(fleet.c, fleet.leader)
+    peer = Intruder(fleet.c, fleet.leader)
     try:
         answer = peer.ask(**message)
         assert answer["type"] == "refused" and answer["error"]["code"] == code, answer
@@ -315,7 +287,7 @@ def test_forged_messages_do_nothing(fleet, message, code):
 
 def test_nothing_is_handed_on_twice(fleet):
     """Who does not lead says who does, however it is asked."""
-    peer = Peer(fleet.c, fleet.other)
+    peer = Intruder(fleet.c, fleet.other)
     try:
         assert peer.ask() == {"type": "fl_elsewhere", "leader": fleet.leader.name}
         assert peer.ask(op="fleet.nodes", role="viewer", args={})["type"] == "fl_answer"
@@ -328,7 +300,7 @@ def test_a_node_has_so_many_under_way(fleet):
     """Sixteen, so that one that floods leaves the leader time for others."""
     server = fleet.postgres.server.pid
     frozen = [server, *map(int, subprocess.run(["pgrep", "-P", str(server)], stdout=subprocess.PIPE, text=True, check=False).stdout.split())]
-    peers = [Peer(fleet.c, fleet.leader) for _ in range(20)]
+    peers = [Intruder(fleet.c, fleet.leader) for _ in range(20)]
     try:
         for pid in frozen:  # so that they stay under way
             os.kill(pid, signal.SIGSTOP)
@@ -419,7 +391,7 @@ def test_nobody_to_hand_on_to(fleet):
         c.write_config()
         c.process.send_signal(signal.SIGHUP)
         wait_for(lambda: refusal(c, "fleet.nodes") is None, 10, "the old configuration")
-    peer = Peer(fleet.a, c)
+    peer = Intruder(fleet.a, c)
     try:
         answer = peer.ask()
         assert answer["error"]["code"] == "conflict" and "has no controller" in answer["error"]["message"], answer

@@ -4,14 +4,12 @@
 import os
 import shutil
 import signal
-import socket
 import ssl
-import struct
 import subprocess
-import json
 
 import pytest
 
+from nctest.peer import Peer
 from test_daemon import BUILD, NOVACROND, directory, join, make_node, wait_for  # noqa: F401 (fixtures)
 
 pytestmark = [pytest.mark.skipif(not NOVACROND.exists(), reason=f"{NOVACROND} is not built"),
@@ -37,38 +35,8 @@ def csr_of(directory, name):
     return openssl("req", "-new", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-keyout", directory / "other.key", "-subj", f"/CN={name}")
 
 
-class Peer:
-    """A connection between nodes by hand: with what is in the directory ${pki}, or without a certificate."""
-
-    def __init__(self, to, pki=None, name=None):
-        context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-        context.minimum_version = ssl.TLSVersion.TLSv1_3
-        context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
-        if pki:
-            context.load_cert_chain(pki / "node.crt", pki / "node.key")
-        self.s = context.wrap_socket(socket.create_connection(("127.0.0.1", to.port), timeout=30))
-        if name:
-            self.say({"type": "hello", "node": name, "protocol": 1, "version": "0", "roster_version": 0})
-            assert self.hear()["type"] == "hello"
-            self.say({"type": "roster_get"})
-            assert self.hear()["type"] == "roster"
-
-    def say(self, message):
-        body = json.dumps(message).encode()
-        self.s.sendall(struct.pack(">I", len(body)) + body)
-
-    def hear(self):
-        data = b""
-        while len(data) < 4 or len(data) < 4 + struct.unpack(">I", data[:4])[0]:
-            piece = self.s.recv(65536)
-            if not piece:
-                raise EOFError
-            data += piece
-        return json.loads(data[4:])
-
-    def ask(self, message):
-        self.say(message)
-        return self.hear()
+def peer_of(to, pki=None, name=None):
+    return Peer(("127.0.0.1", to.port), pki, name)
 
 
 def call_each_other(*nodes):
@@ -107,7 +75,7 @@ def test_both_renew_and_go_on(pair, directory):  # noqa: F811
     old = directory / "old-pki-of-b"
     shutil.copytree(b.data / "pki", old)
     serials, pids = (serial(a), serial(b)), (a.process.pid, b.process.pid)
-    before = Peer(a, old, "host-b")  # a migration's session, say
+    before = peer_of(a, old, "host-b")  # a migration's session, say
 
     out = renew_by_cli(b)
     assert "host-b has a new key and certificate" in out and "refused from now on" in out, out
@@ -128,7 +96,7 @@ def test_both_renew_and_go_on(pair, directory):  # noqa: F811
 
     assert before.ask({"type": "clock", "t0": 1})["type"] == "clock", "what was connected goes on"
     with pytest.raises((ssl.SSLError, EOFError, OSError)):
-        Peer(a, old, "host-b")
+        peer_of(a, old, "host-b")
     wait_for(lambda: "node host-b has another certificate now" in a.log_text(), what="the refusal in the log of host-a")
     told = [e for e in a.call("audit.list", kind="request")
             if e["detail"]["op"] == "node.renew" and e["actor"] == "node:host-b"]
@@ -180,16 +148,16 @@ def test_who_must_not_and_who_can_not(pair, make_node, directory):  # noqa: F811
     assert join(c, a.call("node.token")["token"], a).returncode == 0
     c.start()
     ask = {"type": "renew", "csr": csr_of(directory, "host-a"), "days": 0, "next": ""}
-    answer = Peer(a).ask(ask)
+    answer = peer_of(a).ask(ask)
     assert answer["type"] == "refused" and answer["error"]["code"] == "unauthenticated", answer
-    answer = Peer(a, b.data / "pki", "host-b").ask(ask)
+    answer = peer_of(a, b.data / "pki", "host-b").ask(ask)
     subject = openssl("x509", "-noout", "-subject", given=answer["certificate"])
     assert answer["type"] == "renewed" and "host-b" in subject and "host-a" not in subject, "a name comes from who asks"
-    answer = Peer(a, b.data / "pki", "host-b").ask({**ask, "days": 826})
+    answer = peer_of(a, b.data / "pki", "host-b").ask({**ask, "days": 826})
     assert answer["type"] == "refused" and "825" in answer["error"]["message"]
-    answer = Peer(a, a.data / "pki", "host-a").ask(ask)
+    answer = peer_of(a, a.data / "pki", "host-a").ask(ask)
     assert answer["type"] == "refused" and answer["error"]["code"] == "forbidden" and "by itself" in answer["error"]["message"], answer
-    answer = Peer(b, c.data / "pki", "host-c").ask(ask)
+    answer = peer_of(b, c.data / "pki", "host-c").ask(ask)
     assert answer["type"] == "refused" and answer["error"]["code"] == "forbidden", "host-b can't"
 
     was = serial(b)
@@ -206,7 +174,7 @@ def test_who_must_not_and_who_can_not(pair, make_node, directory):  # noqa: F811
     a.call("node.remove", name="host-c")
     c.refuses("trust", "node.renew")
     with pytest.raises((ssl.SSLError, EOFError, OSError)):
-        Peer(a, directory / "pki-of-c", "host-c").ask(ask)
+        peer_of(a, directory / "pki-of-c", "host-c").ask(ask)
 
     def no_seal():
         """What the daemon would put a file in the place of."""
