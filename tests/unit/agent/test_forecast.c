@@ -243,6 +243,19 @@ test_a_sample_tells_what_is_ahead(void)
   g_assert_cmpfloat(uneven_eta_error(false, 0.25), >, 0.5); /* what the sample is for */
 }
 
+/* Of a memory that is all content and is coded to ${coded} everywhere. */
+static NcForecast *
+forecast_of(double bytes, double coded)
+{
+  NcForecast *f = nc_forecast_new((uint64_t)bytes, 0);
+  NcMemoryPlace places[NC_MEMORY_SAMPLE_PLACES];
+
+  for (unsigned i = 0; i < NC_MEMORY_SAMPLE_PLACES; i++)
+    places[i] = (NcMemoryPlace){ 1, (float)coded };
+  nc_forecast_know_memory(f, places, (uint64_t)bytes, (uint64_t)bytes);
+  return f;
+}
+
 /* Processors take 100 MB/s of whatever it is, and the link is never waited for: that its first half compresses well says nothing about the link. */
 static void
 test_a_link_that_nobody_waits_for_is_not_the_limit(void)
@@ -290,14 +303,10 @@ test_what_explains_all_looks(void)
 static void
 test_a_guest_that_becomes_busy(void)
 {
-  g_autoptr(NcForecast) f = nc_forecast_new((uint64_t)(2000 * MB), 0);
-  NcMemoryPlace places[NC_MEMORY_SAMPLE_PLACES];
+  g_autoptr(NcForecast) f = forecast_of(2000 * MB, 0.5);
   NcForecastResult r;
   double sent = 0;
 
-  for (unsigned i = 0; i < NC_MEMORY_SAMPLE_PLACES; i++)
-    places[i] = (NcMemoryPlace){ 1, 0.5 };
-  nc_forecast_know_memory(f, places, (uint64_t)(2000 * MB), (uint64_t)(2000 * MB));
   for (double t = 0.5; t < 70; t *= 2) { /* 2 MB/s */
     const NcMemoryChange change = { t, 2 * t / 2000, 0.5, 0.5 };
     nc_forecast_see_change(f, &change);
@@ -318,13 +327,9 @@ test_a_guest_that_becomes_busy(void)
 static double
 wire_bytes_if_dirty_is(double where)
 {
-  g_autoptr(NcForecast) f = nc_forecast_new((uint64_t)(200 * MB), 0);
-  NcMemoryPlace places[NC_MEMORY_SAMPLE_PLACES];
+  g_autoptr(NcForecast) f = forecast_of(200 * MB, 1);
   NcForecastResult r;
 
-  for (unsigned i = 0; i < NC_MEMORY_SAMPLE_PLACES; i++)
-    places[i] = (NcMemoryPlace){ 1, 1 };
-  nc_forecast_know_memory(f, places, (uint64_t)(200 * MB), (uint64_t)(200 * MB));
   for (double t = 0.5; t < 5; t *= 2) {
     const NcMemoryChange change = { t, 0.2 * (1 - exp(-6.0 * t / 40)), 1, where };
     nc_forecast_see_change(f, &change);
@@ -354,13 +359,9 @@ test_what_is_sent_late_is_still_new(void)
 static void
 test_looks_tell_rate_and_working_set(void)
 {
-  g_autoptr(NcForecast) f = nc_forecast_new((uint64_t)(1000 * MB), 0);
-  NcMemoryPlace places[NC_MEMORY_SAMPLE_PLACES];
+  g_autoptr(NcForecast) f = forecast_of(1000 * MB, 0.5);
   NcForecastResult r;
 
-  for (unsigned i = 0; i < NC_MEMORY_SAMPLE_PLACES; i++)
-    places[i] = (NcMemoryPlace){ 1, 0.5 };
-  nc_forecast_know_memory(f, places, (uint64_t)(1000 * MB), (uint64_t)(1000 * MB));
   for (double t = 0.5; t < 9; t *= 2) { /* 30 MB/s into 80 MB */
     const NcMemoryChange change = { t, 0.08 * (1 - exp(-30.0 * t / 80)), 0.2 };
     nc_forecast_see_change(f, &change);
@@ -378,13 +379,9 @@ test_looks_tell_rate_and_working_set(void)
 static void
 test_the_link_is_behind_at_the_end_of_the_first_round(void)
 {
-  g_autoptr(NcForecast) f = nc_forecast_new((uint64_t)(200 * MB), 0);
-  NcMemoryPlace places[NC_MEMORY_SAMPLE_PLACES];
+  g_autoptr(NcForecast) f = forecast_of(200 * MB, 0.5);
   NcForecastResult r;
 
-  for (unsigned i = 0; i < NC_MEMORY_SAMPLE_PLACES; i++)
-    places[i] = (NcMemoryPlace){ 1, 0.5 };
-  nc_forecast_know_memory(f, places, (uint64_t)(200 * MB), (uint64_t)(200 * MB));
   const NcMemoryChange change = { 1, 0.05, 0.2 }; /* 10 MB/s */
   nc_forecast_see_change(f, &change);
   for (uint64_t t = 0; t < 40; t++) {

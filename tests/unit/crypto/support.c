@@ -99,6 +99,24 @@ t_member(NcTrust *ca_trust, const char *name)
 }
 
 void
+t_pair_open(TPair *pair)
+{
+  pair->dir_a = t_cluster();
+  pair->a = t_load(pair->dir_a);
+  pair->dir_b = t_member(pair->a, "node-b");
+  pair->b = t_load(pair->dir_b);
+}
+
+void
+t_pair_close(TPair *pair)
+{
+  nc_trust_free(pair->a);
+  nc_trust_free(pair->b);
+  t_remove_dir(pair->dir_a);
+  t_remove_dir(pair->dir_b);
+}
+
+void
 t_share_roster(NcTrust *from, NcTrust *trust)
 {
   g_autoptr(GError) error = NULL;

@@ -26,6 +26,13 @@ char *t_cluster(void);
 /* A data directory for ${name}, admitted by ${ca_trust} without a network. */
 char *t_member(NcTrust *ca_trust, const char *name);
 NcTrust *t_load(const char *data_dir);
+/* A cluster of two, on the disk and loaded. */
+typedef struct {
+  char *dir_a, *dir_b;
+  NcTrust *a, *b; /* node-a, which has the CA's key, and node-b */
+} TPair;
+void t_pair_open(TPair *pair);
+void t_pair_close(TPair *pair);
 /* Lets ${trust} have the roster of ${from}. */
 void t_share_roster(NcTrust *from, NcTrust *trust);
 

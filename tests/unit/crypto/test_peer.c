@@ -9,8 +9,7 @@
 #include <unistd.h>
 
 typedef struct {
-  char *dir_a, *dir_b;
-  NcTrust *a, *b;
+  TPair pair;
   int listener;
   char *address;
 } Lab;
@@ -18,10 +17,7 @@ typedef struct {
 static void
 lab_open(Lab *lab)
 {
-  lab->dir_a = t_cluster();
-  lab->a = t_load(lab->dir_a);
-  lab->dir_b = t_member(lab->a, "node-b");
-  lab->b = t_load(lab->dir_b);
+  t_pair_open(&lab->pair);
   lab->listener = nc_tcp_listen("127.0.0.1:0", NULL);
   lab->address = g_strdup_printf("127.0.0.1:%u", nc_tcp_local_port(lab->listener));
 }
@@ -29,10 +25,7 @@ lab_open(Lab *lab)
 static void
 lab_close(Lab *lab)
 {
-  nc_trust_free(lab->a);
-  nc_trust_free(lab->b);
-  t_remove_dir(lab->dir_a);
-  t_remove_dir(lab->dir_b);
+  t_pair_close(&lab->pair);
   nc_fd_clear(&lab->listener);
   g_free(lab->address);
 }
@@ -49,7 +42,7 @@ accept_one(gpointer data)
   Accepted *accepted = data;
   int fd = nc_tcp_accept(accepted->lab->listener, NULL);
 
-  accepted->peer = nc_peer_accept(accepted->lab->a, fd, T_LIMIT_MS, &accepted->error);
+  accepted->peer = nc_peer_accept(accepted->lab->pair.a, fd, T_LIMIT_MS, &accepted->error);
   return NULL;
 }
 
@@ -61,7 +54,7 @@ meet(Lab *lab, NcPeer **ret_client, NcPeer **ret_server)
   Accepted accepted = { .lab = lab };
   GThread *thread = g_thread_new("accept", accept_one, &accepted);
 
-  *ret_client = nc_peer_connect(lab->b, lab->address, "node-a", T_LIMIT_MS, &error);
+  *ret_client = nc_peer_connect(lab->pair.b, lab->address, "node-a", T_LIMIT_MS, &error);
   g_assert_no_error(error);
   g_thread_join(thread);
   g_assert_no_error(accepted.error);
@@ -318,7 +311,7 @@ removed_node_is_refused_and_told(void)
   lab_open(&lab);
   meet(&lab, &client, &server);
   g_assert_true(nc_peer_check_trusted(server, &error));
-  g_assert_true(nc_trust_remove_node(lab.a, "node-b", &error));
+  g_assert_true(nc_trust_remove_node(lab.pair.a, "node-b", &error));
   g_assert_false(nc_peer_check_trusted(server, &error));
   g_assert_error(error, NC_ERROR, NC_ERROR_TRUST);
   t_assert_contains(error->message, "node node-b was removed from the cluster");
@@ -328,7 +321,7 @@ removed_node_is_refused_and_told(void)
 
   Accepted accepted = { .lab = &lab };
   GThread *thread = g_thread_new("accept", accept_one, &accepted);
-  client = nc_peer_connect(lab.b, lab.address, "node-a", T_LIMIT_MS, &error);
+  client = nc_peer_connect(lab.pair.b, lab.address, "node-a", T_LIMIT_MS, &error);
   g_assert_no_error(error); /* TLS 1.3: the client is done first */
   g_assert_null(nc_peer_recv(client, T_LIMIT_MS, &error));
   g_assert_error(error, NC_ERROR, NC_ERROR_TRUST);
@@ -351,10 +344,10 @@ removed_node_hears_it_while_sending(void)
   g_autoptr(GError) error = NULL;
 
   lab_open(&lab);
-  g_assert_true(nc_trust_remove_node(lab.a, "node-b", NULL));
+  g_assert_true(nc_trust_remove_node(lab.pair.a, "node-b", NULL));
   Accepted accepted = { .lab = &lab };
   GThread *thread = g_thread_new("accept", accept_one, &accepted);
-  NcPeer *client = nc_peer_connect(lab.b, lab.address, "node-a", T_LIMIT_MS, &error);
+  NcPeer *client = nc_peer_connect(lab.pair.b, lab.address, "node-a", T_LIMIT_MS, &error);
   g_assert_no_error(error);
   nc_autojson json_t *message = json_pack("{s:s}", "type", "hello");
   for (int i = 0; i < 200 && nc_peer_send(client, message, &error); i++)
@@ -374,10 +367,10 @@ removed_node_joins_again_with_a_new_certificate(void)
   NcPeer *client, *server;
 
   lab_open(&lab);
-  g_assert_true(nc_trust_remove_node(lab.a, "node-b", NULL));
-  char *dir = t_member(lab.a, "node-b");
-  nc_trust_free(lab.b);
-  lab.b = t_load(dir);
+  g_assert_true(nc_trust_remove_node(lab.pair.a, "node-b", NULL));
+  char *dir = t_member(lab.pair.a, "node-b");
+  nc_trust_free(lab.pair.b);
+  lab.pair.b = t_load(dir);
   meet(&lab, &client, &server);
   g_assert_true(nc_peer_check_trusted(server, NULL));
   nc_peer_free(client);
@@ -400,7 +393,7 @@ trust_is_reloaded_under_connections(void)
   Lab lab;
 
   lab_open(&lab);
-  GThread *a = g_thread_new("reload", reload_often, lab.a), *b = g_thread_new("reload", reload_often, lab.b);
+  GThread *a = g_thread_new("reload", reload_often, lab.pair.a), *b = g_thread_new("reload", reload_often, lab.pair.b);
   for (int i = 0; i < 5; i++) {
     NcPeer *client, *server;
     meet(&lab, &client, &server);
@@ -422,7 +415,7 @@ nobody_listens(void)
 
   lab_open(&lab);
   nc_fd_clear(&lab.listener);
-  g_assert_null(nc_peer_connect(lab.b, lab.address, "node-a", T_LIMIT_MS, &error));
+  g_assert_null(nc_peer_connect(lab.pair.b, lab.address, "node-a", T_LIMIT_MS, &error));
   g_assert_error(error, NC_ERROR, NC_ERROR_UNREACHABLE);
   t_assert_contains(error->message, lab.address);
   lab_close(&lab);

@@ -10,29 +10,6 @@
 #include <string.h>
 #include <sys/stat.h>
 
-typedef struct {
-  char *dir_a, *dir_b;
-  NcTrust *a, *b; /* a has the CA's key */
-} Lab;
-
-static void
-lab_open(Lab *lab)
-{
-  lab->dir_a = t_cluster();
-  lab->a = t_load(lab->dir_a);
-  lab->dir_b = t_member(lab->a, "node-b");
-  lab->b = t_load(lab->dir_b);
-}
-
-static void
-lab_close(Lab *lab)
-{
-  nc_trust_free(lab->a);
-  nc_trust_free(lab->b);
-  t_remove_dir(lab->dir_a);
-  t_remove_dir(lab->dir_b);
-}
-
 static NcCert *
 cert_of(const char *data_dir, const char *name)
 {
@@ -61,14 +38,14 @@ lets_in(NcTrust *trust, const char *node, const char *serial)
 }
 
 static json_t *
-issue(Lab *lab)
+issue(TPair *pair)
 {
   g_autoptr(GError) error = NULL;
-  t_share_roster(lab->a, lab->b); /* as hello does */
-  nc_autojson json_t *ask = nc_renew_ask(lab->b, 0, &error);
+  t_share_roster(pair->a, pair->b); /* as hello does */
+  nc_autojson json_t *ask = nc_renew_ask(pair->b, 0, &error);
   g_assert_no_error(error);
-  g_autofree char *serial = serial_of(lab->dir_b);
-  json_t *renewed = nc_renew_issue(lab->a, "node-b", serial, ask, &error);
+  g_autofree char *serial = serial_of(pair->dir_b);
+  json_t *renewed = nc_renew_issue(pair->a, "node-b", serial, ask, &error);
   g_assert_no_error(error);
   return renewed;
 }
@@ -85,56 +62,56 @@ see(NcTrust *ca, const char *node, const char *serial, bool is_news)
 static void
 old_and_new_are_good_until_the_new_is_seen(void)
 {
-  Lab lab;
+  TPair pair;
   g_autoptr(GError) error = NULL;
 
-  lab_open(&lab);
-  g_autofree char *old = serial_of(lab.dir_b);
-  nc_autojson json_t *renewed = issue(&lab);
-  g_assert_true(lets_in(lab.a, "node-b", old)); /* it may never hear of the new one */
-  see(lab.a, "node-b", old, false);
-  g_assert_true(nc_renew_take(lab.b, renewed, &error));
+  t_pair_open(&pair);
+  g_autofree char *old = serial_of(pair.dir_b);
+  nc_autojson json_t *renewed = issue(&pair);
+  g_assert_true(lets_in(pair.a, "node-b", old)); /* it may never hear of the new one */
+  see(pair.a, "node-b", old, false);
+  g_assert_true(nc_renew_take(pair.b, renewed, &error));
   g_assert_no_error(error);
-  g_autofree char *new = serial_of(lab.dir_b);
+  g_autofree char *new = serial_of(pair.dir_b);
   g_assert_cmpstr(old, !=, new);
-  g_assert_true(lets_in(lab.a, "node-b", old));
-  g_assert_true(lets_in(lab.a, "node-b", new));
-  g_assert_true(lets_in(lab.b, "node-b", new));
+  g_assert_true(lets_in(pair.a, "node-b", old));
+  g_assert_true(lets_in(pair.a, "node-b", new));
+  g_assert_true(lets_in(pair.b, "node-b", new));
 
-  see(lab.a, "node-b", new, true);
-  see(lab.a, "node-b", new, false);
-  g_assert_false(nc_trust_check_newcomer(lab.a, "node-b", old, 0, &error));
+  see(pair.a, "node-b", new, true);
+  see(pair.a, "node-b", new, false);
+  g_assert_false(nc_trust_check_newcomer(pair.a, "node-b", old, 0, &error));
   g_assert_error(error, NC_ERROR, NC_ERROR_TRUST);
   t_assert_contains(error->message, "renewed");
   g_clear_error(&error);
-  g_assert_true(nc_trust_check_node(lab.a, "node-b", old, &error)); /* what was connected goes on */
-  g_assert_true(lets_in(lab.a, "node-b", new));
+  g_assert_true(nc_trust_check_node(pair.a, "node-b", old, &error)); /* what was connected goes on */
+  g_assert_true(lets_in(pair.a, "node-b", new));
 
-  nc_autojson json_t *again = issue(&lab);
-  g_assert_true(nc_renew_take(lab.b, again, &error));
-  g_autofree char *third = serial_of(lab.dir_b);
-  see(lab.a, "node-b", third, true);
-  g_assert_false(nc_trust_check_node(lab.a, "node-b", old, NULL));
-  g_assert_true(nc_trust_check_node(lab.a, "node-b", new, NULL));
-  g_assert_true(nc_trust_remove_node(lab.a, "node-b", NULL));
-  g_assert_false(nc_trust_check_node(lab.a, "node-b", new, NULL));
-  g_assert_false(nc_trust_check_node(lab.a, "node-b", third, NULL));
-  lab_close(&lab);
+  nc_autojson json_t *again = issue(&pair);
+  g_assert_true(nc_renew_take(pair.b, again, &error));
+  g_autofree char *third = serial_of(pair.dir_b);
+  see(pair.a, "node-b", third, true);
+  g_assert_false(nc_trust_check_node(pair.a, "node-b", old, NULL));
+  g_assert_true(nc_trust_check_node(pair.a, "node-b", new, NULL));
+  g_assert_true(nc_trust_remove_node(pair.a, "node-b", NULL));
+  g_assert_false(nc_trust_check_node(pair.a, "node-b", new, NULL));
+  g_assert_false(nc_trust_check_node(pair.a, "node-b", third, NULL));
+  t_pair_close(&pair);
 }
 
 static void
 files_are_a_new_pair(void)
 {
-  Lab lab;
+  TPair pair;
   struct stat info;
 
-  lab_open(&lab);
-  g_autoptr(NcCert) old = cert_of(lab.dir_b, "node.crt");
-  nc_autojson json_t *renewed = issue(&lab);
-  g_assert_true(is_there(lab.dir_b, "node.key.next"));
-  g_assert_true(nc_renew_take(lab.b, renewed, NULL));
-  g_autoptr(NcCert) new = cert_of(lab.dir_b, "node.crt"), before = cert_of(lab.dir_b, NC_PKI_CERT_BEFORE);
-  g_autofree char *pki = nc_pki_dir(lab.dir_b), *key_path = g_build_filename(pki, "node.key", NULL);
+  t_pair_open(&pair);
+  g_autoptr(NcCert) old = cert_of(pair.dir_b, "node.crt");
+  nc_autojson json_t *renewed = issue(&pair);
+  g_assert_true(is_there(pair.dir_b, "node.key.next"));
+  g_assert_true(nc_renew_take(pair.b, renewed, NULL));
+  g_autoptr(NcCert) new = cert_of(pair.dir_b, "node.crt"), before = cert_of(pair.dir_b, NC_PKI_CERT_BEFORE);
+  g_autofree char *pki = nc_pki_dir(pair.dir_b), *key_path = g_build_filename(pki, "node.key", NULL);
   g_autoptr(NcKey) key = nc_key_load(key_path, NULL);
   g_assert_cmpstr(nc_cert_fingerprint(before), ==, nc_cert_fingerprint(old));
   g_assert_true(nc_cert_fits_key(new, key));
@@ -142,34 +119,34 @@ files_are_a_new_pair(void)
   g_assert_cmpstr(nc_cert_node(new), ==, "node-b");
   g_assert_cmpint(g_stat(key_path, &info), ==, 0);
   g_assert_cmpint(info.st_mode & 0777, ==, 0600);
-  g_assert_false(is_there(lab.dir_b, "node.key.next"));
-  g_assert_cmpint(nc_trust_expires_us(lab.b), ==, nc_cert_not_after_us(new)); /* in use, without a word */
-  g_autoptr(NcRoster) roster = nc_trust_roster(lab.b);
+  g_assert_false(is_there(pair.dir_b, "node.key.next"));
+  g_assert_cmpint(nc_trust_expires_us(pair.b), ==, nc_cert_not_after_us(new)); /* in use, without a word */
+  g_autoptr(NcRoster) roster = nc_trust_roster(pair.b);
   g_assert_cmpstr(nc_roster_signer(roster), ==, "node-a");
   g_assert_cmpuint(nc_cert_since(new), ==, nc_roster_version(roster));
-  lab_close(&lab);
+  t_pair_close(&pair);
 }
 
 static void
 an_answer_that_is_lost(void)
 {
-  Lab lab;
+  TPair pair;
   g_autoptr(GError) error = NULL;
 
-  lab_open(&lab);
-  g_autofree char *old = serial_of(lab.dir_b);
-  nc_autojson json_t *lost = issue(&lab), *renewed = issue(&lab);
+  t_pair_open(&pair);
+  g_autofree char *old = serial_of(pair.dir_b);
+  nc_autojson json_t *lost = issue(&pair), *renewed = issue(&pair);
   g_autoptr(NcCert) nobody = nc_cert_parse(json_string_value(json_object_get(lost, "certificate")), NULL);
-  g_assert_false(lets_in(lab.a, "node-b", nc_cert_serial(nobody)));
-  g_assert_true(lets_in(lab.a, "node-b", old));
-  g_assert_false(nc_renew_take(lab.b, lost, &error)); /* late: its key is gone, and it is listed no more */
+  g_assert_false(lets_in(pair.a, "node-b", nc_cert_serial(nobody)));
+  g_assert_true(lets_in(pair.a, "node-b", old));
+  g_assert_false(nc_renew_take(pair.b, lost, &error)); /* late: its key is gone, and it is listed no more */
   g_assert_error(error, NC_ERROR, NC_ERROR_TRUST);
   g_clear_error(&error);
-  g_assert_true(nc_renew_take(lab.b, renewed, &error));
+  g_assert_true(nc_renew_take(pair.b, renewed, &error));
   g_assert_no_error(error);
-  g_autofree char *new = serial_of(lab.dir_b);
-  see(lab.a, "node-b", new, true);
-  lab_close(&lab);
+  g_autofree char *new = serial_of(pair.dir_b);
+  see(pair.a, "node-b", new, true);
+  t_pair_close(&pair);
 }
 
 /* --- who must not --- */
@@ -189,157 +166,157 @@ refuses(NcTrust *ca, const char *node, const char *serial, json_t *ask, int code
 static void
 wrong_askers_are_refused(void)
 {
-  Lab lab;
+  TPair pair;
 
-  lab_open(&lab);
-  nc_autojson json_t *ask = nc_renew_ask(lab.b, 0, NULL), *nonsense = json_pack("{s:s, s:i, s:s}", "csr", "hello", "days", 0, "next", "");
-  nc_autojson json_t *long_life = nc_renew_ask(lab.b, NC_PKI_NODE_DAYS + 1, NULL), *bad_days = json_deep_copy(ask);
+  t_pair_open(&pair);
+  nc_autojson json_t *ask = nc_renew_ask(pair.b, 0, NULL), *nonsense = json_pack("{s:s, s:i, s:s}", "csr", "hello", "days", 0, "next", "");
+  nc_autojson json_t *long_life = nc_renew_ask(pair.b, NC_PKI_NODE_DAYS + 1, NULL), *bad_days = json_deep_copy(ask);
   json_object_set_new(bad_days, "days", json_integer(-1));
-  g_autofree char *serial = serial_of(lab.dir_b);
-  refuses(lab.b, "node-b", serial, ask, NC_ERROR_FORBIDDEN, "does not hold the cluster's CA key");
-  refuses(lab.a, "node-c", serial, ask, NC_ERROR_TRUST, "node-c is no node of the cluster");
-  refuses(lab.a, "node-b", serial, nonsense, NC_ERROR_INVALID, "not a certificate request");
-  refuses(lab.a, "node-b", serial, long_life, NC_ERROR_INVALID, "825");
-  refuses(lab.a, "node-b", serial, bad_days, NC_ERROR_PROTOCOL, "days");
-  g_assert_true(nc_trust_remove_node(lab.a, "node-b", NULL));
-  refuses(lab.a, "node-b", serial, ask, NC_ERROR_TRUST, "node-b is no node of the cluster");
-  lab_close(&lab);
+  g_autofree char *serial = serial_of(pair.dir_b);
+  refuses(pair.b, "node-b", serial, ask, NC_ERROR_FORBIDDEN, "does not hold the cluster's CA key");
+  refuses(pair.a, "node-c", serial, ask, NC_ERROR_TRUST, "node-c is no node of the cluster");
+  refuses(pair.a, "node-b", serial, nonsense, NC_ERROR_INVALID, "not a certificate request");
+  refuses(pair.a, "node-b", serial, long_life, NC_ERROR_INVALID, "825");
+  refuses(pair.a, "node-b", serial, bad_days, NC_ERROR_PROTOCOL, "days");
+  g_assert_true(nc_trust_remove_node(pair.a, "node-b", NULL));
+  refuses(pair.a, "node-b", serial, ask, NC_ERROR_TRUST, "node-b is no node of the cluster");
+  t_pair_close(&pair);
 }
 
 /* Connections that were made with a certificate go on when it is renewed: who has stolen it gets no other by them. */
 static void
 only_the_present_certificate_gets_another(void)
 {
-  Lab lab;
+  TPair pair;
 
-  lab_open(&lab);
-  g_autofree char *old = serial_of(lab.dir_b);
-  nc_autojson json_t *renewed = issue(&lab);
-  g_assert_true(nc_renew_take(lab.b, renewed, NULL));
-  g_autofree char *new = serial_of(lab.dir_b);
-  nc_autojson json_t *ask = nc_renew_ask(lab.b, 0, NULL);
-  refuses(lab.a, "node-b", new, ask, NC_ERROR_CONFLICT, "ask again"); /* not seen yet */
-  see(lab.a, "node-b", new, true);
-  g_assert_true(nc_trust_check_node(lab.a, "node-b", old, NULL));
-  refuses(lab.a, "node-b", old, ask, NC_ERROR_CONFLICT, "not its present one");
-  nc_autojson json_t *again = issue(&lab);
+  t_pair_open(&pair);
+  g_autofree char *old = serial_of(pair.dir_b);
+  nc_autojson json_t *renewed = issue(&pair);
+  g_assert_true(nc_renew_take(pair.b, renewed, NULL));
+  g_autofree char *new = serial_of(pair.dir_b);
+  nc_autojson json_t *ask = nc_renew_ask(pair.b, 0, NULL);
+  refuses(pair.a, "node-b", new, ask, NC_ERROR_CONFLICT, "ask again"); /* not seen yet */
+  see(pair.a, "node-b", new, true);
+  g_assert_true(nc_trust_check_node(pair.a, "node-b", old, NULL));
+  refuses(pair.a, "node-b", old, ask, NC_ERROR_CONFLICT, "not its present one");
+  nc_autojson json_t *again = issue(&pair);
   g_assert_nonnull(again);
 
   const TBadCert late = { .node = "node-b", .usage = "serverAuth,clientAuth", .from_s = -100, .until_s = -10 };
   g_autoptr(NcCert) ended = NULL;
   g_autoptr(NcKey) key = NULL;
-  t_forge(lab.dir_a, &late, &ended, &key);
-  g_assert_true(nc_trust_reload(lab.a, NULL));
-  refuses(lab.a, "node-b", nc_cert_serial(ended), ask, NC_ERROR_CONFLICT, "has ended since it connected");
-  lab_close(&lab);
+  t_forge(pair.dir_a, &late, &ended, &key);
+  g_assert_true(nc_trust_reload(pair.a, NULL));
+  refuses(pair.a, "node-b", nc_cert_serial(ended), ask, NC_ERROR_CONFLICT, "has ended since it connected");
+  t_pair_close(&pair);
 }
 
 /* Sent again by a network, or read late: what it would replace is on the asker's disk. */
 static void
 a_request_that_comes_late_replaces_nothing(void)
 {
-  Lab lab;
+  TPair pair;
 
-  lab_open(&lab);
-  g_autofree char *old = serial_of(lab.dir_b);
-  nc_autojson json_t *late = nc_renew_ask(lab.b, 0, NULL);
-  nc_renew_withdraw(lab.b);
-  nc_autojson json_t *renewed = issue(&lab);
-  g_assert_true(nc_renew_take(lab.b, renewed, NULL));
-  g_autofree char *new = serial_of(lab.dir_b);
-  refuses(lab.a, "node-b", old, late, NC_ERROR_CONFLICT, "ask again");
-  g_assert_true(lets_in(lab.a, "node-b", new));
+  t_pair_open(&pair);
+  g_autofree char *old = serial_of(pair.dir_b);
+  nc_autojson json_t *late = nc_renew_ask(pair.b, 0, NULL);
+  nc_renew_withdraw(pair.b);
+  nc_autojson json_t *renewed = issue(&pair);
+  g_assert_true(nc_renew_take(pair.b, renewed, NULL));
+  g_autofree char *new = serial_of(pair.dir_b);
+  refuses(pair.a, "node-b", old, late, NC_ERROR_CONFLICT, "ask again");
+  g_assert_true(lets_in(pair.a, "node-b", new));
   json_object_del(late, "next");
-  refuses(lab.a, "node-b", old, late, NC_ERROR_PROTOCOL, "next");
-  lab_close(&lab);
+  refuses(pair.a, "node-b", old, late, NC_ERROR_PROTOCOL, "next");
+  t_pair_close(&pair);
 }
 
 /* What a request says of names is nobody's business: a certificate is for who has asked. */
 static void
 a_name_comes_from_the_connection(void)
 {
-  Lab lab;
+  TPair pair;
 
-  lab_open(&lab);
+  t_pair_open(&pair);
   g_autoptr(NcKey) key = nc_key_new(NULL);
   g_autofree char *csr = nc_key_make_csr(key, "node-a", NULL);
   nc_autojson json_t *ask = json_pack("{s:s, s:i, s:s}", "csr", csr, "days", 0, "next", "");
-  g_autofree char *serial = serial_of(lab.dir_b);
-  nc_autojson json_t *renewed = nc_renew_issue(lab.a, "node-b", serial, ask, NULL);
+  g_autofree char *serial = serial_of(pair.dir_b);
+  nc_autojson json_t *renewed = nc_renew_issue(pair.a, "node-b", serial, ask, NULL);
   g_autoptr(NcCert) cert = nc_cert_parse(json_string_value(json_object_get(renewed, "certificate")), NULL);
   g_assert_cmpstr(nc_cert_node(cert), ==, "node-b");
-  lab_close(&lab);
+  t_pair_close(&pair);
 }
 
 /* Takes ${renewed} with ${certificate} in it; the pair and what is in use stay. */
 static void
-does_not_take(Lab *lab, json_t *renewed, const char *certificate, const char *why)
+does_not_take(TPair *pair, json_t *renewed, const char *certificate, const char *why)
 {
   g_autoptr(GError) error = NULL;
-  g_autofree char *before = serial_of(lab->dir_b);
-  int64_t expires_us = nc_trust_expires_us(lab->b);
+  g_autofree char *before = serial_of(pair->dir_b);
+  int64_t expires_us = nc_trust_expires_us(pair->b);
   nc_autojson json_t *bent = json_deep_copy(renewed);
 
   json_object_set_new(bent, "certificate", json_string(certificate));
-  g_assert_false(nc_renew_take(lab->b, bent, &error));
+  g_assert_false(nc_renew_take(pair->b, bent, &error));
   g_assert_error(error, NC_ERROR, NC_ERROR_TRUST);
   t_assert_contains(error->message, why);
-  nc_renew_withdraw(lab->b);
-  g_autofree char *after = serial_of(lab->dir_b);
+  nc_renew_withdraw(pair->b);
+  g_autofree char *after = serial_of(pair->dir_b);
   g_assert_cmpstr(before, ==, after);
-  g_assert_cmpint(nc_trust_expires_us(lab->b), ==, expires_us);
-  g_assert_false(is_there(lab->dir_b, "node.key.next"));
-  nc_trust_free(t_load(lab->dir_b));
+  g_assert_cmpint(nc_trust_expires_us(pair->b), ==, expires_us);
+  g_assert_false(is_there(pair->dir_b, "node.key.next"));
+  nc_trust_free(t_load(pair->dir_b));
 }
 
 static void
 wrong_certificates_are_not_taken(void)
 {
-  Lab lab;
+  TPair pair;
 
-  lab_open(&lab);
+  t_pair_open(&pair);
   char *other_dir = t_cluster();
   g_autoptr(NcTrust) other = t_load(other_dir);
   char *stranger_dir = t_member(other, "node-b");
-  g_autoptr(NcCert) own = cert_of(lab.dir_b, "node.crt"), of_a = cert_of(lab.dir_a, "node.crt"), foreign = cert_of(stranger_dir, "node.crt");
+  g_autoptr(NcCert) own = cert_of(pair.dir_b, "node.crt"), of_a = cert_of(pair.dir_a, "node.crt"), foreign = cert_of(stranger_dir, "node.crt");
   const TBadCert late = { .node = "node-b", .usage = "serverAuth,clientAuth", .from_s = -100, .until_s = -10, .unlisted = true };
   const TBadCert unlisted = { .node = "node-b", .usage = "serverAuth,clientAuth", .from_s = -100, .until_s = 1000, .unlisted = true };
   g_autoptr(NcCert) ended = NULL, nobodys = NULL;
   g_autoptr(NcKey) key = NULL, key_2 = NULL;
-  t_forge(lab.dir_a, &late, &ended, &key);
-  t_forge(lab.dir_a, &unlisted, &nobodys, &key_2);
-  nc_autojson json_t *renewed = issue(&lab);
-  does_not_take(&lab, renewed, nc_cert_pem(of_a), "another node");
-  does_not_take(&lab, renewed, nc_cert_pem(foreign), "not issued by the cluster's CA");
-  does_not_take(&lab, renewed, nc_cert_pem(ended), "not valid now");
-  does_not_take(&lab, renewed, nc_cert_pem(nobodys), "does not list");
-  nc_autojson json_t *again = issue(&lab);
-  does_not_take(&lab, again, nc_cert_pem(own), "not for the key");
+  t_forge(pair.dir_a, &late, &ended, &key);
+  t_forge(pair.dir_a, &unlisted, &nobodys, &key_2);
+  nc_autojson json_t *renewed = issue(&pair);
+  does_not_take(&pair, renewed, nc_cert_pem(of_a), "another node");
+  does_not_take(&pair, renewed, nc_cert_pem(foreign), "not issued by the cluster's CA");
+  does_not_take(&pair, renewed, nc_cert_pem(ended), "not valid now");
+  does_not_take(&pair, renewed, nc_cert_pem(nobodys), "does not list");
+  nc_autojson json_t *again = issue(&pair);
+  does_not_take(&pair, again, nc_cert_pem(own), "not for the key");
   t_remove_dir(other_dir);
   t_remove_dir(stranger_dir);
-  lab_close(&lab);
+  t_pair_close(&pair);
 }
 
 static void
 who_has_expired_joins_again(void)
 {
-  Lab lab;
+  TPair pair;
   g_autoptr(GError) error = NULL;
   const TBadCert late = { .node = "node-b", .usage = "serverAuth,clientAuth", .from_s = -100, .until_s = -10, .unlisted = true };
   g_autoptr(NcCert) ended = NULL;
   g_autoptr(NcKey) key = NULL;
 
-  lab_open(&lab);
-  g_autofree char *pki = nc_pki_dir(lab.dir_b), *cert_path = g_build_filename(pki, "node.crt", NULL),
+  t_pair_open(&pair);
+  g_autofree char *pki = nc_pki_dir(pair.dir_b), *cert_path = g_build_filename(pki, "node.crt", NULL),
                   *key_path = g_build_filename(pki, "node.key", NULL);
-  t_forge(lab.dir_a, &late, &ended, &key);
+  t_forge(pair.dir_a, &late, &ended, &key);
   g_assert_true(nc_cert_save(ended, cert_path, NULL) && nc_key_save(key, key_path, NULL));
-  g_assert_true(nc_trust_reload(lab.b, &error));
-  g_assert_null(nc_renew_ask(lab.b, 0, &error));
+  g_assert_true(nc_trust_reload(pair.b, &error));
+  g_assert_null(nc_renew_ask(pair.b, 0, &error));
   g_assert_error(error, NC_ERROR, NC_ERROR_TRUST);
   t_assert_contains(error->message, "join again");
-  g_assert_false(is_there(lab.dir_b, "node.key.next"));
-  lab_close(&lab);
+  g_assert_false(is_there(pair.dir_b, "node.key.next"));
+  t_pair_close(&pair);
 }
 
 /* --- the node with the CA's key, and crashes --- */
@@ -495,37 +472,37 @@ does_not_meet(NcTrust *from, NcTrust *to, const char *node, const char *why)
 static void
 who_was_away_learns_it_from_the_renewed_node(void)
 {
-  Lab lab;
+  TPair pair;
   NcPeer *server;
 
-  lab_open(&lab);
-  g_assert_true(renew_self(lab.a, NULL));
-  does_not_meet(lab.b, lab.a, "node-a", "let novacrond run here until"); /* who exchanges no rosters */
-  nc_trust_allow_newer(lab.b, true);
-  does_not_meet(lab.b, lab.a, "node-c", "the peer is node node-a, not node-c");
+  t_pair_open(&pair);
+  g_assert_true(renew_self(pair.a, NULL));
+  does_not_meet(pair.b, pair.a, "node-a", "let novacrond run here until"); /* who exchanges no rosters */
+  nc_trust_allow_newer(pair.b, true);
+  does_not_meet(pair.b, pair.a, "node-c", "the peer is node node-a, not node-c");
 
-  NcPeer *client = meet(lab.b, lab.a, "node-a", &server, NULL);
+  NcPeer *client = meet(pair.b, pair.a, "node-a", &server, NULL);
   g_assert_nonnull(client);
   g_assert_false(nc_peer_check_trusted(client, NULL)); /* it may talk about rosters */
-  t_share_roster(lab.a, lab.b);
+  t_share_roster(pair.a, pair.b);
   g_assert_true(nc_peer_check_trusted(client, NULL));
   nc_peer_free(client);
   nc_peer_free(server);
-  lab_close(&lab);
+  t_pair_close(&pair);
 }
 
 /* Else one that was let in and put out again while we were away could bring us the roster in which it was still joined. */
 static void
 a_newer_certificate_is_let_in_of_joined_nodes_only(void)
 {
-  Lab lab;
+  TPair pair;
   uint64_t since;
 
-  lab_open(&lab);
-  char *dir_c = t_member(lab.a, "node-c");
+  t_pair_open(&pair);
+  char *dir_c = t_member(pair.a, "node-c");
   g_autoptr(NcTrust) c = t_load(dir_c);
-  g_assert_true(nc_trust_remove_node(lab.a, "node-b", NULL));
-  t_share_roster(lab.a, c);
+  g_assert_true(nc_trust_remove_node(pair.a, "node-b", NULL));
+  t_share_roster(pair.a, c);
   nc_trust_allow_newer(c, true);
   since = nc_trust_roster_version(c) + 1;
   g_assert_true(nc_trust_check_newcomer(c, "node-a", "abcd", since, NULL));
@@ -533,50 +510,50 @@ a_newer_certificate_is_let_in_of_joined_nodes_only(void)
   g_assert_false(nc_trust_check_newcomer(c, "node-b", "abcd", since, NULL)); /* removed */
   g_assert_false(nc_trust_check_newcomer(c, "node-d", "abcd", since, NULL)); /* unknown */
   t_remove_dir(dir_c);
-  lab_close(&lab);
+  t_pair_close(&pair);
 }
 
 /* Let in by an older roster, and the newer one that hello has brought says that it was replaced: a thief's, say. */
 static void
 what_was_replaced_does_not_begin(void)
 {
-  Lab lab;
+  TPair pair;
   NcPeer *server;
 
-  lab_open(&lab);
-  NcPeer *client = meet(lab.b, lab.a, "node-a", &server, NULL);
+  t_pair_open(&pair);
+  NcPeer *client = meet(pair.b, pair.a, "node-a", &server, NULL);
   g_assert_true(nc_peer_check_present(client, NULL));
-  g_assert_true(renew_self(lab.a, NULL));
-  t_share_roster(lab.a, lab.b);
+  g_assert_true(renew_self(pair.a, NULL));
+  t_share_roster(pair.a, pair.b);
   g_assert_false(nc_peer_check_present(client, NULL));
   g_assert_true(nc_peer_check_trusted(client, NULL)); /* had it begun before */
   nc_peer_free(client);
   nc_peer_free(server);
-  lab_close(&lab);
+  t_pair_close(&pair);
 }
 
 static void
 who_has_the_roster_lets_no_old_certificate_in(void)
 {
-  Lab lab;
+  TPair pair;
   NcPeer *server;
 
-  lab_open(&lab);
-  nc_trust_allow_newer(lab.a, true);
-  nc_trust_allow_newer(lab.b, true);
+  t_pair_open(&pair);
+  nc_trust_allow_newer(pair.a, true);
+  nc_trust_allow_newer(pair.b, true);
   char *dir = t_dir(); /* what a thief has */
-  g_autofree char *pki = nc_pki_dir(lab.dir_a), *copy = nc_pki_dir(dir), *command = g_strdup_printf("cp -r %s %s", pki, copy);
+  g_autofree char *pki = nc_pki_dir(pair.dir_a), *copy = nc_pki_dir(dir), *command = g_strdup_printf("cp -r %s %s", pki, copy);
   g_assert_true(g_spawn_command_line_sync(command, NULL, NULL, NULL, NULL));
   g_autoptr(NcTrust) thief = t_load(dir);
-  g_assert_true(renew_self(lab.a, NULL));
-  t_share_roster(lab.a, lab.b);
-  does_not_meet(lab.b, thief, "node-a", "node node-a has another certificate now");
-  NcPeer *client = meet(lab.b, lab.a, "node-a", &server, NULL);
+  g_assert_true(renew_self(pair.a, NULL));
+  t_share_roster(pair.a, pair.b);
+  does_not_meet(pair.b, thief, "node-a", "node node-a has another certificate now");
+  NcPeer *client = meet(pair.b, pair.a, "node-a", &server, NULL);
   g_assert_true(nc_peer_check_trusted(client, NULL));
   nc_peer_free(client);
   nc_peer_free(server);
   t_remove_dir(dir);
-  lab_close(&lab);
+  t_pair_close(&pair);
 }
 
 int
