@@ -77,7 +77,7 @@ bool nc_destination_await_package(NcDestination *d, NcQmp *qmp, GError **error);
 void nc_destination_fetching_mover_gone(NcDestination *d, const GError *reason);
 void nc_destination_fetching_qemu_gone(NcDestination *d);
 /* What has left there still arrives; then it is seen whether anything is missing. */
-void nc_destination_fetching_source_lost(NcDestination *d);
+void nc_destination_source_lost(NcDestination *d);
 /* An operator says that the source will not come back. */
 void nc_destination_fetching_give_up(NcDestination *d);
 /* mig_recover: new movers, and QEMU told to go on with them. Blocks for some seconds. */

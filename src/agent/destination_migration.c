@@ -22,7 +22,7 @@
 /* After the start: how long it keeps the mover for a source that does not come back to finish. */
 #define NC_DEST_LINGER_MS 30000
 /*
- * After the grant, with no mover at the source any more: what is here is loaded in much less, unless QEMU waits for a page
+ * After the grant, with no mover or no QEMU at the source any more: what is here is loaded in much less, unless QEMU waits for a page
  * (post-copy: devices look into the guest's memory when they are loaded). Nothing has been taken, so the source can have it back.
  */
 #define NC_DEST_LOAD_MS 10000
@@ -35,6 +35,12 @@
 static void
 nc_destination_fail(NcDestination *d, int code, const char *format, ...) G_GNUC_PRINTF(3, 4);
 
+static bool
+nc_destination_has_not_taken(const NcDestination *d)
+{
+  return d->m->state == NC_D_RECEIVING || d->m->state == NC_D_GRANTED;
+}
+
 /* What goes wrong before the start is a refusal; afterwards it is news for the log, the machine runs here. */
 static void
 nc_destination_fail(NcDestination *d, int code, const char *format, ...)
@@ -43,7 +49,7 @@ nc_destination_fail(NcDestination *d, int code, const char *format, ...)
   va_start(args, format);
   g_autofree char *text = g_strdup_vprintf(format, args);
   va_end(args);
-  if (d->m->state == NC_D_RECEIVING || d->m->state == NC_D_GRANTED) {
+  if (nc_destination_has_not_taken(d)) {
     g_autoptr(GError) error = g_error_new_literal(NC_ERROR, code, text);
     nc_destination_refuse(d->m, code == NC_ERROR_CANCELLED ? "cancelled" : "failed", error);
   } else {
@@ -201,8 +207,8 @@ nc_destination_on_peer(NcDestination *d, json_t *message)
     nc_destination_on_let_go(d, message);
   } else if (g_str_equal(type, "mig_recover") && d->m->state == NC_D_FETCHING) {
     nc_destination_fetching_recover(d, message);
-  } else if (g_str_equal(type, "mig_source_lost") && d->m->state == NC_D_FETCHING) {
-    nc_destination_fetching_source_lost(d);
+  } else if (g_str_equal(type, "mig_source_lost") && (nc_destination_has_not_taken(d) || d->m->state == NC_D_FETCHING)) {
+    nc_destination_source_lost(d);
   } else if (g_str_equal(type, "mig_finished") && d->m->state == NC_D_RUNNING) {
     nc_destination_done(d, true);
   }
@@ -221,6 +227,10 @@ nc_destination_check_time(NcDestination *d)
   else if (d->m->state == NC_D_GRANTED && d->wire_gone_us && now - d->wire_gone_us > NC_DEST_LOAD_MS * INT64_C(1000))
     nc_destination_fail(d, NC_ERROR_UNREACHABLE,
                         "the mover on the source (%s) ended, and the QEMU here does not come to its start: it waits for a page that is still there",
+                        d->m->peer);
+  else if (nc_destination_has_not_taken(d) && d->source_lost_us && now - d->source_lost_us > NC_DEST_LOAD_MS * INT64_C(1000))
+    nc_destination_fail(d, NC_ERROR_QEMU,
+                        "the QEMU on the source (%s) died in post-copy, and the QEMU here does not come to its start: it waits for a page that died with it",
                         d->m->peer);
   else if (d->m->state == NC_D_RUNNING && d->cut_off_since_us &&
            now - MAX(d->cut_off_since_us, d->running_since_us) > NC_DEST_LINGER_MS * INT64_C(1000))
@@ -295,7 +305,7 @@ nc_destination_thread(gpointer data)
   }
   json_decref(start->request);
   g_free(start);
-  if (!nc_migration_is_finished(m) && (m->state == NC_D_RECEIVING || m->state == NC_D_GRANTED)) {
+  if (!nc_migration_is_finished(m) && nc_destination_has_not_taken(&d)) {
     nc_fail(&error, NC_ERROR_CANCELLED, "novacrond on the destination (%s) is stopping", nc_nodes_self(m->deps->nodes));
     nc_destination_refuse(m, "failed", error);
   }

@@ -100,7 +100,7 @@ nc_destination_fetched(NcDestination *d)
 }
 
 void
-nc_destination_fetching_source_lost(NcDestination *d)
+nc_destination_source_lost(NcDestination *d)
 {
   if (d->source_lost_us)
     return;

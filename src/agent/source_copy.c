@@ -100,8 +100,8 @@ nc_source_adjust_downtime_limit(NcSource *s, NcQmp *qmp, int64_t limit_ms)
 {
   int64_t aim = nc_source_is_held(s) ? NC_PAUSE_HELD_MS : nc_pause_aim_ms(limit_ms, nc_source_forecast_pause_step(s->forecast));
   int64_t last = nc_migration_int(s->m, "downtime_limit_ms");
-  if (ABS(aim - last) * 20 <= last)
-    return; /* less than 5 % is noise */
+  if (ABS(aim - last) * 20 <= last || nc_source_forecast_has_switched(s->forecast))
+    return; /* less than 5 % is noise; for post-copy it has the least */
   if (nc_qemu_set_downtime_limit(qmp, (uint32_t)aim, NULL))
     nc_migration_set(s->m, "downtime_limit_ms", json_integer(aim));
 }
@@ -250,7 +250,7 @@ nc_source_on_qmp(NcSource *s, json_t *event)
 }
 
 /* What is drained there would be missing at the destination, if that has started. */
-static bool
+bool
 nc_source_is_in_postcopy(NcSource *s)
 {
   nc_autojson json_t *record = nc_migration_snapshot(s->m);

@@ -127,12 +127,19 @@ nc_source_forecast_throttle(NcSourceForecast *f, NcQmp *qmp, int percent, int64_
   f->throttle_asked_us = now_us;
 }
 
-/* From here on the record says so: who finds it after a crash must not throw bytes away (nc_migrations_unblock). */
+/*
+ * From here on the record says so: who finds it after a crash must not throw bytes away (nc_migrations_unblock).
+ *
+ * What QEMU believes to send within its downtime limit it sends at the very end, and whose connection breaks there (7.2) is not resumed any
+ * more: nothing it has still to send may be left to that.
+ */
 static void
 nc_source_forecast_postcopy(NcSourceForecast *f, NcQmp *qmp)
 {
   g_autoptr(GError) error = NULL;
 
+  if (nc_qemu_set_downtime_limit(qmp, NC_PAUSE_HELD_MS, NULL))
+    nc_migration_set(f->m, "downtime_limit_ms", json_integer(NC_PAUSE_HELD_MS));
   nc_migration_set(f->m, "postcopy", json_true());
   nc_migration_persist(f->m, false, NULL);
   if (!nc_qemu_start_postcopy(qmp, &error) && error->code != NC_ERROR_TIMEOUT) { /* after a timeout it may still do so */
@@ -309,4 +316,10 @@ nc_source_forecast_take(NcSourceForecast *f, NcQmp *qmp, const NcQemuMigrationIn
   bool ok = nc_source_forecast_act(f, qmp, &decision, now_us, error);
   g_free(decision.reason);
   return ok;
+}
+
+bool
+nc_source_forecast_has_switched(const NcSourceForecast *f)
+{
+  return f->postcopy;
 }

@@ -22,6 +22,9 @@ void nc_source_forecast_allow_postcopy(NcSourceForecast *f, bool at_once);
 /* The guest will be asked which pages are free. */
 void nc_source_forecast_expect_free_pages(NcSourceForecast *f);
 
+/* QEMU was told to switch to post-copy. */
+bool nc_source_forecast_has_switched(const NcSourceForecast *f);
+
 /* How much of the pause QEMU may use now: see nc_pause_aim_ms(). */
 unsigned nc_source_forecast_pause_step(const NcSourceForecast *f);
 

@@ -407,6 +407,8 @@ nc_source_tick_released(NcSource *s)
     nc_source_tick_resolved(s);
     return;
   }
+  if (m->state == NC_S_RELEASED)
+    nc_source_serve_released(s);
   if (m->state == NC_S_SERVING)
     nc_source_serve(s);
   if (m->state == NC_S_VERIFYING && s->alive_known && s->alive && nc_source_qemu_has_completed(s))

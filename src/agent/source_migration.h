@@ -94,6 +94,8 @@ void nc_source_take_preempt(NcSource *s);
 
 /* Of the destination's words those that are about post-copy; false for others. */
 bool nc_source_on_serving(NcSource *s, json_t *message);
+/* Several times a second in state RELEASED: says so if our QEMU is dead in post-copy, since the destination may wait for a page of it. */
+void nc_source_serve_released(NcSource *s);
 /* Several times a second in state SERVING: recovers the flow if it is broken, ends what is lost. */
 void nc_source_serve(NcSource *s);
 /* Our mover is gone in state SERVING. */
@@ -144,4 +146,6 @@ void nc_source_on_verdict(NcSource *s, json_t *message);
 
 /* Reads QEMU's statistics into the record. */
 void nc_source_poll_qemu(NcSource *s);
+/* By the record: QEMU was told to switch to post-copy. */
+bool nc_source_is_in_postcopy(NcSource *s);
 bool nc_source_must_stop(NcSource *s);

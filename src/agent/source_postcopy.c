@@ -264,6 +264,12 @@ nc_source_flow_is_broken(NcSource *s)
   return !s->m->mover || s->mover_failed || s->destination_broken || (qmp && nc_qemu_migration_status(qmp) == NC_QEMU_MIGRATION_POSTCOPY_PAUSED);
 }
 
+static void
+nc_source_tell_lost(NcSource *s)
+{
+  nc_migration_tell(s->m, json_pack("{s:s, s:s}", "type", "mig_source_lost", "migration", s->m->id), NULL);
+}
+
 /* Our QEMU is dead: the destination knows best whether it has got everything. */
 static void
 nc_source_serve_without_qemu(NcSource *s)
@@ -271,7 +277,7 @@ nc_source_serve_without_qemu(NcSource *s)
   if (s->destination_lost)
     nc_source_lose(s);
   else
-    nc_migration_tell(s->m, json_pack("{s:s, s:s}", "type", "mig_source_lost", "migration", s->m->id), NULL);
+    nc_source_tell_lost(s);
 }
 
 static void
@@ -285,6 +291,18 @@ nc_source_serve_cut_off(NcSource *s)
                       "--run-here. Before that, make sure that it can't run on %s",
                       s->m->peer, s->m->peer, s->m->vm, s->m->id, s->m->peer);
   nc_source_attention(s, what, choice);
+}
+
+void
+nc_source_serve_released(NcSource *s)
+{
+  int64_t now_us = nc_mono_us();
+
+  if (now_us < s->next_serve_us)
+    return;
+  s->next_serve_us = now_us + NC_SERVE_POLL_US;
+  if (!nc_machine_lease_is_alive(s->m->lease) && nc_source_is_in_postcopy(s))
+    nc_source_tell_lost(s);
 }
 
 void

@@ -193,6 +193,18 @@ def test_mover_killed_before_its_start_is_known(standing):
     destination.start()
 
 
+def test_mover_killed_near_the_end(standing):
+    """A QEMU (7.2) that sends its last pages, as many as it believes to send in its downtime limit, can't be resumed if its connection breaks there:
+    so that must not be many."""
+    c, source, destination = standing
+    id = create(source, destination, algorithm="post-copy", bandwidth_limit_bps=LINK, max_downtime_ms=8000)
+    source.wait_state(id, ("serving",))
+    wait_for(lambda: source.call("migration.get", id=id)["ram_remaining_bytes"] < 12_000_000, 60, "the last pages")
+    kill(source.mover_pids())
+    m = expect_arrival(c, source, id)
+    assert "recovered" in events(m)
+
+
 def test_both_movers_killed_again_and_again(standing):
     c, source, destination = standing
     id = begin(source, destination)
@@ -310,6 +322,23 @@ def test_destination_qemu_killed(cluster):
     m = c.a.wait_migration(id)
     assert m["outcome"] == "failed"
     judge(c, c.a)
+
+
+def test_source_qemu_killed_before_the_start(cluster):
+    """The destination's QEMU waits for a page before it can start: nothing was taken, and nobody may wait for ever."""
+    c = cluster
+    id = create(c.a, c.b, algorithm="post-copy")
+    c.a.wait_state(id, ("copying",))
+    c.net.wan.tell("delay 300ms")  # what it asks for is not answered before QEMU is dead
+    c.a.wait_state(id, ("released",))
+    kill(c.a.qemu_pids())
+    m = c.a.wait_migration(id, 120)
+    assert m["outcome"] == "failed" and "QEMU on the source" in m["error"]["message"], m["error"]
+    assert "waits for a page" in c.b.wait_migration(id)["error"]["message"]
+    assert c.runs_where(VM) == []
+    wait_for(lambda: c.a.state(VM) == "stopped", 10, "the machine to be known as stopped")
+    c.a.call("machine.start", name=VM)
+    wait_for(lambda: c.runs_where(VM) == ["host-a"], 20, "the machine to start anew")
 
 
 def test_source_qemu_killed(cluster):
