@@ -155,8 +155,8 @@ nc_alert_facts_of_source(json_t *record, const NcAlertSeen *seen, const char *su
 
   g_ptr_array_add(ret, nc_alert_fact_new(NC_ALERT_SLOW_TRANSFER, subject, nc_json_number_or(record, "rate_bps", NAN) / 1e6,
                                          !copies || nc_alert_fills_its_link(record), about));
-  g_ptr_array_add(ret, nc_alert_fact_new(NC_ALERT_HIGH_LATENCY, subject, rtt_us > 0 ? rtt_us / 1000 : NAN, false, about));
-  g_ptr_array_add(ret, nc_alert_fact_new(NC_ALERT_PACKET_LOSS, subject, seen->loss_percent, false, about));
+  g_ptr_array_add(ret, nc_alert_fact_new(NC_ALERT_HIGH_LATENCY, subject, rtt_us > 0 ? rtt_us / 1000 : NAN, !flows, about));
+  g_ptr_array_add(ret, nc_alert_fact_new(NC_ALERT_PACKET_LOSS, subject, seen->loss_percent, !flows, about));
   g_ptr_array_add(ret, nc_alert_fact_new(NC_ALERT_NOT_CONVERGING, subject, 1 - converges, !copies, about));
   g_ptr_array_add(ret, nc_alert_fact_new(NC_ALERT_STUCK, subject, (double)(now_us - seen->crossed_us) / G_USEC_PER_SEC, !flows, about));
 }

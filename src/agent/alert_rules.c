@@ -62,7 +62,7 @@ static const NcAlertRuleInfo nc_alert_table[NC_ALERT_RULE_COUNT] = {
                                  .remedy = "`novacron status {id}` on {node} says what happened, what is safe, and the commands." },
   [NC_ALERT_FAILURES] = { .name = "NovacronFailures",
                           .unit = "",
-                          .remedy = "Their machines run on at the source. `novacron status` on {node} lists them, and of each `novacron doctor ID` "
+                          .remedy = "Their machines run on at the source, unless one was lost in post-copy. `novacron status` on {node} lists them, and of each `novacron doctor ID` "
                                     "says why it failed and what to do." },
   [NC_ALERT_STORE_NEARLY_FULL] = { .name = "NovacronStoreNearlyFull",
                                    .unit = "%",

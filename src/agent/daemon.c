@@ -399,7 +399,7 @@ nc_daemon_run(NcConfig *config, GError **error)
     nc_machines_release_orphans(d.machines);
     nc_alerts_start(d.alerts, d.migrations);
     if (config->controller)
-      d.fleet = nc_fleet_host_new(&d.fleet_side);
+      d.fleet = nc_fleet_host_new(&d.fleet_side, d.metrics);
     d.tokens = nc_tokens_new(d.journal, d.fleet);
     d.desk = nc_fleet_desk_new(&d.fleet_side, d.fleet);
     nc_daemon_fill_ops(&d, ops);

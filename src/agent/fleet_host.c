@@ -9,6 +9,7 @@
 #define NC_FLEET_OPEN_US 2000000
 /* Nodes do not tell by themselves: who waits for a place in the queue waits for this, too. */
 #define NC_FLEET_ASK_US 1000000
+#define NC_FLEET_MEASURE_US 1000000
 
 typedef struct {
   const NcFleetOp *op; /* borrowed, as is what follows */
@@ -131,6 +132,24 @@ nc_fleet_note_leader(NcFleetHost *host)
   host->leader = leader;
 }
 
+/* A scrape comes every few seconds: no need to look at the queue in each turn. */
+static void
+nc_fleet_measure(NcFleetHost *host)
+{
+  g_autoptr(GArray) waits = nc_controller_take_waits(host->controller);
+  NcQueueView queue;
+
+  for (guint i = 0; i < waits->len; i++)
+    nc_metrics_count_wait(host->metrics, (double)g_array_index(waits, int64_t, i) / G_USEC_PER_SEC);
+  if (nc_mono_us() - host->measured_us < NC_FLEET_MEASURE_US)
+    return;
+  host->measured_us = nc_mono_us();
+  if (nc_controller_look_at_queue(host->controller, &queue))
+    nc_metrics_set_queue(host->metrics, queue.queued, queue.running, (double)queue.oldest_us / G_USEC_PER_SEC);
+  else
+    nc_metrics_forget_queue(host->metrics);
+}
+
 static void
 nc_fleet_turn(NcFleetHost *host)
 {
@@ -147,6 +166,7 @@ nc_fleet_turn(NcFleetHost *host)
     nc_log(NC_LOG_NOTICE, "controller", "the fleet's controller goes on");
   host->is_troubled = !ok;
   nc_fleet_note_leader(host);
+  nc_fleet_measure(host);
   if (ok && nc_controller_leads(host->controller) && nc_mono_us() - host->looked_us >= NC_FLEET_LOOK_US) {
     host->looked_us = nc_mono_us();
     nc_fleet_look_around(host);
@@ -193,14 +213,15 @@ nc_fleet_run(gpointer data)
 /* --- for others --- */
 
 NcFleetHost *
-nc_fleet_host_new(const NcFleetSide *side)
+nc_fleet_host_new(const NcFleetSide *side, NcMetrics *metrics)
 {
   NcFleetHost *host = g_new0(NcFleetHost, 1);
 
   host->side = side;
+  host->metrics = metrics;
   host->jobs = g_async_queue_new();
   host->seen = g_hash_table_new_full(g_str_hash, g_str_equal, g_free, (GDestroyNotify)json_decref);
-  host->looked_us = host->opened_us = G_MININT64 / 2;
+  host->looked_us = host->opened_us = host->measured_us = G_MININT64 / 2;
   g_mutex_init(&host->lock);
   g_cond_init(&host->done);
   host->agents = nc_fleet_agents_new(side, nc_fleet_hear, host);

@@ -11,6 +11,7 @@
 #pragma once
 
 #include "agent/fleet_agents.h"
+#include "agent/metrics.h"
 #include "base/role.h"
 
 #define NC_FLEET_LOOK_US INT64_C(2000000)
@@ -18,7 +19,7 @@
 typedef struct NcFleetHost NcFleetHost;
 
 /* ${side}: this node's; borrowed. */
-NcFleetHost *nc_fleet_host_new(const NcFleetSide *side);
+NcFleetHost *nc_fleet_host_new(const NcFleetSide *side, NcMetrics *metrics);
 /*
  * A node that heeds this one's controller has called (fleet_call.h): it is asked over ${peer}, borrowed, and this returns when that is over.
  * NC_ERROR_CONFLICT: no controller here (${host} NULL), or not any more.

@@ -9,6 +9,7 @@
 
 struct NcFleetHost {
   const NcFleetSide *side;
+  NcMetrics *metrics;
   NcFleetAgents *agents;
   GAsyncQueue *jobs; /* NcFleetJob* */
   GThread *thread;
@@ -24,7 +25,7 @@ struct NcFleetHost {
   char *db_problem;         /* why */
   uint64_t epoch;           /* in which ${seen} was told */
   GHashTable *seen;         /* node -> json_t*: what it said last and the controller has taken */
-  int64_t looked_us, opened_us;
+  int64_t looked_us, opened_us, measured_us;
   bool is_troubled; /* told in the log */
 };
 

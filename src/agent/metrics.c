@@ -56,7 +56,7 @@ static const struct {
                   G_N_ELEMENTS(nc_pause_bounds) },
   [NC_TOTALS] = { "novacron_migration_total_seconds", "seconds", "From start to end of completed migrations.", nc_total_bounds,
                   G_N_ELEMENTS(nc_total_bounds) },
-  [NC_WAITS] = { "novacron_migration_queue_seconds", "seconds", "From the request to the start of migrations.", nc_wait_bounds,
+  [NC_WAITS] = { "novacron_migration_queue_seconds", "seconds", "From the request to the start of migrations that this controller's queue has started.", nc_wait_bounds,
                  G_N_ELEMENTS(nc_wait_bounds) },
   [NC_ERRORS] = { "novacron_forecast_error_ratio", NULL,
                   "By how much the first forecast that a completed migration would converge was off: |forecast - actual| / actual.",
@@ -73,6 +73,9 @@ struct NcMetrics {
   NcMetricsSums sums[NC_METRICS_ROLES];
   NcHistogram histograms[NC_METRICS_HISTOGRAMS];
   GQueue recent; /* NcRecent, the newest first */
+  bool has_queue;
+  unsigned queued, running; /* at the controller */
+  double oldest_seconds;
 };
 
 typedef struct {
@@ -131,17 +134,7 @@ nc_metrics_add(NcMetricsSums *sums, json_t *record)
   json_array_foreach(connections, at, connection) for (size_t i = 0; i < G_N_ELEMENTS(nc_metrics_tcp); i++) sums->tcp[i] +=
       fmax(nc_json_number_or(connection, nc_metrics_tcp[i].key, NAN), 0);
 }
-
-/* Seconds between two of a record's times; NAN: not known. */
-static double
-nc_metrics_between(json_t *record, const char *from, const char *to)
-{
-  g_autoptr(GDateTime) begin = g_date_time_new_from_iso8601(nc_json_string_or(record, from, ""), NULL);
-  g_autoptr(GDateTime) end = g_date_time_new_from_iso8601(nc_json_string_or(record, to, ""), NULL);
-  return begin && end ? (double)g_date_time_difference(end, begin) / G_USEC_PER_SEC : NAN;
-}
-
-/* Of the first forecast that said when: how far off it was. */
+/* Of the first forecast that said when: how far off it was. total_ms counts from the attempt's start, at_ms from when memory began to flow. */
 static double
 nc_metrics_forecast_error(json_t *record)
 {
@@ -151,7 +144,7 @@ nc_metrics_forecast_error(json_t *record)
 
   json_array_foreach(json_object_get(record, "forecasts"), i, forecast)
   {
-    double left_ms = total_ms - nc_json_number_or(forecast, "at_ms", NAN);
+    double left_ms = total_ms - nc_json_number_or(record, "memory_began_ms", 0) - nc_json_number_or(forecast, "at_ms", NAN);
     if (nc_json_bool_or(forecast, "converges", false))
       return left_ms > 0 ? fabs(nc_json_number_or(forecast, "eta_ms", NAN) - left_ms) / left_ms : NAN;
   }
@@ -202,7 +195,6 @@ nc_metrics_count_end(NcMetrics *metrics, json_t *record, const char *outcome, in
   nc_metrics_remember_locked(metrics, record, outcome, now_us);
   if (role != NC_ROLE_OF_SOURCE)
     return; /* both nodes know of it; it is to be counted once */
-  nc_histogram_observe(&metrics->histograms[NC_WAITS], nc_metrics_between(record, "created", "started"));
   if (!completed)
     return;
   nc_histogram_observe(&metrics->histograms[NC_PAUSES], nc_json_number_or(record, "pause_ms", NAN) / 1000);
@@ -307,6 +299,43 @@ nc_metrics_write_ended_locked(NcMetrics *metrics, NcExposition *out)
 }
 
 void
+nc_metrics_count_wait(NcMetrics *metrics, double seconds)
+{
+  g_autoptr(GMutexLocker) guard = g_mutex_locker_new(&metrics->lock);
+  nc_histogram_observe(&metrics->histograms[NC_WAITS], seconds);
+}
+
+void
+nc_metrics_set_queue(NcMetrics *metrics, unsigned queued, unsigned running, double oldest_seconds)
+{
+  g_autoptr(GMutexLocker) guard = g_mutex_locker_new(&metrics->lock);
+  metrics->has_queue = true;
+  metrics->queued = queued;
+  metrics->running = running;
+  metrics->oldest_seconds = oldest_seconds;
+}
+
+void
+nc_metrics_forget_queue(NcMetrics *metrics)
+{
+  g_autoptr(GMutexLocker) guard = g_mutex_locker_new(&metrics->lock);
+  metrics->has_queue = false;
+}
+
+static void
+nc_metrics_write_queue_locked(NcMetrics *metrics, NcExposition *out)
+{
+  if (!metrics->has_queue)
+    return;
+  nc_exposition_family(out, "novacron_queue_migrations", NC_FAMILY_GAUGE, NULL, "Migrations that this controller knows of and that have not ended.");
+  g_autofree char *queued = nc_exposition_labels("state", "queued", NULL), *running = nc_exposition_labels("state", "running", NULL);
+  nc_exposition_sample(out, queued, metrics->queued);
+  nc_exposition_sample(out, running, metrics->running);
+  nc_exposition_family(out, "novacron_queue_oldest_wait_seconds", NC_FAMILY_GAUGE, "seconds", "How long the first of those that wait has waited; 0: none waits.");
+  nc_exposition_sample(out, NULL, metrics->oldest_seconds);
+}
+
+void
 nc_metrics_write(NcMetrics *metrics, json_t *running, NcExposition *out)
 {
   NcMetricsSums sums[NC_METRICS_ROLES];
@@ -319,6 +348,7 @@ nc_metrics_write(NcMetrics *metrics, json_t *running, NcExposition *out)
       nc_metrics_add(&sums[nc_metrics_role(record)], record);
   nc_metrics_write_ended_locked(metrics, out);
   nc_metrics_write_sums(out, sums);
+  nc_metrics_write_queue_locked(metrics, out);
   for (size_t h = 0; h < NC_METRICS_HISTOGRAMS; h++) {
     nc_exposition_family(out, nc_metrics_histograms[h].family, NC_FAMILY_HISTOGRAM, nc_metrics_histograms[h].unit,
                          nc_metrics_histograms[h].help);

@@ -21,6 +21,13 @@ void nc_metrics_count_end(NcMetrics *metrics, json_t *record, const char *outcom
 /* What its mover had carried so far belongs to an attempt that is over: it is counted, and ${record} begins at 0 again. */
 void nc_metrics_count_attempt(NcMetrics *metrics, json_t *record);
 
+/* A migration of the fleet has begun, ${seconds} after it was asked for. */
+void nc_metrics_count_wait(NcMetrics *metrics, double seconds);
+/* How many wait at this node's controller, how many have begun, and how long the first of those that wait has waited (0: none does). */
+void nc_metrics_set_queue(NcMetrics *metrics, unsigned queued, unsigned running, double oldest_seconds);
+/* This node's controller does not lead, or there is none: nothing is said of a queue. */
+void nc_metrics_forget_queue(NcMetrics *metrics);
+
 /*
  * Changes with every count. Who wants counters reads it, then the records that have not ended, and has both taken together if it is
  * still the same: else something was counted meanwhile that may be among them, too.

@@ -88,7 +88,7 @@ nc_value_converges(json_t *view, json_t *record, const char *key)
 static const struct {
   const char *family, *unit, *help, *key;
   NcMetricsValue value;
-  bool running; /* says nothing of one that has ended */
+  bool running; /* says nothing of one that has ended, or waits for its next attempt */
 } nc_metrics_families[] = {
   { "novacron_migration_transfer_rate_bytes", "bytes", "Bytes of the machine per second, before coding.", "transfer_rate_bytes", nc_value_seen, true },
   { "novacron_migration_wire_rate_bytes", "bytes", "Bytes on the wire per second.", "wire_rate_bytes", nc_value_seen, true },
@@ -142,6 +142,12 @@ nc_metrics_view_phases(NcExposition *out, json_t *records)
   }
 }
 
+static bool
+nc_metrics_has_mover(json_t *record)
+{
+  return !nc_migration_record_has_ended(record) && !g_str_equal(nc_json_string_or(record, "phase", ""), "queued");
+}
+
 void
 nc_metrics_view_migrations(NcExposition *out, json_t *records, int64_t now_us)
 {
@@ -158,7 +164,7 @@ nc_metrics_view_migrations(NcExposition *out, json_t *records, int64_t now_us)
   nc_metrics_view_phases(out, records);
   for (size_t f = 0; f < G_N_ELEMENTS(nc_metrics_families); f++) {
     nc_exposition_family(out, nc_metrics_families[f].family, NC_FAMILY_GAUGE, nc_metrics_families[f].unit, nc_metrics_families[f].help);
-    json_array_foreach(records, i, record) if (!nc_metrics_families[f].running || !nc_migration_record_has_ended(record))
+    json_array_foreach(records, i, record) if (!nc_metrics_families[f].running || nc_metrics_has_mover(record))
         nc_exposition_sample(out, labels->pdata[i], nc_metrics_families[f].value(json_array_get(views, i), record, nc_metrics_families[f].key));
   }
 }

@@ -458,6 +458,7 @@ nc_migration_start_mover(NcMigration *m, const NcMoverOrder *order, GError **err
   const NcMoverProgram program = { .binary = config->mover_binary, .uid = (uid_t)config->mover_uid, .gid = (gid_t)config->mover_gid };
 
   nc_migration_begin_counting(m);
+  nc_migration_set(m, "mover_started_us", json_integer(nc_wall_us()));
   return nc_mover_process_start(&program, order, nc_migration_on_mover, m->inbox, error);
 }
 

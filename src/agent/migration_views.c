@@ -35,16 +35,25 @@ nc_record_time(json_t *record, const char *key)
   return time ? g_date_time_to_unix(time) * G_USEC_PER_SEC + g_date_time_get_microsecond(time) : 0;
 }
 
-/* From its beginning to its end, or to now; -1: not known. */
+/* From its beginning (not of its last attempt: that is total_ms) to its end, or to now; -1: not known. */
 static int64_t
 nc_record_elapsed_ms(json_t *record, int64_t now_us)
 {
   int64_t total_ms = nc_json_int_or(record, "total_ms", -1), started_us = nc_record_time(record, "started");
   int64_t finished_us = nc_record_time(record, "finished");
 
-  if (total_ms >= 0 || started_us == 0)
+  if (started_us == 0 || (!finished_us && total_ms >= 0))
     return total_ms;
   return MAX((finished_us ? finished_us : now_us) - started_us, 0) / 1000;
+}
+
+/* How long its present mover, the last one of maybe several attempts, has run; ${elapsed_ms} if that is not known. */
+static double
+nc_record_mover_ms(json_t *record, int64_t now_us, double elapsed_ms)
+{
+  int64_t started_us = nc_json_int_or(record, "mover_started_us", 0), finished_us = nc_record_time(record, "finished");
+
+  return started_us > 0 ? (double)MAX((finished_us ? finished_us : now_us) - started_us, 0) / 1000 : elapsed_ms;
 }
 
 /* Summed over the disks. */
@@ -159,7 +168,7 @@ nc_migration_metrics_view(json_t *record, int64_t now_us)
     { "coding", "coding" },
   };
   json_t *view = json_object();
-  double elapsed_ms = (double)nc_record_elapsed_ms(record, now_us);
+  double elapsed_ms = (double)nc_record_elapsed_ms(record, now_us), mover_ms = nc_record_mover_ms(record, now_us, elapsed_ms);
 
   for (size_t i = 0; i < G_N_ELEMENTS(names); i++)
     nc_view_copy(view, record, names[i].key, names[i].as);
@@ -168,7 +177,7 @@ nc_migration_metrics_view(json_t *record, int64_t now_us)
                       nc_view_quotient((double)nc_json_int_or(record, "wire_bytes", -1) * 1000, elapsed_ms));
   json_object_set_new(view, "network_latency_ms", nc_view_quotient((double)nc_json_int_or(record, "rtt_us", -1), 1000));
   json_object_set_new(view, "duration_seconds", nc_view_quotient(elapsed_ms, 1000));
-  json_object_set_new(view, "cpu_usage_percent", nc_view_quotient((double)nc_json_int_or(record, "mover_cpu_ms", -1) * 100, elapsed_ms));
+  json_object_set_new(view, "cpu_usage_percent", nc_view_quotient((double)nc_json_int_or(record, "mover_cpu_ms", -1) * 100, mover_ms));
   json_object_set_new(view, "disk_iops", json_integer(nc_record_disk_sum(record, "iops")));
   json_object_set_new(view, "disk_rate_bytes", json_integer(nc_record_disk_sum(record, "rate_bps")));
   return view;

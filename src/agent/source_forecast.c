@@ -149,6 +149,7 @@ nc_source_forecast_postcopy(NcSourceForecast *f, NcQmp *qmp)
     return;
   }
   f->postcopy = true;
+  nc_migration_set(f->m, "converges", json_null()); /* that is no question any more */
 }
 
 static bool
@@ -232,6 +233,7 @@ static void
 nc_source_forecast_begin(NcSourceForecast *f, const NcQemuMigrationInfo *info, int64_t now_us)
 {
   f->started_us = now_us;
+  nc_migration_set(f->m, "memory_began_ms", json_integer(nc_migration_int(f->m, "elapsed_ms")));
   f->forecast = nc_forecast_new(nc_source_forecast_content(f, info), (uint64_t)now_us);
   if (f->free_pages)
     nc_forecast_expect_free_pages(f->forecast);

@@ -119,8 +119,8 @@ nc_top_converges(json_t *m)
   json_t *converges = json_object_get(m, "converges");
   double dirty, effective;
 
-  if (json_is_boolean(converges))
-    return json_is_true(converges);
+  if (json_is_boolean(converges) || nc_json_bool_or(m, "postcopy", false))
+    return !json_is_false(converges);
   return !nc_top_number(m, "effective_rate_bps", &effective) || !nc_top_number(m, "dirty_rate_bps", &dirty) || dirty < effective;
 }
 
@@ -218,7 +218,7 @@ static char *
 nc_top_text_rate(json_t *m, size_t width)
 {
   double rate;
-  return nc_top_number(m, "rate_bps", &rate) ? nc_format_rate(rate) : nc_top_unknown();
+  return nc_top_number(m, "wire_rate_bps", &rate) ? nc_format_rate(rate) : nc_top_unknown();
 }
 
 static char *

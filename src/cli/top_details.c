@@ -64,7 +64,7 @@ nc_top_put_trouble(NcTopPage *page, json_t *m)
 static void
 nc_top_put_figures(NcTopPage *page, json_t *m)
 {
-  double rate = nc_json_number_or(m, "rate_bps", 0), total = nc_json_number_or(m, "total_ms", 0), ratio = nc_json_number_or(m, "ratio", 0);
+  double rate = nc_json_number_or(m, "wire_rate_bps", 0), total = nc_json_number_or(m, "total_ms", 0), ratio = nc_json_number_or(m, "ratio", 0);
   bool runs = !nc_json_string_or(m, "outcome", NULL);
 
   nc_top_put_owned(page, "ends in", NC_TOP_PLAIN, runs ? nc_top_eta(m) : NULL);

@@ -29,8 +29,8 @@ nc_top_compare(gconstpointer pa, gconstpointer pb, gpointer user)
     y = -nc_top_value(b, "progress", 0);
     break;
   case NC_TOP_BY_RATE:
-    x = -nc_top_value(a, "rate_bps", 0);
-    y = -nc_top_value(b, "rate_bps", 0);
+    x = -nc_top_value(a, "wire_rate_bps", 0);
+    y = -nc_top_value(b, "wire_rate_bps", 0);
     break;
   case NC_TOP_BY_MACHINE:
     return strcmp(nc_json_string_or(a, "vm", ""), nc_json_string_or(b, "vm", ""));

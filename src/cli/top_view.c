@@ -80,7 +80,7 @@ nc_top_put_counts(NcTopPage *page, json_t *frame)
   {
     queued += nc_top_is_phase(m, "queued");
     attention += nc_top_is_phase(m, "needs_attention");
-    wire += nc_json_number_or(m, "rate_bps", 0);
+    wire += nc_json_number_or(m, "wire_rate_bps", 0);
   }
   g_autofree char *rate = nc_format_rate(wire);
   nc_top_putf(page, NC_TOP_BOLD, "%zu%s running", json_array_size(running) - queued - attention,

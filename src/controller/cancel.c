@@ -66,6 +66,7 @@ nc_do_cancel(NcCancelling *cancel, GError **error)
     if (!live->cancel_reason)
       live->cancel_reason = g_strdup(cancel->reason);
     live->heard_us = live->asked_us = G_MININT64 / 2;
+    live->cancel_again_us = live->cancel_wait_us = 0;
   }
   if (cancel->evacuating) {
     cancel->evacuating->is_cancelling = true;

@@ -61,6 +61,10 @@ nc_hear_start(NcController *c, NcLive *live, const NcItem *item)
   change->source = g_strdup(nc_fleet_node(c->fleet, item->from)->name);
   change->destination = g_strdup(nc_fleet_node(c->fleet, item->to)->name);
   nc_live_begin(c, live, item->from, item->to);
+  if (item->attempts == 1 && c->waits->len < NC_MOST_WAITS) {
+    int64_t waited_us = MAX(c->now_us - item->submitted_us, 0);
+    g_array_append_val(c->waits, waited_us);
+  }
 }
 
 /* What the report of an attempt's end says besides. */

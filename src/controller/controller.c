@@ -24,6 +24,7 @@ nc_controller_new(NcFleetDb *db, const NcControllerOptions *options, const NcAge
   c->agents = agents;
   c->heard = g_hash_table_new_full(g_str_hash, g_str_equal, g_free, g_free);
   c->changes = g_ptr_array_new_with_free_func(nc_change_free);
+  c->waits = g_array_new(FALSE, FALSE, sizeof(int64_t));
   return c;
 }
 
@@ -50,6 +51,7 @@ nc_controller_free(NcController *c)
     return;
   nc_forget_model(c);
   g_ptr_array_unref(c->changes);
+  g_array_unref(c->waits);
   g_hash_table_unref(c->heard);
   g_free(c->name);
   g_free(c->address);
@@ -86,6 +88,34 @@ uint64_t
 nc_controller_epoch(const NcController *c)
 {
   return c->epoch;
+}
+
+bool
+nc_controller_look_at_queue(const NcController *c, NcQueueView *ret)
+{
+  GHashTableIter iter;
+  const NcLive *live;
+
+  *ret = (NcQueueView){ 0 };
+  if (c->epoch == 0 || !c->is_loaded)
+    return false;
+  ret->queued = nc_queue_length(c->queue);
+  ret->running = nc_queue_running(c->queue);
+  g_hash_table_iter_init(&iter, c->live);
+  while (g_hash_table_iter_next(&iter, NULL, (gpointer *)&live)) {
+    const NcItem *item = nc_queue_item(c->queue, live->item);
+    if (item && item->state == NC_ITEM_QUEUED)
+      ret->oldest_us = MAX(ret->oldest_us, c->now_us - item->submitted_us);
+  }
+  return true;
+}
+
+GArray *
+nc_controller_take_waits(NcController *c)
+{
+  GArray *waits = c->waits;
+  c->waits = g_array_new(FALSE, FALSE, sizeof(int64_t));
+  return waits;
 }
 
 bool

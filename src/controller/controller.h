@@ -71,6 +71,15 @@ bool nc_controller_leads(const NcController *c);
 char *nc_controller_leader(const NcController *c);
 /* Its epoch; 0: it does not lead. */
 uint64_t nc_controller_epoch(const NcController *c);
+typedef struct {
+  unsigned queued, running; /* migrations that wait for their first or next attempt; that have begun one */
+  int64_t oldest_us;        /* how long the one has waited that was asked for first of those that wait; 0: none waits */
+} NcQueueView;
+
+/* False: it does not lead, or has not read the database yet, so that it does not know. */
+bool nc_controller_look_at_queue(const NcController *c, NcQueueView *ret);
+/* From the request to the first attempt of each migration that has begun since the last call: microseconds, int64_t. A new reference. */
+GArray *nc_controller_take_waits(NcController *c);
 /* Gives the lease back, so that nobody has to wait for its end. */
 bool nc_controller_resign(NcController *c, GError **error);
 

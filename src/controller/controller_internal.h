@@ -24,6 +24,7 @@
 
 #define NC_MOST_REASON_BYTES 512u
 #define NC_ASK_ENDGAME_US INT64_C(200000) /* between two questions to one whose last round is near, or there */
+#define NC_MOST_WAITS 4096u /* that nobody has asked for */
 #define NC_MOST_PHASE_EVENTS 32u /* of an attempt: an agent that tells more has them in describe() only */
 
 /* A migration that has not ended. */
@@ -32,6 +33,7 @@ typedef struct {
   char *id, *machine, *batch, *evacuation; /* "": part of none */
   NcWish wish;
   char *cancel_reason; /* NULL: nobody wants it to end */
+  int64_t cancel_again_us, cancel_wait_us; /* when its agent is told again, if it runs on; 0: at once */
 
   unsigned attempt;  /* the last one that was recorded; 0: none */
   bool is_under_way; /* that one has begun, for all that is known, and not ended */
@@ -102,6 +104,7 @@ struct NcController {
   uint64_t epoch;     /* 0: does not lead */
   NcFleetLease lease; /* as last seen */
 
+  GArray *waits;       /* of int64_t: see nc_controller_take_waits() */
   int64_t prune_at_us; /* when the database is next rid of what is old; 0: not known yet */
   GHashTable *heard; /* name of a node to NcHeard, owned: outlives the model */
 

@@ -2,6 +2,9 @@
 /* Migrations that have not ended, and what agents are told of them. */
 #include "controller/controller_internal.h"
 
+/* Each time that an agent is told to cancel is in its transaction log for ever; what can't be cancelled any more runs on for hours. */
+#define NC_CANCEL_MOST_US (600 * (int64_t)G_USEC_PER_SEC)
+
 void
 nc_live_free(gpointer data)
 {
@@ -36,6 +39,7 @@ nc_live_begin(NcController *c, NcLive *live, uint32_t from, uint32_t to)
   live->is_under_way = true;
   live->is_confirmed = live->told_endgame = live->wants_endgame = live->is_elsewhere = false;
   live->unknowns = live->phase_events = 0;
+  live->cancel_again_us = live->cancel_wait_us = 0;
   live->percent = 0;
   g_clear_pointer(&live->phase, g_free);
   g_clear_pointer(&live->sample, json_decref);
@@ -138,6 +142,8 @@ nc_send_cancel(NcController *c, NcLive *live)
 
   live->is_to_be_sent = false;
   live->asked_us = c->now_us;
+  live->cancel_wait_us = CLAMP(2 * live->cancel_wait_us, c->options.ask_us, NC_CANCEL_MOST_US);
+  live->cancel_again_us = c->now_us + live->cancel_wait_us;
   c->port.cancel(c->agents, nc_source_of(c, live), name, live->cancel_reason);
 }
 
@@ -210,7 +216,7 @@ nc_send_orders(NcController *c)
     if (live->is_to_be_sent)
       nc_send_start(c, live);
     else if (c->now_us - since_us >= nc_ask_every_us(c, live))
-      live->cancel_reason ? nc_send_cancel(c, live) : nc_ask(c, live);
+      live->cancel_reason && c->now_us >= live->cancel_again_us ? nc_send_cancel(c, live) : nc_ask(c, live);
     nc_tell_rate(c, live);
   }
 }

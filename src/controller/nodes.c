@@ -144,12 +144,28 @@ nc_check_node(const NcNodeRecord *node, GError **error)
                  NC_FLEET_MOST_LABELS, NC_FLEET_MOST);
 }
 
+/* After a change of leader every node is told of anew, mostly with nothing new. */
+static bool
+nc_node_is_as_known(NcController *c, const NcNodeRecord *node)
+{
+  nc_autojson json_t *row = nc_fleetdb_get_node(c->db, node->name, NULL), *none = json_array();
+
+  return row && !node->detail && g_str_equal(nc_json_string_or(row, "address", ""), node->address) &&
+         nc_json_int_or(row, "memory_bytes", -1) == (int64_t)node->capacity.memory_bytes &&
+         nc_json_int_or(row, "disk_bytes", -1) == (int64_t)node->capacity.disk_bytes &&
+         nc_json_int_or(row, "cpus", -1) == (int64_t)node->capacity.cpus && nc_json_int_or(row, "rate_bps", -1) == (int64_t)node->rate_bps &&
+         nc_json_int_or(row, "in_limit", -1) == (int64_t)node->in_limit && nc_json_int_or(row, "out_limit", -1) == (int64_t)node->out_limit &&
+         json_equal(json_object_get(row, "labels"), node->labels ? node->labels : none);
+}
+
 bool
 nc_controller_put_node(NcController *c, const NcNodeRecord *node, GError **error)
 {
   if (!nc_controller_is_ready(c, error) || !nc_check_node(node, error))
     return false;
   bool is_new = nc_fleet_find_node(c->fleet, node->name) == NC_FLEET_NONE;
+  if (!is_new && nc_node_is_as_known(c, node))
+    return true;
   if (!nc_flush(c, nc_write_node, (gpointer)node, error))
     return false;
   if (!is_new || !nc_add_node_to_model(c, node))
@@ -163,10 +179,21 @@ nc_write_removal(NcFleetDb *db, gpointer data, GError **error)
   return nc_fleetdb_remove_node(db, data, error);
 }
 
+/* Asked before, since a write that fails costs the whole model, and who removes a node asks again and again. */
+static bool
+nc_node_is_unused(NcController *c, const char *node, GError **error)
+{
+  const NcMoveFilter filter = { .selection = NC_MOVES_UNFINISHED, .node = node };
+  const NcPage page = { .limit = 1 };
+  nc_autojson json_t *moves = nc_fleetdb_list_migrations(c->db, &filter, &page, NULL, error);
+
+  return moves && (json_array_size(moves) == 0 || nc_fail(error, NC_ERROR_CONFLICT, "a migration from or to node %s is not finished", node));
+}
+
 bool
 nc_controller_remove_node(NcController *c, const char *node, GError **error)
 {
-  if (!nc_controller_is_ready(c, error))
+  if (!nc_controller_is_ready(c, error) || !nc_node_is_unused(c, node, error))
     return false;
   bool ok = nc_flush(c, nc_write_removal, (gpointer)node, error);
   nc_forget_model(c);

@@ -25,13 +25,11 @@ nc_prune_rows(NcFleetDb *db, gpointer data, GError **error)
 bool
 nc_prune(NcController *c, GError **error)
 {
-  if (c->options.history_us <= 0)
-    return true;
   if (c->prune_at_us == 0)
     c->prune_at_us = c->now_us + NC_PRUNE_FIRST_US;
   if (c->now_us < c->prune_at_us)
     return true;
-  int64_t wall_us = nc_wall_us(), ended_us = wall_us - c->options.history_us;
+  int64_t wall_us = nc_wall_us(), ended_us = c->options.history_us > 0 ? wall_us - c->options.history_us : 0; /* 0: all of it stays, but not keys */
   NcPruning pruning = { .what = { .events_before_us = ended_us, .keys_before_us = wall_us - NC_PRUNE_KEYS_US, .history_before_us = ended_us, .limit = NC_PRUNE_ROWS } };
   c->prune_at_us = c->now_us + NC_PRUNE_EVERY_US;
   if (!nc_flush(c, nc_prune_rows, &pruning, error))

@@ -32,8 +32,8 @@ function pause(m) {
 }
 
 function elapsed(m) {
-  if (typeof m.total_ms === "number") return duration(m.total_ms);
-  return m.started ? duration(Math.max(0, Date.now() - Date.parse(m.started))) : UNKNOWN;
+  const end = m.finished ? Date.parse(m.finished) : Date.now();
+  return m.started ? duration(Math.max(0, end - Date.parse(m.started))) : UNKNOWN;
 }
 
 // title, what it shows, and whether it is of use at the end, too
@@ -41,8 +41,8 @@ const FIGURES = [
   ["Ends in", (m) => withError(m.eta_ms, m.eta_error_ms), false],
   ["Elapsed", elapsed, true],
   ["Pause", pause, true],
-  ["Memory, now", (m) => rate(m.transfer_rate), false],
-  ["Wire, now", (m) => rate(m.rate_bps), false],
+  ["Memory, now", (m) => rate(m.transfer_rate ?? m.rate_bps), false],
+  ["Wire, now", (m) => rate(m.wire_rate_bps), false],
   ["Ratio", (m) => (m.ratio ? `${number(m.ratio, 1)} : 1` : UNKNOWN), true],
   ["Guest dirties", (m) => rate(m.effective_rate_bps ? m.dirty_rate_bps : null), false],
   ["Memory sent", (m) => `${bytes(m.ram_bytes)} (it has ${bytes(m.ram_total_bytes)})`, true],
@@ -117,7 +117,8 @@ export class Card {
   merge(news) {
     const before = this.migration ?? {};
     this.migration = { ...before, ...news };
-    const isSame = before.attempt === this.migration.attempt && this.migration.outcome === null;
+    const saves = (m) => m.phase === "checkpoint"; // whose progress is another one
+    const isSame = before.attempt === this.migration.attempt && saves(before) === saves(this.migration) && this.migration.outcome === null;
     if (isSame && before.progress > this.migration.progress) this.migration.progress = before.progress;
   }
 
@@ -151,9 +152,14 @@ export class Card {
     this.isAnnounced = true;
   }
 
+  enter(phase) {
+    if (this.migration.phase === "checkpoint" && phase !== "checkpoint") this.migration.progress = 0;
+    this.migration.phase = phase;
+  }
+
   take(message) {
     if (message.type === "progress") this.merge(message.data);
-    else if (message.type === "phase" && message.data.phase) this.migration.phase = message.data.phase;
+    else if (message.type === "phase" && message.data.phase) this.enter(message.data.phase);
     if (ENDS.has(message.type)) {
       setText(this.live, "");
       this.announce(message.type);

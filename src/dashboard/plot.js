@@ -51,7 +51,7 @@ function inWords(migration) {
   const dirty = migration.outcome === null ? migration.dirty_rate_bps : last?.dirty_rate_bps;
   const effective = migration.outcome === null ? migration.effective_rate_bps : last?.effective_rate_bps;
   if (!effective) return "How fast the guest writes against how fast that can be sent is known after the first round.";
-  const verdict = (migration.outcome === null ? migration.converges : last?.converges) === false ? "Does not converge" : "Converges";
+  const verdict = migration.postcopy && migration.outcome === null ? "Has switched to post-copy" : (migration.outcome === null ? migration.converges : last?.converges) === false ? "Does not converge" : "Converges";
   return `${verdict}: the guest dirties ${rate(dirty)}, and ${rate(effective)} of its memory leave${migration.outcome === null ? "" : " (at the last forecast)"}.`;
 }
 

@@ -24,7 +24,7 @@ MIGRATION = {
     "id": "m-0t7bd31dsw67hqqr", "vm": "web1", "source": "host-a", "destination": "host-b", "role": "source", "state": "copying",
     "phase": "memory_copy", "outcome": None, "progress": 43, "created": "2026-01-02T03:04:05.678Z",
     "started": "2026-01-02T03:04:05.700Z", "finished": None, "total_ms": None, "pause_ms": None, "qemu_downtime_ms": None,
-    "ram_bytes": 1 << 28, "ram_total_bytes": 1 << 29, "ram_remaining_bytes": 1 << 28, "wire_bytes": 1 << 26, "rate_bps": 112300000,
+    "ram_bytes": 1 << 28, "ram_total_bytes": 1 << 29, "ram_remaining_bytes": 1 << 28, "wire_bytes": 1 << 26, "rate_bps": 112300000, "wire_rate_bps": 28075000,
     "ratio": 4.0, "eta_ms": 12000, "rounds": 1, "dirty_rate_bps": 5000000, "expected_downtime_ms": 120, "sha256": None,
     "sha256_equal": None, "max_downtime_ms": 300, "attention": None, "error": None,
     "events": [{"at": "2026-01-02T03:04:05.700Z", "event": "started", "detail": ""}]}

@@ -64,8 +64,40 @@ test_an_end_is_counted(void)
   assert_line(text, "novacron_migration_pause_seconds_bucket{le=\"0.05\"} 0"); /* once, though two nodes know of it */
   assert_line(text, "novacron_migration_pause_seconds_bucket{le=\"0.1\"} 1");
   assert_line(text, "novacron_migration_pause_seconds_count 1");
-  assert_line(text, "novacron_migration_queue_seconds_sum 4");
+  assert_line(text, "novacron_migration_queue_seconds_count 0");
   assert_line(text, "novacron_forecast_error_ratio_sum 0.5"); /* 4 s were foreseen of 8 */
+}
+
+/* at_ms of a forecast counts from when memory began to flow, total_ms from the attempt's start: 4 s were foreseen of 5. */
+static void
+test_what_was_before_memory_is_no_error_of_a_forecast(void)
+{
+  g_autoptr(NcMetrics) metrics = nc_metrics_new();
+  nc_autojson json_t *record = record_of("m-1", "source", 1000);
+
+  json_object_set_new(record, "memory_began_ms", json_integer(3000));
+  nc_metrics_count_end(metrics, record, "completed", NOW);
+  g_autofree char *text = written(metrics, NULL);
+  assert_line(text, "novacron_forecast_error_ratio_sum 0.2");
+}
+
+static void
+test_queue(void)
+{
+  g_autoptr(NcMetrics) metrics = nc_metrics_new();
+
+  g_autofree char *none = written(metrics, NULL);
+  g_assert_null(strstr(none, "novacron_queue"));
+  nc_metrics_set_queue(metrics, 3, 2, 1.5);
+  nc_metrics_count_wait(metrics, 4);
+  g_autofree char *text = written(metrics, NULL);
+  assert_line(text, "novacron_queue_migrations{state=\"queued\"} 3");
+  assert_line(text, "novacron_queue_migrations{state=\"running\"} 2");
+  assert_line(text, "novacron_queue_oldest_wait_seconds 1.5");
+  assert_line(text, "novacron_migration_queue_seconds_sum 4");
+  nc_metrics_forget_queue(metrics);
+  g_autofree char *gone = written(metrics, NULL);
+  g_assert_null(strstr(gone, "novacron_queue"));
 }
 
 /* While it runs, from one attempt to the next, and at its end. */
@@ -181,6 +213,8 @@ main(int argc, char **argv)
 {
   g_test_init(&argc, &argv, NULL);
   g_test_add_func("/agent/metrics/end", test_an_end_is_counted);
+  g_test_add_func("/agent/metrics/before_memory", test_what_was_before_memory_is_no_error_of_a_forecast);
+  g_test_add_func("/agent/metrics/queue", test_queue);
   g_test_add_func("/agent/metrics/never_back", test_counters_do_not_go_back);
   g_test_add_func("/agent/metrics/recent", test_recent_ones_are_few_and_of_late);
   g_test_add_func("/agent/metrics/one_of_a_name", test_one_of_a_name_is_shown);

@@ -68,6 +68,23 @@ test_metrics(void)
   g_assert_true(json_is_null(json_object_get(view, "compression_ratio")));
 }
 
+/* Its second attempt took 20 s, from the request it was 60. */
+static void
+test_metrics_after_a_retry(void)
+{
+  nc_autojson json_t *record = record_of(RUNNING);
+
+  json_object_set_new(record, "mover_started_us", json_integer(NOW - INT64_C(20000000)));
+  nc_autojson json_t *running = nc_migration_metrics_view(record, NOW);
+  g_assert_cmpfloat(json_number_value(json_object_get(running, "cpu_usage_percent")), ==, 150);
+  json_object_set_new(record, "outcome", json_string("completed"));
+  json_object_set_new(record, "finished", json_string("2026-01-02T03:05:05.678Z"));
+  json_object_set_new(record, "total_ms", json_integer(20000));
+  nc_autojson json_t *over = nc_migration_metrics_view(record, NOW + INT64_C(3600000000));
+  g_assert_cmpfloat(json_number_value(json_object_get(over, "duration_seconds")), ==, 60);
+  g_assert_cmpfloat(json_number_value(json_object_get(over, "cpu_usage_percent")), ==, 150);
+}
+
 /* Records of an older novacrond, or after a damage: whatever they hold, they are only shown. */
 static void
 test_strange_records(void)
@@ -267,6 +284,7 @@ main(int argc, char **argv)
   g_test_add_func("/migration-views/duration", test_duration);
   g_test_add_func("/migration-views/status", test_status);
   g_test_add_func("/migration-views/metrics", test_metrics);
+  g_test_add_func("/migration-views/metrics-after-a-retry", test_metrics_after_a_retry);
   g_test_add_func("/migration-views/strange-records", test_strange_records);
   g_test_add_func("/migration-views/dashboard", test_dashboard);
   g_test_add_func("/migration-views/filter", test_filter);

@@ -14,7 +14,7 @@ migration(size_t i, const char *vm)
   return json_pack("{s:s, s:s, s:s, s:s, s:s, s:n, s:f, s:i, s:f, s:i, s:i, s:i, s:i, s:i, s:i, s:i, s:i, s:b, s:[{s:b, s:i, s:i}, {s:b, s:i, s:i}], "
                    "s:[{s:s, s:s, s:s}]}",
                    "id", id, "vm", vm, "source", "host-a", "destination", "host-b", "phase", "memory_copy", "outcome", "progress", 43.7,
-                   "rate_bps", 112300000 + (int)i, "ratio", 4.0, "eta_ms", 12000 + (int)i, "eta_error_ms", 3000, "dirty_rate_bps", 5000000,
+                   "wire_rate_bps", 112300000 + (int)i, "ratio", 4.0, "eta_ms", 12000 + (int)i, "eta_error_ms", 3000, "dirty_rate_bps", 5000000,
                    "effective_rate_bps", 90000000, "forecast_pause_ms", 120, "max_downtime_ms", 300, "rtt_us", 20300, "attempt", 1, "converges", 1,
                    "connections", "up", 1, "segments", 1000, "retransmitted_segments", 5, "up", 0, "segments", 1000, "retransmitted_segments", 5,
                    "events", "at", "2026-01-02T03:04:05.700Z", "event", "round", "detail", vm);
