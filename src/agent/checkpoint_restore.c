@@ -77,6 +77,13 @@ nc_restore_spec_in_place(NcRestore *re, json_t *present)
     if (now && g_str_equal(nc_json_string_or(now, "format", ""), nc_json_string_or(disk, "format", "")))
       json_object_set(disk, "path", json_object_get(now, "path"));
   }
+  json_array_foreach(json_object_get(present, "disks"), i, disk)
+  {
+    const char *name = nc_json_string_or(disk, "name", "?");
+    if (!nc_spec_disk(spec, name))
+      json_array_append_new(re->warnings, json_sprintf("disk %s (%s) came after the checkpoint: its file stays, and the machine has it no longer", name,
+                                                       nc_json_string_or(disk, "path", "?")));
+  }
   return spec;
 }
 

@@ -110,6 +110,8 @@ nc_schedule_expire(NcCheckpoints *c)
     if (!nc_schedule_has_expired(c, nc_json_string_or(cp->meta, "migration", "")))
       continue;
     nc_autojson json_t *gone = nc_checkpoints_delete(c, args, &error);
+    if (gone)
+      nc_checkpoint_audit(c, "checkpoint.deleted", cp->id, cp->vm, c->deps.config->node, json_pack("{s:s}", "why", "its migration ended long ago"));
     nc_log(gone ? NC_LOG_NOTICE : NC_LOG_WARNING, "agent", "checkpoint %s, taken before migration %s: %s", cp->id,
            nc_json_string_or(cp->meta, "migration", "?"), gone ? "its time is over" : error->message);
   }
@@ -174,7 +176,9 @@ nc_checkpoints_prune(NcCheckpoints *c, const char *vm, unsigned keep)
     g_autoptr(GError) error = NULL;
     nc_autojson json_t *args = json_pack("{s:s}", "id", ids->pdata[i]);
     nc_autojson json_t *gone = nc_checkpoints_delete(c, args, &error);
-    if (!gone)
+    if (gone)
+      nc_checkpoint_audit(c, "checkpoint.deleted", ids->pdata[i], vm, c->deps.config->node, json_pack("{s:s, s:i}", "why", "retention", "keep", (int)keep));
+    else
       nc_log(NC_LOG_INFO, "agent", "machine %s: %s", vm, error->message);
   }
 }
@@ -185,7 +189,7 @@ json_t *
 nc_checkpoints_schedule(NcCheckpoints *c, json_t *args, GError **error)
 {
   const char *vm = nc_json_string(args, "name", error);
-  int64_t every_s, keep = NC_KEEP_DEFAULT;
+  int64_t every_s, keep = 0; /* 0: as it is */
 
   if (!vm || !nc_json_int(args, "every_s", 0, NC_EVERY_MAX_S, &every_s, error) ||
       (json_object_get(args, "keep") && !nc_json_int(args, "keep", 1, NC_KEEP_MAX, &keep, error)))
@@ -196,6 +200,8 @@ nc_checkpoints_schedule(NcCheckpoints *c, json_t *args, GError **error)
   nc_autojson json_t *present = nc_machine_hold_spec(hold);
   nc_autojson json_t *spec = json_copy(present);
   json_object_set_new(spec, "checkpoint_every_s", json_integer((json_int_t)every_s));
+  if (keep == 0)
+    keep = nc_json_int_or(present, "checkpoint_keep", NC_KEEP_DEFAULT);
   json_object_set_new(spec, "checkpoint_keep", json_integer((json_int_t)keep));
   bool ok = nc_machine_hold_set_spec(hold, spec, error);
   nc_machine_hold_end(hold);

@@ -85,6 +85,28 @@ nc_restored_disks_plan(NcRestore *re, GError **error)
   return nc_restore_check_old(re->disks, error);
 }
 
+static bool
+nc_restore_shares_file_system(const char *a, const char *b)
+{
+  struct stat here, there;
+  return stat(a, &here) == 0 && stat(b, &there) == 0 && here.st_dev == there.st_dev;
+}
+
+/* What disks up to the ${n}-th need on the file system of ${directory}, which is the ${n}-th's. */
+static uint64_t
+nc_restore_needed_bytes(NcRestore *re, size_t n, const char *directory)
+{
+  json_t *disks = json_object_get(nc_image_meta(re->image), "disks");
+  uint64_t needed = 0;
+
+  for (size_t i = 0; i <= n; i++) {
+    g_autofree char *other = g_path_get_dirname(nc_json_string_or(json_array_get(re->disks, i), "path", "/"));
+    if (i == n || nc_restore_shares_file_system(directory, other))
+      needed += (uint64_t)MAX(nc_json_int_or(json_array_get(disks, i), "data_bytes", 0), 0);
+  }
+  return needed;
+}
+
 bool
 nc_restored_disks_check_space(NcRestore *re, GError **error)
 {
@@ -94,12 +116,12 @@ nc_restored_disks_check_space(NcRestore *re, GError **error)
   json_array_foreach(json_object_get(nc_image_meta(re->image), "disks"), i, disk)
   {
     g_autofree char *directory = g_path_get_dirname(nc_json_string_or(json_array_get(re->disks, i), "path", "/"));
-    uint64_t needed = (uint64_t)MAX(nc_json_int_or(disk, "data_bytes", 0), 0);
+    uint64_t needed = nc_restore_needed_bytes(re, i, directory);
     struct statvfs fs;
     if (statvfs(directory, &fs) < 0)
       return nc_fail_errno(error, NC_ERROR_IO, errno, "can't restore a disk to %s", directory);
     if (needed > (uint64_t)fs.f_bavail * fs.f_frsize)
-      return nc_fail(error, NC_ERROR_RESOURCE, "%s has %" G_GUINT64_FORMAT " bytes free, and disk %s needs %" G_GUINT64_FORMAT,
+      return nc_fail(error, NC_ERROR_RESOURCE, "%s has %" G_GUINT64_FORMAT " bytes free, and disk %s, with those before it there, needs %" G_GUINT64_FORMAT,
                      directory, (uint64_t)fs.f_bavail * fs.f_frsize, nc_json_string_or(disk, "name", "?"), needed);
   }
   return true;

@@ -15,6 +15,7 @@
 #define NC_SOURCE_DISK_TRIPS 4
 #define NC_SOURCE_PACE 8                /* of what is left, what is sent per second while the endgame is waited for: a round takes about a second, */
 #define NC_SOURCE_PACE_LEAST_BPS 40960  /* or as long as QEMU takes with a page in each of its periods of 100 ms */
+#define NC_SOURCE_ROUND_NOTES 1000
 #define NC_SOURCE_ENDGAME_NOTES 20 /* in the history: a guest may come near its end again and again */
 
 bool
@@ -245,7 +246,9 @@ nc_source_on_qmp(NcSource *s, json_t *event)
     nc_source_poll_qemu(s);
     nc_source_fail(s, NC_ERROR_QEMU, "the QEMU on the source gave the migration up");
   } else if (g_str_equal(name, "MIGRATION_PASS")) {
-    nc_migration_note(s->m, "round", "%" G_GINT64_FORMAT, nc_json_int_or(json_object_get(event, "data"), "pass", 0));
+    int64_t pass = nc_json_int_or(json_object_get(event, "data"), "pass", 0);
+    if (pass <= NC_SOURCE_ROUND_NOTES) /* one that waits for its last round has some of a few milliseconds */
+      nc_migration_note(s->m, "round", "%" G_GINT64_FORMAT, pass);
   }
 }
 

@@ -346,11 +346,18 @@ nc_source_disk_press(NcSourceDisks *d, NcQmp *qmp, NcSourceDisk *k)
     return; /* not ours to change; or as little as it may be */
   if (k->write_limit_bps)
     limit_bps = MIN(limit_bps, MAX(k->write_limit_bps / 2, NC_DISKS_LEAST_LIMIT));
-  if (!nc_qemu_disk_limit_writes(qmp, k->offer->device, limit_bps, &error)) {
-    nc_migration_note(d->m, "warning", "the guest's writes to disk %s can't be slowed down: %s", k->offer->name, error->message);
+  uint64_t before_bps = k->write_limit_bps;
+  k->write_limit_bps = limit_bps; /* on disk first, so that a novacrond that comes after this one lets it go again */
+  nc_source_disks_record(d);
+  if (!nc_migration_persist(d->m, true, &error)) {
+    k->write_limit_bps = before_bps;
+    nc_migration_note(d->m, "warning", "the guest's writes to disk %s are not slowed down: %s", k->offer->name, error->message);
     return;
   }
-  k->write_limit_bps = limit_bps;
+  if (!nc_qemu_disk_limit_writes(qmp, k->offer->device, limit_bps, &error)) {
+    nc_migration_note(d->m, "warning", "the guest's writes to disk %s can't be slowed down: %s", k->offer->name, error->message);
+    return; /* after a timeout it may be in force all the same: it stays on record */
+  }
   nc_migration_note(d->m, "disk-slowed", "%s: the guest may write %.1f MB/s, since the copy did not catch up", k->offer->name,
                     (double)limit_bps / 1e6);
 }

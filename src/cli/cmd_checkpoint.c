@@ -329,7 +329,7 @@ bool
 nc_cmd_checkpoint_schedule(NcCli *cli, const NcCommand *command, int argc, char **argv, GError **error)
 {
   g_autofree char *every = NULL;
-  int off = 0, keep = 0;
+  int off = 0, keep = -1;
   int64_t every_s = 0;
   const GOptionEntry options[] = {
     { "every", 0, 0, G_OPTION_ARG_STRING, &every, "how often: 90s, 15min, 2h, 1d", "DURATION" },
@@ -345,7 +345,7 @@ nc_cmd_checkpoint_schedule(NcCli *cli, const NcCommand *command, int argc, char 
   if (every && !nc_parse_duration(every, &every_s, error))
     return false;
   nc_autojson json_t *body = json_pack("{s:I}", "every_s", (json_int_t)every_s);
-  if (keep)
+  if (keep != -1) /* 0 is refused where the bounds are */
     json_object_set_new(body, "keep", json_integer(keep));
   nc_autojson json_t *machine = nc_client_callf(cli, "POST", body, error, "/api/v2/machines/%s/checkpoint-schedule", argv[0]);
   if (!machine)

@@ -44,7 +44,7 @@ nc_rollback_follow(NcCli *cli, const char *id, GError **error)
       silent_since_us = 0;
     else if (silent_since_us == 0)
       silent_since_us = nc_mono_us();
-    if (!migration && (problem->code != NC_ERROR_UNREACHABLE || nc_mono_us() - silent_since_us > NC_ROLLBACK_SILENCE_US)) {
+    if (!migration && ((problem->code != NC_ERROR_UNREACHABLE && problem->code != NC_ERROR_TIMEOUT) || nc_mono_us() - silent_since_us > NC_ROLLBACK_SILENCE_US)) {
       g_propagate_error(error, g_steal_pointer(&problem));
       return NULL;
     }

@@ -384,8 +384,8 @@ json_t *
 nc_journal_list_events(NcJournal *journal, const char *migration, GError **error)
 {
   const NcDbValue values[] = { NC_TEXT(migration), NC_INT(NC_JOURNAL_MAX_EVENTS) };
-  return nc_journal_read_list(journal, "SELECT at_us, event, detail FROM event WHERE migration=?1 ORDER BY seq LIMIT ?2", values, 2,
-                              nc_journal_append_event, error);
+  return nc_journal_read_list(journal, "SELECT at_us, event, detail FROM (SELECT seq, at_us, event, detail FROM event WHERE migration=?1 "
+                              "ORDER BY seq DESC LIMIT ?2) ORDER BY seq", values, 2, nc_journal_append_event, error);
 }
 
 static bool
