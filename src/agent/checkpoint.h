@@ -140,7 +140,7 @@ bool nc_checkpoints_set_work(NcCheckpoints *c, const char *id, json_t *work, GEr
 bool nc_checkpoint_leave_qemu(NcQmp *qmp, json_t *work, const gint *quitting, GError **error);
 /* Undoes what is left. What can't be undone stays, on record and with its keeper; a machine that is to get its disks back is kept from others. */
 void nc_checkpoints_undo_left(NcCheckpoints *c);
-/* Until nothing is left a thread tries again every minute. */
+/* Until nothing is left a thread tries again, soon and then every minute. */
 void nc_checkpoints_watch_left(NcCheckpoints *c);
 /* What ${work} (borrowed; as on record for ${id}) tells of could not be undone, since ${problem}: later. ${hold}: taken; NULL is fine. */
 void nc_checkpoints_leave(NcCheckpoints *c, const char *id, json_t *work, NcMachineHold *hold, const GError *problem);

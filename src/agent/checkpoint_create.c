@@ -254,16 +254,19 @@ nc_create_commit(NcCreate *cr, GError **error)
   return true;
 }
 
-/* QEMU as it was before. What fails here is undone by the next novacrond. */
+/* QEMU as it was before. What fails here is tried again (nc_create_hand_over). */
 static bool
 nc_create_leave_qemu(NcCreate *cr, GError **error)
 {
   if (!cr->work)
     return true;
+  if (nc_fault_asks("checkpoint-leave", "refuse"))
+    return nc_fail(error, NC_ERROR_TIMEOUT, "QEMU can't be brought back to what it was: it does not answer");
   if (nc_machine_hold_lives(cr->hold) && !nc_checkpoint_leave_qemu(cr->qmp, cr->work, NULL, error)) {
-    g_prefix_error(error, "QEMU can't be brought back to what it was (restart novacrond to try again): ");
+    g_prefix_error(error, "QEMU can't be brought back to what it was: ");
     return false;
   }
+  cr->left = true;
   return nc_checkpoints_set_work(cr->cp->owner, cr->cp->id, NULL, error);
 }
 
@@ -333,6 +336,23 @@ nc_create_fail(NcCreate *cr, GError *error)
   cr->cp->error = error;
 }
 
+/* What is to be tried again after this one is gone: its work, a new reference, or NULL. QEMU's image is read on until then. */
+static json_t *
+nc_create_hand_over(NcCreate *cr)
+{
+  NcCheckpoints *c = cr->cp->owner;
+  json_t *work = json_deep_copy(cr->work);
+
+  if (cr->left) {
+    json_object_set_new(work, "undone", json_true());
+  } else if (cr->keeper) {
+    nc_keeper_drain(cr->keeper);
+    g_autoptr(GMutexLocker) guard = g_mutex_locker_new(&c->lock);
+    g_hash_table_replace(c->keepers, g_strdup(cr->cp->id), g_steal_pointer(&cr->keeper));
+  }
+  return work;
+}
+
 static gpointer
 nc_create_thread(gpointer data)
 {
@@ -349,10 +369,11 @@ nc_create_thread(gpointer data)
     if (cr->keeper)
       nc_keeper_drain(cr->keeper); /* QEMU's image is read to its end all the same */
   }
+  nc_autojson json_t *left = NULL;
   if (!nc_create_leave_qemu(cr, &problem)) {
-    nc_log(NC_LOG_ERR, "agent", "machine %s: %s", cr->cp->vm, problem->message);
+    left = nc_create_hand_over(cr);
     if (ok)
-      g_propagate_error(&error, g_steal_pointer(&problem));
+      error = g_error_copy(problem);
     ok = false;
   }
   ok = ok && nc_create_commit(cr, &error);
@@ -361,9 +382,11 @@ nc_create_thread(gpointer data)
          ok ? "is ready" : error->message);
   if (!ok)
     nc_create_fail(cr, error);
-  g_autofree char *vm = g_strdup(cr->cp->vm);
+  g_autofree char *vm = g_strdup(cr->cp->vm), *id = g_strdup(cr->cp->id);
   unsigned keep = ok && cr->scheduled ? cr->spec->checkpoint_keep : 0; /* 0: nothing goes */
   nc_create_free(cr);
+  if (left)
+    nc_checkpoints_leave(c, id, left, NULL, problem);
   if (keep)
     nc_checkpoints_prune(c, vm, keep);
   if (!ok)

@@ -34,6 +34,7 @@ typedef struct {
   NcFreezable freezable[NC_CHECKPOINT_DISKS_MAX];
   unsigned n_disks;
   json_t *work; /* as in the journal; NULL: QEMU is not touched */
+  bool left;    /* QEMU is as it was; the journal may not say so yet */
   char *nbd_path;
   int theirs;       /* QEMU's end of the socket that its image goes through, until it has it; -1 */
   NcKeeper *keeper; /* our end; QEMU holds a duplicate, so that it never loses its reader */

@@ -14,6 +14,7 @@
 #define NC_DRAIN_MS 600000
 #define NC_CANCEL_POLL_US 10000
 #define NC_CONT_MS 10000
+#define NC_LEFT_FIRST_S 5 /* a guest may be standing still */
 #define NC_LEFT_RETRY_S 60
 
 /* --- in the journal --- */
@@ -251,8 +252,8 @@ static void
 nc_left_settle(NcCheckpoints *c, const char *id, json_t *work, const GError *problem)
 {
   if (problem && g_strcmp0(problem->message, nc_json_string_or(work, "problem", NULL)) != 0) {
-    nc_log(NC_LOG_ERR, "agent", "machine %s: what checkpoint %s has left half done is not undone yet: %s; again every %d s",
-           nc_json_string_or(work, "machine", "?"), id, problem->message, NC_LEFT_RETRY_S);
+    nc_log(NC_LOG_ERR, "agent", "machine %s: what checkpoint %s has left half done is not undone yet: %s; tried again after %d s, then every %d s",
+           nc_json_string_or(work, "machine", "?"), id, problem->message, NC_LEFT_FIRST_S, NC_LEFT_RETRY_S);
     json_object_set_new(work, "problem", json_string(problem->message));
   }
   gpointer key = NULL, keeper = NULL;
@@ -295,9 +296,9 @@ nc_checkpoints_undo_left(NcCheckpoints *c)
 
 /* False: there is nothing more to do, or novacrond ends. */
 static bool
-nc_left_wait(NcCheckpoints *c)
+nc_left_wait(NcCheckpoints *c, int seconds)
 {
-  gint64 until = g_get_monotonic_time() + NC_LEFT_RETRY_S * G_TIME_SPAN_SECOND;
+  gint64 until = g_get_monotonic_time() + seconds * G_TIME_SPAN_SECOND;
   g_autoptr(GMutexLocker) guard = g_mutex_locker_new(&c->lock);
 
   c->retrying = json_object_size(c->left) > 0;
@@ -312,7 +313,7 @@ nc_left_thread(gpointer data)
 {
   NcCheckpoints *c = data;
 
-  while (nc_left_wait(c))
+  for (int seconds = NC_LEFT_FIRST_S; nc_left_wait(c, seconds); seconds = NC_LEFT_RETRY_S)
     nc_checkpoints_undo_left(c);
   nc_checkpoints_thread_ends(c);
   return NULL;

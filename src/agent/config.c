@@ -274,6 +274,12 @@ static const NcKey nc_keys[] = {
   { "fleet_history_days", NC_KEY_INT, AT(fleet_history_days), "365", "days", 0, 36500, false, NULL, NULL,
     "Of a controller: how long the fleet's database keeps migrations, batches, evacuations and tokens that have ended, and events. 0: for ever. (What nodes know of "
     "their own migrations, and the transaction log, stay.)" },
+  { "fleet_limit", NC_KEY_INT, AT(fleet_limit), "5", "migrations", 1, 10000, false, NULL, NULL,
+    "Of a controller: how many migrations of the fleet run at a time. (Of and to each node: its max_migrations_out and max_migrations_in.)" },
+  { "fleet_attempts", NC_KEY_INT, AT(fleet_attempts), "3", "attempts", 1, 100, false, NULL, NULL,
+    "Of a controller: how often in all it begins a migration, where what went wrong may pass." },
+  { "fleet_give_up_s", NC_KEY_INT, AT(fleet_give_up_s), "3600", "seconds", 1, 31622400, false, NULL, NULL,
+    "Of a controller: a migration that has found no room for so long is given up." },
   { "labels", NC_KEY_TEXT, AT(labels), "", "names, comma-separated", 0, 0, true, nc_is_labels, NULL,
     "What machines may require of the node that a controller places them on (`requires` in a machine file), at most 16." },
   NUMBER(fleet_memory_mib, "0", 0, 1 << 30, "MiB",

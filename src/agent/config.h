@@ -83,6 +83,9 @@ typedef struct {
   const char *controllers; /* nc_config_names_parse() takes it: nodes whose controllers this one heeds besides its own */
   const char *fleet_gates; /* likewise: nodes from which this controller takes what people ask of the fleet there */
   int fleet_history_days;  /* 0: for ever */
+  int fleet_limit;         /* migrations at a time */
+  int fleet_attempts;      /* in all */
+  int fleet_give_up_s;     /* without room */
   int fleet_memory_mib;    /* 0: all of the host's but memory_reserve_mib */
   int fleet_vcpus;         /* 0: by the host's processors */
   const char *alerts[NC_ALERT_RULE_COUNT]; /* nc_alert_setting_parse() takes them */

@@ -62,6 +62,9 @@ nc_fleet_open(NcFleetHost *host)
 
   options.ask_us = NC_FLEET_ASK_US;
   options.history_us = config->fleet_history_days * 86400 * (int64_t)G_USEC_PER_SEC;
+  options.limits.cluster = (unsigned)config->fleet_limit;
+  options.limits.attempts = (unsigned)config->fleet_attempts;
+  options.limits.give_up_us = config->fleet_give_up_s * (int64_t)G_USEC_PER_SEC;
   host->opened_us = nc_mono_us();
   host->db = nc_fleetdb_open(config->database, NULL, &error);
   if (!host->db) {

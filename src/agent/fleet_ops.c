@@ -166,7 +166,10 @@ nc_fleet_do_nodes(NcFleetHost *host, const NcFleetAsker *who, json_t *args, GErr
 
   if (!nc_fleet_page(args, &page, error))
     return NULL;
-  json_t *rows = nc_fleetdb_list_nodes(host->db, &page, &next, error);
+  json_t *rows = nc_fleetdb_list_nodes(host->db, &page, &next, error), *node;
+  size_t i;
+
+  json_array_foreach(rows, i, node) nc_controller_say_heard(host->controller, node);
   return nc_fleet_list(rows, next);
 }
 

@@ -32,16 +32,27 @@ nc_fleet_print_list(json_t *list, const NcColumn *columns, size_t count, void (*
   nc_table_print(table, empty);
 }
 
+/* How long ago; by a controller that does not lead, nothing is known. NULL then. */
+static char *
+nc_fleet_heard(json_t *node)
+{
+  if (!json_is_integer(json_object_get(node, "heard_s")))
+    return NULL;
+  g_autofree char *ago = nc_fleet_seconds(node, "heard_s");
+  return g_strdup_printf("%s ago%s", ago, nc_json_bool_or(node, "is_silent", false) ? ": silent" : "");
+}
+
 static void
 nc_fleet_add_node(NcTable *table, json_t *node)
 {
   const char *evacuation = nc_fleet_text(node, "evacuation");
   g_autofree char *cpus = g_strdup_printf("%" PRId64, nc_json_int_or(node, "cpus", 0));
   g_autofree char *memory = nc_format_bytes(nc_json_int_or(node, "memory_bytes", 0));
-  g_autofree char *seen = nc_fleet_time(node, "seen_us");
-  const char *state = evacuation[0] ? "evacuating" : nc_json_bool_or(node, "is_cordoned", false) ? "cordoned" : "open";
+  g_autofree char *heard = nc_fleet_heard(node);
+  bool is_silent = nc_json_bool_or(node, "is_silent", false);
+  const char *state = evacuation[0] ? "evacuating" : nc_json_bool_or(node, "is_cordoned", false) ? "cordoned" : is_silent ? "silent" : "open";
   const char *const cells[] = {
-    nc_fleet_text(node, "name"), state, cpus, memory, nc_fleet_text(node, "address"), seen
+    nc_fleet_text(node, "name"), state, cpus, memory, nc_fleet_text(node, "address"), heard
   };
 
   nc_table_add(table, cells);
@@ -53,7 +64,7 @@ nc_fleet_print_nodes(json_t *list)
   static const NcColumn columns[] = {
     { .title = "NAME", .shrink = true },    { .title = "STATE" },
     { .title = "CPUS", .right = true },     { .title = "MEMORY", .right = true },
-    { .title = "ADDRESS", .shrink = true }, { .title = "SEEN" },
+    { .title = "ADDRESS", .shrink = true }, { .title = "HEARD" },
   };
   nc_fleet_print_list(list, columns, G_N_ELEMENTS(columns), nc_fleet_add_node, "The controller has seen no nodes.");
 }

@@ -71,6 +71,11 @@ bool nc_controller_leads(const NcController *c);
 char *nc_controller_leader(const NcController *c);
 /* Its epoch; 0: it does not lead. */
 uint64_t nc_controller_epoch(const NcController *c);
+/*
+ * Adds to ${node}, a node's record from the database: "heard_s", seconds since it last said something, and "is_silent", that nothing is started from or to it
+ * for that; null, null: this controller does not lead, or does not know the node.
+ */
+void nc_controller_say_heard(NcController *c, json_t *node);
 typedef struct {
   unsigned queued, running; /* migrations that wait for their first or next attempt; that have begun one */
   int64_t oldest_us;        /* how long the one has waited that was asked for first of those that wait; 0: none waits */

@@ -67,6 +67,15 @@ nc_controller_heard(NcController *c, const char *name)
     nc_wake_node(c, node);
 }
 
+void
+nc_controller_say_heard(NcController *c, json_t *node)
+{
+  const NcHeard *heard = c->epoch > 0 ? g_hash_table_lookup(c->heard, nc_json_string_or(node, "name", "")) : NULL;
+
+  json_object_set_new(node, "heard_s", heard ? json_integer((json_int_t)(MAX(nc_controller_now(c) - heard->at_us, 0) / G_USEC_PER_SEC)) : json_null());
+  json_object_set_new(node, "is_silent", heard ? json_boolean(heard->is_silent) : json_null());
+}
+
 /* Its migrations stay as they are; that they do is said. */
 static void
 nc_tell_silence(NcController *c, uint32_t node)

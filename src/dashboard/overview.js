@@ -49,7 +49,7 @@ function nodeTable(context) {
     { title: "Machines", show: (n) => number(n.machines) },
     { title: "CPUs", show: (n) => number(n.cpus) },
     { title: "Rate limit", show: (n) => (n.rate_bps > 0 ? rate(n.rate_bps) : "none") },
-    { title: "Last heard of", show: (n) => (n.seen_us > 0 ? time(new Date(n.seen_us / 1000).toISOString()) : UNKNOWN) },
+    { title: "Last heard of", show: (n) => (typeof n.heard_s === "number" ? `${duration(n.heard_s * 1000)} ago${n.is_silent ? ": silent" : ""}` : UNKNOWN) },
   ];
   if (context.mayOperate) columns.push({ title: "Action", show: (n, cell) => showEvacuate(n, cell, context) });
   return new Table("Nodes of the fleet", columns, (n) => n.name, "The controller knows no nodes.");

@@ -160,7 +160,7 @@ PROOF = {"ok": True, "entries": 4711, "seq": 4711, "hash": "ab" * 32, "at": "202
 
 FLEET_NODE = {"name": "host-a", "address": "192.0.2.1:7450", "memory_bytes": 8 << 30, "disk_bytes": 0, "cpus": 8, "rate_bps": 125000000,
               "in_limit": 0, "out_limit": 0, "labels": [], "is_cordoned": False, "evacuation": "", "joined_us": 1767322800000000,
-              "seen_us": 1767322810000000, "detail": {},
+              "seen_us": 1767322810000000, "heard_s": 3, "is_silent": False, "detail": {},
               "file_systems": [{"directories": ["/srv/vm"], "free_bytes": 5 << 40, "is_missing": False}]}
 FLEET_MACHINE = {"name": "web1", "node": "host-a", "epoch": 3, "state": "running", "memory_bytes": 1 << 29, "disk_bytes": 0, "cpus": 2,
                  "priority": "normal", "requires": [], "seen_us": 1767322810000000, "detail": {},

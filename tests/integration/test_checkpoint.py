@@ -400,6 +400,27 @@ def test_a_killed_novacrond_leaves_the_guest_running_and_nothing_else(cluster, p
         forget(node, vm)
 
 
+def test_a_qemu_that_does_not_let_go_is_asked_again(cluster):
+    """It has not answered at the end: the guest stands behind our filter until it does, and nobody has to restart novacrond for that."""
+    node, vm = cluster.a, "held"
+    boot(cluster, vm)
+    node.stop()
+    node.start(fault="checkpoint-leave:refuse")
+    cp = settle(node, node.call("checkpoint.create", name=vm)["id"])
+    assert cp["state"] == "failed" and "can't be brought back" in cp["error"]["message"]
+
+    def is_as_before():
+        try:
+            return nothing_of_ours_is_left(node, vm)
+        except AssertionError:
+            return False
+    assert not is_as_before()
+    wait_for(is_as_before, 60, "QEMU to be as it was")
+    guest_is_well(node, vm, after=console_length(node, vm))
+    create(node, vm)
+    forget(node, vm)
+
+
 def test_a_restore_that_can_not_be_recorded_did_not_happen(cluster):
     """The journal refuses the last word of a restore: disks and machine are as before, and the next one succeeds."""
     node, vm = cluster.a, "unsaid"

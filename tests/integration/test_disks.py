@@ -12,6 +12,7 @@ import signal
 import subprocess
 
 import pytest
+from nctest.checkpoints import create, restore
 from nctest.cluster import Cluster, guest_spec
 from nctest.disks import LocalDisks, check_image, in_mounts_of, info
 from nctest.guest import QmpObserver, TcpClient
@@ -303,6 +304,27 @@ def test_post_copy_takes_the_disks_along(moving):
 
 def test_after_all_that_the_image_is_whole(moving):
     moving.end(place(moving))
+
+
+# --- as of an instant ---
+
+def test_a_checkpoint_is_of_one_instant_of_a_guest_that_writes(cluster):
+    """What its memory believes to have synced is on its disk, though it writes all the while: in the checkpoint as in life."""
+    c = cluster
+    bench = Bench(c, text=8)
+    wait_for(lambda: bench.records()["records"] > 100, 60, "the guest to write records")
+    cp = create(c.a, VM)
+    assert cp["mode"] == "background"
+    later = bench.records()["records"]
+    wait_for(lambda: bench.records()["records"] > later + 100, 60, "the guest to write more")
+    c.observer.close()
+    activity = restore(c.a, cp["id"], force=True)
+    assert activity["state"] == "done", activity
+    c.watch_runners(VM)
+    bench.client = TcpClient(c.net.client)
+    assert bench.records()["records"] < later + 100  # it is as it was then
+    bench.judge(c.a)
+    bench.end(c.a)
 
 
 # --- other file systems ---
