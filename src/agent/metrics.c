@@ -58,7 +58,7 @@ static const struct {
                   G_N_ELEMENTS(nc_total_bounds) },
   [NC_WAITS] = { "novacron_migration_queue_seconds", "seconds", "From the request to the start of migrations that this controller's queue has started.", nc_wait_bounds,
                  G_N_ELEMENTS(nc_wait_bounds) },
-  [NC_ERRORS] = { "novacron_forecast_error_ratio", NULL,
+  [NC_ERRORS] = { "novacron_forecast_error_ratio", "ratio",
                   "By how much the first forecast that a completed migration would converge was off: |forecast - actual| / actual.",
                   nc_error_bounds, G_N_ELEMENTS(nc_error_bounds) },
 };

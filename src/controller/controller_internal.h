@@ -230,7 +230,7 @@ bool nc_find_answer(NcController *c, const NcAsker *who, json_t **ret_answer, GE
 /* In a write: keeps ${answer} with the key, if there is one. */
 bool nc_keep_answer(NcFleetDb *db, const NcAsker *who, json_t *answer, GError **error);
 /* The machine's and the destination's numbers of a wish. */
-bool nc_resolve_wish(NcController *c, const NcWish *wish, uint32_t *ret_machine, uint32_t *ret_destination,
+bool nc_resolve_wish(NcController *c, NcWish *wish, uint32_t *ret_machine, uint32_t *ret_destination,
                      GError **error);
 /* In a write. */
 bool nc_write_submission(NcController *c, NcFleetDb *db, const NcLive *live, const char *actor, GError **error);

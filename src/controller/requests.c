@@ -51,7 +51,7 @@ nc_check_reason(const char *reason, GError **error)
 /* --- one migration --- */
 
 bool
-nc_resolve_wish(NcController *c, const NcWish *wish, uint32_t *ret_machine, uint32_t *ret_destination, GError **error)
+nc_resolve_wish(NcController *c, NcWish *wish, uint32_t *ret_machine, uint32_t *ret_destination, GError **error)
 {
   *ret_destination = NC_FLEET_NONE;
   if (!wish->machine)
@@ -59,6 +59,8 @@ nc_resolve_wish(NcController *c, const NcWish *wish, uint32_t *ret_machine, uint
   *ret_machine = nc_fleet_find_machine(c->fleet, wish->machine);
   if (*ret_machine == NC_FLEET_NONE)
     return nc_fail(error, NC_ERROR_NOT_FOUND, "no node of the fleet has a machine \"%s\"", wish->machine);
+  if (!wish->has_priority)
+    wish->priority = nc_fleet_machine(c->fleet, *ret_machine)->priority;
   if (wish->destination)
     *ret_destination = nc_fleet_find_node(c->fleet, wish->destination);
   return !wish->destination || *ret_destination != NC_FLEET_NONE ||

@@ -17,7 +17,7 @@ typedef struct {
   char *destination;               /* NULL: the best */
   bool is_wish, reserve, is_bound; /* as in NcRequest */
   bool has_priority;
-  NcPriority priority; /* NORMAL if not asked for */
+  NcPriority priority; /* NORMAL, then the machine's, if not asked for */
   NcQos qos;
   uint64_t limit_bps;
   int retry_attempts; /* -1: the queue's */

@@ -105,6 +105,70 @@ turn_to_completion(World *w, const char *id)
   assert_state(w, id, "completed");
 }
 
+static void
+whose_class_is_not_said_has_the_machines(void)
+{
+  World *w = small_world();
+  world_add_machine(w, "urgent", "a", 1, NC_PRIORITY_CRITICAL);
+  world_turn(w, 0, 1);
+  g_autofree char *own = migrate(w, "{'machine': 'urgent', 'destination': 'b'}");
+  g_autofree char *class = db_text(w->bed.db, own, "priority");
+  g_assert_cmpstr(class, ==, "critical");
+  g_autofree char *said = migrate(w, "{'machine': 'web1', 'destination': 'b', 'priority': 'low'}");
+  g_autofree char *other = db_text(w->bed.db, said, "priority");
+  g_assert_cmpstr(other, ==, "low");
+  world_free(w);
+}
+
+static void
+the_queue_is_measured(void)
+{
+  World *w = small_world();
+  NcQueueView queue;
+
+  g_assert_true(nc_controller_look_at_queue(w->controller, &queue));
+  g_assert_cmpuint(queue.queued + queue.running, ==, 0);
+  g_autofree char *id = migrate(w, "{'machine': 'web1', 'destination': 'b'}");
+  g_assert_true(nc_controller_look_at_queue(w->controller, &queue));
+  g_assert_cmpuint(queue.queued, ==, 1);
+  world_turn(w, SECOND, 2);
+  g_assert_true(nc_controller_look_at_queue(w->controller, &queue));
+  g_assert_cmpuint(queue.queued, ==, 0);
+  g_assert_cmpuint(queue.running, ==, 1);
+  g_assert_cmpint(queue.oldest_us, ==, 0);
+  g_autoptr(GArray) waits = nc_controller_take_waits(w->controller);
+  g_autoptr(GArray) none = nc_controller_take_waits(w->controller);
+  g_assert_cmpuint(waits->len, ==, 1);
+  g_assert_cmpint(g_array_index(waits, int64_t, 0), >=, 0);
+  g_assert_cmpuint(none->len, ==, 0);
+  world_free(w);
+}
+
+/* Who removes a node asks until it is gone: what a migration is known to do must not be forgotten for that. */
+static void
+a_node_with_a_migration_stays_and_nothing_is_forgotten(void)
+{
+  g_autoptr(GError) error = NULL;
+  World *w = small_world();
+  g_autofree char *id = migrate(w, "{'machine': 'web1', 'destination': 'b'}");
+  world_turn(w, SECOND, 3);
+  assert_state(w, id, "running");
+  nc_autojson json_t *before = nc_controller_describe(w->controller, id, &error);
+  for (int i = 0; i < 3; i++) {
+    g_assert_false(nc_controller_remove_node(w->controller, "b", &error));
+    g_assert_error(error, NC_ERROR, NC_ERROR_CONFLICT);
+    g_clear_error(&error);
+  }
+  nc_autojson json_t *after = nc_controller_describe(w->controller, id, &error);
+  g_assert_no_error(error);
+  g_assert_true(json_equal(json_object_get(before, "live"), json_object_get(after, "live")));
+  turn_to_completion(w, id);
+  world_turn(w, SECOND, 1);
+  g_assert_true(nc_controller_remove_node(w->controller, "a", &error));
+  g_assert_no_error(error);
+  world_free(w);
+}
+
 /* What has ended is forgotten in time, and nothing else. */
 static void
 history_is_pruned(void)
@@ -559,6 +623,9 @@ main(int argc, char **argv)
 {
   g_test_init(&argc, &argv, NULL);
   g_test_add_func("/controller/requests/from_request_to_completion", from_request_to_completion);
+  g_test_add_func("/controller/requests/whose_class_is_not_said_has_the_machines", whose_class_is_not_said_has_the_machines);
+  g_test_add_func("/controller/requests/the_queue_is_measured", the_queue_is_measured);
+  g_test_add_func("/controller/requests/a_node_with_a_migration_stays", a_node_with_a_migration_stays_and_nothing_is_forgotten);
   g_test_add_func("/controller/requests/history_is_pruned", history_is_pruned);
   g_test_add_func("/controller/requests/nonsense_is_refused", nonsense_is_refused);
   g_test_add_func("/controller/requests/a_key_is_answered_once", a_key_is_answered_once);
