@@ -153,8 +153,10 @@ nc_alert_facts_of_source(json_t *record, const NcAlertSeen *seen, const char *su
   bool copies = nc_alert_is_in(record, copying), flows = nc_alert_is_in(record, flowing);
   double rtt_us = nc_json_number_or(record, "rtt_us", 0), converges = nc_alert_flag(json_object_get(record, "converges"), NAN);
 
-  g_ptr_array_add(ret, nc_alert_fact_new(NC_ALERT_SLOW_TRANSFER, subject, nc_json_number_or(record, "rate_bps", NAN) / 1e6,
-                                         !copies || nc_alert_fills_its_link(record), about));
+  double rate = nc_json_number_or(record, "rate_bps", NAN), target = nc_json_number_or(record, "target_rate_bps", 0);
+  bool is_fast = target > 0 ? rate >= target : nc_alert_fills_its_link(record); /* who has said what it is to reach means it of that link */
+
+  g_ptr_array_add(ret, nc_alert_fact_new(NC_ALERT_SLOW_TRANSFER, subject, rate / 1e6, !copies || is_fast, about));
   g_ptr_array_add(ret, nc_alert_fact_new(NC_ALERT_HIGH_LATENCY, subject, rtt_us > 0 ? rtt_us / 1000 : NAN, !flows, about));
   g_ptr_array_add(ret, nc_alert_fact_new(NC_ALERT_PACKET_LOSS, subject, seen->loss_percent, !flows, about));
   g_ptr_array_add(ret, nc_alert_fact_new(NC_ALERT_NOT_CONVERGING, subject, 1 - converges, !copies, about));

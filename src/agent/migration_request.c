@@ -95,6 +95,7 @@ nc_migration_request_parse(const NcConfig *config, json_t *args, NcMigrationRequ
          nc_optional_int(args, "max_cpu", config->max_cpu, 1, 100, &ret->max_cpu, error) &&
          nc_optional_int(args, "max_throttle", config->max_throttle, 0, 99, &ret->max_throttle, error) &&
          nc_optional_int(args, "retry_attempts", config->retry_attempts, 0, 100, &ret->retry_attempts, error) &&
+         nc_optional_int(args, "target_rate_bps", 0, 0, INT64_C(1) << 40, &ret->target_rate_bps, error) &&
          nc_optional_int(args, "convergence_timeout_ms", config->convergence_timeout_ms, 0, 86400000, &ret->convergence_timeout_ms,
                          error);
 }
@@ -121,6 +122,7 @@ nc_migration_request_record(const NcMigrationRequest *r, const char *self, const
   json_object_set_new(record, "paths", json_string(r->paths));
   json_object_set_new(record, "reconnects", json_integer(0));
   json_object_set_new(record, "resent_bytes", json_integer(0));
+  json_object_set_new(record, "target_rate_bps", json_integer((json_int_t)r->target_rate_bps));
   json_object_set_new(record, "max_cpu", json_integer((json_int_t)r->max_cpu));
   json_object_set_new(record, "max_throttle", json_integer((json_int_t)r->max_throttle));
   json_object_set_new(record, "convergence_timeout_ms", json_integer((json_int_t)r->convergence_timeout_ms));

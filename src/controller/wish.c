@@ -26,6 +26,7 @@ static const NcSetting nc_settings[] = {
   { "checkpoint_keep_s", JSON_INTEGER, 0, 31622400, NULL },
   { "paths", JSON_STRING, 3, 2048, NULL },
   { "disk_chain", JSON_STRING, 1, 16, " flatten keep trust " },
+  { "target_rate_bps", JSON_INTEGER, 0, 1000000000000, NULL },
 };
 
 static const NcSetting *

@@ -4,6 +4,7 @@
 #include "base/ident.h"
 #include "base/tcp.h"
 #include "gate/gate_limits.h"
+#include "gate/other_names.h"
 
 #include <string.h>
 
@@ -98,6 +99,15 @@ nc_policy_is_known(const char *text)
     .key = "compression", .type = NC_FIELD_STRING, .minimum = 3, .maximum = 16, .check = nc_compression_is_valid,      \
     .rule = "\"auto\", \"none\", \"lz4\", \"zstd\" or \"zstd:LEVEL\" with a level from -5 to 9 except 0"               \
   }
+/* The same by other names: gate/other_names.h. */
+#define OTHER_NAMES                                                                                                    \
+  { .key = "max_downtime", .type = NC_FIELD_STRING, .minimum = 2, .maximum = 32, .check = nc_pause_is_valid,           \
+    .rule = "a duration of 1ms to 2000s, like \"300ms\" or \"1.5s\"", .as = "max_downtime_ms", .convert = nc_pause_to_ms },                                \
+      { .key = "bandwidth_limit", .type = NC_FIELD_INTEGER, .minimum = 0, .maximum = INT64_C(1000000000000), .as = "bandwidth_limit_bps" },                  \
+      { .key = "target_transfer_rate", .type = NC_FIELD_INTEGER, .minimum = 0, .maximum = INT64_C(1000000000000), .as = "target_rate_bps" },                  \
+      { .key = "type", .type = NC_FIELD_STRING, .minimum = 4, .maximum = 16, .check = nc_type_is_known,                \
+        .rule = "\"live\", \"pre-copy\", \"post-copy\" or \"hybrid\"", .as = "algorithm", .convert = nc_type_to_algorithm }
+#define TARGET INTEGER("target_rate_bps", 0, INT64_C(1000000000000))
 #define PATHS                                                                                                          \
   {                                                                                                                    \
     .key = "paths", .type = NC_FIELD_STRING, .minimum = 3, .maximum = 2048, .check = nc_paths_are_valid,               \
@@ -175,6 +185,10 @@ static const NcField nc_migration_fields[] = {
   INTEGER("checkpoint_keep_s", 0, NC_KEEP_MAX_S),
   DISK_CHAIN,
   PATHS,
+  TARGET,
+  OTHER_NAMES,
+  { .key = "priority", .type = NC_FIELD_STRING, .minimum = 3, .maximum = 16, .check = nc_priority_is_known,
+    .rule = "\"critical\", \"high\", \"normal\" or \"low\"", .as = "qos", .convert = nc_priority_to_qos, .yields = true },
 };
 static const NcSchema nc_migration_schema = SCHEMA("MigrationRequest", nc_migration_fields);
 
@@ -271,7 +285,8 @@ static const NcSchema nc_store_gc_schema = SCHEMA("StoreGcRequest", nc_store_gc_
     .rule = "\"critical\", \"high\", \"normal\" or \"low\"" },                                                         \
       QOS, BANDWIDTH, INTEGER("retry_attempts", 0, 100), DOWNTIME, ALGORITHM, COMPRESSION, INTEGER("streams", 1, 16),  \
       INTEGER("max_cpu", 1, 100), INTEGER("max_throttle", 0, 99), INTEGER("convergence_timeout_ms", 0, 86400000),      \
-      { .key = "checkpoint", .type = NC_FIELD_BOOLEAN }, INTEGER("checkpoint_keep_s", 0, NC_KEEP_MAX_S), PATHS, DISK_CHAIN
+      { .key = "checkpoint", .type = NC_FIELD_BOOLEAN }, INTEGER("checkpoint_keep_s", 0, NC_KEEP_MAX_S), PATHS, DISK_CHAIN,   \
+      TARGET, OTHER_NAMES
 
 static const NcField nc_fleet_migration_fields[] = {
   NAME("machine", true),

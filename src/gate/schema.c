@@ -185,6 +185,44 @@ nc_schema_check(const NcSchema *schema, json_t *object, GError **error)
   return true;
 }
 
+static bool
+nc_field_translate(const NcField *field, json_t *object, GError **error)
+{
+  nc_autojson json_t *value = json_incref(json_object_get(object, field->key));
+
+  if (!value || !field->as)
+    return true;
+  bool is_given = json_object_get(object, field->as) != NULL;
+  if (is_given && !field->yields)
+    return nc_fail(error, NC_ERROR_INVALID, "\"%s\" and \"%s\" are two names of one setting: give one of them", field->key, field->as);
+  json_object_del(object, field->key);
+  if (!is_given)
+    json_object_set_new(object, field->as, field->convert ? field->convert(value) : json_incref(value));
+  return true;
+}
+
+/* ${object} has passed nc_schema_check(): from here on it has the fields' own names only. */
+static bool
+nc_schema_translate(const NcSchema *schema, json_t *object, GError **error)
+{
+  for (size_t i = 0; i < schema->n_fields; i++) {
+    const NcField *field = &schema->fields[i];
+    json_t *item;
+    size_t n;
+    if (field->object)
+      json_array_foreach(json_object_get(object, field->key), n, item)
+      {
+        if (!nc_schema_translate(field->object, item, error)) {
+          g_prefix_error(error, "%s[%zu]: ", field->key, n);
+          return false;
+        }
+      }
+    if (!nc_field_translate(field, object, error))
+      return false;
+  }
+  return true;
+}
+
 json_t *
 nc_schema_read_body(const NcSchema *schema, const void *data, size_t length_bytes, GError **error)
 {
@@ -204,7 +242,7 @@ nc_schema_read_body(const NcSchema *schema, const void *data, size_t length_byte
     nc_fail(error, NC_ERROR_INVALID, "this request takes no body");
     return NULL;
   }
-  if (schema && !nc_schema_check(schema, body, error))
+  if (schema && (!nc_schema_check(schema, body, error) || !nc_schema_translate(schema, body, error)))
     return NULL;
   return schema && schema->wrap ? json_pack("{s:O}", schema->wrap, body) : json_incref(body);
 }

@@ -34,6 +34,9 @@ typedef struct NcField {
   int64_t minimum, maximum;
   NcFieldCheck check; /* strings only; NULL: none */
   const char *rule;   /* what ${check} wants, for people: "... must be <rule>" */
+  const char *as;                    /* it is another name of that field; NULL: it is the own one */
+  json_t *(*convert)(json_t *value); /* with ${as}: how that one says it, a new reference; NULL: likewise */
+  bool yields;                       /* with ${as}: where both are given, the other counts; else that is refused */
   /* of an array: what each item is, one of the two */
   const struct NcField *item; /* its key is what one is called in messages */
   const NcSchema *object;
@@ -59,7 +62,7 @@ json_t *nc_body_parse(const void *data, size_t length_bytes, GError **error);
 bool nc_schema_check(const NcSchema *schema, json_t *object, GError **error);
 
 /*
- * Body to arguments for novacrond: parse, check, wrap. ${schema} NULL: no body
+ * Body to arguments for novacrond: parse, check, other names to their own, wrap. ${schema} NULL: no body
  * is allowed but an empty one or {}. New reference (an object); NULL on error.
  */
 json_t *nc_schema_read_body(const NcSchema *schema, const void *data, size_t length_bytes, GError **error);

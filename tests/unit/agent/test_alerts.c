@@ -438,6 +438,10 @@ test_facts_of_a_link(void)
   g_assert_true(fine);
   look(facts, 104, "{\"rate_limit_bps\":6000000,\"link_rate_bps\":1000}", NC_ALERT_SLOW_TRANSFER, &fine); /* who sets a limit says what it should carry */
   g_assert_false(fine);
+  look(facts, 104, "{\"target_rate_bps\":5000000}", NC_ALERT_SLOW_TRANSFER, &fine); /* it reaches what was asked for */
+  g_assert_true(fine);
+  look(facts, 104, "{\"target_rate_bps\":5000001,\"link_rate_bps\":5000000}", NC_ALERT_SLOW_TRANSFER, &fine); /* it does not, full link or not */
+  g_assert_false(fine);
   look(facts, 104, "{\"rate_limit_bps\":6000000,\"shaped_rate_bps\":1000}", NC_ALERT_SLOW_TRANSFER, &fine); /* it gives way to others */
   g_assert_true(fine);
   look(facts, 105, "{\"phase\":\"verify\"}", NC_ALERT_SLOW_TRANSFER, &fine);

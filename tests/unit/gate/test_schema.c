@@ -70,6 +70,16 @@ static const Case cases[] = {
   { "fleet.batch", "{\"migrations\":[{}]}", "migrations[0]: \"machine\" is missing" },
   { "fleet.batch", "{\"migrations\":[{\"machine\":\"a\",\"streams\":17}]}", "migrations[0]: \"streams\" must be an integer" },
   { "fleet.batch", "{\"migrations\":[{\"machine\":\"a\",\"vm\":\"a\"}]}", "migrations[0]: unknown key \"vm\"" },
+  { "migration.create", "{\"vm\":\"a\",\"to\":\"b\",\"max_downtime\":\"0ms\"}", "\"max_downtime\" must be a duration of 1ms to 2000s" },
+  { "migration.create", "{\"vm\":\"a\",\"to\":\"b\",\"max_downtime\":\"2001s\"}", "\"max_downtime\" must be a duration" },
+  { "migration.create", "{\"vm\":\"a\",\"to\":\"b\",\"max_downtime\":\"1e3s\"}", "\"max_downtime\" must be a duration" },
+  { "migration.create", "{\"vm\":\"a\",\"to\":\"b\",\"max_downtime\":\"-1s\"}", "\"max_downtime\" must be a duration" },
+  { "migration.create", "{\"vm\":\"a\",\"to\":\"b\",\"max_downtime\":\"300\"}", "\"max_downtime\" must be a duration" },
+  { "migration.create", "{\"vm\":\"a\",\"to\":\"b\",\"max_downtime\":\"1s \"}", "\"max_downtime\" must be a duration" },
+  { "migration.create", "{\"vm\":\"a\",\"to\":\"b\",\"max_downtime\":300}", "\"max_downtime\" must be a string" },
+  { "migration.create", "{\"vm\":\"a\",\"to\":\"b\",\"type\":\"auto\"}", "\"type\" must be \"live\"" },
+  { "migration.create", "{\"vm\":\"a\",\"to\":\"b\",\"type\":\"live\",\"algorithm\":\"auto\"}", "\"type\" and \"algorithm\" are two names" },
+  { "fleet.batch", "{\"migrations\":[{\"machine\":\"a\",\"bandwidth_limit\":1,\"bandwidth_limit_bps\":1}]}", "migrations[0]: \"bandwidth_limit\" and" },
   { "fleet.cancel", "" },
   { "fleet.cancel", "{\"reason\":\"\"}", "\"reason\" must have 1 to 512 bytes" },
 };
@@ -100,6 +110,34 @@ test_bodies(void)
     g_assert_error(error, NC_ERROR, NC_ERROR_INVALID);
     g_test_message("  -> %s", error->message);
     g_assert_nonnull(strstr(error->message, cases[i].refusal));
+  }
+}
+
+/* What novacrond gets has one name for each thing. */
+static void
+test_other_names(void)
+{
+  static const struct {
+    const char *op, *body, *args;
+  } names[] = {
+    { "migration.create",
+      "{\"vm\":\"a\",\"to\":\"b\",\"max_downtime\":\"300ms\",\"bandwidth_limit\":7,\"target_transfer_rate\":333000000,\"type\":\"live\",\"priority\":\"low\"}",
+      "{\"vm\":\"a\",\"to\":\"b\",\"max_downtime_ms\":300,\"bandwidth_limit_bps\":7,\"target_rate_bps\":333000000,\"algorithm\":\"auto\",\"qos\":\"background\"}" },
+    { "migration.create", "{\"vm\":\"a\",\"to\":\"b\",\"max_downtime\":\"1m1.5s\",\"type\":\"hybrid\",\"priority\":\"low\",\"qos\":\"high\"}",
+      "{\"vm\":\"a\",\"to\":\"b\",\"max_downtime_ms\":61500,\"algorithm\":\"hybrid\",\"qos\":\"high\"}" },
+    { "fleet.batch", "{\"migrations\":[{\"machine\":\"a\",\"type\":\"post-copy\",\"priority\":\"low\"}]}",
+      "{\"migrations\":[{\"machine\":\"a\",\"algorithm\":\"post-copy\",\"priority\":\"low\"}]}" },
+    { "fleet.evacuate", "{\"nodes\":[\"a\"],\"max_downtime\":\"2s\"}", "{\"nodes\":[\"a\"],\"max_downtime_ms\":2000}" },
+  };
+
+  for (size_t i = 0; i < G_N_ELEMENTS(names); i++) {
+    g_autoptr(GError) error = NULL;
+    g_test_message("%s", names[i].body);
+    nc_autojson json_t *args = nc_schema_read_body(route_of(names[i].op)->body, names[i].body, strlen(names[i].body), &error);
+    nc_autojson json_t *expected = json_loads(names[i].args, 0, NULL);
+    g_assert_no_error(error);
+    g_assert_nonnull(expected);
+    g_assert_true(json_equal(args, expected));
   }
 }
 
@@ -261,6 +299,7 @@ main(int argc, char **argv)
 {
   g_test_init(&argc, &argv, NULL);
   g_test_add_func("/gate/schema/bodies", test_bodies);
+  g_test_add_func("/gate/schema/other_names", test_other_names);
   g_test_add_func("/gate/schema/spec_is_wrapped", test_spec_is_wrapped);
   g_test_add_func("/gate/schema/depth", test_depth);
   g_test_add_func("/gate/schema/number_of_values", test_number_of_values);
