@@ -107,7 +107,7 @@ bool nc_checkpoint_set_link(NcCheckpoint *cp, NcPeer *peer);
 /* It is not any more, unless it is on another one by now. Before ${peer} is freed. */
 void nc_checkpoint_clear_link(NcCheckpoint *cp, const NcPeer *peer);
 /* An entry of ${kind} about ${id} of ${vm} for the transaction log; a failure is logged. ${node}: who it is about; ${detail}: taken. */
-void nc_checkpoint_audit(NcCheckpoints *c, const char *kind, const char *id, const char *vm, const char *node, json_t *detail);
+bool nc_checkpoint_audit(NcCheckpoints *c, const char *kind, const char *id, const char *vm, const char *node, json_t *detail);
 
 /* --- checkpoint_copy.c --- */
 

@@ -10,7 +10,7 @@
 #define NC_RESTORE_POLL_US 100000
 #define NC_RESTORE_TELL_POLLS 10
 
-void
+bool
 nc_checkpoint_audit(NcCheckpoints *c, const char *kind, const char *id, const char *vm, const char *node,
                     json_t *detail)
 {
@@ -19,8 +19,10 @@ nc_checkpoint_audit(NcCheckpoints *c, const char *kind, const char *id, const ch
   const NcAuditEntry entry = { .kind = kind, .subject = id, .vm = vm, .actor = actor, .detail = owned };
   g_autoptr(GError) error = NULL;
 
-  if (!nc_journal_audit(c->deps.journal, &entry, false, NULL, &error))
+  bool ok = nc_journal_audit(c->deps.journal, &entry, false, NULL, &error);
+  if (!ok)
     nc_log(NC_LOG_ERR, "agent", "checkpoint %s: %s can't be recorded: %s", id, kind, error->message);
+  return ok;
 }
 
 bool
@@ -243,9 +245,11 @@ nc_serve_restore(NcCheckpoints *c, NcPeer *peer, json_t *message, GError **error
 
   json_object_del(args, "type");
   json_object_del(args, "on");
-  nc_checkpoint_audit(
-      c, "request", nc_json_string_or(args, "id", "?"), NULL, nc_peer_node(peer),
-      json_pack("{s:s, s:s, s:O}", "op", "checkpoint.restore", "from", nc_peer_address(peer), "args", args));
+  if (!nc_checkpoint_audit(
+          c, "request", nc_json_string_or(args, "id", "?"), NULL, nc_peer_node(peer),
+          json_pack("{s:s, s:s, s:O}", "op", "checkpoint.restore", "from", nc_peer_address(peer), "args", args)))
+    return nc_fail(error, NC_ERROR_IO, "node %s can't write to its transaction log, so that it restores nothing (its log says why)",
+                   c->deps.config->node);
   nc_autojson json_t *begun = nc_checkpoints_restore(c, args, error);
   return begun && nc_serve_follow_restore(c, peer, args, error);
 }

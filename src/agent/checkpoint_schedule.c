@@ -40,8 +40,9 @@ nc_schedule_last_us(NcCheckpoints *c, const char *vm)
   return last;
 }
 
+/* ${said}: machine -> why its last one could not begin, so that the same is told once. */
 static void
-nc_schedule_look_at(NcCheckpoints *c, json_t *machine)
+nc_schedule_look_at(NcCheckpoints *c, json_t *machine, GHashTable *said)
 {
   const char *vm = nc_json_string_or(machine, "name", "");
   int64_t every_s = nc_json_int_or(json_object_get(machine, "spec"), "checkpoint_every_s", 0), now = nc_wall_us();
@@ -54,9 +55,13 @@ nc_schedule_look_at(NcCheckpoints *c, json_t *machine)
     return;
   nc_autojson json_t *args = json_pack("{s:s, s:b}", "name", vm, "scheduled", 1);
   nc_autojson json_t *begun = nc_checkpoints_create(c, args, &error);
-  if (!begun)
+  if (begun) {
+    g_hash_table_remove(said, vm);
+  } else if (g_strcmp0(g_hash_table_lookup(said, vm), error->message) != 0) {
+    g_hash_table_replace(said, g_strdup(vm), g_strdup(error->message));
     nc_log(error->code == NC_ERROR_CONFLICT ? NC_LOG_INFO : NC_LOG_WARNING, "agent", "machine %s: its checkpoint is due, but %s",
            vm, error->message);
+  }
 }
 
 /* --- those before migrations --- */
@@ -121,6 +126,7 @@ static gpointer
 nc_schedule_thread(gpointer data)
 {
   NcCheckpoints *c = data;
+  g_autoptr(GHashTable) said = g_hash_table_new_full(g_str_hash, g_str_equal, g_free, g_free);
 
   for (;;) {
     {
@@ -134,7 +140,7 @@ nc_schedule_thread(gpointer data)
     nc_autojson json_t *machines = nc_machines_list(c->deps.machines, none, NULL);
     size_t i;
     json_t *machine;
-    json_array_foreach(machines, i, machine) nc_schedule_look_at(c, machine);
+    json_array_foreach(machines, i, machine) nc_schedule_look_at(c, machine, said);
     nc_schedule_expire(c);
   }
   nc_checkpoints_thread_ends(c);

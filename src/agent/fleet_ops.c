@@ -194,7 +194,8 @@ nc_fleet_do_list(NcFleetHost *host, const NcFleetAsker *who, json_t *args, GErro
                                 .machine = nc_json_string_or(args, "machine", NULL),
                                 .node = nc_json_string_or(args, "node", NULL),
                                 .batch = nc_json_string_or(args, "batch", NULL),
-                                .evacuation = nc_json_string_or(args, "evacuation", NULL) };
+                                .evacuation = nc_json_string_or(args, "evacuation", NULL),
+                                .state = nc_json_string_or(args, "state", NULL) };
   char *next = NULL;
   NcPage page;
 

@@ -62,6 +62,14 @@ nc_priority_is_known(const char *text)
   return g_strv_contains(names, text);
 }
 
+/* nc_move_state_name() of the fleet's database. */
+static bool
+nc_fleet_state_is_known(const char *text)
+{
+  static const char *const names[] = { "queued", "backoff", "starting", "running", "completed", "failed", "refused", "cancelled", NULL };
+  return g_strv_contains(names, text);
+}
+
 static bool
 nc_policy_is_known(const char *text)
 {
@@ -343,6 +351,8 @@ static const NcField nc_fleet_list_fields[] = {
   NAME("node", false),
   NAME("batch", false),
   NAME("evacuation", false),
+  { .key = "state", .type = NC_FIELD_STRING, .minimum = 6, .maximum = 16, .check = nc_fleet_state_is_known,
+    .rule = "\"queued\", \"backoff\", \"starting\", \"running\", \"completed\", \"failed\", \"refused\" or \"cancelled\"" },
 };
 static const NcSchema nc_fleet_list_query = SCHEMA("", nc_fleet_list_fields);
 static const NcField nc_fleet_events_fields[] = { INTEGER("limit", 1, 1000), INTEGER("after", 0, INT64_MAX), NAME("migration", false) };
