@@ -850,6 +850,36 @@ def empty_the_other_node(browser, c):
     c.assert_healthy("web1", c.a)
 
 
+def cancel_one(browser, c):
+    """While its memory flows: the machine stays where it is."""
+    id = c.a.call("migration.create", vm="web1", to="host-b", bandwidth_limit_bps=1_000_000)["id"]
+    browser.run(f"location.hash = '#/migrations/{id}'")
+    browser.shows("web1: host-a → host-b", "h1")
+    c.a.wait_state(id, ("copying",))
+    browser.click(".card .buttons button")
+    browser.shows("Cancel the migration of web1?", "dialog")
+    browser.click("dialog button[type=submit]")
+    m = c.a.wait_migration(id)
+    assert m["outcome"] == "cancelled", m
+    browser.shows("web1: migration cancelled", "#news")
+    shoot(browser, "real-cancel")
+    c.assert_healthy("web1", c.a)
+
+
+def read_the_report(browser, c, m, tmp_path):
+    """A file by itself, as it is attached to a ticket: it draws, asks nobody for anything, and says what the record says."""
+    path = tmp_path / "report.html"
+    c.a.cli("report", m["id"], "--html", str(path))
+    browser.requests()
+    browser.open(path.as_uri())
+    browser.shows("web1", "h1")
+    browser.shows(m["sha256"][:16])
+    assert browser.run("return document.querySelectorAll('figure svg *').length") > 0
+    assert browser.run("return document.documentElement.scrollWidth <= innerWidth"), "it is wider than the window"
+    assert not [url for url in browser.requests() if not url.startswith(("file:", "data:"))]
+    shoot(browser, "real-report")
+
+
 def test_a_real_migration_from_start_to_end(browser, tmp_path):
     """Begun in the browser, watched in it; what it says at the end is what the record says."""
     browser.size(*DESK)
@@ -885,9 +915,12 @@ def test_a_real_migration_from_start_to_end(browser, tmp_path):
             browser.click("main a[href='#/']")
             browser.shows("moved to host-b")
             empty_the_other_node(browser, c)
+            cancel_one(browser, c)
             browser.open("about:blank")
             assert not browser.complaints()
             assert not [url for url in browser.requests() if bridge.address not in url and not url.startswith(("data:", "about:"))]
+            read_the_report(browser, c, m, tmp_path)
+            assert not browser.complaints()
         finally:
             browser.open("about:blank")
             bridge.close()
