@@ -13,7 +13,7 @@ typedef struct {
   NcAlgorithm algorithm;
   NcDiskChain disk_chain;
   NcQos qos;
-  int64_t target_rate_bps; /* slower is called slow; 0: by the alert's threshold, and what the link can */
+  int64_t target_rate_bps; /* slower, and slower than the alert's threshold, is called slow; 0: by the alert's threshold, and what the link can */
   int64_t max_downtime_ms, bandwidth_limit_bps, streams, max_cpu, max_throttle, convergence_timeout_ms, retry_attempts;
   bool checkpoint; /* before it */
   int64_t checkpoint_keep_s;

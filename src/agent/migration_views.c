@@ -174,7 +174,7 @@ nc_migration_metrics_view(json_t *record, int64_t now_us)
     nc_view_copy(view, record, names[i].key, names[i].as);
   json_object_set_new(view, "transfer_rate_bytes", json_integer(nc_record_rate(record)));
   json_object_set_new(view, "average_wire_rate_bytes",
-                      nc_view_quotient((double)nc_json_int_or(record, "wire_bytes", -1) * 1000, elapsed_ms));
+                      nc_view_quotient((double)nc_json_int_or(record, "wire_bytes", -1) * 1000, mover_ms));
   json_object_set_new(view, "network_latency_ms", nc_view_quotient((double)nc_json_int_or(record, "rtt_us", -1), 1000));
   json_object_set_new(view, "duration_seconds", nc_view_quotient(elapsed_ms, 1000));
   json_object_set_new(view, "cpu_usage_percent", nc_view_quotient((double)nc_json_int_or(record, "mover_cpu_ms", -1) * 100, mover_ms));

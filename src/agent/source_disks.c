@@ -356,7 +356,9 @@ nc_source_disk_press(NcSourceDisks *d, NcQmp *qmp, NcSourceDisk *k)
   }
   if (!nc_qemu_disk_limit_writes(qmp, k->offer->device, limit_bps, &error)) {
     nc_migration_note(d->m, "warning", "the guest's writes to disk %s can't be slowed down: %s", k->offer->name, error->message);
-    return; /* after a timeout it may be in force all the same: it stays on record */
+    if (error->code != NC_ERROR_TIMEOUT) /* then it may be in force all the same, and stays on record */
+      k->write_limit_bps = before_bps;
+    return;
   }
   nc_migration_note(d->m, "disk-slowed", "%s: the guest may write %.1f MB/s, since the copy did not catch up", k->offer->name,
                     (double)limit_bps / 1e6);

@@ -49,8 +49,10 @@ nc_wake_node(NcController *c, uint32_t node)
   nc_add_event(c, "node.heard", nc_fleet_node(c->fleet, node)->name, NULL, NULL);
   g_hash_table_iter_init(&iter, c->under_way);
   while (g_hash_table_iter_next(&iter, (gpointer *)&live, NULL))
-    if (live->from == node)
+    if (live->from == node) {
       live->heard_us = live->asked_us = G_MININT64 / 2;
+      live->cancel_again_us = live->cancel_wait_us = 0; /* what it was told meanwhile it has not heard */
+    }
 }
 
 void

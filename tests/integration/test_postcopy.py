@@ -327,9 +327,8 @@ def test_destination_qemu_killed(cluster):
 def test_source_qemu_killed_before_the_start(cluster):
     """The destination's QEMU waits for a page before it can start: nothing was taken, and nobody may wait for ever."""
     c = cluster
-    id = create(c.a, c.b, algorithm="post-copy")
-    c.a.wait_state(id, ("copying",))
     c.net.wan.tell("delay 300ms")  # what it asks for is not answered before QEMU is dead
+    id = create(c.a, c.b, algorithm="post-copy")
     c.a.wait_state(id, ("released",))
     kill(c.a.qemu_pids())
     m = c.a.wait_migration(id, 120)

@@ -77,6 +77,7 @@ test_metrics_after_a_retry(void)
   json_object_set_new(record, "mover_started_us", json_integer(NOW - INT64_C(20000000)));
   nc_autojson json_t *running = nc_migration_metrics_view(record, NOW);
   g_assert_cmpfloat(json_number_value(json_object_get(running, "cpu_usage_percent")), ==, 150);
+  g_assert_cmpfloat(json_number_value(json_object_get(running, "average_wire_rate_bytes")), ==, 300000);
   json_object_set_new(record, "outcome", json_string("completed"));
   json_object_set_new(record, "finished", json_string("2026-01-02T03:05:05.678Z"));
   json_object_set_new(record, "total_ms", json_integer(20000));
