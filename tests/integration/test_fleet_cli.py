@@ -63,7 +63,7 @@ BEGUN = {"id": EVA, "state": "planned", "plan": PLAN}
 def gate(tmp_path):
     g = FakeGate(tmp_path / "api.sock")
     g.on("GET", "/api/v2/fleet", {"controller": "host-a", "leads": True, "epoch": 4, "holder": "host-a-1f", "address": "192.0.2.1:7450"})
-    g.on("GET", "/api/v2/fleet/nodes", {"items": [NODE, {**NODE, "name": "host-b", "is_cordoned": True},
+    g.on("GET", "/api/v2/fleet/nodes", {"items": [NODE, {**NODE, "name": "host-b", "is_cordoned": True, "heard_s": 3, "is_silent": False},
                                                   {**NODE, "name": "host-c", "is_cordoned": True, "evacuation": EVA}], "next": None})
     g.on("GET", "/api/v2/fleet/machines", {"items": [MACHINE], "next": None})
     g.on("GET", "/api/v2/fleet/migrations", {"items": [MOVE, MOVED], "next": None})
@@ -114,7 +114,7 @@ def body(gate, path):
 
 @pytest.mark.parametrize("arguments,words", [
     (["status"], ["node host-a: its controller leads", "host-a-1f (192.0.2.1:7450)", "epoch        4"]),
-    (["nodes"], ["host-a  open", "host-b  cordoned", "evacuating", "64.0 GiB", "2026-01-02T03:04:05Z"]),
+    (["nodes"], ["host-a  open", "host-b  cordoned", "evacuating", "64.0 GiB", "3.0 s ago", "-\n"]),
     (["machines"], ["web1  host-a  running", "2.0 GiB"]), (["list"], [MIG, "running", "completed"]),
     (["show", MIG], ["web1, host-a -> host-b", "running: memory_copy, 43 %", "high, class normal", "50.0 MB/s", EVA, f"novacron status {MIG}.1"]),
     (["show", BAT], ["1 completed, 2 running", "policy       any", MIG]),
