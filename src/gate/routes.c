@@ -107,6 +107,11 @@ nc_policy_is_known(const char *text)
     .key = "compression", .type = NC_FIELD_STRING, .minimum = 3, .maximum = 16, .check = nc_compression_is_valid,      \
     .rule = "\"auto\", \"none\", \"lz4\", \"zstd\" or \"zstd:LEVEL\" with a level from -5 to 9 except 0"               \
   }
+#define PRIORITY(...)                                                                                                  \
+  {                                                                                                                    \
+    .key = "priority", .type = NC_FIELD_STRING, .minimum = 3, .maximum = 16, .check = nc_priority_is_known,            \
+    .rule = "\"critical\", \"high\", \"normal\" or \"low\"", __VA_ARGS__                                               \
+  }
 /* The same by other names: gate/other_names.h. */
 #define OTHER_NAMES                                                                                                    \
   { .key = "max_downtime", .type = NC_FIELD_STRING, .minimum = 2, .maximum = 32, .check = nc_pause_is_valid,           \
@@ -195,8 +200,7 @@ static const NcField nc_migration_fields[] = {
   PATHS,
   TARGET,
   OTHER_NAMES,
-  { .key = "priority", .type = NC_FIELD_STRING, .minimum = 3, .maximum = 16, .check = nc_priority_is_known,
-    .rule = "\"critical\", \"high\", \"normal\" or \"low\"", .as = "qos", .convert = nc_priority_to_qos, .yields = true },
+  PRIORITY(.as = "qos", .convert = nc_priority_to_qos, .yields = true),
 };
 static const NcSchema nc_migration_schema = SCHEMA("MigrationRequest", nc_migration_fields);
 
@@ -289,9 +293,7 @@ static const NcSchema nc_store_gc_schema = SCHEMA("StoreGcRequest", nc_store_gc_
 
 /* How to move a machine, of one or of many (src/controller/wish.h). */
 #define FLEET_SETTINGS                                                                                                 \
-  { .key = "priority", .type = NC_FIELD_STRING, .minimum = 3, .maximum = 16, .check = nc_priority_is_known,            \
-    .rule = "\"critical\", \"high\", \"normal\" or \"low\"" },                                                         \
-      QOS, BANDWIDTH, INTEGER("retry_attempts", 0, 100), DOWNTIME, ALGORITHM, COMPRESSION, INTEGER("streams", 1, 16),  \
+  PRIORITY(), QOS, BANDWIDTH, INTEGER("retry_attempts", 0, 100), DOWNTIME, ALGORITHM, COMPRESSION, INTEGER("streams", 1, 16),  \
       INTEGER("max_cpu", 1, 100), INTEGER("max_throttle", 0, 99), INTEGER("convergence_timeout_ms", 0, 86400000),      \
       { .key = "checkpoint", .type = NC_FIELD_BOOLEAN }, INTEGER("checkpoint_keep_s", 0, NC_KEEP_MAX_S), PATHS, DISK_CHAIN,   \
       TARGET, OTHER_NAMES
