@@ -28,7 +28,7 @@ nc_shadow_new(int fd, uint32_t frames, GError **error)
     nc_fail_errno(error, NC_ERROR_RESOURCE, errno, "can't map a shadow of %u pages", frames);
     return NULL;
   }
-  madvise(pages, length, MADV_HUGEPAGE); /* frames are used in order: one fault for 512 of them, where the kernel can */
+  /* Not in huge pages: they are whole blocks of memory, which a virtual node has most likely given back to its host (decision 106). */
   NcShadow *s = g_new(NcShadow, 1);
   *s = (NcShadow){ .pages = pages, .frames = frames };
   return s;
