@@ -13,6 +13,11 @@
 #define NC_HISTORY_SEARCH 64u
 /* Pages in a row that match no kept frame, after which none is looked for by its place. */
 #define NC_HISTORY_MISSED_MAX 8u
+/*
+ * Of so many kept frames the pages may have become zero, or copies of others, between two that were adopted. A longer way is a leap to where
+ * the stream's order goes on: pages of an earlier head start are kept before all others.
+ */
+#define NC_HISTORY_PASSED_MAX 8u
 /* Kept frames looked at beyond where a page is expected: pages between may have become zero. */
 #define NC_HISTORY_AHEAD 2u
 
@@ -70,6 +75,7 @@ nc_history_new(NcShadow *shadow)
   h->blocks = g_array_new(FALSE, FALSE, sizeof(NcHistoryBlock));
   h->owners = g_ptr_array_new();
   h->chances = g_array_new(FALSE, TRUE, sizeof(uint8_t));
+  h->stale = g_queue_new();
   h->by_hash = g_new0(uint32_t, size);
   h->hash_mask = size - 1;
   pthread_mutex_init(&h->lock, NULL);
@@ -86,6 +92,7 @@ nc_history_free(NcHistory *h)
   g_array_unref(h->blocks);
   g_ptr_array_unref(h->owners);
   g_array_unref(h->chances);
+  g_queue_free(h->stale);
   g_free(h->by_hash);
   g_free(h->filled);
   g_clear_pointer(&h->holds, g_hash_table_unref);
@@ -117,7 +124,8 @@ nc_history_forget(NcHistory *h)
     nc_history_disown(h, i);
   g_ptr_array_set_size(h->owners, 0);
   g_array_set_size(h->chances, 0);
-  h->hand = h->kept = h->next = h->missed = h->stale = 0;
+  g_queue_clear(h->stale);
+  h->hand = h->kept = h->next = h->missed = 0;
   memset(h->by_hash, 0, ((size_t)h->hash_mask + 1) * sizeof *h->by_hash);
   pthread_mutex_unlock(&h->lock);
 }
@@ -195,8 +203,8 @@ nc_history_take_frame(NcHistory *h, NcHistoryPage *page)
 static uint32_t
 nc_history_take_stale(NcHistory *h, NcHistoryPage *page)
 {
-  while (h->in_order && h->stale < MIN(h->next, h->kept)) {
-    uint32_t frame = h->stale++;
+  while (!g_queue_is_empty(h->stale)) {
+    uint32_t frame = GPOINTER_TO_UINT(g_queue_pop_head(h->stale));
     if (h->owners->pdata[frame] || nc_history_is_held(h, frame))
       continue;
     h->owners->pdata[frame] = page;
@@ -336,9 +344,21 @@ nc_history_is_nobodys(const NcHistory *h, uint32_t frame)
   return frame < h->kept && !h->owners->pdata[frame];
 }
 
+/* The stream goes on at ${frame}: what was in those before it has changed, as had the pages that found none, or is gone. */
+static void
+nc_history_pass(NcHistory *h, uint32_t frame)
+{
+  if (!h->in_order || frame < h->next || frame - h->next > h->missed + NC_HISTORY_PASSED_MAX)
+    return;
+  for (uint32_t passed = h->next; passed < frame; passed++)
+    if (nc_history_is_nobodys(h, passed))
+      g_queue_push_tail(h->stale, GUINT_TO_POINTER(passed));
+}
+
 static void
 nc_history_adopt(NcHistory *h, uint32_t frame, NcHistoryPage *page)
 {
+  nc_history_pass(h, frame);
   h->owners->pdata[frame] = page;
   page->frame_plus_1 = frame + 1;
   h->next = frame + 1;

@@ -41,7 +41,7 @@ struct NcHistory {
   uint32_t kept;   /* so many there were; 0: none, or forgotten */
   uint32_t next;   /* the frame behind the last that was adopted */
   uint32_t missed; /* pages since then that had no frame and found none */
-  uint32_t stale;  /* below it no frame is looked at that the stream has passed without adopting it */
+  GQueue *stale;   /* of frames: those that the stream has passed without adopting them, what it passed first in front */
   bool in_order;   /* as the stream is: of a head start, which goes over the memory in passes, none is passed for good */
 };
 

@@ -432,6 +432,29 @@ test_warm_return(void)
   wire_free(w);
 }
 
+/* On the way there pages went ahead of the stream, which are kept before all others: going from them to the rest and back passes none for good. */
+static void
+test_warm_return_after_a_head_start(void)
+{
+  enum { NEW = 12 };
+  static const Budget budget = { 2 * PAGES, true };
+  Wire *w = make_guest(&budget, 34);
+
+  g_assert_cmpuint(send_some_ahead(w, 0, PAGES, 3), ==, 2 * BATCH_PAGES);
+  g_assert_cmpuint(send_all(w), ==, 0);
+  for (unsigned page = 2 * BATCH_PAGES; page < 2 * BATCH_PAGES + NEW; page++) /* they need frames, before the stream comes to what went ahead last */
+    for (size_t i = 0; i < PAGE; i++)
+      w->memory[page][i] = (uint8_t)g_rand_int(w->random);
+  Wire *back = wire_turned_round(w, &budget, 35);
+  nc_history_begin_kept(back->history, PAGES);
+  g_assert_cmpuint(send_all(back), ==, 0);
+  g_assert_cmpuint(back->wholes, >=, NEW);
+  g_assert_cmpuint(back->wholes, <=, NEW + 3); /* and what a table of hashes does not find */
+  assert_equal_shadows(back);
+  wire_free(back);
+  wire_free(w);
+}
+
 /* What one side kept is damaged, or shorter, or more is said to be kept than there is: bytes are lost, and nothing else. */
 static void
 test_warm_return_with_damage(void)
@@ -539,6 +562,7 @@ main(int argc, char **argv)
   }
   g_test_add_func("/history/damage-is-noticed", test_damage_is_noticed);
   g_test_add_func("/history/warm-return", test_warm_return);
+  g_test_add_func("/history/warm-return-after-a-head-start", test_warm_return_after_a_head_start);
   g_test_add_func("/history/warm-return-with-damage", test_warm_return_with_damage);
   g_test_add_func("/history/head-start", test_head_start);
   g_test_add_func("/history/head-start-in-little-room", test_head_start_in_little_room);
