@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "agent/alerts.h"
 #include "agent/alert_facts.h"
+#include "agent/alert_news.h"
 #include "agent/alert_webhook.h"
 #include "agent/migrations.h"
 #include "base/ident.h"
@@ -23,6 +24,7 @@ struct NcAlerts {
   uint64_t ends; /* changes with each end: what was read before one may tell of what is over */
   NcAlertFacts *facts;
   NcAlertEngine *engine;
+  NcAlertNews *news;
   json_t *store; /* as last told; NULL: there is none */
 };
 
@@ -79,6 +81,7 @@ nc_alerts_tell_locked(NcAlerts *alerts, json_t *news, bool may_note)
   json_array_foreach(news, i, alert)
   {
     nc_alerts_log(alert);
+    nc_alert_news_add(alerts->news, alert, nc_wall_us());
     /* What happened at an end is resolved long after it. */
     if (may_note && g_strcmp0(nc_json_string_or(alert, "reason", ""), "time") != 0)
       nc_alerts_note(alerts, alert);
@@ -175,6 +178,13 @@ nc_alerts_list(NcAlerts *alerts, json_t *args, GError **error)
   return nc_alert_engine_list(alerts->engine, nc_alerts_now());
 }
 
+json_t *
+nc_alerts_watch(NcAlerts *alerts, json_t *args, GError **error)
+{
+  g_autoptr(GMutexLocker) guard = g_mutex_locker_new(&alerts->lock);
+  return nc_alert_news_page(alerts->news, nc_json_int_or(args, "since", -1));
+}
+
 /* --- beginning and end --- */
 
 NcAlerts *
@@ -188,6 +198,7 @@ nc_alerts_new(const NcAlertsDeps *deps)
   alerts->webhook = nc_alert_webhook_new(deps->config, nc_trust_cluster(nc_nodes_trust(deps->nodes)), node);
   alerts->facts = nc_alert_facts_new(node);
   alerts->engine = nc_alert_engine_new(prefix);
+  alerts->news = nc_alert_news_new(nc_wall_us()); /* by the clock, so behind those of an earlier novacrond */
   g_mutex_init(&alerts->lock);
   g_cond_init(&alerts->wake);
   return alerts;
@@ -220,6 +231,7 @@ nc_alerts_free(NcAlerts *alerts)
   nc_alert_webhook_free(alerts->webhook);
   nc_alert_facts_free(alerts->facts);
   nc_alert_engine_free(alerts->engine);
+  nc_alert_news_free(alerts->news);
   json_decref(alerts->store);
   g_mutex_clear(&alerts->lock);
   g_cond_clear(&alerts->wake);

@@ -37,3 +37,5 @@ void nc_alerts_end(NcAlerts *alerts, json_t *record, const char *outcome);
 
 /* The control socket's alert.list: array of alerts (docs/api/openapi.json). New reference. */
 json_t *nc_alerts_list(NcAlerts *alerts, json_t *args, GError **error);
+/* alert.watch: {since}: the changes behind it (agent/alert_news.h). New reference. */
+json_t *nc_alerts_watch(NcAlerts *alerts, json_t *args, GError **error);

@@ -213,16 +213,11 @@ nc_attempts_limit(NcAttempts *a, json_t *args, GError **error)
 
   if (!name || !nc_json_int(args, "rate_bps", 0, (int64_t)NC_ATTEMPT_MOST_RATE, &rate_bps, error))
     return NULL;
-  nc_autojson json_t *which = json_pack("{s:s, s:I}", "id", name, "bandwidth_limit_bps", (json_int_t)rate_bps);
   json_t *endgame = json_object_get(args, "has_endgame");
   nc_autojson json_t *answer = nc_attempt_look_heard(a, name, json_is_boolean(endgame), json_is_true(endgame), error);
   if (!answer || !g_str_equal(nc_json_string_or(answer, "state", ""), "running"))
     return g_steal_pointer(&answer);
-  nc_autojson json_t *record = nc_migrations_record(a->migrations, name, &problem);
-  if (record && nc_json_int_or(record, "bandwidth_limit_bps", 0) != rate_bps) {
-    nc_autojson json_t *limited = nc_migrations_limit(a->migrations, which, &problem);
-    if (!limited) /* it has ended meanwhile, most likely */
-      return nc_attempt_look(a, name, &mark, error);
-  }
+  if (!nc_migrations_allot(a->migrations, name, rate_bps, &problem)) /* it has ended meanwhile, most likely */
+    return nc_attempt_look(a, name, &mark, error);
   return g_steal_pointer(&answer);
 }

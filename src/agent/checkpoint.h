@@ -159,5 +159,8 @@ void nc_checkpoints_prune(NcCheckpoints *c, const char *vm, unsigned keep);
  * machine, NULL: that is not in the list.
  */
 bool nc_checkpoint_undo_restore(NcCheckpoints *c, json_t *work, NcMachineHold *hold, GError **error);
-/* The machine is there by this restore only. */
-bool nc_checkpoint_restore_made(NcCheckpoints *c, json_t *work, NcMachineHold *hold);
+/*
+ * After that, and while ${work} is on record for ${id}: takes a machine that the restore has made out of the list, and *${hold} (may be NULL)
+ * is NULL. ${work} says then that nothing is left but the claim. False: what there is of it stays, ${hold} too.
+ */
+bool nc_checkpoint_take_back_machine(NcCheckpoints *c, const char *id, json_t *work, NcMachineHold **hold, GError **error);

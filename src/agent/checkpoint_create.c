@@ -432,7 +432,7 @@ nc_checkpoints_create(NcCheckpoints *c, json_t *args, GError **error)
   const char *label = nc_json_string_or(args, "label", "");
   int mode = vm ? nc_mode_parse(nc_json_string_or(args, "mode", "auto"), error) : -1;
 
-  if (mode < 0 || !nc_checkpoints_store(c, error) || nc_checkpoints_is_making(c, vm, error))
+  if (mode < 0 || !nc_checkpoints_store(c, error) || !nc_checkpoints_have_let_go(c, vm, error) || nc_checkpoints_is_making(c, vm, error))
     return NULL;
   if (strlen(label) > NC_CHECKPOINT_LABEL_MAX) {
     nc_fail(error, NC_ERROR_INVALID, "a label has at most %d bytes", NC_CHECKPOINT_LABEL_MAX);

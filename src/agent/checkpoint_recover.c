@@ -214,15 +214,31 @@ nc_left_take_hold(NcCheckpoints *c, json_t *work, bool *ret_gone, GError **error
   return hold;
 }
 
+static bool
+nc_restore_is_undecided(json_t *work)
+{
+  return nc_work_is_restore(work) && !g_str_equal(nc_json_string_or(work, "phase", ""), "done");
+}
+
+/* Is another restore than ${id} to be undone in ${vm}? */
+static bool
+nc_left_is_waited_for(NcCheckpoints *c, const char *id, const char *vm)
+{
+  g_autoptr(GMutexLocker) guard = g_mutex_locker_new(&c->lock);
+  const char *other;
+  json_t *work;
+
+  json_object_foreach(c->left, other, work)
+    if (!g_str_equal(other, id) && nc_restore_is_undecided(work) && g_str_equal(nc_json_string_or(work, "machine", ""), vm))
+      return true;
+  return false;
+}
+
 /* While a restore is to be undone nobody starts its machine: the undoing would end it. */
 static void
-nc_left_end_hold(NcCheckpoints *c, json_t *work, NcMachineHold *hold, bool undone)
+nc_left_end_hold(NcCheckpoints *c, const char *id, json_t *work, NcMachineHold *hold, bool undone)
 {
-  bool restore = nc_work_is_restore(work) && !g_str_equal(nc_json_string_or(work, "phase", ""), "done");
-
-  if (hold && restore && undone && nc_checkpoint_restore_made(c, work, hold)) {
-    nc_machine_hold_discard(hold);
-  } else if (hold && restore && !undone) {
+  if (hold && ((nc_restore_is_undecided(work) && !undone) || nc_left_is_waited_for(c, id, nc_machine_hold_name(hold)))) {
     g_autoptr(GMutexLocker) guard = g_mutex_locker_new(&c->lock);
     g_hash_table_replace(c->holds, g_strdup(nc_machine_hold_name(hold)), hold);
   } else {
@@ -242,8 +258,11 @@ nc_left_undo(NcCheckpoints *c, const char *id, json_t *work, GError **error)
                                                                : nc_checkpoint_undo_create(c, work, hold, error));
   if (ok)
     json_object_set_new(work, "undone", json_true()); /* here only: what can't be recorded now is not done again for that */
-  ok = ok && nc_checkpoints_set_work(c, id, NULL, error);
-  nc_left_end_hold(c, work, hold, ok);
+  if (ok && hold && restore && !nc_restore_is_undecided(work) && nc_machine_hold_made_by(hold, nc_json_string_or(work, "maker", NULL)))
+    nc_machine_hold_keep(hold);
+  ok = ok && (!nc_restore_is_undecided(work) || nc_checkpoint_take_back_machine(c, id, work, &hold, error)) &&
+       nc_checkpoints_set_work(c, id, NULL, error);
+  nc_left_end_hold(c, id, work, hold, ok);
   return ok;
 }
 
@@ -294,6 +313,22 @@ nc_checkpoints_undo_left(NcCheckpoints *c)
   }
 }
 
+bool
+nc_checkpoints_have_let_go(NcCheckpoints *c, const char *vm, GError **error)
+{
+  g_autoptr(GMutexLocker) guard = g_mutex_locker_new(&c->lock);
+  const char *id;
+  json_t *work;
+
+  json_object_foreach(c->left, id, work)
+    if (!nc_work_is_restore(work) && g_str_equal(nc_json_string_or(work, "machine", ""), vm))
+      return nc_fail(error, NC_ERROR_RESOURCE, /* it passes */
+                     "the QEMU of %s on node %s has not let go of checkpoint %s (%s): it is asked again by itself, every %d s at the latest; stop "
+                     "the machine (`novacron vm stop %s`) if it never does",
+                     vm, c->deps.config->node, id, nc_json_string_or(work, "problem", "it is being asked"), NC_LEFT_RETRY_S, vm);
+  return true;
+}
+
 /* False: there is nothing more to do, or novacrond ends. */
 static bool
 nc_left_wait(NcCheckpoints *c, int seconds)
@@ -334,7 +369,7 @@ nc_checkpoints_watch_left(NcCheckpoints *c)
 void
 nc_checkpoints_leave(NcCheckpoints *c, const char *id, json_t *work, NcMachineHold *hold, const GError *problem)
 {
-  nc_left_end_hold(c, work, hold, false);
+  nc_left_end_hold(c, id, work, hold, false);
   nc_left_settle(c, id, work, problem);
   nc_checkpoints_watch_left(c);
 }

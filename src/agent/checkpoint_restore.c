@@ -97,15 +97,15 @@ nc_restore_target(const NcRestore *re)
 }
 
 /*
- * As it is on record, and as nc_checkpoint_undo_restore() reads it. New reference. ${phase}: "claim" (the right to run it is being
- * taken), "files" (new disks are written), "exchange" (they may be in their places), "done".
+ * As it is on record, and as nc_checkpoint_undo_restore() reads it. New reference. ${phase}: "claim" (it is being put into the list
+ * if it is not there, and the right to run it taken), "files" (new disks are written), "exchange" (they may be in their places),
+ * "done".
  */
 static json_t *
 nc_restore_work(NcRestore *re, const char *phase)
 {
-  return json_pack("{s:s, s:s, s:b, s:b, s:I, s:s, s:O, s:O?}", "kind", "restore", "machine", nc_restore_target(re), "new",
-                   re->hold && nc_machine_hold_is_new(re->hold), "took", re->took, "epoch", (json_int_t)re->epoch, "phase", phase, "disks",
-                   re->disks, "spec_before", re->before);
+  return json_pack("{s:s, s:s, s:s, s:b, s:I, s:s, s:O, s:O?}", "kind", "restore", "machine", nc_restore_target(re), "maker", re->maker,
+                   "took", re->took, "epoch", (json_int_t)re->epoch, "phase", phase, "disks", re->disks, "spec_before", re->before);
 }
 
 static bool
@@ -152,9 +152,12 @@ nc_restore_take_machine(NcRestore *re, GError **error)
     return false;
   re->took = re->take && !re->as && right.state != NC_RIGHT_HELD;
   re->epoch = right.epoch + 1;
-  if (re->took && !nc_restore_record(re, "claim", error)) /* or a crash would leave it taken, by nobody who knows of it */
+  if (!nc_restore_record(re, "claim", error)) /* or a crash would leave it taken, or listed without disks, by nobody who knows of it */
     return false;
-  re->hold = nc_machines_hold_for_restore(machines, re->as ? re->spec : json_object_get(meta, "spec"), re->as != NULL, re->take, error);
+  nc_fault_point("restore-claiming");
+  re->hold = nc_machines_hold_for_restore(machines, re->as ? re->spec : json_object_get(meta, "spec"), re->as != NULL, re->take, re->maker,
+                                          error);
+  re->took = re->took && re->hold && nc_machine_hold_is_new(re->hold); /* else somebody was faster, and it is theirs */
   if (!re->hold)
     return false;
   nc_fault_point("restore-claimed");
@@ -274,6 +277,7 @@ nc_restore_run(NcRestore *re, GError **error)
     return false;
   }
   re->decided = true;
+  nc_machine_hold_keep(re->hold);
   nc_fault_point("restore-decided");
   nc_restore_let_run(re);
   return true;
@@ -282,24 +286,14 @@ nc_restore_run(NcRestore *re, GError **error)
 /* --- and back --- */
 
 bool
-nc_checkpoint_restore_made(NcCheckpoints *c, json_t *work, NcMachineHold *hold)
-{
-  NcRight right;
-
-  if (!g_str_equal(nc_json_string_or(work, "phase", ""), "claim"))
-    return nc_json_bool_or(work, "new", false);
-  /* It came so far as to claim it, and to put it into the list. */
-  return nc_journal_get_right(c->deps.journal, nc_machine_hold_name(hold), &right, NULL) &&
-         right.epoch == (uint64_t)nc_json_int_or(work, "epoch", 0) && !nc_machine_hold_has_moved(hold);
-}
-
-bool
 nc_checkpoint_undo_restore(NcCheckpoints *c, json_t *work, NcMachineHold *hold, GError **error)
 {
   const char *phase = nc_json_string_or(work, "phase", "files");
   bool done = g_str_equal(phase, "done"), exchanged = g_str_equal(phase, "exchange");
   json_t *before = json_object_get(work, "spec_before");
-  bool refuse = !done && nc_json_bool_or(work, "took", false);
+  /* A machine that is neither ours nor the one that had moved away was claimed by somebody else before us. */
+  bool theirs = hold && !nc_machine_hold_made_by(hold, nc_json_string_or(work, "maker", NULL)) && !nc_machine_hold_has_moved(hold);
+  bool refuse = !done && !theirs && nc_json_bool_or(work, "took", false);
 
   /* Its QEMU, if there is one, has never run the guest (phase "exchange"), or is the guest as it was (phase "files"). */
   return (!exchanged || !hold || nc_machine_hold_kill_qemu(hold, error)) &&
@@ -307,6 +301,20 @@ nc_checkpoint_undo_restore(NcCheckpoints *c, json_t *work, NcMachineHold *hold, 
          (!exchanged || !hold || !json_is_object(before) || nc_machine_hold_set_spec(hold, before, error)) &&
          (!refuse || nc_machines_refuse_right(c->deps.machines, nc_json_string_or(work, "machine", ""),
                                               (uint64_t)nc_json_int_or(work, "epoch", 0), error));
+}
+
+bool
+nc_checkpoint_take_back_machine(NcCheckpoints *c, const char *id, json_t *work, NcMachineHold **hold, GError **error)
+{
+  if (!*hold || !nc_machine_hold_made_by(*hold, nc_json_string_or(work, "maker", NULL)))
+    return true;
+  /* Then its name is free: whoever comes next must not lose QEMU and disks to what is still on record. */
+  json_object_set_new(work, "phase", json_string("claim"));
+  json_object_set_new(work, "disks", json_array());
+  if (!nc_checkpoints_set_work(c, id, json_deep_copy(work), error) || !nc_machine_hold_discard(*hold, error))
+    return false;
+  *hold = NULL;
+  return true;
 }
 
 /* What can't be undone is added to *${error}, why it was to be. */
@@ -318,12 +326,18 @@ nc_restore_undo(NcRestore *re, GError **error)
   nc_autojson json_t *work = nc_restore_work(re, re->exchanging ? "exchange" : re->hold ? "files" : "claim");
   g_autoptr(GError) problem = NULL;
 
+  if (!re->hold) /* it may be in the list all the same: what could not be recorded could not be taken back, either */
+    re->hold = nc_machines_hold_made_by(c->deps.machines, nc_restore_target(re), re->maker);
   /* A write that failed may have come to the disk: a crash in the middle of what follows must not find "done". */
   if (re->exchanging && !nc_restore_record(re, "exchange", &problem)) {
     nc_log(NC_LOG_ERR, "agent", "machine %s: %s", nc_restore_target(re), problem->message);
     g_clear_error(&problem);
   }
-  if (nc_checkpoint_undo_restore(c, work, re->hold, &problem) && nc_checkpoints_set_work(c, re->cp->id, NULL, &problem))
+  bool undone =
+      nc_checkpoint_undo_restore(c, work, re->hold, &problem) && nc_checkpoint_take_back_machine(c, re->cp->id, work, &re->hold, &problem);
+  if (undone && nc_fault_asks("restore-undone", "refuse"))
+    nc_journal_refuse_next(c->deps.journal);
+  if (undone && nc_checkpoints_set_work(c, re->cp->id, NULL, &problem))
     return;
   g_prefix_error(error, "machine %s on node %s is not what it was before (%s): novacrond there tries again every minute to put its disks back, and "
                  "lets nobody have the machine until then; ",
@@ -347,16 +361,14 @@ nc_restore_finish(NcRestore *re)
 static void
 nc_restore_free(NcRestore *re)
 {
-  if (re->hold && nc_machine_hold_is_new(re->hold) && !re->decided)
-    nc_machine_hold_discard(re->hold);
-  else
-    nc_machine_hold_end(re->hold);
+  nc_machine_hold_end(re->hold); /* one that it has made and not decided was taken back before */
   nc_image_free(re->image);
   json_decref(re->spec);
   json_decref(re->before);
   json_decref(re->disks);
   json_decref(re->warnings);
   nc_checkpoint_unref(re->cp);
+  g_free(re->maker);
   g_free(re->as);
   g_free(re->disk_dir);
   g_free(re);
@@ -412,6 +424,7 @@ nc_checkpoints_restore(NcCheckpoints *c, json_t *args, GError **error)
     return NULL;
   NcRestore *re = g_new0(NcRestore, 1);
   re->cp = cp;
+  re->maker = nc_id_new("restore");
   re->as = as && !g_str_equal(as, cp->vm) ? g_strdup(as) : NULL;
   re->disk_dir = g_strdup(nc_json_string_or(args, "disk_dir", NULL));
   re->force = nc_json_bool_or(args, "force", false);

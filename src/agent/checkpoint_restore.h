@@ -11,6 +11,7 @@ typedef struct {
   char *disk_dir; /* NULL: where the original's are */
   bool force, paused;
   bool take; /* an operator says that no other node has the right to run it */
+  char *maker; /* the mark of this restore on a machine that it puts into the list */
   NcMachineHold *hold;
   NcImage *image;
   json_t *spec;     /* of the machine to be */

@@ -211,7 +211,7 @@ nc_checkpoints_list(NcCheckpoints *c, json_t *args, GError **error)
     gpointer value;
     g_hash_table_iter_init(&iter, c->table);
     while (g_hash_table_iter_next(&iter, NULL, &value))
-      if (!vm || g_str_equal(vm, ((NcCheckpoint *)value)->vm))
+      if (!vm || g_str_equal(vm, ((NcCheckpoint *)value)->vm) || !((NcCheckpoint *)value)->vm[0])
         g_ptr_array_add(found, nc_checkpoint_ref(value));
   }
   g_ptr_array_sort(found, nc_checkpoint_compare); /* ids sort by time */

@@ -46,12 +46,14 @@ void nc_checkpoints_claim(NcCheckpoints *checkpoints);
  * does not let it or a migration has the machine, stays on record and is tried again every minute.
  */
 void nc_checkpoints_recover(NcCheckpoints *checkpoints);
+/* False, NC_ERROR_RESOURCE: the QEMU of ${vm} still has something of a checkpoint in it: it can't make another, or migrate. Any thread. */
+bool nc_checkpoints_have_let_go(NcCheckpoints *checkpoints, const char *vm, GError **error);
 
 /*
  * The control socket's checkpoint.* operations (docs/protocols.md section 5); new references.
  *
  * create: {name, mode: "auto"|"background"|"stop", label}: returns at once, state "making".
- * list: {name}: of that machine, else all; oldest first. get: {id}.
+ * list: {name}: of that machine, and damaged ones that do not say whose they are, else all; oldest first. get: {id}.
  * verify: {id}: begins to read and check all of it. restore: {id, as, force, paused, disk_dir, take, on}: begins; on: another
  * node, to which what is missing there is copied first.
  * copy: {id, to}: begins to send what node ${to} lacks of it. cancel: {id}: ends a copy, or one that is being made or arrives.

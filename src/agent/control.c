@@ -1,12 +1,15 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "agent/control.h"
 #include "agent/request_log.h"
+#include "crypto/digest.h"
+#include "store/keyed_answer.h"
 #include "base/ident.h"
 #include "base/log.h"
 #include "base/service.h"
 
 #include <errno.h>
 #include <poll.h>
+#include <string.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
@@ -14,6 +17,8 @@
 #define NC_CONTROL_WORKERS 16
 /* Requests of one connection that may be under way; then its reader waits. */
 #define NC_CONTROL_PENDING 64
+/* Of an idempotency key, as the gate has it. */
+#define NC_KEY_MOST 64u
 /* How long a client may leave an answer unread. */
 #define NC_CONTROL_SEND_MS 10000
 
@@ -131,6 +136,52 @@ nc_control_allows(const NcControlOp *op, json_t *identity, json_t *args, GError 
                  nc_role_name(needed), nc_json_string_or(identity, "name", "somebody"), name);
 }
 
+/* --- once only: requests with an idempotency key --- */
+
+/* Of the fleet's, the controller keeps them. */
+static bool
+nc_control_keeps_answer(const NcControlOp *op, json_t *args)
+{
+  return json_object_get(args, "key") && !g_str_has_prefix(op->op, "fleet.");
+}
+
+static bool
+nc_control_check_key(const NcControlOp *op, json_t *args, GError **error)
+{
+  static const char *const secret[] = { "token.create", "node.token", NULL };
+
+  if (g_strv_contains(secret, op->op))
+    return nc_fail(error, NC_ERROR_INVALID, "%s takes no idempotency key: its answer is a secret, which is not kept", op->op);
+  const char *key = json_string_value(json_object_get(args, "key"));
+  size_t length = key ? strlen(key) : 0;
+  bool ok = length > 0 && length <= NC_KEY_MOST;
+  for (size_t i = 0; ok && i < length; i++)
+    ok = g_ascii_isprint(key[i]);
+  return ok || nc_fail(error, NC_ERROR_INVALID, "\"key\" is to be a text of 1 to %u printable ASCII characters", NC_KEY_MOST);
+}
+
+static json_t *
+nc_control_do_once(NcControl *control, const NcControlOp *op, const char *actor, json_t *args, GError **error)
+{
+  nc_autojson json_t *asked = json_copy(args);
+  json_t *answer = NULL;
+  g_autoptr(GError) problem = NULL;
+
+  if (!nc_control_check_key(op, args, error))
+    return NULL;
+  json_object_del(asked, "key");
+  g_autofree char *text = json_dumps(asked, JSON_COMPACT | JSON_SORT_KEYS);
+  g_autofree char *whole = g_strconcat(op->op, " ", text, NULL);
+  g_autofree char *sha256 = nc_sha256_hex(whole, strlen(whole));
+  const NcKeyedRequest request = { .actor = actor, .key = json_string_value(json_object_get(args, "key")), .request_sha256 = sha256 };
+  if (!nc_journal_begin_keyed(control->journal, &request, nc_wall_us(), &answer, error) || answer)
+    return answer;
+  answer = op->func(op->object, actor, asked, error);
+  if (!nc_journal_end_keyed(control->journal, &request, answer, &problem)) /* asked again, it is a conflict: never done twice */
+    nc_log(NC_LOG_ERR, "agent", "%s: what was answered can't be kept for its idempotency key: %s", op->op, problem->message);
+  return answer;
+}
+
 static json_t *
 nc_control_change(NcControl *control, const NcControlOp *op, const char *actor, json_t *identity, json_t *args, GError **error)
 {
@@ -148,7 +199,8 @@ nc_control_change(NcControl *control, const NcControlOp *op, const char *actor, 
   if (!nc_request_log_begin(&request, &seq, error))
     return NULL;
   if (nc_control_allows(op, identity, args, &problem))
-    result = op->func(op->object, actor, args, &problem);
+    result = nc_control_keeps_answer(op, args) ? nc_control_do_once(control, op, actor, args, &problem)
+                                               : op->func(op->object, actor, args, &problem);
   nc_request_log_end(&request, seq, result, problem);
   if (problem)
     g_propagate_error(error, g_steal_pointer(&problem));

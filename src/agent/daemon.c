@@ -82,6 +82,7 @@ NC_OP(node_remove, NcNodes, nc_nodes_remove)
 NC_OP(node_renew, NcNodes, nc_nodes_renew)
 NC_OP(node_metrics, NcMetricsView, nc_metrics_view)
 NC_OP(alert_list, NcAlerts, nc_alerts_list)
+NC_OP(alert_watch, NcAlerts, nc_alerts_watch)
 NC_OP(machine_define, NcMachines, nc_machines_define)
 NC_OP(machine_list, NcMachines, nc_machines_list)
 NC_OP(machine_get, NcMachines, nc_machines_get)
@@ -126,7 +127,7 @@ NC_TOKEN_OP(list)
 NC_TOKEN_OP(revoke)
 NC_TOKEN_OP(check)
 
-#define NC_NODE_OPS 52
+#define NC_NODE_OPS 53
 #define NC_DAEMON_OPS (NC_NODE_OPS + NC_FLEET_OPS + 1) /* and the row that ends the table */
 
 static void
@@ -141,6 +142,7 @@ nc_daemon_fill_ops(NcDaemon *d, NcControlOp ops[NC_DAEMON_OPS])
     { "node.renew", nc_op_node_renew, d->nodes, NC_ROLE_ADMIN, NULL },
     { "node.metrics", nc_op_node_metrics, &d->metrics_view, NC_ROLE_VIEWER, NULL },
     { "alert.list", nc_op_alert_list, d->alerts, NC_ROLE_VIEWER, NULL },
+    { "alert.watch", nc_op_alert_watch, d->alerts, NC_ROLE_VIEWER, NULL },
     { "machine.define", nc_op_machine_define, d->machines, NC_ROLE_ADMIN, NULL },
     { "machine.list", nc_op_machine_list, d->machines, NC_ROLE_VIEWER, NULL },
     { "machine.get", nc_op_machine_get, d->machines, NC_ROLE_VIEWER, NULL },

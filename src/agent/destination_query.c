@@ -137,10 +137,11 @@ nc_destination_give_back(const NcMigrationsDeps *deps, const NcRight *right, GEr
   bool ok = (!hold || !nc_machine_hold_lives(hold) ||
              nc_fail(error, NC_ERROR_CONFLICT, "its QEMU (process %d) lives there", (int)nc_machine_hold_pid(hold))) &&
             nc_machines_refuse_right(deps->machines, right->vm, right->epoch, error);
-  if (ok && hold)
-    nc_machine_hold_discard(hold);
-  else
-    nc_machine_hold_end(hold);
+  if (ok && hold && nc_machine_hold_discard(hold, &problem))
+    return true;
+  if (hold && ok) /* the right is refused, which is what counts: it is in the list, and can't start */
+    nc_log(NC_LOG_ERR, "agent", "machine %s: %s", right->vm, problem->message);
+  nc_machine_hold_end(hold);
   return ok;
 }
 

@@ -28,6 +28,7 @@ typedef struct {
   /* owner->lock */
   json_t *spec;         /* replaced as a whole, never changed */
   char *moved_to;       /* another node's name: the machine is not here any more */
+  char *made_by;        /* the restore that has put it into the list and is not decided yet */
   bool incoming;        /* it arrives by the migration that leases it */
   bool busy;            /* an operation is under way */
   const char *busy_with; /* its name, static */

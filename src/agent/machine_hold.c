@@ -57,12 +57,13 @@ nc_machines_hold_any(NcMachines *machines, const char *name, const char *what, G
 }
 
 static NcMachineHold *
-nc_machines_hold_new(NcMachines *machines, json_t *json, bool take, GError **error)
+nc_machines_hold_new(NcMachines *machines, json_t *json, bool take, const char *maker, GError **error)
 {
   g_autoptr(NcMachineSpec) spec = nc_machine_spec_from_json(json, error);
   if (!spec)
     return NULL;
   NcMachine *m = nc_machine_new_busy(machines, spec, "restore");
+  m->made_by = g_strdup(maker); /* nobody else knows it yet */
   if (nc_machines_add(machines, m, take, error))
     return nc_machine_hold_wrap(m, true);
   nc_machine_release(m);
@@ -70,7 +71,7 @@ nc_machines_hold_new(NcMachines *machines, json_t *json, bool take, GError **err
 }
 
 NcMachineHold *
-nc_machines_hold_for_restore(NcMachines *machines, json_t *spec, bool must_be_new, bool take, GError **error)
+nc_machines_hold_for_restore(NcMachines *machines, json_t *spec, bool must_be_new, bool take, const char *maker, GError **error)
 {
   const char *name = nc_json_string(spec, "name", error);
   g_autoptr(GError) problem = NULL;
@@ -78,10 +79,10 @@ nc_machines_hold_for_restore(NcMachines *machines, json_t *spec, bool must_be_ne
   if (!name)
     return NULL;
   if (must_be_new)
-    return nc_machines_hold_new(machines, spec, false, error);
+    return nc_machines_hold_new(machines, spec, false, maker, error);
   NcMachine *m = nc_machines_acquire(machines, name, "restore", &problem);
   if (!m && problem->code == NC_ERROR_NOT_FOUND)
-    return nc_machines_hold_new(machines, spec, take, error);
+    return nc_machines_hold_new(machines, spec, take, maker, error);
   if (!m) {
     g_propagate_error(error, g_steal_pointer(&problem));
     return NULL;
@@ -89,7 +90,17 @@ nc_machines_hold_for_restore(NcMachines *machines, json_t *spec, bool must_be_ne
   if (nc_machine_must_hold_right(m, take ? NULL : error))
     return nc_machine_hold_wrap(m, false);
   nc_machine_release(m);
-  return take ? nc_machines_hold_new(machines, spec, true, error) : NULL; /* it had moved away, which ends here */
+  return take ? nc_machines_hold_new(machines, spec, true, maker, error) : NULL; /* it had moved away, which ends here */
+}
+
+NcMachineHold *
+nc_machines_hold_made_by(NcMachines *machines, const char *name, const char *maker)
+{
+  g_mutex_lock(&machines->lock);
+  const NcMachine *there = g_hash_table_lookup(machines->table, name);
+  bool is_ours = there && g_strcmp0(there->made_by, maker) == 0;
+  g_mutex_unlock(&machines->lock);
+  return is_ours ? nc_machines_hold_any(machines, name, "restore", NULL) : NULL;
 }
 
 void
@@ -121,21 +132,24 @@ nc_machines_refuse_right(NcMachines *machines, const char *name, uint64_t epoch,
   return nc_journal_set_right(machines->journal, &right, NC_RIGHT_HELD, right.epoch, error);
 }
 
-void
-nc_machine_hold_discard(NcMachineHold *hold)
+bool
+nc_machine_hold_discard(NcMachineHold *hold, GError **error)
 {
-  g_autoptr(GError) error = NULL;
-
-  if (nc_machine_qemu_lives(hold->m)) {
-    nc_log(NC_LOG_ERR, "agent", "machine %s: its QEMU still lives; it is kept in the list", hold->m->name);
-    nc_machine_hold_end(hold);
-    return;
-  }
+  if (nc_machine_qemu_lives(hold->m))
+    return nc_fail(error, NC_ERROR_QEMU, "its QEMU (process %d) still lives: it is kept in the list", (int)nc_machine_pid(hold->m));
   nc_machine_clear_runtime(hold->m);
-  if (!nc_machine_forget(hold->m, &error))
-    nc_log(NC_LOG_ERR, "agent", "machine %s: %s", hold->m->name, error->message);
+  if (!nc_machine_forget(hold->m, error))
+    return false;
   nc_machine_release(hold->m);
   g_free(hold);
+  return true;
+}
+
+void
+nc_machine_hold_keep(NcMachineHold *hold)
+{
+  g_autoptr(GMutexLocker) guard = g_mutex_locker_new(&hold->m->owner->lock);
+  g_clear_pointer(&hold->m->made_by, g_free);
 }
 
 /* --- looking --- */
@@ -157,6 +171,13 @@ nc_machine_hold_has_moved(NcMachineHold *hold)
 {
   g_autoptr(GMutexLocker) guard = g_mutex_locker_new(&hold->m->owner->lock);
   return hold->m->moved_to != NULL;
+}
+
+bool
+nc_machine_hold_made_by(NcMachineHold *hold, const char *maker)
+{
+  g_autoptr(GMutexLocker) guard = g_mutex_locker_new(&hold->m->owner->lock);
+  return maker && g_strcmp0(hold->m->made_by, maker) == 0;
 }
 
 NcQmp *

@@ -19,12 +19,20 @@ NcMachineHold *nc_machines_hold_any(NcMachines *machines, const char *name, cons
  * The machine that ${spec} (borrowed) describes, in order to give it another state: the one of its name, or, if there is none, a
  * new one with the right to run it. Refused if the right is not ours to take (it moved), with NC_ERROR_CONFLICT, unless an operator
  * says that nobody else has it any more (${take}, as for nc_machines_define()). ${must_be_new}: NC_ERROR_EXISTS if there is one.
+ * A new one has ${maker} in its record until nc_machine_hold_keep().
  */
-NcMachineHold *nc_machines_hold_for_restore(NcMachines *machines, json_t *spec, bool must_be_new, bool take, GError **error);
+NcMachineHold *nc_machines_hold_for_restore(NcMachines *machines, json_t *spec, bool must_be_new, bool take, const char *maker, GError **error);
+/* One that ${maker} has put into the list and has no hold of; NULL: there is none. */
+NcMachineHold *nc_machines_hold_made_by(NcMachines *machines, const char *name, const char *maker);
 /* Ends and frees it; what QEMU's guest does is looked at, and the record written. NULL is fine. */
 void nc_machine_hold_end(NcMachineHold *hold);
-/* The same, and takes the machine out of the list; its QEMU must be dead. For one that the hold has made. */
-void nc_machine_hold_discard(NcMachineHold *hold);
+/*
+ * The same, and takes the machine out of the list, durably; its QEMU must be dead. For one that the hold has made. False: it is in the
+ * list, and the hold is as it was.
+ */
+bool nc_machine_hold_discard(NcMachineHold *hold, GError **error);
+/* What has made the machine is decided: whoever comes later must not take it away. On disk with the hold's end. */
+void nc_machine_hold_keep(NcMachineHold *hold);
 /*
  * What was taken (hold_for_restore) has come to nothing: this node must not run ${name} unless somebody takes it again. Durable. Without
  * effect where the right is not held, or not at ${epoch}: then it is another's by now.
@@ -36,6 +44,8 @@ const char *nc_machine_hold_name(const NcMachineHold *hold);
 bool nc_machine_hold_is_new(const NcMachineHold *hold); /* it was not in the list before */
 NcQmp *nc_machine_hold_qmp(NcMachineHold *hold);        /* borrowed; NULL: QEMU is gone or does not answer */
 bool nc_machine_hold_has_moved(NcMachineHold *hold);    /* it is in the list only to say where it is */
+/* ${maker} (NULL: nobody) has put it into the list, and whether it stays there is not decided. */
+bool nc_machine_hold_made_by(NcMachineHold *hold, const char *maker);
 bool nc_machine_hold_lives(NcMachineHold *hold);        /* it has a QEMU process */
 pid_t nc_machine_hold_pid(NcMachineHold *hold);
 bool nc_machine_hold_is_adopted(NcMachineHold *hold);

@@ -48,6 +48,7 @@ nc_machine_unref(NcMachine *m)
   g_mutex_clear(&m->event_lock);
   json_decref(m->spec);
   g_free(m->moved_to);
+  g_free(m->made_by);
   g_free(m->lease_id);
   g_free(m->qmp_path);
   g_free(m->run_dir);
@@ -60,7 +61,8 @@ nc_machine_record_locked(NcMachine *m)
 {
   json_t *runtime = json_pack("{s:i, s:I, s:s?, s:b, s:s?, s:b}", "pid", (int)m->pid, "pid_start", (json_int_t)m->pid_start, "qmp",
                               m->qmp_path, "adopted", m->adopted, "leased_by", m->lease_id, "incoming", m->incoming);
-  return json_pack("{s:s, s:O, s:s?, s:o}", "name", m->name, "spec", m->spec, "moved_to", m->moved_to, "runtime", runtime);
+  return json_pack("{s:s, s:O, s:s?, s:s?, s:o}", "name", m->name, "spec", m->spec, "moved_to", m->moved_to, "made_by", m->made_by,
+                   "runtime", runtime);
 }
 
 bool
@@ -92,6 +94,7 @@ nc_machine_from_record(NcMachines *machines, json_t *record, GError **error)
   }
   NcMachine *m = nc_machine_new(machines, name, spec);
   m->moved_to = g_strdup(nc_json_string_or(record, "moved_to", NULL));
+  m->made_by = g_strdup(nc_json_string_or(record, "made_by", NULL));
   m->pid = (pid_t)CLAMP(nc_json_int_or(runtime, "pid", 0), 0, G_MAXINT);
   m->pid_start = (uint64_t)nc_json_int_or(runtime, "pid_start", 0);
   m->qmp_path = g_strdup(nc_json_string_or(runtime, "qmp", NULL));

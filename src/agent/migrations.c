@@ -121,6 +121,8 @@ nc_migrations_admit(NcMigrations *ms, const NcMigrationRequest *r, const char *w
       nc_migration_new(&ms->deps, true, id, r->vm, r->to, 0, nc_migration_request_record(r, nc_nodes_self(ms->deps.nodes), id, right.epoch));
   m->lease = lease;
   m->is_attempt = is_attempt;
+  if (is_attempt)
+    nc_migration_set(m, "allotted_limit_bps", json_integer(r->bandwidth_limit_bps));
   if (!nc_migration_create(m, error)) {
     g_prefix_error(error, "the migration can't be recorded on the source: ");
     nc_machine_lease_end(g_steal_pointer(&m->lease), NC_LEASE_STAYS);
@@ -134,7 +136,8 @@ static json_t *
 nc_migrations_make(NcMigrations *ms, const char *id, bool is_attempt, json_t *args, GError **error)
 {
   NcMigrationRequest request;
-  if (!nc_migration_request_parse(ms->deps.config, args, &request, error) || !nc_migrations_check_destination(ms, &request, error))
+  if (!nc_migration_request_parse(ms->deps.config, args, &request, error) || !nc_migrations_check_destination(ms, &request, error) ||
+      !nc_checkpoints_have_let_go(ms->deps.checkpoints, request.vm, error))
     return NULL;
 
   g_autoptr(GMutexLocker) guard = g_mutex_locker_new(&ms->lock);
@@ -358,6 +361,22 @@ nc_migrations_roll_back(NcMigrations *ms, json_t *args, GError **error)
   return nc_migrations_view(ms, id, error);
 }
 
+/* Of two limits the lower one; 0 is none. */
+static int64_t
+nc_migrations_less(int64_t a, int64_t b)
+{
+  return a && b ? MIN(a, b) : a + b;
+}
+
+/* It is a fleet's attempt, also one that was taken up again. */
+static bool
+nc_migrations_is_allotted(NcMigration *m)
+{
+  nc_autojson json_t *record = nc_migration_snapshot(m);
+  return json_object_get(record, "allotted_limit_bps") != NULL;
+}
+
+/* Of a fleet's attempt what the controller allots is a limit, too, and stays one. */
 static bool
 nc_migrations_do_limit(NcMigration *m, json_t *args, GError **error)
 {
@@ -368,9 +387,35 @@ nc_migrations_do_limit(NcMigration *m, json_t *args, GError **error)
     return nc_fail(error, NC_ERROR_CONFLICT, "migration %s arrives here: its limits are set on %s", m->id, m->peer);
   if (!nc_migration_request_limits(args, &limit_bps, &qos, error))
     return false;
+  bool is_allotted = nc_migrations_is_allotted(m);
+  if (is_allotted && json_is_integer(json_object_get(args, "bandwidth_limit_bps")))
+    nc_migration_set(m, "operator_limit_bps", json_integer(limit_bps));
+  if (is_allotted)
+    limit_bps = nc_migrations_less(nc_migration_int(m, "operator_limit_bps"), nc_migration_int(m, "allotted_limit_bps"));
   nc_migration_limit(m, qos, (uint64_t)limit_bps);
   nc_migration_note(m, "limits", "%s, bandwidth limit %" G_GINT64_FORMAT " bytes/s", nc_qos_name(qos), limit_bps);
   return true;
+}
+
+static bool
+nc_migrations_do_allot(NcMigration *m, json_t *args, GError **error)
+{
+  int64_t rate_bps = nc_json_int_or(args, "rate_bps", 0), limit_bps = nc_migrations_less(nc_migration_int(m, "operator_limit_bps"), rate_bps);
+
+  if (rate_bps != nc_migration_int(m, "allotted_limit_bps"))
+    nc_migration_set(m, "allotted_limit_bps", json_integer(rate_bps));
+  if (limit_bps == nc_migration_int(m, "bandwidth_limit_bps"))
+    return true;
+  nc_migration_limit(m, nc_migration_qos(m), (uint64_t)limit_bps);
+  nc_migration_note(m, "limits", "the fleet's controller: %" G_GINT64_FORMAT " bytes/s", limit_bps);
+  return true;
+}
+
+bool
+nc_migrations_allot(NcMigrations *ms, const char *id, int64_t rate_bps, GError **error)
+{
+  nc_autojson json_t *args = json_pack("{s:I}", "rate_bps", (json_int_t)rate_bps);
+  return nc_migrations_with_live(ms, id, "limited", nc_migrations_do_allot, args, error);
 }
 
 json_t *

@@ -81,7 +81,10 @@ json_t *nc_migrations_page_events(NcMigrations *migrations, const char *id, int6
 json_t *nc_migrations_page_events_back(NcMigrations *migrations, const char *id, int64_t before, unsigned limit, GError **error);
 json_t *nc_migrations_get(NcMigrations *migrations, json_t *args, GError **error);
 json_t *nc_migrations_cancel(NcMigrations *migrations, json_t *args, GError **error);
+/* Of a fleet's attempt: beside what the controller allots, the lower one counts; nc_migrations_allot() does not take it away. */
 json_t *nc_migrations_limit(NcMigrations *migrations, json_t *args, GError **error);
+/* The controller lets attempt ${id} have ${rate_bps}; 0: as much as there is. False: it is not under way. */
+bool nc_migrations_allot(NcMigrations *migrations, const char *id, int64_t rate_bps, GError **error);
 json_t *nc_migrations_resolve(NcMigrations *migrations, json_t *args, GError **error);
 /*
  * A controller has said something about ${id}, if ${says}, whether its last round may begin (agent/endgame.h). True: it asks for that, or has it and

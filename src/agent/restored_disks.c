@@ -60,6 +60,16 @@ nc_restore_check_old(json_t *disks, GError **error)
   return true;
 }
 
+static bool
+nc_restore_check_directory(const char *path, GError **error)
+{
+  g_autofree char *directory = g_path_get_dirname(path);
+
+  return g_file_test(directory, G_FILE_TEST_IS_DIR) ||
+         nc_fail(error, NC_ERROR_NOT_FOUND, "there is no directory %s for the disk %s: make it, or choose another with --disk-dir (and --as)", directory,
+                 path);
+}
+
 /* What is written where; nothing is touched yet. */
 bool
 nc_restored_disks_plan(NcRestore *re, GError **error)
@@ -73,6 +83,8 @@ nc_restored_disks_plan(NcRestore *re, GError **error)
     const char *path = nc_json_string_or(target, "path", NULL);
     if (!path || path[0] != '/')
       return nc_fail(error, NC_ERROR_CORRUPT, "the checkpoint has a disk that its machine has not");
+    if (!nc_restore_check_directory(path, error))
+      return false;
     if (re->as && g_file_test(path, G_FILE_TEST_EXISTS))
       return nc_fail(error, NC_ERROR_EXISTS, "there is a file %s already: choose another name or --disk-dir", path);
     g_autofree char *real = nc_restore_real_path(path, error);
@@ -197,15 +209,21 @@ nc_restored_disks_exchange(NcRestore *re, GError **error)
   return true;
 }
 
+/* Where there is no directory there is nothing in it that a power cut could bring back. */
+static bool
+nc_sync_if_there(const char *path, GError **error)
+{
+  g_autofree char *directory = g_path_get_dirname(path);
+  return !g_file_test(directory, G_FILE_TEST_EXISTS) || nc_directory_sync(path, error);
+}
+
 /* Durably, before the record goes: one that comes back after a power cut would be nobody's. */
 static bool
 nc_remove_old(const char *old, GError **error)
 {
-  g_autofree char *directory = g_path_get_dirname(old);
-
   if (unlink(old) < 0 && errno != ENOENT)
     return nc_fail_errno(error, NC_ERROR_IO, errno, "can't remove %s, the disk as it was before the restore", old);
-  return !g_file_test(directory, G_FILE_TEST_EXISTS) || nc_directory_sync(old, error);
+  return nc_sync_if_there(old, error);
 }
 
 bool
@@ -228,7 +246,7 @@ nc_restored_disks_settle(json_t *disks, bool keep_new, bool exchanged, GError **
     if (exchanged && !nc_json_bool_or(disk, "was_there", true) && !g_file_test(fresh, G_FILE_TEST_EXISTS))
       unlink(path);
     unlink(fresh);
-    if (!nc_directory_sync(path, error))
+    if (!nc_sync_if_there(path, error))
       return false;
   }
   return true;

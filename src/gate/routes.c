@@ -432,10 +432,13 @@ static const NcSchema nc_watch_schema = SCHEMA("", nc_watch_fields);
     .answer_ms = (answer_ms_), __VA_ARGS__                                                                             \
   }
 /* Slow: it waits for a QEMU or its guest, or decides about many. */
-#define OPERATE(...) CHANGE_WITHIN(NC_ROLE_OPERATOR, NC_GATE_ANSWER_MS, __VA_ARGS__)
-#define SLOW_OPERATE(...) CHANGE_WITHIN(NC_ROLE_OPERATOR, NC_GATE_SLOW_ANSWER_MS, __VA_ARGS__)
-#define ADMINISTER(...) CHANGE_WITHIN(NC_ROLE_ADMIN, NC_GATE_ANSWER_MS, __VA_ARGS__)
-#define SLOW_ADMINISTER(...) CHANGE_WITHIN(NC_ROLE_ADMIN, NC_GATE_SLOW_ANSWER_MS, __VA_ARGS__)
+#define OPERATE(...) CHANGE_WITHIN(NC_ROLE_OPERATOR, NC_GATE_ANSWER_MS, __VA_ARGS__, .is_keyed = true)
+#define SLOW_OPERATE(...) CHANGE_WITHIN(NC_ROLE_OPERATOR, NC_GATE_SLOW_ANSWER_MS, __VA_ARGS__, .is_keyed = true)
+#define ADMINISTER(...) CHANGE_WITHIN(NC_ROLE_ADMIN, NC_GATE_ANSWER_MS, __VA_ARGS__, .is_keyed = true)
+#define SLOW_ADMINISTER(...) CHANGE_WITHIN(NC_ROLE_ADMIN, NC_GATE_SLOW_ANSWER_MS, __VA_ARGS__, .is_keyed = true)
+/* Without an idempotency key: its answer is a secret, which is not kept; or nothing changes, and it is for operators all the same. */
+#define REVEAL(...) CHANGE_WITHIN(NC_ROLE_ADMIN, NC_GATE_ANSWER_MS, __VA_ARGS__)
+#define EXAMINE(...) CHANGE_WITHIN(NC_ROLE_OPERATOR, NC_GATE_SLOW_ANSWER_MS, __VA_ARGS__)
 #define NEW_AT(what_, key_) .location = "/api/v2/" what_ "/%s", .location_key = (key_)
 /* Several resources of the fleet share fleet.get and fleet.cancel, which tell them by their ids. */
 #define FLEET_GET(what_, prefix_, operation_) READ("fleet/" what_ "/{id}", "fleet.get", .id_prefix = (prefix_), .operation = (operation_))
@@ -443,7 +446,7 @@ static const NcSchema nc_watch_schema = SCHEMA("", nc_watch_fields);
   WATCH("fleet/" what_ "/{id}/ws", "fleet.watch", .id_prefix = (prefix_), .operation = (operation_))
 #define FLEET_CANCEL(what_, prefix_, operation_, ...)                                                                  \
   OPERATE("POST", "fleet/" what_ "/{id}/cancel", "fleet.cancel", 202, .id_prefix = (prefix_),                           \
-         .operation = (operation_), .is_keyed = true, __VA_ARGS__)
+         .operation = (operation_), __VA_ARGS__)
 
 const NcRoute nc_routes[] = {
   READ("openapi.json", NULL, .by = NC_BY_GATE_DOCUMENT, .operation = "openapi"),
@@ -452,13 +455,14 @@ const NcRoute nc_routes[] = {
   /* Where Prometheus looks by itself. */
   { .method = "GET", .pattern = "/metrics", .op = "node.metrics", .role = NC_ROLE_VIEWER, .status = 200, .text = true, .answer_ms = NC_GATE_ANSWER_MS },
   READ("alerts", "alert.list", .list = true),
+  WATCH("alerts/ws", "alert.watch"),
   LOOK("POST", "node/checks", "node.checks"),
   SLOW_ADMINISTER("POST", "node/certificate", "node.renew", 200, .body = &nc_renew_schema),
   READ("nodes", "node.list", .list = true),
-  ADMINISTER("POST", "nodes/tokens", "node.token", 201, .body = &nc_token_schema),
+  REVEAL("POST", "nodes/tokens", "node.token", 201, .body = &nc_token_schema),
   ADMINISTER("DELETE", "nodes/{name}", "node.remove", 200),
   { .method = "GET", .pattern = "/api/v2/tokens", .op = "token.list", .role = NC_ROLE_ADMIN, .status = 200, .list = true, .answer_ms = NC_GATE_ANSWER_MS },
-  ADMINISTER("POST", "tokens", "token.create", 201, .body = &nc_bearer_schema),
+  REVEAL("POST", "tokens", "token.create", 201, .body = &nc_bearer_schema),
   ADMINISTER("DELETE", "tokens/{id}", "token.revoke", 200),
   READ("machines", "machine.list", .list = true),
   ADMINISTER("POST", "machines", "machine.define", 201, .body = &nc_machine_schema, NEW_AT("machines", "name")),
@@ -481,8 +485,8 @@ const NcRoute nc_routes[] = {
   OPERATE("POST", "store/verify", "store.verify", 202, .body = &nc_store_verify_schema),
   OPERATE("POST", "store/gc", "store.gc", 202, .body = &nc_store_gc_schema),
   OPERATE("POST", "store/cancel", "store.cancel", 202),
-  SLOW_OPERATE("POST", "checks", "migration.check", 200, .body = &nc_check_schema),
-  SLOW_OPERATE("POST", "plans", "migration.plan", 200, .body = &nc_plan_schema),
+  EXAMINE("POST", "checks", "migration.check", 200, .body = &nc_check_schema),
+  EXAMINE("POST", "plans", "migration.plan", 200, .body = &nc_plan_schema),
   READ("migrations", "migration.list", .list = true, .query = &nc_list_schema),
   OPERATE("POST", "migrations", "migration.create", 201, .body = &nc_migration_schema, NEW_AT("migrations", "id")),
   READ("migrations/dashboard", "migration.dashboard"),
@@ -498,24 +502,24 @@ const NcRoute nc_routes[] = {
   ADMINISTER("POST", "migrations/{id}/resolve", "migration.resolve", 202, .body = &nc_resolve_schema),
   READ("fleet", "fleet.status"),
   READ("fleet/nodes", "fleet.nodes", .list = true, .query = &nc_fleet_nodes_query),
-  OPERATE("POST", "fleet/nodes/{name}/cordon", "fleet.cordon", 200, .key = "node", .is_keyed = true),
-  OPERATE("POST", "fleet/nodes/{name}/uncordon", "fleet.uncordon", 200, .key = "node", .is_keyed = true),
+  OPERATE("POST", "fleet/nodes/{name}/cordon", "fleet.cordon", 200, .key = "node"),
+  OPERATE("POST", "fleet/nodes/{name}/uncordon", "fleet.uncordon", 200, .key = "node"),
   READ("fleet/machines", "fleet.machines", .list = true, .query = &nc_fleet_machines_query),
   READ("fleet/machines/{name}/placement", "fleet.explain"),
   READ("fleet/events", "fleet.events", .query = &nc_fleet_events_query),
   WATCH("fleet/events/ws", "fleet.watch", .operation = "fleet.events.watch"),
   READ("fleet/migrations", "fleet.list", .list = true, .query = &nc_fleet_list_query),
-  OPERATE("POST", "fleet/migrations", "fleet.migrate", 201, .body = &nc_fleet_migration_schema, .is_keyed = true,
+  OPERATE("POST", "fleet/migrations", "fleet.migrate", 201, .body = &nc_fleet_migration_schema,
          NEW_AT("fleet/migrations", "id")),
   FLEET_GET("migrations", "mig-", "fleet.migration.get"),
   FLEET_WATCH("migrations", "mig-", "fleet.migration.watch"),
   FLEET_CANCEL("migrations", "mig-", "fleet.migration.cancel", .body = &nc_fleet_cancel_schema),
-  SLOW_OPERATE("POST", "migrations/batch", "fleet.batch", 201, .body = &nc_batch_schema, .is_keyed = true,
+  SLOW_OPERATE("POST", "migrations/batch", "fleet.batch", 201, .body = &nc_batch_schema,
               NEW_AT("fleet/batches", "id")),
   FLEET_GET("batches", "bat-", "fleet.batch.get"),
   FLEET_WATCH("batches", "bat-", "fleet.batch.watch"),
   FLEET_CANCEL("batches", "bat-", "fleet.batch.cancel", .body = &nc_group_cancel_schema),
-  SLOW_OPERATE("POST", "migrations/evacuate", "fleet.evacuate", 201, .body = &nc_evacuation_schema, .is_keyed = true,
+  SLOW_OPERATE("POST", "migrations/evacuate", "fleet.evacuate", 201, .body = &nc_evacuation_schema,
               NEW_AT("fleet/evacuations", "id")),
   LOOK("POST", "fleet/evacuations/plan", "fleet.plan", .body = &nc_evacuation_schema),
   FLEET_GET("evacuations", "eva-", "fleet.evacuation.get"),

@@ -135,6 +135,20 @@ nc_watch_log_take_progress(NcWatchLog *log, json_t *progress, bool anew)
   log->progress = g_steal_pointer(&text);
 }
 
+/*
+ * Behind which event the answer begins: it is not where the last one ended if what was in between is not kept, or if ids have gone back. Then
+ * whoever has not heard all of it is told of a gap.
+ */
+static void
+nc_watch_log_take_from(NcWatchLog *log, int64_t from)
+{
+  if (log->answers > 0 && from == log->last)
+    return;
+  g_array_set_size(log->events, 0);
+  log->bytes = 0;
+  log->last = log->dropped = from;
+}
+
 bool
 nc_watch_log_take(NcWatchLog *log, json_t *answer, GError **error)
 {
@@ -143,8 +157,7 @@ nc_watch_log_take(NcWatchLog *log, json_t *answer, GError **error)
 
   if (!json_is_array(events) || (progress && !json_is_object(progress)))
     return nc_fail(error, NC_ERROR_PROTOCOL, "novacrond answered without events, or with a progress that is none");
-  if (log->answers == 0)
-    log->last = log->dropped = nc_json_int_or(answer, "from", 0);
+  nc_watch_log_take_from(log, nc_json_int_or(answer, "from", log->answers == 0 ? 0 : log->last));
   json_array_foreach(events, i, message) if (!nc_watch_log_add(log, message, error)) return false;
   log->answers++;
   log->more = nc_json_bool_or(answer, "more", false) && i > 0;

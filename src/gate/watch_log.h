@@ -21,8 +21,8 @@ void nc_watch_log_free(NcWatchLog *log);
 G_DEFINE_AUTOPTR_CLEANUP_FUNC(NcWatchLog, nc_watch_log_free)
 
 /*
- * novacrond's answer to migration.watch or fleet.watch (borrowed); without "progress" there is no sample. "from", if the
- * first one has it: this begins behind that event. NC_ERROR_PROTOCOL if it is none; what was taken of it before stays. */
+ * novacrond's answer to migration.watch or fleet.watch (borrowed); without "progress" there is no sample. "from", if it
+ * has it: it begins behind that event, and if that is not the last one that was taken, there is a gap. NC_ERROR_PROTOCOL if it is none; what was taken of it before stays. */
 bool nc_watch_log_take(NcWatchLog *log, json_t *answer, GError **error);
 int64_t nc_watch_log_last(const NcWatchLog *log); /* to be asked for what is behind it; 0: nothing yet */
 bool nc_watch_log_has_more(const NcWatchLog *log); /* the last answer was a full page: ask at once */

@@ -32,6 +32,10 @@ static const char *const nc_journal_steps[] = {
   /* Of people and programs; the table "token" has those by which nodes join. */
   "CREATE TABLE bearer(id TEXT PRIMARY KEY, secret_sha256 TEXT NOT NULL, subject TEXT NOT NULL, role TEXT NOT NULL,"
   " actor TEXT NOT NULL, created_us INTEGER NOT NULL, expires_us INTEGER NOT NULL, ended_us INTEGER NOT NULL) STRICT;",
+
+  "CREATE TABLE keyed_answer(actor TEXT NOT NULL, key TEXT NOT NULL, request_sha256 TEXT NOT NULL, at_us INTEGER NOT NULL,"
+  " answer TEXT NOT NULL, PRIMARY KEY(actor, key)) STRICT, WITHOUT ROWID;"
+  "CREATE INDEX keyed_answer_at ON keyed_answer(at_us);",
 };
 
 const NcDbKind nc_journal_kind = {

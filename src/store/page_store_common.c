@@ -2,9 +2,6 @@
 /* Small things that all parts of the page store need. */
 #include "store/page_store_internal.h"
 
-/* A dying disk has more damage than is worth remembering: beyond this, it is found again each time. */
-#define NC_STORE_BAD_RECORDS_MAX 65536u
-
 void
 nc_store_address(const NcPageStore *store, const uint8_t hash[NC_SHA256_BYTES], uint8_t ret[NC_ADDRESS_BYTES])
 {
@@ -53,23 +50,6 @@ nc_store_within_budget(NcPageStore *store, uint64_t more, GError **error)
                  "page store %s: its budget of %llu bytes is used up (%llu in use, %llu more wanted): delete checkpoints and "
                  "collect garbage, or raise the budget",
                  store->dir.path, (unsigned long long)store->budget, (unsigned long long)store->used, (unsigned long long)more);
-}
-
-bool
-nc_store_record_is_bad(NcPageStore *store, uint32_t pack, uint32_t offset)
-{
-  const guint64 key = (guint64)pack << 32 | offset;
-  nc_hold(&store->small);
-  return g_hash_table_contains(store->bad_records, &key);
-}
-
-void
-nc_store_note_bad_record(NcPageStore *store, uint32_t pack, uint32_t offset)
-{
-  const guint64 key = (guint64)pack << 32 | offset;
-  nc_hold(&store->small);
-  if (g_hash_table_size(store->bad_records) < NC_STORE_BAD_RECORDS_MAX)
-    g_hash_table_add(store->bad_records, g_memdup2(&key, sizeof key));
 }
 
 bool

@@ -102,6 +102,8 @@ struct NcPageStore {
   uint32_t frozen_up_to; /* map: it knows all blocks of packs up to this one that no run knows */
   GPtrArray *runs;   /* map: NcRun, oldest first */
 
+  pthread_mutex_t noting; /* one change of the file of bad records at a time; before small */
+
   pthread_mutex_t small;
   GHashTable *bad_records; /* small: guint64 pack << 32 | offset, owned; read and found damaged */
   GHashTable *touched;     /* small: pack ids held since gc began; NULL: none runs */
@@ -134,10 +136,18 @@ bool nc_store_fail(NcPageStore *store);
 void nc_store_count(NcPageStore *store, int64_t more_bytes);
 /* NC_ERROR_RESOURCE if ${more} bytes are beyond the budget. */
 bool nc_store_within_budget(NcPageStore *store, uint64_t more, GError **error);
-bool nc_store_record_is_bad(NcPageStore *store, uint32_t pack, uint32_t offset);
-void nc_store_note_bad_record(NcPageStore *store, uint32_t pack, uint32_t offset);
 /* ${cancelled} of the options: false with NC_ERROR_CANCELLED if it asks to stop. */
 bool nc_store_go_on(const gint *cancelled, GError **error);
+
+/* --- page_store_damage.c --- */
+
+bool nc_store_record_is_bad(NcPageStore *store, uint32_t pack, uint32_t offset);
+/* It was read, and is damaged. Known at the next opening, too, where that can be written. */
+void nc_store_note_bad_record(NcPageStore *store, uint32_t pack, uint32_t offset);
+/* It was read, and is whole: what failed then was the reading. */
+void nc_store_forget_bad_record(NcPageStore *store, uint32_t pack, uint32_t offset);
+/* What was noted before, in an opening: the packs are known, nothing else runs. */
+void nc_store_load_bad_records(NcPageStore *store);
 
 /* --- page_store_index.c --- */
 

@@ -40,6 +40,7 @@ nc_open_alloc(const NcPageStoreOptions *options)
   pthread_mutex_init(&store->appending, NULL);
   pthread_mutex_init(&store->naming, NULL);
   pthread_rwlock_init(&store->map, NULL);
+  pthread_mutex_init(&store->noting, NULL);
   pthread_mutex_init(&store->small, NULL);
   pthread_mutex_init(&store->caching, NULL);
   return store;
@@ -65,6 +66,7 @@ nc_open_free(NcPageStore *store)
   pthread_mutex_destroy(&store->appending);
   pthread_mutex_destroy(&store->naming);
   pthread_rwlock_destroy(&store->map);
+  pthread_mutex_destroy(&store->noting);
   pthread_mutex_destroy(&store->small);
   pthread_mutex_destroy(&store->caching);
   nc_seal_key_free(store->key);
@@ -399,7 +401,10 @@ nc_open_content(NcPageStore *store, GError **error)
   if (!store->read_only && (!nc_open_sweep(store, "index", in_index, error) ||
                             !nc_open_sweep(store, "manifests", in_manifests, error)))
     return false;
-  return nc_open_runs(store, error) && nc_open_packs(store, error) && nc_open_count_used(store, error);
+  if (!nc_open_runs(store, error) || !nc_open_packs(store, error))
+    return false;
+  nc_store_load_bad_records(store);
+  return nc_open_count_used(store, error);
 }
 
 NcPageStore *

@@ -78,6 +78,13 @@ nc_scrub_note_bad(NcScrub *scrub, uint32_t offset)
   nc_store_note_bad_record(scrub->store, scrub->file->header.id, offset);
 }
 
+static bool
+nc_scrub_is_bad(const NcScrub *scrub, uint32_t offset)
+{
+  const guint64 key = (guint64)scrub->file->header.id << 32 | offset;
+  return g_hash_table_contains(scrub->bad, &key);
+}
+
 static void
 nc_scrub_tell_block(NcScrub *scrub, uint32_t offset, const uint8_t *address, uint32_t length, const char *text)
 {
@@ -152,10 +159,13 @@ nc_scrub_item(const NcPackItem *item, gpointer data)
     return true;
   }
   g_autoptr(NcDecoded) record = nc_pack_read_blocks(scrub->file, item->offset, &error);
-  if (record)
-    nc_scrub_blocks(scrub, item, record);
-  else
+  if (!record) {
     nc_scrub_damaged(scrub, item, error->message);
+    return true;
+  }
+  nc_scrub_blocks(scrub, item, record);
+  if (!nc_scrub_is_bad(scrub, item->offset))
+    nc_store_forget_bad_record(scrub->store, scrub->file->header.id, item->offset);
   return true;
 }
 

@@ -239,6 +239,8 @@ def token_checked(args):
 
 HANDLERS = {
     "alert.list": lambda args: [ALERT, STORE_ALERT],
+    "alert.watch": lambda args: {"events": [{"id": 9, "type": "alert", "at": "2026-01-02T03:04:05.678Z", "data": STORE_ALERT}] if args.get("since", 0) < 9 else [],
+                                 "last": 9, "more": False, "from": args.get("since", 8)},
     "token.create": lambda args: {"id": BEARER["id"], "token": BEARER["id"] + "." + "5e" * 32, "scope": args.get("scope", "node"),
                                   "subject": args["subject"], "role": args["role"], "expires": None},
     "token.list": lambda args: [BEARER, {**BEARER, "id": "ftok-0t7bd31dsw67hqqr", "scope": "fleet", "expires": None, "state": "revoked",

@@ -92,11 +92,11 @@ class Receiver:
 
 
 class Listener(threading.Thread):
-    """What a watcher of the migration hears of alerts: [(alert, state)]."""
+    """What a watcher of a migration (None: of the node) hears of alerts: [(alert, state)]."""
 
     def __init__(self, node, id):
         super().__init__(daemon=True)
-        self.ws = WebSocket(websocket.unix(node.api), f"/api/v2/migrations/{id}/ws")
+        self.ws = WebSocket(websocket.unix(node.api), f"/api/v2/migrations/{id}/ws" if id else "/api/v2/alerts/ws")
         self.heard, self.end = [], None
         self.start()
 
@@ -425,11 +425,15 @@ def test_a_certificate_that_ends(cluster, prometheus):
     shorten(c.b, os.path.join(c.a.data_dir, "pki"), 10)
     configure(c.b)
     ends = told(c.b, raised(c.b, "NovacronCertificateExpires"))
+    listener = Listener(c.b, None)  # it comes late, and hears it all the same
     assert 9 < ends["value"] <= 10 and ends["threshold"] == 14 and ends["unit"] == "days" and "novacron pki renew" in ends["remedy"]
     warned(prometheus, c.b, ends)
     assert not [a for a in alerts(c.a) if a["alert"] == "NovacronCertificateExpires"], "its own is good for years"
     c.b.cli("pki", "renew")
     told(c.b, cleared(c.b, ends, "condition"))
+    of_it = [(ends["alert"], "firing"), (ends["alert"], "resolved")]
+    wait_for(lambda: [told for told in listener.heard if told[0] == ends["alert"]] == of_it, 30, "both to be heard")
+    listener.ws.close()
     calmed(prometheus, c.b, ends)
     source, destination = sides(c)
     check = source.call("migration.check", vm=VM, to=destination.name)

@@ -97,6 +97,26 @@ def test_one_that_runs_is_cancelled(cluster, name):
     c.assert_healthy(VM, c.a)
 
 
+def test_an_operators_limit_stays_beside_the_controllers(cluster, name):
+    """Somebody at the node finds a link too full: what the controller says every other second does not undo it."""
+    c = cluster
+    begin(c, name, bandwidth_limit_bps=1_000_000, algorithm="pre-copy")
+    wait_for(lambda: ask(c, name)["phase"] == "memory_copy", 60, "memory to be copied")
+
+    def limit():
+        return c.a.call("migration.get", id=name)["bandwidth_limit_bps"]
+    assert limit() == 1_000_000
+    assert c.a.call("migration.limit", id=name, bandwidth_limit_bps=300_000)["bandwidth_limit_bps"] == 300_000
+    for allotted, counts in ((2_000_000, 300_000), (200_000, 200_000), (0, 300_000), (1_500_000, 300_000)):
+        c.a.call("attempt.limit", name=name, rate_bps=allotted)
+        assert limit() == counts
+    assert c.a.call("migration.limit", id=name, qos="high")["bandwidth_limit_bps"] == 300_000
+    assert c.a.call("migration.limit", id=name, bandwidth_limit_bps=0)["bandwidth_limit_bps"] == 1_500_000
+    c.a.call("attempt.cancel", name=name, reason="enough")
+    assert has_ended(c, name)["state"] == "cancelled"
+    c.assert_healthy(VM, c.a)
+
+
 def test_one_that_was_killed_with_its_node_does_not_begin_again(cluster, name):
     c = cluster
     begin(c, name, bandwidth_limit_bps=1_000_000, algorithm="pre-copy")

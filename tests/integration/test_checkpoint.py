@@ -18,7 +18,7 @@ import pytest
 
 from nctest.checkpoints import (DISK_MIB, MIB, boot, console_length, create, disk_sha256, forget, guest_is_well, guest_write, make_disk,
                                 nothing_of_ours_is_left, observer_of, refused, restore, settle, use_store)
-from nctest.cluster import Cluster, guest_spec
+from nctest.cluster import Cluster, Refused, guest_spec
 from nctest.net import wait_for
 
 
@@ -333,14 +333,43 @@ def test_a_damaged_checkpoint_names_what_is_lost_and_is_not_restored(cluster):
     assert out.returncode == 10 and f"{cp['id']} of {vm}" in out.stderr and f"checkpoint {cp['id']} of {vm}" in out.stdout
     assert os.path.relpath(pack, store) in out.stdout
     before = disk_sha256(disk)
-    activity = restore(node, cp["id"], force=True)
-    assert activity["state"] == "failed" and activity["error"]["code"] == "corrupt" and "memory ram0 at 0x" in activity["error"]["message"]
-    assert node.state(vm) == "running" and disk_sha256(disk) == before and glob.glob(disk + "*") == [disk]
+
+    def is_refused_and_named(lost):
+        activity = restore(node, cp["id"], force=True)
+        assert activity["state"] == "failed" and activity["error"]["code"] == "corrupt" and lost in activity["error"]["message"], activity
+        assert node.state(vm) == "running" and disk_sha256(disk) == before and glob.glob(disk + "*") == [disk]
+    is_refused_and_named("memory ram0 at 0x")
     with open(pack, "r+b") as f:
         f.seek(os.path.getsize(pack) // 2)
         f.write(byte)
-    # Whole again, in a store that can only be read.
+        f.seek(0)
+        whole = f.read()
+    # Cut short, with what says where its pages are: the store opens, the checkpoint is in the list, and what it has lost is named.
     node.stop()
+    os.truncate(pack, len(whole) // 2)
+    node.start()
+    assert [c["state"] for c in node.call("checkpoint.list", name=vm)] == ["ready"]
+    out = node.cli("checkpoint", "verify", cp["id"], check=False)
+    assert out.returncode == 10 and "lost: " in out.stderr and "the pack has been cut short" in out.stderr, out.stderr
+    out = node.cli("store", "verify", check=False)
+    assert out.returncode == 10 and os.path.relpath(pack, store) in out.stdout and f"{cp['id']} of {vm}" in out.stderr
+    is_refused_and_named("the pack has been cut short")
+    # Its list of pages: it can't even say whose it is, and is shown all the same.
+    node.stop()
+    with open(pack, "wb") as f:
+        f.write(whole)
+    [manifest] = [f for f in glob.glob(os.path.join(store, "manifests", "*")) if cp["id"] in f]
+    with open(manifest, "rb") as f:
+        described = f.read()
+    with open(manifest, "wb") as f:
+        f.write(bytes(64) + described[64:])
+    node.start()
+    for args in ((), (vm,)):
+        assert f"{cp['id']}" in (listed := node.cli("checkpoint", "list", *args).stdout) and "damaged" in listed, listed
+    node.stop()
+    with open(manifest, "wb") as f:
+        f.write(described)
+    # Whole again, in a store that can only be read.
     subprocess.run(["mount", "--bind", store, store], check=True)
     subprocess.run(["mount", "-o", "remount,ro,bind", store], check=True)
     try:
@@ -415,9 +444,18 @@ def test_a_qemu_that_does_not_let_go_is_asked_again(cluster):
         except AssertionError:
             return False
     assert not is_as_before()
+    for problem in (refused(node, "migration.create", vm=vm, to=cluster.b.name), refused(node, "checkpoint.create", name=vm)):
+        assert problem.code == "resource" and cp["id"] in problem.message and "by itself" in problem.message, problem
     wait_for(is_as_before, 60, "QEMU to be as it was")
     guest_is_well(node, vm, after=console_length(node, vm))
-    create(node, vm)
+
+    def is_free():
+        try:
+            return create(node, vm)
+        except Refused as refused:
+            assert refused.code == "resource", refused
+            return None
+    wait_for(is_free, 30, "the record of it to be closed")
     forget(node, vm)
 
 
@@ -456,6 +494,77 @@ def test_a_restore_that_can_not_be_recorded_did_not_happen(cluster):
     assert disk_sha256(disk) == as_of_then
     node.call("machine.start", name=vm)
     guest_is_well(node, vm, after=seen)
+    forget(node, vm)
+
+
+@pytest.mark.parametrize("point", ["restore-claimed", "restore-written", "restore-exchange", "restore-loaded"])
+def test_a_restore_under_another_name_cut_short_did_not_happen(cluster, point):
+    """Wherever the power goes: there is no machine of that name, without disks or with some, and the name is free."""
+    node, vm = cluster.a, "model"
+    if node.state(vm) is None:
+        boot(cluster, vm)
+        create(node, vm)
+    [cp] = node.call("checkpoint.list", name=vm)
+    others = node.qemu_pids()
+    node.stop()
+    node.start(fault=f"{point}:kill")
+    node.call("checkpoint.restore", id=cp["id"], paused=True, **{"as": "likeness"})
+    node.wait_dead()
+    node.start()
+    assert node.state("likeness") is None and node.qemu_pids() == others
+    assert glob.glob(os.path.join(cluster.bed.dir, "likeness*")) == []
+    if point == "restore-loaded":
+        assert restore(node, cp["id"], paused=True, **{"as": "likeness"})["state"] == "done"
+        node.stop()
+        node.start()
+        assert node.state("likeness") == "paused"
+        forget(node, "likeness")
+        forget(node, vm)
+
+
+def test_a_name_that_is_taken_stays_its_owners(cluster):
+    """The restore dies between its claim and hearing that there is such a machine: what is undone is not that one."""
+    node, vm, owner = cluster.a, "model2", "likeness2"
+    boot(cluster, vm)
+    cp = create(node, vm)
+    disk = os.path.join(cluster.bed.dir, f"{owner}-root.qcow2")
+    subprocess.run(["qemu-img", "create", "-q", "-f", "qcow2", disk, "16M"], check=True)
+    spec = {"name": owner, "vcpus": 1, "memory_mib": 64, "memory_extra_kib": 8, "machine": "pc", "cpu": "qemu64", "accel": "tcg",
+            "disks": [{"name": "root", "path": disk, "format": "qcow2"}]}
+    node.call("machine.define", spec=spec)
+    before = disk_sha256(disk)
+    node.stop()
+    node.start(fault="restore-claiming:kill")
+    node.call("checkpoint.restore", id=cp["id"], paused=True, **{"as": owner})
+    node.wait_dead()
+    node.start()
+    node.call("machine.start", name=owner)
+    assert node.state(owner) == "running" and disk_sha256(disk) == before
+    node.call("machine.stop", name=owner, force=True)
+    assert "already" in restore(node, cp["id"], **{"as": owner})["error"]["message"]
+    assert node.state(owner) == "stopped" and disk_sha256(disk) == before and glob.glob(disk + "*") == [disk]
+    # One that has failed and could not be taken off the record is undone again when the name is somebody's: theirs stays as it is.
+    node.call("machine.destroy", name=owner)
+    node.stop()
+    node.start(fault="restore-undone:refuse")
+    nowhere = os.path.join(cluster.bed.dir, "nowhere")
+    failed = restore(node, cp["id"], disk_dir=nowhere, **{"as": owner})
+    assert failed["state"] == "failed" and "tries again" in failed["error"]["message"], failed
+    assert "there is no directory" in failed["error"]["message"] and node.state(owner) is None, failed
+    node.call("machine.define", spec=spec)
+    node.call("machine.start", name=owner)
+
+    def is_closed():
+        try:
+            return restore(node, cp["id"], disk_dir=nowhere, **{"as": "third"})
+        except Refused as refused:
+            assert refused.code == "conflict", refused
+            return None
+    wait_for(is_closed, 30, "the record of it to be closed")
+    assert node.state(owner) == "running" and disk_sha256(disk) == before and glob.glob(disk + "*") == [disk]
+    node.call("machine.stop", name=owner, force=True)
+    node.call("machine.destroy", name=owner)
+    os.unlink(disk)
     forget(node, vm)
 
 

@@ -508,6 +508,26 @@ def test_operator_is_no_admin(node):
     node.refuses("not_found", "migration.cancel", role="operator", id="m-nobody")
 
 
+@pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGKILL])
+def test_a_request_with_a_key_is_done_once(node, how):
+    """A client that heard no answer asks again; also after a restart."""
+    once = tiny("once")
+    first = node.call("machine.define", spec=once, key="monday")
+    assert node.call("machine.define", spec=once, key="monday") == first and node.state("once") == "stopped"
+    node.call("machine.destroy", name="once")
+    node.terminate(how)
+    node.start()
+    assert node.call("machine.define", spec=once, key="monday") == first
+    node.refuses("not_found", "machine.get", name="once")  # it is not done again
+    assert "another request" in node.refuses("conflict", "machine.define", spec={**once, "memory_mib": 65}, key="monday")
+    assert "another request" in node.refuses("conflict", "machine.destroy", name="once", key="monday")
+    for _ in range(2):  # what failed may be asked for again
+        node.refuses("not_found", "machine.start", name="once", key="tuesday")
+    assert "secret" in node.refuses("invalid", "node.token", key="wednesday")
+    for key in ("", "k" * 65, "\xe4", 5):
+        node.refuses("invalid", "machine.start", name="once", key=key)
+
+
 def test_stranger_is_refused_by_uid(node):
     program = ("import socket,struct;s=socket.socket(socket.AF_UNIX);s.connect(%r);n=struct.unpack('>I',s.recv(4))[0];"
                "print(s.recv(n).decode())" % str(node.control))

@@ -15,7 +15,10 @@ import jsonschema
 import pytest
 
 from fake_novacrond import FakeNovacrond, Refusal
-from gate_bed import COMPLETED, GATE, HANDLERS, MACHINE, MIGRATION, Bed, UnixConnection, exchange, bed, document  # noqa: F401
+from gate_bed import COMPLETED, GATE, HANDLERS, MACHINE, MIGRATION, STORE_ALERT, Bed, UnixConnection, exchange, bed, document  # noqa: F401
+from nctest import websocket
+from nctest.net import wait_for
+from nctest.websocket import WebSocket
 
 SPEC = {"name": "web1", "vcpus": 2, "memory_mib": 2048}
 HEAD = b"GET /api/v2/node HTTP/1.1\r\n"
@@ -204,44 +207,6 @@ def test_whoami(bed, document):
     assert answer.status == 200 and answer.json == {"kind": "uid", "name": str(os.getuid()), "role": "admin"}
     jsonschema.validate(answer.json, schema(document, "Identity"))
     assert bed.call("GET", "/api/v2/whoami?x=1").status == 400
-
-
-def test_openapi_document(document):
-    assert document["openapi"].startswith("3.1")
-    jsonschema.Draft202012Validator.check_schema({"$defs": document["components"]["schemas"]})
-    operations = [o for item in document["paths"].values() for o in item.values()]
-    assert len({o["operationId"] for o in operations}) == len(operations)
-    for operation in operations:
-        assert operation["summary"] and "default" in operation["responses"]
-        assert any(status.startswith("2") or status == "101" for status in operation["responses"])
-    text = json.dumps(document)
-    for reference in {part.split('"')[0] for part in text.split('"$ref": "#/')[1:]}:
-        node = document
-        for key in reference.split("/"):
-            node = node[key]
-    for name, described in document["components"]["schemas"].items():
-        for key, value in described.get("properties", {}).items():
-            assert "description" in value or "$ref" in value or "items" in value or "oneOf" in value, f"{name}.{key}"
-    for key in ("id vm source destination role state phase outcome progress created started finished total_ms pause_ms qemu_downtime_ms "
-                "ram_bytes ram_total_bytes ram_remaining_bytes wire_bytes rate_bps ratio eta_ms rounds dirty_rate_bps "
-                "compression max_cpu coding coding_switches coded_batches "
-                "expected_downtime_ms sha256 sha256_equal max_downtime_ms attention error events").split():
-        assert key in document["components"]["schemas"]["Migration"]["properties"], key
-
-
-def test_every_documented_route_is_answered(bed, document):
-    for path, item in document["paths"].items():
-        for method, operation in item.items():
-            body = None
-            if "requestBody" in operation:
-                name = operation["requestBody"]["content"]["application/json"]["schema"]["$ref"].rsplit("/", 1)[1]
-                body = {"MigrationRequest": {"vm": "a", "to": "b"}, "MachineSpec": SPEC, "AdoptRequest": {"name": "a", "qmp": "/q"},
-                        "CheckRequest": {"vm": "a", "to": "b"}, "PlanRequest": {"vm": "a", "to": "b"}, "ResolveRequest": {"action": "run_here"},
-                        "ScheduleRequest": {"every_s": 60}, "CopyRequest": {"to": "b"}, "FleetMigrationRequest": {"machine": "a"},
-                        "BatchRequest": {"migrations": [{"machine": "a"}]}, "EvacuationRequest": {"nodes": ["a"]}, "BearerRequest": {"subject": "a", "role": "viewer"}}.get(name, {})
-                jsonschema.validate(body, schema(document, name))
-            answer = bed.call(method.upper(), path.replace("{name}", "x").replace("{id}", "x"), body)
-            assert str(answer.status) in operation["responses"], f"{method} {path}: {answer.status}"
 
 
 def test_metrics_are_passed_on_as_they_are(bed, document):
@@ -610,3 +575,14 @@ def test_message_of_the_maximum_size(own_bed):
     machines = [{**MACHINE, "name": f"m{i}", "spec": {"pad": "x" * 3000}} for i in range(1000)]
     bed = own_bed(handlers={"machine.list": lambda args: machines})
     assert len(bed.call("GET", "/api/v2/machines").json["items"]) == 1000
+
+
+def test_alerts_are_watched(bed, document):
+    """Those of the node, too; novacrond is asked for what is behind the client's last one."""
+    ws = WebSocket(websocket.unix(bed.socket), "/api/v2/alerts/ws")
+    message = ws.next()
+    assert message["data"] == STORE_ALERT and "migration" not in message["data"]
+    jsonschema.validate(message, schema(document, "AlertMessage"))
+    wait_for(lambda: bed.daemon.last("alert.watch")["args"].get("since") == 9, 10, "the question behind it")
+    assert bed.daemon.last("alert.watch")["identity"]["role"] == "viewer"
+    ws.close()

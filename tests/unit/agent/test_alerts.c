@@ -2,6 +2,7 @@
 /* Which alerts are raised and cleared, when, and who hears of it; that their rules are those that Prometheus has. */
 #include "agent/alert_engine.h"
 #include "agent/alert_facts.h"
+#include "agent/alert_news.h"
 #include "agent/alert_webhook.h"
 #include "agent/link_rate.h"
 #include "base/msg.h"
@@ -551,6 +552,52 @@ test_webhook(void)
   g_assert_cmpint(nc_alert_webhook_pause_us(4000000000u), ==, 60 * S);
 }
 
+static int64_t
+news_id(json_t *page, size_t i)
+{
+  return nc_json_int_or(json_array_get(json_object_get(page, "events"), i), "id", 0);
+}
+
+static void
+assert_page(const NcAlertNews *news, int64_t since, int64_t from, size_t count, bool more)
+{
+  nc_autojson json_t *page = nc_alert_news_page(news, since);
+
+  g_assert_cmpint(nc_json_int_or(page, "from", -1), ==, from);
+  g_assert_cmpuint(json_array_size(json_object_get(page, "events")), ==, count);
+  g_assert_cmpint(nc_json_int_or(page, "last", -1), ==, from + (int64_t)count);
+  g_assert_true(nc_json_bool_or(page, "more", !more) == more);
+  for (size_t i = 0; i < count; i++)
+    g_assert_cmpint(news_id(page, i), ==, from + 1 + (int64_t)i);
+}
+
+static void
+test_news(void)
+{
+  NcAlertNews *news = nc_alert_news_new(5000);
+  nc_autojson json_t *alert = json_pack("{s:s}", "alert", "NovacronStoreDown");
+
+  assert_page(news, -1, 5000, 0, false);
+  assert_page(news, 0, 5000, 0, false);
+  for (unsigned i = 0; i < 250; i++)
+    nc_alert_news_add(news, alert, 1767323045678000);
+  nc_autojson json_t *first = nc_alert_news_page(news, 0);
+  json_t *message = json_array_get(json_object_get(first, "events"), 0);
+  g_assert_cmpstr(nc_json_string_or(message, "type", ""), ==, "alert");
+  g_assert_cmpstr(nc_json_string_or(message, "at", ""), ==, "2026-01-02T03:04:05.678Z");
+  g_assert_true(json_equal(json_object_get(message, "data"), alert));
+  assert_page(news, -1, 5150, 100, false);
+  assert_page(news, 0, 5000, 200, true);
+  assert_page(news, 5200, 5200, 50, false);
+  assert_page(news, 5250, 5250, 0, false);
+  assert_page(news, 9000, 5150, 100, false); /* it has not come: a clock went back */
+  for (unsigned i = 0; i < NC_ALERT_NEWS_MAX; i++)
+    nc_alert_news_add(news, alert, 0);
+  assert_page(news, 5100, 5250, 200, true); /* older ones are not kept: "from" says so */
+  assert_page(news, G_MAXINT64, 6150, 100, false);
+  nc_alert_news_free(news);
+}
+
 int
 main(int argc, char **argv)
 {
@@ -571,5 +618,6 @@ main(int argc, char **argv)
   g_test_add_func("/alerts/facts-of-ends-and-of-the-node", test_facts_of_ends_and_of_the_node);
   g_test_add_func("/alerts/link-rate", test_link_rate);
   g_test_add_func("/alerts/webhook", test_webhook);
+  g_test_add_func("/alerts/news", test_news);
   return g_test_run();
 }

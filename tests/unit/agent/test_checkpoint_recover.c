@@ -18,16 +18,22 @@ typedef struct {
   NcCheckpoints *checkpoints;
 } Bed;
 
-/* As after a crash: a journal with web1 in it (${lease}: in the hands of that migration), and nothing else yet. */
+/* As after a crash: a journal with web1 in it (${lease}: in the hands of that migration; ${maker}: put there by that restore), and nothing else yet. */
 static void
-begin(Bed *b, const char *lease)
+begin_made(Bed *b, const char *lease, const char *maker)
 {
   g_autoptr(GError) error = NULL;
-  nc_autojson json_t *machine = json_pack("{s:s, s:{s:s, s:i, s:i}, s:{s:s?}}", "name", "web1", "spec", "name", "web1", "vcpus", 1,
-                                          "memory_mib", 64, "runtime", "leased_by", lease);
+  nc_autojson json_t *machine = json_pack("{s:s, s:{s:s, s:i, s:i}, s:s?, s:{s:s?}}", "name", "web1", "spec", "name", "web1", "vcpus", 1,
+                                          "memory_mib", 64, "made_by", maker, "runtime", "leased_by", lease);
 
   g_assert_true(nc_journal_put_machine(b->journal, "web1", machine, &error));
   g_assert_no_error(error);
+}
+
+static void
+begin(Bed *b, const char *lease)
+{
+  begin_made(b, lease, NULL);
 }
 
 static void
@@ -194,15 +200,15 @@ is_listed(Bed *b)
   return machine != NULL;
 }
 
-/* ${listed}: it came so far as to put web1 into the list. */
+/* ${listed}: web1 is in the list; ${maker}: put there by that one (NULL: by people). */
 static void
-claim(Bed *b, bool listed, uint64_t claimed_epoch)
+claim(Bed *b, bool listed, const char *maker, uint64_t claimed_epoch)
 {
   set_right(b, NC_RIGHT_HELD, claimed_epoch, NC_RIGHT_NONE, 0);
   if (listed)
-    begin(b, NULL);
-  record(b, json_pack("{s:s, s:s, s:b, s:b, s:i, s:s, s:[]}", "kind", "restore", "machine", "web1", "new", 0, "took", 1, "epoch", 1, "phase",
-                      "claim", "disks"));
+    begin_made(b, NULL, maker);
+  record(b, json_pack("{s:s, s:s, s:s, s:b, s:i, s:s, s:[]}", "kind", "restore", "machine", "web1", "maker", "restore-1", "took", 1, "epoch", 1,
+                      "phase", "claim", "disks"));
   start(b);
   nc_checkpoints_recover(b->checkpoints);
   g_assert_false(is_on_record(b));
@@ -212,7 +218,7 @@ claim(Bed *b, bool listed, uint64_t claimed_epoch)
 static void
 a_right_that_was_taken_is_given_up(Bed *b, gconstpointer data)
 {
-  claim(b, GPOINTER_TO_INT(data), 1);
+  claim(b, GPOINTER_TO_INT(data), "restore-1", 1);
   g_assert_cmpint(right_now(b), ==, NC_RIGHT_REFUSED);
   g_assert_false(is_listed(b));
 }
@@ -221,9 +227,43 @@ a_right_that_was_taken_is_given_up(Bed *b, gconstpointer data)
 static void
 a_right_that_was_taken_again_is_kept(Bed *b, gconstpointer data)
 {
-  claim(b, true, 2);
+  claim(b, true, NULL, 2);
   g_assert_cmpint(right_now(b), ==, NC_RIGHT_HELD);
   g_assert_true(is_listed(b));
+}
+
+/* Somebody was faster: the restore had only said that it would, and it is their machine, and their right. */
+static void
+what_others_have_claimed_is_theirs(Bed *b, gconstpointer data)
+{
+  claim(b, true, data, 1);
+  g_assert_cmpint(right_now(b), ==, NC_RIGHT_HELD);
+  g_assert_true(is_listed(b));
+}
+
+static void
+put_restore(json_t *all, const char *id, const char *maker, const char *phase)
+{
+  json_object_set_new(all, id, json_pack("{s:s, s:s, s:s, s:b, s:i, s:s, s:[]}", "kind", "restore", "machine", "web1", "maker", maker, "took", 0,
+                                         "epoch", 1, "phase", phase, "disks"));
+}
+
+/* Two restores under one name, and the second came no further than to say so: whichever is undone first, the machine of the first one goes. */
+static void
+two_restores_of_one_name(Bed *b, gconstpointer data)
+{
+  nc_autojson json_t *all = json_object();
+
+  set_right(b, NC_RIGHT_HELD, 1, NC_RIGHT_NONE, 0);
+  begin_made(b, NULL, "restore-1");
+  put_restore(all, "c-2", "restore-2", "claim");
+  put_restore(all, "c-1", "restore-1", "files");
+  put_restore(all, "c-3", "restore-3", "claim");
+  g_autofree char *text = json_dumps(all, JSON_COMPACT);
+  g_assert_true(nc_journal_put_value(b->journal, "checkpoint.work", text, NULL));
+  start(b);
+  nc_checkpoints_recover(b->checkpoints);
+  g_assert_false(is_listed(b));
 }
 
 int
@@ -241,5 +281,9 @@ main(int argc, char **argv)
   g_test_add("/agent/checkpoint-recover/a_right_that_was_taken_is_given_up/listed", Bed, GINT_TO_POINTER(1), setup,
              a_right_that_was_taken_is_given_up, teardown);
   TEST(a_right_that_was_taken_again_is_kept);
+  g_test_add("/agent/checkpoint-recover/what_others_have_claimed_is_theirs/by_people", Bed, NULL, setup, what_others_have_claimed_is_theirs, teardown);
+  g_test_add("/agent/checkpoint-recover/what_others_have_claimed_is_theirs/by_a_restore", Bed, "restore-2", setup, what_others_have_claimed_is_theirs,
+             teardown);
+  TEST(two_restores_of_one_name);
   return g_test_run();
 }

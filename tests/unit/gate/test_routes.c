@@ -40,6 +40,8 @@ static const Case cases[] = {
   { "GET", "/api/v2/fleet/batches/bat-1/ws", NC_ROUTE_FOUND, "fleet.watch", "bat-1" },
   { "GET", "/api/v2/fleet/evacuations/eva-1/ws", NC_ROUTE_FOUND, "fleet.watch", "eva-1" },
   { "GET", "/api/v2/fleet/events/ws", NC_ROUTE_FOUND, "fleet.watch" },
+  { "GET", "/api/v2/alerts", NC_ROUTE_FOUND, "alert.list" },
+  { "GET", "/api/v2/alerts/ws", NC_ROUTE_FOUND, "alert.watch" },
   { "POST", "/api/v2/migrations/m-1/ws", NC_ROUTE_NO_METHOD, .allow = "GET, HEAD" },
   { "GET", "/api/v2/audit", NC_ROUTE_FOUND, "audit.list" },
   { "POST", "/api/v2/audit/verify", NC_ROUTE_FOUND, "audit.verify" },

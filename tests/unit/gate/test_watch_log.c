@@ -196,6 +196,40 @@ test_what_does_not_fit_is_said_to_be_missing(void)
 }
 
 static void
+take_from(NcWatchLog *log, int behind, int to)
+{
+  nc_autojson json_t *answer = answer_of(to > behind ? behind + 1 : 0, to, 1, false);
+  json_object_set_new(answer, "from", json_integer(behind));
+  json_object_del(answer, "progress");
+  g_assert_true(nc_watch_log_take(log, answer, NULL));
+}
+
+/* novacrond was restarted, or does not keep what was not asked for in time: whoever hears of the next event hears that some are missing. */
+static void
+test_answers_that_begin_elsewhere(void)
+{
+  g_autoptr(NcWatchLog) log = log_of(100, 100000);
+  NcWatchPlace place = { 0 };
+
+  take_from(log, 0, 2);
+  expect(log, &place, "event", 1);
+  NcWatchPlace behind = place;
+  expect(log, &place, "event", 2);
+  take_from(log, 2, 3);
+  expect(log, &place, "event", 3);
+  take_from(log, 50, 51);
+  expect(log, &place, "gap", 50);
+  expect(log, &place, "event", 51);
+  expect(log, &behind, "gap", 50);
+  expect(log, &behind, "event", 51);
+  take_from(log, 20, 21); /* a clock went back, or a database */
+  take_from(log, 21, 21);
+  expect(log, &place, "gap", 20);
+  expect(log, &place, "event", 21);
+  expect(log, &place, "", -1);
+}
+
+static void
 test_pages(void)
 {
   g_autoptr(NcWatchLog) log = log_of(100, 100000);
@@ -246,6 +280,7 @@ main(int argc, char **argv)
   g_test_add_func("/gate/watch-log/nothing-behind-the-end", test_nothing_comes_behind_the_end);
   g_test_add_func("/gate/watch-log/gaps", test_what_does_not_fit_is_said_to_be_missing);
   g_test_add_func("/gate/watch-log/pages", test_pages);
+  g_test_add_func("/gate/watch-log/answers-that-begin-elsewhere", test_answers_that_begin_elsewhere);
   g_test_add_func("/gate/watch-log/nonsense", test_nonsense_is_refused);
   return g_test_run();
 }

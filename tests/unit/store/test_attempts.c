@@ -378,7 +378,7 @@ static void
 an_older_journal_learns_names(Fixture *f, gconstpointer data)
 {
   g_assert_true(nc_journal_put_value(f->journal, "k", "kept", NULL));
-  raw_sql(f, "DROP TABLE attempt; DROP TABLE bearer; PRAGMA user_version=2");
+  raw_sql(f, "DROP TABLE attempt; DROP TABLE bearer; DROP TABLE keyed_answer; PRAGMA user_version=2");
   g_autofree char *kept = nc_journal_get_value(f->journal, "k", NULL);
   g_assert_cmpstr(kept, ==, "kept");
   g_assert_cmpint(bar(f, NAME, NC_ATTEMPT_CANCELLED, "no"), ==, NC_ATTEMPT_CANCELLED);

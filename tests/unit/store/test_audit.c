@@ -402,7 +402,7 @@ an_older_journal_begins_one(Fixture *f, gconstpointer data)
 {
   NcRight right;
 
-  tamper(f, "DROP TABLE audit; DROP TABLE rollback; DROP TABLE attempt; DROP TABLE bearer; DELETE FROM setting; PRAGMA user_version=1");
+  tamper(f, "DROP TABLE audit; DROP TABLE rollback; DROP TABLE attempt; DROP TABLE bearer; DROP TABLE keyed_answer; DELETE FROM setting; PRAGMA user_version=1");
   g_autoptr(NcJournal) journal = nc_journal_open(f->path, NULL);
   g_assert_nonnull(journal);
   g_assert_true(nc_journal_get_right(journal, "web1", &right, NULL));

@@ -153,6 +153,57 @@ found_when_opening(Fixture *f, gconstpointer data)
   }
 }
 
+/* Puts block 14 once more; true: it was stored, too. */
+static bool
+is_stored_again(NcPageStore *store)
+{
+  uint8_t data[NC_PAGE_STORE_BLOCK_MAX];
+  g_autoptr(GError) error = NULL;
+  NcPageBlock block = { .data = data, .length = test_block(14, data) };
+  NcPageStoreWriter *writer = nc_page_store_writer_new(store, &error);
+
+  g_assert_no_error(error);
+  g_assert_true(nc_page_store_put(writer, &block, 1, NC_PUT_COMPUTE, &error));
+  nc_page_store_writer_free(writer);
+  return block.is_new;
+}
+
+static void
+open_again(Fixture *f)
+{
+  nc_page_store_close(f->store);
+  f->store = test_open(f->dir, &f->options);
+}
+
+/* What was found damaged is not what a later checkpoint is made of, also when novacrond was restarted in between. */
+static void
+damage_is_remembered(Fixture *f, gconstpointer data)
+{
+  static const char junk[] = "no entry at all, and cut short";
+  g_autofree char *damaged = g_build_filename(f->dir, "damaged", NULL);
+
+  open_again(f);
+  g_assert_false(is_stored_again(f->store));
+  g_assert_false(g_file_test(damaged, G_FILE_TEST_EXISTS));
+  test_hurt_pack(f->dir, 0);
+  open_again(f);
+  g_assert_false(test_get(f->store, 14, NULL)); /* found by reading */
+  uint64_t length = test_length(damaged);
+  g_assert_cmpuint(length, ==, 16);
+  open_again(f);
+  test_verify(f->store, NULL); /* found again: known already */
+  g_assert_cmpuint(test_length(damaged), ==, length);
+  open_again(f);
+  g_assert_true(is_stored_again(f->store));
+  g_assert_true(test_get(f->store, 14, NULL));
+  g_assert_false(is_stored_again(f->store));
+  /* It is a help, and no more. */
+  g_assert_true(g_file_set_contents(damaged, junk, sizeof junk, NULL));
+  open_again(f);
+  g_assert_true(test_get(f->store, 14, NULL));
+  g_assert_false(g_file_test(damaged, G_FILE_TEST_EXISTS));
+}
+
 int
 main(int argc, char **argv)
 {
@@ -165,6 +216,7 @@ main(int argc, char **argv)
     { "every_byte_of_a_manifest", every_byte_of_a_manifest },
     { "every_length", every_length },
     { "found_when_opening", found_when_opening },
+    { "damage_is_remembered", damage_is_remembered },
   };
 
   g_test_init(&argc, &argv, NULL);
