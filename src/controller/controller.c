@@ -60,10 +60,22 @@ nc_controller_free(NcController *c)
 }
 
 int64_t
+nc_clock_follow(int64_t now_us, int64_t passed_us, int64_t wall_us)
+{
+  int64_t off_us = wall_us - (now_us + passed_us);
+  return now_us + passed_us + CLAMP(off_us, -passed_us / 2, passed_us / 2);
+}
+
+int64_t
 nc_controller_now(NcController *c)
 {
-  int64_t now_us = c->options.now_us ? c->options.now_us(c->options.clock) : nc_wall_us();
-  c->now_us = MAX(c->now_us, now_us);
+  if (c->options.now_us) {
+    c->now_us = MAX(c->now_us, c->options.now_us(c->options.clock));
+    return c->now_us;
+  }
+  int64_t mono_us = nc_mono_us(), wall_us = nc_wall_us();
+  c->now_us = c->now_us == 0 ? wall_us : nc_clock_follow(c->now_us, mono_us - c->mono_us, wall_us);
+  c->mono_us = mono_us;
   return c->now_us;
 }
 

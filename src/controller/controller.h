@@ -18,7 +18,8 @@
  * not the endgame: others may have that), until its source's agent says how it ended: there are no time-outs (design,
  * section 5). That is an event ("node.silent", "migration.silent"), and describe() says so.
  *
- * Time is the options' clock: microseconds since 1970; of one that goes back the latest time counts. (The lease goes by
+ * Time is the options' clock: microseconds since 1970; of one that goes back the latest time counts. The system's clock is followed
+ * where it is set, forth or back, half as fast or half as fast again as time passes. (The lease goes by
  * the database's clock, and by CLOCK_MONOTONIC here.) One thread. Calls block for the database.
  *
  * Errors of all calls: NC_ERROR_UNAVAILABLE: this one does not lead (the message says who does), and nothing was done;
@@ -41,7 +42,7 @@ typedef struct {
   int64_t silent_us;              /* after so long without a word a node is silent */
   int64_t history_us;             /* the database keeps so long what has ended: migrations, batches, evacuations, events, tokens; 0: for ever */
   int64_t ask_us;                 /* after so long without news of an attempt its agent is asked */
-  int64_t (*now_us)(void *clock); /* NULL: the system's */
+  int64_t (*now_us)(void *clock); /* NULL: the system's, which may be set; never goes back */
   void *clock;
 } NcControllerOptions;
 

@@ -100,6 +100,7 @@ struct NcController {
   void *agents;
 
   int64_t now_us;     /* the latest time seen */
+  int64_t mono_us;    /* when that was, on a clock that nobody sets */
   int64_t renewed_us; /* when the lease was last extended; nc_mono_us(), before it was */
   uint64_t epoch;     /* 0: does not lead */
   NcFleetLease lease; /* as last seen */
@@ -127,6 +128,11 @@ struct NcController {
 
 /* --- controller.c --- */
 
+/*
+ * The time ${passed_us} after ${now_us}, where the system's clock shows ${wall_us}: that, or where it was set meanwhile, half as fast or half
+ * as fast again until it is. So time never stands still, and nobody is taken for silent because a clock was put right.
+ */
+int64_t nc_clock_follow(int64_t now_us, int64_t passed_us, int64_t wall_us);
 int64_t nc_controller_now(NcController *c);
 /* Makes the model, if there is none. False with NC_ERROR_UNAVAILABLE: it does not lead; others: as of nc_load_model().
  */

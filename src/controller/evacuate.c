@@ -96,8 +96,8 @@ nc_describe_plan(NcController *c, const NcEvacuation *plan)
 static NcEvacuation *
 nc_make_plan(NcController *c, const NcEvacuateWish *wish)
 {
-  return nc_evacuation_plan(c->fleet, &c->options.limits, c->options.reserve_percent, wish->wish.qos, wish->nodes,
-                            wish->count);
+  return nc_evacuation_plan(c->fleet, &c->options.limits, c->options.reserve_percent, wish->wish.qos, wish->wish.limit_bps,
+                            wish->nodes, wish->count);
 }
 
 json_t *

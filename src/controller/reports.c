@@ -95,8 +95,9 @@ nc_take_running(NcController *c, NcLive *live, const NcAttemptReport *report, GE
 static bool
 nc_take_unknown(NcController *c, NcLive *live, GError **error)
 {
-  if (live->cancel_reason) {
-    nc_send_cancel(c, live);
+  if (live->cancel_reason) { /* later ones come by themselves, less and less often */
+    if (c->now_us >= live->cancel_again_us)
+      nc_send_cancel(c, live);
     return true;
   }
   if (!live->is_confirmed) { /* the order was lost, or never left; an agent begins a name once */

@@ -229,13 +229,14 @@ nc_evacuation_forecast(const NcFleet *fleet, NcPlannedMove *move, const NcFlow *
 }
 
 static void
-nc_evacuation_time_wave(NcFleet *fleet, NcTraffic *traffic, NcQos qos, NcPlannedMove *moves, guint count, NcPlannedWave *wave)
+nc_evacuation_time_wave(NcFleet *fleet, NcTraffic *traffic, NcQos qos, uint64_t limit_bps, NcPlannedMove *moves, guint count,
+                        NcPlannedWave *wave)
 {
   g_autofree NcFlow **flows = g_new(NcFlow *, count);
   g_autofree int64_t *rtts = g_new(int64_t, count);
 
   for (guint i = 0; i < count; i++)
-    flows[i] = nc_traffic_add(traffic, moves[i].from, moves[i].to, qos, 0, &rtts[i]);
+    flows[i] = nc_traffic_add(traffic, moves[i].from, moves[i].to, qos, limit_bps, &rtts[i]);
   nc_budget_divide(nc_traffic_budget(traffic));
   for (guint i = 0; i < count; i++)
     nc_evacuation_forecast(fleet, &moves[i], flows[i], rtts[i], wave);
@@ -263,7 +264,7 @@ nc_evacuation_drop_endless(const NcFleet *fleet, NcEvacuation *plan)
 }
 
 static void
-nc_evacuation_time(NcFleet *fleet, unsigned reserve_percent, NcQos qos, NcEvacuation *plan)
+nc_evacuation_time(NcFleet *fleet, unsigned reserve_percent, NcQos qos, uint64_t limit_bps, NcEvacuation *plan)
 {
   g_autoptr(NcTraffic) traffic = nc_traffic_new(fleet, reserve_percent);
 
@@ -273,7 +274,7 @@ nc_evacuation_time(NcFleet *fleet, unsigned reserve_percent, NcQos qos, NcEvacua
     for (end = first; end < plan->moves->len && g_array_index(plan->moves, NcPlannedMove, end).wave == wave; end++)
       ;
     NcPlannedWave *w = &g_array_index(plan->waves, NcPlannedWave, wave);
-    nc_evacuation_time_wave(fleet, traffic, qos, &g_array_index(plan->moves, NcPlannedMove, first), end - first, w);
+    nc_evacuation_time_wave(fleet, traffic, qos, limit_bps, &g_array_index(plan->moves, NcPlannedMove, first), end - first, w);
     plan->seconds += w->seconds;
   }
   nc_evacuation_drop_endless(fleet, plan);
@@ -282,8 +283,8 @@ nc_evacuation_time(NcFleet *fleet, unsigned reserve_percent, NcQos qos, NcEvacua
 /* --- all of it --- */
 
 NcEvacuation *
-nc_evacuation_plan(NcFleet *fleet, const NcQueueLimits *limits, unsigned reserve_percent, NcQos qos, const uint32_t *nodes,
-                   size_t node_count)
+nc_evacuation_plan(NcFleet *fleet, const NcQueueLimits *limits, unsigned reserve_percent, NcQos qos, uint64_t limit_bps,
+                   const uint32_t *nodes, size_t node_count)
 {
   NcEvacuation *plan = g_new0(NcEvacuation, 1);
   g_autofree bool *was_cordoned = g_new0(bool, MAX(node_count, 1));
@@ -302,7 +303,7 @@ nc_evacuation_plan(NcFleet *fleet, const NcQueueLimits *limits, unsigned reserve
   for (size_t i = node_count; i-- > 0;) /* backwards: a node may be named twice */
     nc_fleet_set_cordoned(fleet, nodes[i], was_cordoned[i]);
   nc_evacuation_make_waves(fleet, limits, plan);
-  nc_evacuation_time(fleet, reserve_percent, qos, plan);
+  nc_evacuation_time(fleet, reserve_percent, qos, limit_bps, plan);
   return plan;
 }
 

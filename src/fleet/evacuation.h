@@ -47,12 +47,12 @@ typedef struct {
 } NcEvacuation;
 
 /*
- * ${nodes}: copied; each is one of the fleet's. ${reserve_percent}: of bandwidth, kept for others. Machines that have a reservation are
+ * ${nodes}: copied; each is one of the fleet's. ${reserve_percent}: of bandwidth, kept for others. ${limit_bps}: the most that one move may send; 0: no limit. Machines that have a reservation are
  * on their way already and left alone. The fleet is as before when this returns. For small and large fleets: O(machines x log nodes), more
  * only for what can't move.
  */
-NcEvacuation *nc_evacuation_plan(NcFleet *fleet, const NcQueueLimits *limits, unsigned reserve_percent, NcQos qos, const uint32_t *nodes,
-                                 size_t node_count);
+NcEvacuation *nc_evacuation_plan(NcFleet *fleet, const NcQueueLimits *limits, unsigned reserve_percent, NcQos qos, uint64_t limit_bps,
+                                 const uint32_t *nodes, size_t node_count);
 void nc_evacuation_free(NcEvacuation *plan); /* NULL is fine */
 G_DEFINE_AUTOPTR_CLEANUP_FUNC(NcEvacuation, nc_evacuation_free)
 

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* What agents say, and what it means that they say nothing. */
 #include "world.h"
+#include "controller/controller_internal.h"
 
 #include <math.h>
 #include <string.h>
@@ -501,10 +502,28 @@ what_machines_want_is_heeded(void)
   world_free(w);
 }
 
+/* A clock is put right: time goes on, faster or slower, until it shows the same. */
+static void
+a_clock_that_is_set(void)
+{
+  const int64_t s = 1000000, hour = 3600 * s;
+
+  g_assert_cmpint(nc_clock_follow(100 * s, 2 * s, 102 * s), ==, 102 * s);
+  g_assert_cmpint(nc_clock_follow(100 * s, 2 * s, 102 * s + 10), ==, 102 * s + 10);
+  g_assert_cmpint(nc_clock_follow(2 * hour, 2 * s, hour), ==, 2 * hour + s);
+  g_assert_cmpint(nc_clock_follow(hour, 2 * s, 2 * hour), ==, hour + 3 * s);
+  g_assert_cmpint(nc_clock_follow(hour, 0, 2 * hour), ==, hour);
+  int64_t now = 2 * hour, wall = hour;
+  for (; now != wall && wall < 5 * hour; wall += s)
+    now = nc_clock_follow(now, s, wall + s);
+  g_assert_cmpint(wall, <=, 3 * hour + s);
+}
+
 int
 main(int argc, char **argv)
 {
   g_test_init(&argc, &argv, NULL);
+  g_test_add_func("/controller/agents/a_clock_that_is_set", a_clock_that_is_set);
   g_test_add_func("/controller/agents/what_may_pass_is_tried_again", what_may_pass_is_tried_again);
   g_test_add_func("/controller/agents/late_and_strange_reports_change_nothing",
                   late_and_strange_reports_change_nothing);

@@ -119,7 +119,7 @@ test_plan_says_what_can_not_move(void)
   add_machine(f, "large", a, 20);
   add_machine(f, "small", a, 8);
   add_machine(f, "same-as-large", a, 20);
-  g_autoptr(NcEvacuation) plan = nc_evacuation_plan(f, &limits, 0, NC_QOS_NORMAL, nodes, 1);
+  g_autoptr(NcEvacuation) plan = nc_evacuation_plan(f, &limits, 0, NC_QOS_NORMAL, 0, nodes, 1);
   g_assert_cmpuint(plan->moves->len, ==, 1);
   g_assert_cmpuint(g_array_index(plan->moves, NcPlannedMove, 0).to, ==, b);
   g_assert_cmpuint(plan->stuck->len, ==, 2);
@@ -145,7 +145,7 @@ test_plan_says_what_would_not_end(void)
   spec.guest.dirty_bps = 1e9;
   spec.guest.may_postcopy = false;
   nc_fleet_add_machine(f, &spec, NULL);
-  g_autoptr(NcEvacuation) plan = nc_evacuation_plan(f, &limits, 0, NC_QOS_NORMAL, nodes, 1);
+  g_autoptr(NcEvacuation) plan = nc_evacuation_plan(f, &limits, 0, NC_QOS_NORMAL, 0, nodes, 1);
   g_assert_cmpuint(plan->moves->len, ==, 0);
   g_assert_nonnull(strstr(g_array_index(plan->stuck, NcStuckMachine, 0).reason, "would not come to its end"));
 }
@@ -187,7 +187,7 @@ test_any_evacuation(void)
       nodes[i] = i * 10 + (uint32_t)g_test_rand_int_range(0, 10);
       expected += nc_fleet_node(f, nodes[i])->machine_count;
     }
-    g_autoptr(NcEvacuation) plan = nc_evacuation_plan(f, &limits, 10, NC_QOS_NORMAL, nodes, 3);
+    g_autoptr(NcEvacuation) plan = nc_evacuation_plan(f, &limits, 10, NC_QOS_NORMAL, 0, nodes, 3);
     g_assert_cmpuint(plan->moves->len + plan->stuck->len, ==, expected);
     check_fleet(f);
     check_waves(f, plan);
@@ -217,7 +217,9 @@ test_resumed(void)
     add_machine(f, name, a, 4);
   }
   g_autoptr(NcQueue) q = nc_queue_new(f, &limits, NULL, NULL);
-  g_autoptr(NcEvacuation) plan = nc_evacuation_plan(f, &limits, 0, NC_QOS_NORMAL, nodes, 1);
+  g_autoptr(NcEvacuation) plan = nc_evacuation_plan(f, &limits, 0, NC_QOS_NORMAL, 0, nodes, 1);
+  g_autoptr(NcEvacuation) slower = nc_evacuation_plan(f, &limits, 0, NC_QOS_NORMAL, 50000000, nodes, 1);
+  g_assert_cmpfloat(slower->seconds, >, 1.2 * plan->seconds);
   g_assert_cmpuint(nc_evacuation_begin(plan, q, NC_QOS_NORMAL, 1, 0), ==, 6);
   g_assert_true(nc_fleet_node(f, a)->is_cordoned);
   g_assert_cmpuint(nc_queue_schedule(q, 0), ==, 2);
@@ -225,7 +227,7 @@ test_resumed(void)
   for (uint64_t id = 1; id <= 6; id++)
     if (nc_queue_item(q, id))
       nc_queue_ended(q, id, NC_END_COMPLETED, NULL, 1);
-  g_autoptr(NcEvacuation) rest = nc_evacuation_plan(f, &limits, 0, NC_QOS_NORMAL, nodes, 1);
+  g_autoptr(NcEvacuation) rest = nc_evacuation_plan(f, &limits, 0, NC_QOS_NORMAL, 0, nodes, 1);
   g_assert_cmpuint(rest->moves->len, ==, 4);
   g_assert_cmpuint(nc_evacuation_begin(rest, q, NC_QOS_NORMAL, 2, 2), ==, 4);
 }

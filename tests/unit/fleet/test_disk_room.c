@@ -275,7 +275,7 @@ test_evacuation_counts_disks(void)
     g_autofree char *name = g_strdup_printf("m%u", i);
     add_machine_with_vm(f, name, a, i < 3 ? 4 : 3);
   }
-  g_autoptr(NcEvacuation) plan = nc_evacuation_plan(f, &limits, 0, NC_QOS_NORMAL, &a, 1);
+  g_autoptr(NcEvacuation) plan = nc_evacuation_plan(f, &limits, 0, NC_QOS_NORMAL, 0, &a, 1);
   g_assert_cmpuint(plan->moves->len, ==, 2); /* 4 and 4: for neither of the others is there room */
   g_assert_cmpuint(plan->stuck->len, ==, 2);
   for (unsigned i = 0; i < 2; i++) {
