@@ -384,6 +384,8 @@ nc_create_thread(gpointer data)
     nc_create_fail(cr, error);
   g_autofree char *vm = g_strdup(cr->cp->vm), *id = g_strdup(cr->cp->id);
   unsigned keep = ok && cr->scheduled ? cr->spec->checkpoint_keep : 0; /* 0: nothing goes */
+  nc_checkpoint_audit(c, "checkpoint.made", id, vm, c->deps.config->node,
+                      json_pack("{s:b, s:b, s:o*}", "ok", ok, "by_the_clock", cr->scheduled, "error", ok ? NULL : nc_error_to_json(error)));
   nc_create_free(cr);
   if (left)
     nc_checkpoints_leave(c, id, left, NULL, problem);

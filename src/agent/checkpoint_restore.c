@@ -390,6 +390,8 @@ nc_restore_thread(gpointer data)
     nc_restore_undo(re, &error);
   nc_log(ok ? NC_LOG_NOTICE : NC_LOG_ERR, "agent", "machine %s: restore of checkpoint %s: %s", target, cp->id,
          ok ? "done" : error->message);
+  nc_checkpoint_audit(c, "checkpoint.restored", cp->id, target, c->deps.config->node,
+                      json_pack("{s:b, s:b, s:o*}", "ok", ok, "new", re->as != NULL, "error", ok ? NULL : nc_error_to_json(error)));
   json_t *result = json_pack("{s:s, s:O}", "machine", target, "warnings", re->warnings);
   nc_restore_free(re); /* the machine is free when they hear of the end */
   nc_checkpoint_activity_ends(cp, result, error);

@@ -121,24 +121,49 @@ nc_nodes_remove(NcNodes *nodes, json_t *args, GError **error)
   return node ? nc_node_entry(nodes, node) : json_object();
 }
 
+/* What became of a token that was good: of others nothing but the log tells, or strangers could fill this one. */
+static void
+nc_nodes_audit_join(NcNodes *nodes, const NcJoinRequest *request, const GError *problem)
+{
+  g_autofree char *actor = g_strdup_printf("join-token:%s", request->token_id);
+  nc_autojson json_t *detail =
+      json_pack("{s:b, s:s, s:o*}", "ok", problem == NULL, "address", request->address, "error", problem ? nc_error_to_json(problem) : NULL);
+  const NcAuditEntry entry = { .kind = "node.joined", .subject = request->name, .actor = actor, .detail = detail };
+  g_autoptr(GError) error = NULL;
+
+  if (!nc_journal_audit(nodes->journal, &entry, true, NULL, &error))
+    nc_log(NC_LOG_ERR, "agent", "that node %s has joined can't be recorded: %s", request->name, error->message);
+}
+
+static json_t *
+nc_nodes_let_in(NcNodes *nodes, const NcJoinRequest *request, const char *bound, GError **error)
+{
+  if (bound && !g_str_equal(bound, request->name)) {
+    nc_fail(error, NC_ERROR_TRUST, "the token was made for node %s, not for %s; it is used up now", bound, request->name);
+    return NULL;
+  }
+  json_t *joined = nc_join_issue(nodes->trust, request->name, request->address, request->csr, 0, error);
+  if (!joined)
+    g_prefix_error(error, "the token is used up, but %s can't join: ", request->name);
+  return joined;
+}
+
 json_t *
 nc_nodes_join(NcNodes *nodes, json_t *message, GError **error)
 {
   NcJoinRequest request;
   g_autofree char *bound = NULL;
+  g_autoptr(GError) problem = NULL;
 
   if (!nc_join_check_request(message, &request, error))
     return NULL;
   g_autofree char *hash = nc_join_secret_hash(request.secret);
   if (!nc_journal_use_token(nodes->journal, request.token_id, hash, nc_wall_us(), &bound, error))
     return NULL;
-  if (bound && !g_str_equal(bound, request.name)) {
-    nc_fail(error, NC_ERROR_TRUST, "the token was made for node %s, not for %s; it is used up now", bound, request.name);
-    return NULL;
-  }
-  json_t *joined = nc_join_issue(nodes->trust, request.name, request.address, request.csr, 0, error);
+  json_t *joined = nc_nodes_let_in(nodes, &request, bound, &problem);
+  nc_nodes_audit_join(nodes, &request, problem);
   if (!joined) {
-    g_prefix_error(error, "the token is used up, but %s can't join: ", request.name);
+    g_propagate_error(error, g_steal_pointer(&problem));
     return NULL;
   }
   nc_log(NC_LOG_NOTICE, "agent", "node %s (%s) has joined; roster version %" G_GUINT64_FORMAT, request.name, request.address,

@@ -56,6 +56,9 @@ def test_memory_and_disk_are_of_one_instant_and_come_back(cluster):
     out = node.cli("checkpoint", "restore", first["id"], "--as", "copy")
     assert "copy is as web1 was" in out.stdout
     copy = node.call("machine.get", name="copy")
+    [made, *_], [restored, *_] = (node.call("audit.list", kind=f"checkpoint.{what}") for what in ("made", "restored"))
+    assert (made["subject"], made["vm"], made["detail"]["ok"]) == (second["id"], vm, True)
+    assert (restored["subject"], restored["vm"], restored["detail"]) == (first["id"], "copy", {"ok": True, "new": True})
     assert copy["state"] == "running" and copy["spec"]["uuid"] != node.call("machine.get", name=vm)["spec"]["uuid"]
     assert disk_sha256(copy["spec"]["disks"][0]["path"]) == as_of_first
     guest_is_well(node, "copy")

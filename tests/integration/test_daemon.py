@@ -666,6 +666,7 @@ def test_node_joins_and_everybody_hears(make_node):
     everybody = {"host-a": "joined", "host-b": "joined", "host-c": "joined"}
     for node in (a, b, c):
         wait_for(lambda: names(node) == everybody, 10, f"the roster at {node.name}")
+    assert [(e["subject"], e["detail"]["ok"]) for e in a.call("audit.list", kind="node.joined")] == [("host-c", True), ("host-b", True)]
     assert b.call("node.info")["ca"] is False
     assert "host-b" in b.refuses("conflict", "node.token")
     b.refuses("conflict", "node.remove", name="host-c")
