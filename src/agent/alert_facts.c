@@ -15,8 +15,8 @@ typedef struct {
   int64_t at_us; /* when the window began, with these */
   double cpu_ms, segments, retransmitted;
   double cpu_percent, loss_percent; /* of the last whole window; NAN: not known */
-  double wire_bytes;
-  int64_t crossed_us; /* when they last became more */
+  double carried;
+  int64_t crossed_us; /* when that last became more */
   bool is_there;      /* in this look */
 } NcAlertSeen;
 
@@ -81,7 +81,7 @@ static NcAlertSeen *
 nc_alert_facts_see(NcAlertFacts *facts, const char *subject, json_t *record, int64_t now_us)
 {
   NcAlertSeen *seen = g_hash_table_lookup(facts->seen, subject);
-  double wire_bytes = nc_json_number_or(record, "wire_bytes", 0);
+  double carried = nc_migration_record_carried(record); /* pings of a path without a move on it are no move */
 
   if (!seen) {
     seen = g_new0(NcAlertSeen, 1);
@@ -89,9 +89,9 @@ nc_alert_facts_see(NcAlertFacts *facts, const char *subject, json_t *record, int
     g_hash_table_insert(facts->seen, g_strdup(subject), seen);
   }
   seen->is_there = true;
-  if (wire_bytes != seen->wire_bytes || seen->crossed_us == 0)
+  if (seen->crossed_us == 0 || (!isnan(carried) && carried != seen->carried))
     seen->crossed_us = now_us;
-  seen->wire_bytes = wire_bytes;
+  seen->carried = isnan(carried) ? seen->carried : carried;
   nc_alert_seen_window(seen, nc_json_number_or(record, "mover_cpu_ms", NAN), nc_alert_sum(record, "segments"),
                        nc_alert_sum(record, "retransmitted_segments"), now_us);
   return seen;

@@ -219,7 +219,8 @@ nc_alert_summary(NcAlertRule rule, json_t *about, double value)
   case NC_ALERT_STORE_DOWN:
     return g_strdup_printf("the page store of %s takes no checkpoints", node);
   case NC_ALERT_CERTIFICATE_EXPIRES:
-    return g_strdup_printf("the certificate of %s ends in %.1f days", node, value);
+    return value < 0 ? g_strdup_printf("the certificate of %s ended %.1f days ago", node, -value)
+                     : g_strdup_printf("the certificate of %s ends in %.1f days", node, value);
   case NC_ALERT_RULE_COUNT:
     break;
   }

@@ -79,6 +79,12 @@ nc_value_attention(json_t *view, json_t *record, const char *key)
 }
 
 static double
+nc_value_carried(json_t *view, json_t *record, const char *key)
+{
+  return nc_migration_record_carried(record);
+}
+
+static double
 nc_value_converges(json_t *view, json_t *record, const char *key)
 {
   json_t *converges = json_object_get(record, "converges");
@@ -92,7 +98,7 @@ static const struct {
 } nc_metrics_families[] = {
   { "novacron_migration_transfer_rate_bytes", "bytes", "Bytes of the machine per second, before coding.", "transfer_rate_bytes", nc_value_seen, true },
   { "novacron_migration_wire_rate_bytes", "bytes", "Bytes on the wire per second.", "wire_rate_bytes", nc_value_seen, true },
-  { "novacron_migration_rate_limit_bytes", "bytes", "The limit it has now, in bytes per second on the wire; 0: none.", "rate_limit_bytes", nc_value_seen, true },
+  { "novacron_migration_rate_limit_bytes", "bytes", "The limit that it keeps to now, in bytes per second on the wire (less where it gives way); 0: none.", "rate_limit_bytes", nc_value_seen, true },
   { "novacron_migration_link_rate_bytes", "bytes", "What its link was seen to carry at best, in bytes per second on the wire.", "link_rate_bytes", nc_value_seen, true },
   { "novacron_migration_compression_ratio", "ratio", "QEMU's stream to bytes on the wire.", "compression_ratio", nc_value_seen, false },
   { "novacron_migration_network_latency_ms", "ms", "Round trip between the movers, in milliseconds.", "network_latency_ms", nc_value_seen, true },
@@ -111,6 +117,7 @@ static const struct {
   { "novacron_migration_remaining_bytes", "bytes", "Memory that is left to carry in this round.", "ram_remaining_bytes", nc_value_seen, true },
   { "novacron_migration_memory_bytes", "bytes", "The machine's memory.", "ram_total_bytes", nc_value_seen, false },
   { "novacron_migration_wire_bytes", "bytes", "Bytes on the wire so far.", "wire_bytes", nc_value_seen, false },
+  { "novacron_migration_carried_bytes", "bytes", "Bytes of QEMU's stream and of disks on the wire so far: stands still when the move does.", "", nc_value_carried, false },
   { "novacron_migration_rounds", NULL, "Rounds over its memory so far.", "rounds", nc_value_seen, false },
   { "novacron_migration_throttle_percent", "percent", "By how much the guest is slowed down.", "throttle_percent", nc_value_seen, true },
   { "novacron_migration_cpu_usage_percent", "percent", "Processor time of its mover since its start, in percent of one processor.", "cpu_usage_percent", nc_value_seen, true },

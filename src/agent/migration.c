@@ -71,6 +71,13 @@ nc_migration_set(NcMigration *m, const char *key, json_t *value)
   json_object_set_new(m->record, key, value);
 }
 
+void
+nc_migration_forget(NcMigration *m, const char *const *keys)
+{
+  for (; *keys; keys++)
+    nc_migration_set(m, *keys, json_null());
+}
+
 int64_t
 nc_migration_int(NcMigration *m, const char *key)
 {

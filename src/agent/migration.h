@@ -66,6 +66,8 @@ void nc_migration_free(NcMigration *m);
 
 /* Setting members of the record; any thread. ${value} is taken. */
 void nc_migration_set(NcMigration *m, const char *key, json_t *value);
+/* Each of ${keys} (ends with NULL) is not known any more: null. */
+void nc_migration_forget(NcMigration *m, const char *const *keys);
 /* 0 if it is not there, or no number. */
 int64_t nc_migration_int(NcMigration *m, const char *key);
 /* A deep copy of the record. New reference. */

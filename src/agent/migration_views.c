@@ -68,6 +68,17 @@ nc_record_disk_sum(json_t *record, const char *key)
   return (int64_t)sum;
 }
 
+double
+nc_migration_record_carried(json_t *record)
+{
+  json_t *disks = json_object_get(record, "disks");
+  double stream = nc_json_number_or(record, "stream_bytes", NAN);
+
+  if (isnan(stream) && json_array_size(disks) == 0)
+    return NAN;
+  return (isnan(stream) ? 0 : stream) + (double)nc_record_disk_sum(record, "wire_bytes");
+}
+
 /* Bytes of the machine per second: of its disks while they go alone, else of its memory. 0 at the end. */
 static int64_t
 nc_record_rate(json_t *record)
@@ -175,7 +186,11 @@ nc_migration_metrics_view(json_t *record, int64_t now_us)
   json_object_set_new(view, "transfer_rate_bytes", json_integer(nc_record_rate(record)));
   json_object_set_new(view, "average_wire_rate_bytes",
                       nc_view_quotient((double)nc_json_int_or(record, "wire_bytes", -1) * 1000, mover_ms));
-  json_object_set_new(view, "network_latency_ms", nc_view_quotient((double)nc_json_int_or(record, "rtt_us", -1), 1000));
+  json_object_set_new(view, "network_latency_ms", nc_view_quotient(nc_json_int_or(record, "rtt_us", 0) > 0 ? nc_json_number_or(record, "rtt_us", -1) : -1, 1000));
+  if (nc_json_int_or(record, "rounds", 0) < 2) /* what is dirtied is known from the second on */
+    json_object_set_new(view, "dirty_rate_bytes", json_null());
+  if (nc_json_int_or(record, "shaped_rate_bps", 0) > 0) /* where it gives way to others */
+    nc_view_copy(view, record, "shaped_rate_bps", "rate_limit_bytes");
   json_object_set_new(view, "duration_seconds", nc_view_quotient(elapsed_ms, 1000));
   json_object_set_new(view, "cpu_usage_percent", nc_view_quotient((double)nc_json_int_or(record, "mover_cpu_ms", -1) * 100, mover_ms));
   json_object_set_new(view, "disk_iops", json_integer(nc_record_disk_sum(record, "iops")));

@@ -20,6 +20,11 @@ json_t *nc_migration_metrics_view(json_t *record, int64_t now_us);
 /* What changes while it runs: the data of a progress message. New reference. */
 json_t *nc_migration_progress_view(json_t *record);
 bool nc_migration_record_has_ended(json_t *record);
+/*
+ * Bytes of QEMU's stream and of its disks that its movers have carried; NAN: not known. What only keeps a connection alive is not among them, so
+ * it stands still when the machine's move does.
+ */
+double nc_migration_record_carried(json_t *record);
 
 /* Which of them are wanted; NULL or 0: all. Borrowed from the arguments. */
 typedef struct {

@@ -148,8 +148,9 @@ nc_source_forecast_postcopy(NcSourceForecast *f, NcQmp *qmp)
     f->limits.may_postcopy = f->at_once = false;
     return;
   }
+  static const char *const unknowns[] = { "converges", "eta_ms", "eta_error_ms", "forecast_pause_ms", NULL };
   f->postcopy = true;
-  nc_migration_set(f->m, "converges", json_null()); /* that is no question any more */
+  nc_migration_forget(f->m, unknowns); /* they are no questions any more, or were about another way */
 }
 
 static bool

@@ -51,6 +51,6 @@ nc_cmd_alerts(NcCli *cli, const NcCommand *command, int argc, char **argv, GErro
   }
   json_array_foreach(items, i, alert) nc_alert_print(alert);
   if (json_array_size(items) == 0)
-    puts("Nothing is wrong, and nothing was in the last hour.");
+    puts("Nothing is wrong, and nothing was in the last hour (or since novacrond was started).");
   return true;
 }

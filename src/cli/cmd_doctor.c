@@ -41,7 +41,7 @@ nc_doctor_tell(NcCli *cli, const char *about, json_t *findings)
   g_autofree char *clean = nc_text_clean(about);
   puts(clean);
   json_array_foreach(findings, i, finding) nc_doctor_print_one(finding);
-  puts(cli->status == 2 ? "There are problems." : cli->status == 1 ? "It works; see the warnings above." : "All is well.");
+  puts(cli->status == 2 ? "There are problems." : cli->status == 1 ? "Not all of it is well, or not all could be told: see above." : "All is well.");
 }
 
 /* --- one migration --- */

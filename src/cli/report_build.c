@@ -74,6 +74,8 @@ nc_build_headline(json_t *record, const NcFigures *f)
     return g_strdup_printf("Completed: %s arrived on %s from %s, as the destination has it.", vm, to, from);
   if (g_str_equal(outcome, "completed"))
     return g_strdup_printf("Completed: %s moved from %s to %s in %s, with a pause of %s.", vm, from, to, took, pause);
+  if (strstr(nc_json_string_or(json_object_get(record, "error"), "message", ""), " was lost")) /* in post-copy, as both nodes say it */
+    return g_strdup_printf("Lost: neither %s nor %s has all of %s any more; it ended after %s. The error says what to do.", from, to, vm, took);
   return g_strdup_printf("%s: %s did not move from %s to %s; it ended after %s.", g_str_equal(outcome, "failed") ? "Failed" : "Cancelled",
                          vm, from, to, took);
 }

@@ -137,8 +137,13 @@ export class Card {
   begin() {
     this.watch = new Watch(`migrations/${encodeURIComponent(this.migration.id)}`, {
       onMessage: (message) => this.take(message),
-      onLink: (isUp) => setText(this.live, isUp ? "live" : "not live: asking every few seconds"),
+      onLink: (isUp) => this.setLink(isUp),
     });
+  }
+
+  setLink(isUp) {
+    setText(this.live, isUp ? "live" : "not live: asking every few seconds");
+    if (!isUp) delete this.migration.transfer_rate; // the last sample's: records, which come on, have another one
   }
 
   end() {

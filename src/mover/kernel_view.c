@@ -19,9 +19,24 @@ nc_kernel_has_bbr(int fd)
   return getsockopt(fd, IPPROTO_TCP, TCP_CONGESTION, name, &length) == 0 && strcmp(name, "bbr") == 0;
 }
 
+static void
+nc_kernel_set(_Atomic uint64_t *number, uint64_t value)
+{
+  atomic_store_explicit(number, value, memory_order_relaxed);
+}
+
+static uint64_t
+nc_kernel_get(_Atomic uint64_t *number)
+{
+  return atomic_load_explicit(number, memory_order_relaxed);
+}
+
 void
 nc_kernel_view_begin(NcKernelView *view, int fd, bool watch_losses)
 {
+  view->before.retransmitted_bytes = nc_kernel_get(&view->retransmitted_bytes);
+  view->before.segments = nc_kernel_get(&view->segments);
+  view->before.retransmitted_segments = nc_kernel_get(&view->retransmitted_segments);
   view->fd = fd;
   view->watch_losses = watch_losses;
   nc_congestion_begin(&view->congestion, nc_kernel_has_bbr(fd));
@@ -36,12 +51,6 @@ nc_kernel_view_watch(NcKernelView *view, const struct tcp_info *info, int64_t no
          nc_fail(error, NC_ERROR_IO, "its path loses segments, and not because it is full: it is made anew, with BBR where the kernel has it");
 }
 
-static void
-nc_kernel_set(_Atomic uint64_t *number, uint64_t value)
-{
-  atomic_store_explicit(number, value, memory_order_relaxed);
-}
-
 bool
 nc_kernel_view_look(NcKernelView *view, GError **error)
 {
@@ -54,19 +63,13 @@ nc_kernel_view_look(NcKernelView *view, GError **error)
   view->next_us = now_us + NC_LOOK_US;
   if (getsockopt(view->fd, IPPROTO_TCP, TCP_INFO, &info, &length) < 0)
     return true;
-  nc_kernel_set(&view->retransmitted_bytes, info.tcpi_bytes_retrans);
-  nc_kernel_set(&view->segments, info.tcpi_segs_out);
-  nc_kernel_set(&view->retransmitted_segments, info.tcpi_total_retrans);
+  nc_kernel_set(&view->retransmitted_bytes, view->before.retransmitted_bytes + info.tcpi_bytes_retrans);
+  nc_kernel_set(&view->segments, view->before.segments + info.tcpi_segs_out);
+  nc_kernel_set(&view->retransmitted_segments, view->before.retransmitted_segments + info.tcpi_total_retrans);
   nc_kernel_set(&view->rtt_us, info.tcpi_rtt);
   nc_kernel_set(&view->min_rtt_us, info.tcpi_min_rtt == ~0u ? 0 : info.tcpi_min_rtt);
   nc_kernel_set(&view->delivery_bps, info.tcpi_delivery_rate);
   return !view->watch_losses || nc_kernel_view_watch(view, &info, now_us, error);
-}
-
-static uint64_t
-nc_kernel_get(_Atomic uint64_t *number)
-{
-  return atomic_load_explicit(number, memory_order_relaxed);
 }
 
 void

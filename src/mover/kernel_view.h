@@ -17,10 +17,13 @@ typedef struct {
   bool watch_losses; /* it sends bulk */
   int64_t next_us;
   NcCongestion congestion;
+  struct {
+    uint64_t retransmitted_bytes, segments, retransmitted_segments;
+  } before; /* of the link's earlier connections */
   _Atomic uint64_t retransmitted_bytes, segments, retransmitted_segments, rtt_us, min_rtt_us, delivery_bps;
 } NcKernelView;
 
-/* Numbers of the present connection; bytes per second as the kernel measured last. */
+/* The first three of all the link's connections so far, so that they never go back; the others of the present one, bytes per second as the kernel measured last. */
 typedef struct {
   uint64_t retransmitted_bytes, segments, retransmitted_segments;
   uint64_t rtt_us, min_rtt_us; /* 0: not known */

@@ -451,10 +451,13 @@ test_facts_of_a_link(void)
   g_assert_true(isnan(look(facts, 107, "{\"rtt_us\":0}", NC_ALERT_HIGH_LATENCY, &fine)));
   g_assert_cmpfloat(look(facts, 108, "{\"converges\":false}", NC_ALERT_NOT_CONVERGING, &fine), ==, 1);
   g_assert_true(isnan(look(facts, 109, "{\"converges\":null}", NC_ALERT_NOT_CONVERGING, &fine)));
-  look(facts, 110, "{\"wire_bytes\":2000}", NC_ALERT_STUCK, &fine);
-  g_assert_cmpfloat(look(facts, 410, "{\"wire_bytes\":2000}", NC_ALERT_STUCK, &fine), ==, 300);
+  look(facts, 110, "{\"stream_bytes\":2000,\"wire_bytes\":1000}", NC_ALERT_STUCK, &fine);
+  g_assert_cmpfloat(look(facts, 410, "{\"stream_bytes\":2000,\"wire_bytes\":9000}", NC_ALERT_STUCK, &fine), ==, 300); /* pings are no move */
   g_assert_false(fine);
-  look(facts, 411, "{\"wire_bytes\":2000,\"phase\":\"verify\"}", NC_ALERT_STUCK, &fine);
+  look(facts, 411, "{\"stream_bytes\":2000,\"phase\":\"verify\"}", NC_ALERT_STUCK, &fine);
+  g_assert_true(fine);
+  g_assert_cmpfloat(look(facts, 412, "{\"stream_bytes\":2000,\"disks\":[{\"wire_bytes\":7}]}", NC_ALERT_STUCK, &fine), ==, 0);
+  look(facts, 413, "{\"stream_bytes\":2000,\"phase\":\"verify\"}", NC_ALERT_STUCK, &fine);
   g_assert_true(fine);
   g_assert_cmpfloat(look(facts, 412, "{\"attention\":\"decide\"}", NC_ALERT_NEEDS_ATTENTION, &fine), ==, 1);
 }
