@@ -322,6 +322,13 @@ nc_migration_look_endgame(NcMigration *m, NcEndgameNeed need)
   return nc_endgame_look(&m->endgame, m->claim, need, nc_mono_us());
 }
 
+bool
+nc_migration_is_alone(NcMigration *m)
+{
+  g_autoptr(GMutexLocker) guard = g_mutex_locker_new(&m->claim_lock);
+  return !m->claim || nc_bandwidth_is_alone(m->claim);
+}
+
 void
 nc_migration_end_endgame(NcMigration *m)
 {

@@ -112,6 +112,8 @@ void nc_migration_limit(NcMigration *m, NcQos qos, uint64_t limit_bps);
  */
 NcEndgameAnswer nc_migration_look_endgame(NcMigration *m, NcEndgameNeed need);
 void nc_migration_end_endgame(NcMigration *m);
+/* No other migration leaves this node at the moment. */
+bool nc_migration_is_alone(NcMigration *m);
 /* The record's disk_chain. */
 NcDiskChain nc_migration_disk_chain(NcMigration *m);
 /* The record's class of service. */

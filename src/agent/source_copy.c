@@ -62,7 +62,8 @@ nc_source_note_endgame(NcSource *s, NcEndgameAnswer answer)
     return;
   if (answer == NC_ENDGAME_WAIT && s->endgame_notes++ < NC_SOURCE_ENDGAME_NOTES)
     nc_migration_note(s->m, "endgame-waits", "round after round is sent, so that two last rounds do not share a link");
-  if (answer == NC_ENDGAME_HAS && s->endgame != NC_ENDGAME_WITHOUT && s->endgame_notes++ < NC_SOURCE_ENDGAME_NOTES)
+  bool is_alone = s->endgame == NC_ENDGAME_WITHOUT && nc_migration_is_alone(s->m); /* a small one is near its end at the first look */
+  if (answer == NC_ENDGAME_HAS && !is_alone && s->endgame_notes++ < NC_SOURCE_ENDGAME_NOTES)
     nc_migration_note(s->m, "endgame", "the last round may begin, after %" G_GINT64_FORMAT " ms of waiting for it", waited_ms);
   if (answer != NC_ENDGAME_HAS && s->endgame == NC_ENDGAME_HAS && s->endgame_notes > 0)
     nc_migration_note(s->m, "endgame-returned", "the last round is not near any more");
