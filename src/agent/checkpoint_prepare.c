@@ -12,9 +12,6 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
-/* Of the socket that QEMU writes its image to: in the first moments the guest writes to many pages that have to leave QEMU first. */
-#define NC_IMAGE_BUFFER (8 << 20)
-
 bool
 nc_create_record_work(NcCreate *cr, GError **error)
 {
@@ -113,7 +110,6 @@ nc_create_start_worker(NcCreate *cr, GError **error)
   const NcMoverProgram program = { .binary = nc_checkpointer_find_binary(),
                                    .uid = (uid_t)config->mover_uid,
                                    .gid = (gid_t)config->mover_gid };
-  const int size = NC_IMAGE_BUFFER;
   int pair[2];
 
   cr->nbd_path = g_build_filename(nc_machine_hold_run_dir(cr->hold), "cp.sock", NULL);
@@ -121,7 +117,6 @@ nc_create_start_worker(NcCreate *cr, GError **error)
     return nc_fail_errno(error, NC_ERROR_RESOURCE, errno, "can't make the socket for QEMU's image");
   nc_autofd int ours = pair[0];
   cr->theirs = pair[1];
-  setsockopt(cr->theirs, SOL_SOCKET, SO_SNDBUFFORCE, &size, sizeof size); /* not root: the ordinary size does, too */
   if (!(cr->keeper = nc_keeper_new(ours, error)) || !(cr->worker = nc_checkpointer_start(&program, error)))
     return false;
   nc_create_set_worker(cr, cr->worker);
