@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Names of attempts in the journal: used once, whoever dies, and forgotten without being used again. */
+#include "journal_fixture.h"
 #include "base/ident.h"
 #include "store/journal.h"
 
-#include <glib/gstdio.h>
 #include <signal.h>
 #include <sqlite3.h>
 #include <string.h>
@@ -12,46 +12,6 @@
 
 #define NAME "mig-0123456789abcdef.1"
 #define NEXT "mig-0123456789abcdef.2"
-
-typedef struct {
-  char *dir;
-  char *path;
-  NcJournal *journal;
-} Fixture;
-
-static void
-setup(Fixture *f, gconstpointer data)
-{
-  g_autoptr(GError) error = NULL;
-  f->dir = g_dir_make_tmp("nc-attempts-XXXXXX", &error);
-  g_assert_no_error(error);
-  f->path = g_build_filename(f->dir, "journal.db", NULL);
-  f->journal = nc_journal_open(f->path, &error);
-  g_assert_no_error(error);
-}
-
-static void
-teardown(Fixture *f, gconstpointer data)
-{
-  static const char *const names[] = { "journal.db", "journal.db-wal", "journal.db-shm", "journal.db.lock" };
-  nc_journal_close(f->journal);
-  for (size_t i = 0; i < G_N_ELEMENTS(names); i++) {
-    g_autofree char *path = g_build_filename(f->dir, names[i], NULL);
-    g_unlink(path);
-  }
-  g_rmdir(f->dir);
-  g_free(f->path);
-  g_free(f->dir);
-}
-
-static void
-reopen(Fixture *f)
-{
-  g_autoptr(GError) error = NULL;
-  nc_journal_close(f->journal);
-  f->journal = nc_journal_open(f->path, &error);
-  g_assert_no_error(error);
-}
 
 /* Between two openings. */
 static void

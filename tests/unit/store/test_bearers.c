@@ -1,49 +1,13 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* A node's bearer tokens: good with their secret, in their time, until they are ended; and bounded in number. */
+#include "journal_fixture.h"
 #include "base/ident.h"
 #include "store/bearer.h"
 
-#include <glib/gstdio.h>
 #include <string.h>
 
 #define NOW INT64_C(1767322800000000)
 #define SECOND INT64_C(1000000)
-
-typedef struct {
-  char *dir, *path;
-  NcJournal *journal;
-} Fixture;
-
-static void
-open_journal(Fixture *f)
-{
-  g_autoptr(GError) error = NULL;
-  f->journal = nc_journal_open(f->path, &error);
-  g_assert_no_error(error);
-}
-
-static void
-setup(Fixture *f, gconstpointer data)
-{
-  f->dir = g_dir_make_tmp("nc-bearers-XXXXXX", NULL);
-  g_assert_nonnull(f->dir);
-  f->path = g_build_filename(f->dir, "journal.db", NULL);
-  open_journal(f);
-}
-
-static void
-teardown(Fixture *f, gconstpointer data)
-{
-  static const char *const names[] = { "journal.db", "journal.db-wal", "journal.db-shm", "journal.db.lock" };
-  nc_journal_close(f->journal);
-  for (size_t i = 0; i < G_N_ELEMENTS(names); i++) {
-    g_autofree char *path = g_build_filename(f->dir, names[i], NULL);
-    g_unlink(path);
-  }
-  g_rmdir(f->dir);
-  g_free(f->path);
-  g_free(f->dir);
-}
 
 static char *
 hash_of(const char *secret)
@@ -130,8 +94,7 @@ test_ended(Fixture *f, gconstpointer data)
   }
   g_assert_null(nc_journal_end_bearer(f->journal, "tok-2", NOW + SECOND, &error)); /* has run out */
   g_assert_error(error, NC_ERROR, NC_ERROR_NOT_FOUND);
-  nc_journal_close(f->journal);
-  open_journal(f);
+  reopen(f);
   assert_bad(f, "tok-1", hash, NOW + 5);
   assert_good(f, "tok-2", "s2", NOW);
 }

@@ -1,11 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* The promises of store/journal.h: durable rights, compare-and-set, single use, refusal of what is not understood. */
+#include "journal_fixture.h"
 #include "base/ident.h"
 #include "store/journal.h"
 
 #include <errno.h>
 #include <fcntl.h>
-#include <glib/gstdio.h>
 #include <sched.h>
 #include <signal.h>
 #include <sqlite3.h>
@@ -17,46 +17,6 @@
 
 #define SECRET "000102030405060708090a0b0c0d0e0f101112131415161718191a1b1c1d1e1f"
 #define OTHER_SECRET "ff0102030405060708090a0b0c0d0e0f101112131415161718191a1b1c1d1e1f"
-
-typedef struct {
-  char *dir;
-  char *path;
-  NcJournal *journal;
-} Fixture;
-
-static void
-setup(Fixture *f, gconstpointer data)
-{
-  g_autoptr(GError) error = NULL;
-  f->dir = g_dir_make_tmp("nc-journal-XXXXXX", &error);
-  g_assert_no_error(error);
-  f->path = g_build_filename(f->dir, "journal.db", NULL);
-  f->journal = nc_journal_open(f->path, &error);
-  g_assert_no_error(error);
-}
-
-static void
-teardown(Fixture *f, gconstpointer data)
-{
-  static const char *const names[] = { "journal.db", "journal.db-wal", "journal.db-shm", "journal.db.lock" };
-  nc_journal_close(f->journal);
-  for (size_t i = 0; i < G_N_ELEMENTS(names); i++) {
-    g_autofree char *path = g_build_filename(f->dir, names[i], NULL);
-    g_unlink(path);
-  }
-  g_rmdir(f->dir);
-  g_free(f->path);
-  g_free(f->dir);
-}
-
-static void
-reopen(Fixture *f)
-{
-  g_autoptr(GError) error = NULL;
-  nc_journal_close(f->journal);
-  f->journal = nc_journal_open(f->path, &error);
-  g_assert_no_error(error);
-}
 
 static bool
 set_right(NcJournal *journal, NcRightState state, uint64_t epoch, NcRightState from, uint64_t from_epoch, GError **error)

@@ -1,47 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* What was asked for under an idempotency key is done once, whatever ends in between. */
+#include "journal_fixture.h"
 #include "store/keyed_answer.h"
 
-#include <glib/gstdio.h>
-
 #define NOW INT64_C(1767322800000000)
-
-typedef struct {
-  char *dir, *path;
-  NcJournal *journal;
-} Fixture;
-
-static void
-open_journal(Fixture *f)
-{
-  g_autoptr(GError) error = NULL;
-  nc_journal_close(f->journal);
-  f->journal = nc_journal_open(f->path, &error);
-  g_assert_no_error(error);
-}
-
-static void
-setup(Fixture *f, gconstpointer data)
-{
-  f->dir = g_dir_make_tmp("nc-keyed-XXXXXX", NULL);
-  g_assert_nonnull(f->dir);
-  f->path = g_build_filename(f->dir, "journal.db", NULL);
-  open_journal(f);
-}
-
-static void
-teardown(Fixture *f, gconstpointer data)
-{
-  static const char *const names[] = { "journal.db", "journal.db-wal", "journal.db-shm", "journal.db.lock" };
-  nc_journal_close(f->journal);
-  for (size_t i = 0; i < G_N_ELEMENTS(names); i++) {
-    g_autofree char *path = g_build_filename(f->dir, names[i], NULL);
-    g_unlink(path);
-  }
-  g_assert_cmpint(g_rmdir(f->dir), ==, 0);
-  g_free(f->path);
-  g_free(f->dir);
-}
 
 /* "new", the answer's text, or the error's code. */
 static const char *
@@ -81,7 +43,7 @@ done_once(Fixture *f, gconstpointer data)
   g_assert_cmpstr(begin(f, &move, NOW), ==, "conflict"); /* by two threads at once */
   end(f, &move, "m-1");
   g_assert_cmpstr(begin(f, &move, NOW + 1), ==, "m-1");
-  open_journal(f);
+  reopen(f);
   g_assert_cmpstr(begin(f, &move, NOW + 2), ==, "m-1");
 }
 
@@ -89,7 +51,7 @@ static void
 cut_short(Fixture *f, gconstpointer data)
 {
   g_assert_cmpstr(begin(f, &move, NOW), ==, "new");
-  open_journal(f); /* novacrond was killed: nobody knows whether it was done */
+  reopen(f); /* novacrond was killed: nobody knows whether it was done */
   g_assert_cmpstr(begin(f, &move, NOW + 1), ==, "conflict");
   g_assert_cmpstr(begin(f, &move, NOW + NC_KEYED_ANSWER_KEEP_US + 1), ==, "conflict");
   g_assert_cmpstr(begin(f, &move, NOW + NC_KEYED_PENDING_KEEP_US + 1), ==, "new");
