@@ -1,7 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "agent/control.h"
 #include "agent/request_log.h"
-#include "crypto/digest.h"
 #include "store/keyed_answer.h"
 #include "base/ident.h"
 #include "base/log.h"
@@ -170,9 +169,7 @@ nc_control_do_once(NcControl *control, const NcControlOp *op, const char *actor,
   if (!nc_control_check_key(op, args, error))
     return NULL;
   json_object_del(asked, "key");
-  g_autofree char *text = json_dumps(asked, JSON_COMPACT | JSON_SORT_KEYS);
-  g_autofree char *whole = g_strconcat(op->op, " ", text, NULL);
-  g_autofree char *sha256 = nc_sha256_hex(whole, strlen(whole));
+  g_autofree char *sha256 = nc_request_sha256(op->op, asked);
   const NcKeyedRequest request = { .actor = actor, .key = json_string_value(json_object_get(args, "key")), .request_sha256 = sha256 };
   if (!nc_journal_begin_keyed(control->journal, &request, nc_wall_us(), &answer, error) || answer)
     return answer;

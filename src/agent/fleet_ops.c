@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* What people ask of the fleet's controller: each is done in the controller's thread. */
 #include "agent/fleet_host_internal.h"
-#include "crypto/digest.h"
+#include "agent/request_log.h"
 #include "fleetdb/events.h"
 #include "fleetdb/groups.h"
 #include "fleetdb/migrations.h"
@@ -33,9 +33,7 @@ nc_fleet_wish_read(const char *op, const NcFleetAsker *who, json_t *args, NcFlee
   json_object_del(ret->body, "key");
   if (key && !json_is_string(key))
     return nc_fail(error, NC_ERROR_INVALID, "\"key\" is to be a text");
-  g_autofree char *text = json_dumps(ret->body, JSON_COMPACT | JSON_SORT_KEYS);
-  g_autofree char *whole = g_strconcat(op, " ", text, NULL);
-  ret->sha256 = nc_sha256_hex(whole, strlen(whole));
+  ret->sha256 = nc_request_sha256(op, ret->body);
   ret->who = (NcAsker){
     .actor = who->actor, .owner = who->owner, .key = json_string_value(key), .request_sha256 = key ? ret->sha256 : NULL
   };

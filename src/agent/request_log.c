@@ -1,6 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "agent/request_log.h"
 #include "base/log.h"
+#include "crypto/digest.h"
+
+#include <string.h>
 
 /* What an entry about a request is about: the migration, machine or node that it names. */
 static const char *
@@ -46,4 +49,12 @@ nc_request_log_end(const NcLoggedRequest *request, uint64_t seq, json_t *result,
     json_object_set_new(detail, "error", nc_error_to_json(problem));
   if (!nc_journal_audit(request->journal, &entry, false, NULL, &error))
     nc_log(NC_LOG_ERR, "agent", "the result of %s can't be recorded: %s", request->op, error->message);
+}
+
+char *
+nc_request_sha256(const char *op, json_t *args)
+{
+  g_autofree char *text = json_dumps(args, JSON_COMPACT | JSON_SORT_KEYS);
+  g_autofree char *whole = g_strconcat(op, " ", text, NULL);
+  return nc_sha256_hex(whole, strlen(whole));
 }

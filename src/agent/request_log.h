@@ -23,3 +23,6 @@ typedef struct {
 bool nc_request_log_begin(const NcLoggedRequest *request, uint64_t *ret_seq, GError **error);
 /* ${result}: NULL with ${problem}. That it could not be recorded is told in the log only: it has happened. */
 void nc_request_log_end(const NcLoggedRequest *request, uint64_t seq, json_t *result, const GError *problem);
+
+/* Of what is asked for, without its idempotency key, in hexadecimal: a key is for one request, and does not mean two things. Caller frees. */
+char *nc_request_sha256(const char *op, json_t *args);
