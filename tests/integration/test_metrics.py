@@ -5,6 +5,7 @@ import http.client
 import json
 import os
 import re
+import shutil
 import socket
 import subprocess
 
@@ -22,6 +23,7 @@ MOVES = {VM: ("host-1", FULL), DB: (FULL, "host-3")}  # at the same time: one no
 LIMIT = 2 << 20
 DOCUMENT = os.path.join(ROOT, "docs/metrics.md")
 DASHBOARD = os.path.join(ROOT, "packaging/grafana/novacron.dashboard.json")
+ALERTMANAGER = os.path.join(ROOT, "packaging/prometheus/alertmanager.example.yml")
 RULES_TEST = os.path.join(ROOT, "packaging/prometheus/novacron.rules.test.yml")
 LABELLED = re.compile(r"^([a-z_]+)(?:\{(.*)\})? (\S+)$")
 SELECTOR = re.compile(r"\b(?:novacron_\w+|up)\b(?:\{[^}]*\})?")
@@ -230,6 +232,19 @@ def test_rules():
     with open(RULES, encoding="utf-8") as rules, open(RULES_TEST, encoding="utf-8") as tests, open(DOCUMENT, encoding="utf-8") as f:
         document, alerts, tried = f.read(), re.findall(r"alert: (\S+)", rules.read()), tests.read()
     assert alerts and not [a for a in alerts if f'alertname="{a}"' not in tried or f"`{a}`" not in document]
+
+
+def test_alertmanager_reads_the_example():
+    """And each alert that it names is one of the rules (what inhibits what is tests/unit/agent/test_alerts.c's)."""
+    with open(RULES, encoding="utf-8") as rules, open(ALERTMANAGER, encoding="utf-8") as example:
+        alerts, text = set(re.findall(r"alert: (\S+)", rules.read())), example.read()
+    named = set(re.findall(r"Novacron\w+", text))
+    assert named and named <= alerts, named - alerts
+    if shutil.which("amtool"):
+        out = subprocess.run(["amtool", "check-config", ALERTMANAGER], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+        assert out.returncode == 0, out.stdout
+    rules = pytest.importorskip("yaml").safe_load(text)["inhibit_rules"]
+    assert all(set(rule) == {"source_matchers", "target_matchers", "equal"} for rule in rules)
 
 
 def test_the_dashboard_says_what_it_shows():

@@ -365,6 +365,51 @@ test_the_same_rules_as_prometheus(void)
   g_assert_cmpint(there, ==, NC_ALERT_RULE_COUNT);
 }
 
+/* Of what Alertmanager is to keep quiet about: does ${source} stand in ${rule} as what inhibits, ${target} as what is inhibited? */
+static bool
+is_inhibit_rule(const char *rule, const char *source, const char *target)
+{
+  g_autofree char *by = g_strdup_printf("[alertname = %s]", source), *of = g_strdup_printf("\\b%s\\b", target);
+  const char *targets = strstr(rule, "target_matchers");
+
+  g_assert_nonnull(targets);
+  return strstr(rule, by) && strstr(rule, by) < targets && g_regex_match_simple(of, targets, 0, 0);
+}
+
+/* How many of ${rules} (its file, split where each begins) have ${source} inhibit ${target}. What is compared is the subject. */
+static int
+inhibit_rules(char **rules, const NcAlertRuleInfo *source, const NcAlertRuleInfo *target, const char *equal)
+{
+  int found = 0;
+
+  for (char **rule = rules + 1; *rule; rule++) {
+    if (!is_inhibit_rule(*rule, source->name, target->name))
+      continue;
+    g_assert_nonnull(strstr(*rule, equal));
+    found++;
+  }
+  return found;
+}
+
+/* The example for Alertmanager inhibits what nodes inhibit, and nothing else. */
+static void
+test_alertmanager_inhibits_the_same(void)
+{
+  g_autofree char *path = g_test_build_filename(G_TEST_DIST, "packaging", "prometheus", "alertmanager.example.yml", NULL);
+  g_autofree char *file = NULL;
+
+  g_assert_true(g_file_get_contents(path, &file, NULL, NULL));
+  g_auto(GStrv) rules = g_strsplit(file, "- source_matchers: ", -1);
+  for (NcAlertRule source = 0; source < NC_ALERT_RULE_COUNT; source++) {
+    for (NcAlertRule target = 0; target < NC_ALERT_RULE_COUNT; target++) {
+      bool inhibits = nc_alert_rule(target)->inhibitors & (1u << source);
+      const char *equal = source == NC_ALERT_STORE_DOWN ? "equal: [instance]" : "equal: [migration, role]";
+      g_test_message("%s, %s", nc_alert_rule(source)->name, nc_alert_rule(target)->name);
+      g_assert_cmpint(inhibit_rules(rules, nc_alert_rule(source), nc_alert_rule(target), equal), ==, inhibits);
+    }
+  }
+}
+
 /* --- facts --- */
 
 static json_t *
@@ -615,6 +660,7 @@ main(int argc, char **argv)
   g_test_add_func("/alerts/settings", test_settings);
   g_test_add_func("/alerts/remedies", test_remedies);
   g_test_add_func("/alerts/the-same-rules-as-prometheus", test_the_same_rules_as_prometheus);
+  g_test_add_func("/alerts/alertmanager-inhibits-the-same", test_alertmanager_inhibits_the_same);
   g_test_add_func("/alerts/facts-of-the-last-seconds", test_facts_of_the_last_seconds);
   g_test_add_func("/alerts/facts-of-a-link", test_facts_of_a_link);
   g_test_add_func("/alerts/facts-of-the-destination", test_facts_of_the_destination);
