@@ -24,10 +24,11 @@ function explanation(alert) {
 }
 
 export class Alerts {
-  /** `fits(alert)`: which ones; `empty`: what stands there without any. */
-  constructor(context, fits, empty) {
+  /** `fits(alert)`: which ones; `nothing`: what stands there when the node has said that there are none. */
+  constructor(context, fits, nothing) {
     this.context = context;
     this.fits = fits;
+    this.nothing = nothing;
     this.told = null; // ids of those that fired at the last look; none yet
     this.table = new Table("Alerts", [
       { title: "Alert", show: (a) => a.alert },
@@ -35,12 +36,20 @@ export class Alerts {
       { title: "About", show: showSubject },
       { title: "When", show: period },
       { title: "What", show: explanation },
-    ], (a) => a.id, empty);
+    ], (a) => a.id, "Asking…");
     this.element = h("section", { "aria-label": "Alerts" }, h("h2", {}, "Alerts"), this.table.element);
   }
 
   async ask() {
-    const alerts = (await get("alerts")).items.filter(this.fits);
+    let alerts;
+    try {
+      alerts = (await get("alerts")).items.filter(this.fits);
+    } catch (error) {
+      // What was well at the last look need not be so now.
+      setText(this.table.empty, `Whether something is wrong is not known: ${error.message}.`);
+      throw error;
+    }
+    setText(this.table.empty, this.nothing);
     this.table.update(alerts);
     this.announce(alerts.filter((a) => a.state === "firing" && !a.inhibited_by), alerts);
   }

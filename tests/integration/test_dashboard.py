@@ -319,6 +319,30 @@ def test_alerts(served, browser):
     shoot(browser, "no-alerts")
 
 
+def test_alerts_that_are_not_known(served, browser):
+    """All is well only once the node has said so: not before its first answer, and not while it gives none."""
+    section, answered = "section[aria-label=Alerts]", threading.Event()
+
+    def slowly(args):
+        answered.wait(30)
+        return []
+
+    def refuse(args):
+        raise Refusal("internal", "out of order " + MARKUP)
+    served.bed.daemon.handlers["alert.list"] = slowly
+    look(browser, served)
+    browser.shows("Asking…", section)
+    assert "Nothing is wrong" not in browser.text(section)
+    answered.set()
+    browser.shows("Nothing is wrong.", section)
+    served.bed.daemon.handlers["alert.list"] = refuse
+    browser.shows(f"Whether something is wrong is not known: out of order {MARKUP}.", section)
+    assert "Nothing is wrong" not in browser.text(section)
+    served.bed.daemon.handlers["alert.list"] = lambda args: []
+    browser.shows("Nothing is wrong.", section)
+    browser.complaints()  # the status that was answered
+
+
 # --- what is done ---
 
 def test_migrate_by_keyboard(served, browser):
