@@ -175,19 +175,24 @@ nc_move_phase(json_t *record)
   return phase && !phase[0] ? "prepare" : phase; /* its agent has not said yet: it has been told to begin */
 }
 
+/* What an agent told; null: it did not. New reference. */
+static json_t *
+nc_told(json_t *told, const char *key)
+{
+  json_t *value = json_object_get(told, key);
+  return value ? json_incref(value) : json_null();
+}
+
 /* Members of a sample that an agent told, and eta in words. */
 static void
 nc_sample_take(json_t *sample, json_t *told)
 {
-  static const char *const keys[] = { "eta_ms", "ram_remaining_bytes", "wire_bytes", "rounds" };
+  static const char *const keys[] = { "transfer_rate", "eta_ms", "ram_remaining_bytes", "wire_bytes", "rounds" };
   json_t *eta = json_object_get(told, "eta_ms");
   g_autofree char *text = json_is_integer(eta) ? nc_duration_text(json_integer_value(eta)) : NULL;
 
-  for (size_t i = 0; i < G_N_ELEMENTS(keys); i++) {
-    json_t *value = json_object_get(told, keys[i]);
-    json_object_set_new(sample, keys[i], value ? json_incref(value) : json_null());
-  }
-  json_object_set_new(sample, "transfer_rate", json_integer(nc_json_int_or(told, "transfer_rate", 0)));
+  for (size_t i = 0; i < G_N_ELEMENTS(keys); i++)
+    json_object_set_new(sample, keys[i], nc_told(told, keys[i]));
   json_object_set_new(sample, "eta", text ? json_string(text) : json_null());
 }
 
@@ -203,6 +208,8 @@ nc_fleet_move_sample(json_t *record)
   bool is_done = g_str_equal(phase, "completed");
   json_t *sample = json_pack("{s:s, s:I}", "phase", phase, "attempt", (json_int_t)nc_json_int_or(record, "attempts", 0));
   nc_sample_take(sample, is_under_way ? json_object_get(live, "sample") : NULL);
+  if (!is_under_way)
+    json_object_set_new(sample, "transfer_rate", json_integer(0));
   json_object_set_new(sample, "progress", is_done ? json_integer(100) : is_under_way && percent ? json_incref(percent) : json_null());
   json_object_set_new(sample, "waits", json_string(nc_json_string_or(live, "waits", "")));
   return sample;
@@ -270,19 +277,18 @@ nc_group_phase(const NcFleetGroup *group)
 static json_t *
 nc_group_part(json_t *part, double *percent, int64_t *rate)
 {
-  json_t *live = json_object_get(part, "live"), *told = json_object_get(live, "sample"), *eta = json_object_get(told, "eta_ms");
+  json_t *live = json_object_get(part, "live"), *told = json_object_get(live, "sample");
   const char *phase = nc_json_string_or(live, "phase", "");
   double own = json_number_value(json_object_get(live, "percent"));
-  int64_t own_rate = nc_json_int_or(told, "transfer_rate", 0);
   json_t *view = json_copy(part);
 
   *percent += own;
-  *rate += own_rate;
+  *rate += nc_json_int_or(told, "transfer_rate", 0);
   json_object_del(view, "live");
   json_object_set_new(view, "phase", json_string(phase[0] ? phase : "prepare"));
   json_object_set_new(view, "progress", json_real(own));
-  json_object_set_new(view, "transfer_rate", json_integer(own_rate));
-  json_object_set_new(view, "eta_ms", eta ? json_incref(eta) : json_null());
+  json_object_set_new(view, "transfer_rate", nc_told(told, "transfer_rate"));
+  json_object_set_new(view, "eta_ms", nc_told(told, "eta_ms"));
   json_object_set_new(view, "silence", json_string(nc_json_string_or(live, "silence", "")));
   return view;
 }

@@ -79,14 +79,22 @@ nc_migration_record_carried(json_t *record)
   return (isnan(stream) ? 0 : stream) + (double)nc_record_disk_sum(record, "wire_bytes");
 }
 
-/* Bytes of the machine per second: of its disks while they go alone, else of its memory. 0 at the end. */
+/* Bytes of the machine per second: of its disks while they go alone, else of its memory. 0 at the end; -1: not known, as at a destination. */
 static int64_t
 nc_record_rate(json_t *record)
 {
   if (nc_migration_record_has_ended(record))
     return 0;
-  return g_str_equal(nc_json_string_or(record, "phase", ""), "disk_copy") ? nc_record_disk_sum(record, "rate_bps")
-                                                                         : nc_json_int_or(record, "rate_bps", 0);
+  if (!g_str_equal(nc_json_string_or(record, "phase", ""), "disk_copy"))
+    return nc_json_int_or(record, "rate_bps", -1);
+  return json_array_size(json_object_get(record, "disks")) > 0 ? nc_record_disk_sum(record, "rate_bps") : -1;
+}
+
+static json_t *
+nc_record_rate_view(json_t *record)
+{
+  int64_t rate = nc_record_rate(record);
+  return rate < 0 ? json_null() : json_integer(rate);
 }
 
 /* ${key} of ${record} as ${as} of ${view}; null if it is not there. */
@@ -116,7 +124,7 @@ nc_migration_progress_view(json_t *record)
   g_autofree char *text = known ? nc_duration_text(json_integer_value(eta)) : NULL;
 
   nc_view_copy_all(view, record, keys);
-  json_object_set_new(view, "transfer_rate", json_integer(nc_record_rate(record)));
+  json_object_set_new(view, "transfer_rate", nc_record_rate_view(record));
   json_object_set_new(view, "eta", text ? json_string(text) : json_null());
   json_object_set_new(view, "eta_ms", known ? json_incref(eta) : json_null());
   return view;
@@ -183,7 +191,7 @@ nc_migration_metrics_view(json_t *record, int64_t now_us)
 
   for (size_t i = 0; i < G_N_ELEMENTS(names); i++)
     nc_view_copy(view, record, names[i].key, names[i].as);
-  json_object_set_new(view, "transfer_rate_bytes", json_integer(nc_record_rate(record)));
+  json_object_set_new(view, "transfer_rate_bytes", nc_record_rate_view(record));
   json_object_set_new(view, "average_wire_rate_bytes",
                       nc_view_quotient((double)nc_json_int_or(record, "wire_bytes", -1) * 1000, mover_ms));
   json_object_set_new(view, "network_latency_ms", nc_view_quotient(nc_json_int_or(record, "rtt_us", 0) > 0 ? nc_json_number_or(record, "rtt_us", -1) : -1, 1000));
@@ -310,7 +318,7 @@ nc_dashboard_add(NcDashboard *d, json_t *record, int64_t now_us)
   d->wire_bytes += MAX(nc_json_int_or(record, "wire_bytes", 0), 0);
   d->ram_bytes += MAX(nc_json_int_or(record, "ram_bytes", 0), 0);
   if (!outcome) {
-    d->rate += nc_record_rate(record);
+    d->rate += MAX(nc_record_rate(record), 0);
     d->wire_rate += nc_json_int_or(record, "wire_rate_bps", 0);
     json_array_append_new(d->running, nc_migration_status_view(record, now_us));
     return;

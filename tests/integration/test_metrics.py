@@ -116,6 +116,8 @@ def test_promtool_reads_it(fleet):
             assert 1 <= got["novacron_migration_network_latency_ms"][labels]
             assert "novacron_migration_downtime_milliseconds" not in got, "nobody has stood still yet"
             assert "novacron_migration_disk_iops" not in got, "no disk moves"
+        else:
+            assert labels not in got.get("novacron_migration_transfer_rate_bytes", {}), "who receives does not know what QEMU sends"
     kind, text = scrape(a, "application/openmetrics-text;version=1.0.0,text/plain;q=0.5")
     assert kind.startswith("application/openmetrics-text; version=1.0.0") and text.endswith("\n# EOF\n")
     a.call("migration.cancel", id=m["id"])

@@ -161,7 +161,9 @@ test_samples_of_a_migration(void)
   g_assert_cmpstr(nc_json_string_or(queued, "phase", ""), ==, "queued");
   g_assert_cmpstr(nc_json_string_or(queued, "waits", ""), ==, "its turn");
   g_assert_true(json_is_null(json_object_get(queued, "progress")));
+  g_assert_cmpint(nc_json_int_or(queued, "transfer_rate", -1), ==, 0);
   g_assert_cmpstr(nc_json_string_or(begins, "phase", ""), ==, "prepare");
+  g_assert_true(json_is_null(json_object_get(begins, "transfer_rate"))); /* its agent has not said */
   g_assert_cmpint(nc_json_int_or(done, "progress", 0), ==, 100);
   g_assert_cmpstr(nc_json_string_or(refused, "phase", ""), ==, "failed");
   g_assert_null(move_sample("running", false, NULL)); /* where it is, only the leader knows */
@@ -203,6 +205,7 @@ test_samples_of_a_group(void)
   g_assert_cmpint(nc_json_int_or(first, "eta_ms", 0), ==, 900);
   g_assert_null(json_object_get(first, "live"));
   g_assert_cmpstr(nc_json_string_or(json_array_get(running, 1), "phase", ""), ==, "prepare");
+  g_assert_true(json_is_null(json_object_get(json_array_get(running, 1), "transfer_rate")));
   g_assert_cmpstr(nc_json_string_or(early, "eta_basis", ""), ==, "plan");
   g_assert_cmpint(nc_json_int_or(early, "eta_ms", 0), ==, 50000);
   g_assert_cmpfloat(json_number_value(json_object_get(refused, "progress")), ==, 0);

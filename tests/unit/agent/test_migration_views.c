@@ -55,6 +55,31 @@ test_status(void)
   g_assert_true(json_is_null(json_object_get(over, "eta")));
 }
 
+/* Its record has no rate, nor disks: nobody there knows what QEMU sends, and that is not 0. */
+static void
+test_rate_at_the_destination(void)
+{
+  static const char *const phases[] = { "memory_copy", "disk_copy", "postcopy" };
+  nc_autojson json_t *record = record_of(RUNNING);
+
+  json_object_set_new(record, "role", json_string("destination"));
+  json_object_del(record, "rate_bps");
+  json_object_del(record, "disks");
+  for (size_t i = 0; i < G_N_ELEMENTS(phases); i++) {
+    g_autoptr(NcDashboard) dashboard = nc_dashboard_new();
+    json_object_set_new(record, "phase", json_string(phases[i]));
+    nc_autojson json_t *status = nc_migration_status_view(record, NOW), *metrics = nc_migration_metrics_view(record, NOW);
+    g_assert_true(json_is_null(json_object_get(status, "transfer_rate")));
+    g_assert_true(json_is_null(json_object_get(metrics, "transfer_rate_bytes")));
+    nc_dashboard_add(dashboard, record, NOW);
+    nc_autojson json_t *all = nc_dashboard_view(dashboard);
+    g_assert_cmpint(nc_json_int_or(all, "transfer_rate", -1), ==, 0);
+  }
+  json_object_set_new(record, "outcome", json_string("completed"));
+  nc_autojson json_t *over = nc_migration_status_view(record, NOW);
+  g_assert_cmpint(nc_json_int_or(over, "transfer_rate", -1), ==, 0);
+}
+
 static void
 test_metrics(void)
 {
@@ -284,6 +309,7 @@ main(int argc, char **argv)
   g_test_init(&argc, &argv, NULL);
   g_test_add_func("/migration-views/duration", test_duration);
   g_test_add_func("/migration-views/status", test_status);
+  g_test_add_func("/migration-views/rate-at-the-destination", test_rate_at_the_destination);
   g_test_add_func("/migration-views/metrics", test_metrics);
   g_test_add_func("/migration-views/metrics-after-a-retry", test_metrics_after_a_retry);
   g_test_add_func("/migration-views/strange-records", test_strange_records);
