@@ -183,6 +183,17 @@ nc_alert_is_over(NcAlert *alert, const NcAlertFact *fact, const NcAlertSetting *
   return now.mono_us - alert->well_us >= setting->after_us;
 }
 
+/* Of one that is pending and not bad now: nobody has heard of it, so it may go; but what comes and goes is not over with one good look. */
+static bool
+nc_alert_is_off(NcAlert *alert, const NcAlertFact *fact, const NcAlertSetting *setting, NcAlertTime now)
+{
+  if (!nc_alert_rule(alert->rule)->is_fickle || fact->is_fine)
+    return true;
+  if (alert->well_us < 0)
+    alert->well_us = now.mono_us;
+  return now.mono_us - alert->well_us >= setting->after_us;
+}
+
 static void
 nc_alert_engine_take(NcAlertEngine *engine, const NcAlertSetting *setting, const NcAlertFact *fact, NcAlertTime now, json_t *news)
 {
@@ -200,10 +211,13 @@ nc_alert_engine_take(NcAlertEngine *engine, const NcAlertSetting *setting, const
   if (alert->is_firing) {
     if (nc_alert_is_over(alert, fact, setting, now))
       nc_alert_engine_resolve(engine, alert, "condition", now, news);
-  } else if (!is_bad) {
-    g_ptr_array_remove(engine->alerts, alert); /* nobody has heard of it */
-  } else if (now.mono_us - alert->since.mono_us >= setting->for_us) {
-    alert->is_firing = true;
+    return;
+  }
+  if (!is_bad && nc_alert_is_off(alert, fact, setting, now)) {
+    g_ptr_array_remove(engine->alerts, alert);
+  } else if (is_bad) {
+    alert->well_us = -1;
+    alert->is_firing = now.mono_us - alert->since.mono_us >= setting->for_us;
     alert->fired = now;
   }
 }

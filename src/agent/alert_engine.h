@@ -3,8 +3,8 @@
  * Which alerts are raised: facts come in with the time, what is news goes out. Pure: knows no clock, no thread and no socket. Not
  * thread-safe.
  *
- * An alert is pending as long as its value has not been beyond the threshold for long enough, then firing, and resolved when it has been well
- * for long enough, or what it is about is over. While another one of the same subject inhibits it (agent/alert_rules.h) it is not
+ * An alert is pending as long as its value has not been beyond the threshold for long enough (where that is fickle: never well for as long as
+ * would clear it), then firing, and resolved when it has been well for long enough, or what it is about is over. While another one of the same subject inhibits it (agent/alert_rules.h) it is not
  * told of: when that one is resolved and it still fires, it is. What was told once is told to be resolved.
  */
 #pragma once

@@ -34,6 +34,7 @@ static const NcAlertRuleInfo nc_alert_table[NC_ALERT_RULE_COUNT] = {
   [NC_ALERT_NOT_CONVERGING] = { .name = "NovacronNotConverging",
                                 .unit = "",
                                 .is_flag = true,
+                                .is_fickle = true,
                                 .inhibitors = NC_ALERT_WORSE,
                                 .remedy = "If it has a limit, `novacron limit {id} --bandwidth 0` on {node} takes it away. Else `novacron cancel "
                                           "{id}`, and `novacron migrate {vm} --to {to} --algorithm auto --max-throttle 99`, which allows post-copy "

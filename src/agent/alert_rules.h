@@ -40,6 +40,7 @@ typedef struct {
   bool is_below;       /* raised below the threshold, not above it */
   bool is_critical;    /* a human has to come; else a warning */
   bool is_event;       /* happens once: cleared by time alone */
+  bool is_fickle;      /* may be well for a look or two: until it is raised, too, only `after` seconds of that end it */
   unsigned inhibitors; /* bits 1 << rule: while one of these is raised of the same subject, this is not told; as in alertmanager.example.yml */
   const char *remedy;  /* "{id}", "{vm}", "{to}", "{node}" stand for the migration, its machine and destination, and this node */
 } NcAlertRuleInfo;

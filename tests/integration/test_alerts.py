@@ -44,7 +44,7 @@ SETTINGS = {"alert_slow_transfer": "100 for 1 after 1", "alert_high_latency": "1
 
 # What Prometheus has in its rules instead of what is packaged, besides a second for each `for:`.
 CHANGES = {"NovacronStuck": {"[5m]": "[4s]"}, "NovacronMoverBusy": {"> 80": "> 0.5"}, "NovacronFailures": {"[30m]": "[25s]"},
-           "NovacronStoreNearlyFull": {"> 0.9 *": "> 0.25 *"}}
+           "NovacronNotConverging": {"[30s]": "[2s]"}, "NovacronStoreNearlyFull": {"> 0.9 *": "> 0.25 *"}}
 
 
 class Receiver:

@@ -128,6 +128,40 @@ test_a_moment_of_it_raises_nothing(void)
   world_end(&w);
 }
 
+/* What comes and goes with each look is raised when it was promised, and dropped only by as much good as would clear it. */
+static void
+test_fickle(void)
+{
+  World w;
+  world_begin(&w);
+  for (int64_t s = 0; s < 300; s++)
+    at(&w, 1000 + s, NC_ALERT_NOT_CONVERGING, s % 60 == 59 ? 0 : s % 60 == 58 ? NAN : 1, "");
+  at(&w, 1300, NC_ALERT_NOT_CONVERGING, 1, "NotConverging firing");
+  at(&w, 1301, NC_ALERT_NOT_CONVERGING, 0, "");
+  at(&w, 1331, NC_ALERT_NOT_CONVERGING, 0, "NotConverging resolved condition");
+  at(&w, 1400, NC_ALERT_NOT_CONVERGING, 1, "");
+  at(&w, 1401, NC_ALERT_NOT_CONVERGING, 0, "");
+  at(&w, 1431, NC_ALERT_NOT_CONVERGING, 0, ""); /* dropped */
+  at(&w, 1432, NC_ALERT_NOT_CONVERGING, 1, "");
+  at(&w, 1700, NC_ALERT_NOT_CONVERGING, 1, "");
+  at(&w, 1731, NC_ALERT_NOT_CONVERGING, 0, ""); /* not while it is well */
+  at(&w, 1732, NC_ALERT_NOT_CONVERGING, 1, "NotConverging firing");
+  world_end(&w);
+}
+
+/* Where memory is not copied any more, the question does not arise. */
+static void
+test_fickle_and_fine(void)
+{
+  World w;
+  world_begin(&w);
+  at(&w, 1000, NC_ALERT_NOT_CONVERGING, 1, "");
+  g_ptr_array_add(w.facts, nc_alert_fact_new(NC_ALERT_NOT_CONVERGING, "m-1/source", 1, true, w.about));
+  expect(&w, 1299, "");
+  at(&w, 1300, NC_ALERT_NOT_CONVERGING, 1, "");
+  world_end(&w);
+}
+
 /* A transfer is slow below a threshold, and well where its link is full. */
 static void
 test_below_and_excused(void)
@@ -652,6 +686,8 @@ main(int argc, char **argv)
   g_test_init(&argc, &argv, NULL);
   g_test_add_func("/alerts/raised-and-cleared-with-hysteresis", test_raised_and_cleared_with_hysteresis);
   g_test_add_func("/alerts/a-moment-of-it-raises-nothing", test_a_moment_of_it_raises_nothing);
+  g_test_add_func("/alerts/fickle", test_fickle);
+  g_test_add_func("/alerts/fickle-and-fine", test_fickle_and_fine);
   g_test_add_func("/alerts/below-and-excused", test_below_and_excused);
   g_test_add_func("/alerts/what-it-is-about-is-over", test_what_it_is_about_is_over);
   g_test_add_func("/alerts/inhibited", test_inhibited);
