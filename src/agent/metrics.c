@@ -54,7 +54,7 @@ static const struct {
 } nc_metrics_histograms[] = {
   [NC_PAUSES] = { "novacron_migration_pause_seconds", "seconds", "How long the guests of completed migrations stood still.", nc_pause_bounds,
                   G_N_ELEMENTS(nc_pause_bounds) },
-  [NC_TOTALS] = { "novacron_migration_total_seconds", "seconds", "From start to end of completed migrations.", nc_total_bounds,
+  [NC_TOTALS] = { "novacron_migration_total_seconds", "seconds", "From start to end of completed migrations, over all their attempts.", nc_total_bounds,
                   G_N_ELEMENTS(nc_total_bounds) },
   [NC_WAITS] = { "novacron_migration_queue_seconds", "seconds", "From the request to the start of migrations that this controller's queue has started.", nc_wait_bounds,
                  G_N_ELEMENTS(nc_wait_bounds) },
@@ -134,17 +134,17 @@ nc_metrics_add(NcMetricsSums *sums, json_t *record)
   json_array_foreach(connections, at, connection) for (size_t i = 0; i < G_N_ELEMENTS(nc_metrics_tcp); i++) sums->tcp[i] +=
       fmax(nc_json_number_or(connection, nc_metrics_tcp[i].key, NAN), 0);
 }
-/* Of the first forecast that said when: how far off it was. total_ms counts from the attempt's start, at_ms from when memory began to flow. */
+/* Of the first forecast that said when: how far off it was. at_ms of it counts from when memory began to flow in its attempt. */
 static double
 nc_metrics_forecast_error(json_t *record)
 {
-  double total_ms = nc_json_number_or(record, "total_ms", NAN);
+  double attempt_ms = nc_json_number_or(record, "attempt_ms", NAN);
   json_t *forecast;
   size_t i;
 
   json_array_foreach(json_object_get(record, "forecasts"), i, forecast)
   {
-    double left_ms = total_ms - nc_json_number_or(record, "memory_began_ms", 0) - nc_json_number_or(forecast, "at_ms", NAN);
+    double left_ms = attempt_ms - nc_json_number_or(record, "memory_began_ms", 0) - nc_json_number_or(forecast, "at_ms", NAN);
     if (nc_json_bool_or(forecast, "converges", false))
       return left_ms > 0 ? fabs(nc_json_number_or(forecast, "eta_ms", NAN) - left_ms) / left_ms : NAN;
   }
@@ -254,13 +254,21 @@ nc_metrics_recent(NcMetrics *metrics, json_t *running, int64_t now_us)
 
 /* --- writing --- */
 
+/* At a destination an attempt has a record of its own, under an epoch of its own; at the source only the last one ends. */
+static bool
+nc_metrics_is_same_attempt(json_t *a, json_t *b)
+{
+  bool is_one = nc_metrics_role(a) == NC_ROLE_OF_SOURCE || nc_json_int_or(a, "epoch", 0) == nc_json_int_or(b, "epoch", 0);
+  return is_one && nc_metrics_is_same(a, b);
+}
+
 /* It has been counted, though its record was read before it said so. */
 static bool
 nc_metrics_has_ended_locked(NcMetrics *metrics, json_t *record)
 {
   for (GList *at = metrics->recent.head; at; at = at->next) {
     NcRecent *recent = at->data;
-    if (nc_metrics_is_same(recent->record, record))
+    if (nc_metrics_is_same_attempt(recent->record, record))
       return true;
   }
   return false;

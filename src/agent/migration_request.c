@@ -136,6 +136,7 @@ nc_migration_request_record(const NcMigrationRequest *r, const char *self, const
   json_object_set_new(record, "checkpoint_wanted", json_boolean(r->checkpoint));
   json_object_set_new(record, "checkpoint_keep_s", json_integer((json_int_t)r->checkpoint_keep_s));
   json_object_set_new(record, "attempt", json_integer(1));
+  json_object_set_new(record, "attempt_ms", json_null());
   json_object_set_new(record, "attempts", json_array());
   json_object_set_new(record, "forecasts", json_array());
   return record;

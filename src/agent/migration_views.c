@@ -35,9 +35,8 @@ nc_record_time(json_t *record, const char *key)
   return time ? g_date_time_to_unix(time) * G_USEC_PER_SEC + g_date_time_get_microsecond(time) : 0;
 }
 
-/* From its beginning (not of its last attempt: that is total_ms) to its end, or to now; -1: not known. */
-static int64_t
-nc_record_elapsed_ms(json_t *record, int64_t now_us)
+int64_t
+nc_migration_record_elapsed_ms(json_t *record, int64_t now_us)
 {
   int64_t total_ms = nc_json_int_or(record, "total_ms", -1), started_us = nc_record_time(record, "started");
   int64_t finished_us = nc_record_time(record, "finished");
@@ -136,7 +135,7 @@ nc_migration_status_view(json_t *record, int64_t now_us)
   static const char *const keys[] = { "id",       "vm",       "source",    "destination", "role",  "state", "outcome",
                                       "pause_ms", "attempts", "attention", "created",     "started", "finished", "error", NULL };
   json_t *view = nc_migration_progress_view(record);
-  int64_t elapsed_ms = nc_record_elapsed_ms(record, now_us);
+  int64_t elapsed_ms = nc_migration_record_elapsed_ms(record, now_us);
 
   nc_view_copy_all(view, record, keys);
   json_object_set_new(view, "elapsed_ms", elapsed_ms < 0 ? json_null() : json_integer(elapsed_ms));
@@ -187,7 +186,7 @@ nc_migration_metrics_view(json_t *record, int64_t now_us)
     { "coding", "coding" },
   };
   json_t *view = json_object();
-  double elapsed_ms = (double)nc_record_elapsed_ms(record, now_us), mover_ms = nc_record_mover_ms(record, now_us, elapsed_ms);
+  double elapsed_ms = (double)nc_migration_record_elapsed_ms(record, now_us), mover_ms = nc_record_mover_ms(record, now_us, elapsed_ms);
 
   for (size_t i = 0; i < G_N_ELEMENTS(names); i++)
     nc_view_copy(view, record, names[i].key, names[i].as);

@@ -20,6 +20,8 @@ json_t *nc_migration_metrics_view(json_t *record, int64_t now_us);
 /* What changes while it runs: the data of a progress message. New reference. */
 json_t *nc_migration_progress_view(json_t *record);
 bool nc_migration_record_has_ended(json_t *record);
+/* From its beginning, over all its attempts, to its end, or to ${now_us} (wall clock); -1: not known. */
+int64_t nc_migration_record_elapsed_ms(json_t *record, int64_t now_us);
 /*
  * Bytes of QEMU's stream and of its disks that its movers have carried; NAN: not known. What only keeps a connection alive is not among them, so
  * it stands still when the machine's move does.

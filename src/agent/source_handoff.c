@@ -10,6 +10,7 @@
  * operator who has fenced the destination may give the second one in its place. The steps of
  * every way back, and their records, are in source_rollback.c.
  */
+#include "agent/migration_views.h"
 #include "agent/source_migration.h"
 #include "agent/source_retry.h"
 #include "agent/warm_return.h"
@@ -330,6 +331,22 @@ nc_source_await_done(NcSource *s)
   }
 }
 
+/*
+ * How long it took, over all its attempts; and the last of them alone, which is what its bytes belong to, unless an earlier novacrond began that.
+ * The wall clock may have been set meanwhile: what the last one took is the least of the whole.
+ */
+static void
+nc_source_note_times(NcSource *s)
+{
+  nc_autojson json_t *record = nc_migration_snapshot(s->m);
+  int64_t total_ms = nc_migration_record_elapsed_ms(record, nc_wall_us()), attempt_ms = s->started_us ? (nc_mono_us() - s->started_us) / 1000 : -1;
+
+  if (attempt_ms >= 0)
+    nc_migration_set(s->m, "attempt_ms", json_integer(attempt_ms));
+  if (MAX(total_ms, attempt_ms) >= 0)
+    nc_migration_set(s->m, "total_ms", json_integer(MAX(total_ms, attempt_ms)));
+}
+
 /* The destination runs it and was seen alive: only now does our copy go. */
 static void
 nc_source_complete(NcSource *s)
@@ -352,8 +369,7 @@ nc_source_complete(NcSource *s)
   nc_machine_lease_end(g_steal_pointer(&m->lease), NC_LEASE_GONE);
   if (told)
     nc_source_await_done(s);
-  if (s->started_us)
-    nc_migration_set(m, "total_ms", json_integer((nc_mono_us() - s->started_us) / 1000));
+  nc_source_note_times(s);
   nc_migration_set(m, "eta_ms", json_integer(0));
   nc_migration_set(m, "ram_remaining_bytes", json_integer(0));
   nc_migration_step(m, NC_EV_ALIVE, NULL);

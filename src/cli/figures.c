@@ -80,7 +80,7 @@ nc_figures_times(NcFigures *f, json_t *record, int64_t now_us)
   const char *begun = nc_json_string_or(record, "started", nc_json_string_or(record, "created", NULL));
   f->started_us = nc_time_us(begun);
   double end_us = f->has_ended ? nc_time_us(nc_json_string_or(record, "finished", NULL)) : (double)now_us;
-  f->elapsed_ms = nc_not_negative((end_us - f->started_us) / 1000); /* total_ms is the last attempt's */
+  f->elapsed_ms = nc_not_negative((end_us - f->started_us) / 1000);
   if (isnan(f->elapsed_ms))
     f->elapsed_ms = nc_figure(record, "total_ms");
   double began_ms = nc_event_ms(f, record, "round", "1"), flow_ms = nc_event_ms(f, record, "movers-connected", NULL);

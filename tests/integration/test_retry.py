@@ -4,6 +4,7 @@
 import os
 import signal
 import time
+from datetime import datetime
 
 import pytest
 from nctest.cluster import Cluster, guest_spec
@@ -43,6 +44,11 @@ def kill(pids):
         os.kill(pid, signal.SIGKILL)
 
 
+def span_ms(begin, end):
+    at = [datetime.fromisoformat(text.replace("Z", "+00:00")) for text in (begin, end)]
+    return (at[1] - at[0]).total_seconds() * 1000
+
+
 def get(node, id):
     return node.call("migration.get", id=id)
 
@@ -72,6 +78,8 @@ def test_the_destination_is_away_and_comes_back(cluster):
     m = c.a.wait_migration(id, 120)
     assert m["outcome"] == "completed", m
     assert m["attempt"] >= 2 and len(m["attempts"]) == m["attempt"] - 1
+    assert m["total_ms"] == pytest.approx(span_ms(m["started"], m["finished"]), abs=1000), "its first attempts are part of it"
+    assert 0 < m["attempt_ms"] <= span_ms(m["attempts"][-1]["ended"], m["finished"]) < m["total_ms"]
     assert all(a["error"]["code"] == "unreachable" and "host-b" in a["error"]["message"] for a in m["attempts"]), m["attempts"]
     c.assert_healthy(VM, c.b)
 

@@ -11,7 +11,7 @@
 
 #define RECORD \
   "{\"vm\":\"we\\\"b\",\"source\":\"a\",\"destination\":\"b\",\"phase\":\"memory_copy\",\"outcome\":null,\"delta_pages\":7,\"progress\":45," \
-  "\"created\":\"2026-01-02T03:04:03.678Z\",\"started\":\"2026-01-02T03:04:05.678Z\",\"pause_ms\":80.0,\"total_ms\":10000,\"attention\":null," \
+  "\"created\":\"2026-01-02T03:04:03.678Z\",\"started\":\"2026-01-02T03:04:05.678Z\",\"pause_ms\":80.0,\"total_ms\":70000,\"attempt_ms\":10000,\"attention\":null," \
   "\"forecasts\":[{\"converges\":false,\"at_ms\":1,\"eta_ms\":1},{\"converges\":true,\"at_ms\":2000,\"eta_ms\":4000}]," \
   "\"connections\":[{\"up\":true,\"segments\":100,\"retransmitted_segments\":1},{\"up\":false,\"segments\":100,\"retransmitted_segments\":3}]}"
 
@@ -64,11 +64,12 @@ test_an_end_is_counted(void)
   assert_line(text, "novacron_migration_pause_seconds_bucket{le=\"0.05\"} 0"); /* once, though two nodes know of it */
   assert_line(text, "novacron_migration_pause_seconds_bucket{le=\"0.1\"} 1");
   assert_line(text, "novacron_migration_pause_seconds_count 1");
+  assert_line(text, "novacron_migration_total_seconds_sum 70"); /* with what was tried before */
   assert_line(text, "novacron_migration_queue_seconds_count 0");
   assert_line(text, "novacron_forecast_error_ratio_sum 0.5"); /* 4 s were foreseen of 8 */
 }
 
-/* at_ms of a forecast counts from when memory began to flow, total_ms from the attempt's start: 4 s were foreseen of 5. */
+/* at_ms of a forecast counts from when memory began to flow, attempt_ms from the attempt's start: 4 s were foreseen of 5. */
 static void
 test_what_was_before_memory_is_no_error_of_a_forecast(void)
 {
@@ -120,6 +121,26 @@ test_counters_do_not_go_back(void)
   nc_metrics_count_end(metrics, record, "completed", NOW);
   g_autofree char *third = written(metrics, running); /* read before it said that it has ended */
   assert_line(third, "novacron_wire_bytes_total{role=\"source\"} 1500");
+}
+
+/* At a destination an attempt that failed is not the one that runs now, whose record has the same name. */
+static void
+test_another_attempt_is_counted_while_it_runs(void)
+{
+  g_autoptr(NcMetrics) metrics = nc_metrics_new();
+  nc_autojson json_t *first = record_of("m-1", "destination", 1000), *second = record_of("m-1", "destination", 500), *running = json_array();
+
+  json_object_set_new(first, "epoch", json_integer(6));
+  json_object_set_new(second, "epoch", json_integer(7));
+  nc_metrics_count_end(metrics, first, "failed", NOW);
+  json_array_append(running, first); /* read before it said that it has ended */
+  json_array_append(running, second);
+  g_autofree char *text = written(metrics, running);
+  assert_line(text, "novacron_wire_bytes_total{role=\"destination\"} 1500");
+  json_array_remove(running, 0);
+  nc_metrics_count_end(metrics, second, "completed", NOW);
+  g_autofree char *later = written(metrics, running);
+  assert_line(later, "novacron_wire_bytes_total{role=\"destination\"} 1500");
 }
 
 static void
@@ -216,6 +237,7 @@ main(int argc, char **argv)
   g_test_add_func("/agent/metrics/before_memory", test_what_was_before_memory_is_no_error_of_a_forecast);
   g_test_add_func("/agent/metrics/queue", test_queue);
   g_test_add_func("/agent/metrics/never_back", test_counters_do_not_go_back);
+  g_test_add_func("/agent/metrics/another_attempt", test_another_attempt_is_counted_while_it_runs);
   g_test_add_func("/agent/metrics/recent", test_recent_ones_are_few_and_of_late);
   g_test_add_func("/agent/metrics/one_of_a_name", test_one_of_a_name_is_shown);
   g_test_add_func("/agent/metrics/single", test_single_ones);

@@ -200,6 +200,17 @@ test_history(void)
   g_assert_cmpfloat_with_epsilon(h.content_bps, 40 * MB, 1);
 }
 
+/* What a record counts is its last attempt's: the time before that was none of it. */
+static void
+test_history_after_retries(void)
+{
+  json_t *retried = record_of("web1", "host-b", "completed");
+  json_object_set_new(retried, "total_ms", json_integer(600000));
+  json_object_set_new(retried, "attempt_ms", json_integer(10000));
+  NcPlanHistory h = read_history(json_pack("[o]", retried));
+  g_assert_cmpfloat_with_epsilon(h.link_bps, 10 * MB, 1);
+}
+
 /* Another way, or one that a limit held up, tells of the machine and not of the way. */
 static void
 test_history_of_another_way(void)
@@ -380,6 +391,7 @@ main(int argc, char **argv)
   g_test_add_func("/plan/link", test_a_link_that_was_faster);
   g_test_add_func("/plan/any_input", test_any_input);
   g_test_add_func("/plan/history", test_history);
+  g_test_add_func("/plan/history-after-retries", test_history_after_retries);
   g_test_add_func("/plan/history/other_way", test_history_of_another_way);
   g_test_add_func("/plan/history/odd", test_history_of_odd_records);
   g_test_add_func("/plan/pause", test_pause_share);
