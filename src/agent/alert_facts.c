@@ -149,14 +149,16 @@ nc_alert_flag(json_t *value, double unknown)
 static void
 nc_alert_facts_of_source(json_t *record, const NcAlertSeen *seen, const char *subject, json_t *about, int64_t now_us, GPtrArray *ret)
 {
-  static const char *const copying[] = { "memory_copy", NULL }, *const flowing[] = { "memory_copy", "disk_copy", "switchover", "postcopy", NULL };
-  bool copies = nc_alert_is_in(record, copying), flows = nc_alert_is_in(record, flowing);
+  static const char *const copying[] = { "memory_copy", NULL }, *const carrying[] = { "memory_copy", "disk_copy", NULL };
+  static const char *const flowing[] = { "memory_copy", "disk_copy", "switchover", "postcopy", NULL };
+  bool copies = nc_alert_is_in(record, copying), carries = nc_alert_is_in(record, carrying), flows = nc_alert_is_in(record, flowing);
   double rtt_us = nc_json_number_or(record, "rtt_us", 0), converges = nc_alert_flag(json_object_get(record, "converges"), NAN);
 
-  double rate = nc_json_number_or(record, "rate_bps", NAN), target = nc_json_number_or(record, "target_rate_bps", 0);
-  bool is_fast = target > 0 ? rate >= target : nc_alert_fills_its_link(record); /* who has said what it is to reach means it of that link */
+  int64_t rate = nc_migration_record_rate(record);
+  double target = nc_json_number_or(record, "target_rate_bps", 0);
+  bool is_fast = target > 0 ? (double)rate >= target : nc_alert_fills_its_link(record); /* who has said what it is to reach means it of that link */
 
-  g_ptr_array_add(ret, nc_alert_fact_new(NC_ALERT_SLOW_TRANSFER, subject, rate / 1e6, !copies || is_fast, about));
+  g_ptr_array_add(ret, nc_alert_fact_new(NC_ALERT_SLOW_TRANSFER, subject, rate < 0 ? NAN : (double)rate / 1e6, !carries || is_fast, about));
   g_ptr_array_add(ret, nc_alert_fact_new(NC_ALERT_HIGH_LATENCY, subject, rtt_us > 0 ? rtt_us / 1000 : NAN, !flows, about));
   g_ptr_array_add(ret, nc_alert_fact_new(NC_ALERT_PACKET_LOSS, subject, seen->loss_percent, !flows, about));
   g_ptr_array_add(ret, nc_alert_fact_new(NC_ALERT_NOT_CONVERGING, subject, 1 - converges, !copies, about));

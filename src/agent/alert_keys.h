@@ -5,8 +5,8 @@
 #define NC_ALERT_FOR "[for SECONDS] [clear THRESHOLD] [after SECONDS]"
 #define NC_ALERT_SHAPE_SLOW_TRANSFER "off, or MB/s " NC_ALERT_FOR
 #define NC_ALERT_HELP_SLOW_TRANSFER                                                                                               \
-  "NovacronSlowTransfer: memory is copied more slowly than that, and with less than 80 % of the migration's rate limit or, without one, of what the " \
-  "link was seen to carry. Of this and the other alerts: raised when it has been so for so many seconds, cleared when it has been better than "        \
+  "NovacronSlowTransfer: memory, or before it the disks, are copied more slowly than that, and with less than 80 % of the migration's rate limit or, " \
+  "without one, of what the link was seen to carry. Of this and the other alerts: raised when it has been so for so many seconds, cleared when it has been better than "        \
   "THRESHOLD behind clear for as many as stand behind after. See docs/alerts.md."
 #define NC_ALERT_SHAPE_HIGH_LATENCY "off, or milliseconds " NC_ALERT_FOR
 #define NC_ALERT_HELP_HIGH_LATENCY "NovacronHighLatency: the round trip between the movers is longer."

@@ -198,7 +198,7 @@ nc_alert_summary(NcAlertRule rule, json_t *about, double value)
 
   switch (rule) {
   case NC_ALERT_SLOW_TRANSFER:
-    return g_strdup_printf("%s: %.1f MB/s of memory to %s", vm, value, to);
+    return g_strdup_printf("%s: %.1f MB/s of the machine to %s", vm, value, to);
   case NC_ALERT_HIGH_LATENCY:
     return g_strdup_printf("%s: round trip of %.0f ms to %s", vm, value, to);
   case NC_ALERT_PACKET_LOSS:

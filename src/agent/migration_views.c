@@ -78,9 +78,8 @@ nc_migration_record_carried(json_t *record)
   return (isnan(stream) ? 0 : stream) + (double)nc_record_disk_sum(record, "wire_bytes");
 }
 
-/* Bytes of the machine per second: of its disks while they go alone, else of its memory. 0 at the end; -1: not known, as at a destination. */
-static int64_t
-nc_record_rate(json_t *record)
+int64_t
+nc_migration_record_rate(json_t *record)
 {
   if (nc_migration_record_has_ended(record))
     return 0;
@@ -92,7 +91,7 @@ nc_record_rate(json_t *record)
 static json_t *
 nc_record_rate_view(json_t *record)
 {
-  int64_t rate = nc_record_rate(record);
+  int64_t rate = nc_migration_record_rate(record);
   return rate < 0 ? json_null() : json_integer(rate);
 }
 
@@ -317,7 +316,7 @@ nc_dashboard_add(NcDashboard *d, json_t *record, int64_t now_us)
   d->wire_bytes += MAX(nc_json_int_or(record, "wire_bytes", 0), 0);
   d->ram_bytes += MAX(nc_json_int_or(record, "ram_bytes", 0), 0);
   if (!outcome) {
-    d->rate += MAX(nc_record_rate(record), 0);
+    d->rate += MAX(nc_migration_record_rate(record), 0);
     d->wire_rate += nc_json_int_or(record, "wire_rate_bps", 0);
     json_array_append_new(d->running, nc_migration_status_view(record, now_us));
     return;

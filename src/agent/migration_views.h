@@ -22,6 +22,8 @@ json_t *nc_migration_progress_view(json_t *record);
 bool nc_migration_record_has_ended(json_t *record);
 /* From its beginning, over all its attempts, to its end, or to ${now_us} (wall clock); -1: not known. */
 int64_t nc_migration_record_elapsed_ms(json_t *record, int64_t now_us);
+/* Bytes of the machine per second: of its disks while they go alone, else of its memory. 0 at the end; -1: not known, as at a destination. */
+int64_t nc_migration_record_rate(json_t *record);
 /*
  * Bytes of QEMU's stream and of its disks that its movers have carried; NAN: not known. What only keeps a connection alive is not among them, so
  * it stands still when the machine's move does.

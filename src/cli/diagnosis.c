@@ -230,6 +230,7 @@ nc_diagnose(json_t *record, const NcFigures *f)
 
   nc_diagnose_outcome(list, record, f);
   if (f->is_source) {
+    nc_diagnose_disks(list, record, f);
     nc_diagnose_transfer(list, record, f);
     nc_diagnose_convergence(list, record, f);
     nc_diagnose_pause(list, record, f);

@@ -7,6 +7,7 @@
 
 #define NC_SLOW_BPS 100e6 /* of memory per second; the threshold of the alert, too */
 #define NC_SHORT_MS 2000  /* in less, getting ready is most of it */
+#define NC_DISKS_SHORT_MS 5000 /* of disks, which have to get in step, too */
 #define NC_LIMIT_USED 0.7 /* of a limit: then it is what holds it back */
 #define NC_LIMIT_ROOM 1.3 /* times its limit could be delivered: the link is not what holds it back */
 #define NC_LOSS_PERCENT 1.0
@@ -109,7 +110,7 @@ nc_is_limited(const NcFigures *f, bool waits_for_link)
          (waits_for_link && !(f->loss_percent > NC_LOSS_PERCENT) && f->link_bps > f->limit_bps * NC_LIMIT_ROOM);
 }
 
-/* What held the transfer back most. */
+/* What held the transfer back most; nothing: neither limit nor link nor coding. */
 static void
 nc_reason_of_rate(json_t *record, const NcFigures *f, NcReason *ret)
 {
@@ -124,10 +125,17 @@ nc_reason_of_rate(json_t *record, const NcFigures *f, NcReason *ret)
     nc_reason_encoders(record, f, ret);
   } else if (waits_for_link) {
     nc_reason_link(f, ret);
-  } else {
-    ret->cause = g_strdup("neither link nor coding: the source's QEMU gave its pages no faster");
-    ret->remedy = "look at the processors of the source host: QEMU, its guest and the mover share them";
   }
+}
+
+static void
+nc_reason_of_memory(json_t *record, const NcFigures *f, NcReason *ret)
+{
+  nc_reason_of_rate(record, f, ret);
+  if (ret->cause)
+    return;
+  ret->cause = g_strdup("neither link nor coding: the source's QEMU gave its pages no faster");
+  ret->remedy = "look at the processors of the source host: QEMU, its guest and the mover share them";
 }
 
 void
@@ -149,12 +157,80 @@ nc_diagnose_transfer(json_t *list, json_t *record, const NcFigures *f)
           : g_strdup_printf("; %.0f %% of it waiting for the link, %.0f %% for coding", 100 * f->link_wait, 100 * f->encoder_wait);
   bool slow = f->memory_bps < NC_SLOW_BPS && f->memory_ms >= NC_SHORT_MS;
   if (slow)
-    nc_reason_of_rate(record, f, &reason);
+    nc_reason_of_memory(record, f, &reason);
   nc_finding_add(list, "transfer rate", slow ? NC_CHECK_WARNING : NC_CHECK_OK, reason.cause, reason.remedy,
                  "%s of memory, %s on the wire, for %s%s", memory, wire, time, waits);
   if (f->loss_percent > NC_LOSS_PERCENT)
     nc_finding_add(list, "loss", NC_CHECK_WARNING, "a bad link, or a queue on the way that overflows",
                    "look at the links between the nodes", "%.2f %% of the segments were sent again", f->loss_percent);
+}
+
+/* --- slow disks --- */
+
+/* Of all its disks; NAN: it has none. */
+static double
+nc_sum_disks(json_t *record, const char *key)
+{
+  json_t *disks = json_object_get(record, "disks"), *disk;
+  double sum = 0;
+  size_t i;
+
+  json_array_foreach(disks, i, disk) sum += nc_json_number_or(disk, key, 0);
+  return json_array_size(disks) > 0 ? sum : NAN;
+}
+
+/* How long disks went ahead of the memory, in the last attempt; NAN: they have not, or do not now. */
+static double
+nc_disks_ms(json_t *record, const NcFigures *f)
+{
+  double from_ms = nc_figures_after(f, nc_json_string_or(nc_record_last_event(record, "disks-copying", NULL), "at", NULL));
+  double step_ms = nc_figures_after(f, nc_json_string_or(nc_record_last_event(record, "disks-in-step", NULL), "at", NULL));
+  bool is_on = f->has_ended || g_str_equal(nc_json_string_or(record, "phase", ""), "disk_copy");
+
+  return step_ms >= from_ms ? step_ms - from_ms : is_on ? f->elapsed_ms - from_ms : NAN;
+}
+
+/* Of the time in which bytes were carried, not of the disks' alone: movers count waits of both as one. NAN: not known. */
+static double
+nc_share_of_flow(json_t *record, const NcFigures *f, const char *key)
+{
+  double share = nc_figure(record, key) / 1000 / f->flow_ms;
+  return share > 1 ? 1 : share;
+}
+
+/* The mirrors have few requests under way: one that waits for a disk, at either end, asks for nothing more. */
+static void
+nc_reason_of_disks(json_t *record, const NcFigures *f, NcReason *ret)
+{
+  nc_reason_of_rate(record, f, ret);
+  if (ret->cause)
+    return;
+  ret->cause = g_strdup_printf("neither link nor coding: a disk is read on %s, or written on %s, no faster", nc_json_string_or(record, "source", "the source"),
+                               nc_json_string_or(record, "destination", "the destination"));
+  ret->remedy = "iostat -x 1 on both nodes shows which disk is busy, and dmesg whether one fails; take other load from it, or move the machine at a quieter hour";
+}
+
+void
+nc_diagnose_disks(json_t *list, json_t *record, const NcFigures *f)
+{
+  double copied = nc_sum_disks(record, "copied_bytes"), wire = nc_sum_disks(record, "wire_bytes"), ms = nc_disks_ms(record, f);
+  g_auto(NcReason) reason = { 0 };
+  NcFigures own = *f;
+
+  if (!(copied > 0) || !(ms > 0))
+    return;
+  own.wire_bps = wire * 1000 / ms;
+  own.link_wait = nc_share_of_flow(record, f, "link_wait_us");
+  own.encoder_wait = nc_share_of_flow(record, f, "encoder_wait_us");
+  double bps = copied * 1000 / ms;
+  bool slow = bps < NC_SLOW_BPS && ms >= NC_DISKS_SHORT_MS;
+  if (slow)
+    nc_reason_of_disks(record, &own, &reason);
+  g_autofree char *rate = nc_format_rate(bps);
+  g_autofree char *sent = nc_format_rate(own.wire_bps);
+  g_autofree char *time = nc_format_ms(ms);
+  nc_finding_add(list, "disk copy", slow ? NC_CHECK_WARNING : NC_CHECK_OK, reason.cause, reason.remedy,
+                 "%s of its disks, %s on the wire, for %s", rate, sent, time);
 }
 
 /* --- convergence --- */

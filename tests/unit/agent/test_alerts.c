@@ -542,6 +542,26 @@ test_facts_of_a_link(void)
 }
 
 /* The destination complains of its own mover and of what waits for a human, and of nothing that the source sees better. */
+/* While disks go ahead of the memory, what counts is how fast they go. */
+static void
+test_facts_of_disks(void)
+{
+#define DISKS(rate) "\"phase\":\"disk_copy\",\"rate_bps\":0,\"link_rate_bps\":50000000,\"disks\":[{\"rate_bps\":" #rate "},{\"rate_bps\":1000000}]"
+  g_autoptr(NcAlertFacts) facts = nc_alert_facts_new("a");
+  bool fine;
+
+  g_assert_cmpfloat(look(facts, 1000, "{" DISKS(7000000) "}", NC_ALERT_SLOW_TRANSFER, &fine), ==, 8);
+  g_assert_false(fine);
+  look(facts, 1001, "{" DISKS(7000000) ",\"wire_rate_bps\":45000000}", NC_ALERT_SLOW_TRANSFER, &fine);
+  g_assert_true(fine); /* the link is full */
+  look(facts, 1002, "{" DISKS(7000000) ",\"target_rate_bps\":8000000}", NC_ALERT_SLOW_TRANSFER, &fine);
+  g_assert_true(fine);
+  g_assert_cmpfloat(look(facts, 1003, "{" DISKS(300000000) "}", NC_ALERT_SLOW_TRANSFER, &fine), ==, 301);
+  look(facts, 1004, "{" DISKS(7000000) "}", NC_ALERT_NOT_CONVERGING, &fine);
+  g_assert_true(fine); /* that is about memory */
+  g_assert_true(isnan(look(facts, 1005, "{\"phase\":\"disk_copy\"}", NC_ALERT_SLOW_TRANSFER, &fine)));
+}
+
 static void
 test_facts_of_the_destination(void)
 {
@@ -699,6 +719,7 @@ main(int argc, char **argv)
   g_test_add_func("/alerts/alertmanager-inhibits-the-same", test_alertmanager_inhibits_the_same);
   g_test_add_func("/alerts/facts-of-the-last-seconds", test_facts_of_the_last_seconds);
   g_test_add_func("/alerts/facts-of-a-link", test_facts_of_a_link);
+  g_test_add_func("/alerts/facts-of-disks", test_facts_of_disks);
   g_test_add_func("/alerts/facts-of-the-destination", test_facts_of_the_destination);
   g_test_add_func("/alerts/facts-of-ends-and-of-the-node", test_facts_of_ends_and_of_the_node);
   g_test_add_func("/alerts/link-rate", test_link_rate);

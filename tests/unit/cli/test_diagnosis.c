@@ -141,6 +141,46 @@ test_slow(void)
   assert_found("{\"events\":[]}", check, "ok", "memory has not flowed", "", "");
 }
 
+/* Disks that go ahead of the memory for ten seconds, at so many bytes in all; ${more}: of the record, with a comma before it. */
+static void
+assert_disks(const char *copied, const char *wire, const char *more, const char *verdict, const char *value, const char *cause, const char *remedy)
+{
+  g_autofree char *record = g_strdup_printf(
+      "{\"disks\":[{\"copied_bytes\":%s,\"wire_bytes\":%s},{\"copied_bytes\":0}],\"events\":[{\"at\":\"2026-01-02T03:04:05.700Z\",\"event\":\"movers-connected\"},"
+      "{\"at\":\"2026-01-02T03:04:06.200Z\",\"event\":\"disks-copying\"},{\"at\":\"2026-01-02T03:04:16.200Z\",\"event\":\"disks-in-step\"},"
+      "{\"at\":\"2026-01-02T03:04:16.200Z\",\"event\":\"round\",\"detail\":\"1\"}]%s}", copied, wire, more);
+  assert_found(record, "disk copy", verdict, value, cause, remedy);
+}
+
+static void
+test_slow_disks(void)
+{
+  const char *slow = "300000000", *verdict = "warning";
+
+  assert_disks("2000000000", "500000000", "", "ok", "200.0 MB/s of its disks, 50.0 MB/s on the wire, for 10.0 s", "", "");
+  assert_disks(slow, "100000000", "", verdict, "30.0 MB/s of its disks, 10.0 MB/s on the wire", "read on host-a, or written on host-b", "iostat -x 1");
+  assert_disks(slow, "100000000", ",\"bandwidth_limit_bps\":11000000", verdict, "", "limit of 11.0 MB/s that this migration was given, of which 91 %", "--bandwidth");
+  assert_disks(slow, "100000000", ",\"link_wait_us\":12000000", verdict, "", "link is saturated", "link");
+  assert_disks(slow, "100000000", ",\"encoder_wait_us\":12000000", verdict, "", "coding", "--compression");
+  assert_disks(slow, "100000000", ",\"link_wait_us\":null,\"encoder_wait_us\":null,\"connections\":[]", verdict, "", "neither link nor coding", "iostat");
+  nc_autojson json_t *none = finding(record_with("{}"), "disk copy", NULL);
+  g_assert_null(none);
+}
+
+/* While they are copied it is as of now; while the next attempt is waited for, nothing is copied. */
+static void
+test_slow_disks_under_way(void)
+{
+#define COPYING                                                                                                                          \
+  "{\"outcome\":null,\"finished\":null,\"phase\":\"%s\",\"disks\":[{\"copied_bytes\":590000000,\"wire_bytes\":59000000}],"                   \
+  "\"events\":[{\"at\":\"2026-01-02T03:04:05.900Z\",\"event\":\"disks-in-step\"},{\"at\":\"2026-01-02T03:04:06.700Z\",\"event\":\"disks-copying\"}]}"
+  g_autofree char *copies = g_strdup_printf(COPYING, "disk_copy"), *queued = g_strdup_printf(COPYING, "queued");
+
+  assert_found(copies, "disk copy", "warning", "10.0 MB/s of its disks, 1.0 MB/s on the wire, for 59.0 s", "neither", "iostat");
+  nc_autojson json_t *none = finding(record_with(queued), "disk copy", NULL);
+  g_assert_null(none);
+}
+
 static void
 test_convergence(void)
 {
@@ -233,6 +273,8 @@ main(int argc, char **argv)
   g_test_add_func("/diagnosis/well", test_well);
   g_test_add_func("/diagnosis/limits", test_limits);
   g_test_add_func("/diagnosis/slow", test_slow);
+  g_test_add_func("/diagnosis/slow-disks", test_slow_disks);
+  g_test_add_func("/diagnosis/slow-disks-under-way", test_slow_disks_under_way);
   g_test_add_func("/diagnosis/convergence", test_convergence);
   g_test_add_func("/diagnosis/pause", test_pause);
   g_test_add_func("/diagnosis/failures", test_failures);
