@@ -11,6 +11,7 @@
 #define NC_TOP_NODE_EVERY 10
 #define NC_TOP_FLEET_EVERY 5
 #define NC_TOP_MACHINES_EVERY 5
+#define NC_TOP_ALERTS_EVERY 2
 #define NC_TOP_ENDED_EVERY 10
 #define NC_TOP_STORY_EVERY 5 /* of one that has ended: somebody may undo it */
 
@@ -22,7 +23,7 @@ struct NcTopAsker {
   NcCli cli; /* with ${stop} of its own */
   int stop;  /* atomic */
   unsigned step;
-  json_t *node, *machines, *running, *ended; /* NULL: not known yet */
+  json_t *node, *machines, *running, *ended, *alerts; /* NULL: not known yet */
   json_t *fleet, *queue;                     /* NULL also: there is none */
   json_t *story;                             /* the one that is wanted, with its history */
   char *active;                              /* ids of those that ran at the last step */
@@ -48,6 +49,7 @@ nc_top_asker_free(NcTopAsker *a)
   json_decref(a->machines);
   json_decref(a->running);
   json_decref(a->ended);
+  json_decref(a->alerts);
   json_decref(a->fleet);
   json_decref(a->queue);
   json_decref(a->story);
@@ -96,6 +98,44 @@ nc_top_ask_machines(NcTopAsker *a, GError **error)
     return;
   json_decref(a->machines);
   a->machines = nc_top_count_machines(json_object_get(list, "items"));
+}
+
+static bool
+nc_top_is_told(json_t *alert)
+{
+  return g_str_equal(nc_json_string_or(alert, "state", ""), "firing") && !nc_json_string_or(alert, "inhibited_by", NULL);
+}
+
+/* {"firing", "worst" (a severity), "summary" (of the newest of those)} of a list of alerts; those that another one makes plain are not counted. */
+static json_t *
+nc_top_count_alerts(json_t *list)
+{
+  json_t *alert, *worst = NULL;
+  json_int_t firing = 0;
+  size_t i;
+
+  json_array_foreach(list, i, alert)
+  {
+    if (!nc_top_is_told(alert))
+      continue;
+    firing++;
+    bool is_critical = g_str_equal(nc_json_string_or(alert, "severity", ""), "critical");
+    if (!worst || (is_critical && !g_str_equal(nc_json_string_or(worst, "severity", ""), "critical")))
+      worst = alert;
+  }
+  return json_pack("{s:I, s:s?, s:s?}", "firing", firing, "worst", nc_json_string_or(worst, "severity", NULL), "summary",
+                   nc_json_string_or(worst, "summary", NULL));
+}
+
+static void
+nc_top_ask_alerts(NcTopAsker *a, GError **error)
+{
+  nc_autojson json_t *list = NULL;
+
+  if (!nc_top_get(a, "/api/v2/alerts", &list, error))
+    return;
+  json_decref(a->alerts);
+  a->alerts = nc_top_count_alerts(json_object_get(list, "items"));
 }
 
 static void
@@ -181,8 +221,8 @@ nc_top_frame(const NcTopAsker *a, const GError *problem)
 {
   g_autofree char *since = nc_time_format(a->answered_us);
   g_autofree char *text = problem ? g_strdup_printf("since %.8sZ: %s", since + 11, problem->message) : NULL;
-  json_t *frame = json_pack("{s:o, s:o, s:O?, s:O?, s:O?, s:O?, s:s?}", "running", nc_top_items(a->running), "ended", nc_top_items(a->ended), "node",
-                            a->node, "machines", a->machines, "fleet", a->fleet, "story", a->story, "problem", text);
+  json_t *frame = json_pack("{s:o, s:o, s:O?, s:O?, s:O?, s:O?, s:O?, s:s?}", "running", nc_top_items(a->running), "ended", nc_top_items(a->ended), "node",
+                            a->node, "machines", a->machines, "alerts", a->alerts, "fleet", a->fleet, "story", a->story, "problem", text);
 
   json_object_set_new(frame, "running_more", json_boolean(nc_top_has_more(a->running)));
   json_object_set_new(frame, "queued", a->queue ? json_integer((json_int_t)json_array_size(json_object_get(a->queue, "items"))) : json_null());
@@ -198,6 +238,8 @@ nc_top_ask(NcTopAsker *a, const char *id, GError **error)
   nc_top_ask_migrations(a, &problem);
   if (!problem)
     nc_top_ask_story(a, id, &problem);
+  if (!problem && a->step % NC_TOP_ALERTS_EVERY == 0)
+    nc_top_ask_alerts(a, &problem);
   if (!problem && a->step % NC_TOP_NODE_EVERY == 0)
     nc_top_get(a, "/api/v2/node", &a->node, &problem);
   if (!problem && a->step % NC_TOP_MACHINES_EVERY == 0)

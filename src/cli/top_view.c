@@ -108,13 +108,30 @@ nc_top_put_problem(NcTopPage *page, json_t *frame)
   return problem != NULL;
 }
 
+/* How many alerts are raised, and how bad the worst of them is; nothing while all is well. */
+static void
+nc_top_put_alerts(NcTopPage *page, json_t *frame)
+{
+  json_t *alerts = json_object_get(frame, "alerts");
+  int64_t firing = nc_json_int_or(alerts, "firing", 0);
+  bool is_critical = g_str_equal(nc_json_string_or(alerts, "worst", ""), "critical");
+
+  if (!json_is_object(alerts))
+    nc_top_put(page, NC_TOP_PLAIN, "alerts not known  ");
+  else if (firing > 0)
+    nc_top_putf(page, is_critical ? NC_TOP_BAD : NC_TOP_BUSY, "%" PRId64 " ALERT%s, %s  ", firing, firing == 1 ? "" : "S",
+                nc_json_string_or(alerts, "worst", "?"));
+}
+
 static void
 nc_top_put_header(NcTopPage *page, json_t *frame, int64_t now_us)
 {
   nc_top_put_who(page, frame, now_us);
   nc_top_put_load(page, frame);
   nc_top_put_counts(page, frame);
-  nc_top_put_problem(page, frame);
+  nc_top_put_alerts(page, frame);
+  if (!nc_top_put_problem(page, frame))
+    nc_top_put(page, NC_TOP_PLAIN, nc_json_string_or(json_object_get(frame, "alerts"), "summary", ""));
   nc_top_end_line(page);
 }
 
@@ -256,6 +273,9 @@ nc_top_put_help(NcTopPage *page)
     "PAUSE/LIMIT      how long the guest is expected to stand still, and may",
     "LOSS             segments that were sent again",
     "LINKS            connections; 3/4: one of four is down",
+    "",
+    "2 ALERTS         of this node and its migrations: `novacron alerts` has all,",
+    "                 with what to do",
   };
 
   nc_top_put(page, NC_TOP_BOLD, "Keys and columns");

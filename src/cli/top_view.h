@@ -4,7 +4,8 @@
  * no clock is read.
  *
  * What was asked is an object: "node" as in Node, "fleet" as in FleetStatus or null, "queued" (of the fleet, null) and
- * "queued_more", "machines" ({"total", "by_state"}), "running" and "ended" (arrays of Migration), "running_more",
+ * "queued_more", "machines" ({"total", "by_state"}), "alerts" ({"firing", "worst": a severity or null,
+ * "summary" of it or null}; null: not known), "running" and "ended" (arrays of Migration), "running_more",
  * "story" (the migration that is looked at, with its history; or null), "problem" (text or null: why the rest is old).
  */
 #pragma once

@@ -9,7 +9,7 @@ import threading
 import pytest
 
 from fake_novacrond import Refusal
-from gate_bed import CLI, COMPLETED, MACHINE, MIGRATION, Bed
+from gate_bed import ALERT, CLI, COMPLETED, MACHINE, MIGRATION, STORE_ALERT, Bed
 from nctest.cluster import Cluster, guest_spec
 from nctest.net import wait_for
 from nctest.terminal import Terminal
@@ -154,11 +154,30 @@ def test_plain_text(bed, on_terminal):
     assert t.ends() == 0 and "\x1b" not in t.raw
 
 
+def test_alerts(bed, on_terminal):
+    """How many, and the worst: not those that ended, nor what another one makes plain. Asked for once at most with each renewal."""
+    store = {**STORE_ALERT, "state": "firing", "resolved": None, "reason": None}
+    hidden, over = {**ALERT, "id": "a-1.3", "inhibited_by": "NovacronStuck"}, {**ALERT, "id": "a-1.4", "state": "resolved"}
+    bed.daemon.handlers["alert.list"] = lambda args: [ALERT, hidden, store, over]
+    t = on_terminal()
+    t.shows("2 ALERTS, critical  the page store of host-a takes no checkpoints")
+    bed.daemon.handlers["alert.list"] = lambda args: [ALERT, over]
+    t.shows(f"1 ALERT, warning  {ALERT['summary']}")
+    bed.daemon.handlers["alert.list"] = lambda args: [over]
+    wait_for(lambda: "ALERT" not in t.text(), 20, "all to be well")
+    t.type("q")
+    assert t.ends() == 0
+    asked = [r["op"] for r in bed.daemon.requests if r["op"] == "alert.list" or r["args"].get("state") == "active"]
+    assert asked.count("alert.list") <= asked.count("migration.list")
+    bed.daemon.handlers["alert.list"] = lambda args: [ALERT, STORE_ALERT]
+
+
 def test_json(bed):
     out = bed.cli("--json", "top", "-n", "2")
     frames = [json.loads(line) for line in out.stdout.splitlines()]
     assert len(frames) == 2 and frames[0]["machines"] == {"total": 1000, "by_state": {"migrating": 50, "running": 950}}
     assert [m["vm"] for m in frames[1]["running"]] == [m["vm"] for m in MANY] and frames[1]["problem"] is None
+    assert frames[0]["alerts"] == {"firing": 1, "worst": "warning", "summary": ALERT["summary"]}
 
 
 def test_what_is_wrong_is_said_on_the_usual_screen(tmp_path, on_terminal, bed):

@@ -164,6 +164,31 @@ test_list(void)
   }
 }
 
+/* How many alerts, how bad, and what the worst says; nothing of none, and what is not known is said to be so. */
+static void
+test_alerts(void)
+{
+  nc_autojson json_t *frame = frame_of(2, 3, "web1");
+  NcTopLook look = { .columns = 80, .rows = 24, .is_screen = true };
+
+  g_autofree char *unknown = words_of(frame, &look);
+  expect(unknown, "alerts not known");
+  json_object_set_new(frame, "alerts", json_pack("{s:i, s:n, s:n}", "firing", 0, "worst", "summary"));
+  g_autofree char *none = words_of(frame, &look);
+  expect_not(none, "ALERT");
+  expect_not(none, "not known");
+  json_object_set_new(frame, "alerts", json_pack("{s:i, s:s, s:s}", "firing", 1, "worst", "warning", "summary", "web1: round trip of 240 ms to b"));
+  g_autofree char *one = words_of(frame, &look);
+  expect(one, "1 ALERT, warning  web1: round trip of 240 ms to b");
+  json_object_set_new(frame, "alerts", json_pack("{s:i, s:s, s:s}", "firing", 12, "worst", "critical", "summary", "\033[2J\r\n\344\270\255\344\270\255 and much more than there is room for on a line of that screen"));
+  g_autofree char *many = words_of(frame, &look);
+  expect(many, "12 ALERTS, critical  ");
+  json_object_set_new(frame, "problem", json_string("since 03:04:05Z: no answer"));
+  g_autofree char *old = words_of(frame, &look);
+  expect(old, "12 ALERTS, critical  OLD: since 03:04:05Z: no answer");
+  nc_top_look_clear(&look);
+}
+
 /* In every width and height, with names that no rule let through: lines keep to their cells. */
 static void
 test_hostile(void)
@@ -371,6 +396,7 @@ main(int argc, char **argv)
   g_test_add_func("/cli/cells/clean", test_cells);
   g_test_add_func("/cli/cells/fit", test_cells_fit);
   g_test_add_func("/cli/top/list", test_list);
+  g_test_add_func("/cli/top/alerts", test_alerts);
   g_test_add_func("/cli/top/hostile", test_hostile);
   g_test_add_func("/cli/top/colours", test_colours);
   g_test_add_func("/cli/top/unknown", test_unknown);
