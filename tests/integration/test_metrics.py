@@ -212,6 +212,9 @@ def test_a_real_prometheus_has_what_three_nodes_say(fleet, tmp_path):
         after = f.star.wan.stats()
         for both in records.values():
             check_one(prometheus, *both)
+        found = json.loads(f.nodes[MOVES[DB][0]].cli("doctor", records[DB][0]["id"], "--json", check=False).stdout)
+        disks = [row for row in found["findings"] if row["check"] == "disk copy"]
+        assert len(disks) == 1 and "of its disks" in disks[0]["value"], found
         # The link itself has counted what crossed it: a little more, with headers and all that nodes say to each other.
         for way, (m, _) in (("ba", records[VM]), ("ab", records[DB])):
             crossed = after[way]["wire_bytes"] - before[way]["wire_bytes"]
