@@ -215,6 +215,56 @@ nc_fleet_move_sample(json_t *record)
   return sample;
 }
 
+/* Microseconds of the wall clock, 0: not yet. */
+static json_t *
+nc_move_time(json_t *record, const char *key)
+{
+  int64_t at_us = nc_json_int_or(record, key, 0);
+  g_autofree char *text = at_us > 0 ? nc_time_format(at_us) : NULL;
+
+  return text ? json_string(text) : json_null();
+}
+
+static json_t *
+nc_move_elapsed_ms(json_t *record, int64_t now_us)
+{
+  int64_t started_us = nc_json_int_or(record, "started_us", 0), finished_us = nc_json_int_or(record, "finished_us", 0);
+
+  return started_us > 0 ? json_integer(MAX((finished_us > 0 ? finished_us : now_us) - started_us, 0) / 1000) : json_null();
+}
+
+/* What of it does not change as it proceeds. */
+static json_t *
+nc_move_facts(json_t *record)
+{
+  const char *state = nc_json_string_or(record, "state", ""), *destination = nc_json_string_or(record, "destination", "");
+  bool is_finished = nc_json_bool_or(record, "is_finished", false), failed = !g_str_equal(state, "completed") && !g_str_equal(state, "cancelled");
+  json_t *pause = json_object_get(json_object_get(record, "result"), "pause_ms");
+
+  return json_pack("{s:s, s:s, s:s, s:s?, s:s, s:b, s:s?, s:o, s:o, s:o, s:o, s:o}", "id", nc_json_string_or(record, "id", ""), "vm",
+                   nc_json_string_or(record, "machine", ""), "source", nc_json_string_or(record, "source", ""), "destination",
+                   destination[0] ? destination : NULL, "state", state, "is_finished", is_finished, "outcome",
+                   !is_finished ? NULL : failed ? "failed" : state, "pause_ms", pause ? json_incref(pause) : json_null(), "created",
+                   nc_move_time(record, "submitted_us"), "started", nc_move_time(record, "started_us"), "finished",
+                   nc_move_time(record, "finished_us"), "error",
+                   is_finished && failed ? nc_end_error(g_str_equal(state, "refused") ? "unsuitable" : "failed", nc_json_string_or(record, "reason", "")) : json_null());
+}
+
+json_t *
+nc_fleet_move_status(json_t *record, int64_t now_us)
+{
+  json_t *status = nc_move_facts(record);
+  nc_autojson json_t *sample = nc_fleet_move_sample(record);
+
+  if (!sample) { /* where it is, only the leader knows */
+    sample = json_pack("{s:n, s:n, s:I}", "phase", "progress", "attempt", (json_int_t)nc_json_int_or(record, "attempts", 0));
+    nc_sample_take(sample, NULL);
+  }
+  json_object_update(status, sample);
+  json_object_set_new(status, "elapsed_ms", nc_move_elapsed_ms(record, now_us));
+  return status;
+}
+
 /* --- many --- */
 
 static json_t *

@@ -28,6 +28,12 @@ json_t *nc_fleet_message(json_t *event, const char *group);
 /* How far the migration ${record} is: the data of a message of type progress. New reference; NULL: it is not known here. */
 json_t *nc_fleet_move_sample(json_t *record);
 
+/*
+ * The same with what else migration.status says of a node's (agent/migration_views.h); phase null: it is not known here; destination null: not chosen
+ * yet. is_finished tells it from those. ${now_us}: wall clock. New reference.
+ */
+json_t *nc_fleet_move_status(json_t *record, int64_t now_us);
+
 typedef struct {
   json_t *record;   /* of the batch or evacuation, as fleet.get has it: with counts of its migrations by state */
   uint64_t pending; /* items that have no migration yet */

@@ -1,7 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* What people ask of the fleet's controller: each is done in the controller's thread. */
 #include "agent/fleet_host_internal.h"
+#include "agent/fleet_messages.h"
 #include "agent/request_log.h"
+#include "base/ident.h"
 #include "fleetdb/events.h"
 #include "fleetdb/groups.h"
 #include "fleetdb/migrations.h"
@@ -233,6 +235,13 @@ nc_fleet_do_get(NcFleetHost *host, const NcFleetAsker *who, json_t *args, GError
 }
 
 static json_t *
+nc_fleet_do_move_status(NcFleetHost *host, const NcFleetAsker *who, json_t *args, GError **error)
+{
+  nc_autojson json_t *record = nc_fleet_do_get(host, who, args, error);
+  return record ? nc_fleet_move_status(record, nc_wall_us()) : NULL;
+}
+
+static json_t *
 nc_fleet_do_items(NcFleetHost *host, const NcFleetAsker *who, json_t *args, GError **error)
 {
   const char *id = nc_json_string(args, "id", error);
@@ -286,6 +295,7 @@ const NcFleetOp nc_fleet_ops[NC_FLEET_OPS] = {
   LOOK(items, NC_FLEET_BY_ANY),
   LOOK(events, NC_FLEET_BY_ANY),
   LOOK(get, NC_FLEET_BY_BETTER),
+  LOOK(move_status, NC_FLEET_BY_BETTER),
   LOOK(explain, NC_FLEET_BY_LEADER),
   LOOK(watch, NC_FLEET_BY_BETTER, .is_watch = true),
   { .op = "fleet.plan", .func = nc_fleet_do_plan, .by = NC_FLEET_BY_LEADER, .is_long = true },

@@ -45,6 +45,12 @@ nc_attempt_name_is_valid(const char *name)
 }
 
 bool
+nc_id_is_of_fleet(const char *id)
+{
+  return g_str_has_prefix(id, "mig-") && !strchr(id, '.');
+}
+
+bool
 nc_name_is_valid(const char *name)
 {
   size_t length = name ? strlen(name) : 0;

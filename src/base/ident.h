@@ -20,6 +20,8 @@ void nc_id_time(int64_t wall_us, char ret[NC_ID_TIME_DIGITS + 1]);
  * has to fit the preface of a mover's connection, which has room for 24 bytes). NULL is none.
  */
 bool nc_attempt_name_is_valid(const char *name);
+/* "mig-" and no '.': a migration of the fleet, of which attempts are migrations of nodes. */
+bool nc_id_is_of_fleet(const char *id);
 #define NC_ATTEMPT_ID_BYTES 20 /* of the name's first part, the migration's id; such ids sort by time */
 #define NC_ATTEMPT_NAME_RULE "an attempt's name is mig-<16 digits of base 32>.<number>, as a controller makes it"
 

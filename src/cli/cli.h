@@ -57,6 +57,8 @@ void nc_cli_print_json(json_t *object);
 
 /* Name rule of base/ident.h as an error for a command line's ${what}: "machine", "node", "migration". */
 bool nc_cli_check_name(const char *what, const char *name, GError **error);
+/* Of what only a node's migrations have: an id of the fleet's has attempts that do. */
+bool nc_cli_check_migration(const char *id, GError **error);
 
 #define NC_PKI_DIR_DEFAULT "/var/lib/novacron/pki"
 /* ${directory} as people name it, ".../pki" or the one above, to the data directory of crypto/pki.h. Caller frees. */

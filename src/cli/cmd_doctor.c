@@ -104,7 +104,7 @@ nc_doctor_node(NcCli *cli, GError **error)
 bool
 nc_cmd_doctor(NcCli *cli, const NcCommand *command, int argc, char **argv, GError **error)
 {
-  if (!nc_cli_parse(cli, command, NULL, &argc, &argv, error) || (argc > 0 && !nc_cli_check_name("migration", argv[0], error)))
+  if (!nc_cli_parse(cli, command, NULL, &argc, &argv, error) || (argc > 0 && !nc_cli_check_migration(argv[0], error)))
     return false;
   return argc > 0 ? nc_doctor_migration(cli, argv[0], error) : nc_doctor_node(cli, error);
 }

@@ -69,7 +69,7 @@ nc_cmd_report(NcCli *cli, const NcCommand *command, int argc, char **argv, GErro
     { NULL },
   };
 
-  bool ok = nc_cli_parse(cli, command, entries, &argc, &argv, error) && nc_cli_check_name("migration", argv[0], error);
+  bool ok = nc_cli_parse(cli, command, entries, &argc, &argv, error) && nc_cli_check_migration(argv[0], error);
   if (ok && ((html && output) || (html && md) || (html && cli->json) || (md && cli->json)))
     ok = nc_fail(error, NC_ERROR_INVALID, "--html, --md and --json exclude each other, and --html FILE says where to: leave -o out");
   ok = ok && nc_report_run(cli, argv[0], md, html ? html : output, error);

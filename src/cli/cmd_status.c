@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* novacron status: migrations, all or one. */
+#include "base/ident.h"
 #include "cli/client.h"
+#include "cli/fleet_view.h"
 #include "cli/migration_view.h"
 #include "cli/table.h"
 #include "cli/watch.h"
@@ -33,6 +35,19 @@ nc_status_print_list(json_t *list)
   nc_table_print(table, "No migrations.");
 }
 
+/* One of the fleet's. */
+static bool
+nc_status_show_move(NcCli *cli, const char *id, GError **error)
+{
+  nc_autojson json_t *record = nc_client_callf(cli, "GET", NULL, error, "/api/v2/fleet/migrations/%s", id);
+
+  if (record && cli->json)
+    nc_cli_print_json(record);
+  else if (record)
+    nc_fleet_print_record(NC_FLEET_MIGRATION, record);
+  return record;
+}
+
 bool
 nc_cmd_status(NcCli *cli, const NcCommand *command, int argc, char **argv, GError **error)
 {
@@ -50,8 +65,12 @@ nc_cmd_status(NcCli *cli, const NcCommand *command, int argc, char **argv, GErro
     return nc_fail(error, NC_ERROR_INVALID, "--forecast is of one migration: give its ID");
   if (follow && (argc == 0 || forecast))
     return nc_fail(error, NC_ERROR_INVALID, "--follow is of one migration: give its ID, and not --forecast");
+  if (forecast && !nc_cli_check_migration(argv[0], error))
+    return false;
   if (follow)
     return nc_watch(cli, argv[0], error);
+  if (argc > 0 && nc_id_is_of_fleet(argv[0]))
+    return nc_status_show_move(cli, argv[0], error);
   nc_autojson json_t *answer = argc > 0 ? nc_client_callf(cli, "GET", NULL, error, "/api/v2/migrations/%s", argv[0])
                                         : nc_client_call(cli, "GET", "/api/v2/migrations", NULL, error);
   if (!answer)

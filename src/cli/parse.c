@@ -163,3 +163,13 @@ nc_cli_check_name(const char *what, const char *name, GError **error)
   return nc_name_is_valid(name) ||
          nc_fail(error, NC_ERROR_INVALID, "\"%s\" can't be a %s: %s", name, what, NC_NAME_RULE);
 }
+
+bool
+nc_cli_check_migration(const char *id, GError **error)
+{
+  if (!nc_cli_check_name("migration", id, error))
+    return false;
+  return !nc_id_is_of_fleet(id) ||
+         nc_fail(error, NC_ERROR_INVALID, "%s is a migration of the fleet: this is for one of its attempts, %s.1 and so on, on the node that it leaves (novacron fleet show %s)",
+                 id, id, id);
+}

@@ -219,6 +219,11 @@ bool nc_advance_evacuations(NcController *c, GError **error);
 /* In a step, with nothing else to be written: removes some of what ended before options.history_us, if it is time. */
 bool nc_prune(NcController *c, GError **error);
 
+/* --- sight.c --- */
+
+/* Does an agent's word for a machine's state mean that no QEMU runs it? */
+bool nc_state_is_stopped(const char *state);
+
 /* --- nodes.c --- */
 
 /* Notes what went silent. */

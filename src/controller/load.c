@@ -242,6 +242,7 @@ nc_load_machine(NcController *c, const NcLoad *load, json_t *row)
                          .disks = disks,
                          .disk_count = nc_needs_read(json_object_get(row, "disks"), disks),
                          .requires = requires,
+                         .is_stopped = nc_state_is_stopped(nc_json_string_or(row, "state", "")),
                          .guest = nc_guest_of(json_object_get(row, "detail"), nc_count(row, "memory_bytes")) };
 
   if (!nc_priority_from_name(nc_json_string_or(row, "priority", NULL), &spec.priority))

@@ -249,6 +249,7 @@ nc_add_machine_to_model(NcController *c, const NcMachineRecord *record)
                                .disk_count = nc_needs_read(record->disks, disks),
                                .requires = requires,
                                .priority = record->priority,
+                               .is_stopped = nc_state_is_stopped(record->state),
                                .guest = nc_guest_of(record->detail, record->need.memory_bytes) };
 
   return spec.node != NC_FLEET_NONE && nc_fleet_add_machine(c->fleet, &spec, NULL) != NC_FLEET_NONE;
@@ -277,6 +278,7 @@ nc_take_sight(NcController *c, const NcMachineRecord *record)
     return nc_add_machine_to_model(c, record);
   const NcMachine *m = nc_fleet_machine(c->fleet, machine);
   const NcItem *item = nc_queue_item_of(c->queue, machine);
+  nc_fleet_set_stopped(c->fleet, machine, nc_state_is_stopped(record->state));
   bool is_there = g_str_equal(nc_fleet_node(c->fleet, m->node)->name, record->node);
   if (item && item->state == NC_ITEM_RUNNING) { /* the migration's end says what is to become of it */
     NcLive *live = g_hash_table_lookup(c->by_item, &item->id);

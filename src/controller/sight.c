@@ -38,6 +38,12 @@ nc_read_wants(json_t *said, NcMachineRecord *ret)
 }
 
 bool
+nc_state_is_stopped(const char *state)
+{
+  return g_str_equal(state, "stopped");
+}
+
+bool
 nc_controller_read_machine(const char *node, json_t *said, NcMachineRecord *ret, GError **error)
 {
   const char *name = nc_json_string(said, "name", error);

@@ -93,6 +93,14 @@ nc_evacuation_complaint(const NcFleet *fleet, const NcEvacuation *plan, uint32_t
   return g_strdup_printf("no node can take %s%s", nc_fleet_machine(fleet, machine)->name, rest);
 }
 
+/* Without a colon: what follows one is said of the next machine as well. */
+static char *
+nc_evacuation_say_stopped(const NcFleet *fleet, uint32_t machine)
+{
+  return g_strdup_printf("%s is stopped, and only a running machine can be migrated (start it, or leave it where it is)",
+                         nc_fleet_machine(fleet, machine)->name);
+}
+
 static void
 nc_evacuation_find_places(NcFleet *fleet, NcEvacuation *plan)
 {
@@ -105,6 +113,10 @@ nc_evacuation_find_places(NcFleet *fleet, NcEvacuation *plan)
     if (i > 0 && move.machine == g_array_index(machines, uint32_t, i - 1))
       continue; /* its node was named twice */
     move.from = nc_fleet_machine(fleet, move.machine)->node;
+    if (nc_fleet_machine(fleet, move.machine)->is_stopped) {
+      nc_evacuation_add_stuck(plan, move.machine, nc_evacuation_say_stopped(fleet, move.machine));
+      continue;
+    }
     move.to = nc_placement_choose(fleet, move.machine, &terms);
     if (move.to == NC_FLEET_NONE) {
       nc_evacuation_add_stuck(plan, move.machine, nc_evacuation_complaint(fleet, plan, move.machine, &terms, moves_at_last));

@@ -283,6 +283,12 @@ nc_fleet_set_cordoned(NcFleet *f, uint32_t node, bool is_cordoned)
   nc_fleet_index(f, node);
 }
 
+void
+nc_fleet_set_stopped(NcFleet *f, uint32_t machine, bool is_stopped)
+{
+  nc_fleet_machine_mutable(f, machine)->is_stopped = is_stopped;
+}
+
 /* --- adding --- */
 
 /* Takes the name into ${names} for number ${number}; NULL: it can't be. */
@@ -456,7 +462,8 @@ nc_fleet_take(NcFleet *f, uint32_t machine)
 uint32_t
 nc_fleet_add_machine(NcFleet *f, const NcMachineSpec *spec, GError **error)
 {
-  NcMachine m = { .need = spec->need, .node = spec->node, .reserved = NC_FLEET_NONE, .priority = spec->priority, .guest = spec->guest };
+  NcMachine m = { .need = spec->need, .node = spec->node, .reserved = NC_FLEET_NONE, .priority = spec->priority, .is_stopped = spec->is_stopped,
+                  .guest = spec->guest };
   NcRoom room = nc_fleet_free_room(f, spec->node), share;
   guint gone = f->free_machines->len;
   uint32_t number = gone > 0 ? g_array_index(f->free_machines, uint32_t, gone - 1) : f->machines->len;

@@ -93,6 +93,7 @@ typedef struct {
   unsigned disk_count;          /* NC_FLEET_MOST_DISKS at most */
   const char *const *requires; /* labels; NULL-terminated, or NULL */
   NcPriority priority;         /* when its node is evacuated */
+  bool is_stopped;             /* no QEMU runs it: it can't be migrated */
   NcGuest guest;
 } NcMachineSpec;
 
@@ -144,6 +145,7 @@ typedef struct {
   uint32_t *requires; /* labels, sorted */
   unsigned require_count;
   NcPriority priority;
+  bool is_stopped;
   NcGuest guest;
 } NcMachine;
 
@@ -180,6 +182,7 @@ uint64_t nc_fleet_largest_memory(const NcFleet *f);
 
 void nc_fleet_set_down(NcFleet *f, uint32_t node, bool is_down);
 void nc_fleet_set_cordoned(NcFleet *f, uint32_t node, bool is_cordoned);
+void nc_fleet_set_stopped(NcFleet *f, uint32_t machine, bool is_stopped);
 
 /* What of ${node} is free; of disk, what all its file systems have together, or NC_ROOM_ANY_DISK if it says nothing of them. */
 NcRoom nc_fleet_free_room(const NcFleet *f, uint32_t node);

@@ -490,11 +490,11 @@ const NcRoute nc_routes[] = {
   READ("migrations", "migration.list", .list = true, .query = &nc_list_schema),
   OPERATE("POST", "migrations", "migration.create", 201, .body = &nc_migration_schema, NEW_AT("migrations", "id")),
   READ("migrations/dashboard", "migration.dashboard"),
-  READ("migrations/{id}", "migration.get"),
-  READ("migrations/{id}/status", "migration.status"),
+  READ("migrations/{id}", "migration.get", .fleet_op = "fleet.get"),
+  READ("migrations/{id}/status", "migration.status", .fleet_op = "fleet.move_status"),
   READ("migrations/{id}/metrics", "migration.metrics"),
   WATCH("migrations/{id}/ws", "migration.watch", .fleet_op = "fleet.watch"),
-  OPERATE("POST", "migrations/{id}/cancel", "migration.cancel", 202),
+  OPERATE("POST", "migrations/{id}/cancel", "migration.cancel", 202, .fleet_op = "fleet.cancel"),
   OPERATE("POST", "migrations/{id}/rollback", "migration.rollback", 202, .body = &nc_rollback_schema),
   READ("audit", "audit.list", .list = true, .query = &nc_audit_schema),
   LOOK("POST", "audit/verify", "audit.verify", .body = &nc_verify_schema),
@@ -530,18 +530,11 @@ const NcRoute nc_routes[] = {
 const size_t nc_n_routes = G_N_ELEMENTS(nc_routes);
 const NcRoute nc_asset_route = { .method = "GET", .pattern = "/", .by = NC_BY_GATE_ASSET, .role = NC_ROLE_VIEWER, .status = 200 };
 
-/* "mig-..."; "mig-....N" is an attempt of one, which is a migration of the node that makes it. */
-static bool
-nc_is_id_of_fleet(const char *id)
-{
-  return g_str_has_prefix(id, "mig-") && !strchr(id, '.');
-}
-
 const char *
 nc_route_op(const NcRouteMatch *match)
 {
   const NcRoute *route = match->route;
-  return route->fleet_op && nc_is_id_of_fleet(match->value) ? route->fleet_op : route->op;
+  return route->fleet_op && nc_id_is_of_fleet(match->value) ? route->fleet_op : route->op;
 }
 
 /* Does ${path} fit ${pattern}? Fills key and value of ${ret} if the pattern has a parameter. */

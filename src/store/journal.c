@@ -320,7 +320,9 @@ nc_journal_get_migration(NcJournal *journal, const char *id, GError **error)
 
   if (!nc_journal_read(journal, "SELECT record FROM migration WHERE id=?1", values, 1, nc_journal_take_record, &record, error))
     return NULL;
-  if (!record)
+  if (!record && nc_id_is_of_fleet(id))
+    nc_fail(error, NC_ERROR_NOT_FOUND, "migration %s is the fleet's, and this is for one of a node: name one of its attempts, %s.1 and so on, on the node that it leaves", id, id);
+  else if (!record)
     nc_fail(error, NC_ERROR_NOT_FOUND, "there is no migration %s on this node", id);
   return record;
 }

@@ -45,7 +45,11 @@ def wait_leads(node):
 
 
 def wait_seen(c, where, by=None):
-    wait_for(lambda: seen(c, by) == where, 60, lambda: f"the controller to see {where}; it sees {seen(c, by)}")
+    """And that they run: it hears of that up to two seconds later, and what is stopped can't move."""
+    def is_seen():
+        machines = (by or c.a).call("fleet.machines")["items"]
+        return {m["name"]: m["node"] for m in machines} == where and all(m["state"] == "running" for m in machines)
+    wait_for(is_seen, 60, lambda: f"the controller to see {where}; it sees {seen(c, by)}")
 
 
 def asked(node, op, **args):
@@ -333,6 +337,9 @@ def test_the_command_line_moves_a_machine_and_looks(cluster):
     assert fleet_json(c, "status")["leads"] is True
     wait_for(lambda: names(fleet_json(c, "machines", "--node", "host-b")) == ["web1"], 60, "the machine to be seen there")
     c.assert_healthy("web1", c.b)
+    assert "completed" in c.a.cli("status", id).stdout and json.loads(c.a.cli("status", id, "--json").stdout) == shown
+    told = c.a.cli("report", id, check=False)
+    assert told.returncode == 2 and f"{id}.1 and so on, on the node that it leaves (novacron fleet show {id})" in told.stderr, told
     batch = fleet_json(c, "batch", "web1:host-a", "nobody", "--bandwidth", str(SLOW), check=False)
     assert [i["machine"] for i in batch["items"] if i["migration"]] == ["web1"] and "nobody" in batch["items"][1]["reason"], batch
     out = c.a.cli("fleet", "migrate", "web1", check=False)
@@ -418,12 +425,20 @@ def test_rest_moves_a_machine_once(cluster):
     c.rest.ask(409, "POST", "fleet/migrations", wish)  # it has one that has not ended
     under_way = c.rest.ask(200, "GET", "fleet/migrations", query="?unfinished=true")["items"]
     assert [m["id"] for m in under_way] == [made["id"]]
+    assert c.rest.ask(200, "GET", "migrations/{id}", id=made["id"])["state"] in ("queued", "starting", "running")
+    status = c.rest.ask(200, "GET", "migrations/{id}/status", id=made["id"])
+    assert status["vm"] == "web1" and status["source"] == "host-a" and status["outcome"] is None and status["phase"] != "completed", status
     done = c.rest.wait_end("fleet/migrations/{id}", made["id"])
     assert done["state"] == "completed" and done["destination"] == "host-b" and done["attempts"] == 1 and done["priority"] == "high", done
     c.assert_healthy("web1", c.b)
     check_watched_move(c, path, watching, done)
     assert c.rest.ask(201, "POST", "fleet/migrations", wish, key="move web1") == made  # also when it has ended
-    assert "completed already" in c.rest.ask(409, "POST", "fleet/migrations/{id}/cancel", id=made["id"])["detail"]
+    for pattern in ("fleet/migrations/{id}/cancel", "migrations/{id}/cancel"):
+        assert "completed already" in c.rest.ask(409, "POST", pattern, id=made["id"])["detail"]
+    status = c.rest.ask(200, "GET", "migrations/{id}/status", id=made["id"])
+    assert status["outcome"] == "completed" and status["progress"] == 100 and status["pause_ms"] == done["result"]["pause_ms"], status
+    assert f"{made['id']}.1" in c.rest.ask(404, "GET", "migrations/{id}/metrics", id=made["id"])["detail"]
+    c.rest.ask(200, "GET", "migrations/{id}/metrics", id=made["id"] + ".1")
     page = c.rest.ask(200, "GET", "fleet/migrations", query="?machine=web1&limit=1")
     assert [m["id"] for m in page["items"]] == [made["id"]]
     assert done["actor"] == "uid:0"

@@ -169,6 +169,41 @@ test_samples_of_a_migration(void)
   g_assert_null(move_sample("running", false, NULL)); /* where it is, only the leader knows */
 }
 
+static json_t *
+move_status(const char *record)
+{
+  nc_autojson json_t *of = json_of(record);
+  return nc_fleet_move_status(of, 60 * SECOND);
+}
+
+static void
+test_status_of_a_migration(void)
+{
+  nc_autojson json_t *waits = move_status("{'id': 'mig-1', 'machine': 'web1', 'source': 'a', 'destination': '', 'state': 'queued', 'is_finished': false, 'attempts': 0,"
+                                          " 'submitted_us': 1000000, 'started_us': 0, 'live': {'phase': '', 'waits': 'its turn'}}");
+  nc_autojson json_t *runs = move_status("{'id': 'mig-1', 'machine': 'web1', 'source': 'a', 'destination': 'b', 'state': 'running', 'is_finished': false, 'attempts': 1, 'started_us': 50000000}");
+  nc_autojson json_t *done = move_status("{'id': 'mig-1', 'machine': 'web1', 'source': 'a', 'destination': 'b', 'state': 'completed', 'is_finished': true, 'started_us': 50000000,"
+                                         " 'finished_us': 52500000, 'result': {'pause_ms': 7.5}}");
+  nc_autojson json_t *refused = move_status("{'id': 'mig-1', 'machine': 'web1', 'source': 'a', 'destination': 'b', 'state': 'refused', 'is_finished': true, 'started_us': 0,"
+                                            " 'finished_us': 2000000, 'reason': 'its processor lacks x'}");
+  json_t *error = json_object_get(refused, "error");
+
+  g_assert_cmpstr(nc_json_string_or(waits, "vm", ""), ==, "web1");
+  g_assert_true(json_is_null(json_object_get(waits, "destination")) && json_is_null(json_object_get(waits, "outcome")));
+  g_assert_true(json_is_null(json_object_get(waits, "elapsed_ms")) && json_is_null(json_object_get(waits, "started")));
+  g_assert_cmpstr(nc_json_string_or(waits, "created", ""), ==, "1970-01-01T00:00:01.000Z");
+  g_assert_cmpstr(nc_json_string_or(waits, "waits", ""), ==, "its turn");
+  g_assert_true(json_is_null(json_object_get(runs, "phase")) && json_is_null(json_object_get(runs, "progress"))); /* only the leader knows */
+  g_assert_cmpint(nc_json_int_or(runs, "elapsed_ms", 0), ==, 10000);
+  g_assert_cmpstr(nc_json_string_or(done, "outcome", ""), ==, "completed");
+  g_assert_cmpint(nc_json_int_or(done, "elapsed_ms", 0), ==, 2500);
+  g_assert_cmpfloat(json_number_value(json_object_get(done, "pause_ms")), ==, 7.5);
+  g_assert_true(json_is_null(json_object_get(done, "error")));
+  g_assert_cmpstr(nc_json_string_or(refused, "outcome", ""), ==, "failed");
+  g_assert_cmpstr(nc_json_string_or(error, "code", ""), ==, "unsuitable");
+  g_assert_cmpstr(nc_json_string_or(error, "message", ""), ==, "its processor lacks x");
+}
+
 /* An evacuation that began 50 s ago, planned for 100 s; NULL: not known what is under way. */
 static json_t *
 group_sample(const char *counts, uint64_t pending, const char *parts, bool is_finished)
@@ -245,6 +280,7 @@ main(int argc, char **argv)
   g_test_add_func("/fleet-messages/of-many", test_messages_of_many);
   g_test_add_func("/fleet-messages/a-human-is-wanted-among-many", test_a_human_is_wanted_among_many);
   g_test_add_func("/fleet-messages/samples-of-a-migration", test_samples_of_a_migration);
+  g_test_add_func("/agent/fleet_messages/status_of_a_migration", test_status_of_a_migration);
   g_test_add_func("/fleet-messages/samples-of-a-group", test_samples_of_a_group);
   g_test_add_func("/fleet-messages/samples-of-a-batch", test_samples_of_a_batch);
   return g_test_run();

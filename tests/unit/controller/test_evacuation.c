@@ -252,6 +252,57 @@ cancelled_while_killed(void)
   g_free(s.id);
 }
 
+static void
+see_in_state(World *w, const char *name, const char *state)
+{
+  g_autoptr(GError) error = NULL;
+  const NcMachineRecord machine = { .name = name, .node = "old", .epoch = 1, .state = state, .need = { .memory_bytes = GIB, .cpus = 1 }, .priority = NC_PRIORITY_NORMAL };
+
+  assert_works(nc_controller_see_machines(w->controller, &machine, 1, &error), error);
+}
+
+static void
+check_plan(World *w, unsigned moves, const char *const *stopped)
+{
+  g_autoptr(GError) error = NULL;
+  nc_autojson json_t *body = json_of("{'nodes': ['old']}"), *plan = nc_controller_plan_evacuation(w->controller, body, &error);
+  json_t *stuck = json_object_get(plan, "cannot_move");
+
+  g_assert_no_error(error);
+  g_assert_cmpuint(json_array_size(json_object_get(plan, "moves")), ==, moves);
+  g_assert_cmpuint(json_array_size(stuck), ==, g_strv_length((char **)stopped));
+  for (size_t i = 0; stopped[i]; i++) {
+    g_autofree char *reason = g_strdup_printf("%s is stopped, and only a running machine can be migrated (start it, or leave it where it is)", stopped[i]);
+    g_assert_cmpstr(json_string_value(json_object_get(json_array_get(stuck, i), "reason")), ==, reason);
+  }
+}
+
+/* Who asks hears of machines that can't move before any has: also of these, whoever leads, and no longer than it is so. */
+static void
+stopped_machines_stay(void)
+{
+  World *w = world_new(1);
+  const char *const none[] = { NULL }, *const first[] = { "m1", NULL }, *const both[] = { "m1", "m2", NULL };
+
+  world_lead(w);
+  world_add_node(w, "old", 8);
+  world_add_node(w, "new", 8);
+  world_turn(w, 0, 1);
+  see_in_state(w, "m1", "stopped");
+  see_in_state(w, "m2", "running");
+  check_plan(w, 1, first);
+  see_in_state(w, "m2", "stopped");
+  check_plan(w, 0, both);
+  world_kill(w);
+  world_lead(w);
+  world_turn(w, 0, 1);
+  check_plan(w, 0, both);
+  see_in_state(w, "m1", "paused");
+  see_in_state(w, "m2", "running");
+  check_plan(w, 2, none);
+  world_free(w);
+}
+
 int
 main(int argc, char **argv)
 {
@@ -260,5 +311,6 @@ main(int argc, char **argv)
   g_test_add_data_func("/controller/evacuation/survives_kills_and_lost_destinations", GINT_TO_POINTER(true),
                        survives_kills);
   g_test_add_func("/controller/evacuation/cancelled_while_killed", cancelled_while_killed);
+  g_test_add_func("/controller/evacuation/stopped_machines_stay", stopped_machines_stay);
   return g_test_run();
 }
