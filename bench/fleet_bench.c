@@ -172,7 +172,7 @@ measure_evacuation(NcFleet *f, Result *ret)
     g_array_append_val(task.nodes, i);
   g_array_append_val(scenario.tasks, task);
   double began = now_s();
-  g_autoptr(NcEvacuation) plan = nc_evacuation_plan(f, &scenario.limits, 10, NC_QOS_NORMAL, 0, (const uint32_t *)(void *)task.nodes->data, EVACUATED);
+  g_autoptr(NcEvacuation) plan = nc_evacuation_plan(f, &(NcEvacuationTerms){ .limits = &scenario.limits, .reserve_percent = 10, .qos = NC_QOS_NORMAL }, (const uint32_t *)(void *)task.nodes->data, EVACUATED);
   ret->plan_s = now_s() - began;
   ret->moves = plan->moves->len;
   ret->stuck = plan->stuck->len;

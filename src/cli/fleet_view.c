@@ -447,8 +447,10 @@ nc_fleet_print_plan(json_t *plan)
 {
   json_t *stuck = json_object_get(plan, "cannot_move"), *moves = json_object_get(plan, "moves");
   g_autofree char *nodes = nc_fleet_join(json_object_get(plan, "nodes")), *time = nc_fleet_seconds(plan, "seconds");
-  g_autofree char *title = g_strdup_printf("Evacuation of %s: %zu to move in %s, %zu can't move.", nodes,
-                                           json_array_size(moves), time, json_array_size(stuck));
+  bool is_at_least = nc_json_bool_or(plan, "is_at_least", false);
+  g_autofree char *title = g_strdup_printf("Evacuation of %s: %zu to move in %s%s, %zu can't move.%s", nodes, json_array_size(moves),
+                                           is_at_least ? "at least " : "", time, json_array_size(stuck),
+                                           is_at_least ? " How fast they go is not known: a node on the way has no bandwidth_total." : "");
 
   nc_print_paragraph(stdout, 0, title);
   nc_fleet_print_waves(json_object_get(plan, "waves"));

@@ -89,15 +89,22 @@ nc_describe_plan(NcController *c, const NcEvacuation *plan)
                                            "memory_bytes", w->memory_bytes, "wire_bytes", w->wire_bytes, "pause_s",
                                            w->pause_s));
   }
-  return json_pack("{s:o, s:o, s:o, s:o, s:f, s:b}", "nodes", nodes, "moves", moves, "cannot_move", stuck, "waves",
-                   waves, "seconds", plan->seconds, "empties", plan->stuck->len == 0);
+  return json_pack("{s:o, s:o, s:o, s:o, s:f, s:b, s:b}", "nodes", nodes, "moves", moves, "cannot_move", stuck, "waves",
+                   waves, "seconds", plan->seconds, "is_at_least", plan->is_at_least, "empties", plan->stuck->len == 0);
 }
 
 static NcEvacuation *
 nc_make_plan(NcController *c, const NcEvacuateWish *wish)
 {
-  return nc_evacuation_plan(c->fleet, &c->options.limits, c->options.reserve_percent, wish->wish.qos, wish->wish.limit_bps,
-                            wish->nodes, wish->count);
+  json_t *settings = wish->wish.settings;
+  const NcEvacuationTerms terms = { .limits = &c->options.limits,
+                                    .reserve_percent = c->options.reserve_percent,
+                                    .qos = wish->wish.qos,
+                                    .limit_bps = wish->wish.limit_bps,
+                                    .max_downtime_s = (double)nc_json_int_or(settings, "max_downtime_ms", 0) / 1000,
+                                    .excludes_postcopy = g_str_equal(nc_json_string_or(settings, "algorithm", ""), "pre-copy") };
+
+  return nc_evacuation_plan(c->fleet, &terms, wish->nodes, wish->count);
 }
 
 json_t *

@@ -11,7 +11,7 @@ function summary(plan) {
   if (plan.moves.length === 0) return "There is nothing that it could move.";
   const wire = plan.moves.reduce((sum, move) => sum + move.wire_bytes, 0);
   const waves = plan.waves.length === 1 ? "one wave" : `${plan.waves.length} waves`;
-  return `${plan.moves.length} machine${plan.moves.length === 1 ? " moves" : "s move"} in ${waves}: about ${duration(plan.seconds * 1000)} and ${bytes(wire)} on the wire.`;
+  return `${plan.moves.length} machine${plan.moves.length === 1 ? " moves" : "s move"} in ${waves}: ${plan.is_at_least ? "at least" : "about"} ${duration(plan.seconds * 1000)} and ${bytes(wire)} on the wire.`;
 }
 
 function move(m) {

@@ -217,18 +217,41 @@ nc_evacuation_by_wave(const void *a, const void *b)
   return x->wave < y->wave ? -1 : x->wave > y->wave;
 }
 
-static void
-nc_evacuation_forecast(const NcFleet *fleet, NcPlannedMove *move, const NcFlow *flow, int64_t rtt_us, NcPlannedWave *wave)
+/* A plan that is being made. */
+typedef struct {
+  NcFleet *fleet;
+  const NcEvacuationTerms *terms;
+  NcEvacuation *plan;
+} NcPlanning;
+
+static double
+nc_evacuation_disk_bytes(const NcMachine *m)
 {
-  const NcMachine *m = nc_fleet_machine(fleet, move->machine);
-  uint64_t rate_bps = nc_flow_rate_bps(flow);
+  double bytes = 0;
+
+  for (unsigned i = 0; i < m->disk_count; i++)
+    bytes += (double)m->disks[i].bytes;
+  return bytes;
+}
+
+static void
+nc_evacuation_forecast(const NcPlanning *p, NcPlannedMove *move, const NcFlow *flow, int64_t rtt_us, NcPlannedWave *wave)
+{
+  const NcMachine *m = nc_fleet_machine(p->fleet, move->machine);
+  bool is_known = nc_flow_rate_bps(flow) != NC_BUDGET_UNLIMITED;
+  double wire_bps = is_known ? (double)MAX(nc_flow_rate_bps(flow), 1) : NC_MOVE_MOST_CONTENT_BPS;
+  NcGuest guest = m->guest;
   NcMoveForecast forecast;
 
-  nc_move_forecast(&m->guest, rate_bps == NC_BUDGET_UNLIMITED ? NC_MOVE_MOST_CONTENT_BPS : (double)MAX(rate_bps, 1), rtt_us, &forecast);
+  guest.max_downtime_s = p->terms->max_downtime_s > 0 ? p->terms->max_downtime_s : guest.max_downtime_s;
+  guest.may_postcopy = guest.may_postcopy && !p->terms->excludes_postcopy;
+  nc_move_forecast(&guest, wire_bps, rtt_us, &forecast);
   if (!forecast.converges) {
     move->seconds = -1;
     return;
   }
+  nc_move_forecast_disks(&forecast, nc_evacuation_disk_bytes(m), wire_bps);
+  p->plan->is_at_least = p->plan->is_at_least || !is_known;
   move->seconds = forecast.seconds;
   move->pause_s = forecast.pause_s;
   move->wire_bytes = forecast.wire_bytes;
@@ -241,17 +264,16 @@ nc_evacuation_forecast(const NcFleet *fleet, NcPlannedMove *move, const NcFlow *
 }
 
 static void
-nc_evacuation_time_wave(NcFleet *fleet, NcTraffic *traffic, NcQos qos, uint64_t limit_bps, NcPlannedMove *moves, guint count,
-                        NcPlannedWave *wave)
+nc_evacuation_time_wave(const NcPlanning *p, NcTraffic *traffic, NcPlannedMove *moves, guint count, NcPlannedWave *wave)
 {
   g_autofree NcFlow **flows = g_new(NcFlow *, count);
   g_autofree int64_t *rtts = g_new(int64_t, count);
 
   for (guint i = 0; i < count; i++)
-    flows[i] = nc_traffic_add(traffic, moves[i].from, moves[i].to, qos, limit_bps, &rtts[i]);
+    flows[i] = nc_traffic_add(traffic, moves[i].from, moves[i].to, p->terms->qos, p->terms->limit_bps, &rtts[i]);
   nc_budget_divide(nc_traffic_budget(traffic));
   for (guint i = 0; i < count; i++)
-    nc_evacuation_forecast(fleet, &moves[i], flows[i], rtts[i], wave);
+    nc_evacuation_forecast(p, &moves[i], flows[i], rtts[i], wave);
   for (guint i = 0; i < count; i++)
     nc_budget_remove(flows[i]);
 }
@@ -276,9 +298,10 @@ nc_evacuation_drop_endless(const NcFleet *fleet, NcEvacuation *plan)
 }
 
 static void
-nc_evacuation_time(NcFleet *fleet, unsigned reserve_percent, NcQos qos, uint64_t limit_bps, NcEvacuation *plan)
+nc_evacuation_time(const NcPlanning *p)
 {
-  g_autoptr(NcTraffic) traffic = nc_traffic_new(fleet, reserve_percent);
+  NcEvacuation *plan = p->plan;
+  g_autoptr(NcTraffic) traffic = nc_traffic_new(p->fleet, p->terms->reserve_percent);
 
   g_array_sort(plan->moves, nc_evacuation_by_wave); /* which is stable */
   for (guint first = 0, end; first < plan->moves->len; first = end) {
@@ -286,19 +309,19 @@ nc_evacuation_time(NcFleet *fleet, unsigned reserve_percent, NcQos qos, uint64_t
     for (end = first; end < plan->moves->len && g_array_index(plan->moves, NcPlannedMove, end).wave == wave; end++)
       ;
     NcPlannedWave *w = &g_array_index(plan->waves, NcPlannedWave, wave);
-    nc_evacuation_time_wave(fleet, traffic, qos, limit_bps, &g_array_index(plan->moves, NcPlannedMove, first), end - first, w);
+    nc_evacuation_time_wave(p, traffic, &g_array_index(plan->moves, NcPlannedMove, first), end - first, w);
     plan->seconds += w->seconds;
   }
-  nc_evacuation_drop_endless(fleet, plan);
+  nc_evacuation_drop_endless(p->fleet, plan);
 }
 
 /* --- all of it --- */
 
 NcEvacuation *
-nc_evacuation_plan(NcFleet *fleet, const NcQueueLimits *limits, unsigned reserve_percent, NcQos qos, uint64_t limit_bps,
-                   const uint32_t *nodes, size_t node_count)
+nc_evacuation_plan(NcFleet *fleet, const NcEvacuationTerms *terms, const uint32_t *nodes, size_t node_count)
 {
   NcEvacuation *plan = g_new0(NcEvacuation, 1);
+  const NcPlanning planning = { fleet, terms, plan };
   g_autofree bool *was_cordoned = g_new0(bool, MAX(node_count, 1));
 
   plan->nodes = g_memdup2(nodes, node_count * sizeof nodes[0]);
@@ -314,8 +337,8 @@ nc_evacuation_plan(NcFleet *fleet, const NcQueueLimits *limits, unsigned reserve
   nc_evacuation_find_places(fleet, plan);
   for (size_t i = node_count; i-- > 0;) /* backwards: a node may be named twice */
     nc_fleet_set_cordoned(fleet, nodes[i], was_cordoned[i]);
-  nc_evacuation_make_waves(fleet, limits, plan);
-  nc_evacuation_time(fleet, reserve_percent, qos, limit_bps, plan);
+  nc_evacuation_make_waves(fleet, terms->limits, plan);
+  nc_evacuation_time(&planning);
   return plan;
 }
 

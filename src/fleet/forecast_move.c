@@ -66,3 +66,10 @@ nc_move_forecast(const NcGuest *guest, double wire_bps, int64_t rtt_us, NcMoveFo
   ret->seconds += nc_move_prepare_s(rtt_us) + nc_move_pause_overhead_s(rtt_us) + last / rate + NC_MOVE_END_S;
   ret->wire_bytes = (sent + last) / guest->ratio;
 }
+
+void
+nc_move_forecast_disks(NcMoveForecast *forecast, double bytes, double wire_bps)
+{
+  forecast->seconds += bytes / MIN(wire_bps, NC_MOVE_MOST_CONTENT_BPS);
+  forecast->wire_bytes += bytes;
+}

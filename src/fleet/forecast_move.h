@@ -33,3 +33,5 @@ double nc_move_prepare_s(int64_t rtt_us);
 double nc_move_pause_overhead_s(int64_t rtt_us);
 /* Plays it with ${wire_bps} (more than 0) all the time. */
 void nc_move_forecast(const NcGuest *guest, double wire_bps, int64_t rtt_us, NcMoveForecast *ret);
+/* ${bytes} of disks go before: as they are, since what they can be compressed to is not known. Only of one that converges. */
+void nc_move_forecast_disks(NcMoveForecast *forecast, double bytes, double wire_bps);

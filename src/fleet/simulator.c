@@ -108,8 +108,8 @@ nc_simulator_evacuate(NcSimulator *s, const NcTask *task)
   guint64 number = s->evacuations->len;
 
   e->at_us = e->ended_us = s->now_us;
-  e->plan = nc_evacuation_plan(s->fleet, &s->scenario->limits, s->scenario->reserve_percent, task->qos, 0,
-                               (const uint32_t *)(void *)task->nodes->data, task->nodes->len);
+  const NcEvacuationTerms terms = { .limits = &s->scenario->limits, .reserve_percent = s->scenario->reserve_percent, .qos = task->qos };
+  e->plan = nc_evacuation_plan(s->fleet, &terms, (const uint32_t *)(void *)task->nodes->data, task->nodes->len);
   e->waves = g_array_new(FALSE, FALSE, sizeof(NcWaveTimes));
   for (guint i = 0; i < e->plan->waves->len; i++) {
     NcWaveTimes times = { .began_us = -1, .ended_us = -1 };

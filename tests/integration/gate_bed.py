@@ -184,7 +184,7 @@ FLEET_EVENT = {"id": 9, "at_us": 1767322810000000, "kind": "migration.state", "s
 FLEET_PLAN = {"nodes": ["host-a"], "moves": [{"machine": "web1", "source": "host-a", "destination": "host-b", "wave": 0, "seconds": 30.5,
                                               "pause_s": 0.2, "wire_bytes": 3e8, "postcopy": False}],
               "cannot_move": [{"machine": "web2", "reason": "no node has 64 GiB of memory left"}],
-              "waves": [{"moves": 1, "seconds": 30.5, "memory_bytes": 5e8, "wire_bytes": 3e8, "pause_s": 0.2}], "seconds": 30.5, "empties": False}
+              "waves": [{"moves": 1, "seconds": 30.5, "memory_bytes": 5e8, "wire_bytes": 3e8, "pause_s": 0.2}], "seconds": 30.5, "is_at_least": False, "empties": False}
 
 
 def fleet_thing(args):

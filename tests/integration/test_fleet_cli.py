@@ -54,7 +54,7 @@ PLAN = {"nodes": ["host-a"], "moves": [{"machine": f"web{i}", "source": "host-a"
                                         "pause_s": 0.212, "wire_bytes": 1e9, "postcopy": i == 2} for i in (1, 2, 3)],
         "cannot_move": [], "waves": [{"moves": 2, "seconds": 12.5, "memory_bytes": 4e9, "wire_bytes": 2e9, "pause_s": 0.2},
                                      {"moves": 1, "seconds": 112.5, "memory_bytes": 2e9, "wire_bytes": 1e9, "pause_s": 0.2}],
-        "seconds": 125.0, "empties": True}
+        "seconds": 125.0, "is_at_least": False, "empties": True}
 STUCK = {**PLAN, "cannot_move": [{"machine": "db1", "reason": "no node has 512.0 GiB of memory left: " + "and so on " * 9}], "empties": False}
 BEGUN = {"id": EVA, "state": "planned", "plan": PLAN}
 

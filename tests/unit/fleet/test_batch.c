@@ -119,7 +119,7 @@ test_plan_says_what_can_not_move(void)
   add_machine(f, "large", a, 20);
   add_machine(f, "small", a, 8);
   add_machine(f, "same-as-large", a, 20);
-  g_autoptr(NcEvacuation) plan = nc_evacuation_plan(f, &limits, 0, NC_QOS_NORMAL, 0, nodes, 1);
+  g_autoptr(NcEvacuation) plan = nc_evacuation_plan(f, &(NcEvacuationTerms){ .limits = &limits, .qos = NC_QOS_NORMAL }, nodes, 1);
   g_assert_cmpuint(plan->moves->len, ==, 1);
   g_assert_cmpuint(g_array_index(plan->moves, NcPlannedMove, 0).to, ==, b);
   g_assert_cmpuint(plan->stuck->len, ==, 2);
@@ -145,9 +145,31 @@ test_plan_says_what_would_not_end(void)
   spec.guest.dirty_bps = 1e9;
   spec.guest.may_postcopy = false;
   nc_fleet_add_machine(f, &spec, NULL);
-  g_autoptr(NcEvacuation) plan = nc_evacuation_plan(f, &limits, 0, NC_QOS_NORMAL, 0, nodes, 1);
+  g_autoptr(NcEvacuation) plan = nc_evacuation_plan(f, &(NcEvacuationTerms){ .limits = &limits, .qos = NC_QOS_NORMAL }, nodes, 1);
   g_assert_cmpuint(plan->moves->len, ==, 0);
   g_assert_nonnull(strstr(g_array_index(plan->stuck, NcStuckMachine, 0).reason, "would not come to its end"));
+}
+
+/* What is asked of the migrations counts, not only what machines say of themselves. */
+static void
+test_plan_heeds_what_is_asked(void)
+{
+  g_autoptr(NcFleet) f = nc_fleet_new();
+  uint32_t a = add_node(f, "a", 64);
+  NcMachineSpec spec = { .name = "writer", .node = a, .need = { 8 * GIB, 0, 1 }, .guest = guest_of(8) };
+  const NcEvacuationTerms any = { .limits = &limits, .qos = NC_QOS_NORMAL };
+  NcEvacuationTerms precopy = any, patient = any;
+
+  add_node(f, "b", 64);
+  spec.guest.dirty_bps = 1e9;
+  spec.guest.may_postcopy = true;
+  nc_fleet_add_machine(f, &spec, NULL);
+  precopy.excludes_postcopy = patient.excludes_postcopy = true;
+  patient.max_downtime_s = 3600;
+  g_autoptr(NcEvacuation) first = nc_evacuation_plan(f, &any, &a, 1), second = nc_evacuation_plan(f, &precopy, &a, 1), third = nc_evacuation_plan(f, &patient, &a, 1);
+  g_assert_true(first->moves->len == 1 && g_array_index(first->moves, NcPlannedMove, 0).postcopy);
+  g_assert_cmpuint(second->moves->len, ==, 0);
+  g_assert_true(third->moves->len == 1 && !g_array_index(third->moves, NcPlannedMove, 0).postcopy);
 }
 
 static void
@@ -187,7 +209,7 @@ test_any_evacuation(void)
       nodes[i] = i * 10 + (uint32_t)g_test_rand_int_range(0, 10);
       expected += nc_fleet_node(f, nodes[i])->machine_count;
     }
-    g_autoptr(NcEvacuation) plan = nc_evacuation_plan(f, &limits, 10, NC_QOS_NORMAL, 0, nodes, 3);
+    g_autoptr(NcEvacuation) plan = nc_evacuation_plan(f, &(NcEvacuationTerms){ .limits = &limits, .reserve_percent = 10, .qos = NC_QOS_NORMAL }, nodes, 3);
     g_assert_cmpuint(plan->moves->len + plan->stuck->len, ==, expected);
     check_fleet(f);
     check_waves(f, plan);
@@ -217,8 +239,8 @@ test_resumed(void)
     add_machine(f, name, a, 4);
   }
   g_autoptr(NcQueue) q = nc_queue_new(f, &limits, NULL, NULL);
-  g_autoptr(NcEvacuation) plan = nc_evacuation_plan(f, &limits, 0, NC_QOS_NORMAL, 0, nodes, 1);
-  g_autoptr(NcEvacuation) slower = nc_evacuation_plan(f, &limits, 0, NC_QOS_NORMAL, 50000000, nodes, 1);
+  g_autoptr(NcEvacuation) plan = nc_evacuation_plan(f, &(NcEvacuationTerms){ .limits = &limits, .qos = NC_QOS_NORMAL }, nodes, 1);
+  g_autoptr(NcEvacuation) slower = nc_evacuation_plan(f, &(NcEvacuationTerms){ .limits = &limits, .qos = NC_QOS_NORMAL, .limit_bps = 50000000 }, nodes, 1);
   g_assert_cmpfloat(slower->seconds, >, 1.2 * plan->seconds);
   g_assert_cmpuint(nc_evacuation_begin(plan, q, NC_QOS_NORMAL, 1, 0), ==, 6);
   g_assert_true(nc_fleet_node(f, a)->is_cordoned);
@@ -227,7 +249,7 @@ test_resumed(void)
   for (uint64_t id = 1; id <= 6; id++)
     if (nc_queue_item(q, id))
       nc_queue_ended(q, id, NC_END_COMPLETED, NULL, 1);
-  g_autoptr(NcEvacuation) rest = nc_evacuation_plan(f, &limits, 0, NC_QOS_NORMAL, 0, nodes, 1);
+  g_autoptr(NcEvacuation) rest = nc_evacuation_plan(f, &(NcEvacuationTerms){ .limits = &limits, .qos = NC_QOS_NORMAL }, nodes, 1);
   g_assert_cmpuint(rest->moves->len, ==, 4);
   g_assert_cmpuint(nc_evacuation_begin(rest, q, NC_QOS_NORMAL, 2, 2), ==, 4);
 }
@@ -249,6 +271,8 @@ test_forecast_of_a_move(void)
   g_assert_true(forecast.converges && !forecast.postcopy);
   g_assert_cmpfloat_with_epsilon(forecast.seconds, seconds + 0.2 + NC_MOVE_PREPARE_S + NC_MOVE_PAUSE_S + NC_MOVE_END_S, 0.001);
   g_assert_cmpfloat_with_epsilon(forecast.pause_s, 0.22, 1e-6);
+  nc_move_forecast_disks(&forecast, 500e6, 50e6);
+  g_assert_cmpfloat_with_epsilon(forecast.seconds, 10 + seconds + 0.2 + NC_MOVE_PREPARE_S + NC_MOVE_PAUSE_S + NC_MOVE_END_S, 0.001);
   nc_move_forecast(&writer, 50e6, 0, &forecast);
   g_assert_false(forecast.converges);
 }
@@ -263,6 +287,7 @@ main(int argc, char **argv)
   g_test_add_func("/batch/all_is_called_off", test_all_is_called_off);
   g_test_add_func("/evacuation/plan_says_what_can_not_move", test_plan_says_what_can_not_move);
   g_test_add_func("/evacuation/plan_says_what_would_not_end", test_plan_says_what_would_not_end);
+  g_test_add_func("/evacuation/plan_heeds_what_is_asked", test_plan_heeds_what_is_asked);
   g_test_add_func("/evacuation/any", test_any_evacuation);
   g_test_add_func("/evacuation/resumed", test_resumed);
   g_test_add_func("/evacuation/forecast_of_a_move", test_forecast_of_a_move);

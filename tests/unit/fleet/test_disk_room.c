@@ -3,6 +3,7 @@
  * counts twice. */
 #include "fleet/disk_room.h"
 #include "fleet/evacuation.h"
+#include "fleet/forecast_move.h"
 #include "fleet/placement.h"
 #include "support.h"
 
@@ -275,7 +276,7 @@ test_evacuation_counts_disks(void)
     g_autofree char *name = g_strdup_printf("m%u", i);
     add_machine_with_vm(f, name, a, i < 3 ? 4 : 3);
   }
-  g_autoptr(NcEvacuation) plan = nc_evacuation_plan(f, &limits, 0, NC_QOS_NORMAL, 0, &a, 1);
+  g_autoptr(NcEvacuation) plan = nc_evacuation_plan(f, &(NcEvacuationTerms){ .limits = &limits, .qos = NC_QOS_NORMAL }, &a, 1);
   g_assert_cmpuint(plan->moves->len, ==, 2); /* 4 and 4: for neither of the others is there room */
   g_assert_cmpuint(plan->stuck->len, ==, 2);
   for (unsigned i = 0; i < 2; i++) {
@@ -285,6 +286,10 @@ test_evacuation_counts_disks(void)
     g_assert_nonnull(strstr(stuck->reason, lack));
   }
   g_assert_cmpuint(free_gib(f, b), ==, 10);
+  /* 4 GiB of disk before the memory: no rate is known, so that it takes this long at least. */
+  g_assert_true(plan->is_at_least);
+  g_assert_cmpfloat(g_array_index(plan->moves, NcPlannedMove, 0).seconds, >, 4 * (double)GIB / NC_MOVE_MOST_CONTENT_BPS);
+  g_assert_cmpfloat(g_array_index(plan->moves, NcPlannedMove, 0).wire_bytes, >, 4 * (double)GIB);
 }
 
 static void
