@@ -137,7 +137,10 @@ class Fleet:
         return {m["name"]: m["node"] for m in self.ask("machines")["items"]}
 
     def wait_seen(self, where):
-        wait_for(lambda: self.seen() == where and len(self.ask("nodes")["items"]) == len(self.nodes), 60,
+        """And that they run: it hears of that up to two seconds later, and what is stopped can't move."""
+        def runs():
+            return all(m["state"] == "running" for m in self.ask("machines")["items"])
+        wait_for(lambda: self.seen() == where and runs() and len(self.ask("nodes")["items"]) == len(self.nodes), 60,
                  lambda: f"the controller to see {where}; it sees {self.seen()}")
 
     def left(self):
