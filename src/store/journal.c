@@ -8,8 +8,8 @@
 
 #include <string.h>
 
-/* What a node keeps of finished migrations; older ones go at opening. */
-#define NC_JOURNAL_KEEP_MIGRATIONS 5000
+/* Of finished migrations that are too many, whenever one ends; all of them go at opening. */
+#define NC_JOURNAL_PRUNE_AT_ONCE 4
 /* Longest history one answer shows; a migration makes some dozens of events. */
 #define NC_JOURNAL_MAX_EVENTS 5000
 
@@ -25,17 +25,27 @@ nc_right_name(NcRightState state)
   return (unsigned)state < NC_RIGHT_COUNT ? nc_right_names[state] : "unknown";
 }
 
+#define NC_JOURNAL_TOO_OLD                                                                                             \
+  "(SELECT id FROM migration WHERE finished=1 AND seq <="                                                              \
+  " (SELECT seq FROM migration WHERE finished=1 ORDER BY seq DESC LIMIT 1 OFFSET ?1) ORDER BY seq LIMIT ?2)"
+
+/* In a transaction: the oldest ${most} of those that are too many, by indexes, so that others wait for some ten rows only. */
+static bool
+nc_journal_prune_some(NcDb *db, int64_t most, GError **error)
+{
+  const NcDbValue values[] = { NC_INT(NC_JOURNAL_KEEP_MIGRATIONS), NC_INT(most) };
+
+  return nc_db_run(db, "DELETE FROM event WHERE migration IN " NC_JOURNAL_TOO_OLD, values, 2, NULL, NULL, error) &&
+         nc_db_run(db, "DELETE FROM rollback WHERE finished=1 AND migration IN " NC_JOURNAL_TOO_OLD, values, 2, NULL, NULL, error) &&
+         nc_db_run(db, "DELETE FROM migration WHERE id IN " NC_JOURNAL_TOO_OLD, values, 2, NULL, NULL, error);
+}
+
 static bool
 nc_journal_prune(NcDb *db, GError **error)
 {
-  const NcDbValue keep[] = { NC_INT(NC_JOURNAL_KEEP_MIGRATIONS) };
-
   if (!nc_db_begin(db, false, error))
     return false;
-  bool ok = nc_db_run(db,
-                      "DELETE FROM migration WHERE finished=1 AND seq <="
-                      " (SELECT seq FROM migration WHERE finished=1 ORDER BY seq DESC LIMIT 1 OFFSET ?1)",
-                      keep, 1, NULL, NULL, error) &&
+  bool ok = nc_journal_prune_some(db, INT64_MAX, error) &&
             nc_db_run(db, "DELETE FROM event WHERE migration NOT IN (SELECT id FROM migration)", NULL, 0, NULL, NULL, error) &&
             nc_db_run(db, "DELETE FROM rollback WHERE finished=1 AND migration NOT IN (SELECT id FROM migration)", NULL, 0, NULL, NULL,
                       error);
@@ -300,7 +310,8 @@ nc_journal_step_migration(NcJournal *journal, const NcMigrationRow *row, const N
                       " finished=excluded.finished, record=excluded.record",
                       values, 5, NULL, NULL, error) &&
             (!event || nc_journal_event_locked(journal, row->id, event, event_detail, error)) &&
-            (!audit || nc_audit_append_locked(journal, audit, error));
+            (!audit || nc_audit_append_locked(journal, audit, error)) &&
+            (!row->finished || nc_journal_prune_some(journal->db, NC_JOURNAL_PRUNE_AT_ONCE, error));
   return nc_db_end(journal->db, ok, error);
 }
 

@@ -75,6 +75,9 @@ bool nc_journal_delete_machine(NcJournal *journal, const char *name, GError **er
 
 /* --- migrations --- */
 
+/* Finished ones; the oldest go when more are there, with their histories. */
+#define NC_JOURNAL_KEEP_MIGRATIONS 5000
+
 /*
  * ${state} and ${finished} are columns (for finding unfinished ones after a
  * crash), ${record} is the migration as a JSON object. ${durable}: fsync now.

@@ -445,6 +445,35 @@ a_refused_write_is_said_and_changes_nothing(Fixture *f, gconstpointer data)
   g_assert_cmpstr(last, ==, "after");
 }
 
+static bool
+has_history(Fixture *f, unsigned number)
+{
+  g_autofree char *id = g_strdup_printf("m-%u", number);
+  nc_autojson json_t *record = nc_journal_get_migration(f->journal, id, NULL), *events = nc_journal_list_events(f->journal, id, NULL);
+
+  g_assert_cmpint(record != NULL, ==, json_array_size(events) > 0);
+  return record;
+}
+
+/* A node that runs for years keeps what it keeps when it starts; what has not ended stays, however old. */
+static void
+old_migrations_go_while_it_is_open(Fixture *f, gconstpointer data)
+{
+  g_autoptr(GError) error = NULL;
+
+  for (unsigned i = 0; i < NC_JOURNAL_KEEP_MIGRATIONS + 8; i++) {
+    g_autofree char *id = g_strdup_printf("m-%u", i);
+    nc_autojson json_t *record = json_pack("{s:s}", "id", id);
+    const NcMigrationRow row = { .id = id, .vm = "web1", .state = "s", .finished = i != 0, .record = record };
+    g_assert_true(nc_journal_step_migration(f->journal, &row, NULL, "said", "", false, &error));
+  }
+  g_assert_no_error(error);
+  g_assert_true(has_history(f, 0));
+  for (unsigned i = 1; i < 8; i++)
+    g_assert_false(has_history(f, i));
+  g_assert_true(has_history(f, 8));
+}
+
 int
 main(int argc, char **argv)
 {
@@ -464,6 +493,7 @@ main(int argc, char **argv)
   ADD(token_is_used_once);
   ADD(bad_tokens_get_one_answer);
   ADD(migrations_newest_first);
+  ADD(old_migrations_go_while_it_is_open);
   ADD(pages_of_migrations_meet_at_their_ends);
   ADD(events_are_numbered_and_go_on_after_any);
   ADD(values_are_kept);
