@@ -9,6 +9,7 @@
 #include "agent/disk_chain.h"
 #include "agent/fleet_call.h"
 #include "agent/fleet_desk.h"
+#include "agent/list_page.h"
 #include "agent/machines.h"
 #include "agent/metrics_view.h"
 #include "agent/migration_reports.h"
@@ -68,6 +69,12 @@ typedef struct {
   {                                                                                                                              \
     return func((type *)object, args, error);                                                                                    \
   }
+/* A list, of whose items ${key} is the name. */
+#define NC_LIST_OP(name, type, func, key)                                                                                        \
+  static json_t *nc_op_##name(gpointer object, const char *actor, json_t *args, GError **error)                                  \
+  {                                                                                                                              \
+    return nc_list_page(func((type *)object, args, error), key, args, error);                                                    \
+  }
 #define NC_TOKEN_OP(name)                                                                                                        \
   static json_t *nc_op_token_##name(gpointer object, const char *actor, json_t *args, GError **error)                            \
   {                                                                                                                              \
@@ -75,7 +82,7 @@ typedef struct {
   }
 
 NC_OP(node_info, NcNodes, nc_nodes_info)
-NC_OP(node_list, NcNodes, nc_nodes_list)
+NC_LIST_OP(node_list, NcNodes, nc_nodes_list, "name")
 NC_OP(node_checks, NcNodeLook, nc_node_look)
 NC_OP(node_token, NcNodes, nc_nodes_token)
 NC_OP(node_remove, NcNodes, nc_nodes_remove)
@@ -84,7 +91,7 @@ NC_OP(node_metrics, NcMetricsView, nc_metrics_view)
 NC_OP(alert_list, NcAlerts, nc_alerts_list)
 NC_OP(alert_watch, NcAlerts, nc_alerts_watch)
 NC_OP(machine_define, NcMachines, nc_machines_define)
-NC_OP(machine_list, NcMachines, nc_machines_list)
+NC_LIST_OP(machine_list, NcMachines, nc_machines_list, "name")
 NC_OP(machine_get, NcMachines, nc_machines_get)
 NC_OP(machine_start, NcMachines, nc_machines_start)
 NC_OP(machine_stop, NcMachines, nc_machines_stop)
@@ -93,7 +100,7 @@ NC_OP(machine_adopt, NcMachines, nc_machines_adopt)
 NC_OP(audit_list, NcAudit, nc_audit_list)
 NC_OP(audit_verify, NcAudit, nc_audit_verify)
 NC_OP(checkpoint_create, NcCheckpoints, nc_checkpoints_create)
-NC_OP(checkpoint_list, NcCheckpoints, nc_checkpoints_list)
+NC_LIST_OP(checkpoint_list, NcCheckpoints, nc_checkpoints_list, "id")
 NC_OP(checkpoint_get, NcCheckpoints, nc_checkpoints_get)
 NC_OP(checkpoint_verify, NcCheckpoints, nc_checkpoints_verify)
 NC_OP(checkpoint_restore, NcCheckpoints, nc_checkpoints_restore)
@@ -123,9 +130,14 @@ NC_OP(attempt_ask, NcAttempts, nc_attempts_ask)
 NC_OP(attempt_limit, NcAttempts, nc_attempts_limit)
 NC_OP(migration_rollback, NcRollbacks, nc_rollbacks_start)
 NC_TOKEN_OP(create)
-NC_TOKEN_OP(list)
 NC_TOKEN_OP(revoke)
 NC_TOKEN_OP(check)
+
+static json_t *
+nc_op_token_list(gpointer object, const char *actor, json_t *args, GError **error)
+{
+  return nc_list_page(nc_tokens_list(object, actor, args, error), "id", args, error);
+}
 
 #define NC_NODE_OPS 53
 #define NC_DAEMON_OPS (NC_NODE_OPS + NC_FLEET_OPS + 1) /* and the row that ends the table */

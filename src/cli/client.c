@@ -11,6 +11,7 @@
 #define NC_CLIENT_ANSWER_MAX_BYTES (8u << 20) /* twice what novacrond can send */
 #define NC_CLIENT_CONNECT_S 10L
 #define NC_CLIENT_TOTAL_S 200L /* stopping a guest may take 180 s at the gate */
+#define NC_CLIENT_PAGE 500u /* rows */
 #define NC_CLIENT_TRIES 5
 #define NC_CLIENT_AGAIN_US 200000u /* before the second try; twice as long before each further one */
 /* While no controller leads, which may be ten seconds. */
@@ -276,6 +277,42 @@ nc_client_callf(const NcCli *cli, const char *method, json_t *body, GError **err
   g_autofree char *path = g_strdup_vprintf(format, args);
   va_end(args);
   return nc_client_call(cli, method, path, body, error);
+}
+
+/* --- lists --- */
+
+/* Cursors go into URLs as they are. */
+static bool
+nc_client_check_cursor(const char *cursor, GError **error)
+{
+  static const char *const allowed = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz:._-";
+
+  return (cursor[0] && strspn(cursor, allowed) == strlen(cursor)) ||
+         nc_fail(error, NC_ERROR_PROTOCOL, "NovaCron answered with a strange cursor, \"%s\"", cursor);
+}
+
+json_t *
+nc_client_list(const NcCli *cli, const char *path, size_t most, GError **error)
+{
+  nc_autojson json_t *items = json_array(), *next = json_null();
+  const char separator = strchr(path, '?') ? '&' : '?';
+
+  do {
+    size_t left = most > 0 ? MIN(most - json_array_size(items), NC_CLIENT_PAGE) : NC_CLIENT_PAGE;
+    const char *cursor = json_string_value(next);
+    if (cursor && !nc_client_check_cursor(cursor, error))
+      return NULL;
+    nc_autojson json_t *page = nc_client_callf(cli, "GET", NULL, error, "%s%climit=%zu%s%s", path, separator, left,
+                                               cursor ? "&cursor=" : "", cursor ? cursor : "");
+    if (!page)
+      return NULL;
+    size_t before = json_array_size(items);
+    json_array_extend(items, json_object_get(page, "items"));
+    json_t *more = json_object_get(page, "next");
+    json_decref(next);
+    next = json_is_string(more) && json_array_size(items) > before ? json_incref(more) : json_null();
+  } while (json_is_string(next) && (most == 0 || json_array_size(items) < most));
+  return json_pack("{s:O, s:O}", "items", items, "next", next);
 }
 
 /* --- a bare connection --- */

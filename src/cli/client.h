@@ -26,6 +26,12 @@ json_t *nc_client_callf(const NcCli *cli, const char *method, json_t *body, GErr
  */
 json_t *nc_client_change(const NcCli *cli, const char *path, json_t *body, GError **error);
 
+/*
+ * GET ${path}, which may have a query, page by page, up to ${most} rows (0: all). {"items", "next": null, or the cursor
+ * of what is left}. New reference.
+ */
+json_t *nc_client_list(const NcCli *cli, const char *path, size_t most, GError **error);
+
 /* --- a bare connection to the gate, trusted as all are, for cli/stream.h --- */
 
 typedef struct NcClientConnection NcClientConnection;

@@ -44,7 +44,7 @@ nc_cmd_checkpoint_list(NcCli *cli, const NcCommand *command, int argc, char **ar
   if (!nc_cli_parse(cli, command, NULL, &argc, &argv, error) || (argc && !nc_cli_check_name("machine", argv[0], error)))
     return false;
   g_autofree char *path = argc ? g_strdup_printf("/api/v2/machines/%s/checkpoints", argv[0]) : g_strdup("/api/v2/checkpoints");
-  nc_autojson json_t *list = nc_client_call(cli, "GET", path, NULL, error);
+  nc_autojson json_t *list = nc_client_list(cli, path, 0, error);
   if (!list)
     return false;
   if (cli->json) {

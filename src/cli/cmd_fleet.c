@@ -31,7 +31,7 @@ nc_cmd_fleet_status(NcCli *cli, const NcCommand *command, int argc, char **argv,
 static bool
 nc_fleet_show_list(const NcCli *cli, const char *path, size_t most, void (*print)(json_t *), GError **error)
 {
-  nc_autojson json_t *list = nc_fleet_list(cli, path, most, error);
+  nc_autojson json_t *list = nc_client_list(cli, path, most, error);
 
   if (!list)
     return false;
@@ -145,7 +145,7 @@ static bool
 nc_fleet_show_parts(const NcCli *cli, NcFleetKind kind, const char *id, json_t *record, size_t most, GError **error)
 {
   g_autofree char *path = nc_fleet_parts_path(kind, id);
-  nc_autojson json_t *list = nc_fleet_list(cli, path, cli->json ? 0 : most, error);
+  nc_autojson json_t *list = nc_client_list(cli, path, cli->json ? 0 : most, error);
 
   if (!list)
     return false;

@@ -35,7 +35,7 @@ nc_cmd_vm_list(NcCli *cli, const NcCommand *command, int argc, char **argv, GErr
 
   if (!nc_cli_parse(cli, command, NULL, &argc, &argv, error))
     return false;
-  nc_autojson json_t *list = nc_client_call(cli, "GET", "/api/v2/machines", NULL, error);
+  nc_autojson json_t *list = nc_client_list(cli, "/api/v2/machines", 0, error);
   if (!list)
     return false;
   if (cli->json) {

@@ -6,44 +6,9 @@
 
 #include <string.h>
 
-#define NC_FLEET_PAGE 500u
 #define NC_EXIT_INTERRUPTED 130 /* what shells say for Ctrl-C */
 
 /* --- lists --- */
-
-/* Cursors go into URLs as they are. */
-static bool
-nc_fleet_check_cursor(const char *cursor, GError **error)
-{
-  static const char *const allowed = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz:._-";
-
-  return (cursor[0] && strspn(cursor, allowed) == strlen(cursor)) ||
-         nc_fail(error, NC_ERROR_PROTOCOL, "NovaCron answered with a strange cursor, \"%s\"", cursor);
-}
-
-json_t *
-nc_fleet_list(const NcCli *cli, const char *path, size_t most, GError **error)
-{
-  nc_autojson json_t *items = json_array(), *next = json_null();
-  const char separator = strchr(path, '?') ? '&' : '?';
-
-  do {
-    size_t left = most > 0 ? MIN(most - json_array_size(items), NC_FLEET_PAGE) : NC_FLEET_PAGE;
-    const char *cursor = json_string_value(next);
-    if (cursor && !nc_fleet_check_cursor(cursor, error))
-      return NULL;
-    nc_autojson json_t *page = nc_client_callf(cli, "GET", NULL, error, "%s%climit=%zu%s%s", path, separator, left,
-                                               cursor ? "&cursor=" : "", cursor ? cursor : "");
-    if (!page)
-      return NULL;
-    size_t before = json_array_size(items);
-    json_array_extend(items, json_object_get(page, "items"));
-    json_t *more = json_object_get(page, "next");
-    json_decref(next);
-    next = json_is_string(more) && json_array_size(items) > before ? json_incref(more) : json_null();
-  } while (json_is_string(next) && (most == 0 || json_array_size(items) < most));
-  return json_pack("{s:O, s:O}", "items", items, "next", next);
-}
 
 char *
 nc_fleet_parts_path(NcFleetKind kind, const char *id)
@@ -72,7 +37,7 @@ static json_t *
 nc_fleet_not_moved(const NcCli *cli, NcFleetKind kind, const char *id, json_t *record, GError **error)
 {
   g_autofree char *path = nc_fleet_parts_path(kind, id);
-  nc_autojson json_t *list = nc_fleet_list(cli, path, 0, error);
+  nc_autojson json_t *list = nc_client_list(cli, path, 0, error);
   json_t *refused = json_object_get(json_object_get(record, "detail"), "not_submitted"), *part;
   size_t i;
 

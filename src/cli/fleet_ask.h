@@ -1,14 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* What the commands about the fleet have in common: lists of many pages, and staying to the end of what was begun. */
+/* What the commands about the fleet have in common: staying to the end of what was begun. */
 #pragma once
 
 #include "cli/fleet_view.h"
-
-/*
- * GET ${path}, which may have a query, page by page, up to ${most} rows (0: all). {"items", "next": null, or the cursor
- * of what is left}. New reference.
- */
-json_t *nc_fleet_list(const NcCli *cli, const char *path, size_t most, GError **error);
 
 /* Of the list of what a batch (its migrations) or an evacuation (its items) consists of. Caller frees. */
 char *nc_fleet_parts_path(NcFleetKind kind, const char *id);

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // What changes something, each behind a dialog that says what will happen.
-import { get, post } from "./api.js";
+import { list, post } from "./api.js";
 import { h, newId, setHidden, setText } from "./dom.js";
 import { bytes, milliseconds, withError } from "./format.js";
 
@@ -89,7 +89,7 @@ function planInWords(plan) {
 }
 
 export async function migrate(machine, context) {
-  const others = (await get("nodes")).items.filter((node) => !node.local && node.state === "joined");
+  const others = (await list("nodes")).filter((node) => !node.local && node.state === "joined");
   if (others.length === 0) {
     context.say("There is no other node that it could go to.");
     return;

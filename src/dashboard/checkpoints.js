@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // The page of this node's checkpoints: what there is, whether it was verified, and what may be done with it.
 import { ask, choice } from "./actions.js";
-import { get, post, remove } from "./api.js";
+import { list, post, remove } from "./api.js";
 import { h, newId, setHidden, setText, showBadge, Table } from "./dom.js";
 import { bytes, milliseconds, percent, time, UNKNOWN } from "./format.js";
 
@@ -117,7 +117,7 @@ export class CheckpointsPage {
     let items = [];
     let text;
     try {
-      items = (await get("checkpoints")).items.slice().reverse();
+      items = (await list("checkpoints", 10000)).reverse();
       text = `${items.length} on this node, newest first.`;
     } catch (error) {
       if (!error.code || error.status >= 500) throw error;

@@ -130,7 +130,7 @@ export class Overview {
   }
 
   async askMachines() {
-    this.machines.update((await get("machines")).items);
+    this.machines.update(await list("machines", 10000));
   }
 
   async askNode() {

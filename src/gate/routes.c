@@ -326,27 +326,27 @@ static const NcSchema nc_fleet_cancel_schema = SCHEMA("FleetCancelRequest", nc_f
 static const NcField nc_group_cancel_fields[] = { { .key = "also_running", .type = NC_FIELD_BOOLEAN }, REASON };
 static const NcSchema nc_group_cancel_schema = SCHEMA("GroupCancelRequest", nc_group_cancel_fields, .optional = true);
 
-/* What the fleet's database has at the end of a page (docs/fleet-database.md). */
+/* What the fleet's database has at the end of a page (docs/fleet-database.md), and agent/list_page.h. */
 static bool
-nc_fleet_cursor_is_valid(const char *text)
+nc_named_cursor_is_valid(const char *text)
 {
   size_t kind = strspn(text, "abcdefghijklmnopqrstuvwxyz");
   return kind > 0 && text[kind] == ':' && nc_name_is_valid(text + kind + 1);
 }
 
-#define FLEET_PAGE                                                                                                     \
+#define PAGE                                                                                                     \
   INTEGER("limit", 1, 1000),                                                                                           \
   {                                                                                                                    \
-    .key = "cursor", .type = NC_FIELD_STRING, .minimum = 3, .maximum = 128, .check = nc_fleet_cursor_is_valid,         \
+    .key = "cursor", .type = NC_FIELD_STRING, .minimum = 3, .maximum = 128, .check = nc_named_cursor_is_valid,         \
     .rule = "what the page before had as \"next\""                                                                     \
   }
 
-static const NcField nc_fleet_nodes_fields[] = { FLEET_PAGE };
-static const NcSchema nc_fleet_nodes_query = SCHEMA("", nc_fleet_nodes_fields);
-static const NcField nc_fleet_machines_fields[] = { FLEET_PAGE, NAME("node", false) };
+static const NcField nc_page_fields[] = { PAGE };
+static const NcSchema nc_page_query = SCHEMA("", nc_page_fields);
+static const NcField nc_fleet_machines_fields[] = { PAGE, NAME("node", false) };
 static const NcSchema nc_fleet_machines_query = SCHEMA("", nc_fleet_machines_fields);
 static const NcField nc_fleet_list_fields[] = {
-  FLEET_PAGE,
+  PAGE,
   { .key = "unfinished", .type = NC_FIELD_BOOLEAN },
   { .key = "finished", .type = NC_FIELD_BOOLEAN },
   NAME("machine", false),
@@ -458,23 +458,23 @@ const NcRoute nc_routes[] = {
   WATCH("alerts/ws", "alert.watch"),
   LOOK("POST", "node/checks", "node.checks"),
   SLOW_ADMINISTER("POST", "node/certificate", "node.renew", 200, .body = &nc_renew_schema),
-  READ("nodes", "node.list", .list = true),
+  READ("nodes", "node.list", .list = true, .query = &nc_page_query),
   REVEAL("POST", "nodes/tokens", "node.token", 201, .body = &nc_token_schema),
   ADMINISTER("DELETE", "nodes/{name}", "node.remove", 200),
-  { .method = "GET", .pattern = "/api/v2/tokens", .op = "token.list", .role = NC_ROLE_ADMIN, .status = 200, .list = true, .answer_ms = NC_GATE_ANSWER_MS },
+  { .method = "GET", .pattern = "/api/v2/tokens", .op = "token.list", .role = NC_ROLE_ADMIN, .status = 200, .list = true, .query = &nc_page_query, .answer_ms = NC_GATE_ANSWER_MS },
   REVEAL("POST", "tokens", "token.create", 201, .body = &nc_bearer_schema),
   ADMINISTER("DELETE", "tokens/{id}", "token.revoke", 200),
-  READ("machines", "machine.list", .list = true),
+  READ("machines", "machine.list", .list = true, .query = &nc_page_query),
   ADMINISTER("POST", "machines", "machine.define", 201, .body = &nc_machine_schema, NEW_AT("machines", "name")),
   SLOW_ADMINISTER("POST", "machines/adopt", "machine.adopt", 201, .body = &nc_adopt_schema, NEW_AT("machines", "name")),
   READ("machines/{name}", "machine.get"),
   ADMINISTER("DELETE", "machines/{name}", "machine.destroy", 200),
   SLOW_OPERATE("POST", "machines/{name}/start", "machine.start", 200, .body = &nc_start_schema),
   SLOW_OPERATE("POST", "machines/{name}/stop", "machine.stop", 200, .body = &nc_stop_schema),
-  READ("machines/{name}/checkpoints", "machine.checkpoints", .list = true),
+  READ("machines/{name}/checkpoints", "machine.checkpoints", .list = true, .query = &nc_page_query),
   SLOW_OPERATE("POST", "machines/{name}/checkpoints", "checkpoint.create", 201, .body = &nc_checkpoint_schema, NEW_AT("checkpoints", "id")),
   ADMINISTER("POST", "machines/{name}/checkpoint-schedule", "checkpoint.schedule", 200, .body = &nc_schedule_schema),
-  READ("checkpoints", "checkpoint.list", .list = true),
+  READ("checkpoints", "checkpoint.list", .list = true, .query = &nc_page_query),
   READ("checkpoints/{id}", "checkpoint.get"),
   ADMINISTER("DELETE", "checkpoints/{id}", "checkpoint.delete", 200),
   OPERATE("POST", "checkpoints/{id}/verify", "checkpoint.verify", 202),
@@ -501,7 +501,7 @@ const NcRoute nc_routes[] = {
   OPERATE("POST", "migrations/{id}/limits", "migration.limit", 200, .body = &nc_limit_schema),
   ADMINISTER("POST", "migrations/{id}/resolve", "migration.resolve", 202, .body = &nc_resolve_schema),
   READ("fleet", "fleet.status"),
-  READ("fleet/nodes", "fleet.nodes", .list = true, .query = &nc_fleet_nodes_query),
+  READ("fleet/nodes", "fleet.nodes", .list = true, .query = &nc_page_query),
   OPERATE("POST", "fleet/nodes/{name}/cordon", "fleet.cordon", 200, .key = "node"),
   OPERATE("POST", "fleet/nodes/{name}/uncordon", "fleet.uncordon", 200, .key = "node"),
   READ("fleet/machines", "fleet.machines", .list = true, .query = &nc_fleet_machines_query),
@@ -524,7 +524,7 @@ const NcRoute nc_routes[] = {
   LOOK("POST", "fleet/evacuations/plan", "fleet.plan", .body = &nc_evacuation_schema),
   FLEET_GET("evacuations", "eva-", "fleet.evacuation.get"),
   FLEET_WATCH("evacuations", "eva-", "fleet.evacuation.watch"),
-  READ("fleet/evacuations/{id}/items", "fleet.items", .list = true, .query = &nc_fleet_nodes_query, .id_prefix = "eva-"),
+  READ("fleet/evacuations/{id}/items", "fleet.items", .list = true, .query = &nc_page_query, .id_prefix = "eva-"),
   FLEET_CANCEL("evacuations", "eva-", "fleet.evacuation.cancel", .body = &nc_group_cancel_schema),
 };
 const size_t nc_n_routes = G_N_ELEMENTS(nc_routes);

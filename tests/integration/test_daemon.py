@@ -232,6 +232,24 @@ def test_machine_lives_through_its_operations(node):
     node.refuses("not_found", "machine.get", name="web1")
 
 
+def test_lists_come_in_pages_if_asked_for(node):
+    names = [f"web{i}" for i in range(1, 6)]
+    for name in reversed(names):
+        node.call("machine.define", spec=tiny(name))
+    assert [m["name"] for m in node.call("machine.list")] == names
+    seen, cursor = [], {}
+    while True:
+        page = node.call("machine.list", limit=2, **cursor)
+        seen += [m["name"] for m in page["items"]]
+        if page["next"] is None:
+            break
+        cursor = {"cursor": page["next"]}
+    assert seen == names
+    assert "cursor" in node.refuses("invalid", "machine.list", cursor="m17")
+    assert node.call("checkpoint.list", limit=1) == node.call("token.list", limit=1) == {"items": [], "next": None}
+    assert [n["name"] for n in node.call("node.list", limit=1)["items"]] == ["host-a"]
+
+
 def test_machine_is_started_again_after_a_stop(node):
     first = started(node)["pid"]
     node.call("machine.stop", name="web1", force=True)
