@@ -280,6 +280,13 @@ static const NcKey nc_keys[] = {
     "Of a controller: how often in all it begins a migration, where what went wrong may pass." },
   { "fleet_give_up_s", NC_KEY_INT, AT(fleet_give_up_s), "3600", "seconds", 1, 31622400, false, NULL, NULL,
     "Of a controller: a migration that has found no room for so long is given up." },
+  { "fleet_ageing_s", NC_KEY_INT, AT(fleet_ageing_s), "600", "seconds", 1, 31622400, false, NULL, NULL,
+    "Of a controller: what one class of priority is worth. A migration that has waited this much longer than one of the next higher class goes before it, so that none waits "
+    "for ever." },
+  { "fleet_backoff_s", NC_KEY_INT, AT(fleet_backoff_s), "5", "seconds", 1, 86400, false, NULL, NULL,
+    "Of a controller: how long it waits before the second attempt of a migration, and twice as long before each further one." },
+  { "fleet_backoff_most_s", NC_KEY_INT, AT(fleet_backoff_most_s), "300", "seconds", 1, 86400, false, NULL, NULL,
+    "Of a controller: the most of that." },
   { "labels", NC_KEY_TEXT, AT(labels), "", "names, comma-separated", 0, 0, true, nc_is_labels, NULL,
     "What machines may require of the node that a controller places them on (`requires` in a machine file), at most 16." },
   NUMBER(fleet_memory_mib, "0", 0, 1 << 30, "MiB",

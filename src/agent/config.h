@@ -86,6 +86,8 @@ typedef struct {
   int fleet_limit;         /* migrations at a time */
   int fleet_attempts;      /* in all */
   int fleet_give_up_s;     /* without room */
+  int fleet_ageing_s;      /* that a class of priority is worth */
+  int fleet_backoff_s, fleet_backoff_most_s;
   int fleet_memory_mib;    /* 0: all of the host's but memory_reserve_mib */
   int fleet_vcpus;         /* 0: by the host's processors */
   const char *alerts[NC_ALERT_RULE_COUNT]; /* nc_alert_setting_parse() takes them */

@@ -65,6 +65,9 @@ nc_fleet_open(NcFleetHost *host)
   options.limits.cluster = (unsigned)config->fleet_limit;
   options.limits.attempts = (unsigned)config->fleet_attempts;
   options.limits.give_up_us = config->fleet_give_up_s * (int64_t)G_USEC_PER_SEC;
+  options.limits.ageing_us = config->fleet_ageing_s * (int64_t)G_USEC_PER_SEC;
+  options.limits.backoff_us = config->fleet_backoff_s * (int64_t)G_USEC_PER_SEC;
+  options.limits.backoff_most_us = MAX(config->fleet_backoff_most_s, config->fleet_backoff_s) * (int64_t)G_USEC_PER_SEC;
   host->opened_us = nc_mono_us();
   host->db = nc_fleetdb_open(config->database, NULL, &error);
   if (!host->db) {

@@ -68,6 +68,7 @@ nc_move_tuning_clear(NcMoveTuning *t)
   g_free(t->qos);
   g_free(t->paths);
   g_free(t->checkpoint_keep);
+  g_free(t->target_rate);
 }
 
 static bool
@@ -118,5 +119,10 @@ nc_move_tuning_put(json_t *body, const NcMoveTuning *t, GError **error)
     json_object_set_new(body, "retry_attempts", json_integer(t->retry));
   if (t->qos)
     json_object_set_new(body, "qos", json_string(t->qos));
+  int64_t target_bps = 0;
+  if (t->target_rate && !nc_parse_rate(t->target_rate, &target_bps, error))
+    return false;
+  if (t->target_rate)
+    json_object_set_new(body, "target_rate_bps", json_integer(target_bps));
   return nc_move_put_checkpoint(body, t, error);
 }

@@ -41,7 +41,7 @@ bool nc_move_options_put(json_t *body, const NcMoveOptions *o, GError **error);
 /* --- the finer points of a move --- */
 
 typedef struct {
-  char *qos, *paths, *checkpoint_keep;
+  char *qos, *paths, *checkpoint_keep, *target_rate;
   int streams, max_cpu;                           /* 0: the default */
   int max_throttle, convergence_timeout_s, retry; /* -1: the default */
   int checkpoint, no_checkpoint;                  /* neither: the default */
@@ -57,6 +57,7 @@ typedef struct {
 #define NC_MOVE_TUNING_ENTRIES(t)                                                                                                       \
   NC_CHAIN_OPTION_ENTRIES((t).keep_chain, (t).trust_base),                                                                              \
     { "qos", 0, 0, G_OPTION_ARG_STRING, &(t).qos, "class of service: background, normal, high, critical (default normal)", "CLASS" },   \
+    { "target-rate", 0, 0, G_OPTION_ARG_STRING, &(t).target_rate, "fast enough: no alert SlowTransfer (default: what fills the link)", "RATE" }, \
     { "max-cpu", 0, 0, G_OPTION_ARG_INT, &(t).max_cpu,                                                                                  \
       "percent of the source's processors that coding may use (default: the node's, 100)", "PERCENT" },                                 \
     { "max-throttle", 0, 0, G_OPTION_ARG_INT, &(t).max_throttle,                                                                        \

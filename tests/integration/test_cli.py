@@ -213,9 +213,9 @@ def test_requests_say_what_was_asked(bed):
     bed.cli("vm", "adopt", "a", "--qmp", "q.sock", cwd="/tmp")
     assert bed.daemon.last("machine.adopt")["args"] == {"name": "a", "qmp": "/tmp/q.sock"}
     bed.cli("migrate", "web1", "--to", "host-b", "--max-downtime", "100", "--bandwidth", "800Mbit", "--compression", "zstd:3",
-            "--streams", "4", "--max-cpu", "50", "--qos", "critical")
+            "--streams", "4", "--max-cpu", "50", "--qos", "critical", "--target-rate", "20MB/s")
     assert bed.daemon.last("migration.create")["args"] == {"vm": "web1", "to": "host-b", "max_downtime_ms": 100, "streams": 4,
-                                                          "bandwidth_limit_bps": 100000000, "compression": "zstd:3", "max_cpu": 50, "qos": "critical"}
+                                                          "bandwidth_limit_bps": 100000000, "compression": "zstd:3", "max_cpu": 50, "qos": "critical", "target_rate_bps": 20000000}
     bed.cli("check", "web1", "--to", "host-b", "--keep-chain", "--trust-base")
     assert bed.daemon.last("migration.check")["args"] == {"vm": "web1", "to": "host-b", "disk_chain": "trust"}
     bed.cli("migrate", "web1", "--to", "host-b", "--keep-chain")
