@@ -4,7 +4,7 @@
 
 BUILD ?= build
 N ?= 300
-BENCHES = replay size paths shaping stall postcopy pause forecast disk checkpoint warm hints fleet_five dashboard watch
+BENCHES = replay size paths shaping stall postcopy pause forecast disk checkpoint warm hints fleet_five controller dashboard watch
 PYTEST = /usr/bin/python3 -m pytest -p no:cacheprovider
 
 .PHONY: help demo test bench bench-table bench-fleet bench-fleetdb $(subst _,-,$(BENCHES:%=bench-%)) soak acceptance build guest setup need-root unit integration sanitize tsan fuzz model coverage clean install
@@ -15,7 +15,7 @@ help:
 	@echo "make bench        side by side: QEMU plain, XBZRLE, multifd+zstd, NovaCron; the movers alone; by size"
 	@echo "                  (one of them: bench-table BENCH_ARGS='--rows veth --rounds 1', bench-replay, -size, -paths,"
 	@echo "                  -shaping, -stall, -postcopy, -pause, -forecast, -disk, -checkpoint, -warm, -fleet-five, -watch; by itself only: bench-hints, what free-page hints save;"
-	@echo "                  without QEMU: bench-dashboard, what the dashboard and top take to answer a key with 1000 machines; bench-fleet, what decisions about 10 000 nodes cost; bench-fleetdb, pages and writes of its database)"
+	@echo "                  without QEMU: bench-dashboard, what the dashboard and top take to answer a key with 1000 machines; bench-controller, pages of 100 000 migrations over REST, and how soon another one leads; bench-fleet, what decisions about 10 000 nodes cost; bench-fleetdb, pages and writes of its database)"
 	@echo "make acceptance   each claim, its value, its target, its verdict: hours; ACCEPTANCE_ARGS='--only wire' for a group of them (--list)"
 	@echo "make soak N=300   as many migrations of a busy guest, a random fault in each; an observer looks for a second copy"
 	@echo "make build        programs only; make unit: quick tests; make integration: real QEMU"

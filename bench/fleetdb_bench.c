@@ -6,6 +6,8 @@
  * walked to its end, page by page of 100; a page's time is that of nc_fleetdb_list_...(), with the objects made. Then what one write costs: submitting,
  * starting and ending migrations.
  *
+ * fleetdb_bench --fill FILE: makes that database and ends, for controller_bench.py.
+ *
  * Exit status 1 if any page took 50 ms or more. Wall time of this process; nothing else should run.
  */
 #include "fleetdb/events.h"
@@ -216,9 +218,28 @@ remove_files(const char *dir)
   g_rmdir(dir);
 }
 
+/* ${path} is left as a controller's that has ended. */
+static int
+fill_only(const char *path)
+{
+  const NcFleetDbOptions patient = { .statement_ms = 120000, .patience_ms = 5000 };
+  g_autoptr(GError) error = NULL;
+  NcFleetDb *db = nc_fleetdb_open(path, &patient, &error);
+  NcFleetLease lease;
+
+  must(db != NULL, error);
+  must(nc_fleetdb_take_lease(db, "bench", "", 3600000, &lease, &error), error);
+  must(nc_fleetdb_write(db, lease.epoch, fill, NULL, &error), error);
+  must(nc_fleetdb_release_lease(db, "bench", lease.epoch, &error), error);
+  nc_fleetdb_close(db);
+  return 0;
+}
+
 int
 main(int argc, char **argv)
 {
+  if (argc == 3 && g_str_equal(argv[1], "--fill"))
+    return fill_only(argv[2]);
   const NcFleetDbOptions patient = { .statement_ms = 120000, .patience_ms = 5000 };
   g_autoptr(GError) error = NULL;
   g_autofree char *dir = g_dir_make_tmp("nc-fleetdb-bench-XXXXXX", NULL), *file = g_build_filename(dir, "fleet.db", NULL);

@@ -182,6 +182,7 @@ def parts(options):
             "controller": lambda t: tests(t, "fleet: moved, emptied, cancelled, killed in the middle; two controllers on one PostgreSQL", "tests/integration/test_fleet.py",
                                           "tests/integration/test_fleet_cli.py", "tests/integration/test_fleet_handing.py"),
             "five": five,
+            "leader": lambda t: bench(t, "controller_bench.py"),
             "watch": lambda t: bench(t, "watch_bench.py"),
         },
         "seeing": {
