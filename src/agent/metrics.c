@@ -13,20 +13,26 @@ enum { NC_ROLE_OF_SOURCE, NC_ROLE_OF_DESTINATION, NC_METRICS_ROLES };
 
 /* What movers count, summed over migrations; each a family, or one value of a family's label. */
 static const struct {
-  const char *key, *family, *unit, *coding, *help;
+  const char *key, *family, *unit, *coding, *section, *help;
 } nc_metrics_sums[] = {
-  { "wire_bytes", "novacron_wire_bytes", "bytes", NULL, "Bytes that movers sent and received (TLS payload)." },
-  { "stream_bytes", "novacron_stream_bytes", "bytes", NULL, "Bytes of QEMU's migration streams that movers carried." },
-  { "zero_pages", "novacron_pages", NULL, "zero", "Pages of guests' memory, by how they went." },
-  { "fill_pages", "novacron_pages", NULL, "fill", NULL },
-  { "reference_pages", "novacron_pages", NULL, "reference", NULL },
-  { "delta_pages", "novacron_pages", NULL, "delta", NULL },
-  { "block_pages", "novacron_pages", NULL, "block", NULL },
-  { "stored_pages", "novacron_pages", NULL, "stored", NULL },
-  { "page_bytes_in", "novacron_coded_in_bytes", "bytes", NULL, "Bytes of pages before they were coded." },
-  { "page_bytes_out", "novacron_coded_out_bytes", "bytes", NULL, "Bytes of pages after they were coded." },
-  { "resent_bytes", "novacron_resent_bytes", "bytes", NULL, "Bytes that were sent again since a connection was lost." },
-  { "reconnects", "novacron_reconnects", NULL, NULL, "Connections of movers that took the place of lost ones." },
+  { "wire_bytes", "novacron_wire_bytes", "bytes", NULL, NULL, "Bytes that movers sent and received (TLS payload)." },
+  { "stream_bytes", "novacron_stream_bytes", "bytes", NULL, NULL, "Bytes of QEMU's migration streams that movers carried." },
+  { "zero_pages", "novacron_pages", NULL, "zero", NULL, "Pages of guests' memory, by how they went." },
+  { "fill_pages", "novacron_pages", NULL, "fill", NULL, NULL },
+  { "reference_pages", "novacron_pages", NULL, "reference", NULL, NULL },
+  { "delta_pages", "novacron_pages", NULL, "delta", NULL, NULL },
+  { "block_pages", "novacron_pages", NULL, "block", NULL, NULL },
+  { "stored_pages", "novacron_pages", NULL, "stored", NULL, NULL },
+  { "whole_none_bytes", "novacron_coded_bytes", "bytes", "none", "whole", "Bytes of batches that movers sent, each once, by section and by what has coded it." },
+  { "whole_lz4_bytes", "novacron_coded_bytes", "bytes", "lz4", "whole", NULL },
+  { "whole_zstd_bytes", "novacron_coded_bytes", "bytes", "zstd", "whole", NULL },
+  { "operations_none_bytes", "novacron_coded_bytes", "bytes", "none", "operations", NULL },
+  { "operations_lz4_bytes", "novacron_coded_bytes", "bytes", "lz4", "operations", NULL },
+  { "operations_zstd_bytes", "novacron_coded_bytes", "bytes", "zstd", "operations", NULL },
+  { "page_bytes_in", "novacron_coded_in_bytes", "bytes", NULL, NULL, "Bytes of pages before they were coded." },
+  { "page_bytes_out", "novacron_coded_out_bytes", "bytes", NULL, NULL, "Bytes of pages after they were coded." },
+  { "resent_bytes", "novacron_resent_bytes", "bytes", NULL, NULL, "Bytes that were sent again since a connection was lost." },
+  { "reconnects", "novacron_reconnects", NULL, NULL, NULL, "Connections of movers that took the place of lost ones." },
 };
 
 /* The same of the kernel's numbers for each of a mover's connections. */
@@ -281,7 +287,8 @@ nc_metrics_write_sums(NcExposition *out, const NcMetricsSums sums[NC_METRICS_ROL
     if (nc_metrics_sums[i].help)
       nc_exposition_family(out, nc_metrics_sums[i].family, NC_FAMILY_COUNTER, nc_metrics_sums[i].unit, nc_metrics_sums[i].help);
     for (int role = 0; role < NC_METRICS_ROLES; role++) {
-      g_autofree char *text = nc_exposition_labels("role", nc_metrics_role_names[role], "coding", nc_metrics_sums[i].coding, NULL);
+      g_autofree char *text = nc_exposition_labels("role", nc_metrics_role_names[role], "section", nc_metrics_sums[i].section, "coding",
+                                                    nc_metrics_sums[i].coding, NULL);
       nc_exposition_sample(out, text, sums[role].sums[i]);
     }
   }

@@ -262,6 +262,28 @@ nc_mover_connections(NcMover *m)
   return list;
 }
 
+void
+nc_mover_count_sections(NcCounters *counters, const NcBatchSections *sections)
+{
+  for (unsigned section = 0; section < NC_BATCH_SECTIONS; section++)
+    for (unsigned codec = 0; codec < NC_CODEC_COUNT; codec++)
+      if (sections->bytes[section][codec] > 0)
+        nc_count(&counters->coded_bytes[section][codec], sections->bytes[section][codec]);
+}
+
+/* As whole_zstd_bytes, and so on. */
+static void
+nc_mover_add_sections(NcMover *m, json_t *object)
+{
+  static const char *const sections[] = { [NC_BATCH_SECTION_OPERATIONS] = "operations", [NC_BATCH_SECTION_WHOLE] = "whole" };
+
+  for (unsigned section = 0; section < NC_BATCH_SECTIONS; section++)
+    for (unsigned codec = 0; codec < NC_CODEC_COUNT; codec++) {
+      g_autofree char *key = g_strdup_printf("%s_%s_bytes", sections[section], nc_codec_by_id(codec)->name);
+      json_object_set_new(object, key, json_integer((json_int_t)nc_counted(&m->counters.coded_bytes[section][codec])));
+    }
+}
+
 json_t *
 nc_mover_progress(NcMover *m, const char *event, int64_t now_us)
 {
@@ -313,6 +335,7 @@ nc_mover_progress(NcMover *m, const char *event, int64_t now_us)
 
   for (size_t i = 0; i < G_N_ELEMENTS(numbers); i++)
     json_object_set_new(object, numbers[i].key, json_integer((json_int_t)numbers[i].value));
+  nc_mover_add_sections(m, object);
   if (m->setup.is_source)
     nc_mover_add_coding(m, object);
   json_object_set_new(object, "connections", nc_mover_connections(m));

@@ -123,6 +123,7 @@ typedef struct {
   _Atomic uint64_t decode_us;                           /* of all who decode */
   _Atomic uint64_t link_wait_us, encoder_wait_us;       /* of the reader, by whom it waited for */
   _Atomic uint64_t page_bytes_in, page_bytes_out;
+  _Atomic uint64_t coded_bytes[NC_BATCH_SECTIONS][NC_CODEC_COUNT]; /* of batches that left from here, each the first time only */
   _Atomic uint64_t rtt_us;
   _Atomic uint64_t in_flight_bytes; /* unacknowledged / waiting for their turn */
   _Atomic uint64_t window_bytes;
@@ -232,6 +233,9 @@ nc_count(_Atomic uint64_t *counter, uint64_t n)
 {
   atomic_fetch_add_explicit(counter, n, memory_order_relaxed);
 }
+
+/* What a batch consists of that leaves for the first time. Any thread. */
+void nc_mover_count_sections(NcCounters *counters, const NcBatchSections *sections);
 
 static inline uint64_t
 nc_counted(_Atomic uint64_t *counter)

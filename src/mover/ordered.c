@@ -85,10 +85,11 @@ nc_ordered_sender_send_batch(NcOrderedSender *s, const uint8_t *data, uint32_t l
                              size_t n_records)
 {
   uint64_t seq, offset;
-  NcBatchStats ignored;
+  NcBatchStats stats;
 
   nc_ordered_sender_reserve(s, length, &seq, &offset);
-  g_autoptr(GByteArray) payload = nc_batch_encode(s->encoder, offset, data, length, records, n_records, &ignored);
+  g_autoptr(GByteArray) payload = nc_batch_encode(s->encoder, offset, data, length, records, n_records, &stats);
+  nc_mover_count_sections(&s->mover->counters, &stats.sections);
   pthread_mutex_lock(&s->lock);
   nc_chain_append(&s->chain, length, nc_batch_sha256(payload->data));
   pthread_mutex_unlock(&s->lock);

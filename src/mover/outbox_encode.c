@@ -166,6 +166,7 @@ nc_outbox_put(NcOutbox *o, const NcOutCoded *c)
   slot->payload = c->payload;
   slot->header = c->header;
   slot->wire_bytes = c->header->len + c->payload->len;
+  slot->sections = c->stats.sections;
   if (o->tuner)
     nc_outbox_tell_tuner_locked(o, slot, c->rung, &c->stats, c->encode_us);
   nc_outbox_note_wait_locked(o);

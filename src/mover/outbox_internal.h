@@ -29,6 +29,7 @@ typedef struct {
   bool is_ahead; /* of the stream: none of its bytes */
   uint32_t raw_bytes;
   uint32_t wire_bytes;
+  NcBatchSections sections; /* of the payload as it was coded first */
   unsigned link; /* that took it last */
   bool written;  /* entirely in TLS: only then may it be acknowledged */
   bool sent;     /* it was, at least once */

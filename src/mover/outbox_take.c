@@ -192,6 +192,7 @@ nc_outbox_take_next_locked(NcOutbox *o, unsigned link, NcOutFrame *ret)
   NcOutSlot *slot = nc_outbox_slot(lane, lane->next_take);
   nc_outbox_account_turn_locked(o, lane, slot->wire_bytes);
   nc_outbox_give_locked(lane, slot, lane->next_take++, link, ret);
+  nc_mover_count_sections(&o->mover->counters, &slot->sections);
   if (lane == nc_outbox_main(o) && lane->in_flight_wire_bytes == 0)
     nc_backlog_begin(&o->backlog, (uint64_t)nc_mono_us());
   o->in_flight_wire_bytes += slot->wire_bytes;

@@ -89,6 +89,18 @@ typedef struct {
  */
 bool nc_compression_parse(const char *text, NcBatchPolicy *ret, GError **error);
 
+/* What a batch consists of, behind its header. */
+typedef enum {
+  NC_BATCH_SECTION_OPERATIONS, /* meta */
+  NC_BATCH_SECTION_WHOLE,      /* bulk */
+  NC_BATCH_SECTIONS,
+} NcBatchSectionKind;
+
+/* Bytes of a payload, without its header, by what has coded them. */
+typedef struct {
+  uint32_t bytes[NC_BATCH_SECTIONS][NC_CODEC_COUNT];
+} NcBatchSections;
+
 /* What one batch held. */
 typedef struct {
   uint32_t reference_pages, delta_pages; /* of the pages */
@@ -99,6 +111,7 @@ typedef struct {
   uint32_t fill_pages;     /* page records filled with a repeated pattern of 8 bytes */
   uint64_t page_bytes_in;  /* pages x 4096 */
   uint64_t page_bytes_out; /* what these became: patterns, bulk as coded, and meta as coded if there is history in it */
+  NcBatchSections sections;
   /* With NcBatchPolicy.is_auto only: */
   uint32_t codable_bytes; /* of the sections worth compressing, whether the codec does or is none */
   uint32_t coded_bytes;   /* what these became */

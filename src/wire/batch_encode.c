@@ -528,6 +528,14 @@ nc_batch_put_header(uint8_t *at, const NcBatchHeader *h)
   nc_store_be32(at + 56, h->bulk_raw_len);
 }
 
+/* What each section has become, under the codec that it has in the end: one that got no smaller goes as it is. */
+static void
+nc_batch_count_sections(const NcBatchEncoder *e, const NcBatchSection *meta, const NcBatchSection *bulk, NcBatchStats *stats)
+{
+  stats->sections.bytes[NC_BATCH_SECTION_OPERATIONS][meta->is_coded ? e->codec->id : NC_CODEC_NONE] = meta->length;
+  stats->sections.bytes[NC_BATCH_SECTION_WHOLE][bulk->is_coded ? e->codec->id : NC_CODEC_NONE] = bulk->length;
+}
+
 /* Exactly as much memory as needed: payloads wait for their acknowledgement, many at a time. */
 static GByteArray *
 nc_batch_assemble(const NcBatchHeader *h, const NcBatchSection *meta, const NcBatchSection *bulk)
@@ -576,6 +584,7 @@ nc_batch_encode_planned(NcBatchEncoder *e, uint64_t stream_offset, const uint8_t
     plan.stats.page_bytes_in = (uint64_t)plan.stats.pages * NC_BATCH_PAGE_BYTES;
     if (plan.stats.pages > 0)
       plan.stats.page_bytes_out = (uint64_t)plan.stats.fill_pages * 8 + bulk.length + (meta_has_pages ? meta.length : 0);
+    nc_batch_count_sections(e, &meta, &bulk, &plan.stats);
     *stats = plan.stats;
   }
   return nc_batch_assemble(&h, &meta, &bulk);

@@ -140,6 +140,11 @@ def test_every_byte_arrives_and_the_handoff_is_in_order(pairs, streams, compress
     assert source["fill_pages"] > 100 and source["batches"] > 5
     if compression != "none":
         assert source["page_bytes_out"] < source["page_bytes_in"]
+    coded = {codec: sum(source[f"{section}_{codec}_bytes"] for section in ("whole", "operations")) for codec in ("none", "lz4", "zstd")}
+    # Frames, headers of batches, pings and records of TLS's handshake are the rest.
+    assert 0.95 * source["wire_bytes"] - 100000 < sum(coded.values()) < source["wire_bytes"], (coded, source["wire_bytes"])
+    if compression != "auto":
+        assert {codec for codec, n in coded.items() if n > 0 and codec != "none"} == {compression.split(":")[0]} - {"none"}
     progress = pair.source.got("progress")[-1]
     for key in ("wire_bytes", "wire_rate_bps", "rtt_us", "in_flight_bytes", "window_bytes", "cpu_ms", "rss_bytes"):
         assert key in progress

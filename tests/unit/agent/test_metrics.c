@@ -10,7 +10,7 @@
 #define NOW INT64_C(1767323105678000) /* 2026-01-02T03:05:05.678Z */
 
 #define RECORD \
-  "{\"vm\":\"we\\\"b\",\"source\":\"a\",\"destination\":\"b\",\"phase\":\"memory_copy\",\"outcome\":null,\"delta_pages\":7,\"progress\":45," \
+  "{\"vm\":\"we\\\"b\",\"source\":\"a\",\"destination\":\"b\",\"phase\":\"memory_copy\",\"outcome\":null,\"delta_pages\":7,\"progress\":45,\"whole_zstd_bytes\":500," \
   "\"created\":\"2026-01-02T03:04:03.678Z\",\"started\":\"2026-01-02T03:04:05.678Z\",\"pause_ms\":80.0,\"total_ms\":70000,\"attempt_ms\":10000,\"attention\":null," \
   "\"forecasts\":[{\"converges\":false,\"at_ms\":1,\"eta_ms\":1},{\"converges\":true,\"at_ms\":2000,\"eta_ms\":4000}]," \
   "\"connections\":[{\"up\":true,\"segments\":100,\"retransmitted_segments\":1},{\"up\":false,\"segments\":100,\"retransmitted_segments\":3}]}"
@@ -60,6 +60,8 @@ test_an_end_is_counted(void)
   assert_line(text, "novacron_migrations_total{role=\"destination\",outcome=\"completed\"} 1");
   assert_line(text, "novacron_wire_bytes_total{role=\"source\"} 2000");
   assert_line(text, "novacron_pages_total{role=\"source\",coding=\"delta\"} 14");
+  assert_line(text, "novacron_coded_bytes_total{role=\"source\",section=\"whole\",coding=\"zstd\"} 1000");
+  assert_line(text, "novacron_coded_bytes_total{role=\"source\",section=\"operations\",coding=\"zstd\"} 0");
   assert_line(text, "novacron_tcp_retransmitted_segments_total{role=\"destination\"} 4");
   assert_line(text, "novacron_migration_pause_seconds_bucket{le=\"0.05\"} 0"); /* once, though two nodes know of it */
   assert_line(text, "novacron_migration_pause_seconds_bucket{le=\"0.1\"} 1");

@@ -271,6 +271,31 @@ test_what_is_counted(void)
   piece_free(&p);
 }
 
+/* All of a payload is its header and what was counted of its sections, each under the codec that it has. */
+static void
+test_sections_are_counted_by_codec(void)
+{
+  for (unsigned i = 0; i < G_N_ELEMENTS(compressions); i++) {
+    NcBatchPolicy how = policy(compressions[i]);
+    g_autoptr(NcBatchEncoder) e = nc_batch_encoder_new(&how);
+    NcBatchStats stats;
+    Piece p = piece_new();
+    uint64_t sum = 0;
+
+    for (uint64_t k = 0; k < 8; k++)
+      add_page(&p, k * PAGE, k == 0 ? "pc.ram" : NULL, TEXT);
+    g_autoptr(GByteArray) payload = encode(e, &p, 0, &stats);
+    for (unsigned section = 0; section < NC_BATCH_SECTIONS; section++)
+      for (unsigned codec = 0; codec < NC_CODEC_COUNT; codec++)
+        sum += stats.sections.bytes[section][codec];
+    g_assert_cmpuint(sum + NC_BATCH_HEADER_BYTES, ==, payload->len);
+    g_assert_cmpuint(stats.sections.bytes[NC_BATCH_SECTION_WHOLE][how.codec], >, 0);
+    /* A few operations are too short to be compressed. */
+    g_assert_cmpuint(stats.sections.bytes[NC_BATCH_SECTION_OPERATIONS][NC_CODEC_NONE], >, 0);
+    piece_free(&p);
+  }
+}
+
 static void
 test_pages_that_repeat_cost_nothing(void)
 {
@@ -636,6 +661,7 @@ main(int argc, char **argv)
   g_test_add_func("/batch/sizes_at_the_limits", test_sizes_at_the_limits);
   g_test_add_func("/batch/a_full_run_of_zero_pages", test_a_full_run_of_zero_pages);
   g_test_add_func("/batch/what_is_counted", test_what_is_counted);
+  g_test_add_func("/batch/sections_are_counted_by_codec", test_sections_are_counted_by_codec);
   g_test_add_func("/batch/pages_that_repeat_cost_nothing", test_pages_that_repeat_cost_nothing);
   g_test_add_func("/batch/policy_changes_on_the_way", test_policy_changes_on_the_way);
   g_test_add_func("/batch/every_damaged_byte", test_every_damaged_byte);
