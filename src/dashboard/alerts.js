@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // What the node complains of: a table, and a word to those who only listen when something begins or ends.
 import { get } from "./api.js";
-import { h, setText, showBadge, showLink, Table } from "./dom.js";
+import { Absence, answerFor, h, setText, showBadge, showLink, Table } from "./dom.js";
 import { time } from "./format.js";
 
 function showSubject(alert, cell) {
@@ -28,7 +28,6 @@ export class Alerts {
   constructor(context, fits, nothing) {
     this.context = context;
     this.fits = fits;
-    this.nothing = nothing;
     this.told = null; // ids of those that fired at the last look; none yet
     this.table = new Table("Alerts", [
       { title: "Alert", show: (a) => a.alert },
@@ -36,20 +35,12 @@ export class Alerts {
       { title: "About", show: showSubject },
       { title: "When", show: period },
       { title: "What", show: explanation },
-    ], (a) => a.id, "Asking…");
+    ], (a) => a.id, new Absence(nothing, "Whether something is wrong"));
     this.element = h("section", { "aria-label": "Alerts" }, h("h2", {}, "Alerts"), this.table.element);
   }
 
   async ask() {
-    let alerts;
-    try {
-      alerts = (await get("alerts")).items.filter(this.fits);
-    } catch (error) {
-      // What was well at the last look need not be so now.
-      setText(this.table.empty, `Whether something is wrong is not known: ${error.message}.`);
-      throw error;
-    }
-    setText(this.table.empty, this.nothing);
+    const alerts = (await answerFor([this.table], () => get("alerts"))).items.filter(this.fits);
     this.table.update(alerts);
     this.announce(alerts.filter((a) => a.state === "firing" && !a.inhibited_by), alerts);
   }

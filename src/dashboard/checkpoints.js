@@ -120,7 +120,10 @@ export class CheckpointsPage {
       items = (await list("checkpoints", 10000)).reverse();
       text = `${items.length} on this node, newest first.`;
     } catch (error) {
-      if (!error.code || error.status >= 500) throw error;
+      if (!error.code || error.status >= 500) {
+        this.table.fail(error);
+        throw error;
+      }
       text = error.message;
     }
     this.table.update(items);

@@ -79,21 +79,51 @@ export class List {
   }
 }
 
+/** What stands where there is nothing to show: that there is nothing, but only when somebody has said so, and as long as they say so. */
+export class Absence {
+  /** `unknown`: what is not known while nobody answers. */
+  constructor(nothing, unknown = "What there is now") {
+    this.nothing = nothing;
+    this.unknown = unknown;
+    this.element = h("p", { class: "empty" }, "Asking…");
+  }
+
+  update(isEmpty) {
+    setText(this.element, this.nothing);
+    setHidden(this.element, !isEmpty);
+  }
+
+  fail(error) {
+    setText(this.element, `${this.unknown} is not known: ${error.message}.`);
+  }
+}
+
+/** The answer to `ask`, for those `parts` (tables, absences) that show it: they are told where there is none. */
+export async function answerFor(parts, ask) {
+  try {
+    return await ask();
+  } catch (error) {
+    for (const part of parts) part.fail(error);
+    throw error;
+  }
+}
+
 /**
  * A table that becomes a list of cards where it is narrow (its roles are named, since display takes them away there).
- * `columns`: [{title, show(item, cell)}]; show fills the cell, with a text as its result or by itself. `atOnce`: of rows, as in List.
+ * `columns`: [{title, show(item, cell)}]; show fills the cell, with a text as its result or by itself. `nothing`: what stands there
+ * without rows, a text or an Absence. `atOnce`: of rows, as in List.
  */
 export class Table {
-  constructor(caption, columns, keyOf, empty, atOnce) {
+  constructor(caption, columns, keyOf, nothing, atOnce) {
     this.columns = columns;
     this.body = h("tbody", { role: "rowgroup" });
-    this.empty = h("p", { class: "empty" }, empty);
+    this.absence = nothing instanceof Absence ? nothing : new Absence(nothing);
     const titles = columns.map((column) => h("th", { role: "columnheader", scope: "col" }, column.title));
     this.table = h("table", { role: "table", "aria-label": caption },
       h("thead", { role: "rowgroup" }, h("tr", { role: "row" }, ...titles)), this.body);
-    this.element = h("div", {}, this.table, this.empty);
+    this.element = h("div", {}, this.table, this.absence.element);
     this.list = new List(this.body, keyOf, () => this.makeRow(), atOnce);
-    this.update([]);
+    setHidden(this.table, true);
   }
 
   makeRow() {
@@ -113,7 +143,12 @@ export class Table {
   update(items) {
     this.list.update(items);
     setHidden(this.table, items.length === 0);
-    setHidden(this.empty, items.length > 0);
+    this.absence.update(items.length === 0);
+  }
+
+  /** What it should show was asked for in vain; rows that are there stay. */
+  fail(error) {
+    this.absence.fail(error);
   }
 
   close() {

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // The page of this node's transaction log: who asked for what and what came of it, newest first, a page at a time.
 import { get } from "./api.js";
-import { h, setHidden, setText, Table } from "./dom.js";
+import { answerFor, h, setHidden, setText, Table } from "./dom.js";
 import { time } from "./format.js";
 
 const ENTRIES = 50;
@@ -38,7 +38,7 @@ export class LogPage {
   async ask() {
     if (this.before !== null && this.shown === this.before) return;
     const { before } = this;
-    const { items } = await get(`audit?limit=${ENTRIES}${before === null ? "" : `&before=${before}`}`);
+    const { items } = await answerFor([this.table], () => get(`audit?limit=${ENTRIES}${before === null ? "" : `&before=${before}`}`));
     if (before !== this.before) return; // somebody has turned the page meanwhile
     this.shown = before;
     this.last = items.at(-1)?.seq ?? null;

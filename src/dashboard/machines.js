@@ -44,7 +44,8 @@ function machineTable(context) {
 
 export class Machines {
   constructor(context) {
-    this.all = [];
+    this.all = []; // none is known yet
+    this.trouble = null; // why they are not known at the moment
     this.most = SHOWN;
     this.words = h("input", { type: "search", autocomplete: "off", oninput: () => this.begin() });
     this.order = h("select", { onchange: () => this.begin() }, ...Object.keys(ORDERS).map((name) => h("option", { value: name }, name)));
@@ -53,12 +54,17 @@ export class Machines {
     this.count = h("p", { class: "summary", role: "status" });
     this.more = h("button", { type: "button", class: "more", hidden: true, onclick: () => this.showMore() }, "Show more");
     this.element = h("section", { "aria-label": "Machines" }, h("h2", {}, "Machines"), this.bar, this.count, this.table.element, this.more);
-    this.show();
   }
 
   update(machines) {
     this.all = machines;
+    this.trouble = null;
     this.show();
+  }
+
+  fail(error) {
+    this.trouble = error;
+    this.table.fail(error);
   }
 
   /** Looked for anew: from the first ones on. */
@@ -79,8 +85,9 @@ export class Machines {
     const fit = words ? `${found.length} of ${this.all.length} fit` : `${this.all.length} machines`;
     setHidden(this.bar, this.all.length <= FEW && !words);
     setText(this.count, this.bar.hidden ? "" : `${fit}${shown.length < found.length ? `; the first ${shown.length} are shown` : ""}.`);
-    setText(this.table.empty, words ? "No machine fits." : "There are no machines on this node.");
+    this.table.absence.nothing = words ? "No machine fits." : "There are no machines on this node.";
     this.table.update(shown);
+    if (this.trouble && !words) this.table.fail(this.trouble);
     setHidden(this.more, shown.length === found.length);
   }
 

@@ -3,7 +3,7 @@
 import { Alerts } from "./alerts.js";
 import { get, list } from "./api.js";
 import { Card } from "./card.js";
-import { h, List, setHidden, setText, showBadge, showLink, Table } from "./dom.js";
+import { Absence, answerFor, h, List, setHidden, setText, showBadge, showLink, Table } from "./dom.js";
 import { evacuate } from "./evacuate.js";
 import { bytes, duration, milliseconds, number, percent, phase, phaseKind, rate, time, UNKNOWN } from "./format.js";
 import { Machines } from "./machines.js";
@@ -98,7 +98,7 @@ export class Overview {
     this.nodes = nodeTable(context);
     this.leader = h("p", { class: "summary" });
     this.cards = h("div", { class: "cards" });
-    this.idle = h("p", { class: "empty" }, "Nothing moves at the moment.");
+    this.idle = new Absence("Nothing moves at the moment.", "What moves");
     this.running = new List(this.cards, (m) => m.id, (m) => this.makeCard(m), CARDS_AT_ONCE);
     this.earlier = earlierTable();
     this.figures = h("p", { class: "summary" });
@@ -108,7 +108,7 @@ export class Overview {
     this.fleet.hidden = true;
     this.heading = h("h1", { tabindex: "-1" }, "This node");
     this.element = h("div", {}, this.heading, this.summary, this.store, this.alerts.element,
-      section("Running migrations", this.idle, this.cards), this.machines.element, this.fleet,
+      section("Running migrations", this.idle.element, this.cards), this.machines.element, this.fleet,
       section("Earlier migrations", this.figures, this.earlier.element));
     this.title = "Overview";
     // every so many milliseconds
@@ -120,9 +120,9 @@ export class Overview {
   }
 
   async askMigrations() {
-    const [active, ended, totals] = await Promise.all([get("migrations?state=active&limit=100"), get(`migrations?state=ended&limit=${EARLIER}`), get("migrations/dashboard")]);
+    const [active, ended, totals] = await answerFor([this.idle, this.earlier], () => Promise.all([get("migrations?state=active&limit=100"), get(`migrations?state=ended&limit=${EARLIER}`), get("migrations/dashboard")]));
     this.running.update(active.items);
-    setHidden(this.idle, active.items.length > 0);
+    this.idle.update(active.items.length === 0);
     this.earlier.update(ended.items);
     const success = totals.success_rate === null ? "" : `, ${percent(totals.success_rate * 100)} of those that were not cancelled completed`;
     const pause = totals.pause_ms.count > 0 ? `, median pause ${milliseconds(totals.pause_ms.median)}, 95 % within ${milliseconds(totals.pause_ms.p95)}` : "";
@@ -130,7 +130,7 @@ export class Overview {
   }
 
   async askMachines() {
-    this.machines.update(await list("machines", 10000));
+    this.machines.update(await answerFor([this.machines], () => list("machines", 10000)));
   }
 
   async askNode() {
@@ -153,10 +153,11 @@ export class Overview {
   }
 
   async askFleet() {
-    const fleet = await get("fleet");
+    const tables = [this.nodes, this.queue];
+    const fleet = await answerFor(tables, () => get("fleet"));
     setHidden(this.fleet, false);
     setText(this.leader, fleet.leads ? "This node's controller leads." : `Leads: ${fleet.holder || "nobody"}${fleet.address ? ` (${fleet.address})` : ""}.`);
-    const [nodes, machines, queue] = await Promise.all([list("fleet/nodes"), list("fleet/machines", 10000), get("fleet/migrations?unfinished=true")]);
+    const [nodes, machines, queue] = await answerFor(tables, () => Promise.all([list("fleet/nodes"), list("fleet/machines", 10000), get("fleet/migrations?unfinished=true")]));
     this.queue.update(queue.items);
     setHidden(this.more, queue.next === null);
     this.nodes.update(nodes.map((node) => {

@@ -343,6 +343,41 @@ def test_alerts_that_are_not_known(served, browser):
     browser.complaints()  # the status that was answered
 
 
+OVERVIEW = [("migration.list", "Running migrations", {"items": [], "next": None}, "Nothing moves at the moment.", "What moves"),
+            ("migration.list", "Earlier migrations", {"items": [], "next": None}, "None has ended yet.", "What there is now"),
+            ("machine.list", "Machines", [], "There are no machines on this node.", "What there is now"),
+            ("fleet.list", "Fleet", {"items": [], "next": None}, "The controller has nothing to move.", "What there is now")]
+
+
+@pytest.mark.parametrize("op, section, none, nothing, unknown, place", [
+    *[(*row, "") for row in OVERVIEW],
+    ("checkpoint.list", "Checkpoints", [], "There are no checkpoints on this node.", "What there is now", "#/checkpoints"),
+    ("audit.list", "Entries", [], "There is nothing in it.", "What there is now", "#/log")])
+def test_what_is_not_known_is_not_nothing(served, browser, op, section, none, nothing, unknown, place):
+    """That there is nothing is said once the node has said so: not before its first answer, and not while it gives none."""
+    where, answered = f"section[aria-label='{section}']", threading.Event()
+    handlers = served.bed.daemon.handlers
+
+    def slowly(args):
+        answered.wait(30)
+        return none
+
+    def refuse(args):
+        raise Refusal("internal", "out of order " + MARKUP)
+    handlers[op] = slowly
+    look(browser, served, place)
+    browser.shows("Asking…", where)
+    assert nothing not in browser.text(where)
+    answered.set()
+    browser.shows(nothing, where)
+    handlers[op] = refuse
+    browser.shows(f"{unknown} is not known: out of order {MARKUP}.", where)
+    assert nothing not in browser.text(where)
+    handlers[op] = lambda args: none
+    browser.shows(nothing, where)
+    browser.complaints()  # the status that was answered
+
+
 # --- what is done ---
 
 def test_migrate_by_keyboard(served, browser):
