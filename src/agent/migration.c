@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "agent/migration.h"
 #include "agent/hooks.h"
+#include "agent/migration_views.h"
 #include "base/fault.h"
 #include "base/ident.h"
 #include "base/io.h"
@@ -205,6 +206,17 @@ nc_migration_hear_head(NcMigration *m, json_t *message)
   return true;
 }
 
+/* How long one took that has not completed, whose source has not noted it. */
+static void
+nc_migration_note_total(NcMigration *m)
+{
+  nc_autojson json_t *record = nc_migration_snapshot(m);
+  int64_t total_ms = nc_migration_record_elapsed_ms(record, nc_wall_us());
+
+  if (total_ms >= 0)
+    nc_migration_set(m, "total_ms", json_integer(total_ms));
+}
+
 /* Before the record says that it has ended: else a scrape could find it neither among those under way nor counted. */
 static void
 nc_migration_count(NcMigration *m, const char *outcome)
@@ -225,6 +237,8 @@ void
 nc_migration_finish(NcMigration *m, const char *outcome, const GError *error)
 {
   g_autofree char *now = nc_time_format(nc_wall_us());
+  if (!g_str_equal(outcome, "completed"))
+    nc_migration_note_total(m);
   nc_migration_count(m, outcome);
   nc_migration_release_bandwidth(m);
   nc_fd_clear(&m->shadow_fd); /* the record may stay for long */

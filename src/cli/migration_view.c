@@ -322,7 +322,10 @@ nc_migration_print_forecasts(json_t *migration)
   if (nc_has_number(migration, "total_ms")) {
     g_autofree char *total = nc_format_ms(nc_number_or(migration, "total_ms", 0));
     g_autofree char *pause = nc_format_ms(nc_number_or(migration, "pause_ms", 0));
-    printf("It took %s, with a pause of %s.\n", total, pause);
+    if (nc_has_number(migration, "pause_ms"))
+      printf("It took %s, with a pause of %s.\n", total, pause);
+    else
+      printf("It took %s.\n", total);
   }
 }
 

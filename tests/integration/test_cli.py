@@ -461,11 +461,14 @@ def test_plan_of_what_does_not_converge(bed):
         assert out.returncode == 2 and words in out.stderr, out.stderr
 
 
-def test_forecasts_and_what_came_of_them(bed):
+def test_forecasts_and_what_came_of_them(bed, course):
     out = bed.cli("status", COMPLETED["id"], "--forecast")
     assert out.returncode == 0, out.stderr
     for words in ("TO GO", "go-on", "throttle 40 %", "no end", "It took 8.4 s, with a pause of 212 ms."):
         assert words in out.stdout, out.stdout
     assert max(map(len, out.stdout.splitlines())) <= 80, out.stdout
+    cancelled = {**COMPLETED, "phase": "cancelled", "outcome": "cancelled", "pause_ms": None}
+    course(cancelled)
+    assert "It took 8.4 s.\n" in bed.cli("status", COMPLETED["id"], "--forecast").stdout, "nobody stood still"
     out = bed.cli("status", "--forecast")
     assert out.returncode == 2 and "give its ID" in out.stderr

@@ -8,6 +8,7 @@ import re
 import shutil
 import socket
 import subprocess
+from datetime import datetime
 
 import pytest
 
@@ -121,8 +122,13 @@ def test_promtool_reads_it(fleet):
     kind, text = scrape(a, "application/openmetrics-text;version=1.0.0,text/plain;q=0.5")
     assert kind.startswith("application/openmetrics-text; version=1.0.0") and text.endswith("\n# EOF\n")
     a.call("migration.cancel", id=m["id"])
-    assert a.wait_migration(m["id"])["outcome"] == "cancelled"
+    cancelled = a.wait_migration(m["id"])
+    assert cancelled["outcome"] == "cancelled"
+    took = (datetime.fromisoformat(cancelled["finished"]) - datetime.fromisoformat(cancelled["started"])).total_seconds()
+    assert cancelled["total_ms"] == pytest.approx(took * 1000, abs=100)
     got = samples(scrape(a)[1])
+    duration, = (value for labels, value in got["novacron_migration_duration_seconds"].items() if 'role="source"' in labels)
+    assert duration == pytest.approx(took, abs=0.1), "it goes on after the end"
     assert got["novacron_migrations_total"]['role="source",outcome="cancelled"'] == 1
     assert got["novacron_migrations_under_way"]['role="source",state="running"'] == 0
 
