@@ -31,6 +31,14 @@ nc_value_recorded(json_t *view, json_t *record, const char *key)
   return nc_json_number_or(record, key, NAN);
 }
 
+/* What was said, where something was. */
+static double
+nc_value_positive(json_t *view, json_t *record, const char *key)
+{
+  double value = nc_json_number_or(record, key, NAN);
+  return value > 0 ? value : NAN;
+}
+
 static double
 nc_value_seconds(json_t *view, json_t *record, const char *key)
 {
@@ -99,6 +107,7 @@ static const struct {
   { "novacron_migration_transfer_rate_bytes", "bytes", "Bytes of the machine per second, before coding.", "transfer_rate_bytes", nc_value_seen, true },
   { "novacron_migration_wire_rate_bytes", "bytes", "Bytes on the wire per second.", "wire_rate_bytes", nc_value_seen, true },
   { "novacron_migration_rate_limit_bytes", "bytes", "The limit that it keeps to now, in bytes per second on the wire (less where it gives way); 0: none.", "rate_limit_bytes", nc_value_seen, true },
+  { "novacron_migration_target_rate_bytes", "bytes", "What it is to reach, in bytes of the machine per second before coding, where that was said.", "target_rate_bps", nc_value_positive, true },
   { "novacron_migration_link_rate_bytes", "bytes", "What its link was seen to carry at best, in bytes per second on the wire.", "link_rate_bytes", nc_value_seen, true },
   { "novacron_migration_compression_ratio", "ratio", "QEMU's stream to bytes on the wire.", "compression_ratio", nc_value_seen, false },
   { "novacron_migration_network_latency_ms", "ms", "Round trip between the movers, in milliseconds.", "network_latency_ms", nc_value_seen, true },

@@ -22,6 +22,7 @@ from nctest.prometheus import RULES, Prometheus
 VM, DB = "web1", "db1"  # the second one has a disk
 MOVES = {VM: ("host-1", FULL), DB: (FULL, "host-3")}  # at the same time: one node is the source of one and the destination of the other
 LIMIT = 2 << 20
+TARGET = {VM: 1 << 20, DB: 0}  # 0: not said
 DOCUMENT = os.path.join(ROOT, "docs/metrics.md")
 DASHBOARD = os.path.join(ROOT, "packaging/grafana/novacron.dashboard.json")
 ALERTMANAGER = os.path.join(ROOT, "packaging/prometheus/alertmanager.example.yml")
@@ -167,7 +168,7 @@ def check_what_is_asked(prometheus):
 def move_both(f, prometheus):
     """Begun together; the records at {machine: (source's, destination's)} when both have ended and their ends were scraped."""
     nodes = {vm: (f.nodes[source], f.nodes[destination]) for vm, (source, destination) in MOVES.items()}
-    ids = {vm: source.call("migration.create", vm=vm, to=destination.name, bandwidth_limit_bps=LIMIT)["id"] for vm, (source, destination) in nodes.items()}
+    ids = {vm: source.call("migration.create", vm=vm, to=destination.name, bandwidth_limit_bps=LIMIT, target_rate_bps=TARGET[vm])["id"] for vm, (source, destination) in nodes.items()}
     wait_for(lambda: prometheus.query('count(novacron_migration_wire_rate_bytes{role="source"} > 0) == 2'), 60, "both to move at once")
     assert prometheus.query(f'count(novacron_migrations_under_way{{node="{FULL}",state="running"}} == 1) == 2'), "one comes to it while the other leaves it"
     for node in f.nodes.values():
@@ -203,6 +204,8 @@ def check_one(prometheus, source, destination):
     assert prometheus.value(of("duration_seconds")) == pytest.approx(source["total_ms"] / 1000, abs=1)
     assert prometheus.value(of("compression_ratio")) == pytest.approx(source["ratio"]) and source["ratio"] > 1
     assert prometheus.value(of("progress")) == 100
+    target = [value for _, value in prometheus.query(f"max_over_time({of('target_rate_bytes')}[10m])")]
+    assert target == [said for said in [TARGET[source["vm"]]] if said > 0], "it is there where it was said, and only there"
     # Rate by time gives bytes; scrapes may be late, so that this is rough.
     carried = prometheus.value(f"avg_over_time({of('wire_rate_bytes')}[10m])") * source["total_ms"] / 1000
     assert source["wire_bytes"] / 2 < carried < source["wire_bytes"] * 2

@@ -197,7 +197,27 @@ test_single_ones(void)
   assert_line(text, "novacron_migration_attention" ONE " 0");
   g_assert_null(strstr(text, "\nnovacron_migration_disk_iops{")); /* no disk goes with it */
   g_assert_null(strstr(text, "\nnovacron_migration_network_latency_ms{"));
+  g_assert_null(strstr(text, "\nnovacron_migration_target_rate_bytes{")); /* nobody has said one */
   g_assert_nonnull(strstr(text, "role=\"source\",phase=\"memory_copy\"} 1\n"));
+}
+
+static void
+test_target_rate(void)
+{
+  static const int targets[] = { 0, 5000000 };
+
+  for (size_t i = 0; i < G_N_ELEMENTS(targets); i++) {
+    g_autoptr(NcExposition) out = nc_exposition_new(NC_EXPOSITION_TEXT);
+    nc_autojson json_t *records = json_array();
+    json_array_append_new(records, record_of("m-1", "source", 1000));
+    json_object_set_new(json_array_get(records, 0), "target_rate_bps", json_integer(targets[i]));
+    nc_metrics_view_migrations(out, records, NOW);
+    const char *text = nc_exposition_end(out);
+    if (targets[i] > 0)
+      assert_line(text, "novacron_migration_target_rate_bytes" ONE " 5000000");
+    else
+      g_assert_null(strstr(text, "\nnovacron_migration_target_rate_bytes{"));
+  }
 }
 
 static void
@@ -243,6 +263,7 @@ main(int argc, char **argv)
   g_test_add_func("/agent/metrics/recent", test_recent_ones_are_few_and_of_late);
   g_test_add_func("/agent/metrics/one_of_a_name", test_one_of_a_name_is_shown);
   g_test_add_func("/agent/metrics/single", test_single_ones);
+  g_test_add_func("/agent/metrics/target_rate", test_target_rate);
   g_test_add_func("/agent/metrics/ended", test_what_has_ended_has_no_rate);
   g_test_add_func("/agent/metrics/load", test_load);
   return g_test_run();
