@@ -892,6 +892,16 @@ def test_left_before_the_answer(served, browser):
 
 # --- for real ---
 
+def choose(browser, css):
+    """By Tab from where the focus is, and Enter: nothing is clicked, and nothing gets the focus from outside."""
+    for _ in range(60):
+        if browser.run("return document.activeElement.matches(arguments[0])", css):
+            browser.press(ENTER)
+            return
+        browser.press(TAB)
+    raise AssertionError(f"Tab does not come to {css}")
+
+
 def empty_the_other_node(browser, c):
     """By the controller, from the same page, and followed to its end: the machine comes back."""
     wait_for(lambda: [m["node"] for m in c.a.call("fleet.machines")["items"]] == ["host-b"], 30, "the controller to see where it is")
@@ -940,7 +950,7 @@ def read_the_report(browser, c, m, tmp_path):
 
 
 def test_a_real_migration_from_start_to_end(browser, tmp_path):
-    """Begun in the browser, watched in it; what it says at the end is what the record says."""
+    """Begun in the browser, by the keyboard alone, and watched in it; what it says at the end is what the record says."""
     browser.size(*DESK)
     browser.complaints()
     with Cluster(rate="100mbit", delay="1ms", gates=True, controller="yes", controllers="host-a") as c:
@@ -953,9 +963,9 @@ def test_a_real_migration_from_start_to_end(browser, tmp_path):
             browser.shows("This node's controller leads", "section[aria-label=Fleet]")
             browser.shows("host-b", "section[aria-label=Fleet] tbody")
             browser.shows("The controller has nothing to move")
-            browser.click("button[aria-label='Migrate web1']")
+            choose(browser, "button[aria-label='Migrate web1']")
             browser.shows("Migrate web1?", "dialog")
-            browser.click("dialog button[type=submit]")
+            choose(browser, "dialog button[type=submit]")
             browser.shows("web1: host-a → host-b", "h1")
             browser.run("window.seen = []; new MutationObserver(() => seen.push(document.querySelector('.share').textContent))"
                         ".observe(document.querySelector('.share'), {childList: true, characterData: true, subtree: true})")
@@ -971,7 +981,7 @@ def test_a_real_migration_from_start_to_end(browser, tmp_path):
             for event in ("round", "guest-stopped", "released", "started", "finished"):
                 assert event in events
             shoot(browser, "real-migration")
-            browser.click("main a[href='#/']")
+            choose(browser, "main a[href='#/']")
             browser.shows("moved to host-b")
             empty_the_other_node(browser, c)
             cancel_one(browser, c)
