@@ -59,7 +59,7 @@ typedef struct {
   bool is_watch; /* it is asked for again and again, by programs: few at once, and nobody waits for it for long */
 } NcFleetOp;
 
-#define NC_FLEET_OPS 17
+#define NC_FLEET_OPS 19
 extern const NcFleetOp nc_fleet_ops[NC_FLEET_OPS];
 
 /* Does it by this node's controller, and waits. New reference. Errors: controller.h. */

@@ -257,6 +257,30 @@ nc_fleet_do_items(NcFleetHost *host, const NcFleetAsker *who, json_t *args, GErr
   return nc_fleet_list(rows, next);
 }
 
+static json_t *
+nc_fleet_do_evacuations(NcFleetHost *host, const NcFleetAsker *who, json_t *args, GError **error)
+{
+  char *next = NULL;
+  NcPage page;
+
+  if (!nc_fleet_page(args, &page, error))
+    return NULL;
+  json_t *rows = nc_fleetdb_list_evacuations(host->db, nc_json_bool_or(args, "unfinished", false), &page, &next, error);
+  return nc_fleet_list(rows, next);
+}
+
+static json_t *
+nc_fleet_do_batches(NcFleetHost *host, const NcFleetAsker *who, json_t *args, GError **error)
+{
+  char *next = NULL;
+  NcPage page;
+
+  if (!nc_fleet_page(args, &page, error))
+    return NULL;
+  json_t *rows = nc_fleetdb_list_batches(host->db, &page, &next, error);
+  return nc_fleet_list(rows, next);
+}
+
 /* Behind the event ${after}; if that is left out, the last ${limit}. */
 static json_t *
 nc_fleet_do_events(NcFleetHost *host, const NcFleetAsker *who, json_t *args, GError **error)
@@ -293,6 +317,8 @@ const NcFleetOp nc_fleet_ops[NC_FLEET_OPS] = {
   LOOK(machines, NC_FLEET_BY_ANY),
   LOOK(list, NC_FLEET_BY_ANY),
   LOOK(items, NC_FLEET_BY_ANY),
+  LOOK(evacuations, NC_FLEET_BY_ANY),
+  LOOK(batches, NC_FLEET_BY_ANY),
   LOOK(events, NC_FLEET_BY_ANY),
   LOOK(get, NC_FLEET_BY_BETTER),
   LOOK(move_status, NC_FLEET_BY_BETTER),

@@ -99,6 +99,8 @@ bool nc_cmd_store_cancel(NcCli *, const NcCommand *, int, char **, GError **);
 bool nc_cmd_migrate(NcCli *, const NcCommand *, int, char **, GError **);
 bool nc_cmd_fleet_status(NcCli *, const NcCommand *, int, char **, GError **);
 bool nc_cmd_fleet_nodes(NcCli *, const NcCommand *, int, char **, GError **);
+bool nc_cmd_fleet_evacuations(NcCli *, const NcCommand *, int, char **, GError **);
+bool nc_cmd_fleet_batches(NcCli *, const NcCommand *, int, char **, GError **);
 bool nc_cmd_fleet_machines(NcCli *, const NcCommand *, int, char **, GError **);
 bool nc_cmd_fleet_list(NcCli *, const NcCommand *, int, char **, GError **);
 bool nc_cmd_fleet_show(NcCli *, const NcCommand *, int, char **, GError **);

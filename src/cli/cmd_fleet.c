@@ -140,6 +140,39 @@ nc_cmd_history(NcCli *cli, const NcCommand *command, int argc, char **argv, GErr
   return nc_fleet_list_command(cli, command, argc, argv, "finished", nc_fleet_print_history, error);
 }
 
+/* ${with_unfinished}: whether that can be asked for. */
+static bool
+nc_fleet_groups_command(NcCli *cli, const NcCommand *command, int argc, char **argv, const char *path, bool with_unfinished,
+                        void (*print)(json_t *), GError **error)
+{
+  int all = 0, unfinished = 0, limit = NC_FLEET_USUAL_ROWS;
+  const GOptionEntry entries[] = {
+    { "unfinished", 0, 0, G_OPTION_ARG_NONE, &unfinished, "those that are planned or under way", NULL },
+    { "all", 0, 0, G_OPTION_ARG_NONE, &all, "all of them, however many", NULL },
+    { "limit", 0, 0, G_OPTION_ARG_INT, &limit, "the newest N only (default 100)", "N" },
+    { NULL },
+  };
+
+  if (!nc_cli_parse(cli, command, with_unfinished ? entries : entries + 1, &argc, &argv, error))
+    return false;
+  if (limit < 1)
+    return nc_fail(error, NC_ERROR_INVALID, "--limit must be at least 1");
+  g_autofree char *asked = g_strconcat(path, unfinished ? "?unfinished=true" : "", NULL);
+  return nc_fleet_show_list(cli, asked, all ? 0 : (size_t)limit, print, error);
+}
+
+bool
+nc_cmd_fleet_evacuations(NcCli *cli, const NcCommand *command, int argc, char **argv, GError **error)
+{
+  return nc_fleet_groups_command(cli, command, argc, argv, "/api/v2/fleet/evacuations", true, nc_fleet_print_evacuations, error);
+}
+
+bool
+nc_cmd_fleet_batches(NcCli *cli, const NcCommand *command, int argc, char **argv, GError **error)
+{
+  return nc_fleet_groups_command(cli, command, argc, argv, "/api/v2/fleet/batches", false, nc_fleet_print_batches, error);
+}
+
 /* What a batch or an evacuation consists of; ${most} rows, 0: all. With --json as "items" of ${record}. */
 static bool
 nc_fleet_show_parts(const NcCli *cli, NcFleetKind kind, const char *id, json_t *record, size_t most, GError **error)

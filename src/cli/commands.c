@@ -174,6 +174,9 @@ const NcCommand nc_commands[] = {
   { "fleet list", "", 0, 0, nc_cmd_fleet_list, "List the fleet's migrations, newest first.",
     "Examples:\n  novacron fleet list --unfinished\n  novacron fleet list --machine web1 --all\n"
     "  novacron fleet list --evacuation eva-0t7bgtw5nn95j48m --json" },
+  { "fleet batches", "", 0, 0, nc_cmd_fleet_batches, "List the batches that were asked for, newest first.", "Example:\n  novacron fleet batches --limit 20" },
+  { "fleet evacuations", "", 0, 0, nc_cmd_fleet_evacuations, "List the evacuations of nodes, newest first.",
+    "Examples:\n  novacron fleet evacuations\n  novacron fleet evacuations --unfinished" },
   { "fleet show", "ID", 1, 1, nc_cmd_fleet_show, "Show a migration, batch or evacuation of the fleet.",
     "Examples:\n  novacron fleet show mig-0t7bgtw5nn95j48m\n  novacron fleet show eva-0t7bgtw5nn95j48m --json" },
   { "fleet migrate", "NAME", 1, 1, nc_cmd_fleet_migrate, "Queue a move of a machine, wherever it is.",

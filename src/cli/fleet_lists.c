@@ -199,3 +199,39 @@ nc_fleet_print_items(json_t *list)
   puts("\nBecause:");
   nc_fleet_print_reasons(stdout, told);
 }
+
+static void
+nc_fleet_add_evacuation(NcTable *table, json_t *evacuation)
+{
+  g_autofree char *nodes = nc_fleet_join(json_object_get(evacuation, "nodes")), *created = nc_fleet_time(evacuation, "created_us");
+  const char *const cells[] = { nc_fleet_text(evacuation, "id"), nodes, nc_fleet_text(evacuation, "state"), created };
+
+  nc_table_add(table, cells);
+}
+
+void
+nc_fleet_print_evacuations(json_t *list)
+{
+  static const NcColumn columns[] = {
+    { .title = "ID" }, { .title = "NODES", .shrink = true }, { .title = "STATE" }, { .title = "ASKED FOR" },
+  };
+
+  nc_fleet_print_list(list, columns, G_N_ELEMENTS(columns), nc_fleet_add_evacuation, "No evacuations.");
+}
+
+static void
+nc_fleet_add_batch(NcTable *table, json_t *batch)
+{
+  g_autofree char *created = nc_fleet_time(batch, "created_us");
+  const char *const cells[] = { nc_fleet_text(batch, "id"), nc_fleet_text(batch, "policy"), created, nc_fleet_text(batch, "actor") };
+
+  nc_table_add(table, cells);
+}
+
+void
+nc_fleet_print_batches(json_t *list)
+{
+  static const NcColumn columns[] = { { .title = "ID" }, { .title = "POLICY" }, { .title = "ASKED FOR" }, { .title = "BY", .shrink = true } };
+
+  nc_fleet_print_list(list, columns, G_N_ELEMENTS(columns), nc_fleet_add_batch, "No batches.");
+}

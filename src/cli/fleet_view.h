@@ -29,6 +29,8 @@ void nc_fleet_print_machines(json_t *list);
 void nc_fleet_print_migrations(json_t *list);
 /* Those that have ended. */
 void nc_fleet_print_history(json_t *list);
+void nc_fleet_print_evacuations(json_t *list);
+void nc_fleet_print_batches(json_t *list);
 /* Of an evacuation, and why some have not moved. */
 void nc_fleet_print_items(json_t *list);
 

@@ -345,6 +345,8 @@ static const NcField nc_page_fields[] = { PAGE };
 static const NcSchema nc_page_query = SCHEMA("", nc_page_fields);
 static const NcField nc_fleet_machines_fields[] = { PAGE, NAME("node", false) };
 static const NcSchema nc_fleet_machines_query = SCHEMA("", nc_fleet_machines_fields);
+static const NcField nc_evacuations_fields[] = { PAGE, { .key = "unfinished", .type = NC_FIELD_BOOLEAN } };
+static const NcSchema nc_evacuations_query = SCHEMA("", nc_evacuations_fields);
 static const NcField nc_fleet_list_fields[] = {
   PAGE,
   { .key = "unfinished", .type = NC_FIELD_BOOLEAN },
@@ -516,12 +518,14 @@ const NcRoute nc_routes[] = {
   FLEET_CANCEL("migrations", "mig-", "fleet.migration.cancel", .body = &nc_fleet_cancel_schema),
   SLOW_OPERATE("POST", "migrations/batch", "fleet.batch", 201, .body = &nc_batch_schema,
               NEW_AT("fleet/batches", "id")),
+  READ("fleet/batches", "fleet.batches", .list = true, .query = &nc_page_query),
   FLEET_GET("batches", "bat-", "fleet.batch.get"),
   FLEET_WATCH("batches", "bat-", "fleet.batch.watch"),
   FLEET_CANCEL("batches", "bat-", "fleet.batch.cancel", .body = &nc_group_cancel_schema),
   SLOW_OPERATE("POST", "migrations/evacuate", "fleet.evacuate", 201, .body = &nc_evacuation_schema,
               NEW_AT("fleet/evacuations", "id")),
   LOOK("POST", "fleet/evacuations/plan", "fleet.plan", .body = &nc_evacuation_schema),
+  READ("fleet/evacuations", "fleet.evacuations", .list = true, .query = &nc_evacuations_query),
   FLEET_GET("evacuations", "eva-", "fleet.evacuation.get"),
   FLEET_WATCH("evacuations", "eva-", "fleet.evacuation.watch"),
   READ("fleet/evacuations/{id}/items", "fleet.items", .list = true, .query = &nc_page_query, .id_prefix = "eva-"),

@@ -187,11 +187,20 @@ FLEET_PLAN = {"nodes": ["host-a"], "moves": [{"machine": "web1", "source": "host
               "waves": [{"moves": 1, "seconds": 30.5, "memory_bytes": 5e8, "wire_bytes": 3e8, "pause_s": 0.2}], "seconds": 30.5, "is_at_least": False, "empties": False}
 
 
+def without(thing, key):
+    return {name: value for name, value in thing.items() if name != key}
+
+
 def fleet_thing(args):
     """What fleet.get has of an id, by its kind."""
     if args["id"].endswith("-none"):
         raise Refusal("not_found", f"the controller knows no {args['id']}")
     return {"mig": FLEET_MIGRATION, "bat": FLEET_BATCH, "eva": FLEET_EVACUATION}[args["id"].split("-")[0]]
+
+
+def fleet_move_status(args):
+    m = fleet_thing(args)
+    return {**STATUS, **{key: m[key] for key in ("id", "source", "destination", "state", "is_finished")}, "vm": m["machine"], "waits": ""}
 
 
 GROUP_PROGRESS = {"phase": "running", "progress": 43.5, "transfer_rate": 48000000, "eta": "20s", "eta_ms": 20000, "eta_basis": "plan", "total": 3, "done": 1,
@@ -251,12 +260,15 @@ HANDLERS = {
     "fleet.machines": lambda args: {"items": [FLEET_MACHINE], "next": None},
     "fleet.explain": lambda args: {"machine": args["name"], "chosen": "host-b", "nodes_left_out": 0, "nodes": [
         {"node": "host-b", "score": 81.5}, {"node": "host-a", "refused": "own_node", "detail": "the machine is there"}]},
-    "fleet.list": lambda args: {"items": [{key: value for key, value in FLEET_MIGRATION.items() if key != "live"}], "next": "migration:17"},
+    "fleet.list": lambda args: {"items": [without(FLEET_MIGRATION, "live")], "next": "migration:17"},
     "fleet.migrate": lambda args: {"id": FLEET_MIGRATION["id"], "machine": args["machine"], "state": "queued"},
+    "fleet.evacuations": lambda args: {"items": [without(FLEET_EVACUATION, "migrations")], "next": None},
+    "fleet.batches": lambda args: {"items": [without(FLEET_BATCH, "migrations")], "next": "batch:3"},
     "fleet.events": lambda args: {"items": [FLEET_EVENT], "oldest": 1, "newest": 9}, "fleet.items": lambda args: {"items": [FLEET_ITEM], "next": "item:4"},
     "fleet.batch": fleet_batch_of, "fleet.plan": lambda args: FLEET_PLAN,
     "fleet.evacuate": lambda args: {"id": FLEET_EVACUATION["id"], "state": "planned", "plan": FLEET_PLAN},
     "fleet.cordon": lambda args: {"node": args["node"], "is_cordoned": True}, "fleet.uncordon": lambda args: {"node": args["node"], "is_cordoned": False},
+    "fleet.move_status": fleet_move_status,
     "fleet.get": fleet_thing, "fleet.cancel": fleet_cancelled, "fleet.watch": fleet_watched,
     "node.info": lambda args: NODE, "node.checks": lambda args: NODE_CHECKS, "node.list": lambda args: [{**ENTRY, "name": "host-a", "local": True}, ENTRY],
     "node.renew": lambda args: {"name": "host-b", "signer": args.get("from", "host-a"), "certificate_expires": "2028-04-06T03:04:05.678Z",

@@ -469,6 +469,7 @@ def test_rest_evacuates_a_node(cluster):
     assert sorted(m["machine"] for m in plan["moves"]) == list(MACHINES) and plan["empties"] and plan["seconds"] > 0, plan
     assert not c.rest.cordoned()  # nothing is changed
     made = c.rest.ask(201, "POST", "migrations/evacuate", wish, key="empty a")
+    assert made["id"] in [e["id"] for e in c.rest.ask(200, "GET", "fleet/evacuations", query="?limit=5")["items"]]
     assert made["state"] == "planned" and sorted(m["machine"] for m in made["plan"]["moves"]) == list(MACHINES)
     assert c.rest.ask(201, "POST", "migrations/evacuate", wish, key="empty a") == made
     watching = [Follower(node.api, f"/api/v2/fleet/evacuations/{made['id']}/ws") for node in (c.a, c.b)]

@@ -247,6 +247,18 @@ def test_a_strange_cursor_goes_into_no_request(gate):
     assert out.returncode == 10 and "strange cursor" in out.stderr and len(gate.requests) == 1
 
 
+def test_evacuations_and_batches_are_listed(gate):
+    evacuation = {"seq": 2, "id": EVA, "nodes": ["host-a", "host-b"], "state": "completed", "is_finished": True, "actor": "certificate:alice",
+                  "created_us": 1767322810000000, "changed_us": 1767322870000000, "reason": "", "detail": {}}
+    gate.on("GET", "/api/v2/fleet/evacuations", {"items": [evacuation], "next": None})
+    out = fleet(gate, "evacuations", "--unfinished")
+    assert out.returncode == 0 and EVA in out.stdout and "host-a, host-b" in out.stdout and "completed" in out.stdout, out.stdout
+    assert gate.requests[-1].query["unfinished"] == "true"
+    gate.on("GET", "/api/v2/fleet/batches", {"items": [], "next": None})
+    assert fleet(gate, "batches").stdout.strip() == "No batches."
+    assert fleet(gate, "batches", "--limit", "0").returncode == 2
+
+
 def test_what_is_asked_for(gate):
     fleet(gate, "migrate", "web1", "--to", "host-b", "--prefer", "--priority", "critical", "--bandwidth", "800Mbit", "--qos", "high",
           "--algorithm", "pre-copy", "--retry", "0", "--no-checkpoint", "--max-downtime", "100")

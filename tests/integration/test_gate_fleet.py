@@ -41,6 +41,11 @@ ENDPOINTS = [
     ("POST", "fleet/migrations", {"machine": "web1", "destination": "host-b", "destination_is_wish": True, **SETTINGS}, 201, "fleet.migrate",
      "fleet.migrate", {"machine": "web1", "destination": "host-b", "destination_is_wish": True, **SETTINGS}, f"/api/v2/fleet/migrations/{MIGRATION}"),
     ("GET", f"fleet/migrations/{MIGRATION}", None, 200, "fleet.migration.get", "fleet.get", {"id": MIGRATION}, None),
+    ("GET", f"migrations/{MIGRATION}", None, 200, "migration.get", "fleet.get", {"id": MIGRATION}, None),
+    ("GET", f"migrations/{MIGRATION}/status", None, 200, "migration.status", "fleet.move_status", {"id": MIGRATION}, None),
+    ("POST", f"migrations/{MIGRATION}/cancel", None, 202, "migration.cancel", "fleet.cancel", {"id": MIGRATION}, None),
+    ("GET", "fleet/batches?limit=2", None, 200, "fleet.batches", "fleet.batches", {"limit": 2}, None),
+    ("GET", "fleet/evacuations?unfinished=true", None, 200, "fleet.evacuations", "fleet.evacuations", {"unfinished": True}, None),
     ("POST", f"fleet/migrations/{MIGRATION}/cancel", None, 202, "fleet.migration.cancel", "fleet.cancel", {"id": MIGRATION}, None),
     ("POST", f"fleet/migrations/{MIGRATION}/cancel", {"reason": "enough"}, 202, "fleet.migration.cancel", "fleet.cancel",
      {"id": MIGRATION, "reason": "enough"}, None),
@@ -103,7 +108,7 @@ def test_endpoint(bed, document, method, path, body, status, operation_id, op, a
 
 def test_every_operation_of_the_document_is_exercised(document):
     documented = {o["operationId"] for item in document["paths"].values() for o in item.values() if o["operationId"].startswith("fleet.")}
-    assert {e[4] for e in ENDPOINTS} | {w[1] for w in WATCHES} == documented | {"migration.watch"}
+    assert {e[4] for e in ENDPOINTS} | {w[1] for w in WATCHES} == documented | {f"migration.{what}" for what in ("watch", "get", "status", "cancel")}
 
 
 # --- watching ---

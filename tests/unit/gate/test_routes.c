@@ -61,7 +61,7 @@ static const Case cases[] = {
   { "POST", "/api/v2/migrations/batch", NC_ROUTE_FOUND, "fleet.batch" },
   { "POST", "/api/v2/migrations/evacuate", NC_ROUTE_FOUND, "fleet.evacuate" },
   { "GET", "/api/v2/migrations/batch", NC_ROUTE_FOUND, "migration.get", "batch" },
-  { "GET", "/api/v2/fleet/batches", NC_ROUTE_NO_PATH },
+  { "GET", "/api/v2/fleet/batches", NC_ROUTE_FOUND, "fleet.batches" },
   { "DELETE", "/api/v2/nodes/tokens", NC_ROUTE_FOUND, "node.remove", "tokens" },
   { "PUT", "/api/v2/machines", NC_ROUTE_NO_METHOD, .allow = "GET, HEAD, POST" },
   { "POST", "/api/v2/machines/web1", NC_ROUTE_NO_METHOD, .allow = "GET, HEAD, DELETE" },
