@@ -3,6 +3,7 @@
 #include "agent/alert_keys.h"
 #include "agent/algorithm.h"
 #include "agent/disk_chain.h"
+#include "agent/uplinks.h"
 #include "base/ident.h"
 #include "base/io.h"
 #include "base/log.h"
@@ -111,6 +112,13 @@ nc_is_labels(const char *text)
 {
   g_auto(GStrv) names = nc_config_names_parse(text);
   return names && g_strv_length(names) <= NC_CONFIG_LABELS_MAX;
+}
+
+static bool
+nc_is_uplinks(const char *text)
+{
+  nc_autojson json_t *links = nc_uplinks_parse(text);
+  return links;
 }
 
 static bool
@@ -289,6 +297,10 @@ static const NcKey nc_keys[] = {
     "Of a controller: the most of that." },
   { "labels", NC_KEY_TEXT, AT(labels), "", "names, comma-separated", 0, 0, true, nc_is_labels, NULL,
     "What machines may require of the node that a controller places them on (`requires` in a machine file), at most 16." },
+  { "uplinks", NC_KEY_TEXT, AT(uplinks), "", "NAME:BYTES_PER_SECOND, ...", 0, 0, true, nc_is_uplinks, NULL,
+    "Links behind this node's network card that it shares with other nodes, the nearest first, each with what migrations of the fleet may have of it together, in each "
+    "direction: rack-3:1250000000, site-a:125000000. A controller divides them among its migrations; one between two nodes of a site does not count for the site's "
+    "uplink. Nodes behind the same link name it alike; of different rates the lowest counts. At most 6." },
   NUMBER(fleet_memory_mib, "0", 0, 1 << 30, "MiB",
          "What machines may have of this node's memory together, for a controller. 0: all but memory_reserve_mib."),
   NUMBER(fleet_vcpus, "0", 0, 1000000, "virtual processors",

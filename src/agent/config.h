@@ -80,6 +80,7 @@ typedef struct {
   int peer_retry_ms;
   int controller;          /* 0 or 1: the fleet's runs here */
   const char *labels;      /* likewise: what machines may require of this node */
+  const char *uplinks;     /* nc_uplinks_parse() takes it */
   const char *controllers; /* nc_config_names_parse() takes it: nodes whose controllers this one heeds besides its own */
   const char *fleet_gates; /* likewise: nodes from which this controller takes what people ask of the fleet there */
   int fleet_history_days;  /* 0: for ever */

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "agent/fleet_side.h"
+#include "agent/uplinks.h"
 #include "base/meminfo.h"
 
 /* Of each of its processors, what machines may have together, if the configuration does not say. */
@@ -29,9 +30,10 @@ nc_fleet_side_node(const NcFleetSide *side, GError **error)
 
   if (!address)
     return NULL;
-  return json_pack("{s:s, s:s, s:I, s:I, s:I, s:i, s:i, s:o}", "name", name, "address", address, "memory_bytes",
+  return json_pack("{s:s, s:s, s:I, s:I, s:I, s:i, s:i, s:o, s:o}", "name", name, "address", address, "memory_bytes",
                    (json_int_t)memory, "vcpus", (json_int_t)vcpus, "rate_bps", (json_int_t)rate, "in_limit",
-                   config->max_migrations_in, "out_limit", config->max_migrations_out, "labels", nc_fleet_side_labels(config));
+                   config->max_migrations_in, "out_limit", config->max_migrations_out, "labels", nc_fleet_side_labels(config), "links",
+                   nc_uplinks_parse(config->uplinks));
 }
 
 /* Of what nc_machine_view() tells, what a controller heeds: the rest would make the message long. */

@@ -24,7 +24,7 @@ typedef struct {
 
 /*
  * ${message}: {directories: [PATH, ...]}; older controllers leave that out, and are told of no disks. {node: {name,
- * address, memory_bytes, vcpus, rate_bps, in_limit, out_limit, labels, file_systems}, machines: [{name, state, right,
+ * address, memory_bytes, vcpus, rate_bps, in_limit, out_limit, labels, links (uplinks.h), file_systems}, machines: [{name, state, right,
  * epoch, memory_mib, vcpus, priority, requires, disks}]}; file_systems and disks: agent/fleet_disks.h; without disks: of
  * that machine, they are not known yet. New reference.
  */

@@ -61,13 +61,18 @@ nc_fleet_put_node(NcFleetHost *host, const char *name, json_t *said, GError **er
   json_t *labels = json_object_get(said, "labels"); /* older ones tell of none */
   if (labels && !nc_controller_are_labels(labels))
     return nc_fail(error, NC_ERROR_PROTOCOL, "its labels are no list of at most %u names", NC_FLEET_MOST_LABELS);
+  json_t *links = json_object_get(said, "links");
+  if (links && !nc_controller_are_uplinks(links))
+    return nc_fail(error, NC_ERROR_PROTOCOL, "its links are no list of at most %u, with their rates", NC_FLEET_MOST_UPLINKS);
+  nc_autojson json_t *detail = json_array_size(links) > 0 ? json_pack("{s:O}", "links", links) : NULL;
   const NcNodeRecord node = { .name = name,
                               .address = address,
                               .capacity = { .memory_bytes = (uint64_t)memory, .cpus = (uint64_t)vcpus },
                               .rate_bps = (uint64_t)rate,
                               .in_limit = (unsigned)in_limit,
                               .out_limit = (unsigned)out_limit,
-                              .labels = labels };
+                              .labels = labels,
+                              .detail = detail };
   return nc_controller_put_node(host->controller, &node, error);
 }
 

@@ -199,6 +199,8 @@ bool nc_controller_remove_node(NcController *c, const char *node, GError **error
 bool nc_controller_read_machine(const char *node, json_t *said, NcMachineRecord *ret, GError **error);
 /* Is it a list of labels, of a node or as what a machine requires? */
 bool nc_controller_are_labels(json_t *said);
+/* Is it a list of links, the nearest first: [{"name", "rate_bps"}]? In the detail of a node's record it is "links". */
+bool nc_controller_are_uplinks(json_t *said);
 /* ${count} machines as their node sees them. One that was seen elsewhere with a greater epoch is ignored. */
 bool nc_controller_see_machines(NcController *c, const NcMachineRecord *machines, size_t count, GError **error);
 /*

@@ -184,6 +184,13 @@ void nc_add_event(NcController *c, const char *kind, const char *subject, const 
  */
 bool nc_flush(NcController *c, NcFleetWriteFunc func, gpointer data, GError **error);
 
+/* --- links.c --- */
+
+/* Into the empty model, of all nodes' rows. */
+void nc_load_links(NcController *c, json_t *nodes);
+/* The link that the node of ${row} hangs at; NC_FLEET_NONE. */
+uint32_t nc_link_of(NcController *c, json_t *row);
+
 /* --- live.c --- */
 
 void nc_live_free(gpointer live);

@@ -200,7 +200,7 @@ nc_load_node(NcController *c, const NcLoad *load, json_t *row)
                             .file_systems = disks.specs,
                             .file_system_count = disks.count,
                             .rate_bps = nc_count(row, "rate_bps"),
-                            .link = NC_FLEET_NONE,
+                            .link = nc_link_of(c, row),
                             .labels = labels,
                             .in_limit = (unsigned)MIN(nc_count(row, "in_limit"), NC_FLEET_MOST),
                             .out_limit = (unsigned)MIN(nc_count(row, "out_limit"), NC_FLEET_MOST) };
@@ -418,6 +418,7 @@ nc_fill_model(NcController *c, json_t *nodes, json_t *machines, json_t *migratio
   json_t *row;
 
   nc_know_directories(c, machines);
+  nc_load_links(c, nodes);
   nc_count_room(&load, machines, migrations);
   json_array_foreach(nodes, i, row) nc_load_node(c, &load, row);
   json_array_foreach(machines, i, row) nc_load_machine(c, &load, row);

@@ -134,7 +134,8 @@ nc_add_node_to_model(NcController *c, const NcNodeRecord *record)
                             .labels = labels,
                             .in_limit = record->in_limit,
                             .out_limit = record->out_limit };
-  uint32_t node = nc_fleet_add_node(c->fleet, &spec, NULL);
+  /* What links there are, all nodes together say. */
+  uint32_t node = record->detail ? NC_FLEET_NONE : nc_fleet_add_node(c->fleet, &spec, NULL);
 
   if (node == NC_FLEET_NONE)
     return false;
@@ -159,9 +160,9 @@ nc_check_node(const NcNodeRecord *node, GError **error)
 static bool
 nc_node_is_as_known(NcController *c, const NcNodeRecord *node)
 {
-  nc_autojson json_t *row = nc_fleetdb_get_node(c->db, node->name, NULL), *none = json_array();
+  nc_autojson json_t *row = nc_fleetdb_get_node(c->db, node->name, NULL), *none = json_array(), *nothing = json_object();
 
-  return row && !node->detail && g_str_equal(nc_json_string_or(row, "address", ""), node->address) &&
+  return row && json_equal(json_object_get(row, "detail"), node->detail ? node->detail : nothing) && g_str_equal(nc_json_string_or(row, "address", ""), node->address) &&
          nc_json_int_or(row, "memory_bytes", -1) == (int64_t)node->capacity.memory_bytes &&
          nc_json_int_or(row, "disk_bytes", -1) == (int64_t)node->capacity.disk_bytes &&
          nc_json_int_or(row, "cpus", -1) == (int64_t)node->capacity.cpus && nc_json_int_or(row, "rate_bps", -1) == (int64_t)node->rate_bps &&

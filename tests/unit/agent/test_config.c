@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* novacrond's configuration file: what is refused, and that everybody is told where. */
 #include "agent/config.h"
+#include "agent/uplinks.h"
+#include "base/msg.h"
 #include "base/log.h"
 
 #include <glib/gstdio.h>
@@ -195,6 +197,20 @@ missing_file_is_not_found(void)
   g_assert_error(error, NC_ERROR, NC_ERROR_NOT_FOUND);
 }
 
+static void
+test_uplinks(void)
+{
+  static const char *const wrong[] = { "rack-1", "rack-1:0", "rack-1:-5", "rack-1:10Gbit", ":5", "a/b:5", "x:5,x:6", "x:5,", "a:1,b:1,c:1,d:1,e:1,f:1,g:1", "x:1000000000001" };
+  nc_autojson json_t *two = nc_uplinks_parse(" rack-3 : 1250000000, site-a:125000000"), *none = nc_uplinks_parse("");
+
+  for (size_t i = 0; i < G_N_ELEMENTS(wrong); i++)
+    g_assert_null(nc_uplinks_parse(wrong[i]));
+  g_assert_cmpuint(json_array_size(none), ==, 0);
+  g_assert_cmpuint(json_array_size(two), ==, 2);
+  g_assert_cmpstr(nc_json_string_or(json_array_get(two, 0), "name", ""), ==, "rack-3");
+  g_assert_cmpint(nc_json_int_or(json_array_get(two, 1), "rate_bps", 0), ==, 125000000);
+}
+
 int
 main(int argc, char **argv)
 {
@@ -207,5 +223,6 @@ main(int argc, char **argv)
   g_test_add_func("/config/manual_knows_every_key", manual_knows_every_key);
   g_test_add_func("/config/reload_takes_what_it_can", reload_takes_what_it_can);
   g_test_add_func("/config/missing_file_is_not_found", missing_file_is_not_found);
+  g_test_add_func("/config/uplinks", test_uplinks);
   return g_test_run();
 }
