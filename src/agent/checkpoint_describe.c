@@ -32,9 +32,11 @@ nc_create_describe_beginning(NcCreate *cr, const char *mode, const char *label)
 {
   g_autofree char *created = nc_time_format(cr->started_us);
   const char *node = cr->cp->owner->deps.config->node;
-  return json_pack("{s:i, s:I, s:b, s:s, s:s, s:s, s:s, s:s, s:I, s:s*}", "version", 1, "created_us", (json_int_t)cr->started_us,
+  nc_autojson json_t *migration = cr->migration ? nc_journal_get_migration(cr->cp->owner->deps.journal, cr->migration, NULL) : NULL;
+  return json_pack("{s:i, s:I, s:b, s:s, s:s, s:s, s:s, s:s, s:I, s:s*, s:o*}", "version", 1, "created_us", (json_int_t)cr->started_us,
                    "scheduled", cr->scheduled, "node", node, "created", created, "mode", mode, "label", label, "machine",
-                   cr->cp->vm, "epoch", (json_int_t)nc_machine_hold_epoch(cr->hold), "migration", cr->migration);
+                   cr->cp->vm, "epoch", (json_int_t)nc_machine_hold_epoch(cr->hold), "migration", cr->migration,
+                   "checkpoint_keep_s", json_incref(json_object_get(migration, "checkpoint_keep_s")));
 }
 
 /* How long the guest stood still; 0: it did not run, or does not yet. */

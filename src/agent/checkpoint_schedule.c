@@ -82,12 +82,27 @@ nc_schedule_is_rolled_back(NcCheckpoints *c, const char *migration)
   return !open || json_array_size(open) > 0;
 }
 
+/* That of ${meta}'s migration was one of this node's, and is not kept any more: what was promised, from the checkpoint on, is over long ago. */
 static bool
-nc_schedule_has_expired(NcCheckpoints *c, const char *migration)
+nc_schedule_has_outlived(NcCheckpoints *c, json_t *meta)
 {
-  nc_autojson json_t *record = nc_journal_get_migration(c->deps.journal, migration, NULL);
+  int64_t keep_s = nc_json_int_or(meta, "checkpoint_keep_s", 0), created_us = nc_json_int_or(meta, "created_us", 0);
+  bool is_own = g_str_equal(nc_json_string_or(meta, "node", ""), c->deps.config->node);
+
+  return is_own && keep_s > 0 && created_us > 0 && nc_wall_us() - created_us >= keep_s * (int64_t)G_USEC_PER_SEC;
+}
+
+static bool
+nc_schedule_has_expired(NcCheckpoints *c, json_t *meta)
+{
+  g_autoptr(GError) error = NULL;
+  const char *migration = nc_json_string_or(meta, "migration", "");
+  nc_autojson json_t *record = nc_journal_get_migration(c->deps.journal, migration, &error);
   int64_t ended_s = nc_schedule_ended_s(record);
   int64_t keep_s = nc_json_int_or(record, "checkpoint_keep_s", c->deps.config->migration_checkpoint_keep_s);
+
+  if (g_error_matches(error, NC_ERROR, NC_ERROR_NOT_FOUND))
+    return nc_schedule_has_outlived(c, meta);
 
   return ended_s > 0 && keep_s > 0 && nc_wall_us() / G_USEC_PER_SEC - ended_s >= keep_s && !nc_schedule_is_rolled_back(c, migration);
 }
@@ -112,7 +127,7 @@ nc_schedule_expire(NcCheckpoints *c)
     NcCheckpoint *cp = found->pdata[i];
     g_autoptr(GError) error = NULL;
     nc_autojson json_t *args = json_pack("{s:s}", "id", cp->id);
-    if (!nc_schedule_has_expired(c, nc_json_string_or(cp->meta, "migration", "")))
+    if (!nc_schedule_has_expired(c, cp->meta))
       continue;
     nc_autojson json_t *gone = nc_checkpoints_delete(c, args, &error);
     if (gone)

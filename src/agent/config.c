@@ -294,7 +294,7 @@ static const NcKey nc_keys[] = {
   { "fleet_backoff_s", NC_KEY_INT, AT(fleet_backoff_s), "5", "seconds", 1, 86400, false, NULL, NULL,
     "Of a controller: how long it waits before the second attempt of a migration, and twice as long before each further one." },
   { "fleet_backoff_most_s", NC_KEY_INT, AT(fleet_backoff_most_s), "300", "seconds", 1, 86400, false, NULL, NULL,
-    "Of a controller: the most of that." },
+    "Of a controller: the most of that; at least fleet_backoff_s. (These three are to be the same where there are several controllers: who leads heeds its own.)" },
   { "labels", NC_KEY_TEXT, AT(labels), "", "names, comma-separated", 0, 0, true, nc_is_labels, NULL,
     "What machines may require of the node that a controller places them on (`requires` in a machine file), at most 16." },
   { "uplinks", NC_KEY_TEXT, AT(uplinks), "", "NAME:BYTES_PER_SECOND, ...", 0, 0, true, nc_is_uplinks, NULL,

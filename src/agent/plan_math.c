@@ -68,8 +68,8 @@ nc_plan_mean_get(const NcPlanMean *mean)
 static void
 nc_plan_learn_rates(json_t *record, const NcPlanMove *move, NcPlanHistory *history)
 {
-  double attempt_ms = nc_plan_number(record, "attempt_ms"); /* which its bytes belong to; of older records the other one is this */
-  double seconds = (attempt_ms > 0 ? attempt_ms : nc_plan_number(record, "total_ms")) / 1000;
+  bool is_old = !json_object_get(record, "attempt_ms"); /* its bytes are the last attempt's: of older records the other one is that */
+  double seconds = nc_plan_number(record, is_old ? "total_ms" : "attempt_ms") / 1000;
 
   if (seconds <= 0 || nc_plan_number(record, "rate_limit_bps") > 0 || nc_plan_number(record, "bandwidth_limit_bps") > 0 ||
       !nc_plan_is(record, "destination", move->to))

@@ -17,6 +17,8 @@ nc_cmd_cancel(NcCli *cli, const NcCommand *command, int argc, char **argv, GErro
   g_autofree char *source = nc_text_clean(nc_json_string_or(migration, "source", "the source"));
   if (cli->json)
     nc_cli_print_json(migration);
+  else if (g_str_equal(nc_json_string_or(migration, "state", ""), "cancelled")) /* one of the fleet's that waited */
+    printf("%s is cancelled.\n", argv[0]);
   else
     printf("%s is being cancelled; %s stays on %s.\n", argv[0], vm, source);
   return true;

@@ -363,6 +363,8 @@ nc_fleet_print_placement(json_t *placement)
   nc_autojson json_t *fitting = nc_fleet_placement_pick(placement, false),
                      *refused = nc_fleet_placement_pick(placement, true);
 
+  if (nc_json_bool_or(placement, "is_stopped", false))
+    printf("%s is stopped, and only a running machine can be migrated. If it ran:\n", machine);
   printf("%s %s%s.\n", machine, chosen ? "would go to " : "can go nowhere now", chosen ? chosen : "");
   nc_fleet_print_reasons(stdout, fitting);
   if (json_array_size(refused) > 0)

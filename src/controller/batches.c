@@ -112,6 +112,10 @@ nc_batch_decide(NcBatchWork *work)
       work->reasons[i] = g_strdup(error->message);
       continue;
     }
+    if (work->kind == NC_BATCH_ALL && nc_fleet_machine(c->fleet, machine)->is_stopped) { /* of others its node says so, who knows it better */
+      work->reasons[i] = g_strdup_printf("%s is stopped, and only a running machine can be migrated", work->wishes[i].machine);
+      continue;
+    }
     requests[n] = nc_batch_request(c, &work->wishes[i], machine, destination);
     at[n++] = i;
   }

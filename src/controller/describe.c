@@ -93,6 +93,7 @@ nc_controller_explain(NcController *c, const char *machine, GError **error)
   for (; json_array_size(nodes) > NC_CONTROLLER_MOST_EXPLAINED; left_out++)
     json_array_remove(nodes, json_array_size(nodes) - 1);
   json_object_set_new(explanation, "nodes_left_out", json_integer(left_out));
+  json_object_set_new(explanation, "is_stopped", json_boolean(nc_fleet_machine(c->fleet, number)->is_stopped));
   return explanation;
 }
 

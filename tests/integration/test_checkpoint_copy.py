@@ -11,6 +11,7 @@ import contextlib
 import glob
 import json
 import os
+import sqlite3
 import time
 
 import pytest
@@ -238,6 +239,16 @@ def test_a_migration_is_undone_to_the_checkpoint_before_it(cluster):
     wait_for(lambda: not has(b, m["checkpoint"]), 30, "the checkpoint to go")
     out = a.cli("rollback", m["id"], "--to-checkpoint", "--wait", check=False)
     assert out.returncode != 0 and a.state(vm) == "running"
+
+    # Also if the migration is so long ago that its record is gone.
+    c.migrate(vm, a)
+    m = c.migrate(vm, b, checkpoint=True, checkpoint_keep_s=10)
+    assert m["outcome"] == "completed", m
+    b.stop()
+    with sqlite3.connect(os.path.join(b.data_dir, "journal.db")) as db:
+        assert db.execute("DELETE FROM migration WHERE id=?", (m["id"],)).rowcount == 1
+    b.start()
+    wait_for(lambda: not has(b, m["checkpoint"]), 30, "the checkpoint to go")
     guest_is_well(a, vm)
     forget(a, vm)
 

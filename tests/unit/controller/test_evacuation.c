@@ -277,6 +277,20 @@ check_plan(World *w, unsigned moves, const char *const *stopped)
   }
 }
 
+/* Of m1 and m3, all or none: m1 can't move. */
+static void
+check_batch_of_all(World *w, const char *reason)
+{
+  g_autoptr(GError) error = NULL;
+  see_in_state(w, "m3", "running");
+  nc_autojson json_t *body = json_of("{'policy': 'all', 'migrations': [{'machine': 'm1'}, {'machine': 'm3'}]}");
+  nc_autojson json_t *answer = nc_controller_batch(w->controller, &somebody, body, &error);
+
+  g_assert_no_error(error);
+  g_assert_cmpint(json_integer_value(json_object_get(answer, "submitted")), ==, 0);
+  g_assert_cmpstr(json_string_value(json_object_get(json_array_get(json_object_get(answer, "items"), 0), "reason")), ==, reason);
+}
+
 /* Who asks hears of machines that can't move before any has: also of these, whoever leads, and no longer than it is so. */
 static void
 stopped_machines_stay(void)
@@ -297,9 +311,10 @@ stopped_machines_stay(void)
   world_lead(w);
   world_turn(w, 0, 1);
   check_plan(w, 0, both);
+  check_batch_of_all(w, "m1 is stopped, and only a running machine can be migrated");
   see_in_state(w, "m1", "paused");
   see_in_state(w, "m2", "running");
-  check_plan(w, 2, none);
+  check_plan(w, 3, none);
   world_free(w);
 }
 

@@ -455,23 +455,43 @@ has_history(Fixture *f, unsigned number)
   return record;
 }
 
-/* A node that runs for years keeps what it keeps when it starts; what has not ended stays, however old. */
+static void
+put_finished(Fixture *f, unsigned number, bool is_finished)
+{
+  g_autoptr(GError) error = NULL;
+  g_autofree char *id = g_strdup_printf("m-%u", number);
+  nc_autojson json_t *record = json_pack("{s:s}", "id", id);
+  const NcMigrationRow row = { .id = id, .vm = "web1", .state = "s", .finished = is_finished, .record = record };
+
+  nc_journal_step_migration(f->journal, &row, NULL, "said", "", false, &error);
+  g_assert_no_error(error);
+}
+
+/*
+ * A node that runs for years keeps what it keeps when it starts. What has not ended stays, however old, and so does what a run right names:
+ * whether the other node has to be asked before the machine is started, is in its record.
+ */
 static void
 old_migrations_go_while_it_is_open(Fixture *f, gconstpointer data)
 {
-  g_autoptr(GError) error = NULL;
+  const NcRight right = { .vm = "db1", .epoch = 1, .state = NC_RIGHT_HELD, .peer = "b", .migration = "m-2" };
+  nc_autojson json_t *undone = json_pack("{s:s}", "id", "rb-1");
 
-  for (unsigned i = 0; i < NC_JOURNAL_KEEP_MIGRATIONS + 8; i++) {
-    g_autofree char *id = g_strdup_printf("m-%u", i);
-    nc_autojson json_t *record = json_pack("{s:s}", "id", id);
-    const NcMigrationRow row = { .id = id, .vm = "web1", .state = "s", .finished = i != 0, .record = record };
-    g_assert_true(nc_journal_step_migration(f->journal, &row, NULL, "said", "", false, &error));
+  put_finished(f, 0, false);
+  put_finished(f, 1, true);
+  put_finished(f, 2, true);
+  put_finished(f, 3, true);
+  g_assert_true(nc_journal_set_right(f->journal, &right, NC_RIGHT_NONE, 0, NULL));
+  g_assert_true(nc_journal_put_rollback(f->journal, &(NcRollbackRow){ .id = "rb-1", .migration = "m-3", .record = undone }, NULL, true, NULL));
+  for (unsigned i = 4; i < NC_JOURNAL_KEEP_MIGRATIONS + 8; i++)
+    put_finished(f, i, true);
+  for (unsigned round = 0; round < 2; round++, reopen(f)) {
+    g_assert_true(has_history(f, 0) && has_history(f, 2) && has_history(f, 3));
+    g_assert_false(has_history(f, 1));
+    for (unsigned i = 4; i < 8; i++)
+      g_assert_false(has_history(f, i));
+    g_assert_true(has_history(f, 8));
   }
-  g_assert_no_error(error);
-  g_assert_true(has_history(f, 0));
-  for (unsigned i = 1; i < 8; i++)
-    g_assert_false(has_history(f, i));
-  g_assert_true(has_history(f, 8));
 }
 
 int
