@@ -251,14 +251,12 @@ nc_schema_read_body(const NcSchema *schema, const void *data, size_t length_byte
 static json_t *
 nc_query_value(const NcField *field, const char *text)
 {
-  char *end = NULL;
+  gint64 n;
 
   if (field->type == NC_FIELD_BOOLEAN && (g_str_equal(text, "true") || g_str_equal(text, "false")))
     return json_boolean(g_str_equal(text, "true"));
-  if (field->type == NC_FIELD_INTEGER && g_ascii_isdigit(text[0]) && strlen(text) < 19) {
-    int64_t n = g_ascii_strtoll(text, &end, 10);
-    return *end == '\0' ? json_integer(n) : json_null();
-  }
+  if (field->type == NC_FIELD_INTEGER && g_ascii_isdigit(text[0]) && g_ascii_string_to_signed(text, 10, 0, G_MAXINT64, &n, NULL))
+    return json_integer(n);
   return field->type == NC_FIELD_STRING ? json_string(text) : json_null();
 }
 

@@ -1,9 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
 """The OpenAPI document: by the official schema, whole, answered for, and of one mind with the gate about each request."""
 
+import collections
 import json
 import os
 import random
+import re
 import shutil
 import subprocess
 import time
@@ -209,6 +211,48 @@ def test_gate_and_document_agree(bed, document, name):
 
 def test_every_kind_of_body_is_tried(document):
     assert {body_of(operation) for _, _, operation in operations(document)} - {None} == set(BODIES)
+
+
+GOOD_QUERY = {"cursor": ["m17", "node:host-a", "after:web1"], "since": ["2026-01-02T03:04:05Z", "2026-01-02T03:04:05.678901Z"], "state": ["ended", "completed"],
+              "kind": ["request"], "about": ["web1"]}
+
+
+def any_value(rng, name, described):
+    """As text; at a bound, of another form, or good."""
+    if described["type"] == "integer":
+        low, high = described["minimum"], described["maximum"]
+        return rng.choice([str(n) for n in (low - 1, low, low + 1, high, high + 1)] + ["x", "1.5", "+1", "0x1", ""])
+    if described["type"] == "boolean":
+        return rng.choice(["true", "false", "True", "1", ""])
+    most = described["maxLength"]
+    return rng.choice([*described.get("enum", []), *GOOD_QUERY.get(name, ["web1"]), "a" * rng.choice([0, 1, most, most + 1]), "-a", "a/b", "m", "n:"])
+
+
+def query_is_valid(text, described):
+    if described["type"] == "integer":
+        return re.fullmatch("-?[0-9]+", text) is not None and jsonschema.Draft202012Validator(described).is_valid(int(text))
+    return text in ("true", "false") if described["type"] == "boolean" else jsonschema.Draft202012Validator(described).is_valid(text)
+
+
+def test_queries_and_document_agree(bed, document):
+    """Of each list: what the document has no place for is refused before novacrond hears of it."""
+    verdicts = collections.Counter()
+    for method, path, operation in operations(document):
+        described = {p["name"]: p["schema"] for p in operation.get("parameters", []) if p.get("in") == "query"}
+        if method != "get" or path.endswith("/ws") or not described:
+            continue
+        rng = random.Random(path)
+        for _ in range(60):
+            chosen = {name: any_value(rng, name, described[name]) for name in rng.sample(sorted(described), rng.randint(1, len(described)))}
+            if rng.random() < 0.1:
+                chosen["no_such"] = "1"
+            says = all(name in described and query_is_valid(text, described[name]) for name, text in chosen.items())
+            asked = len(bed.daemon.requests)
+            answer = ask(bed, method, f"{path}?{'&'.join(f'{name}={text}' for name, text in chosen.items())}", None)
+            assert answer.status == (200 if says else 400), f"{path} {chosen}: {answer.status} {answer.text}"
+            assert (len(bed.daemon.requests) > asked) == says
+            verdicts[path, says] += 1
+    assert len(verdicts) >= 2 * 13 and min(verdicts.values()) > 0, verdicts
 
 
 def test_idempotency_keys(bed, document):
