@@ -319,6 +319,44 @@ def test_a_machine_goes_where_its_disks_have_room(cluster):
     wait_seen(c, dict.fromkeys(MACHINES, "host-a"))
 
 
+def say_uplinks(c, node, text):
+    """A node says what links are behind it, and the controller has heard it."""
+    node.settings["uplinks"] = text
+    node.write_config()
+    node.process.send_signal(signal.SIGHUP)
+
+    def heard():
+        row, = [n for n in c.a.call("fleet.nodes")["items"] if n["name"] == node.name]
+        return ", ".join(f"{link['name']}:{link['rate_bps']}" for link in row["detail"].get("links", [])) == text
+    wait_for(heard, 30, f"the controller to hear of {text or 'no links'}")
+
+
+def test_a_link_that_nodes_share_is_divided(cluster):
+    """Two migrations go over the uplink of host-a's site: together they get what it has."""
+    c = cluster
+    wait_leads(c.a)
+    wait_seen(c, dict.fromkeys(MACHINES, "host-a"))
+    say_uplinks(c, c.a, f"rack-1:{10 * SLOW}, site-a:{SLOW}")
+    try:
+        plan = c.a.call("fleet.plan", nodes=["host-a"])
+        assert not plan["is_at_least"] and plan["seconds"] > 5, plan
+        ids = [c.a.call("fleet.migrate", machine=name, destination="host-b")["id"] for name in ("web1", "web2")]
+
+        def rates():
+            lives = [c.a.call("fleet.get", id=id).get("live") or {} for id in ids]
+            rates = [live.get("rate_bps", 0) for live in lives]
+            return rates if all(rates) else None
+        assert sum(wait_for(rates, 60, "both to run")) == SLOW
+        for id in ids:
+            wait_for(lambda: c.a.call("migration.get", id=id + ".1")["rate_limit_bps"] == SLOW // 2, 60, "its mover to be told")
+            c.a.call("fleet.cancel", id=id)
+        assert {wait_end(c, id)["state"] for id in ids} == {"cancelled"}
+    finally:
+        c.cancel_all()
+        say_uplinks(c, c.a, "")
+    wait_seen(c, dict.fromkeys(MACHINES, "host-a"))
+
+
 # --- the same by the command line, over the gate ---
 
 def fleet_json(c, *arguments, check=True):
