@@ -66,12 +66,15 @@ nc_schedule_look_at(NcCheckpoints *c, json_t *machine, GHashTable *said)
 
 /* --- those before migrations --- */
 
-/* Seconds since 1970; 0: it has not ended. */
+/* Of a journal that is older than the migration nothing is known, either: then this is time to notice. */
+#define NC_OUTLIVED_S 86400
+
+/* Seconds since 1970; 0: there is no such time. */
 static int64_t
-nc_schedule_ended_s(json_t *migration)
+nc_schedule_time_s(json_t *object, const char *key)
 {
-  g_autoptr(GDateTime) ended = g_date_time_new_from_iso8601(nc_json_string_or(migration, "finished", ""), NULL);
-  return ended ? g_date_time_to_unix(ended) : 0;
+  g_autoptr(GDateTime) time = g_date_time_new_from_iso8601(nc_json_string_or(object, key, ""), NULL);
+  return time ? g_date_time_to_unix(time) : 0;
 }
 
 /* Somebody may still go back to it, or is about to. */
@@ -87,9 +90,9 @@ static bool
 nc_schedule_has_outlived(NcCheckpoints *c, json_t *meta)
 {
   int64_t keep_s = nc_json_int_or(meta, "checkpoint_keep_s", 0), created_us = nc_json_int_or(meta, "created_us", 0);
-  bool is_own = g_str_equal(nc_json_string_or(meta, "node", ""), c->deps.config->node);
+  bool is_own = g_str_equal(nc_json_string_or(meta, "node", ""), c->deps.config->node) && !json_object_get(meta, "copied");
 
-  return is_own && keep_s > 0 && created_us > 0 && nc_wall_us() - created_us >= keep_s * (int64_t)G_USEC_PER_SEC;
+  return is_own && keep_s > 0 && created_us > 0 && nc_wall_us() - created_us >= (keep_s + NC_OUTLIVED_S) * (int64_t)G_USEC_PER_SEC;
 }
 
 static bool
@@ -98,13 +101,14 @@ nc_schedule_has_expired(NcCheckpoints *c, json_t *meta)
   g_autoptr(GError) error = NULL;
   const char *migration = nc_json_string_or(meta, "migration", "");
   nc_autojson json_t *record = nc_journal_get_migration(c->deps.journal, migration, &error);
-  int64_t ended_s = nc_schedule_ended_s(record);
+  int64_t ended_s = nc_schedule_time_s(record, "finished"), back_s = nc_schedule_time_s(json_object_get(meta, "copied"), "at");
   int64_t keep_s = nc_json_int_or(record, "checkpoint_keep_s", c->deps.config->migration_checkpoint_keep_s);
 
   if (g_error_matches(error, NC_ERROR, NC_ERROR_NOT_FOUND))
     return nc_schedule_has_outlived(c, meta);
 
-  return ended_s > 0 && keep_s > 0 && nc_wall_us() / G_USEC_PER_SEC - ended_s >= keep_s && !nc_schedule_is_rolled_back(c, migration);
+  /* One that was saved on another node and came back is there to be used. */
+  return ended_s > 0 && keep_s > 0 && nc_wall_us() / G_USEC_PER_SEC - MAX(ended_s, back_s) >= keep_s && !nc_schedule_is_rolled_back(c, migration);
 }
 
 /* The migration's record says all there is to know: whether it has ended, when, and how long its checkpoint is kept. */

@@ -300,7 +300,7 @@ static const NcKey nc_keys[] = {
   { "uplinks", NC_KEY_TEXT, AT(uplinks), "", "NAME:BYTES_PER_SECOND, ...", 0, 0, true, nc_is_uplinks, NULL,
     "Links behind this node's network card that it shares with other nodes, the nearest first, each with what migrations of the fleet may have of it together, in each "
     "direction: rack-3:1250000000, site-a:125000000. A controller divides them among its migrations; one between two nodes of a site does not count for the site's "
-    "uplink. Nodes behind the same link name it alike; of different rates the lowest counts. At most 6." },
+    "uplink. Nodes behind the same link name it alike; of different rates the lowest counts, also that of a node that is away. At most 6." },
   NUMBER(fleet_memory_mib, "0", 0, 1 << 30, "MiB",
          "What machines may have of this node's memory together, for a controller. 0: all but memory_reserve_mib."),
   NUMBER(fleet_vcpus, "0", 0, 1000000, "virtual processors",

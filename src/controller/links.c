@@ -3,7 +3,7 @@
  * Links that nodes share, from what the nodes say of the way from them to the top.
  *
  * Each node tells its own chain; together they are trees. Where they contradict each other, a link has the lowest of the rates that are told, which
- * is safe for all, and hangs at what the first node (by name) says, which is logged.
+ * is safe for all, and hangs at what the first node (by name) says that says anything: whoever says that it is the top knows less. What is not agreed on is logged.
  */
 #include "controller/controller_internal.h"
 #include "base/ident.h"
@@ -61,9 +61,11 @@ nc_hear_links(GHashTable *told, json_t *row)
       *known = (NcToldLink){ .uplink = uplink, .rate_bps = rate_bps };
       g_hash_table_insert(told, (gpointer)name, known);
     }
-    if (g_strcmp0(known->uplink, uplink) != 0)
+    if (!known->uplink)
+      known->uplink = uplink;
+    else if (g_strcmp0(known->uplink, uplink) != 0)
       nc_log(NC_LOG_WARNING, "controller", "node %s says that link %s hangs at %s, another one says at %s: the latter counts; make `uplinks` of these nodes agree",
-             nc_json_string_or(row, "name", "?"), name, uplink ? uplink : "none", known->uplink ? known->uplink : "none");
+             nc_json_string_or(row, "name", "?"), name, uplink ? uplink : "none", known->uplink);
     known->rate_bps = MIN(known->rate_bps, rate_bps);
   }
 }
@@ -102,6 +104,32 @@ nc_load_links(NcController *c, json_t *nodes)
 uint32_t
 nc_link_of(NcController *c, json_t *row)
 {
-  const char *name = nc_json_string_or(json_array_get(nc_uplinks_of(row), 0), "name", NULL);
-  return name ? nc_fleet_find_link(c->fleet, name) : NC_FLEET_NONE;
+  json_t *link;
+  size_t i;
+
+  json_array_foreach(nc_uplinks_of(row), i, link)
+  { /* the nearest that is heeded: with none it would have no limit at all */
+    uint32_t number = nc_fleet_find_link(c->fleet, nc_json_string_or(link, "name", ""));
+    if (number != NC_FLEET_NONE)
+      return number;
+  }
+  return NC_FLEET_NONE;
+}
+
+bool
+nc_links_are_known(NcController *c, json_t *detail)
+{
+  json_t *links = json_object_get(detail, "links"), *link;
+  size_t i;
+
+  json_array_foreach(links, i, link)
+  {
+    uint32_t number = nc_fleet_find_link(c->fleet, nc_json_string_or(link, "name", ""));
+    const NcLink *known = number != NC_FLEET_NONE ? nc_fleet_link(c->fleet, number) : NULL;
+    const char *uplink = nc_json_string_or(json_array_get(links, i + 1), "name", NULL);
+    if (!known || known->rate_bps > (uint64_t)nc_json_int_or(link, "rate_bps", 0) ||
+        g_strcmp0(uplink, known->uplink != NC_FLEET_NONE ? nc_fleet_link(c->fleet, known->uplink)->name : NULL) != 0)
+      return false;
+  }
+  return true;
 }

@@ -127,15 +127,15 @@ static bool
 nc_add_node_to_model(NcController *c, const NcNodeRecord *record)
 {
   g_autofree const char **labels = nc_texts(record->labels);
+  nc_autojson json_t *row = json_pack("{s:O*}", "detail", record->detail);
   const NcNodeSpec spec = { .name = record->name,
                             .capacity = nc_capacity_of(record->capacity),
                             .rate_bps = record->rate_bps,
-                            .link = NC_FLEET_NONE,
+                            .link = nc_link_of(c, row),
                             .labels = labels,
                             .in_limit = record->in_limit,
                             .out_limit = record->out_limit };
-  /* What links there are, all nodes together say. */
-  uint32_t node = record->detail ? NC_FLEET_NONE : nc_fleet_add_node(c->fleet, &spec, NULL);
+  uint32_t node = nc_links_are_known(c, record->detail) ? nc_fleet_add_node(c->fleet, &spec, NULL) : NC_FLEET_NONE;
 
   if (node == NC_FLEET_NONE)
     return false;

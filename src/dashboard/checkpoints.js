@@ -120,7 +120,7 @@ export class CheckpointsPage {
       items = (await list("checkpoints", 10000)).reverse();
       text = `${items.length} on this node, newest first.`;
     } catch (error) {
-      if (!error.code || error.status >= 500) {
+      if (error.code !== "not_found") {
         this.table.fail(error);
         throw error;
       }

@@ -14,6 +14,13 @@ static const NcRowsColumn nc_batch_columns[] = {
 };
 static const NcRows nc_batch_table = NC_ROWS("batch", "batch", nc_batch_columns);
 
+/* In lists without the detail, which may tell of a thousand machines each. */
+static const NcRowsColumn nc_batch_list_columns[] = {
+  { "seq", NC_COLUMN_INT },    { "id", NC_COLUMN_TEXT },        { "policy", NC_COLUMN_TEXT },
+  { "actor", NC_COLUMN_TEXT }, { "created_us", NC_COLUMN_INT }, { "detail", NC_COLUMN_JSON, "'{}'" },
+};
+static const NcRows nc_batch_list_table = NC_ROWS("batch", "batch", nc_batch_list_columns);
+
 bool
 nc_fleetdb_add_batch(NcFleetDb *db, const char *id, const char *policy, const char *actor, json_t *detail, GError **error)
 {
@@ -37,7 +44,7 @@ nc_fleetdb_list_batches(NcFleetDb *db, const NcPage *page, char **ret_next, GErr
 {
   g_auto(NcWhere) where = { 0 };
   nc_where_init(&where);
-  return nc_rows_page(db, &nc_batch_table, &where, &nc_newest_first, page, ret_next, error);
+  return nc_rows_page(db, &nc_batch_list_table, &where, &nc_newest_first, page, ret_next, error);
 }
 
 /* --- evacuations --- */

@@ -19,7 +19,7 @@
 bool nc_fleetdb_add_batch(NcFleetDb *db, const char *id, const char *policy, const char *actor, json_t *detail, GError **error);
 /* {seq, id, policy, actor, created_us, detail}. New reference; NC_ERROR_NOT_FOUND. */
 json_t *nc_fleetdb_get_batch(NcFleetDb *db, const char *id, GError **error);
-/* Newest first. New reference. */
+/* Newest first, with an empty detail. New reference. */
 json_t *nc_fleetdb_list_batches(NcFleetDb *db, const NcPage *page, char **ret_next, GError **error);
 
 /* --- evacuations --- */

@@ -25,11 +25,12 @@ nc_right_name(NcRightState state)
   return (unsigned)state < NC_RIGHT_COUNT ? nc_right_names[state] : "unknown";
 }
 
-/* Not one that a run right names, since whoever wants to start that machine has to know how it came or went; nor one that is being undone. */
+/* Not one by which a machine has come that may run here: who starts it has to know whether its source must be asked. Nor one that is being undone. */
 #define NC_JOURNAL_TOO_OLD                                                                                             \
   "(SELECT id FROM migration WHERE finished=1 AND seq <="                                                              \
   " (SELECT seq FROM migration WHERE finished=1 ORDER BY seq DESC LIMIT 1 OFFSET ?1)"                                  \
-  " AND id NOT IN (SELECT migration FROM run_right UNION ALL SELECT migration FROM rollback WHERE finished=0)"         \
+  " AND id NOT IN (SELECT migration FROM run_right WHERE state='incoming' OR (state='held' AND vm IN (SELECT name FROM machine))" \
+  " UNION ALL SELECT migration FROM rollback WHERE finished=0)"                                                        \
   " ORDER BY seq LIMIT ?2)"
 
 /* In a transaction: the oldest ${most} of those that are too many, by indexes, so that others wait for some ten rows only. */

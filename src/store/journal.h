@@ -75,7 +75,7 @@ bool nc_journal_delete_machine(NcJournal *journal, const char *name, GError **er
 
 /* --- migrations --- */
 
-/* Finished ones; the oldest go when more are there, with their histories, but for those that a run right names or that are being undone. */
+/* Finished ones; the oldest go when more are there, with their histories, but for those by which a machine has come that may run here, and those that are being undone. */
 #define NC_JOURNAL_KEEP_MIGRATIONS 5000
 
 /*

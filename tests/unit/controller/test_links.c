@@ -105,6 +105,29 @@ a_link_is_changed(void)
   world_free(w);
 }
 
+/* One of the nodes of a rack has not been told yet that there is something behind it; what it does not know, others do. */
+static void
+who_knows_more_counts(void)
+{
+  World *w = world_new(1);
+
+  w->least_run_us = w->most_run_us = 600 * SECOND;
+  world_lead(w);
+  put_node(w, "a1", "[{'name': 'rack-1', 'rate_bps': 100000000}]");
+  put_node(w, "a2", "[{'name': 'rack-1', 'rate_bps': 100000000}, {'name': 'wan', 'rate_bps': 4000000}]");
+  put_node(w, "a3", "[{'name': 'rack-1', 'rate_bps': 100000000}]"); /* which changes nothing */
+  put_node(w, "b1", NULL);
+  world_turn(w, 0, 1);
+  world_add_machine(w, "m1", "a1", 1, NC_PRIORITY_NORMAL);
+  world_add_machine(w, "m3", "a3", 1, NC_PRIORITY_NORMAL);
+  migrate(w, "m1", "b1");
+  migrate(w, "m3", "b1");
+  world_turn(w, SECOND, 5);
+  g_assert_cmpuint(sum_from(w, "a1", 1), ==, 2 * MB);
+  g_assert_cmpuint(sum_from(w, "a3", 1), ==, 2 * MB);
+  world_free(w);
+}
+
 /* Links that hang at each other, or that nodes do not agree on, are trees all the same. */
 static void
 contradictions(void)
@@ -146,6 +169,7 @@ main(int argc, char **argv)
   g_test_init(&argc, &argv, NULL);
   g_test_add_func("/controller/links/uplinks_are_divided", uplinks_are_divided);
   g_test_add_func("/controller/links/a_link_is_changed", a_link_is_changed);
+  g_test_add_func("/controller/links/who_knows_more_counts", who_knows_more_counts);
   g_test_add_func("/controller/links/contradictions", contradictions);
   g_test_add_func("/controller/links/what_is_no_list_of_links", what_is_no_list_of_links);
   return g_test_run();

@@ -549,9 +549,11 @@ a_record_that_could_not_be_read_is_not_written(Bed *bed, gconstpointer data)
   nc_autojson json_t *largest = json_pack("{s:s}", "why", text);
   a = (Arguments){ .name = "batch-2", .value = largest };
   assert_works(run(bed, add_batch, &a, &error), error);
-  nc_autojson json_t *page = nc_fleetdb_list_batches(bed->db, &(NcPage){ 0 }, NULL, &error);
+  nc_autojson json_t *got = nc_fleetdb_get_batch(bed->db, "batch-2", &error), *page = nc_fleetdb_list_batches(bed->db, &(NcPage){ 0 }, NULL, &error);
   g_assert_no_error(error);
+  g_assert_true(json_equal(json_object_get(got, "detail"), largest));
   g_assert_cmpuint(json_array_size(page), ==, 1);
+  g_assert_cmpuint(json_object_size(json_object_get(json_array_get(page, 0), "detail")), ==, 0); /* many of these would be more than an answer holds */
 }
 
 /* --- access --- */

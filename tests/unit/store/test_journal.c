@@ -468,20 +468,23 @@ put_finished(Fixture *f, unsigned number, bool is_finished)
 }
 
 /*
- * A node that runs for years keeps what it keeps when it starts. What has not ended stays, however old, and so does what a run right names:
+ * A node that runs for years keeps what it keeps when it starts. What has not ended stays, however old, and so does that by which a machine has come:
  * whether the other node has to be asked before the machine is started, is in its record.
  */
 static void
 old_migrations_go_while_it_is_open(Fixture *f, gconstpointer data)
 {
   const NcRight right = { .vm = "db1", .epoch = 1, .state = NC_RIGHT_HELD, .peer = "b", .migration = "m-2" };
-  nc_autojson json_t *undone = json_pack("{s:s}", "id", "rb-1");
+  const NcRight gone = { .vm = "old1", .epoch = 1, .state = NC_RIGHT_HELD, .peer = "b", .migration = "m-1" };
+  nc_autojson json_t *machine = json_pack("{s:s}", "name", "db1"), *undone = json_pack("{s:s}", "id", "rb-1");
 
   put_finished(f, 0, false);
   put_finished(f, 1, true);
   put_finished(f, 2, true);
   put_finished(f, 3, true);
+  g_assert_true(nc_journal_put_machine(f->journal, "db1", machine, NULL));
   g_assert_true(nc_journal_set_right(f->journal, &right, NC_RIGHT_NONE, 0, NULL));
+  g_assert_true(nc_journal_set_right(f->journal, &gone, NC_RIGHT_NONE, 0, NULL)); /* destroyed: its right stays, and keeps nothing */
   g_assert_true(nc_journal_put_rollback(f->journal, &(NcRollbackRow){ .id = "rb-1", .migration = "m-3", .record = undone }, NULL, true, NULL));
   for (unsigned i = 4; i < NC_JOURNAL_KEEP_MIGRATIONS + 8; i++)
     put_finished(f, i, true);
