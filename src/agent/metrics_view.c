@@ -114,6 +114,7 @@ static const struct {
   { "novacron_migration_packet_loss_ratio", "ratio", "TCP segments that were sent again, of all.", "", nc_value_loss, false },
   { "novacron_migration_connections", NULL, "Connections between the movers that are up.", "", nc_value_connections, true },
   { "novacron_migration_progress", NULL, "Percent.", "progress", nc_value_seen, false },
+  { "novacron_migration_attempt", NULL, "Which attempt this is, from 1: with each its progress begins anew.", "attempt", nc_value_recorded, false },
   { "novacron_migration_duration_seconds", "seconds", "Since its start, or to its end.", "duration_seconds", nc_value_seen, false },
   { "novacron_migration_downtime_milliseconds", "milliseconds", "How long the guest stood still, in milliseconds.", "downtime_milliseconds", nc_value_seen, false },
   { "novacron_migration_eta_seconds", "seconds", "Forecast of what is left.", "eta_ms", nc_value_seconds, true },

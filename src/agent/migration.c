@@ -79,6 +79,13 @@ nc_migration_forget(NcMigration *m, const char *const *keys)
     nc_migration_set(m, *keys, json_null());
 }
 
+void
+nc_migration_flow_is_over(NcMigration *m)
+{
+  nc_migration_set(m, "wire_rate_bps", json_integer(0));
+  nc_migration_set(m, "rate_bps", json_null());
+}
+
 int64_t
 nc_migration_int(NcMigration *m, const char *key)
 {

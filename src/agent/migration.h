@@ -68,6 +68,8 @@ void nc_migration_free(NcMigration *m);
 void nc_migration_set(NcMigration *m, const char *key, json_t *value);
 /* Each of ${keys} (ends with NULL) is not known any more: null. */
 void nc_migration_forget(NcMigration *m, const char *const *keys);
+/* Nothing flows any more: how fast it did is no rate of now. */
+void nc_migration_flow_is_over(NcMigration *m);
 /* 0 if it is not there, or no number. */
 int64_t nc_migration_int(NcMigration *m, const char *key);
 /* A deep copy of the record. New reference. */

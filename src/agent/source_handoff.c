@@ -108,6 +108,7 @@ nc_source_attention(NcSource *s, const char *what, const char *choice)
   nc_migration_set(m, "phase", json_string("needs_attention"));
   static const char *const unknowns[] = { "eta_ms", "eta_error_ms", NULL }; /* it ends when somebody decides */
   nc_migration_forget(m, unknowns);
+  nc_migration_flow_is_over(m); /* or says its rates again */
   nc_migration_persist(m, false, NULL);
 }
 

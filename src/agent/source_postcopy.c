@@ -34,12 +34,13 @@
 void
 nc_source_serving_mover_gone(NcSource *s)
 {
-  static const char *const figures[] = { "wire_rate_bps", "rtt_us", "mover_rss_bytes", "in_flight_bytes", NULL };
+  static const char *const figures[] = { "rtt_us", "mover_rss_bytes", "in_flight_bytes", NULL };
 
   nc_source_end_mover(s);
   nc_inbox_drop_all(s->m->inbox, NC_FROM_MOVER);
   s->recovering = false;
   nc_migration_forget(s->m, figures);
+  nc_migration_flow_is_over(s->m);
   nc_migration_note(s->m, "flow-broken", "the mover on the source (%s) is gone; %s runs on %s and waits for pages it lacks",
                     nc_nodes_self(s->m->deps->nodes), s->m->vm, s->m->peer);
 }

@@ -102,11 +102,13 @@ static void
 nc_source_reset_record(NcMigration *m)
 {
   static const char *const numbers[] = { "progress", "rounds", "keeper_inode", "stop_us", "downtime_limit_ms", "throttle" };
-  static const char *const unknowns[] = { "eta_ms", "eta_error_ms", "forecast_pause_ms", "converges", "attention", "path", NULL };
+  static const char *const unknowns[] = { "eta_ms", "eta_error_ms", "forecast_pause_ms", "converges", "attention", "path",
+                                        "effective_rate_bps", "dirty_rate_bps", NULL };
 
   for (size_t i = 0; i < G_N_ELEMENTS(numbers); i++)
     nc_migration_set(m, numbers[i], json_integer(0));
   nc_migration_forget(m, unknowns);
+  nc_migration_flow_is_over(m);
   nc_migration_set(m, "postcopy", json_false());
   nc_migration_set(m, "forecasts", json_array());
   nc_migration_set(m, "attempt", json_integer((json_int_t)nc_migration_int(m, "attempt") + 1));

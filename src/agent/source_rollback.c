@@ -49,6 +49,7 @@ nc_source_rollback_stop(gpointer data, NcRollbackResult *result, GError **error)
     nc_migration_tell(m, json_pack("{s:s, s:s, s:o}", "type", "mig_abort", "migration", m->id, "error", nc_error_to_json(s->rollback_reason)),
                       NULL);
   nc_source_end_mover(s);
+  nc_migration_flow_is_over(m);
   result->detail = g_strdup_printf("the mover on the source has ended: nothing flows to %s any more", m->peer);
   return true;
 }

@@ -61,6 +61,13 @@ nc_sample_of(json_t *said)
   return sample;
 }
 
+/* Of a source that says nothing it is not known how far its attempt is now. */
+static bool
+nc_sample_counts(NcController *c, const NcLive *live)
+{
+  return live->is_under_way && live->sample && live->unknowns < 2 && !nc_is_silent(c, live->from);
+}
+
 static json_t *
 nc_describe_live(NcController *c, const NcLive *live)
 {
@@ -75,7 +82,7 @@ nc_describe_live(NcController *c, const NcLive *live)
                    "percent", live->percent, "rate_bps",
                    rate_bps == NC_BUDGET_UNLIMITED ? (json_int_t)0 : (json_int_t)MIN(rate_bps, (uint64_t)G_MAXINT64),
                    "endgame", endgame, "silence", silence, "sample",
-                   live->is_under_way && live->sample ? json_deep_copy(live->sample) : json_null()); /* it goes to another thread */
+                   nc_sample_counts(c, live) ? json_deep_copy(live->sample) : json_null()); /* it goes to another thread */
 }
 
 json_t *

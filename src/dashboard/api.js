@@ -13,6 +13,18 @@ export class Problem extends Error {
 const PATIENCE_MS = 40000; // the gate gives novacrond 30 s
 const SLOW_PATIENCE_MS = 190000; // and 180 s for what is slow
 
+let offsetMs = 0;
+
+/** Milliseconds since 1970 by the node's clock, as far as it says: times of migrations are that one's, and a browser's may be minutes off. */
+export const nodeNow = () => Date.now() + offsetMs;
+
+function hearClock(answer) {
+  const said = Date.parse(answer.headers.get("Date") ?? "");
+  if (Number.isNaN(said)) return;
+  const off = said + 500 - Date.now(); // it says whole seconds
+  offsetMs = Math.abs(off) > 3000 ? off : 0;
+}
+
 async function ask(method, path, body, patience) {
   const options = { method, signal: AbortSignal.timeout(patience), headers: { Accept: "application/json" } };
   if (body !== undefined) {
@@ -25,6 +37,7 @@ async function ask(method, path, body, patience) {
   } catch (error) {
     throw new Error(error.name === "TimeoutError" ? "the node took too long to answer" : "the node can't be reached");
   }
+  hearClock(answer);
   const json = await answer.json().catch(() => null);
   if (!answer.ok) throw new Problem(answer.status, json);
   return json;

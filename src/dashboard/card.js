@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // One migration as it runs: how far, how fast, when it will end, whether it will; and what may be done about it.
 import { cancel, rollback } from "./actions.js";
+import { nodeNow } from "./api.js";
 import { h, setHidden, setText, showBadge } from "./dom.js";
 import { bytes, duration, milliseconds, number, percent, phase, phaseKind, rate, UNKNOWN, withError } from "./format.js";
 import { RatePlot } from "./plot.js";
@@ -32,8 +33,14 @@ function pause(m) {
 }
 
 function elapsed(m) {
-  const end = m.finished ? Date.parse(m.finished) : Date.now();
+  const end = m.finished ? Date.parse(m.finished) : nodeNow();
   return m.started ? duration(Math.max(0, end - Date.parse(m.started))) : UNKNOWN;
+}
+
+// Of the machine. Only who watches is told a sum; lists have the parts, and QEMU sends nothing while disks go ahead.
+function sentNow(m) {
+  if (m.transfer_rate !== undefined || m.phase !== "disk_copy") return m.transfer_rate ?? m.rate_bps;
+  return (m.disks ?? []).reduce((sum, disk) => sum + (disk.rate_bps ?? 0), 0);
 }
 
 // title, what it shows, and whether it is of use at the end, too
@@ -41,7 +48,7 @@ const FIGURES = [
   ["Ends in", (m) => withError(m.eta_ms, m.eta_error_ms), false],
   ["Elapsed", elapsed, true],
   ["Pause", pause, true],
-  ["Memory, now", (m) => rate(m.transfer_rate ?? m.rate_bps), false],
+  ["Sent, now", (m) => rate(sentNow(m)), false],
   ["Wire, now", (m) => rate(m.wire_rate_bps), false],
   ["Ratio", (m) => (m.ratio ? `${number(m.ratio, 1)} : 1` : UNKNOWN), true],
   ["Guest dirties", (m) => rate(m.effective_rate_bps ? m.dirty_rate_bps : null), false],

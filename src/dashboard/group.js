@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // The page of an evacuation or a batch: how far it is, when it will end, and what becomes of each of its machines.
 import { cancelGroup } from "./actions.js";
-import { get, list } from "./api.js";
+import { get, list, nodeNow } from "./api.js";
 import { h, setHidden, setText, showBadge, showLink, Table } from "./dom.js";
 import { duration, number, percent, phase, phaseKind, rate, time, UNKNOWN } from "./format.js";
 import { Watch } from "./watch.js";
@@ -306,7 +306,7 @@ export class GroupPage {
     this.figure("Ends in", running ? ends(sample) : "");
     this.figure("Sent now", running ? rate(sample?.transfer_rate) : "");
     const endedUs = running ? 0 : group.changed_us ?? Math.max(0, ...this.rows.map((row) => row.finished_us));
-    this.figure("Elapsed", running ? duration(Date.now() - group.created_us / 1000) : duration((endedUs - group.created_us) / 1000));
+    this.figure("Elapsed", running ? duration(nodeNow() - group.created_us / 1000) : duration((endedUs - group.created_us) / 1000));
     this.figure("Planned", group.detail.planned_seconds > 0 ? duration(group.detail.planned_seconds * 1000) : "");
     const complaints = [group.reason, attentions(parts)].filter(Boolean).join("; ");
     setText(this.complaint, complaints);

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // The picture of converging or not: the rate of dirtying against the rate of sending. Below it stands the same in words.
 import uPlot from "uplot";
+import { nodeNow } from "./api.js";
 import { h, setHidden, setText } from "./dom.js";
 import { rate } from "./format.js";
 import { rates } from "./samples.js";
@@ -42,7 +43,7 @@ function marksOf(migration) {
 
 function secondsOf(migration) {
   const start = Date.parse(migration.started ?? migration.created);
-  const end = migration.finished ? Date.parse(migration.finished) : Date.now();
+  const end = migration.finished ? Date.parse(migration.finished) : nodeNow();
   return Math.max((end - start) / 1000, 1);
 }
 
@@ -50,7 +51,8 @@ function inWords(migration) {
   const last = migration.forecasts?.at(-1);
   const dirty = migration.outcome === null ? migration.dirty_rate_bps : last?.dirty_rate_bps;
   const effective = migration.outcome === null ? migration.effective_rate_bps : last?.effective_rate_bps;
-  if (!effective) return "How fast the guest writes against how fast that can be sent is known after the first round.";
+  const unsaid = migration.outcome === null && !migration.postcopy && typeof migration.converges !== "boolean";
+  if (!effective || unsaid) return "How fast the guest writes against how fast that can be sent is known after the first round.";
   const verdict = migration.postcopy && migration.outcome === null ? "Has switched to post-copy" : (migration.outcome === null ? migration.converges : last?.converges) === false ? "Does not converge" : "Converges";
   return `${verdict}: the guest dirties ${rate(dirty)}, and ${rate(effective)} of its memory leave${migration.outcome === null ? "" : " (at the last forecast)"}.`;
 }

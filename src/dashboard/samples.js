@@ -2,6 +2,8 @@
 // How fast a guest dirtied its memory and how fast that was sent, over the time of its migration: what the record's forecasts
 // say of the ends of rounds, and what this page saw in between.
 
+import { nodeNow } from "./api.js";
+
 const MOST = 2000;
 const seen = new Map(); // id of a migration: [{at, dirty, effective}]
 
@@ -12,7 +14,7 @@ export function memoryBegan(migration) {
 }
 
 /** Takes a record in as it is now. */
-export function addSample(migration, now = Date.now()) {
+export function addSample(migration, now = nodeNow()) {
   if (migration.outcome !== null || !migration.effective_rate_bps) return;
   if (!seen.has(migration.id)) seen.set(migration.id, []);
   const samples = seen.get(migration.id);

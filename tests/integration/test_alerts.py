@@ -43,7 +43,7 @@ SETTINGS = {"alert_slow_transfer": "100 for 1 after 1", "alert_high_latency": "1
             "path_timeout_ms": "120000"}  # a cut is a pause
 
 # What Prometheus has in its rules instead of what is packaged, besides a second for each `for:`.
-CHANGES = {"NovacronStuck": {"[5m]": "[4s]"}, "NovacronMoverBusy": {"> 80": "> 0.5"}, "NovacronFailures": {"[30m]": "[25s]"},
+CHANGES = {"NovacronStuck": {"[5m]": "[4s]", "offset 5m": "offset 4s"}, "NovacronMoverBusy": {"> 80": "> 0.5"}, "NovacronFailures": {"[30m]": "[25s]"},
            "NovacronNotConverging": {"[30s]": "[2s]"}, "NovacronStoreNearlyFull": {"> 0.9 *": "> 0.25 *"}}
 
 

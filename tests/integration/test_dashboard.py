@@ -20,7 +20,7 @@ from nctest.net import BUILD, wait_for
 
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 MAKE = os.path.join(ROOT, "src/gate/make_dashboard.py")
-SHOTS = os.environ.get("NC_SHOTS")  # a directory: every page is photographed there
+SHOTS = os.environ.get("NC_SHOTS") or os.path.join(BUILD, "shots")  # every page is photographed there
 PHONE, DESK = (360, 740, True), (1280, 900, False)
 MARKUP = "<img src=x onerror=\"document.title='owned'\"><b>bold</b> &amp; {{x}}"
 
@@ -179,8 +179,8 @@ def look(browser, served, fragment=""):
 
 
 def shoot(browser, name):
-    if SHOTS:
-        browser.shoot(os.path.join(SHOTS, name + ".png"))
+    os.makedirs(SHOTS, exist_ok=True)
+    browser.shoot(os.path.join(SHOTS, name + ".png"))
 
 
 # --- the files ---
@@ -279,7 +279,7 @@ def test_live_and_taken_up_again(served, browser):
     browser.shows("web1: migration completed", "#news")
     fleet.running = {**fleet.running, "outcome": "completed", "phase": "completed", "progress": 100}
     browser.shows("Nothing moves at the moment")
-    browser.complaints()  # that a connection was cut, which is so
+    browser.expect_refusals()  # that a connection was cut, which is so
 
 
 def test_a_node_that_does_not_answer(served, browser):
@@ -290,7 +290,7 @@ def test_a_node_that_does_not_answer(served, browser):
     served.bed.daemon.handlers["machine.list"] = lambda args: [{**MACHINE, "name": "back-again"}]
     browser.shows("back-again")
     wait_for(lambda: browser.text("#trouble") == "", 20, "the trouble to be over")
-    browser.complaints()  # the status that was answered
+    browser.expect_refusals()  # the status that was answered
 
 
 def test_alerts(served, browser):
@@ -340,7 +340,7 @@ def test_alerts_that_are_not_known(served, browser):
     assert "Nothing is wrong" not in browser.text(section)
     served.bed.daemon.handlers["alert.list"] = lambda args: []
     browser.shows("Nothing is wrong.", section)
-    browser.complaints()  # the status that was answered
+    browser.expect_refusals()  # the status that was answered
 
 
 OVERVIEW = [("migration.list", "Running migrations", {"items": [], "next": None}, "Nothing moves at the moment.", "What moves"),
@@ -375,7 +375,7 @@ def test_what_is_not_known_is_not_nothing(served, browser, op, section, none, no
     assert nothing not in browser.text(where)
     handlers[op] = lambda args: none
     browser.shows(nothing, where)
-    browser.complaints()  # the status that was answered
+    browser.expect_refusals()  # the status that was answered
 
 
 # --- what is done ---
@@ -412,7 +412,7 @@ def test_cancel_and_undo(served, browser):
     browser.click("dialog button[type=submit]")
     browser.shows("is being cancelled", "#news")
     assert served.bed.daemon.last("migration.cancel")["args"] == {"id": MIGRATION["id"]}
-    browser.complaints()  # the 409 that was asked for
+    browser.expect_refusals()  # the 409 that was asked for
     look(browser, served, "#/migrations/m-completed")
     browser.shows("Undo…")
     browser.click(".card .buttons button:not([hidden])")
@@ -473,13 +473,13 @@ def test_checkpoints(served, browser):
     served.bed.daemon.handlers["checkpoint.delete"] = lambda args: CHECKPOINT
     browser.click("dialog button[type=submit]")
     browser.shows("is deleted", "#news")
-    browser.complaints()  # the 409 that was asked for
+    browser.expect_refusals()  # the 409 that was asked for
     checkpoints[2] = {**CHECKPOINT, "activity": {"what": "restore", "state": "running", "progress": 12, "error": None}}
     browser.shows("being restored, 12 %")
     assert browser.run(words)[0] == "", "one thing at a time"
     served.bed.daemon.handlers["checkpoint.list"] = lambda args: (_ for _ in ()).throw(Refusal("not_found", "node host-a has no page store"))
     browser.shows("node host-a has no page store")
-    browser.complaints()
+    browser.expect_refusals()
 
 
 def test_transaction_log(served, browser):
@@ -548,7 +548,7 @@ def test_evacuation(served, browser):
     browser.run("document.querySelector('button[aria-label=\"Empty host-a\"]').focus()")
     browser.press(ENTER)
     browser.shows("host-b leads", "#news")
-    browser.complaints()  # the 409 that was asked for
+    browser.expect_refusals()  # the 409 that was asked for
 
 
 NO_SOCKETS = """
@@ -614,7 +614,7 @@ def follow_to_its_end(served, browser):
     assert browser.text(".live") == ""
     assert browser.text(".share") == "50 %", "of the two that were to move"
     shoot(browser, "evacuation-end")
-    browser.complaints()  # that a connection was cut, which is so
+    browser.expect_refusals()  # that a connection was cut, which is so
 
 
 FIGURE = "return [...document.querySelectorAll('.figures div')].find(d => d.firstChild.textContent === arguments[0])?.lastChild.textContent"
@@ -684,10 +684,10 @@ def test_a_batch_is_followed_and_cancelled(served, browser):
     group.happens()
     browser.shows("The batch: all has ended", "#news")
     browser.shows("0 of 3")
-    browser.complaints()  # the 503 that was asked for
+    browser.expect_refusals()  # the 503 that was asked for
     browser.run("location.hash = '#/batches/bat-none'")
     browser.shows("The fleet's controller knows no batch bat-none")
-    browser.complaints()
+    browser.expect_refusals()
     browser.run("location.hash = '#/'")
     browser.shows("an evacuation", "section[aria-label=Fleet]")
     browser.run("[...document.querySelectorAll('section[aria-label=Fleet] a')].find(a => a.textContent === 'an evacuation').focus()")
@@ -952,7 +952,7 @@ def read_the_report(browser, c, m, tmp_path):
 def test_a_real_migration_from_start_to_end(browser, tmp_path):
     """Begun in the browser, by the keyboard alone, and watched in it; what it says at the end is what the record says."""
     browser.size(*DESK)
-    browser.complaints()
+    browser.expect_refusals()
     with Cluster(rate="100mbit", delay="1ms", gates=True, controller="yes", controllers="host-a") as c:
         c.boot(spec=guest_spec(memory_mib=128, fill=48, ws=8, rate=2))
         bridge = Bridge(c.a.api)

@@ -206,7 +206,12 @@ def check_one(prometheus, source, destination):
     assert prometheus.value(of("progress")) == 100
     target = [value for _, value in prometheus.query(f"max_over_time({of('target_rate_bytes')}[10m])")]
     assert target == [said for said in [TARGET[source["vm"]]] if said > 0], "it is there where it was said, and only there"
+    assert prometheus.value(of("attempt")) == 1
+    assert prometheus.value(f"min_over_time({of('network_latency_ms')}[10m])") < 100, "the link has some milliseconds"
     # Rate by time gives bytes; scrapes may be late, so that this is rough.
+    if source["vm"] == VM:  # of the other one disks are in it, too
+        moved = prometheus.value(f"sum_over_time(({of('transfer_rate_bytes')} > 0)[10m:1s])")
+        assert source["ram_bytes"] / 2 < moved < source["ram_bytes"] * 2, (moved, source["ram_bytes"])
     carried = prometheus.value(f"avg_over_time({of('wire_rate_bytes')}[10m])") * source["total_ms"] / 1000
     assert source["wire_bytes"] / 2 < carried < source["wire_bytes"] * 2
     disk = prometheus.query(f"max_over_time({of('disk_iops')}[10m]) > 0") and prometheus.query(f"max_over_time({of('disk_rate_bytes')}[10m]) > 0")

@@ -95,6 +95,12 @@ class Browser:
         """What its console got of warnings and errors since the last call."""
         return [entry["message"] for entry in self.do("POST", "se/log", type="browser") if entry["level"] in ("WARNING", "SEVERE")]
 
+    def expect_refusals(self):
+        """Since the last call nothing but answers that the test had made: refusals, and connections that were cut."""
+        expected = ("Failed to load resource:", "WebSocket connection to")
+        others = [text for text in self.complaints() if not any(said in text for said in expected)]
+        assert not others, others
+
     def requests(self):
         """Addresses it asked for since the last call, WebSockets too."""
         urls = []
