@@ -168,7 +168,10 @@ def check_what_is_asked(prometheus):
 def move_both(f, prometheus):
     """Begun together; the records at {machine: (source's, destination's)} when both have ended and their ends were scraped."""
     nodes = {vm: (f.nodes[source], f.nodes[destination]) for vm, (source, destination) in MOVES.items()}
-    ids = {vm: source.call("migration.create", vm=vm, to=destination.name, bandwidth_limit_bps=LIMIT, target_rate_bps=TARGET[vm])["id"] for vm, (source, destination) in nodes.items()}
+    f.wait_seen({vm: source for vm, (source, _) in MOVES.items()})
+    # By the controller, so that they have been in a queue; each is the first attempt.
+    ids = {vm: f.ask("migrate", machine=vm, destination=destination.name, bandwidth_limit_bps=LIMIT, target_rate_bps=TARGET[vm])["id"] + ".1"
+           for vm, (_, destination) in nodes.items()}
     wait_for(lambda: prometheus.query('count(novacron_migration_wire_rate_bytes{role="source"} > 0) == 2'), 60, "both to move at once")
     assert prometheus.query(f'count(novacron_migrations_under_way{{node="{FULL}",state="running"}} == 1) == 2'), "one comes to it while the other leaves it"
     for node in f.nodes.values():
@@ -229,6 +232,8 @@ def test_a_real_prometheus_has_what_three_nodes_say(fleet, tmp_path):
         after = f.star.wan.stats()
         for both in records.values():
             check_one(prometheus, *both)
+        assert prometheus.value("sum(novacron_migration_queue_seconds_count)") == len(records)
+        assert 0 < prometheus.value("sum(novacron_migration_queue_seconds_sum)") < 60
         found = json.loads(f.nodes[MOVES[DB][0]].cli("doctor", records[DB][0]["id"], "--json", check=False).stdout)
         disks = [row for row in found["findings"] if row["check"] == "disk copy"]
         assert len(disks) == 1 and "of its disks" in disks[0]["value"], found
