@@ -23,7 +23,7 @@ COMMANDS = ["migrate", "check", "plan", "status", "top", "report", "doctor", "ca
             "checkpoint copy", "checkpoint cancel", "checkpoint schedule", "checkpoint delete", "store status", "store verify", "store gc", "store cancel",
             "node list", "node info", "node token", "node remove", "node cordon", "node uncordon", "evacuate", "batch", "queue", "history", "events",
             "token create", "token list", "token revoke",
-            "fleet status", "fleet nodes", "fleet machines", "fleet list", "fleet show",
+            "fleet status", "fleet nodes", "fleet machines", "fleet list", "fleet batches", "fleet evacuations", "fleet show",
             "fleet migrate", "fleet batch", "fleet evacuate", "fleet cancel", "fleet cordon", "fleet uncordon", "pki init", "pki renew", "relay listen", "relay connect",
             "simulate", "version", "help"]
 
@@ -99,7 +99,7 @@ def test_bash_completes_every_command_and_option(tmp_path):
     assert set(complete("")) == {c.split()[0] for c in COMMANDS}
     for group in ("vm", "checkpoint", "fleet", "node", "store", "audit", "relay", "pki"):
         assert set(complete(group, "")) == {c.split()[1] for c in COMMANDS if c.startswith(group + " ")}
-    assert complete("fleet", "ev") == ["evacuate"] and complete("help", "fleet", "ca") == ["cancel"]
+    assert complete("fleet", "ev") == ["evacuate", "evacuations"] and complete("help", "fleet", "ca") == ["cancel"]
     assert complete("--socket", "fleet", "hist") == ["history"]  # a value is no command
     for command in ("migrate", "fleet evacuate", "events"):
         out = subprocess.run([CLI, *command.split(), "--help-all"], stdout=subprocess.PIPE, text=True, timeout=20).stdout
