@@ -904,8 +904,10 @@ def choose(browser, css):
 
 def empty_the_other_node(browser, c):
     """By the controller, from the same page, and followed to its end: the machine comes back."""
-    wait_for(lambda: [m["node"] for m in c.a.call("fleet.machines")["items"]] == ["host-b"], 30, "the controller to see where it is")
-    browser.click("button[aria-label='Empty host-b']")
+    wait_for(lambda: [(m["node"], m["state"]) for m in c.a.call("fleet.machines")["items"]] == [("host-b", "running")], 30, "the controller to see where it is")
+    button = "button[aria-label='Empty host-b']"
+    wait_for(lambda: browser.run("return document.querySelector(arguments[0]) !== null", button), 20, "the nodes to be shown")
+    browser.click(button)
     browser.shows("1 machine moves in one wave", "dialog")
     browser.click("dialog button[type=submit]")
     browser.shows("Emptying host-b", "h1")
