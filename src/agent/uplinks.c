@@ -6,8 +6,6 @@
 
 #include <string.h>
 
-#define NC_UPLINK_MOST_BPS UINT64_C(1000000000000)
-
 /* Changes ${text}. */
 static json_t *
 nc_uplink_parse(char *text)
@@ -18,7 +16,7 @@ nc_uplink_parse(char *text)
   if (!colon)
     return NULL;
   *colon = '\0';
-  if (!nc_name_is_valid(g_strstrip(text)) || !g_ascii_string_to_unsigned(g_strstrip(colon + 1), 10, 1, NC_UPLINK_MOST_BPS, &rate_bps, NULL))
+  if (!nc_name_is_valid(g_strstrip(text)) || !g_ascii_string_to_unsigned(g_strstrip(colon + 1), 10, 1, NC_FLEET_MOST_UPLINK_BPS, &rate_bps, NULL))
     return NULL;
   return json_pack("{s:s, s:I}", "name", text, "rate_bps", (json_int_t)rate_bps);
 }

@@ -188,9 +188,9 @@ bool nc_flush(NcController *c, NcFleetWriteFunc func, gpointer data, GError **er
 
 /* Into the empty model, of all nodes' rows. */
 void nc_load_links(NcController *c, json_t *nodes);
-/* The link that the node of ${row} hangs at; NC_FLEET_NONE. */
-uint32_t nc_link_of(NcController *c, json_t *row);
-/* Would what a node's ${detail} (may be NULL) says of links change nothing? */
+/* The link at which a node hangs that says ${detail} (may be NULL); NC_FLEET_NONE. */
+uint32_t nc_link_of(NcController *c, json_t *detail);
+/* Would what that says of links change nothing? */
 bool nc_links_are_known(NcController *c, json_t *detail);
 
 /* --- live.c --- */

@@ -11,8 +11,6 @@
 
 #include <string.h>
 
-#define NC_MOST_LINK_BPS INT64_C(1000000000000)
-
 typedef struct {
   const char *uplink; /* NULL: none */
   uint64_t rate_bps;
@@ -31,16 +29,16 @@ nc_controller_are_uplinks(json_t *said)
   json_array_foreach(said, i, link)
   {
     const char *name = json_string_value(json_object_get(link, "name"));
-    if (!name || !nc_name_is_valid(name) || nc_json_find(said, "name", name) != link || !nc_json_int(link, "rate_bps", 1, NC_MOST_LINK_BPS, &rate_bps, NULL))
+    if (!name || !nc_name_is_valid(name) || nc_json_find(said, "name", name) != link || !nc_json_int(link, "rate_bps", 1, NC_FLEET_MOST_UPLINK_BPS, &rate_bps, NULL))
       return false;
   }
   return true;
 }
 
 static json_t *
-nc_uplinks_of(json_t *row)
+nc_uplinks_of(json_t *detail)
 {
-  json_t *links = json_object_get(json_object_get(row, "detail"), "links");
+  json_t *links = json_object_get(detail, "links");
   return links && nc_controller_are_uplinks(links) ? links : NULL;
 }
 
@@ -48,7 +46,7 @@ nc_uplinks_of(json_t *row)
 static void
 nc_hear_links(GHashTable *told, json_t *row)
 {
-  json_t *links = nc_uplinks_of(row), *link;
+  json_t *links = nc_uplinks_of(json_object_get(row, "detail")), *link;
   size_t i;
 
   json_array_foreach(links, i, link)
@@ -97,17 +95,17 @@ nc_load_links(NcController *c, json_t *nodes)
   json_array_foreach(nodes, i, row) nc_hear_links(told, row);
   json_array_foreach(nodes, i, row)
   {
-    json_array_foreach(nc_uplinks_of(row), k, link) nc_add_told_link(c, told, nc_json_string_or(link, "name", ""));
+    json_array_foreach(nc_uplinks_of(json_object_get(row, "detail")), k, link) nc_add_told_link(c, told, nc_json_string_or(link, "name", ""));
   }
 }
 
 uint32_t
-nc_link_of(NcController *c, json_t *row)
+nc_link_of(NcController *c, json_t *detail)
 {
   json_t *link;
   size_t i;
 
-  json_array_foreach(nc_uplinks_of(row), i, link)
+  json_array_foreach(nc_uplinks_of(detail), i, link)
   { /* the nearest that is heeded: with none it would have no limit at all */
     uint32_t number = nc_fleet_find_link(c->fleet, nc_json_string_or(link, "name", ""));
     if (number != NC_FLEET_NONE)

@@ -200,7 +200,7 @@ nc_load_node(NcController *c, const NcLoad *load, json_t *row)
                             .file_systems = disks.specs,
                             .file_system_count = disks.count,
                             .rate_bps = nc_count(row, "rate_bps"),
-                            .link = nc_link_of(c, row),
+                            .link = nc_link_of(c, json_object_get(row, "detail")),
                             .labels = labels,
                             .in_limit = (unsigned)MIN(nc_count(row, "in_limit"), NC_FLEET_MOST),
                             .out_limit = (unsigned)MIN(nc_count(row, "out_limit"), NC_FLEET_MOST) };

@@ -127,11 +127,10 @@ static bool
 nc_add_node_to_model(NcController *c, const NcNodeRecord *record)
 {
   g_autofree const char **labels = nc_texts(record->labels);
-  nc_autojson json_t *row = json_pack("{s:O*}", "detail", record->detail);
   const NcNodeSpec spec = { .name = record->name,
                             .capacity = nc_capacity_of(record->capacity),
                             .rate_bps = record->rate_bps,
-                            .link = nc_link_of(c, row),
+                            .link = nc_link_of(c, record->detail),
                             .labels = labels,
                             .in_limit = record->in_limit,
                             .out_limit = record->out_limit };

@@ -28,6 +28,7 @@
 #define NC_FLEET_MOST_DISKS 32u /* directories that the disks of one machine are in */
 #define NC_FLEET_MOST_LABELS 16u /* of a node or a machine: each is a tree to keep */
 #define NC_FLEET_MOST_UPLINKS 6u /* from a node to the top */
+#define NC_FLEET_MOST_UPLINK_BPS INT64_C(1000000000000) /* that a node may tell of one */
 #define NC_FLEET_MOST (1u << 24) /* nodes, machines, links */
 
 typedef struct NcFleet NcFleet;
