@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "cli/diagnosis_speed.h"
 #include "cli/diagnosis.h"
+#include "cli/migration_view.h"
 #include "cli/units.h"
 
 #include <math.h>
@@ -167,18 +168,6 @@ nc_diagnose_transfer(json_t *list, json_t *record, const NcFigures *f)
 
 /* --- slow disks --- */
 
-/* Of all its disks; NAN: it has none. */
-static double
-nc_sum_disks(json_t *record, const char *key)
-{
-  json_t *disks = json_object_get(record, "disks"), *disk;
-  double sum = 0;
-  size_t i;
-
-  json_array_foreach(disks, i, disk) sum += nc_json_number_or(disk, key, 0);
-  return json_array_size(disks) > 0 ? sum : NAN;
-}
-
 /* How long disks went ahead of the memory, in the last attempt; NAN: they have not, or do not now. */
 static double
 nc_disks_ms(json_t *record, const NcFigures *f)
@@ -213,7 +202,7 @@ nc_reason_of_disks(json_t *record, const NcFigures *f, NcReason *ret)
 void
 nc_diagnose_disks(json_t *list, json_t *record, const NcFigures *f)
 {
-  double copied = nc_sum_disks(record, "copied_bytes"), wire = nc_sum_disks(record, "wire_bytes"), ms = nc_disks_ms(record, f);
+  double copied = nc_migration_sum_disks(record, "copied_bytes"), wire = nc_migration_sum_disks(record, "wire_bytes"), ms = nc_disks_ms(record, f);
   g_auto(NcReason) reason = { 0 };
   NcFigures own = *f;
 

@@ -9,14 +9,7 @@
 
 #define NC_VIEW_PAGE_BYTES 4096
 
-/* Integers and reals alike; ${fallback} if the key is missing or null. */
-static double
-nc_number_or(json_t *object, const char *key, double fallback)
-{
-  json_t *value = json_object_get(object, key);
-  return json_is_number(value) ? json_number_value(value) : fallback;
-}
-
+/* An integer or a real. */
 static bool
 nc_has_number(json_t *object, const char *key)
 {
@@ -73,15 +66,14 @@ nc_migration_title(json_t *migration)
   return nc_text_clean(raw);
 }
 
-/* Of disks that are being copied: the sum of ${key}. */
-static double
+double
 nc_migration_sum_disks(json_t *migration, const char *key)
 {
   double sum = 0;
   size_t i;
   json_t *disk;
 
-  json_array_foreach(json_object_get(migration, "disks"), i, disk) sum += nc_number_or(disk, key, 0);
+  json_array_foreach(json_object_get(migration, "disks"), i, disk) sum += nc_json_number_or(disk, key, 0);
   return sum;
 }
 
@@ -90,26 +82,26 @@ nc_migration_progress(json_t *migration)
 {
   GString *line = g_string_new(NULL);
   g_autofree char *phase = nc_text_clean(nc_migration_phase(migration));
-  double rate = nc_number_or(migration, "rate_bps", 0), left = nc_number_or(migration, "ram_remaining_bytes", 0);
+  double rate = nc_json_number_or(migration, "rate_bps", 0), left = nc_json_number_or(migration, "ram_remaining_bytes", 0);
 
   if (g_str_equal(phase, "disk_copy")) { /* memory has not begun */
     rate = nc_migration_sum_disks(migration, "rate_bps");
     left = nc_migration_sum_disks(migration, "total_bytes") - nc_migration_sum_disks(migration, "copied_bytes");
   }
 
-  g_string_append_printf(line, "%-12.15s %3.0f %%", phase, nc_number_or(migration, "progress", 0));
+  g_string_append_printf(line, "%-12.15s %3.0f %%", phase, nc_json_number_or(migration, "progress", 0));
   if (rate > 0) {
     g_autofree char *text = nc_format_rate(rate);
     g_string_append_printf(line, "  %s", text);
   }
   if (nc_has_number(migration, "ratio"))
-    g_string_append_printf(line, "  ratio %.1f", nc_number_or(migration, "ratio", 0));
+    g_string_append_printf(line, "  ratio %.1f", nc_json_number_or(migration, "ratio", 0));
   if (left > 0) {
     g_autofree char *text = nc_format_bytes((int64_t)left);
     g_string_append_printf(line, "  %s left", text);
   }
   if (nc_has_number(migration, "eta_ms")) {
-    g_autofree char *text = nc_format_ms(nc_number_or(migration, "eta_ms", 0));
+    g_autofree char *text = nc_format_ms(nc_json_number_or(migration, "eta_ms", 0));
     g_string_append_printf(line, "  ETA %s", text);
   }
   return g_string_free(line, FALSE);
@@ -118,9 +110,9 @@ nc_migration_progress(json_t *migration)
 static void
 nc_migration_print_pause(json_t *migration)
 {
-  g_autofree char *pause = nc_format_ms(nc_number_or(migration, "pause_ms", 0));
-  g_autofree char *qemu = nc_format_ms(nc_number_or(migration, "qemu_downtime_ms", 0));
-  g_autofree char *limit = nc_format_ms(nc_number_or(migration, "max_downtime_ms", 0));
+  g_autofree char *pause = nc_format_ms(nc_json_number_or(migration, "pause_ms", 0));
+  g_autofree char *qemu = nc_format_ms(nc_json_number_or(migration, "qemu_downtime_ms", 0));
+  g_autofree char *limit = nc_format_ms(nc_json_number_or(migration, "max_downtime_ms", 0));
 
   if (nc_has_number(migration, "pause_ms"))
     nc_print_fact("pause", "%s (limit %s; QEMU's own figure: %s)", pause, limit,
@@ -143,31 +135,31 @@ nc_migration_print_coding(json_t *migration)
     return;
   g_autofree char *clean = nc_text_clean(text->str);
   nc_print_fact("coding", "%s of %" JSON_INTEGER_FORMAT " batches, %d changes", clean, all,
-                (int)nc_number_or(migration, "coding_switches", 0));
+                (int)nc_json_number_or(migration, "coding_switches", 0));
 }
 
 /* "copying, 43 % of 1.2 GiB (0.4 GiB on the wire) at 80.1 MB/s; 120 IOPS of the guest" */
 static void
 nc_migration_print_disk(json_t *disk, bool has_ended)
 {
-  double copied = nc_number_or(disk, "copied_bytes", 0), all = nc_number_or(disk, "total_bytes", 0);
+  double copied = nc_json_number_or(disk, "copied_bytes", 0), all = nc_json_number_or(disk, "total_bytes", 0);
   g_autofree char *title = g_strdup_printf("disk %s", nc_json_string_or(disk, "name", "?"));
   g_autofree char *clean = nc_text_clean(title);
   g_autofree char *total = nc_format_bytes((int64_t)all);
-  g_autofree char *wire = nc_format_bytes((int64_t)nc_number_or(disk, "wire_bytes", 0));
-  g_autofree char *rate = nc_format_rate(nc_number_or(disk, "rate_bps", 0));
-  g_autofree char *limit = nc_format_rate(nc_number_or(disk, "write_limit_bps", 0));
+  g_autofree char *wire = nc_format_bytes((int64_t)nc_json_number_or(disk, "wire_bytes", 0));
+  g_autofree char *rate = nc_format_rate(nc_json_number_or(disk, "rate_bps", 0));
+  g_autofree char *limit = nc_format_rate(nc_json_number_or(disk, "write_limit_bps", 0));
   g_autoptr(GString) text = g_string_new(NULL);
 
   g_string_append_printf(text, "%s, %.0f %% of %s, %s on the wire", nc_json_string_or(disk, "state", "?"), all > 0 ? 100 * copied / all : 0, total,
                          wire);
   if (!has_ended)
-    g_string_append_printf(text, ", %s; the guest: %.0f IOPS", rate, nc_number_or(disk, "iops", 0));
+    g_string_append_printf(text, ", %s; the guest: %.0f IOPS", rate, nc_json_number_or(disk, "iops", 0));
   if (nc_json_bool_or(disk, "flattened", false))
     g_string_append(text, "; flattened");
   if (nc_json_bool_or(disk, "chain_kept", false))
     g_string_append(text, "; on the backing chain that is there");
-  if (nc_number_or(disk, "write_limit_bps", 0) > 0)
+  if (nc_json_number_or(disk, "write_limit_bps", 0) > 0)
     g_string_append_printf(text, "; writes limited to %s", limit);
   if (nc_json_bool_or(disk, "write_blocking", false))
     g_string_append(text, "; writes wait for the copy");
@@ -189,10 +181,10 @@ static void
 nc_migration_print_known(json_t *migration)
 {
   json_t *kept = json_object_get(migration, "kept_shadow");
-  int64_t stored = (int64_t)nc_number_or(migration, "stored_pages", 0);
+  int64_t stored = (int64_t)nc_json_number_or(migration, "stored_pages", 0);
 
   if (nc_json_bool_or(kept, "used", false)) {
-    g_autofree char *bytes = nc_format_bytes((int64_t)nc_number_or(kept, "bytes", 0));
+    g_autofree char *bytes = nc_format_bytes((int64_t)nc_json_number_or(kept, "bytes", 0));
     nc_print_fact("warm return", "%s of pages were kept by both sides since the way here", bytes);
   }
   if (stored > 0) {
@@ -204,21 +196,21 @@ nc_migration_print_known(json_t *migration)
 void
 nc_migration_print_summary(json_t *migration)
 {
-  g_autofree char *total = nc_format_ms(nc_number_or(migration, "total_ms", 0));
-  g_autofree char *ram = nc_format_bytes((int64_t)nc_number_or(migration, "ram_bytes", 0));
-  g_autofree char *wire = nc_format_bytes((int64_t)nc_number_or(migration, "wire_bytes", 0));
+  g_autofree char *total = nc_format_ms(nc_json_number_or(migration, "total_ms", 0));
+  g_autofree char *ram = nc_format_bytes((int64_t)nc_json_number_or(migration, "ram_bytes", 0));
+  g_autofree char *wire = nc_format_bytes((int64_t)nc_json_number_or(migration, "wire_bytes", 0));
   json_t *equal = json_object_get(migration, "sha256_equal");
 
   if (nc_has_number(migration, "total_ms"))
     nc_print_fact("total", "%s", total);
   nc_migration_print_pause(migration);
   nc_migration_print_disks(migration);
-  nc_print_fact("memory", "%s in %d rounds", ram, (int)nc_number_or(migration, "rounds", 0));
+  nc_print_fact("memory", "%s in %d rounds", ram, (int)nc_json_number_or(migration, "rounds", 0));
   if (nc_json_bool_or(migration, "free_page_hints", false))
     nc_print_fact("free pages", "not sent, as far as the guest named them in time");
   nc_migration_print_known(migration);
   if (nc_has_number(migration, "ratio"))
-    nc_print_fact("wire", "%s (QEMU's stream shrunk to 1/%.1f)", wire, nc_number_or(migration, "ratio", 0));
+    nc_print_fact("wire", "%s (QEMU's stream shrunk to 1/%.1f)", wire, nc_json_number_or(migration, "ratio", 0));
   else
     nc_print_fact("wire", "%s", wire);
   nc_migration_print_coding(migration);
@@ -285,24 +277,24 @@ static const NcColumn nc_forecast_columns[] = {
 static char *
 nc_forecast_band(json_t *forecast, const char *key, const char *error_key)
 {
-  double value = nc_number_or(forecast, key, 0);
+  double value = nc_json_number_or(forecast, key, 0);
   g_autofree char *text = nc_format_ms(value);
-  return g_strdup_printf("%s +-%.0f%%", text, value > 0 ? 100 * nc_number_or(forecast, error_key, 0) / value : 0);
+  return g_strdup_printf("%s +-%.0f%%", text, value > 0 ? 100 * nc_json_number_or(forecast, error_key, 0) / value : 0);
 }
 
 static void
 nc_migration_add_forecast(NcTable *table, json_t *f)
 {
   bool converges = nc_json_bool_or(f, "converges", false);
-  g_autofree char *at = nc_format_ms(nc_number_or(f, "at_ms", 0));
-  g_autofree char *round = g_strdup_printf("%.0f", nc_number_or(f, "round", 0));
+  g_autofree char *at = nc_format_ms(nc_json_number_or(f, "at_ms", 0));
+  g_autofree char *round = g_strdup_printf("%.0f", nc_json_number_or(f, "round", 0));
   g_autofree char *eta = converges ? nc_forecast_band(f, "eta_ms", "eta_error_ms") : g_strdup("no end");
   g_autofree char *pause = converges ? nc_forecast_band(f, "pause_ms", "pause_error_ms") : g_strdup("-");
-  g_autofree char *dirtied = nc_format_rate(nc_number_or(f, "dirty_rate_bps", 0));
-  g_autofree char *sent = nc_format_rate(nc_number_or(f, "effective_rate_bps", 0));
+  g_autofree char *dirtied = nc_format_rate(nc_json_number_or(f, "dirty_rate_bps", 0));
+  g_autofree char *sent = nc_format_rate(nc_json_number_or(f, "effective_rate_bps", 0));
   g_autofree char *name = nc_text_clean(nc_json_string_or(f, "decision", "?"));
   g_autofree char *decision = g_str_equal(name, "throttle")
-                                  ? g_strdup_printf("throttle %.0f %%", nc_number_or(f, "throttle", 0))
+                                  ? g_strdup_printf("throttle %.0f %%", nc_json_number_or(f, "throttle", 0))
                                   : g_strdup(name);
   const char *cells[] = { at, round, eta, pause, dirtied, sent, decision };
   nc_table_add(table, cells);
@@ -320,8 +312,8 @@ nc_migration_print_forecasts(json_t *migration)
   json_array_foreach(json_object_get(migration, "forecasts"), i, forecast) nc_migration_add_forecast(table, forecast);
   nc_table_print(table, "No round has ended yet.");
   if (nc_has_number(migration, "total_ms")) {
-    g_autofree char *total = nc_format_ms(nc_number_or(migration, "total_ms", 0));
-    g_autofree char *pause = nc_format_ms(nc_number_or(migration, "pause_ms", 0));
+    g_autofree char *total = nc_format_ms(nc_json_number_or(migration, "total_ms", 0));
+    g_autofree char *pause = nc_format_ms(nc_json_number_or(migration, "pause_ms", 0));
     if (nc_has_number(migration, "pause_ms"))
       printf("It took %s, with a pause of %s.\n", total, pause);
     else

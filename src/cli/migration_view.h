@@ -7,6 +7,9 @@
 /* "memory_copy  43 %  112.3 MB/s  ratio 3.2  620.0 MiB left  ETA 12 s"; short enough for 80 columns. Caller frees. */
 char *nc_migration_progress(json_t *migration);
 
+/* Of its disks that are copied, the number ${key} of each, together; 0: it has none. */
+double nc_migration_sum_disks(json_t *migration, const char *key);
+
 /* "web1, host-a -> host-b"; clean. Caller frees. */
 char *nc_migration_title(json_t *migration);
 
